@@ -157,14 +157,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/future.py",
-        "or zones[0] != zones[1]",
-        "or zones[0] > zones[1]",
+        "{'without' if times.tz is None else 'in'}",
+        "in",
         f"{ANSWERS}::test_stamps_of_another_kind_than_those_of_the_series_are_refused",
     ),
     Mutant(
         "tsattn/data/future.py",
-        "isinstance(times, pd.DatetimeIndex) != isinstance(",
-        "isinstance(times, pd.DatetimeIndex) < isinstance(",
+        "if kind != panel_kind:",
+        "if kind < panel_kind:",
         f"{ANSWERS}::test_stamps_of_another_kind_than_those_of_the_series_are_refused",
     ),
     # scores and pictures

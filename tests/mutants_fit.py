@@ -258,7 +258,7 @@ MUTANTS = [
     Mutant(EXPORT_FILE, "return x.sqrt()", "return x", EXPORT),
     Mutant(EXPORT_FILE, "if not gap <= _TOLERANCE * size:", "if not gap <= size:", EXPORT),
     # the pretrained network
-    Mutant("tsattn/pretrained/period.py", "(_LEAST_CYCLES * lags <=", "(0.5 * lags <=", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "(_LEAST_CYCLES * lag <=", "(0.5 * lag <=", PERIOD),
     Mutant(
         "tsattn/pretrained/period.py",
         "x.shape[1] - first_known(weights)[:, None]",

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,24 +29,15 @@ class Entry:
         home: Module and name of the class, such as ``"naive.Naive"``, below ``tsattn.forecasters``.
         fixed: Arguments that belong to the name.
         trained: Whether it learns weights, so that context, seed and epochs mean something to it.
-        package: Package that the class needs and that tsattn does not install; ``None`` where there
-            is none.
-        fallback: The class with the same model that serves where ``package`` is not installed.
     """
 
     home: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     trained: bool = False
-    package: str | None = None
-    fallback: str | None = None
 
     def find(self) -> type[Forecaster]:
         """The class; its module is loaded by this call."""
-        home = self.home
-        if self.fallback is not None and self.package is not None:
-            is_installed = find_spec(self.package) is not None
-            home = self.home if is_installed else self.fallback
-        module_name, class_name = home.split(".")
+        module_name, class_name = self.home.split(".")
         module = import_module(f"tsattn.forecasters.{module_name}")
         forecaster_class: type[Forecaster] = getattr(module, class_name)
         return forecaster_class
@@ -99,13 +89,8 @@ def _statsmodels(model: str) -> Entry:
     return Entry("classical.StatsmodelsForecaster", {"model": model})
 
 
-def _statsforecast(model: str, fallback: str | None = None) -> Entry:
-    return Entry(
-        "statsforecast.StatsforecastForecaster",
-        {"model": model},
-        package="statsforecast",
-        fallback=fallback,
-    )
+def _statsforecast(model: str) -> Entry:
+    return Entry("statsforecast.StatsforecastForecaster", {"model": model})
 
 
 def _sklearn(regressor: str) -> Entry:
@@ -129,8 +114,8 @@ _ENTRIES = {
     "seasonal_naive": Entry("naive.SeasonalNaive"),
     "drift": Entry("naive.Drift"),
     "window_average": Entry("naive.WindowAverage"),
-    "ets": _statsforecast("ets", fallback="classical.StatsmodelsForecaster"),
-    "theta": _statsforecast("theta", fallback="classical.StatsmodelsForecaster"),
+    "ets": _statsforecast("ets"),
+    "theta": _statsforecast("theta"),
     "autoreg": _statsmodels("autoreg"),
     "sarimax": _statsmodels("sarimax"),
     "stl_ets": _statsmodels("stl_ets"),
@@ -228,7 +213,6 @@ def load_forecaster(path: str | Path) -> Forecaster:
     for home in (*_WRAPPERS, *homes):
         module, _, name = home.rpartition(".")
         if name == class_name:
-            # Without the fallback: the folder holds a model of this class.
             forecaster_class: type[Forecaster] = getattr(import_module(f"tsattn.{module}"), name)
             return forecaster_class.load(path)
     raise ValueError(

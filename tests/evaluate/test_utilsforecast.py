@@ -37,7 +37,6 @@ def uf():
 @pytest.fixture(scope="module")
 def sf():
     """statsforecast, its engine and its models."""
-    pytest.importorskip("statsforecast")
     import statsforecast
     import statsforecast.models
 

@@ -1,9 +1,6 @@
-"""The models of statsforecast: its own forecasts, on every series its own rows, and a twin where it
-is absent.
-"""
+"""The models of statsforecast: its own forecasts, on every series its own rows."""
 
 import itertools
-import sys
 import warnings
 
 import numpy as np
@@ -12,7 +9,6 @@ import pytest
 from statsforecast import models as theirs
 from tables import series_table
 
-from tsattn.catalogue import make_forecaster
 from tsattn.forecasters.classical import StatsmodelsForecaster
 from tsattn.forecasters.statsforecast import StatsforecastForecaster
 
@@ -132,21 +128,6 @@ def test_both_libraries_forecast_alike(model):
     assert 0 < np.mean(gaps) < 1.0  # half the standard deviation of the noise
     ours, twin = np.mean(spread, axis=0)
     assert 0.75 < ours / twin < 1.33
-
-
-def test_without_statsforecast_the_twin_answers_and_the_others_are_refused(monkeypatch):
-    compiled = make_forecaster("theta", H)
-    assert type(compiled) is StatsforecastForecaster
-    monkeypatch.setitem(sys.modules, "statsforecast", None)
-    for name in ("theta", "ets"):
-        twin = make_forecaster(name, H, season_length=SEASON, context=40)
-        assert type(twin) is StatsmodelsForecaster
-        assert (twin.model, twin.alias) == (name, name)
-        assert np.isfinite(twin.fit(series_table(series())).predict()[name]).all()
-    with pytest.raises(
-        ImportError, match=r"auto_ets needs statsforecast; install it with: pip install 'tsattn\[cl"
-    ):
-        make_forecaster("auto_ets", H)
 
 
 @pytest.mark.parametrize("model", QUICK)

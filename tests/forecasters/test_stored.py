@@ -1,7 +1,6 @@
 """Every forecaster of the catalogue is saved and loaded, and forecasts the same numbers then."""
 
 import json
-import sys
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from tables import seasonal_table
 
 from tsattn.catalogue import MODELS, load_forecaster, make_forecaster, settings_for
 from tsattn.data.frames import to_panel
+from tsattn.forecasters.classical import StatsmodelsForecaster
 from tsattn.forecasters.naive import Naive
 from tsattn.forecasters.regression import SklearnForecaster
 from tsattn.storage import file_digest
@@ -91,14 +91,15 @@ def test_wide_tables_panels_and_gaps_come_back(name, tmp_path):
     )
 
 
-def test_a_compiled_model_says_what_it_lacks(tmp_path, monkeypatch):
-    fitted("theta").save(tmp_path / "model")
-    monkeypatch.setitem(sys.modules, "statsforecast", None)
-    with pytest.raises(
-        ImportError,
-        match=r"model in .* needs statsforecast; install it with: pip install 'tsattn\[cl",
-    ):
-        load_forecaster(tmp_path / "model")
+@pytest.mark.parametrize("model", ["ets", "theta"])
+def test_the_models_of_statsmodels_open_although_their_names_stand_for_others(model, tmp_path):
+    forecaster = StatsmodelsForecaster(H, model, season_length=6).fit(frame())
+    forecaster.save(tmp_path / "model")
+    loaded = load_forecaster(tmp_path / "model")
+    assert type(loaded) is StatsmodelsForecaster
+    pd.testing.assert_frame_equal(
+        loaded.predict(level=80), forecaster.predict(level=80), check_exact=True
+    )
 
 
 @pytest.mark.parametrize("horizon", [1, 4])

@@ -43,12 +43,13 @@ class CovariateColumns:
         """Columns with a value in every row, past ones first."""
         return (*self.past, *self.future)
 
-    def lacking_of(self, here: Covariates | None) -> list[Hashable]:
+    def lacking_of(self, covariates: Covariates | None) -> list[Hashable]:
         """Those of these columns that a panel's covariates do not hold."""
-        moving, static = (set(), set()) if here is None else (set(here.columns), set(here.statics))
-        return [c for c in self.moving if c not in moving] + [
-            c for c in self.static if c not in static
-        ]
+        if covariates is None:
+            return [*self.moving, *self.static]
+        moving = [column for column in self.moving if column not in covariates.columns]
+        static = [column for column in self.static if column not in covariates.statics]
+        return moving + static
 
     @classmethod
     def checked(
@@ -59,37 +60,44 @@ class CovariateColumns:
         Raises:
             ValueError: If one of them is no list of names, or a name occurs twice.
         """
-        given = {"past_cols": past_cols, "future_cols": future_cols, "static_cols": static_cols}
-        past, future, static = (_names(parameter, value) for parameter, value in given.items())
-        seen: dict[Hashable, str] = {}
-        for parameter, columns in zip(given, (past, future, static), strict=True):
-            for column in columns:
-                if column in seen:
-                    hint = (
-                        "; a future column is read in the context as well"
-                        if seen[column] != parameter
-                        else ""
-                    )
-                    raise InputError(
-                        f"column {column!r} is named in ",
-                        Name(seen[column]),
-                        " and in ",
-                        Name(parameter),
-                        f", but has one place; leave it in one of them{hint}",
-                    )
-                seen[column] = parameter
-        cycles = calendar if calendar == "auto" else tuple(map(str, _names("calendar", calendar)))
+        past = _names("past_cols", past_cols)
+        future = _names("future_cols", future_cols)
+        static = _names("static_cols", static_cols)
+        _check_distinct({"past_cols": past, "future_cols": future, "static_cols": static})
+        if calendar == "auto":
+            return cls(past, future, static, calendar)
+        cycles = tuple(str(name) for name in _names("calendar", calendar))
         return cls(past, future, static, cycles)
 
     def join(self, other: CovariateColumns) -> CovariateColumns:
         """The columns of both, for a table that serves several forecasters; no calendar."""
-        past, future, static = (
-            tuple(dict.fromkeys((*getattr(self, name), *getattr(other, name))))
-            for name in ("past", "future", "static")
-        )
-        return CovariateColumns(
-            past, tuple(column for column in future if column not in past), static
-        )
+        # A dict keeps the order and drops what occurs twice.
+        past = dict.fromkeys((*self.past, *other.past))
+        future = dict.fromkeys((*self.future, *other.future))
+        static = dict.fromkeys((*self.static, *other.static))
+        future_only = [column for column in future if column not in past]
+        return CovariateColumns(tuple(past), tuple(future_only), tuple(static))
+
+
+def _check_distinct(columns_of: dict[str, tuple[Hashable, ...]]) -> None:
+    """Refuse a column that is named twice, in one parameter or in two."""
+    places: dict[Hashable, str] = {}
+    for parameter, columns in columns_of.items():
+        for column in columns:
+            if column not in places:
+                places[column] = parameter
+                continue
+            first = places[column]
+            hint = ""
+            if first != parameter:
+                hint = "; a future column is read in the context as well"
+            raise InputError(
+                f"column {column!r} is named in ",
+                Name(first),
+                " and in ",
+                Name(parameter),
+                f", but has one place; leave it in one of them{hint}",
+            )
 
 
 def _names(parameter: str, value: Any) -> tuple[Hashable, ...]:
@@ -133,16 +141,21 @@ class Covariates:
 
     def only(self, columns: CovariateColumns) -> Covariates:
         """Nothing but ``columns``, in their order; all of them are here."""
-        if (self.columns, self.statics) == (columns.moving, columns.static):
+        if self.columns == columns.moving and self.statics == columns.static:
             return self
-        kinds = tuple(map(self.kind, columns.moving)) if self.categories else ()
+        kinds: tuple[tuple[str, ...] | None, ...] = ()
+        if self.categories:
+            kinds = tuple(self.kind(name) for name in columns.moving)
         moving = self.pick(columns.moving)
         static = self.pick_static(columns.static)
         return Covariates(columns.moving, moving, columns.static, static, kinds)
 
     def kind(self, name: Hashable) -> tuple[str, ...] | None:
         """Categories of a column, or None for one of numbers."""
-        return self.categories[self.columns.index(name)] if self.categories else None
+        if not self.categories:
+            return None
+        place = self.columns.index(name)
+        return self.categories[place]
 
     def coded(self, columns: CovariateColumns) -> np.ndarray:
         """Moving columns as a fitted forecaster knows them: categories by their place among its
@@ -152,34 +165,42 @@ class Covariates:
             ValueError: If a column of numbers holds text now.
         """
         values = self.pick(columns.moving)
-        for k, (name, known) in enumerate(zip(columns.moving, columns.categories, strict=False)):
-            own = self.kind(name)
-            if known is None and own is not None:
+        # There are no categories before a fit.
+        fitted_categories = zip(columns.moving, columns.categories, strict=False)
+        for k, (name, fitted) in enumerate(fitted_categories):
+            categories = self.kind(name)
+            if fitted is None and categories is not None:
                 raise ValueError(
-                    f"column {name!r} held numbers in training; got text such as {own[0]!r:.60};"
-                    " give numbers, or fit again"
+                    f"column {name!r} held numbers in training; got text such as"
+                    f" {categories[0]!r:.60}; give numbers, or fit again"
                 )
-            if known is not None and own != known:
-                codes, found = pd.factorize(values[:, k])
-                names = [
-                    label(value) if own is None else own[int(value)] for value in found.tolist()
-                ]
-                values[:, k] = places_among(names, known)[codes]
+            if fitted is None or categories == fitted:
+                continue
+            codes, distinct = pd.factorize(values[:, k])
+            if categories is None:
+                names = [label(value) for value in distinct.tolist()]
+            else:
+                names = [categories[int(place)] for place in distinct.tolist()]
+            values[:, k] = places_among(names, fitted)[codes]
         return values
 
     def pick(self, names: Sequence[Hashable]) -> np.ndarray:
         """Some columns, ``[rows, len(names)]``."""
-        return self.values[:, [self.columns.index(name) for name in names]]
+        places = [self.columns.index(name) for name in names]
+        return self.values[:, places]
 
     def pick_static(self, names: Sequence[Hashable]) -> np.ndarray:
         """Some static columns, ``[N, len(names)]``."""
-        return self.static[:, [self.statics.index(name) for name in names]]
+        places = [self.statics.index(name) for name in names]
+        return self.static[:, places]
 
     def words(self) -> list[Any]:
         """What tells these covariates from others beside the numbers of ``values``, for a
         fingerprint.
         """
-        categories = (None, *map(repr, self.categories)) if self.categories else ()
+        categories: list[str | None] = []
+        if self.categories:
+            categories = [None, *map(repr, self.categories)]
         return [
             *self.columns,
             None,
@@ -210,32 +231,41 @@ def read_static(
     static = np.empty((len(first), len(columns)), dtype=object)
     for s, column in enumerate(columns):
         cells = df[column]
-        keys, gone = _static_keys(cells)
-        if gone.any():
-            row = int(np.flatnonzero(gone)[0])
+        keys, is_missing = _static_keys(cells)
+        if is_missing.any():
+            row = int(np.flatnonzero(is_missing)[0])
+            value = plain(cells.iloc[row])
+            others = _more_cells(is_missing, codes)
             raise ValueError(
-                f"{name(codes[row])}: static column {column!r} holds {plain(cells.iloc[row])!r:.60}"
-                f" in row {row}{more(int(gone.sum()), len(np.unique(codes[gone])))}, but needs a"
+                f"{name(codes[row])}: static column {column!r} holds {value!r:.60}"
+                f" in row {row}{others}, but needs a"
                 " finite number or a category in every row; fill it in"
             )
-        moves = keys != keys[first[codes]]
-        if moves.any():
-            row = int(np.flatnonzero(moves)[0])
-            values = [plain(cells.iloc[at]) for at in (first[codes[row]], row)]
+        is_changed = keys != keys[first[codes]]
+        if is_changed.any():
+            row = int(np.flatnonzero(is_changed)[0])
+            first_value = plain(cells.iloc[first[codes[row]]])
+            value = plain(cells.iloc[row])
+            others = _more_cells(is_changed, codes)
             raise InputError(
-                f"{name(codes[row])}: static column {column!r} holds {values[0]!r:.60} and"
-                f" {values[1]!r:.60}{more(int(moves.sum()), len(np.unique(codes[moves])))}, but"
+                f"{name(codes[row])}: static column {column!r} holds {first_value!r:.60} and"
+                f" {value!r:.60}{others}, but"
                 " must have one value in a series; correct it, or name it in ",
                 Name("past_cols"),
                 " or ",
                 Name("future_cols"),
             )
-        numeric = keys.dtype == np.float64
-        static[:, s] = [
-            float(v) if numeric else label(plain(v))
-            for v in (keys if numeric else cells.array)[first]
-        ]
+        if keys.dtype == np.float64:
+            static[:, s] = keys[first].tolist()
+        else:
+            static[:, s] = [label(plain(value)) for value in cells.array[first]]
     return static
+
+
+def _more_cells(is_wrong: np.ndarray, codes: np.ndarray) -> str:
+    """How many more cells are wrong, and in how many series, for an error."""
+    n_series = len(np.unique(codes[is_wrong]))
+    return more(int(is_wrong.sum()), n_series)
 
 
 def _static_keys(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -270,40 +300,51 @@ def read_categories(
     Returns:
         For each column its categories, or None for one of numbers; empty where all are.
     """
-    found: list[tuple[str, ...] | None] = [None] * len(columns)
-    for k in np.flatnonzero(foreign.any(axis=0)).tolist():
+    categories: list[tuple[str, ...] | None] = [None] * len(columns)
+    has_text = foreign.any(axis=0)
+    for k in np.flatnonzero(has_text).tolist():
         cells = df[columns[k]]
-        if pd.api.types.infer_dtype(cells, skipna=True) in ("string", "categorical"):
-            values[:, k], found[k] = category_codes(cells)
+        kind = pd.api.types.infer_dtype(cells, skipna=True)
+        if kind in ("string", "categorical"):
+            codes, names = category_codes(cells)
+            values[:, k] = codes
+            categories[k] = names
             foreign[:, k] = False
-    return tuple(found) if any(found) else ()
+    return tuple(categories) if any(categories) else ()
 
 
 def category_codes(
-    cells: pd.Series, known: tuple[str, ...] | None = None
+    cells: pd.Series, categories: tuple[str, ...] | None = None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """The place of each cell among the categories as float64, NaN where it is missing and -1 where
     it is none of them.
 
     Args:
         cells: Text, categories or numbers.
-        known: The categories, sorted; ``None`` takes those of the cells.
+        categories: The categories, sorted; ``None`` takes those of the cells.
     """
-    codes, found = pd.factorize(cells)
-    names = [label(plain(value)) for value in found]
-    known = tuple(sorted(set(names))) if known is None else known
-    return np.append(places_among(names, known), np.nan)[codes], known
+    codes, distinct = pd.factorize(cells)
+    names = [label(plain(value)) for value in distinct]
+    if categories is None:
+        categories = tuple(sorted(set(names)))
+    places = places_among(names, categories)
+    # The code of a missing cell is -1, which reads the last entry.
+    places = np.append(places, np.nan)
+    return places[codes], categories
 
 
-def places_among(names: Sequence[str], known: tuple[str, ...]) -> np.ndarray:
+def places_among(names: Sequence[str], categories: tuple[str, ...]) -> np.ndarray:
     """The place of each name among categories as float64, -1 where it is none of them."""
-    return pd.Index(known).get_indexer(pd.Index(names, dtype=object)).astype(np.float64)
+    sought: pd.Index = pd.Index(names, dtype=object)
+    places = pd.Index(categories).get_indexer(sought)
+    return places.astype(np.float64)
 
 
 def label(value: Any) -> str:
     """A category as text; whole numbers read alike whether they come as 1, 1.0 or "1"."""
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value) if whole else value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def check_covariate_cols(

@@ -25,7 +25,7 @@ from tsattn.data.covariates import CovariateColumns, category_codes
 from tsattn.data.frames import Panel
 
 # New categories of a column that a warning names.
-_NAMED = 5
+_MOST_NAMED = 5
 _FILL = InPython(", or begin with make_future_frame(), which gives the rows")
 
 
@@ -43,22 +43,24 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
     """
     dialect = panel.dialect
     times = future_times(_with_rows(panel).last_times(), panel.freq, steps)
-    text = [
-        name
-        for name, known in zip(columns.moving, columns.categories, strict=False)
-        if known is not None
-    ]
+    categories = _categories_of(columns)
     data: dict[Any, Any] = {}
     if dialect.id_col is not None:
         data[dialect.id_col] = dialect.restore_ids(np.repeat(panel.ids, steps))
     if dialect.time_col is not None:
         data[dialect.time_col] = times
-    data |= {
-        name: np.full(len(times), np.nan, object if name in text else float)
-        for name in columns.future
-    }
-    index = None if dialect.time_col is not None else times.rename(dialect.index_name)
+    for name in columns.future:
+        dtype = float if categories.get(name) is None else object
+        data[name] = np.full(len(times), np.nan, dtype)
+    index = None
+    if dialect.time_col is None:
+        index = times.rename(dialect.index_name)
     return dialect.with_keys(pd.DataFrame(data, index=index))
+
+
+def _categories_of(columns: CovariateColumns) -> dict[Hashable, tuple[str, ...] | None]:
+    """Categories of each column, None for one of numbers; empty before a fit."""
+    return dict(zip(columns.moving, columns.categories, strict=False))
 
 
 def _with_rows(panel: Panel) -> Panel:
@@ -102,12 +104,13 @@ def read_future(
     n_series = panel.n_series
     panel = _with_rows(panel)
     values = _look_up(future, panel, columns, max(steps, reach))
-    gone = np.isnan(values[:, :steps])
-    if gone.any():
-        n, step, column = (int(i) for i in np.argwhere(gone)[0])
+    is_missing = np.isnan(values[:, :steps])
+    if is_missing.any():
+        n, step, column = np.argwhere(is_missing)[0].tolist()
         times = future_times(panel.last_times()[[n]], panel.freq, steps)
         who = "the table" if panel.dialect.id_col is None else panel.series_label(n)
-        others = more(int(gone.sum()), int(gone.any(axis=(1, 2)).sum()))
+        n_series_missing = int(is_missing.any(axis=(1, 2)).sum())
+        others = more(int(is_missing.sum()), n_series_missing)
         absent: list[Piece] = []
         if future is None:
             absent = [Argument("future"), " was not given: "]
@@ -129,60 +132,84 @@ def _look_up(
     values = np.full((panel.n_series * steps, len(columns.future)), np.nan)
     if future is None or (isinstance(future, pd.DataFrame) and not len(future)):
         return values.reshape(panel.n_series, steps, -1)
-    frame = check_frame(future, "error")
-    if frame.index.nlevels > 2:
-        frame = frame.reset_index()
-    elif frame.index.nlevels > 1:
-        frame = with_levels(frame, panel.dialect.id_col, panel.dialect.time_col)[0]
-    elif frame.index.name in {panel.dialect.id_col} - {None, *frame.columns}:
-        frame = frame.reset_index()
-    frame = panel.dialect.with_ids(frame)
+    frame = _with_columns(future, panel)
     after = future_times(panel.last_times(), panel.freq, steps)
     times = _stamps(frame, panel, after)
     for column in columns.future:
         require_columns(frame, {"future_cols": column})
+    id_col = panel.dialect.id_col
     series = np.zeros(len(frame), dtype=np.int64)
-    if panel.dialect.id_col is not None:
-        require_columns(frame, {"id_col": panel.dialect.id_col})
-        series = pd.Index(panel.ids).get_indexer(pd.Index(np.asarray(frame[panel.dialect.id_col])))
+    if id_col is not None:
+        require_columns(frame, {"id_col": id_col})
+        frame_ids = pd.Index(np.asarray(frame[id_col]))
+        series = pd.Index(panel.ids).get_indexer(frame_ids)
     stamps, clock = np.unique(ticks(after), return_inverse=True)
-    slots = np.repeat(np.arange(panel.n_series), steps) * len(stamps) + clock  # ascending
+    first_keys = np.repeat(np.arange(panel.n_series), steps) * len(stamps)
+    asked_keys = first_keys + clock  # ascending
     place = pd.Index(stamps).get_indexer(pd.Index(ticks(times)))
-    keys = np.where((series >= 0) & (place >= 0), series * len(stamps) + place, -1)
-    slot = pd.Index(slots).get_indexer(pd.Index(keys))
+    has_place = (series >= 0) & (place >= 0)
+    keys = np.where(has_place, series * len(stamps) + place, -1)
+    slot = pd.Index(asked_keys).get_indexer(pd.Index(keys))
     rows = np.flatnonzero(slot >= 0)
     _refuse_twice(slot[rows], rows, times, series, panel)
-    new: dict[Hashable, list[Any]] = {}
+    categories = _categories_of(columns)
+    new_categories: dict[Hashable, list[Any]] = {}
     for k, column in enumerate(columns.future):
-        known = dict(zip(columns.moving, columns.categories, strict=False)).get(column)
-        if known is not None:
-            codes = category_codes(frame[column], known)[0][rows]
-            values[slot[rows], k] = codes
-            if (codes < 0).any():
-                new[column] = frame[column].iloc[rows[codes < 0]].unique().tolist()
+        cells = frame[column]
+        column_categories = categories.get(column)
+        if column_categories is None:
+            values[slot[rows], k] = _numbers(cells, rows, times)
             continue
-        numbers, foreign = read_numbers(frame[column])
-        bad = rows[(foreign | np.isinf(numbers))[rows]]
-        if len(bad):
-            raise InputError(
-                f"column {column!r} of ",
-                Argument("future"),
-                f" holds {plain(frame[column].iloc[bad[0]])!r:.60} at"
-                f" {times[bad[0]]}{more(len(bad))}, but values must be finite numbers; correct it",
-            )
-        values[slot[rows], k] = numbers[rows]
-    if new:
-        _tell_new(new)
+        codes, _ = category_codes(cells, column_categories)
+        values[slot[rows], k] = codes[rows]
+        new_rows = rows[codes[rows] < 0]
+        if len(new_rows):
+            new_categories[column] = cells.iloc[new_rows].unique().tolist()
+    if new_categories:
+        _warn_of_new(new_categories)
     return values.reshape(panel.n_series, steps, -1)
 
 
-def _tell_new(new: dict[Hashable, list[Any]]) -> None:
+def _with_columns(future: TableLike, panel: Panel) -> pd.DataFrame:
+    """The frame with its ids in a column, also where it has them in its index."""
+    id_col = panel.dialect.id_col
+    frame = check_frame(future, "error")
+    names_ids = id_col is not None and frame.index.name == id_col and id_col not in frame.columns
+    if frame.index.nlevels == 2:
+        frame, *_ = with_levels(frame, id_col, panel.dialect.time_col)
+    elif frame.index.nlevels > 2 or names_ids:
+        frame = frame.reset_index()
+    return panel.dialect.with_ids(frame)
+
+
+def _numbers(cells: pd.Series, rows: np.ndarray, times: pd.Index) -> np.ndarray:
+    """Numbers of a column in some rows.
+
+    Raises:
+        ValueError: If one of them is infinite or no number.
+    """
+    numbers, is_foreign = read_numbers(cells)
+    is_wrong = is_foreign | np.isinf(numbers)
+    wrong_rows = rows[is_wrong[rows]]
+    if len(wrong_rows):
+        row = wrong_rows[0]
+        raise InputError(
+            f"column {cells.name!r} of ",
+            Argument("future"),
+            f" holds {plain(cells.iloc[row])!r:.60} at"
+            f" {times[row]}{more(len(wrong_rows))}, but values must be finite numbers; correct it",
+        )
+    return numbers[rows]
+
+
+def _warn_of_new(new_categories: dict[Hashable, list[Any]]) -> None:
     """Warn once of the categories of some columns that the fit has not seen."""
     parts = []
-    for column, categories in new.items():
-        shown = ", ".join(f"{plain(category)!r:.60}" for category in categories[:_NAMED])
-        others = f" and {len(categories) - _NAMED} more" if len(categories) > _NAMED else ""
-        parts.append(f"{shown}{others} in column {column!r}")
+    for column, categories in new_categories.items():
+        examples = [f"{plain(category)!r:.60}" for category in categories[:_MOST_NAMED]]
+        n_others = len(categories) - len(examples)
+        others = f" and {n_others} more" if n_others else ""
+        parts.append(f"{', '.join(examples)}{others} in column {column!r}")
     warnings.warn(
         f"future= holds categories that no training row has: {'; '.join(parts)}; each counts as"
         " none of those known",
@@ -193,17 +220,19 @@ def _tell_new(new: dict[Hashable, list[Any]]) -> None:
 def _refuse_twice(
     slot: np.ndarray, rows: np.ndarray, times: pd.Index, series: np.ndarray, panel: Panel
 ) -> None:
-    if len(again := rows[pd.Index(slot).duplicated()]):
-        who = (
-            ""
-            if panel.dialect.id_col is None
-            else f" of series {plain(panel.ids[series[again[0]]])!r}"
-        )
-        raise InputError(
-            Argument("future"),
-            f" has the row at {times[again[0]]}{who} twice{more(len(again))}, but each may"
-            " occur once; drop the duplicates",
-        )
+    is_repeated = pd.Index(slot).duplicated()
+    repeated_rows = rows[is_repeated]
+    if not len(repeated_rows):
+        return
+    row = repeated_rows[0]
+    who = ""
+    if panel.dialect.id_col is not None:
+        who = f" of series {plain(panel.ids[series[row]])!r}"
+    raise InputError(
+        Argument("future"),
+        f" has the row at {times[row]}{who} twice{more(len(repeated_rows))}, but each may"
+        " occur once; drop the duplicates",
+    )
 
 
 def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
@@ -212,32 +241,30 @@ def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
     """
     time_col = panel.dialect.time_col
     unit = parse_freq(panel.freq).unit
-    indexed = isinstance(future.index, pd.DatetimeIndex | pd.PeriodIndex)
-    if time_col not in future.columns and (indexed or panel.dialect.kind == "wide"):
+    has_stamps_in_index = isinstance(future.index, pd.DatetimeIndex | pd.PeriodIndex)
+    may_search = has_stamps_in_index or panel.dialect.kind == "wide"
+    if time_col not in future.columns and may_search:
         time_col = find_time_col(future)
-    if time_col is not None:
+    column: pd.Index | pd.Series
+    if time_col is None:
+        column = future.index
+        where = "the index of the future table"
+    else:
         require_columns(future, {"time_col": time_col})
-    column = future.index if time_col is None else future[time_col]
-    where = (
-        "the index of the future table"
-        if time_col is None
-        else f"column {time_col!r} of the future table"
-    )
+        column = future[time_col]
+        where = f"column {time_col!r} of the future table"
     times = read_stamps(column, where, lambda row: "the future table", unit, after)
-    zones = [getattr(each, "tz", None) is not None for each in (times, panel.times)]
-    if (
-        isinstance(times, pd.DatetimeIndex) != isinstance(panel.times, pd.DatetimeIndex)
-        or zones[0] != zones[1]
-    ):
-        kinds = [
-            (
-                f"stamps {'in' if zoned else 'without'} a time zone"
-                if isinstance(each, pd.DatetimeIndex)
-                else "integers"
-            )
-            for each, zoned in zip((times, panel.times), zones, strict=True)
-        ]
+    kind = _kind_of_times(times)
+    panel_kind = _kind_of_times(panel.times)
+    if kind != panel_kind:
         raise ValueError(
-            f"{where} holds {kinds[0]}, but the series have {kinds[1]}; give it the same kind"
+            f"{where} holds {kind}, but the series have {panel_kind}; give it the same kind"
         )
     return times
+
+
+def _kind_of_times(times: pd.Index) -> str:
+    """Stamps with or without a zone, or integers, in words."""
+    if not isinstance(times, pd.DatetimeIndex):
+        return "integers"
+    return f"stamps {'without' if times.tz is None else 'in'} a time zone"

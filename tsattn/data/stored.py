@@ -16,6 +16,8 @@ from tsattn.data.calendar import locate, parse_freq, ticks
 from tsattn.data.columns import MISSING, plain
 from tsattn.data.frames import Dialect, Panel, Skipped
 
+# Fields of a dialect that hold the name of a column.
+_COLUMN_NAMES = ("id_col", "time_col", "target_col", "index_name")
 _ID_TYPES = re.compile(r"object|bool|u?int(8|16|32|64)|float(32|64)|datetime64\[(s|ms|us|ns)\]")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 _OFFSET = re.compile(r"UTC([+-])(\d\d):(\d\d)(?::(\d\d))?")
@@ -28,39 +30,44 @@ def panel_facts(panel: Panel) -> dict[str, Any]:
     Raises:
         ValueError: If ids, column names or a time zone are of a kind that files cannot hold.
     """
-    dialect = panel.dialect
     ids = panel.ids
-    categories = getattr(dialect.id_dtype, "categories", None)
-    names = {
-        name: exact(getattr(dialect, name), name)
-        for name in ("id_col", "time_col", "target_col", "index_name")
-    }
+    if ids.dtype.kind == "M":
+        # JSON holds no stamps, but their ticks.
+        ids = ids.view(np.int64)
+    skipped = []
+    for series in panel.skipped:
+        name = exact(plain(series.name), "ids")
+        skipped.append([name, series.last_tick, series.reason])
     return {
-        "ids": [
-            exact(value, "ids")
-            for value in (ids.view(np.int64) if ids.dtype.kind == "M" else ids).tolist()
-        ],
-        "ids_dtype": str(ids.dtype),
+        "ids": [exact(value, "ids") for value in ids.tolist()],
+        "ids_dtype": str(panel.ids.dtype),
         **time_facts(panel.times),
         "freq": panel.freq,
         "missing": panel.missing,
-        "skipped": [
-            [exact(plain(series.name), "ids"), series.last_tick, series.reason]
-            for series in panel.skipped
-        ],
-        "dialect": {
-            "kind": dialect.kind,
-            **names,
-            "id_dtype": None if dialect.id_dtype is None else str(dialect.id_dtype),
-            "id_categories": (
-                None if categories is None else [exact(v, "ids") for v in categories.tolist()]
-            ),
-            "id_categories_dtype": None if categories is None else str(categories.dtype),
-            "id_ordered": bool(getattr(dialect.id_dtype, "ordered", False)),
-            "columns": list(dialect.columns),
-            "key_cols": [exact(name, "id_col") for name in dialect.key_cols],
-            "key_dtypes": [str(dtype) for dtype in dialect.key_dtypes],
-        },
+        "skipped": skipped,
+        "dialect": _dialect_facts(panel.dialect),
+    }
+
+
+def _dialect_facts(dialect: Dialect) -> dict[str, Any]:
+    """What JSON holds of a dialect; :func:`_dialect` undoes it."""
+    dtype = dialect.id_dtype
+    categories = getattr(dtype, "categories", None)
+    category_values = None
+    category_dtype = None
+    if categories is not None:
+        category_values = [exact(value, "ids") for value in categories.tolist()]
+        category_dtype = str(categories.dtype)
+    return {
+        "kind": dialect.kind,
+        **{name: exact(getattr(dialect, name), name) for name in _COLUMN_NAMES},
+        "id_dtype": None if dtype is None else str(dtype),
+        "id_categories": category_values,
+        "id_categories_dtype": category_dtype,
+        "id_ordered": bool(getattr(dtype, "ordered", False)),
+        "columns": list(dialect.columns),
+        "key_cols": [exact(name, "id_col") for name in dialect.key_cols],
+        "key_dtypes": [str(dtype) for dtype in dialect.key_dtypes],
     }
 
 
@@ -68,7 +75,11 @@ def panel_arrays(panel: Panel) -> dict[str, np.ndarray]:
     """The rest of it: ``values`` float64 [rows, 1], ``starts`` and ``times`` int64 [N + 1] and
     [rows].
     """
-    return {"values": panel.values, "starts": panel.starts, "times": ticks(panel.times).copy()}
+    return {
+        "values": panel.values,
+        "starts": panel.starts,
+        "times": ticks(panel.times).copy(),
+    }
 
 
 def panel_from(facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Panel:
@@ -85,10 +96,12 @@ def panel_from(facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Panel
         stamps = pd.DatetimeIndex(clock.view("datetime64[ns]"))
         zone = facts["times"].removeprefix("stamps").removeprefix(" in ")
         if zone:
-            stamps = stamps.tz_localize("UTC").tz_convert(_zone(zone, bool(facts.get("zoneinfo"))))
+            in_zoneinfo = bool(facts.get("zoneinfo"))
+            stamps = stamps.tz_localize("UTC").tz_convert(_zone(zone, in_zoneinfo))
         times = stamps.as_unit(facts.get("unit") or "ns")
-    require(bool(_ID_TYPES.fullmatch(facts["ids_dtype"])), f"ids of {facts['ids_dtype']!r:.40}")
-    ids = np.array([exact(value, "ids") for value in facts["ids"]], dtype=facts["ids_dtype"])
+    dtype = facts["ids_dtype"]
+    require(bool(_ID_TYPES.fullmatch(dtype)), f"ids of {dtype!r:.40}")
+    ids = np.array([exact(value, "ids") for value in facts["ids"]], dtype=dtype)
     return Panel(
         values=arrays["values"],
         starts=arrays["starts"],
@@ -107,20 +120,25 @@ def _skipped(entry: list[Any]) -> Skipped:
     return Skipped(exact(name, "ids"), last_tick, reason)
 
 
-def _dialect(told: dict[str, Any]) -> Dialect:
-    categories = told.pop("id_categories")
-    dtype = told.pop("id_categories_dtype", "object")
-    ordered = told.pop("id_ordered", False)
+def _dialect(facts: dict[str, Any]) -> Dialect:
+    categories = facts.pop("id_categories")
+    dtype = facts.pop("id_categories_dtype", "object")
+    ordered = facts.pop("id_ordered", False)
     if categories is not None:
-        told["id_dtype"] = pd.CategoricalDtype(pd.Index(categories, dtype=dtype), ordered=ordered)
-    elif told["id_dtype"] is not None:
-        told["id_dtype"] = pd.api.types.pandas_dtype(told["id_dtype"])
-    for name in ("id_col", "time_col", "target_col", "index_name"):
-        exact(told[name], name)
-    names = {name: tuple(told.get(name, ())) for name in ("columns", "key_cols")}
-    dtypes = tuple(map(_key_dtype, told.get("key_dtypes", ())))
-    require(len(dtypes) == len(names["key_cols"]), "columns of keys do not fit their types")
-    return Dialect(**told | names | {"key_dtypes": dtypes})
+        index = pd.Index(categories, dtype=dtype)
+        facts["id_dtype"] = pd.CategoricalDtype(index, ordered=ordered)
+    elif facts["id_dtype"] is not None:
+        facts["id_dtype"] = pd.api.types.pandas_dtype(facts["id_dtype"])
+    for name in _COLUMN_NAMES:
+        exact(facts[name], name)
+    # Files of earlier versions have no keys.
+    key_dtypes = facts.get("key_dtypes", ())
+    facts["columns"] = tuple(facts.get("columns", ()))
+    facts["key_cols"] = tuple(facts.get("key_cols", ()))
+    facts["key_dtypes"] = tuple(_key_dtype(name) for name in key_dtypes)
+    n_keys = len(facts["key_cols"])
+    require(len(facts["key_dtypes"]) == n_keys, "columns of keys do not fit their types")
+    return Dialect(**facts)
 
 
 def _key_dtype(name: str) -> Any:
@@ -144,44 +162,50 @@ def check_panel(panel: Panel) -> None:
     values = panel.values
     starts = panel.starts
     dialect = panel.dialect
-    require(all(isinstance(name, str) for name in dialect.columns), "names of columns are no text")
-    require(
-        values.dtype == np.float64 and values.shape == (len(panel.times), 1), "values do not fit"
-    )
-    require(
-        panel.missing in MISSING and not np.isinf(values).any(), "values or their policy are wrong"
-    )
-    require(panel.missing == "mask" or not np.isnan(values).any(), "values are missing")
-    require(
-        starts.dtype == np.int64 and starts.shape == (len(panel.ids) + 1,),
-        "series do not fit the rows",
-    )
-    rows = np.diff(starts)
-    whole = starts[0] == 0 and (rows > 0).all()
-    require(
-        bool(whole) and len(rows) > 0 and starts[-1] == len(values), "series do not fit the rows"
-    )
+    has_text_names = all(isinstance(name, str) for name in dialect.columns)
+    require(has_text_names, "names of columns are no text")
+    has_shape = values.shape == (len(panel.times), 1)
+    require(values.dtype == np.float64 and has_shape, "values do not fit")
+    has_infinite = bool(np.isinf(values).any())
+    has_missing = bool(np.isnan(values).any())
+    require(panel.missing in MISSING and not has_infinite, "values or their policy are wrong")
+    require(panel.missing == "mask" or not has_missing, "values are missing")
+    has_starts = starts.dtype == np.int64 and starts.shape == (len(panel.ids) + 1,)
+    require(has_starts, "series do not fit the rows")
+    lengths = np.diff(starts)
+    covers_rows = starts[0] == 0 and starts[-1] == len(values)
+    has_rows = len(lengths) > 0 and bool((lengths > 0).all())
+    require(bool(covers_rows) and has_rows, "series do not fit the rows")
     require(pd.Index(panel.ids).is_unique, "ids occur twice")
+    _check_stamps(panel)
+    _check_dialect(panel)
+
+
+def _check_stamps(panel: Panel) -> None:
+    """Refuse stamps that do not follow one another at the frequency, in each series."""
     grid = parse_freq(panel.freq)
-    require(
-        grid.alias == panel.freq
-        and isinstance(panel.times, pd.DatetimeIndex) == (grid.unit != "integer"),
-        "freq",
-    )
-    position, exact = locate(panel.times, np.repeat(starts[:-1], rows), grid)
-    steps = np.arange(len(values)) - np.repeat(starts[:-1], rows)
-    require(
-        bool(exact.all()) and np.array_equal(position, steps),
-        f"stamps are off frequency {panel.freq!r:.40}",
-    )
-    long = dialect.kind == "long" and None not in (dialect.time_col, dialect.target_col)
+    has_stamps = isinstance(panel.times, pd.DatetimeIndex)
+    fits_times = has_stamps == (grid.unit != "integer")
+    require(grid.alias == panel.freq and fits_times, "freq")
+    first_rows = np.repeat(panel.starts[:-1], np.diff(panel.starts))
+    position, on_grid = locate(panel.times, first_rows, grid)
+    steps = np.arange(len(panel.values)) - first_rows
+    is_regular = bool(on_grid.all()) and np.array_equal(position, steps)
+    require(is_regular, f"stamps are off frequency {panel.freq!r:.40}")
+
+
+def _check_dialect(panel: Panel) -> None:
+    """Refuse names and ids that a table of this kind does not have."""
+    dialect = panel.dialect
+    is_long = dialect.kind == "long" and None not in (dialect.time_col, dialect.target_col)
     # Rows that were appended may be of new columns.
     left_out = {series.name for series in panel.skipped}
-    named = set(dialect.columns) == {*panel.ids} | left_out
-    wide = dialect.kind == "wide" and dialect.id_col is None and named
-    require(long or wide, f"a table of kind {dialect.kind!r:.40} does not look like this")
+    has_all_names = set(dialect.columns) == {*panel.ids} | left_out
+    is_wide = dialect.kind == "wide" and dialect.id_col is None and has_all_names
+    require(is_long or is_wide, f"a table of kind {dialect.kind!r:.40} does not look like this")
     if dialect.id_col is not None:
-        require(not dialect.restore_ids(panel.ids).isna().any(), "ids do not fit their type")
+        is_foreign = dialect.restore_ids(panel.ids).isna()
+        require(not is_foreign.any(), "ids do not fit their type")
 
 
 def time_facts(times: pd.Index) -> dict[str, Any]:
@@ -195,19 +219,17 @@ def time_facts(times: pd.Index) -> dict[str, Any]:
         return {"times": "integer"}
     if times.tz is None:
         return {"times": "stamps", "unit": times.unit}
-    known = isinstance(times.tz, ZoneInfo)
+    in_zoneinfo = isinstance(times.tz, ZoneInfo)
+    local_times = times.tz_localize(None)
     # A zone with summer time has no offset at no time.
-    for name in (str(times.tz), _offset_name(times.tz.utcoffset(None))):
+    offset_name = _offset_name(times.tz.utcoffset(None))
+    for name in (str(times.tz), offset_name):
         try:
-            same = (
-                times.tz_convert(_zone(name, known))
-                .tz_localize(None)
-                .equals(times.tz_localize(None))
-            )
+            converted = times.tz_convert(_zone(name, in_zoneinfo))
         except ValueError:
             continue
-        if same:
-            return {"times": f"stamps in {name}", "zoneinfo": known, "unit": times.unit}
+        if converted.tz_localize(None).equals(local_times):
+            return {"times": f"stamps in {name}", "zoneinfo": in_zoneinfo, "unit": times.unit}
     raise InputError(
         f"the time zone {times.tz!r:.60} has no name that a file could hold; convert the stamps to"
         " one that has a name",
@@ -219,23 +241,28 @@ def _offset_name(offset: timedelta | None) -> str:
     if offset is None:
         return ""
     seconds = int(offset.total_seconds())
+    sign = "-" if seconds < 0 else "+"
     hours, rest = divmod(abs(seconds), 3600)
-    return f"UTC{'-' if seconds < 0 else '+'}{hours:02}:{rest // 60:02}:{rest % 60:02}"
+    minutes, seconds = divmod(rest, 60)
+    return f"UTC{sign}{hours:02}:{minutes:02}:{seconds:02}"
 
 
-def _zone(name: str, known: bool) -> str | tzinfo:
+def _zone(name: str, in_zoneinfo: bool) -> str | tzinfo:
     """What pandas takes for a zone; only names and offsets, since it would also read any file as
     one.
     """
-    if fixed := _OFFSET.fullmatch(name):
-        sign = -1 if fixed[1] == "-" else 1
-        return timezone(
-            sign * timedelta(hours=int(fixed[2]), minutes=int(fixed[3]), seconds=int(fixed[4] or 0))
-        )
+    offset = _OFFSET.fullmatch(name)
+    if offset:
+        sign = -1 if offset[1] == "-" else 1
+        hours = int(offset[2])
+        minutes = int(offset[3])
+        seconds = int(offset[4] or 0)
+        size = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        return timezone(sign * size)
     if not _ZONE.fullmatch(name) or name.startswith("dateutil/"):
         raise ValueError(f"{name!r:.60} names no time zone")
     try:
-        return ZoneInfo(name) if known else str(pd.Timestamp(0, tz=name).tz)
+        return ZoneInfo(name) if in_zoneinfo else str(pd.Timestamp(0, tz=name).tz)
     except LookupError:
         raise ValueError(f"{name!r:.60} names no time zone") from None
 
@@ -246,11 +273,9 @@ def exact(value: Any, what: str) -> Any:
     Raises:
         ValueError: If it is none.
     """
-    value = (
-        value.item()
-        if isinstance(value, np.generic) and not isinstance(value, np.datetime64)
-        else value
-    )
+    # The item of a stamp is a number without its unit.
+    if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
+        value = value.item()
     if value is None or type(value) in (str, int, float, bool):
         return value
     raise ValueError(

@@ -43,7 +43,8 @@ def mae(y: ArrayLike, forecast: ArrayLike, *, axis: Axis = None) -> Score:
         2.0
     """
     y, forecast = _pair(y, forecast)
-    return _mean(np.abs(y - forecast), y, axis)
+    error = y - forecast
+    return _mean(np.abs(error), y, axis)
 
 
 def mse(y: ArrayLike, forecast: ArrayLike, *, axis: Axis = None) -> Score:
@@ -56,7 +57,8 @@ def mse(y: ArrayLike, forecast: ArrayLike, *, axis: Axis = None) -> Score:
         4.6667
     """
     y, forecast = _pair(y, forecast)
-    return _mean(np.square(y - forecast), y, axis)
+    error = y - forecast
+    return _mean(np.square(error), y, axis)
 
 
 def rmse(y: ArrayLike, forecast: ArrayLike, *, axis: Axis = None) -> Score:
@@ -68,7 +70,8 @@ def rmse(y: ArrayLike, forecast: ArrayLike, *, axis: Axis = None) -> Score:
         >>> round(rmse([3.0, 4.0], [0.0, 0.0]), 4)
         3.5355
     """
-    return _plain(np.sqrt(mse(y, forecast, axis=axis)))
+    mean_square = mse(y, forecast, axis=axis)
+    return _plain(np.sqrt(mean_square))
 
 
 def bias(y: ArrayLike, forecast: ArrayLike, *, axis: Axis = None) -> Score:
@@ -108,8 +111,10 @@ def smape_terms(y: np.ndarray, forecast: np.ndarray) -> np.ndarray:
         array([1., 0.])
     """
     size = np.abs(y) + np.abs(forecast)
-    # The gap never exceeds the size, so a size of 0 over the least positive float is the wanted 0.
-    return 2 * np.abs(y - forecast) / np.maximum(size, np.finfo(np.float64).tiny)
+    # The error never exceeds the size: where the size is 0, 0 over the least positive float is 0.
+    divisor = np.maximum(size, np.finfo(np.float64).tiny)
+    error = np.abs(y - forecast)
+    return 2 * error / divisor
 
 
 def seasonal_error(train: ArrayLike, season_length: int, *, power: int = 1) -> Score:
@@ -167,7 +172,8 @@ def mase(y: ArrayLike, forecast: ArrayLike, train: ArrayLike, *, season_length: 
         1.5
     """
     scale = seasonal_error(train, season_length)
-    return scaled_by(mae(y, forecast, axis=-1), scale, "mase")
+    error = mae(y, forecast, axis=-1)
+    return scaled_by(error, scale, "mase")
 
 
 def rmsse(y: ArrayLike, forecast: ArrayLike, train: ArrayLike, *, season_length: int) -> Score:
@@ -182,7 +188,9 @@ def rmsse(y: ArrayLike, forecast: ArrayLike, train: ArrayLike, *, season_length:
         1.1619
     """
     scale = seasonal_error(train, season_length, power=2)
-    return _plain(np.sqrt(scaled_by(mse(y, forecast, axis=-1), scale, "rmsse")))
+    mean_square = mse(y, forecast, axis=-1)
+    ratio = scaled_by(mean_square, scale, "rmsse")
+    return _plain(np.sqrt(ratio))
 
 
 def scaled_by(error: ArrayLike, scale: ArrayLike, name: str) -> Score:
@@ -205,14 +213,16 @@ def scaled_by(error: ArrayLike, scale: ArrayLike, name: str) -> Score:
             " or select"
         )
     undefined = ~(scale > 0)
-    if undefined.any():
+    n_undefined = int(undefined.sum())
+    if n_undefined:
         warnings.warn(
-            f"{name} is undefined (nan) for {int(undefined.sum())} of {undefined.size} series: the"
+            f"{name} is undefined (nan) for {n_undefined} of {undefined.size} series: the"
             " training span is constant from season to season or shorter than season_length + 1"
             " rows",
             stacklevel=3,
         )
-    return _plain(error / np.where(undefined, np.nan, scale))
+    divisor = np.where(undefined, np.nan, scale)
+    return _plain(error / divisor)
 
 
 def pinball(y: ArrayLike, forecast: ArrayLike, *, quantile: float, axis: Axis = None) -> Score:
@@ -234,7 +244,9 @@ def pinball(y: ArrayLike, forecast: ArrayLike, *, quantile: float, axis: Axis = 
         1.0
     """
     y, forecast = _pair(y, forecast)
-    return _mean(pinball_terms(y, forecast, _check_quantiles([quantile])), y, axis)
+    probabilities = _check_quantiles([quantile])
+    terms = pinball_terms(y, forecast, probabilities)
+    return _mean(terms, y, axis)
 
 
 def pinball_terms(y: np.ndarray, forecast: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
@@ -268,10 +280,13 @@ def wql(y: ArrayLike, forecast: ArrayLike, *, quantiles: Sequence[float]) -> flo
         >>> wql([3.0, 1.0], [[1.0, 1.0], [3.0, 3.0]], quantiles=[0.5, 0.9])
         1.0
     """
-    y, forecast, asked = _spread(y, forecast, quantiles)
-    terms = pinball_terms(y[..., None], forecast, asked)
-    total = np.where(np.isnan(y)[..., None], 0.0, terms).sum()
-    return relative_to(2 * total / len(asked), float(np.nansum(np.abs(y))), bool(np.isnan(y).all()))
+    y, forecast, probabilities = _spread(y, forecast, quantiles)
+    missing = np.isnan(y)
+    terms = pinball_terms(y[..., None], forecast, probabilities)
+    total = np.where(missing[..., None], 0.0, terms).sum()
+    loss = 2 * total / len(probabilities)
+    size = float(np.nansum(np.abs(y)))
+    return relative_to(loss, size, bool(missing.all()))
 
 
 def relative_to(total: float, size: float, all_missing: bool = False) -> float:
@@ -320,8 +335,9 @@ def crps(
         0.5
     """
     if quantiles is not None:
-        y, forecast, asked = _spread(y, forecast, quantiles)
-        return _mean(2 * pinball_terms(y[..., None], forecast, asked).mean(axis=-1), y, axis)
+        y, forecast, probabilities = _spread(y, forecast, quantiles)
+        terms = pinball_terms(y[..., None], forecast, probabilities)
+        return _mean(2 * terms.mean(axis=-1), y, axis)
     y = np.asarray(y, dtype=np.float64)
     forecast = np.asarray(forecast, dtype=np.float64)
     if forecast.ndim != y.ndim + 1 or forecast.shape[:-1] != y.shape or not forecast.shape[-1]:
@@ -331,8 +347,10 @@ def crps(
     n = forecast.shape[-1]
     # In sorted order the sum of |x_s - x_r| over pairs is linear: the i-th stands above i others.
     weights = 2 * np.arange(n) - n + 1
-    spread = (np.sort(forecast, axis=-1) * weights).sum(axis=-1) / n**2
-    return _mean(np.abs(forecast - y[..., None]).mean(axis=-1) - spread, y, axis)
+    weighted = np.sort(forecast, axis=-1) * weights
+    spread = weighted.sum(axis=-1) / n**2
+    distance = np.abs(forecast - y[..., None]).mean(axis=-1)
+    return _mean(distance - spread, y, axis)
 
 
 def coverage(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, axis: Axis = None) -> Score:
@@ -356,8 +374,10 @@ def coverage(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, axis: Axis = N
     """
     y, lower = _pair(y, lower)
     _, upper = _pair(y, upper)
-    inside = ((y >= lower) & (y <= upper)).astype(np.float64)
-    return _mean(np.where(np.isnan(lower) | np.isnan(upper), np.nan, inside), y, axis)
+    is_inside = (y >= lower) & (y <= upper)
+    has_no_bound = np.isnan(lower) | np.isnan(upper)
+    terms = np.where(has_no_bound, np.nan, is_inside.astype(np.float64))
+    return _mean(terms, y, axis)
 
 
 def winkler(
@@ -384,28 +404,29 @@ def winkler(
     check_request([level], None)
     y, lower = _pair(y, lower)
     _, upper = _pair(y, upper)
-    outside = np.maximum(lower - y, 0) + np.maximum(y - upper, 0)
-    return _mean(upper - lower + outside * 200 / (100 - level), y, axis)
+    below = np.maximum(lower - y, 0)
+    above = np.maximum(y - upper, 0)
+    outside = below + above
+    width = upper - lower
+    return _mean(width + outside * 200 / (100 - level), y, axis)
 
 
+_SCORES = (
+    mae,
+    mse,
+    rmse,
+    bias,
+    smape,
+    mase,
+    rmsse,
+    pinball,
+    wql,
+    crps,
+    coverage,
+    winkler,
+)
 METRICS: MappingProxyType[str, Callable[..., Score]] = MappingProxyType(
-    {
-        metric.__name__: metric
-        for metric in (
-            mae,
-            mse,
-            rmse,
-            bias,
-            smape,
-            mase,
-            rmsse,
-            pinball,
-            wql,
-            crps,
-            coverage,
-            winkler,
-        )
-    }
+    {score.__name__: score for score in _SCORES}
 )
 
 # Those that need a truth and a point forecast, no more.
@@ -432,20 +453,23 @@ def _spread(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     y = np.asarray(y, dtype=np.float64)
     forecast = np.asarray(forecast, dtype=np.float64)
-    asked = _check_quantiles(quantiles)
-    if forecast.shape != (*y.shape, len(asked)):
+    probabilities = _check_quantiles(quantiles)
+    n_quantiles = len(probabilities)
+    shape = (*y.shape, n_quantiles)
+    if forecast.shape != shape:
         raise ValueError(
-            f"quantile forecasts must have shape {(*y.shape, len(asked))}: y, then one for each of"
-            f" {len(asked)} quantiles; got {forecast.shape}"
+            f"quantile forecasts must have shape {shape}: y, then one for each of"
+            f" {n_quantiles} quantiles; got {forecast.shape}"
         )
-    return y, forecast, asked
+    return y, forecast, probabilities
 
 
 def _check_quantiles(quantiles: Sequence[float]) -> np.ndarray:
-    asked = np.asarray(quantiles, dtype=np.float64)
-    if asked.ndim != 1 or not asked.size or not ((asked > 0) & (asked < 1)).all():
+    probabilities = np.asarray(quantiles, dtype=np.float64)
+    in_range = (probabilities > 0) & (probabilities < 1)
+    if probabilities.ndim != 1 or not probabilities.size or not in_range.all():
         raise ValueError(f"quantiles lie strictly between 0 and 1, at least one; got {quantiles!r}")
-    return asked
+    return probabilities
 
 
 def _mean(terms: np.ndarray, y: np.ndarray, axis: Axis) -> Score:
@@ -453,7 +477,9 @@ def _mean(terms: np.ndarray, y: np.ndarray, axis: Axis) -> Score:
     missing = np.isnan(y)
     count = np.sum(~missing, axis=axis)
     total = np.sum(np.where(missing, 0.0, terms), axis=axis)
-    mean = np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+    # Where nothing is observed, the division leaves what is in the array.
+    mean = np.full(np.shape(total), np.nan)
+    mean = np.divide(total, count, out=mean, where=count > 0)
     return _plain(mean)
 
 

@@ -109,7 +109,8 @@ class LocalRegression:
         effect = np.zeros((len(y), n_steps))
         n_columns = columns.shape[2] + past.shape[2]
         n_features = n_columns + (_N_CURVES + len(self.lags)) * len(numbers)
-        size = max(1, _CHUNK_VALUES // max(n_steps * n_features, 1))
+        n_window_values = max(n_steps * n_features, 1)
+        size = max(1, _CHUNK_VALUES // n_window_values)
         for first in range(0, len(y), size):
             part = slice(first, first + size)
             effect[part] = self._means(y[part], columns[part], past[part], numbers)
@@ -122,7 +123,8 @@ class LocalRegression:
         reaches = sorted({min(memory, y.shape[1]) for memory in self.memories})
         effects = [self._recent(y, columns, past, numeric, reach) for reach in reaches]
         effect = np.mean(effects, axis=0)
-        effect[np.isnan(columns).any(axis=2)] = np.nan
+        is_missing = np.isnan(columns).any(axis=2)
+        effect[is_missing] = np.nan
         return np.asarray(effect)
 
     def _recent(
@@ -136,14 +138,17 @@ class LocalRegression:
         begun = np.maximum.accumulate(observed, axis=1)
         columns = _standardised(np.nan_to_num(columns), begun)
         past = _standardised(past, begun)
-        features = self._features(columns, past, numeric, slice(n_rows - reach, n_rows))
+        memory = slice(n_rows - reach, n_rows)
+        features = self._features(columns, past, numeric, memory)
         features -= _mean(features[:, :n_rows], observed)
         fold = self._folds(n_rows, reach)
-        parts = [self._levels(features, target, observed, fold)]
+        effect_of_levels = self._levels(features, target, observed, fold)
+        parts = [effect_of_levels]
         lag = 1
         if _LEAST_SEASONS * self.season < reach:
             lag = self.season
-            parts.append(self._differences(features, target, observed, fold, lag))
+            effect_of_differences = self._differences(features, target, observed, fold, lag)
+            parts.append(effect_of_differences)
         effect = np.mean(parts, axis=0)
         slope = _slope(effect[:, :n_rows], target, observed, lag, self.fold_rows)
         return np.asarray(effect * slope * spread)
@@ -153,9 +158,12 @@ class LocalRegression:
 
         It is -1 for rows that no regression reads.
         """
-        block_rows = max(min(self.fold_rows, reach // (2 * self.n_folds)), 1)
+        # Each fold has two blocks at least where the memory holds so many rows.
+        most_rows = reach // (2 * self.n_folds)
+        block_rows = max(min(self.fold_rows, most_rows), 1)
         age = np.arange(n_rows)[::-1]
-        return np.where(age < reach, age // block_rows % self.n_folds, -1)
+        fold = age // block_rows % self.n_folds
+        return np.where(age < reach, fold, -1)
 
     def _features(
         self, columns: np.ndarray, past: np.ndarray, numeric: np.ndarray, memory: slice
@@ -166,21 +174,29 @@ class LocalRegression:
         n_steps = columns.shape[1]
         n_features = columns.shape[2] + past.shape[2] + _N_CURVES * len(numeric)
         if n_features <= self.most_features:
-            # Beyond the values of the memory curves would be extrapolated.
-            lowest = numbers[:, memory].min(axis=1, keepdims=True)
-            highest = numbers[:, memory].max(axis=1, keepdims=True)
-            bounded = np.clip(numbers, lowest, highest)
-            square = bounded**2 - 1
-            upper_hinge = np.maximum(bounded - self.knot, 0)
-            lower_hinge = np.maximum(-bounded - self.knot, 0)
-            parts += [self.curved_weight * curve for curve in (square, upper_hinge, lower_hinge)]
-        if n_features + len(self.lags) * len(numeric) <= self.most_features:
+            parts += self._curves(numbers, memory)
+        n_features += len(self.lags) * len(numeric)
+        if n_features <= self.most_features:
             parts += [_delayed(numbers, lag) for lag in self.lags if lag < n_steps]
         if past.shape[2]:
-            ahead = np.repeat(past[:, -1:], n_steps - past.shape[1], axis=1)
+            n_ahead = n_steps - past.shape[1]
+            ahead = np.repeat(past[:, -1:], n_ahead, axis=1)
             continued = np.concatenate([past, ahead], axis=1)
             parts.append(_delayed(continued, self.horizon))
         return np.concatenate(parts, axis=2)
+
+    def _curves(self, numbers: np.ndarray, memory: slice) -> list[np.ndarray]:
+        """Squares and hinges of the numeric columns."""
+        # Beyond the values of the memory curves would be extrapolated.
+        remembered = numbers[:, memory]
+        lowest = remembered.min(axis=1, keepdims=True)
+        highest = remembered.max(axis=1, keepdims=True)
+        bounded = np.clip(numbers, lowest, highest)
+        square = bounded**2 - 1
+        upper_hinge = np.maximum(bounded - self.knot, 0)
+        lower_hinge = np.maximum(-bounded - self.knot, 0)
+        curves = (square, upper_hinge, lower_hinge)
+        return [self.curved_weight * curve for curve in curves]
 
     def _waves(self, n_rows: int, reach: int) -> np.ndarray:
         """A constant, and waves of the season and of its cycle, ``[T, n]``.
@@ -188,13 +204,16 @@ class LocalRegression:
         A season or cycle has waves where the memory holds two.
         """
         waves = [np.ones(n_rows)]
-        for length, most_pairs in ((self.season, self.n_waves), (self.cycle, self.n_cycle_waves)):
-            n_pairs = min(most_pairs, length // 2)
+        pairs_of_length = ((self.season, self.n_waves), (self.cycle, self.n_cycle_waves))
+        for length, most_pairs in pairs_of_length:
             if 2 * length > reach:
-                n_pairs = 0
+                continue
+            n_pairs = min(most_pairs, length // 2)
             for k in range(1, n_pairs + 1):
-                angle = 2 * np.pi * k * (np.arange(n_rows) % length) / length
-                waves += [np.sin(angle), np.cos(angle)]
+                step = np.arange(n_rows) % length
+                angle = 2 * np.pi * k * step / length
+                waves.append(np.sin(angle))
+                waves.append(np.cos(angle))
         return np.stack(waves, axis=1)
 
     def _levels(
@@ -202,7 +221,8 @@ class LocalRegression:
     ) -> np.ndarray:
         """Effects by the regression of levels, beside waves."""
         n_windows, n_rows = target.shape
-        waves = self._waves(n_rows, int((fold >= 0).sum()))
+        reach = int((fold >= 0).sum())
+        waves = self._waves(n_rows, reach)
         n_waves = waves.shape[1]
         wave_features = np.broadcast_to(waves, (n_windows, *waves.shape))
         rows = np.concatenate([wave_features, features[:, :n_rows]], axis=2)
@@ -220,7 +240,8 @@ class LocalRegression:
         """Effects by the regression of differences to ``lag`` rows before."""
         n_rows = target.shape[1]
         both = observed[:, lag:] & observed[:, :-lag]
-        change = (target[:, lag:] - target[:, :-lag]) * both
+        change = target[:, lag:] - target[:, :-lag]
+        change = change * both
         rows = features[:, lag:n_rows] - features[:, : n_rows - lag]
         weights = self._cross_validated(rows, change, both, fold[lag:], 0)
         return _answers(features, weights, fold)
@@ -254,20 +275,25 @@ class LocalRegression:
             products.append(transposed @ target[:, fold_rows, None])
             counts.append(observed[:, fold_rows].sum(axis=1))
         count = np.maximum(_without_each(counts), 1)[..., None, None]
-        scatter = _without_each(scatters) / count
-        weights = self._solutions(scatter, _without_each(products) / count, n_waves)
+        mean_scatter = _without_each(scatters) / count
+        mean_products = _without_each(products) / count
+        weights = self._solutions(mean_scatter, mean_products, n_waves)
         errors = np.zeros((len(rows), weights.shape[3]))
         for k, fold_rows in enumerate(folds):
-            missed = target[:, fold_rows, None] - rows[:, fold_rows] @ weights[:, k]
-            errors += (missed**2 * observed[:, fold_rows, None]).sum(axis=1)
-        best = errors.argmin(axis=1)
-        return np.take_along_axis(weights, best[:, None, None, None], axis=3)[..., 0]
+            answers = rows[:, fold_rows] @ weights[:, k]
+            missed = target[:, fold_rows, None] - answers
+            squares = missed**2 * observed[:, fold_rows, None]
+            errors += squares.sum(axis=1)
+        best = errors.argmin(axis=1)[:, None, None, None]
+        best_weights = np.take_along_axis(weights, best, axis=3)
+        return best_weights[..., 0]
 
     def _solutions(self, scatter: np.ndarray, products: np.ndarray, n_waves: int) -> np.ndarray:
         """Weights ``[B, folds + 1, n, penalties + 1]`` at every penalty; last of waves alone."""
         share = torch.ones(scatter.shape[-1], dtype=torch.float64)
         share[:n_waves] = self.wave_penalty
-        penalties = torch.tensor(self.penalties, dtype=torch.float64)[:, None] * share
+        penalties = torch.tensor(self.penalties, dtype=torch.float64)
+        penalties = penalties[:, None] * share
         squares = torch.from_numpy(scatter)[:, :, None]
         targets = torch.from_numpy(products)[:, :, None]
         repeated = targets.expand(-1, -1, len(penalties), -1, -1)
@@ -278,7 +304,8 @@ class LocalRegression:
             wave_targets = targets[:, :, 0, :n_waves]
             solution = ridge(wave_squares, wave_targets, penalties[0, :n_waves])
             waves_alone[:, :, 0, :n_waves] = solution[..., 0]
-        return torch.cat([weights, waves_alone], dim=2).movedim(2, 3).numpy()
+        all_weights = torch.cat([weights, waves_alone], dim=2)
+        return all_weights.movedim(2, 3).numpy()
 
 
 def _mean(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
@@ -297,13 +324,17 @@ def _standardised_target(y: np.ndarray, observed: np.ndarray) -> tuple[np.ndarra
     count = np.maximum(observed.sum(axis=1, keepdims=True), 1)
     # In units of the largest value, so that squares stay within range.
     largest = np.abs(y * observed).max(axis=1, keepdims=True, initial=0.0)
-    scaled = y / np.where(largest > 0, largest, 1.0)
+    unit = np.where(largest > 0, largest, 1.0)
+    scaled = y / unit
     mean = _mean(scaled[..., None], observed)[..., 0]
     centred = (scaled - mean) * observed
-    deviation = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
+    sum_of_squares = (centred**2).sum(axis=1, keepdims=True)
+    deviation = np.sqrt(sum_of_squares / count)
     moving = deviation > _ROUNDING
     target = centred / np.where(moving, deviation, 1.0)
-    return np.where(moving, target, 0.0), np.where(moving, deviation, 0.0) * largest
+    target = np.where(moving, target, 0.0)
+    deviation = np.where(moving, deviation, 0.0)
+    return target, deviation * largest
 
 
 def _standardised(columns: np.ndarray, observed: np.ndarray) -> np.ndarray:
@@ -313,10 +344,12 @@ def _standardised(columns: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """
     recent = columns[:, : observed.shape[1]]
     mean = _mean(recent, observed)
-    variance = _mean(recent**2, observed) - mean**2
+    mean_square = _mean(recent**2, observed)
+    variance = mean_square - mean**2
     moving = variance > _ROUNDING * (1 + mean**2)
     deviation = np.sqrt(np.where(moving, variance, 1.0))
-    return np.where(moving, (columns - mean) / deviation, 0.0)
+    scaled = (columns - mean) / deviation
+    return np.where(moving, scaled, 0.0)
 
 
 def _delayed(columns: np.ndarray, lag: int) -> np.ndarray:
@@ -329,7 +362,8 @@ def _without_each(fold_sums: list[np.ndarray]) -> np.ndarray:
     """Sums over all folds but each, and over all, ``[B, folds + 1, ...]``."""
     sums = np.stack(fold_sums, axis=1)
     total = sums.sum(axis=1, keepdims=True)
-    return np.concatenate([total - sums, total], axis=1)
+    others = total - sums
+    return np.concatenate([others, total], axis=1)
 
 
 def _answers(features: np.ndarray, weights: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -338,10 +372,12 @@ def _answers(features: np.ndarray, weights: np.ndarray, fold: np.ndarray) -> np.
     A row of a fold is answered by the weights without that fold, any other by those of all rows.
     """
     n_folds = weights.shape[1] - 1
-    answers = (features @ weights[:, -1, :, None])[..., 0]
+    columns = weights[..., None]
+    answers = (features @ columns[:, -1])[..., 0]
     for k in range(n_folds):
         rows = np.flatnonzero(fold == k)
-        answers[:, rows] = (features[:, rows] @ weights[:, k, :, None])[..., 0]
+        fold_answers = features[:, rows] @ columns[:, k]
+        answers[:, rows] = fold_answers[..., 0]
     return np.asarray(answers)
 
 
@@ -354,15 +390,20 @@ def _slope(
     where ``dependent_rows`` count as one.
     """
     both = observed[:, lag:] & observed[:, :-lag]
-    change = (effect[:, lag:] - effect[:, :-lag]) * both
-    truth = (target[:, lag:] - target[:, :-lag]) * both
+    change = effect[:, lag:] - effect[:, :-lag]
+    change = change * both
+    truth = target[:, lag:] - target[:, :-lag]
+    truth = truth * both
     size = (change**2).sum(axis=1, keepdims=True)
     moving = size > _ROUNDING
-    slope = (change * truth).sum(axis=1, keepdims=True) / np.where(moving, size, 1.0)
-    missed = ((truth - slope * change) ** 2).sum(axis=1, keepdims=True)
+    product = (change * truth).sum(axis=1, keepdims=True)
+    slope = product / np.where(moving, size, 1.0)
+    errors = truth - slope * change
+    missed = (errors**2).sum(axis=1, keepdims=True)
     explained = slope**2 * size
     # One minus the inverse of the F statistic, as of so many independent rows.
     n_independent = both.sum(axis=1, keepdims=True) / dependent_rows
     doubt = missed / np.maximum(n_independent * explained, _ROUNDING)
-    certain_slope = np.clip(slope, 0.0, 1.0) * np.maximum(1 - doubt, 0.0)
+    certainty = np.maximum(1 - doubt, 0.0)
+    certain_slope = np.clip(slope, 0.0, 1.0) * certainty
     return np.where(moving, certain_slope, 0.0)

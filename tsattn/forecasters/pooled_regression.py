@@ -15,6 +15,9 @@ from tsattn.forecasters.ridge import ridge
 _MOST_FEATURES = 600
 # Parts of a cycle.
 _BINS = {"hour": 24, "weekday": 7, "month": 12}
+# Share of a part of a cycle by which a place is moved on: rounding must not put the begin of a part
+# into the part before.
+_BIN_ROUNDING = 1e-4
 # A deviation below this share of the largest value is rounding error.
 _ROUNDING = 1e-12
 # A feature does not vary if its variance is below this share of its squared mean.
@@ -59,7 +62,8 @@ class WindowFeatures:
         empty = np.empty((len(x), n_steps, 0))
         ahead = parts.get("known", empty).astype(np.float64)
         # Also where a text is missing, whose indicators would be zeros.
-        ahead[np.isnan(covariates.known).any(axis=2)] = np.nan
+        is_missing = np.isnan(covariates.known).any(axis=2)
+        ahead[is_missing] = np.nan
         n_future = ahead.shape[2] - calendar_width(encoder.columns.calendar)
         self.future = ahead[..., :n_future]
         self.clock = ahead[..., n_future:]
@@ -67,12 +71,20 @@ class WindowFeatures:
         self.numeric = numeric_columns(encoder)
         self.past = parts.get("past", empty[:, : self.context]).astype(np.float64)
         self.static = parts.get("static", empty[:, 0]).astype(np.float64)
+        self._read_means(rows)
+
+    def _read_means(self, rows: int) -> None:
+        """Set means of the columns over the last rows of the window."""
         # Rows before the first value do not count, but lengthen a window among longer ones.
-        begun = np.maximum.accumulate(np.isfinite(x), axis=1)[:, -rows:, None].astype(np.float64)
-        share = begun / np.maximum(begun.sum(axis=1, keepdims=True), 1)
+        begun = np.maximum.accumulate(np.isfinite(self.x), axis=1)
+        recent_begun = begun[:, -rows:, None].astype(np.float64)
+        count = recent_begun.sum(axis=1, keepdims=True)
+        share = recent_begun / np.maximum(count, 1)
         recent = slice(max(self.context - rows, 0), self.context)
-        self.mean = (self.columns[:, recent] * share).sum(axis=1, keepdims=True)
-        self.past_mean = (self.past[:, recent] * share).sum(axis=1, keepdims=True)
+        weighted = self.columns[:, recent] * share
+        self.mean = weighted.sum(axis=1, keepdims=True)
+        weighted_past = self.past[:, recent] * share
+        self.past_mean = weighted_past.sum(axis=1, keepdims=True)
 
     def _read_calendar(self, calendar: tuple[str, ...] | str) -> None:
         """Set phases of the season and the week, and columns with the other cycles."""
@@ -93,25 +105,43 @@ class WindowFeatures:
         n_steps = point.shape[1]
         ahead = slice(self.context, self.context + n_steps)
         values = self.columns[:, ahead]
-        parts = [values, values - self.mean, self._static(point.shape), self.recent(n_steps)]
+        parts = [
+            values,
+            values - self.mean,
+            self._static(point.shape),
+            self.recent(n_steps),
+        ]
         if squares:
-            parts.append(values[..., self.numeric] ** 2)
+            numbers = values[..., self.numeric]
+            parts.append(numbers**2)
         columns = np.concatenate(parts, axis=2)
         scaled = self.scaled(point)
         # Effects grow with what they act on.
         features = [columns, columns * scaled, scaled, scaled**2]
-        features += [phases[:, ahead] for phases in (self.season, self.week) if phases is not None]
-        if self.season is not None:
-            season = self.season[:, ahead]
-            if columns.shape[2] * season.shape[2] <= _MOST_FEATURES:
-                features.append(_products(columns, season))
-            if self.week is not None:
-                features.append(_products(self.week[:, ahead], season))
+        features += self._phases(columns, ahead)
         return np.concatenate(features, axis=2)
+
+    def _phases(self, columns: np.ndarray, ahead: slice) -> list[np.ndarray]:
+        """Phases of the season and of the week, and products of columns with those of the season.
+
+        Too many products are left out.
+        """
+        season = None if self.season is None else self.season[:, ahead]
+        week = None if self.week is None else self.week[:, ahead]
+        features = [phases for phases in (season, week) if phases is not None]
+        if season is None:
+            return features
+        n_products = columns.shape[2] * season.shape[2]
+        if n_products <= _MOST_FEATURES:
+            features.append(_products(columns, season))
+        if week is not None:
+            features.append(_products(week, season))
+        return features
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Values ``[B, F]`` in units of the window, ``[B, F, 1]``."""
-        return ((values - self.level) / self._unit())[..., None]
+        scaled = (values - self.level) / self._unit()
+        return scaled[..., None]
 
     def _unit(self) -> np.ndarray:
         """The spread of each window, 1 of a constant one, ``[B, 1]``."""
@@ -124,9 +154,11 @@ class WindowFeatures:
         before the step.
         """
         rows = self.context - self.horizon + np.arange(n_steps)
-        lagged = self.past[:, np.clip(rows, 0, self.context - 1)]
+        rows = np.clip(rows, 0, self.context - 1)
+        lagged = self.past[:, rows]
         last = np.broadcast_to(self.past[:, -1:], lagged.shape)
-        return np.concatenate([last, last - self.past_mean, lagged], axis=2)
+        difference = last - self.past_mean
+        return np.concatenate([last, difference, lagged], axis=2)
 
     def of_trees(
         self, point: np.ndarray, effect: np.ndarray, seasons: tuple[int, ...]
@@ -157,13 +189,18 @@ class WindowFeatures:
         ]
         parts += [numbers[:, np.maximum(ahead - lag, 0)] for lag in _TREE_LAGS]
         for season in seasons:
-            rows = ahead - season * (steps // season + 1)
+            n_seasons = steps // season + 1
+            rows = ahead - season * n_seasons
             if rows[0] >= 0:
-                parts += [self.scaled(self.x[:, rows]), numbers[:, ahead] - numbers[:, rows]]
+                seasonal_change = numbers[:, ahead] - numbers[:, rows]
+                parts.append(self.scaled(self.x[:, rows]))
+                parts.append(seasonal_change)
         n_last = max(seasons[0] if seasons else 1, 1)
-        last_mean = _level_and_spread(self.x[:, -n_last:])[0]
-        parts.append(np.broadcast_to(self.scaled(last_mean), (*point.shape, 1)))
-        return np.nan_to_num(np.concatenate(parts, axis=2)).astype(np.float32)
+        last_mean, _ = _level_and_spread(self.x[:, -n_last:])
+        scaled_mean = self.scaled(last_mean)
+        parts.append(np.broadcast_to(scaled_mean, (*point.shape, 1)))
+        features = np.concatenate(parts, axis=2)
+        return np.nan_to_num(features).astype(np.float32)
 
     def _static(self, shape: tuple[int, ...]) -> np.ndarray:
         """Static columns, repeated for each step."""
@@ -175,8 +212,11 @@ def numeric_columns(encoder: CovariateEncoder) -> np.ndarray:
     categories = encoder.columns.categories[len(encoder.columns.past) :]
     is_number: list[bool] = []
     for names in categories:
-        # A category has an indicator for each of its names.
-        is_number += [True] if names is None else [False] * max(len(names), 1)
+        if names is None:
+            is_number.append(True)
+        else:
+            # A category has an indicator for each of its names.
+            is_number += [False] * max(len(names), 1)
     return np.flatnonzero(is_number)
 
 
@@ -187,16 +227,20 @@ def _level_and_spread(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = np.maximum(observed.sum(axis=1, keepdims=True), 1)
     # In units of the largest value, so that squares stay within range.
     largest = np.abs(values).max(axis=1, keepdims=True, initial=0.0)
-    values = values / np.where(largest > 0, largest, 1.0)
+    unit = np.where(largest > 0, largest, 1.0)
+    values = values / unit
     mean = values.sum(axis=1, keepdims=True) / count
     centred = np.where(observed, values - mean, 0.0)
-    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
-    return mean * largest, np.where(spread > _ROUNDING, spread, 0.0) * largest
+    sum_of_squares = (centred**2).sum(axis=1, keepdims=True)
+    spread = np.sqrt(sum_of_squares / count)
+    spread = np.where(spread > _ROUNDING, spread, 0.0)
+    return mean * largest, spread * largest
 
 
 def _products(columns: np.ndarray, phases: np.ndarray) -> np.ndarray:
     """Each column by each phase, ``[B, R, n * m]``."""
-    return (columns[..., None] * phases[..., None, :]).reshape(*columns.shape[:2], -1)
+    products = columns[..., None] * phases[..., None, :]
+    return products.reshape(*columns.shape[:2], -1)
 
 
 def _indicators(cycle: np.ndarray, n_bins: int) -> np.ndarray:
@@ -204,10 +248,12 @@ def _indicators(cycle: np.ndarray, n_bins: int) -> np.ndarray:
 
     NaN stays NaN.
     """
-    share = np.arctan2(cycle[..., 0], cycle[..., 1]) / (2 * np.pi) % 1
-    # Rounding must not put the begin of a part into the part before.
-    place = np.floor(share * n_bins + 1e-4) % n_bins
-    indicators = (place[..., None] == np.arange(n_bins)).astype(np.float64)
+    sine = cycle[..., 0]
+    cosine = cycle[..., 1]
+    share = np.arctan2(sine, cosine) / (2 * np.pi) % 1
+    place = np.floor(share * n_bins + _BIN_ROUNDING) % n_bins
+    is_in_bin = place[..., None] == np.arange(n_bins)
+    indicators = is_in_bin.astype(np.float64)
     indicators[np.isnan(place)] = np.nan
     return indicators
 
@@ -246,8 +292,10 @@ class NormalEquations:
 
     def add(self, features: np.ndarray, target: np.ndarray) -> None:
         """Add rows ``[B, R, n]`` and their targets ``[B, R]``, where none is missing."""
-        usable = np.isfinite(target) & np.isfinite(features).all(axis=2)
-        ones = np.ones((int(usable.sum()), 1))
+        is_complete = np.isfinite(features).all(axis=2)
+        usable = np.isfinite(target) & is_complete
+        n_rows = int(usable.sum())
+        ones = np.ones((n_rows, 1))
         rows = np.concatenate([features[usable], ones], axis=1)
         self.products += rows.T @ rows
         self.targets += rows.T @ target[usable]
@@ -262,15 +310,20 @@ class NormalEquations:
     def solve(self, penalty: float, squares: bool) -> PooledRegression:
         """The ridge regression with standardised features; those that do not vary are left out."""
         mean = self.products[-1, :-1] / self.count
-        scatter = self.products[:-1, :-1] / self.count - np.outer(mean, mean)
+        mean_products = self.products[:-1, :-1] / self.count
+        scatter = mean_products - np.outer(mean, mean)
         variance = scatter.diagonal().copy()
-        varying = np.flatnonzero(variance > _CONSTANT * (1 + mean**2))
+        is_varying = variance > _CONSTANT * (1 + mean**2)
+        varying = np.flatnonzero(is_varying)
         scale = np.sqrt(variance[varying])
+        varying_scatter = scatter[np.ix_(varying, varying)]
+        correlations = varying_scatter / np.outer(scale, scale)
         target_mean = self.targets[-1] / self.count
-        correlations = scatter[np.ix_(varying, varying)] / np.outer(scale, scale)
-        products = self.targets[varying] / self.count - mean[varying] * target_mean
-        targets = torch.from_numpy(products / scale)[:, None]
+        mean_targets = self.targets[varying] / self.count
+        covariances = mean_targets - mean[varying] * target_mean
+        targets = torch.from_numpy(covariances / scale)[:, None]
         solution = ridge(torch.from_numpy(correlations), targets, penalty)
         weights = np.zeros(len(mean))
         weights[varying] = solution[:, 0].numpy() / scale
-        return PooledRegression(weights, float(target_mean - mean @ weights), squares)
+        offset = float(target_mean - mean @ weights)
+        return PooledRegression(weights, offset, squares)

@@ -20,7 +20,9 @@ from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.store import Saved
 
+# Fields of a configuration that sizes of tensors follow from.
 _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
+# Fields that count the covariates that a network reads.
 _READS = ("n_past", "n_known", "n_static")
 
 
@@ -79,16 +81,19 @@ def regression_from(saved: Saved, encoder: CovariateEncoder | None) -> Covariate
     require((facts is None) == (encoder is None), "covariates that are not read")
     if facts is None or encoder is None:
         return None
-    arrays = {
-        name: tensor.numpy() for name, tensor in saved.tensors.items() if name.startswith(PREFIX)
-    }
+    arrays = {}
+    for name, tensor in saved.tensors.items():
+        if name.startswith(PREFIX):
+            arrays[name] = tensor.numpy()
     return CovariateRegression.rebuilt(encoder, facts, arrays)
 
 
 def check_trained(horizon: Any, alias: Any, config: ModelConfig) -> None:
     """Refuse settings that would fail only when a forecast is asked."""
-    require(type(horizon) is int and 1 <= horizon <= config.horizon, f"horizon = {horizon!r:.40}")
-    require(alias is None or type(alias) in (str, int), f"alias = {alias!r:.40}")
+    in_range = type(horizon) is int and 1 <= horizon <= config.horizon
+    require(in_range, f"horizon = {horizon!r:.40}")
+    is_name = alias is None or type(alias) in (str, int)
+    require(is_name, f"alias = {alias!r:.40}")
 
 
 def network_from(
@@ -112,10 +117,8 @@ def network_from(
         regression = regression_from(saved, encoder)
         encoder = None
     sizes = dict.fromkeys(_READS, 0) if encoder is None else encoder.sizes
-    require(
-        sizes == {name: getattr(config, name) for name in _READS},
-        "covariates do not fit the network",
-    )
+    network_sizes = {name: getattr(config, name) for name in _READS}
+    require(sizes == network_sizes, "covariates do not fit the network")
     mixed = config.mixed_channels > 0
     require(config.mixed_channels in (0, panel.n_series), "series do not fit the network")
     weights = saved.part("network.")
@@ -123,15 +126,17 @@ def network_from(
     with IN_SINGLE:
         network = build_model(config, generator=torch.Generator().manual_seed(0))
     network.load_state_dict(weights)
-    # Files of format 1 have the transform among the settings.
-    transform = (
-        facts["transform"] if "transform" in facts else facts["parameters"].get("target_transform")
-    )
+    if "transform" in facts:
+        transform = facts["transform"]
+    else:
+        # Files of format 1 have the transform among the settings.
+        transform = facts["parameters"].get("target_transform")
     tensors = saved.tensors
+    scaler_shape = (1, panel.n_series) if mixed else (panel.n_series, 1)
     model = FittedNetwork(
         network,
         config,
-        _scaler("scaler", tensors, (1, panel.n_series) if mixed else (panel.n_series, 1)),
+        _scaler("scaler", tensors, scaler_shape),
         TargetTransform(transform),
         encoder,
         _intervals(tensors.get("intervals.errors"), config),
@@ -149,15 +154,15 @@ def _check_weights(weights: dict[str, torch.Tensor], config: ModelConfig, n_rows
     """
     for name, tensor in weights.items():
         require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
-    largest = max((n_rows, len(weights), *(n for tensor in weights.values() for n in tensor.shape)))
-    for name in (
-        "context",
-        "horizon",
-        *(() if config.backbone in LINEAR_KINDS else (*_SIZES, *_READS)),
-    ):
-        require(
-            getattr(config, name) <= largest, f"{name} = {getattr(config, name)} fits no tensor"
-        )
+    largest = max(n_rows, len(weights))
+    for tensor in weights.values():
+        largest = max((largest, *tensor.shape))
+    names = ["context", "horizon"]
+    if config.backbone not in LINEAR_KINDS:
+        names += [*_SIZES, *_READS]
+    for name in names:
+        size = getattr(config, name)
+        require(size <= largest, f"{name} = {size} fits no tensor")
 
 
 def _scaler(name: str, tensors: dict[str, torch.Tensor], shape: tuple[int, int]) -> Scaler:
@@ -165,10 +170,8 @@ def _scaler(name: str, tensors: dict[str, torch.Tensor], shape: tuple[int, int])
     scale = tensors[f"{name}.scale"].numpy()
     for part in (mean, scale):
         fits = part.shape == shape and part.dtype == np.float64
-        require(
-            fits and bool(np.isfinite(part).all()),
-            f"{name} holds {part.dtype} of shape {part.shape}",
-        )
+        is_valid = fits and bool(np.isfinite(part).all())
+        require(is_valid, f"{name} holds {part.dtype} of shape {part.shape}")
     require(bool((scale > 0).all()), f"{name} has a scale that is not above 0")
     return Scaler(mean, scale)
 
@@ -177,10 +180,9 @@ def _intervals(errors: torch.Tensor | None, config: ModelConfig) -> StepInterval
     if errors is None:
         return None
     intervals = StepIntervals(errors.numpy())
-    require(
-        intervals.errors.shape[1:] == (config.horizon, config.mixed_channels or 1),
-        f"errors of shape {tuple(errors.shape)}",
-    )
+    n_channels = config.mixed_channels or 1
+    fits = intervals.errors.shape[1:] == (config.horizon, n_channels)
+    require(fits, f"errors of shape {tuple(errors.shape)}")
     return intervals
 
 
@@ -188,18 +190,16 @@ def _sizes(tensors: Mapping[str, torch.Tensor], panel: Panel) -> KnownScales | N
     """Size of the errors of each series; NaN where it was not calibrated."""
     if not {"intervals.scales", "intervals.per_step"} & tensors.keys():
         return None
-    scales, per_step = (tensors[f"intervals.{name}"].numpy() for name in ("scales", "per_step"))
-    for part, shape in (
-        (scales, (panel.n_series, 1)),
-        (per_step, (1,)),
-    ):
+    scales = tensors["intervals.scales"].numpy()
+    per_step = tensors["intervals.per_step"].numpy()
+    expected_shapes = ((scales, (panel.n_series, 1)), (per_step, (1,)))
+    for part, shape in expected_shapes:
         fits = part.shape == shape and part.dtype == np.float64
         require(fits, f"scales of errors hold {part.dtype} of shape {part.shape}")
-    known = ~np.isnan(scales).any(axis=1)
-    require(bool(known.any()), "no series has a scale of errors")
-    for part in (scales[known], per_step):
-        require(
-            bool(((part > 0) & np.isfinite(part)).all()),
-            "scales of errors are not above 0 and finite",
-        )
-    return KnownScales(pd.Index(panel.ids)[known], scales[known], per_step)
+    is_calibrated = ~np.isnan(scales).any(axis=1)
+    require(bool(is_calibrated.any()), "no series has a scale of errors")
+    scales = scales[is_calibrated]
+    for part in (scales, per_step):
+        is_valid = (part > 0) & np.isfinite(part)
+        require(bool(is_valid.all()), "scales of errors are not above 0 and finite")
+    return KnownScales(pd.Index(panel.ids)[is_calibrated], scales, per_step)

@@ -1,11 +1,9 @@
 """Classical models of statsforecast, which are compiled, and models for intermittent demand."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from statistics import NormalDist
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -133,8 +131,7 @@ def _estimated(name: str, y: np.ndarray, steps: int, season: int, with_errors: b
 
 
 class StatsforecastForecaster(LocalForecaster):
-    """A classical model of statsforecast (``pip install 'tsattn[classical]'``), estimated anew on
-    each window.
+    """A classical model of statsforecast, estimated anew on each window.
 
     A window comes without the name of its series, so no parameters are carried over: every
     forecast, of ``predict`` too, estimates the model on the last ``context`` rows of that series
@@ -188,7 +185,6 @@ class StatsforecastForecaster(LocalForecaster):
         ValueError: If a setting is out of range; in ``fit``, if no series is long enough for the
             model, or for a ``season_length`` that was given, or if there is negative intermittent
             demand.
-        ImportError: If statsforecast is not installed.
     """
 
     # The module that an estimation imports.
@@ -206,7 +202,6 @@ class StatsforecastForecaster(LocalForecaster):
     ) -> None:
         if model not in _MODELS:
             raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
-        _require_package(model)
         check_whole("horizon", horizon)
         self.horizon = horizon
         self.alias = alias
@@ -221,18 +216,6 @@ class StatsforecastForecaster(LocalForecaster):
     def reads_all(self) -> bool:
         """Whether it reads the whole history by default: ``"auto_ets"`` does."""
         return self.model == "auto_ets"
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what ``save`` wrote, on any machine with statsforecast; it runs no code from the
-        files.
-
-        Raises:
-            ValueError: If files are missing, damaged or of another class.
-            ImportError: If statsforecast is not installed.
-        """
-        _require_package(f"the model in {path}")
-        return super().load(path)
 
     def _seasonal_rows(self, season: int) -> int:
         if self.model in _INTERMITTENT:
@@ -282,10 +265,3 @@ class StatsforecastForecaster(LocalForecaster):
         if self.model in _INTERMITTENT:
             bounds = np.maximum(bounds, 0.0)
         return point, bounds
-
-
-def _require_package(subject: str) -> None:
-    if find_spec("statsforecast") is None:
-        raise ImportError(
-            f"{subject} needs statsforecast; install it with: pip install 'tsattn[classical]'"
-        )

@@ -56,7 +56,9 @@ def _line(rng: Rng, n: int, length: int) -> Array:
 
 def _piecewise(rng: Rng, n: int, length: int) -> Array:
     """Draw lines with changes of slope: sums of a piecewise constant drift."""
-    drift = unit(pieces(rng, n, length)) + uniform(rng, n, -1, 1)
+    changing_drift = unit(pieces(rng, n, length))
+    constant_drift = uniform(rng, n, -1, 1)
+    drift = changing_drift + constant_drift
     return unit(np.cumsum(drift, 1))
 
 
@@ -64,7 +66,9 @@ def _exponential(rng: Rng, n: int, length: int) -> Array:
     """Draw exp(c t), rising or falling; its ends differ by a factor of e^.5 to e^4."""
     size = uniform(rng, n, 0.5, 4)
     sign = rng.choice([-1, 1], (n, 1))
-    return unit(np.exp(size * sign * np.linspace(0, 1, length)))
+    rate = size * sign
+    t = np.linspace(0, 1, length)
+    return unit(np.exp(rate * t))
 
 
 def _logistic(rng: Rng, n: int, length: int) -> Array:
@@ -72,12 +76,14 @@ def _logistic(rng: Rng, n: int, length: int) -> Array:
     t = np.linspace(0, 1, length)
     center = uniform(rng, n, -0.1, 1.1)
     width = log_uniform(rng, n, 0.02, 0.3)
-    return unit(sigmoid((t - center) / width))
+    distance = (t - center) / width
+    return unit(sigmoid(distance))
 
 
 def _integrated(rng: Rng, n: int, length: int) -> Array:
     """Draw sums of a slow first-order autoregression: a walk with momentum."""
-    return unit(np.cumsum(autoregression(rng, n, length) + 0.0, 1))
+    steps = autoregression(rng, n, length)
+    return unit(np.cumsum(steps, 1))
 
 
 def _no_trend(rng: Rng, n: int, length: int) -> Array:
@@ -87,10 +93,7 @@ def _no_trend(rng: Rng, n: int, length: int) -> Array:
 
 def trend(rng: Rng, n: int, length: int) -> Array:
     """Draw no trend, lines, exponential, logistic or smooth curves, or walks."""
-    return mix(
-        rng,
-        n,
-        length,
+    shapes = (
         (1.5, _no_trend),
         (2, _line),
         (2, _piecewise),
@@ -100,12 +103,14 @@ def trend(rng: Rng, n: int, length: int) -> Array:
         (1, _integrated),
         (1.5, smooth),
     )
+    return mix(rng, n, length, *shapes)
 
 
 def autoregression(rng: Rng, n: int, length: int) -> Array:
     """Draw x_t = a x_(t-1) + e_t, 1 - a log-uniform from .002 to 1; a is negative in some."""
     size = 1 - log_uniform(rng, n, 0.002, 1)
-    a = size * np.where(chance(rng, n, 0.08), -0.8, 1)
+    is_negative = chance(rng, n, 0.08)
+    a = size * np.where(is_negative, -0.8, 1)
 
     def density(w: Array) -> Array:
         return 1 / (1 + a * a - 2 * a * np.cos(w))
@@ -118,15 +123,21 @@ def oscillation(rng: Rng, n: int, length: int) -> Array:
 
     Its cycles have a length and a height that wander.
     """
-    center = 2 * np.pi / log_uniform(rng, n, 3, max(6, length / 2))
-    r = 1 - log_uniform(rng, n, 0.002, 0.3) * np.minimum(1, 4 * center)
+    longest = max(6, length / 2)
+    period = log_uniform(rng, n, 3, longest)
+    center = 2 * np.pi / period
+    damping = log_uniform(rng, n, 0.002, 0.3)
+    # Long cycles are damped less, or they would not come back.
+    damping = damping * np.minimum(1, 4 * center)
+    r = 1 - damping
     a = 2 * r * np.cos(center)
     b = -r * r
 
     def density(w: Array) -> Array:
         real = 1 - a * np.cos(w) - b * np.cos(2 * w)
         imaginary = a * np.sin(w) + b * np.sin(2 * w)
-        return 1 / (real**2 + imaginary**2 + 1e-9)
+        power = real**2 + imaginary**2
+        return 1 / (power + 1e-9)
 
     return spectral(rng, n, length, density)
 
@@ -138,8 +149,10 @@ def heavy(rng: Rng, n: int, length: int) -> Array:
     """
     half_freedom = uniform(rng, n, 1.25, 4)
     numerator = normal(rng, n, length)
-    gamma = rng.standard_gamma(np.broadcast_to(half_freedom, (n, length)))
-    return unit(numerator / np.sqrt(gamma / half_freedom))
+    shape = np.broadcast_to(half_freedom, (n, length))
+    gamma = rng.standard_gamma(shape)
+    denominator = np.sqrt(gamma / half_freedom)
+    return unit(numerator / denominator)
 
 
 def noise(rng: Rng, n: int, length: int) -> Array:
@@ -147,19 +160,19 @@ def noise(rng: Rng, n: int, length: int) -> Array:
 
     The deviation changes in a fifth of the series.
     """
-    x = mix(
-        rng,
-        n,
-        length,
+    kinds = (
         (4, normal),
         (2.5, autoregression),
         (1, oscillation),
         (0.5, rough),
         (2, heavy),
     )
+    x = mix(rng, n, length, *kinds)
     rows = some_rows(rng, n, 0.2)
-    volatility = mix(rng, rows.size, length, (1, smooth), (1, _unit_pieces))
-    x[rows] *= np.exp(uniform(rng, rows.size, 0.3, 1) * volatility)
+    k = rows.size
+    volatility = mix(rng, k, length, (1, smooth), (1, _unit_pieces))
+    volatility_size = uniform(rng, k, 0.3, 1)
+    x[rows] *= np.exp(volatility_size * volatility)
     return unit(x)
 
 
@@ -179,19 +192,28 @@ def seasons(rng: Rng, n: int, length: int, *, none: float | int = 0.18) -> Array
         length: Steps.
         none: Share of the series that are 0.
     """
-    first = periods(rng, n, length)
-    x = season(rng, first, length)
+    first_period = periods(rng, n, length)
+    x = season(rng, first_period, length)
+    ratios = list(SEASON_RATIOS)
+    ratio_weights = list(SEASON_RATIOS.values())
     for share in (0.45, 0.12):
         rows = some_rows(rng, n, share)
         k = rows.size
-        ratio = choose(rng, (k, 1), list(SEASON_RATIOS), list(SEASON_RATIOS.values()))
+        ratio = choose(rng, (k, 1), ratios, ratio_weights)
         of_calendar = chance(rng, k, 0.8)
-        second = np.where(of_calendar, first[rows] * ratio, periods(rng, k, length))
-        period = np.where(second > 4 * length, first[rows] / 2, second)
-        other = season(rng, np.maximum(period, 2), length)
+        multiple = first_period[rows] * ratio
+        independent = periods(rng, k, length)
+        period = np.where(of_calendar, multiple, independent)
+        # A quarter of such a season would not be in the series.
+        too_long = period > 4 * length
+        period = np.where(too_long, first_period[rows] / 2, period)
+        period = np.maximum(period, 2)
+        other = season(rng, period, length)
         other = other * log_uniform(rng, k, 0.2, 2)
-        product = x[rows] * np.exp(0.5 * np.clip(other, -3, 3))
-        x[rows] = np.where(chance(rng, k, 0.3), product, x[rows] + other)
+        factor = np.exp(0.5 * np.clip(other, -3, 3))
+        product = x[rows] * factor
+        multiplies = chance(rng, k, 0.3)
+        x[rows] = np.where(multiplies, product, x[rows] + other)
     return x * ~chance(rng, n, none)
 
 
@@ -199,7 +221,8 @@ def _growing(x: Array, spread: Array) -> Array:
     """exp(x), where x is stretched so that its largest value is e^spread times its smallest."""
     low = x.min(1, keepdims=True)
     high = x.max(1, keepdims=True)
-    return np.exp(spread * (x - low) / np.maximum(high - low, 1e-6))
+    extent = np.maximum(high - low, 1e-6)
+    return np.exp(spread * (x - low) / extent)
 
 
 # --- families -------------------------------------------------------------------------------------
@@ -207,33 +230,41 @@ def _growing(x: Array, spread: Array) -> Array:
 
 def structural(rng: Rng, n: int, length: int) -> Array:
     """Draw trend + seasons + noise, or in 30% exp(trend) (1 + seasons) with proportional noise."""
-    level = trend(rng, n, length) * log_uniform(rng, n, 0.1, 3)
-    cycle = seasons(rng, n, length) * log_uniform(rng, n, 0.5, 3)
-    rest = noise(rng, n, length) * log_uniform(rng, n, 0.02, 1)
+    level = trend(rng, n, length)
+    level = level * log_uniform(rng, n, 0.1, 3)
+    cycle = seasons(rng, n, length)
+    cycle = cycle * log_uniform(rng, n, 0.5, 3)
+    rest = noise(rng, n, length)
+    rest = rest * log_uniform(rng, n, 0.02, 1)
     x = level + cycle + rest
     rows = some_rows(rng, n, 0.3)
     k = rows.size
-    level = _growing(level[rows], log_uniform(rng, k, 0.1, 4))
-    highest = np.abs(cycle[rows]).max(1, keepdims=True)
-    depth = uniform(rng, k, 0.05, 0.9) / np.maximum(highest, 1e-6)
-    seasonal = level * (1 + depth * cycle[rows])
+    spread = log_uniform(rng, k, 0.1, 4)
+    grown = _growing(level[rows], spread)
+    season_factor = _season_factor(cycle[rows], uniform(rng, k, 0.05, 0.9))
     noise_share = log_uniform(rng, k, 0.005, 0.3)
-    x[rows] = seasonal * (1 + noise_share * unit(rest[rows]))
+    noise_factor = 1 + noise_share * unit(rest[rows])
+    x[rows] = grown * season_factor * noise_factor
     return x
+
+
+def _season_factor(cycle: Array, depth: Array) -> Array:
+    """1 + a season that is scaled so that its largest size is ``depth``."""
+    highest = np.abs(cycle).max(1, keepdims=True)
+    scale = depth / np.maximum(highest, 1e-6)
+    return 1 + scale * cycle
 
 
 def _periodic(rng: Rng, n: int, length: int) -> Array:
     """Draw exact repetitions, with a period log-uniform from 4 to 730 or the length."""
     longest = max(8, min(730, length))
-    return season(rng, log_uniform(rng, n, 4, longest), length)
+    period = log_uniform(rng, n, 4, longest)
+    return season(rng, period, length)
 
 
 def _kernel_draws(rng: Rng, n: int, length: int) -> Array:
     """Draw from one kernel: squared exponential, rough, periodic, resonant, linear or white."""
-    return mix(
-        rng,
-        n,
-        length,
+    kernels = (
         (3, smooth),
         (2, rough),
         (5, _periodic),
@@ -241,6 +272,7 @@ def _kernel_draws(rng: Rng, n: int, length: int) -> Array:
         (1, _line),
         (0.6, normal),
     )
+    return mix(rng, n, length, *kernels)
 
 
 def gaussian_process(rng: Rng, n: int, length: int) -> Array:
@@ -249,11 +281,14 @@ def gaussian_process(rng: Rng, n: int, length: int) -> Array:
     for share in (0.75, 0.5, 0.3):
         rows = some_rows(rng, n, share)
         k = rows.size
-        other = _kernel_draws(rng, k, length) * log_uniform(rng, k, 0.1, 1.5)
+        other = _kernel_draws(rng, k, length)
+        other = other * log_uniform(rng, k, 0.1, 1.5)
         product = x[rows] * (0.5 + other)
-        x[rows] = np.where(chance(rng, k, 0.35), product, x[rows] + other)
+        multiplies = chance(rng, k, 0.35)
+        x[rows] = np.where(multiplies, product, x[rows] + other)
     white = normal(rng, n, length)
-    return x + white * log_uniform(rng, n, 0.003, 0.3)
+    white = white * log_uniform(rng, n, 0.003, 0.3)
+    return x + white
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,6 +308,23 @@ class _Smoothing:
     gamma: Array
     phi: Array
     period: Array
+
+    @classmethod
+    def draw(cls, rng: Rng, n: int, length: int) -> "_Smoothing":
+        """Draw the parameters; beta and gamma are 0 in some series, phi is 1 in half of them."""
+        alpha = log_uniform(rng, n, 0.002, 0.8)[:, 0]
+        beta_share = log_uniform(rng, n, 0.001, 0.3)[:, 0]
+        has_drift = rng.random(n) < 0.55
+        beta = alpha * beta_share * has_drift
+        is_damped = rng.random(n) < 0.5
+        damping = log_uniform(rng, n, 0.005, 0.2)[:, 0]
+        phi = np.where(is_damped, 1 - damping, 1)
+        is_seasonal = rng.random(n) < 0.65
+        gamma_share = log_uniform(rng, n, 0.001, 0.5)[:, 0]
+        gamma = (1 - alpha) * gamma_share * is_seasonal
+        period = np.round(periods(rng, n, length)[:, 0])
+        period = np.clip(period, 2, 400).astype(np.intp)
+        return cls(alpha, beta, gamma, phi, period)
 
     def run(self, errors: Array, cycles: Array, drift: Array) -> Array:
         """Values [n, T] from errors [T, n], first seasons [n, cells] and the first drift [n]."""
@@ -300,22 +352,20 @@ def exponential_smoothing(rng: Rng, n: int, length: int) -> Array:
     gamma e_t; alpha, beta / alpha and gamma log-uniform, beta = 0 in 45%, no season in 35%, phi
     from .8 to 1; exp(y) in 30%.
     """
-    alpha = log_uniform(rng, n, 0.002, 0.8)[:, 0]
-    beta_share = log_uniform(rng, n, 0.001, 0.3)[:, 0]
-    beta = alpha * beta_share * (rng.random(n) < 0.55)
-    damped = rng.random(n) < 0.5
-    phi = np.where(damped, 1 - log_uniform(rng, n, 0.005, 0.2)[:, 0], 1)
-    seasonal = rng.random(n) < 0.65
-    gamma = (1 - alpha) * log_uniform(rng, n, 0.001, 0.5)[:, 0] * seasonal
-    period = np.clip(np.round(periods(rng, n, length)[:, 0]), 2, 400).astype(np.intp)
-    smoothing = _Smoothing(alpha, beta, gamma, phi, period)
-    size = log_uniform(rng, n, 0.5, 15) * seasonal[:, None]
-    cycles = unit(season(rng, period[:, None].astype(float), int(period.max()))) * size
-    errors = np.ascontiguousarray(mix(rng, n, length, (4, normal), (1, heavy)).T)
-    drift = rng.standard_normal(n) * log_uniform(rng, n, 0.005, 0.3)[:, 0] * (beta > 0)
-    x = smoothing.run(errors, cycles, drift)
+    smoothing = _Smoothing.draw(rng, n, length)
+    period = smoothing.period
+    size = log_uniform(rng, n, 0.5, 15)
+    size = size * (smoothing.gamma > 0)[:, None]
+    cycles = season(rng, period[:, None].astype(float), int(period.max()))
+    cycles = unit(cycles) * size
+    errors = mix(rng, n, length, (4, normal), (1, heavy))
+    drift = rng.standard_normal(n)
+    drift = drift * log_uniform(rng, n, 0.005, 0.3)[:, 0]
+    drift = drift * (smoothing.beta > 0)
+    x = smoothing.run(np.ascontiguousarray(errors.T), cycles, drift)
     rows = some_rows(rng, n, 0.3)
-    x[rows] = _growing(x[rows], log_uniform(rng, rows.size, 0.3, 4))
+    spread = log_uniform(rng, rows.size, 0.3, 4)
+    x[rows] = _growing(x[rows], spread)
     return x
 
 
@@ -331,16 +381,18 @@ def seasonal_autoregression(rng: Rng, n: int, length: int) -> Array:
         return 1 / (direct * seasonal)
 
     x = spectral(rng, n, length, density)
-    integrated = chance(rng, n, 0.25)
-    return np.where(integrated, unit(np.cumsum(x, 1)), x)
+    is_integrated = chance(rng, n, 0.25)
+    integral = unit(np.cumsum(x, 1))
+    return np.where(is_integrated, integral, x)
 
 
 def _rates(rng: Rng, n: int, length: int) -> Array:
     """Draw logarithms of rates around 0: a season, a drift, changes of level."""
-    x = seasons(rng, n, length, none=0.25) * uniform(rng, n, 0.2, 1.3)
+    cycle = seasons(rng, n, length, none=0.25)
+    cycle = cycle * uniform(rng, n, 0.2, 1.3)
     drift = mix(rng, n, length, (2, smooth), (1, walk), (1, pieces))
-    x += drift * uniform(rng, n, 0, 0.6)
-    return np.clip(x, -4, 4)
+    drift = drift * uniform(rng, n, 0, 0.6)
+    return np.clip(cycle + drift, -4, 4)
 
 
 def _poisson(rng: Rng, n: int, length: int) -> Array:
@@ -348,24 +400,31 @@ def _poisson(rng: Rng, n: int, length: int) -> Array:
 
     In half of the series rates are mixed by a gamma variable (negative binomial counts).
     """
-    rate = np.exp(_rates(rng, n, length)) * log_uniform(rng, n, 0.1, 100)
+    rate = np.exp(_rates(rng, n, length))
+    rate = rate * log_uniform(rng, n, 0.1, 100)
     rows = some_rows(rng, n, 0.5)
-    shape = log_uniform(rng, rows.size, 0.5, 20)
-    gamma = rng.standard_gamma(np.broadcast_to(shape, (rows.size, length)))
+    k = rows.size
+    shape = log_uniform(rng, k, 0.5, 20)
+    gamma = rng.standard_gamma(np.broadcast_to(shape, (k, length)))
     rate[rows] *= gamma / shape
-    return rng.poisson(np.minimum(rate, _HIGHEST_RATE)).astype(np.float32)
+    rate = np.minimum(rate, _HIGHEST_RATE)
+    return rng.poisson(rate).astype(np.float32)
 
 
 def _intermittent(rng: Rng, n: int, length: int) -> Array:
     """Draw demand in some steps only, with log-normal sizes, whole in most series."""
     rate = np.exp(_rates(rng, n, length))
-    probability = np.clip(rate * log_uniform(rng, n, 0.03, 0.7), 0, 1)
+    rate = rate * log_uniform(rng, n, 0.03, 0.7)
+    probability = np.clip(rate, 0, 1)
     mean = uniform(rng, n, 0, 3)
-    deviation = normal(rng, n, length) * uniform(rng, n, 0.1, 0.9)
+    deviation = normal(rng, n, length)
+    deviation = deviation * uniform(rng, n, 0.1, 0.9)
     size = np.exp(mean + deviation)
-    size = np.where(chance(rng, n, 0.8), np.ceil(size), size)
-    sold = rng.random((n, length), dtype=np.float32) < probability
-    return size * sold
+    is_whole = chance(rng, n, 0.8)
+    size = np.where(is_whole, np.ceil(size), size)
+    draws = rng.random((n, length), dtype=np.float32)
+    is_sold = draws < probability
+    return size * is_sold
 
 
 def counts(rng: Rng, n: int, length: int) -> Array:
@@ -380,35 +439,47 @@ def regimes(rng: Rng, n: int, length: int) -> Array:
     """
     n_states = rng.integers(2, 5, (n, 1))
     states = rng.integers(0, 1 << 16, (n, length)) % n_states
-    state = hold(states, changes(rng, n, length, 10, length))
+    is_change = changes(rng, n, length, 10, length)
+    state = hold(states, is_change)
 
     def of_state(values: Array) -> Array:
         return np.take_along_axis(values, state, 1)
 
-    k = of_state(np.exp(rng.uniform(np.log(0.005), 0, (n, 4))))
-    mean_values = rng.standard_normal((n, 4))
-    mean = of_state(mean_values * uniform(rng, n, 0.2, 4))
-    sigma = of_state(np.exp(rng.normal(0, 0.8, (n, 4)))) * np.sqrt(k)
-    x = leak(1 - k, k * mean + sigma * normal(rng, n, length))
+    log_k = rng.uniform(np.log(0.005), 0, (n, 4))
+    k = of_state(np.exp(log_k))
+    state_means = rng.standard_normal((n, 4))
+    state_means = state_means * uniform(rng, n, 0.2, 4)
+    mean = of_state(state_means)
+    log_sigma = rng.normal(0, 0.8, (n, 4))
+    # So the deviation of the series does not depend on k.
+    sigma = of_state(np.exp(log_sigma)) * np.sqrt(k)
+    shocks = sigma * normal(rng, n, length)
+    x = leak(1 - k, k * mean + shocks)
     return x + seasons(rng, n, length, none=0.7)
 
 
 def _bursts(rng: Rng, n: int, length: int) -> Array:
     """Draw events with heavy-tailed sizes that decay at once or over some hundred steps."""
     at_events = changes(rng, n, length, 5, 300)
-    sizes = np.exp(normal(rng, n, length) * uniform(rng, n, 0.3, 1))
-    x = leak(1 - log_uniform(rng, n, 0.01, 1), at_events * sizes)
+    log_sizes = normal(rng, n, length)
+    log_sizes = log_sizes * uniform(rng, n, 0.3, 1)
+    sizes = np.exp(log_sizes)
+    decay = 1 - log_uniform(rng, n, 0.01, 1)
+    x = leak(decay, at_events * sizes)
     ground = normal(rng, n, length)
-    return unit(x) + ground * log_uniform(rng, n, 0.01, 0.5)
+    ground = ground * log_uniform(rng, n, 0.01, 0.5)
+    return unit(x) + ground
 
 
 def _usage(rng: Rng, n: int, length: int) -> Array:
     """Draw usage of a processor in percent: idle and busy times with noise, cut at 0 and 100."""
     mean = uniform(rng, n, 5, 60)
-    load = mean + uniform(rng, n, 10, 50) * unit(pieces(rng, n, length))
+    load_size = uniform(rng, n, 10, 50)
+    load = mean + load_size * _unit_pieces(rng, n, length)
     wander = mix(rng, n, length, (1, autoregression), (1, heavy), (1, oscillation))
     wander = wander * uniform(rng, n, 1, 20)
-    volatility = np.exp(0.3 * unit(pieces(rng, n, length)))
+    log_volatility = _unit_pieces(rng, n, length)
+    volatility = np.exp(0.3 * log_volatility)
     return np.clip(load + wander * volatility, 0, 100)
 
 
@@ -416,16 +487,21 @@ def _latency(rng: Rng, n: int, length: int) -> Array:
     """Draw response times: log-normal around a drifting mean, with a tail."""
     mean = mix(rng, n, length, (1, autoregression), (1, pieces), (1, smooth))
     mean = mean * uniform(rng, n, 0.1, 0.6)
-    rest = heavy(rng, n, length) * uniform(rng, n, 0.05, 0.5)
-    return np.exp(np.clip(mean + rest, -4, 4))
+    rest = heavy(rng, n, length)
+    rest = rest * uniform(rng, n, 0.05, 0.5)
+    log_time = np.clip(mean + rest, -4, 4)
+    return np.exp(log_time)
 
 
 def _leakage(rng: Rng, n: int, length: int) -> Array:
     """Draw memory that fills at a changing rate and is freed at irregular times."""
-    freed = changes(rng, n, length, 10, length / 2)
-    rate = 1 + normal(rng, n, length) * uniform(rng, n, 0.1, 2)
-    total = np.cumsum(np.abs(rate), 1)
-    return total - hold(total, freed) * uniform(rng, n, 0.7, 1)
+    is_freed = changes(rng, n, length, 10, length / 2)
+    rate_error = normal(rng, n, length)
+    rate_error = rate_error * uniform(rng, n, 0.1, 2)
+    filled = np.cumsum(np.abs(1 + rate_error), 1)
+    freed = hold(filled, is_freed)
+    freed = freed * uniform(rng, n, 0.7, 1)
+    return filled - freed
 
 
 def telemetry(rng: Rng, n: int, length: int) -> Array:
@@ -433,17 +509,16 @@ def telemetry(rng: Rng, n: int, length: int) -> Array:
 
     Half of them have a season.
     """
-    measures = mix(
-        rng,
-        n,
-        length,
+    kinds = (
         (1, _bursts),
         (1.5, _usage),
         (1, _latency),
         (0.5, _leakage),
     )
+    measures = mix(rng, n, length, *kinds)
     cycle = seasons(rng, n, length, none=0.5)
-    return unit(measures) + cycle * log_uniform(rng, n, 0.1, 5)
+    cycle = cycle * log_uniform(rng, n, 0.1, 5)
+    return unit(measures) + cycle
 
 
 def bounded(rng: Rng, n: int, length: int) -> Array:
@@ -456,8 +531,10 @@ def bounded(rng: Rng, n: int, length: int) -> Array:
     center = uniform(rng, n, -1.5, 1.5)
     spread = log_uniform(rng, n, 0.3, 3)
     soft = sigmoid(center + spread * x, 30)
-    hard = np.clip(0.5 + 0.3 * center + 0.2 * spread * x, 0, 1)
-    return np.where(chance(rng, n, 0.5), soft, hard)
+    share = 0.5 + 0.3 * center + 0.2 * spread * x
+    hard = np.clip(share, 0, 1)
+    is_soft = chance(rng, n, 0.5)
+    return np.where(is_soft, soft, hard)
 
 
 def audio(rng: Rng, n: int, length: int) -> Array:
@@ -465,22 +542,40 @@ def audio(rng: Rng, n: int, length: int) -> Array:
 
     Their envelopes decay from one stroke to the next.
     """
-    x = normal(rng, n, length) * log_uniform(rng, n, 0.003, 0.2)
-    t = np.arange(length, dtype=np.float32)
+    x = normal(rng, n, length)
+    x = x * log_uniform(rng, n, 0.003, 0.2)
     for share in (1.0, 0.7, 0.4, 0.2):
         rows = some_rows(rng, n, share)
         k = rows.size
-        rate = 2 * np.pi / log_uniform(rng, k, 4, max(8, length / 4))
-        chirp = uniform(rng, k, -0.4, 0.8) * chance(rng, k, 0.5)
-        angle = rate * t * (1 + chirp * t / length) + uniform(rng, k, 0, 6.3)
-        steps_between = log_uniform(rng, k, 16, max(32, 2 * length))
-        since_stroke = (t + steps_between * uniform(rng, k, 0, 1)) % steps_between
-        decays = chance(rng, k, 0.6)
-        decay = np.where(decays, uniform(rng, k, 0.5, 6), 0)
-        envelope = np.exp(-since_stroke / steps_between * decay)
-        wave = np.sin(angle.astype(np.float32)) * envelope
+        wave = _chirp(rng, k, length) * _strokes(rng, k, length)
         x[rows] += wave * log_uniform(rng, k, 0.3, 1)
     return x
+
+
+def _chirp(rng: Rng, n: int, length: int) -> Array:
+    """Draw sines whose frequency rises or falls, in half of them."""
+    t = np.arange(length, dtype=np.float32)
+    longest = max(8, length / 4)
+    period = log_uniform(rng, n, 4, longest)
+    rate = 2 * np.pi / period
+    chirp = uniform(rng, n, -0.4, 0.8)
+    chirp = chirp * chance(rng, n, 0.5)
+    angle = rate * t * (1 + chirp * t / length)
+    angle = angle + uniform(rng, n, 0, 6.3)
+    return np.sin(angle.astype(np.float32))
+
+
+def _strokes(rng: Rng, n: int, length: int) -> Array:
+    """Draw envelopes that are 1 at each stroke and decay until the next one, in most series."""
+    t = np.arange(length, dtype=np.float32)
+    longest = max(32, 2 * length)
+    steps_between = log_uniform(rng, n, 16, longest)
+    first_stroke = steps_between * uniform(rng, n, 0, 1)
+    since_stroke = (t + first_stroke) % steps_between
+    decays = chance(rng, n, 0.6)
+    decay = uniform(rng, n, 0.5, 6)
+    decay = np.where(decays, decay, 0)
+    return np.exp(-since_stroke / steps_between * decay)
 
 
 def self_exciting(rng: Rng, n: int, length: int) -> Array:
@@ -490,14 +585,17 @@ def self_exciting(rng: Rng, n: int, length: int) -> Array:
     """
     decay = 1 - log_uniform(rng, n, 0.01, 0.7)[:, 0]
     ratio = rng.uniform(0.2, 0.95, n)
-    rates = np.exp(_rates(rng, n, length))
-    base = rates * log_uniform(rng, n, 0.02, 5) * (1 - ratio[:, None])
+    base = np.exp(_rates(rng, n, length))
+    base = base * log_uniform(rng, n, 0.02, 5)
+    base = base * (1 - ratio[:, None])
     base = np.ascontiguousarray(base.T)
+    weight = ratio * (1 - decay)
     excitement = np.zeros(n)
     y = np.empty((length, n), np.float32)
     for t in range(length):
-        rate = base[t] + ratio * (1 - decay) * excitement
-        y[t] = rng.poisson(np.minimum(rate, _HIGHEST_EXCITED_RATE))
+        rate = base[t] + weight * excitement
+        rate = np.minimum(rate, _HIGHEST_EXCITED_RATE)
+        y[t] = rng.poisson(rate)
         excitement = decay * excitement + y[t]
     return y.T.copy()
 
@@ -508,18 +606,28 @@ def random_walks(rng: Rng, n: int, length: int) -> Array:
     The volatility changes in 40%; 25% are pulled back to a mean, 40% are read with noise, 30% are
     exponentials.
     """
-    volatility = mix(rng, n, length, (1, autoregression), (1, pieces))
-    volatility = volatility * uniform(rng, n, 0.1, 1) * chance(rng, n, 0.4)
+    log_volatility = mix(rng, n, length, (1, autoregression), (1, pieces))
+    log_volatility = log_volatility * uniform(rng, n, 0.1, 1)
+    log_volatility = log_volatility * chance(rng, n, 0.4)
     steps = mix(rng, n, length, (2, normal), (1, heavy))
-    steps = steps * np.exp(np.clip(volatility, -4, 3))
-    drift = normal(rng, n, 1) * log_uniform(rng, n, 0.003, 0.2)
+    steps = steps * _volatility(log_volatility)
+    drift = normal(rng, n, 1)
+    drift = drift * log_uniform(rng, n, 0.003, 0.2)
     steps += drift * chance(rng, n, 0.4)
-    pull = log_uniform(rng, n, 0.002, 0.2) * chance(rng, n, 0.25)
+    pull = log_uniform(rng, n, 0.002, 0.2)
+    pull = pull * chance(rng, n, 0.25)
     x = leak(1 - pull, steps)
-    error = normal(rng, n, length) * log_uniform(rng, n, 0.1, 3)
+    error = normal(rng, n, length)
+    error = error * log_uniform(rng, n, 0.1, 3)
     x += error * chance(rng, n, 0.4)
-    exponential = chance(rng, n, 0.3)
-    return np.where(exponential, _growing(x, log_uniform(rng, n, 0.05, 2)), x)
+    is_exponential = chance(rng, n, 0.3)
+    spread = log_uniform(rng, n, 0.05, 2)
+    return np.where(is_exponential, _growing(x, spread), x)
+
+
+def _volatility(logarithm: Array) -> Array:
+    """Factors of steps, bounded so that a few do not hide all others."""
+    return np.exp(np.clip(logarithm, -4, 3))
 
 
 def finance(rng: Rng, n: int, length: int) -> Array:
@@ -527,17 +635,22 @@ def finance(rng: Rng, n: int, length: int) -> Array:
 
     Log prices add up exp(h_t) e_t with persistent h.
     """
-    volatility = mix(rng, n, length, (2, autoregression), (1, rough), (1, pieces))
-    volatility = volatility * uniform(rng, n, 0.1, 1)
+    log_volatility = mix(rng, n, length, (2, autoregression), (1, rough), (1, pieces))
+    log_volatility = log_volatility * uniform(rng, n, 0.1, 1)
     shocks = mix(rng, n, length, (1, normal), (1, heavy))
-    returns = np.exp(np.clip(volatility, -4, 3)) * shocks
-    returns += normal(rng, n, 1) * log_uniform(rng, n, 0.003, 0.1)
-    pull = log_uniform(rng, n, 0.001, 0.1) * chance(rng, n, 0.3)
+    returns = _volatility(log_volatility) * shocks
+    drift = normal(rng, n, 1)
+    returns += drift * log_uniform(rng, n, 0.003, 0.1)
+    pull = log_uniform(rng, n, 0.001, 0.1)
+    pull = pull * chance(rng, n, 0.3)
     log_price = leak(1 - pull, returns)
-    price = _growing(log_price, log_uniform(rng, n, 0.05, 3))
+    spread = log_uniform(rng, n, 0.05, 3)
+    price = _growing(log_price, spread)
     log_size = np.log(np.abs(returns) + 0.05)
-    movements = np.where(chance(rng, n, 0.5), returns, log_size)
-    return np.where(chance(rng, n, 0.85), price, movements)
+    is_signed = chance(rng, n, 0.5)
+    movements = np.where(is_signed, returns, log_size)
+    is_price = chance(rng, n, 0.85)
+    return np.where(is_price, price, movements)
 
 
 def cumulative(rng: Rng, n: int, length: int) -> Array:
@@ -549,16 +662,24 @@ def cumulative(rng: Rng, n: int, length: int) -> Array:
     x = np.full((n, length), 1e-3)
     for share in (1.0, 0.7, 0.6, 0.5, 0.5, 0.4, 0.4, 0.3):
         peak = uniform(rng, n, -0.1, 1.1) * length
-        width = log_uniform(rng, n, max(2, length / 200), length / 6)
-        falling_width = width * log_uniform(rng, n, 1, 3)
-        side = np.where(t < peak, width, falling_width)
-        height = chance(rng, n, share) * log_uniform(rng, n, 0.1, 1)
-        x += height / np.cosh(np.clip((t - peak) / side, -20, 20))
-    week = season(rng, np.full((n, 1), 7.0), length) * uniform(rng, n, 0, 0.25)
+        narrowest = max(2, length / 200)
+        rising_width = log_uniform(rng, n, narrowest, length / 6)
+        falling_width = rising_width * log_uniform(rng, n, 1, 3)
+        width = np.where(t < peak, rising_width, falling_width)
+        is_present = chance(rng, n, share)
+        height = is_present * log_uniform(rng, n, 0.1, 1)
+        # The hyperbolic cosine overflows far away.
+        distance = np.clip((t - peak) / width, -20, 20)
+        x += height / np.cosh(distance)
+    period = np.full((n, 1), 7.0)
+    week = season(rng, period, length)
+    week = week * uniform(rng, n, 0, 0.25)
     week = week * chance(rng, n, 0.6)
-    error = normal(rng, n, length) * log_uniform(rng, n, 0.01, 0.4)
+    error = normal(rng, n, length)
+    error = error * log_uniform(rng, n, 0.01, 0.4)
     x *= np.exp(np.clip(week + error, -3, 3))
-    return np.where(chance(rng, n, 0.5), np.cumsum(x, 1), x)
+    is_total = chance(rng, n, 0.5)
+    return np.where(is_total, np.cumsum(x, 1), x)
 
 
 def _drifts(rng: Rng, n: int, length: int) -> Array:
@@ -566,13 +687,18 @@ def _drifts(rng: Rng, n: int, length: int) -> Array:
 
     Their deviation is about 1.
     """
-    constant = rng.standard_normal((n, 1)) * uniform(rng, n, 0.05, 1)
+    constant = rng.standard_normal((n, 1))
+    constant = constant * uniform(rng, n, 0.05, 1)
     is_constant = chance(rng, n, 0.3)
-    changing = pieces(rng, n, length) + uniform(rng, n, -1, 1)
+    changing = pieces(rng, n, length)
+    changing = changing + uniform(rng, n, -1, 1)
     piecewise = np.where(is_constant, constant, changing)
-    shocks = changes(rng, n, length, 15, length) * normal(rng, n, length) * 2
+    is_shock = changes(rng, n, length, 15, length)
+    shocks = is_shock * normal(rng, n, length) * 2
     is_damped = chance(rng, n, 0.3)
-    return np.where(is_damped, leak(uniform(rng, n, 0.7, 0.995), shocks), piecewise)
+    decay = uniform(rng, n, 0.7, 0.995)
+    damped = leak(decay, shocks)
+    return np.where(is_damped, damped, piecewise)
 
 
 def low_frequency(rng: Rng, n: int, length: int) -> Array:
@@ -580,36 +706,48 @@ def low_frequency(rng: Rng, n: int, length: int) -> Array:
 
     They have a walking level, a strong, at times damped drift, and a weak season of 4 or 12.
     """
-    drift = _drifts(rng, n, length) * log_uniform(rng, n, 0.05, 2)
-    level = np.cumsum(drift + normal(rng, n, length), 1)
-    period = rng.choice([4.0, 12.0, 6.0, 3.0], (n, 1), p=[0.45, 0.45, 0.05, 0.05])
-    cycle = season(rng, period, length) * log_uniform(rng, n, 0.2, 5)
+    drift = _drifts(rng, n, length)
+    drift = drift * log_uniform(rng, n, 0.05, 2)
+    steps = drift + normal(rng, n, length)
+    level = np.cumsum(steps, 1)
+    period_shares = [0.45, 0.45, 0.05, 0.05]
+    period = rng.choice([4.0, 12.0, 6.0, 3.0], (n, 1), p=period_shares)
+    cycle = season(rng, period, length)
+    cycle = cycle * log_uniform(rng, n, 0.2, 5)
     cycle = cycle * chance(rng, n, 0.5)
-    error = normal(rng, n, length) * log_uniform(rng, n, 0.05, 2)
+    error = normal(rng, n, length)
+    error = error * log_uniform(rng, n, 0.05, 2)
     x = level + cycle + error
-    exponential = chance(rng, n, 0.5)
-    return np.where(exponential, _growing(x, log_uniform(rng, n, 0.3, 4)), x)
+    is_exponential = chance(rng, n, 0.5)
+    spread = log_uniform(rng, n, 0.3, 4)
+    return np.where(is_exponential, _growing(x, spread), x)
 
 
 def _swings(rng: Rng, n: int, length: int) -> Array:
     """Draw smooth rises and falls of some 24 steps to the whole length, on a line."""
     curve = smooth(rng, n, length, shortest=24)
-    return curve + _line(rng, n, length) * uniform(rng, n, 0, 1)
+    line = _line(rng, n, length)
+    return curve + line * uniform(rng, n, 0, 1)
 
 
 def _damped(rng: Rng, n: int, length: int) -> Array:
     """Draw a rise that slows down: 1 - exp(-t / w), w from a tenth of the length to all of it."""
     width = log_uniform(rng, n, 0.1, 1)
-    return unit(1 - np.exp(-np.linspace(0, 1, length) / width))
+    t = np.linspace(0, 1, length)
+    rest = np.exp(-t / width)
+    return unit(1 - rest)
 
 
 def _changing(rng: Rng, cycle: Array, other: Array) -> Array:
     """Turn a season into another along a logistic curve and let it grow or shrink, in 40%."""
     n, length = cycle.shape
     share = (_logistic(rng, n, length) + 2) / 4
-    size = np.exp(uniform(rng, n, -1, 1) * np.linspace(-0.7, 0.7, length))
-    changed = (cycle + np.clip(share, 0, 1) * (other - cycle)) * size
-    return np.where(chance(rng, n, 0.4), changed, cycle)
+    share = np.clip(share, 0, 1)
+    size_change = uniform(rng, n, -1, 1)
+    size = np.exp(size_change * np.linspace(-0.7, 0.7, length))
+    changed = (cycle + share * (other - cycle)) * size
+    is_changed = chance(rng, n, 0.4)
+    return np.where(is_changed, changed, cycle)
 
 
 def growth(rng: Rng, n: int, length: int) -> Array:
@@ -618,10 +756,7 @@ def growth(rng: Rng, n: int, length: int) -> Array:
     A fifth has a new level from some step on. The period is mostly 12 or 4; the season changes in
     some series.
     """
-    curve = mix(
-        rng,
-        n,
-        length,
+    shapes = (
         (2, _line),
         (2, _piecewise),
         (1.5, _damped),
@@ -630,22 +765,28 @@ def growth(rng: Rng, n: int, length: int) -> Array:
         (1, _logistic),
         (2, _swings),
     )
+    curve = mix(rng, n, length, *shapes)
     period_shares = [0.5, 0.25, 0.1, 0.06, 0.05, 0.04]
     period = rng.choice([12.0, 4.0, 7.0, 52.0, 24.0, 6.0], (n, 1), p=period_shares)
     first_cycle = season(rng, period, length)
-    cycle = _changing(rng, first_cycle, season(rng, period, length))
-    highest = np.abs(cycle).max(1, keepdims=True)
-    depth = uniform(rng, n, 0.05, 0.95) / np.maximum(highest, 1e-6)
-    error = np.clip(noise(rng, n, length), -6, 6) * log_uniform(rng, n, 0.005, 0.15)
-    shifted = np.arange(length) >= uniform(rng, n, 0.1, 1) * length
-    shift = shifted * chance(rng, n, 0.2) * uniform(rng, n, -0.5, 0.5)
-    grown = _growing(curve, log_uniform(rng, n, 0.3, 4))
-    return grown * (1 + depth * cycle) * np.exp(error) * np.exp(shift)
+    last_cycle = season(rng, period, length)
+    cycle = _changing(rng, first_cycle, last_cycle)
+    season_factor = _season_factor(cycle, uniform(rng, n, 0.05, 0.95))
+    error = np.clip(noise(rng, n, length), -6, 6)
+    error = error * log_uniform(rng, n, 0.005, 0.15)
+    first_shifted = uniform(rng, n, 0.1, 1) * length
+    is_shifted = np.arange(length) >= first_shifted
+    is_shifted = is_shifted * chance(rng, n, 0.2)
+    shift = is_shifted * uniform(rng, n, -0.5, 0.5)
+    spread = log_uniform(rng, n, 0.3, 4)
+    grown = _growing(curve, spread)
+    return grown * season_factor * np.exp(error) * np.exp(shift)
 
 
 def _year_wave(rng: Rng, n: int, day: Array) -> Array:
     """Draw a sine of one year, of times in days."""
-    return np.sin(2 * np.pi * (day / _YEAR + uniform(rng, n, 0, 1)).astype(np.float32))
+    phase = day / _YEAR + uniform(rng, n, 0, 1)
+    return np.sin(2 * np.pi * phase.astype(np.float32))
 
 
 def solar(rng: Rng, n: int, length: int) -> Array:
@@ -658,11 +799,16 @@ def solar(rng: Rng, n: int, length: int) -> Array:
     phase = (day + uniform(rng, n, 0, 1)) % 1
     height = np.cos(2 * np.pi * phase.astype(np.float32))
     year = _year_wave(rng, n, day)
-    night = uniform(rng, n, -0.2, 0.2) + uniform(rng, n, 0, 0.4) * year
-    cloud_steps = np.maximum(2, day_steps * log_uniform(rng, n, 0.05, 2))
-    clouds = unit(leak(1 - 1 / cloud_steps, normal(rng, n, length)))
+    mean_night = uniform(rng, n, -0.2, 0.2)
+    night_size = uniform(rng, n, 0, 0.4)
+    night = mean_night + night_size * year
+    cloud_steps = day_steps * log_uniform(rng, n, 0.05, 2)
+    cloud_steps = np.maximum(2, cloud_steps)
+    shocks = normal(rng, n, length)
+    clouds = unit(leak(1 - 1 / cloud_steps, shocks))
     clearness = uniform(rng, n, 0, 3)
-    share = sigmoid(clearness + uniform(rng, n, 0.3, 2) * clouds, 30)
+    cloud_size = uniform(rng, n, 0.3, 2)
+    share = sigmoid(clearness + cloud_size * clouds, 30)
     return np.maximum(0, height - night) * share
 
 
@@ -672,18 +818,25 @@ def weather(rng: Rng, n: int, length: int) -> Array:
     The height of the day follows the fronts. Some series are cut from below.
     """
     day_steps = days(rng, n, length)
-    decay = np.exp(-1 / (day_steps * log_uniform(rng, n, 0.5, 20)))
+    front_steps = day_steps * log_uniform(rng, n, 0.5, 20)
+    decay = np.exp(-1 / front_steps)
     second_decay = decay * chance(rng, n, 0.5)
     shocks = mix(rng, n, length, (3, normal), (1, heavy))
-    fronts = unit(leak(decay, leak(second_decay, shocks)))
-    log_height = np.clip(fronts * uniform(rng, n, -0.8, 0.8), -3, 3)
-    height = np.exp(log_height) * log_uniform(rng, n, 0.05, 3)
-    year = _year_wave(rng, n, np.arange(length) / day_steps)
+    shocks = leak(second_decay, shocks)
+    fronts = unit(leak(decay, shocks))
+    log_height = fronts * uniform(rng, n, -0.8, 0.8)
+    height = np.exp(np.clip(log_height, -3, 3))
+    height = height * log_uniform(rng, n, 0.05, 3)
+    day = np.arange(length) / day_steps
+    year = _year_wave(rng, n, day)
     daily = season(rng, day_steps, length) * height
-    x = fronts + daily + year * log_uniform(rng, n, 0.1, 4)
-    x += noise(rng, n, length) * log_uniform(rng, n, 0.01, 0.5)
+    yearly = year * log_uniform(rng, n, 0.1, 4)
+    x = fronts + daily + yearly
+    error = noise(rng, n, length)
+    x += error * log_uniform(rng, n, 0.01, 0.5)
     is_cut = chance(rng, n, 0.25)
-    return np.where(is_cut, np.maximum(x, uniform(rng, n, -1, 1)), x)
+    bound = uniform(rng, n, -1, 1)
+    return np.where(is_cut, np.maximum(x, bound), x)
 
 
 def workdays(rng: Rng, n: int, length: int) -> Array:
@@ -692,23 +845,30 @@ def workdays(rng: Rng, n: int, length: int) -> Array:
     Days have 24 to 288 steps.
     """
     day_steps = days(rng, n, length)
-    first_step = np.floor(rng.uniform(0, 7, (n, 1)) * day_steps)
+    first_day = rng.uniform(0, 7, (n, 1))
+    first_step = np.floor(first_day * day_steps)
     day = (np.arange(length) + 0.5 + first_step) / day_steps
     workday, smoothly = profile(rng, day_steps)
     difference = uniform(rng, n, 0, 1)
     day_off = workday * uniform(rng, n, 0.2, 1)
-    day_off = day_off + profile(rng, day_steps)[0] * 0.5 * difference - difference
+    other_profile, _ = profile(rng, day_steps)
+    day_off = day_off + other_profile * 0.5 * difference - difference
     draws = rng.random((n, length), dtype=np.float32)
     is_first_step = day % 1 < 1.0001 / day_steps
     is_holiday = hold(draws, is_first_step) < 0.02
-    n_workdays = np.where(chance(rng, n, 0.8), 5, 6)
-    is_off = (np.floor(day) % 7 >= n_workdays) | is_holiday
-    x = np.where(is_off, read(day_off, day, smoothly), read(workday, day, smoothly))
+    has_five_workdays = chance(rng, n, 0.8)
+    n_workdays = np.where(has_five_workdays, 5, 6)
+    is_weekend = np.floor(day) % 7 >= n_workdays
+    on_days_off = read(day_off, day, smoothly)
+    on_workdays = read(workday, day, smoothly)
+    x = np.where(is_weekend | is_holiday, on_days_off, on_workdays)
     level = mix(rng, n, length, (1, smooth), (1, walk), (1, autoregression))
     x += level * log_uniform(rng, n, 0.03, 0.8)
-    x += noise(rng, n, length) * log_uniform(rng, n, 0.03, 1.2)
-    exponential = chance(rng, n, 0.3)
-    return np.where(exponential, np.exp(np.clip(0.5 * x, -4, 3)), x)
+    error = noise(rng, n, length)
+    x += error * log_uniform(rng, n, 0.03, 1.2)
+    is_exponential = chance(rng, n, 0.3)
+    exponential = np.exp(np.clip(0.5 * x, -4, 3))
+    return np.where(is_exponential, exponential, x)
 
 
 # --- shares ---------------------------------------------------------------------------------------
@@ -747,5 +907,6 @@ def shares(length: int) -> Array:
     factors = _FACTORS_IN_SHORT if length <= SHORT else {}
     weights = []
     for name, (_, weight) in FAMILIES.items():
-        weights.append(weight * factors.get(name, 1))
+        factor = factors.get(name, 1)
+        weights.append(weight * factor)
     return np.array(weights) / np.sum(weights)

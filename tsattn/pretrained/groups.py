@@ -92,7 +92,8 @@ class Groups:
 
     def rows(self, rows: Array) -> "Groups":
         """Some of the groups, by their numbers or by flags."""
-        return Groups(*(values[rows] for values in vars(self).values()))
+        selected = [values[rows] for values in vars(self).values()]
+        return Groups(*selected)
 
 
 def make_groups(
@@ -145,10 +146,14 @@ def make_groups(
         raise ValueError(f"there is no coupling {unknown[0]!r}; choose from {', '.join(COUPLINGS)}")
     rng = np.random.default_rng(seed)
     sizes = [min(_BLOCK_GROUPS, n - first) for first in range(0, n, _BLOCK_GROUPS)]
-    blocks = [_block(rng, size, length, horizon, couplings) for size in sizes or [0]]
+    if not sizes:
+        # One block without groups has arrays of the right shapes.
+        sizes = [0]
+    blocks = [_block(rng, size, length, horizon, couplings) for size in sizes]
     joined = {}
     for field in fields(Groups):
-        joined[field.name] = np.concatenate([getattr(block, field.name) for block in blocks])
+        parts = [getattr(block, field.name) for block in blocks]
+        joined[field.name] = np.concatenate(parts)
     return Groups(**joined)
 
 
@@ -174,10 +179,12 @@ def _block(
 
     way = _ways(rng, coupling[group])
     values = _columns(rng, period[group], n_steps, way)
-    is_known_ahead = (way != "leading") & (rng.random(len(group)) >= _PAST_ONLY_SHARE)
+    past_only = rng.random(len(group)) < _PAST_ONLY_SHARE
+    is_known_ahead = (way != "leading") & ~past_only
     partner = _partners(group, n_columns)
     acting = _acting(rng, way, values, values[partner], period[group], horizon)
-    acting = unit(acting) * _coefficients(rng, group, place, coupling)
+    coefficients = _coefficients(rng, group, place, coupling)
+    acting = unit(acting) * coefficients
 
     rest = _rest(rng, n, n_steps, period)
     effect = np.zeros((n, n_steps), np.float32)
@@ -187,7 +194,8 @@ def _block(
     columns = np.zeros((n, MAX_COLUMNS, n_steps), np.float32)
     # Columns come in any unit and around any level.
     scaled = values * log_uniform(rng, len(group), 0.1, 100)
-    columns[group, place] = scaled + 3 * normal(rng, len(group), 1)
+    level = 3 * normal(rng, len(group), 1)
+    columns[group, place] = scaled + level
     known_ahead = np.ones((n, MAX_COLUMNS), bool)
     known_ahead[group, place] = is_known_ahead
     columns[..., length:][~known_ahead] = np.nan
@@ -228,9 +236,11 @@ def _rest(rng: Rng, n: int, n_steps: int, period: Array) -> Array:
     x = make(n, n_steps, seed=rng)
     rows = some_rows(rng, n, _SEASONAL_SHARE)
     size = uniform(rng, rows.size, 0.3, 2)
-    x[rows] += size * unit(season(rng, period[rows].astype(float), n_steps))
+    cycle = season(rng, period[rows].astype(float), n_steps)
+    x[rows] += size * unit(cycle)
     # Of a constant rest the target would be a copy of its effect.
-    constant = np.flatnonzero(_deviation(x)[:, 0] < _CONSTANT_REST)
+    is_constant = _deviation(x)[:, 0] < _CONSTANT_REST
+    constant = np.flatnonzero(is_constant)
     x[constant] += normal(rng, constant.size, n_steps)
     return x
 
@@ -244,15 +254,18 @@ def _coefficients(rng: Rng, group: Array, place: Array, coupling: Array) -> Arra
     np.logical_or.at(any_active, group, active)
     active |= (place == 0) & ~any_active[group]
     active &= coupling[group] != "decoys"
-    size = log_uniform(rng, n, 0.2, 1) * rng.choice([-1.0, 1.0], (n, 1))
-    return np.asarray(size * active[:, None], dtype=np.float32)
+    size = log_uniform(rng, n, 0.2, 1)
+    sign = rng.choice([-1.0, 1.0], (n, 1))
+    weights = size * sign * active[:, None]
+    return np.asarray(weights, dtype=np.float32)
 
 
 def _ways(rng: Rng, coupling: Array) -> Array:
     """Draw how each column acts: as its group does, or for ``all`` in a way of its own."""
     way = np.where(coupling == "decoys", "linear", coupling)
     mixed = np.flatnonzero(coupling == "all")
-    way[mixed] = rng.choice(np.array(list(_WAYS), dtype="U8"), mixed.size)
+    names = np.array(list(_WAYS), dtype="U8")
+    way[mixed] = rng.choice(names, mixed.size)
     return np.asarray(way)
 
 
@@ -260,8 +273,10 @@ def _partners(group: Array, n_columns: Array) -> Array:
     """Number of the next column of the same group for each column; the last one has the first."""
     index = np.arange(len(group))
     first = np.searchsorted(group, group)
-    has_next = index + 1 < first + n_columns[group]
-    return np.asarray(np.where(has_next, index + 1, first))
+    following = index + 1
+    has_next = following < first + n_columns[group]
+    partner = np.where(has_next, following, first)
+    return np.asarray(partner)
 
 
 # --- columns --------------------------------------------------------------------------------------
@@ -270,17 +285,20 @@ def _partners(group: Array, n_columns: Array) -> Array:
 def _columns(rng: Rng, period: Array, n_steps: int, way: Array) -> Array:
     """Draw columns [M, T + F] with mean 0 and deviation 1, none missing."""
     n = len(period)
-    kind = rng.choice(len(_KINDS), n, p=list(_KINDS.values()))
     draws = list(_KINDS)
+    shares = list(_KINDS.values())
+    kind = rng.choice(len(draws), n, p=shares)
     kind[way == "events"] = draws.index(_events)
     x = np.empty((n, n_steps), np.float32)
     for number, draw in enumerate(draws):
         rows = np.flatnonzero(kind == number)
         if rows.size:
             x[rows] = draw(rng, period[rows], n_steps)
-    x = unit(np.clip(unit(x), -_FARTHEST, _FARTHEST))
+    bounded = np.clip(unit(x), -_FARTHEST, _FARTHEST)
+    x = unit(bounded)
     # What does not vary would have no effect.
-    constant = np.flatnonzero(np.abs(x).max(axis=1, initial=0) < _CONSTANT_COLUMN)
+    largest = np.abs(x).max(axis=1, initial=0)
+    constant = np.flatnonzero(largest < _CONSTANT_COLUMN)
     x[constant] = rough(rng, constant.size, n_steps)
     return x
 
@@ -288,7 +306,9 @@ def _columns(rng: Rng, period: Array, n_steps: int, way: Array) -> Array:
 def _any(rng: Rng, period: Array, n_steps: int) -> Array:
     """Draw series as targets have them; missing values repeat the last one."""
     x = make(len(period), n_steps, seed=rng)
-    return np.nan_to_num(hold(x, ~np.isnan(x)))
+    is_observed = ~np.isnan(x)
+    # A series without a first value begins at 0.
+    return np.nan_to_num(hold(x, is_observed))
 
 
 def _seasonal(rng: Rng, period: Array, n_steps: int) -> Array:
@@ -296,7 +316,8 @@ def _seasonal(rng: Rng, period: Array, n_steps: int) -> Array:
     n = len(period)
     waves = unit(season(rng, period.astype(float), n_steps))
     size = log_uniform(rng, n, 0.2, 2)
-    return waves + size * rough(rng, n, n_steps)
+    deviations = size * rough(rng, n, n_steps)
+    return waves + deviations
 
 
 def _coloured(rng: Rng, period: Array, n_steps: int) -> Array:
@@ -308,27 +329,39 @@ def _levels(rng: Rng, period: Array, n_steps: int) -> Array:
     """Draw levels that hold for a time, such as prices."""
     n = len(period)
     change = changes(rng, n, n_steps, 8, n_steps / 4)
-    return hold(normal(rng, n, n_steps), change)
+    levels = normal(rng, n, n_steps)
+    return hold(levels, change)
 
 
 def _events(rng: Rng, period: Array, n_steps: int) -> Array:
     """Draw 0 or 1: events on 2 to 10% of the steps, alone or in runs."""
     n = len(period)
     draws = rng.random((n, n_steps))
-    single = draws < log_uniform(rng, n, 0.02, 0.1)
-    runs = hold(single, changes(rng, n, n_steps, 3, 24))
-    return np.where(chance(rng, n, 0.5), single, runs).astype(np.float32)
+    probability = log_uniform(rng, n, 0.02, 0.1)
+    single = draws < probability
+    change = changes(rng, n, n_steps, 3, 24)
+    runs = hold(single, change)
+    is_single = chance(rng, n, 0.5)
+    events = np.where(is_single, single, runs)
+    return events.astype(np.float32)
 
 
 def _calendar(rng: Rng, period: Array, n_steps: int) -> Array:
     """Draw 0 or 1: a part of each season, or whole seasons of five, six or seven, as weekends."""
     n = len(period)
-    step = np.arange(n_steps) + rng.integers(0, 1000, (n, 1))
-    n_part_steps = np.round(uniform(rng, n, 0.1, 0.6) * period)
-    in_part = step % period < np.maximum(n_part_steps, 1)
+    first_step = rng.integers(0, 1000, (n, 1))
+    step = np.arange(n_steps) + first_step
+    part_share = uniform(rng, n, 0.1, 0.6)
+    n_part_steps = np.round(part_share * period)
+    n_part_steps = np.maximum(n_part_steps, 1)
+    in_part = step % period < n_part_steps
     n_seasons = rng.integers(5, 8, (n, 1))
-    is_rest_day = step // period % n_seasons < rng.integers(1, 3, (n, 1))
-    return np.where(chance(rng, n, 0.5), in_part, is_rest_day).astype(np.float32)
+    n_rest_days = rng.integers(1, 3, (n, 1))
+    day = step // period % n_seasons
+    is_rest_day = day < n_rest_days
+    of_parts = chance(rng, n, 0.5)
+    events = np.where(of_parts, in_part, is_rest_day)
+    return events.astype(np.float32)
 
 
 # Kinds of columns with their shares.
@@ -380,20 +413,24 @@ def _bent(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
         np.abs(x - knot),
         x * np.abs(x),
     ]
-    return np.asarray(np.choose(rng.integers(0, len(curves), (n, 1)), curves))
+    curve = rng.integers(0, len(curves), (n, 1))
+    return np.asarray(np.choose(curve, curves))
 
 
 def _delayed(x: Array, lag: Array) -> Array:
     """Values ``lag`` [M, 1] steps before; the first value stands for those before it."""
-    source = np.maximum(np.arange(x.shape[1]) - lag, 0)
+    earlier = np.arange(x.shape[1]) - lag
+    source = np.maximum(earlier, 0)
     return np.take_along_axis(x, source, axis=1)
 
 
 def _lagged(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
     """Act some steps, or one season, later."""
     n = len(x)
-    lag = rng.integers(1, _LONGEST_LAG + 1, (n, 1))
-    return _delayed(x, np.where(chance(rng, n, 0.3), facts.period, lag))
+    steps = rng.integers(1, _LONGEST_LAG + 1, (n, 1))
+    is_seasonal = chance(rng, n, 0.3)
+    lag = np.where(is_seasonal, facts.period, steps)
+    return _delayed(x, lag)
 
 
 def _by_season(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
@@ -404,10 +441,13 @@ def _by_season(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
     n = len(x)
     angle = 2 * np.pi * np.arange(x.shape[1]) / facts.period
     phase = uniform(rng, n, 0, 2 * np.pi)
-    wave = np.cos(angle - phase) - uniform(rng, n, -0.6, 0.6)
-    share = sigmoid(log_uniform(rng, n, 2, 50) * wave, 40)
+    threshold = uniform(rng, n, -0.6, 0.6)
+    wave = np.cos(angle - phase) - threshold
+    sharpness = log_uniform(rng, n, 2, 50)
+    share = sigmoid(sharpness * wave, 40)
     other_gain = uniform(rng, n, -0.6, 0.3)
-    return np.asarray(x * (other_gain + (1 - other_gain) * share))
+    gain = other_gain + (1 - other_gain) * share
+    return np.asarray(x * gain)
 
 
 def _drifting(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
@@ -415,9 +455,12 @@ def _drifting(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
     n, n_steps = x.shape
     moving = smooth(rng, n, n_steps, shortest=n_steps / 8)
     values = normal(rng, n, n_steps)
-    switching = hold(values, changes(rng, n, n_steps, n_steps / 4, n_steps))
-    coefficient = np.where(chance(rng, n, 0.6), moving, switching)
-    return np.asarray(x * (uniform(rng, n, 0, 1) + coefficient))
+    change = changes(rng, n, n_steps, n_steps / 4, n_steps)
+    switching = hold(values, change)
+    is_moving = chance(rng, n, 0.6)
+    coefficient = np.where(is_moving, moving, switching)
+    mean = uniform(rng, n, 0, 1)
+    return np.asarray(x * (mean + coefficient))
 
 
 def _product(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
@@ -433,7 +476,8 @@ def _around(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
         size = rng.normal(0, 1, (n, 1))
         if offset:
             size = size * chance(rng, n, 0.4)
-        source = np.clip(np.arange(n_steps) - offset, 0, n_steps - 1)
+        source = np.arange(n_steps) - offset
+        source = np.clip(source, 0, n_steps - 1)
         total += size.astype(np.float32) * x[:, source]
     return total
 
@@ -443,8 +487,11 @@ def _leading(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
     n = len(x)
     horizon = facts.horizon
     long_lead = horizon + rng.integers(0, _LONGEST_LAG + 1, (n, 1))
-    lead = np.ceil(log_uniform(rng, n, 1, max(horizon, 2))).astype(int)
-    return _delayed(x, np.where(chance(rng, n, 0.5), long_lead, lead))
+    longest = max(horizon, 2)
+    short_lead = np.ceil(log_uniform(rng, n, 1, longest)).astype(int)
+    is_long = chance(rng, n, 0.5)
+    lead = np.where(is_long, long_lead, short_lead)
+    return _delayed(x, lead)
 
 
 _WAYS: dict[str, Callable[[Rng, Array, _GroupFacts], Array]] = {

@@ -74,8 +74,10 @@ class Seasons:
     @classmethod
     def joined(cls, parts: Sequence["Seasons"]) -> "Seasons":
         """The seasons of all parts, in their order."""
-        columns = zip(*(part.fields() for part in parts), strict=True)
-        return cls(*(torch.cat(values) for values in columns))
+        fields = [part.fields() for part in parts]
+        columns = zip(*fields, strict=True)
+        joined = [torch.cat(values) for values in columns]
+        return cls(*joined)
 
     def fields(self) -> tuple[Tensor, ...]:
         """The five tensors."""
@@ -83,13 +85,15 @@ class Seasons:
 
     def rows(self, rows: Tensor) -> "Seasons":
         """The seasons of some series, by their numbers or by flags."""
-        return Seasons(*(values[rows] for values in self.fields()))
+        selected = [values[rows] for values in self.fields()]
+        return Seasons(*selected)
 
     def where(self, rows: Bool[Tensor, " B"], others: "Seasons") -> "Seasons":
         """The same seasons, with others for the series that are flagged."""
         merged = []
         for values, other in zip(self.fields(), others.fields(), strict=True):
-            merged.append(values.masked_scatter(rows, other.to(values.dtype)))
+            other = other.to(values.dtype)
+            merged.append(values.masked_scatter(rows, other))
         return Seasons(*merged)
 
     def longest(self) -> Int[Tensor, " B"]:
@@ -131,8 +135,10 @@ def detect_long_seasons(x: Float[Tensor, "B T"], seasons: Seasons) -> Seasons:
     steps = coarse_steps(x)
     for step in steps.unique().tolist():
         rows = steps == step
-        means = block_means(x[rows][:, -step * _LONG_STEPS :], step)
-        seasons = seasons.where(rows, _with_coarse_seasons(seasons.rows(rows), means, step))
+        past = x[rows][:, -step * _LONG_STEPS :]
+        means = block_means(past, step)
+        replaced = _with_coarse_seasons(seasons.rows(rows), means, step)
+        seasons = seasons.where(rows, replaced)
     return seasons
 
 
@@ -142,7 +148,9 @@ def coarse_steps(x: Float[Tensor, "B T"]) -> Int[Tensor, " B"]:
     It is the least power of two that leaves 2,048 means of a series at most.
     """
     n_steps = x.shape[1] - first_known(~x.isnan())
-    return 2 ** (n_steps / _LONG_STEPS).log2().ceil().clamp_min(0).long()
+    n_pasts = n_steps / _LONG_STEPS
+    exponent = n_pasts.log2().ceil().clamp_min(0).long()
+    return 2**exponent
 
 
 def block_means(x: Float[Tensor, "B T"], step: int) -> Float[Tensor, "B N"]:
@@ -150,8 +158,10 @@ def block_means(x: Float[Tensor, "B T"], step: int) -> Float[Tensor, "B N"]:
 
     The last block ends with the series.
     """
-    padded = pad(x, (-x.shape[1] % step, 0), value=torch.nan)
-    return padded.unflatten(1, (-1, step)).nanmean(2)
+    n_missing = -x.shape[1] % step
+    padded = pad(x, (n_missing, 0), value=torch.nan)
+    blocks = padded.unflatten(1, (-1, step))
+    return blocks.nanmean(2)
 
 
 def _with_coarse_seasons(seasons: Seasons, means: Tensor, step: int) -> Seasons:
@@ -162,9 +172,11 @@ def _with_coarse_seasons(seasons: Seasons, means: Tensor, step: int) -> Seasons:
     too_long = 2 * torch.maximum(period, cycle) > _LONG_STEPS
     convincing = coarse.strength >= _CLEAR
     # What the recent part can show twice it has judged better: weeks of weather are chance.
-    clearer = coarse.clear & ~seasons.clear & too_long
-    clearer |= convincing & (seasons.period == 0)
-    clearer |= convincing & (2 * period > _LONG_STEPS) & (coarse.strength > seasons.strength)
+    has_clear_cycle = coarse.clear & ~seasons.clear & too_long
+    has_only_season = convincing & (seasons.period == 0)
+    stronger = coarse.strength > seasons.strength
+    has_long_season = convincing & (2 * period > _LONG_STEPS) & stronger
+    clearer = has_clear_cycle | has_only_season | has_long_season
     in_steps = replace(coarse, period=period, cycle=cycle)
     return seasons.where(clearer, in_steps.rows(clearer))
 
@@ -202,7 +214,9 @@ def detect_period(
     """
     n_lags = _longest_lag(x)
     if n_lags < 2:
-        return x.new_zeros(len(x), dtype=torch.long), x.new_zeros(len(x))
+        no_period = x.new_zeros(len(x), dtype=torch.long)
+        no_strength = x.new_zeros(len(x))
+        return no_period, no_strength
     likeness = _likeness(x, n_lags)
     chance = likeness.chance
     least = torch.full_like(chance, _CONVINCING)
@@ -210,26 +224,38 @@ def detect_period(
         chance[:, likely - 1] *= _LIKELY_CHANCE / _CALENDAR_CHANCE
         least[:, likely - 1] = _LIKELY_CONVINCING
     surplus = likeness.correlation - chance
-    is_season = likeness.tried & _peaks(likeness) & (surplus >= least)
+    convincing = surplus >= least
+    is_season = likeness.tried & _peaks(likeness) & convincing
+    # A lag of one step is no season.
     is_season[:, 0] = False
     score = torch.where(is_season, surplus, -1.0)
-    near_best = is_season & (score >= score.amax(1, keepdim=True) - _TOLERANCE)
+    best_score = score.amax(1, keepdim=True)
+    near_best = is_season & (score >= best_score - _TOLERANCE)
     shortest = near_best.to(torch.int8).argmax(1) + 1
     period = _by_calendar(shortest, surplus)
     period = _day_of_week(period, is_season)
-    strength = surplus.gather(1, period[:, None] - 1)[:, 0]
+    strength = _at_lag(surplus, period)
     has_season = is_season.any(1)
     period = torch.where(has_season, period, 0)
-    return period, torch.where(has_season, strength, 0.0).to(x.dtype)
+    strength = torch.where(has_season, strength, 0.0)
+    return period, strength.to(x.dtype)
+
+
+def _at_lag(values: Shaped[Tensor, "B M"], lag: Int[Tensor, " B"]) -> Shaped[Tensor, " B"]:
+    """Of values at lags 1 to M, those at one lag a series."""
+    return values.gather(1, lag[:, None] - 1)[:, 0]
 
 
 def _peaks(likeness: "Likeness") -> Bool[Tensor, "B M"]:
     """Lags whose correlation is not below that of its neighbours, and above the least before it."""
     correlation = likeness.correlation
     padded = pad(correlation, (1, 1), value=-1.0)
-    highest = (correlation >= padded[:, :-2]) & (correlation >= padded[:, 2:])
-    lowest_before = pad(likeness.lowest(), (1, 0), value=1.0)[:, :-1]
-    return highest & (correlation - lowest_before >= _PROMINENT)
+    above_shorter = correlation >= padded[:, :-2]
+    above_longer = correlation >= padded[:, 2:]
+    lowest = pad(likeness.lowest(), (1, 0), value=1.0)
+    lowest_before = lowest[:, :-1]
+    prominent = correlation - lowest_before >= _PROMINENT
+    return above_shorter & above_longer & prominent
 
 
 def detect_cycle(
@@ -265,22 +291,27 @@ def detect_cycle(
     is_clear = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     length = x.shape[1] - first_known(~x.isnan())
     long_enough = 2 * length >= 3 * _CYCLES[0] * period
-    rows = ((period > 0) & long_enough).nonzero()[:, 0]
+    can_be_judged = (period > 0) & long_enough
+    rows = can_be_judged.nonzero()[:, 0]
     if not len(rows):
         return cycle, strength, is_clear
     season = period[rows, None]
     n_lags = _longest_lag(x)
-    likeness = _likeness(_without_season(x[rows], season), n_lags)
+    rest = _without_season(x[rows], season)
+    likeness = _likeness(rest, n_lags)
     lag = season * torch.tensor(_CYCLES, device=x.device)
     judged = (lag <= n_lags) & likeness.at(lag, likeness.tried)
     surplus = likeness.surplus(lag)
     clear = judged & _clear_cycles(likeness, lag, season, length[rows, None])
+    rank = torch.where(judged, surplus, -torch.inf)
     # A clear cycle goes before all others: correlations are at most 1.
-    rank = torch.where(judged, surplus, -torch.inf) + 4.0 * clear
+    rank = rank + 4.0 * clear
     best = rank.argmax(1, keepdim=True)
+    best_lag = lag.gather(1, best)[:, 0]
+    best_surplus = surplus.gather(1, best)[:, 0]
     any_judged = judged.any(1)
-    cycle[rows] = torch.where(any_judged, lag.gather(1, best)[:, 0], period[rows])
-    strength[rows] = torch.where(any_judged, surplus.gather(1, best)[:, 0], 0.0).to(x.dtype)
+    cycle[rows] = torch.where(any_judged, best_lag, period[rows])
+    strength[rows] = torch.where(any_judged, best_surplus, 0.0).to(x.dtype)
     is_clear[rows] = clear.any(1)
     return cycle, strength, is_clear
 
@@ -293,11 +324,15 @@ def _clear_cycles(
     correlation = likeness.at(lag)
     surplus = likeness.surplus(lag)
     # Weeks of weather that are chance do not come back after two and three weeks.
-    thrice = surplus + likeness.surplus(2 * lag) + likeness.surplus(3 * lag)
-    repeated = (3 * lag <= n_lags) & (thrice >= 3 * _CLEAR_THRICE)
+    second_surplus = likeness.surplus(2 * lag)
+    third_surplus = likeness.surplus(3 * lag)
+    sum_of_three = surplus + second_surplus + third_surplus
+    repeated = (3 * lag <= n_lags) & (sum_of_three >= 3 * _CLEAR_THRICE)
     convincing = (surplus >= _CLEAR) | repeated
-    prominent = correlation - likeness.at(lag, likeness.lowest()) >= _PROMINENT
-    later = torch.where(lag + season <= n_lags, likeness.at(lag + season), -1.0)
+    lowest = likeness.at(lag, likeness.lowest())
+    prominent = correlation - lowest >= _PROMINENT
+    next_lag = lag + season
+    later = torch.where(next_lag <= n_lags, likeness.at(next_lag), -1.0)
     highest = (correlation >= likeness.at(lag - season)) & (correlation >= later)
     return (2 * lag <= length) & convincing & prominent & highest
 
@@ -309,7 +344,8 @@ def first_known(observed: Shaped[Tensor, "B T"]) -> Int[Tensor, " B"]:
 
 def _longest_lag(x: Tensor) -> int:
     """The longest lag that is tried."""
-    return min(int((x.shape[1] - 1) / _LEAST_CYCLES), MAX_PERIOD)
+    longest = int((x.shape[1] - 1) / _LEAST_CYCLES)
+    return min(longest, MAX_PERIOD)
 
 
 def _without_season(x: Tensor, season: Tensor) -> Tensor:
@@ -318,11 +354,14 @@ def _without_season(x: Tensor, season: Tensor) -> Tensor:
     Missing values are NaN.
     """
     values, weights = _detrended(x)
-    phase = torch.arange(x.shape[1] - 1, -1, -1, device=x.device) % season
-    empty = values.new_zeros(len(x), int(season.max()))
+    steps_to_end = torch.arange(x.shape[1] - 1, -1, -1, device=x.device)
+    phase = steps_to_end % season
+    longest = int(season.max())
+    empty = values.new_zeros(len(x), longest)
     sums = empty.scatter_add(1, phase, values)
     counts = empty.scatter_add(1, phase, weights)
-    mean = (sums / counts.clamp_min(1)).gather(1, phase)
+    phase_means = sums / counts.clamp_min(1)
+    mean = phase_means.gather(1, phase)
     return torch.where(weights > 0, values - mean, torch.nan)
 
 
@@ -330,7 +369,7 @@ def _day_of_week(period: Tensor, is_season: Bool[Tensor, "B M"]) -> Tensor:
     """A seventh of the period, where that is a season by itself."""
     seventh = period // _WEEK
     whole = (period % _WEEK == 0) & (seventh >= _SHORTEST_DAY)
-    is_day = is_season.gather(1, seventh.clamp_min(1)[:, None] - 1)[:, 0]
+    is_day = _at_lag(is_season, seventh.clamp_min(1))
     return torch.where(whole & is_day, seventh, period)
 
 
@@ -340,14 +379,16 @@ def _by_calendar(period: Tensor, score: Tensor) -> Tensor:
     if not fitting:
         return period
     calendar = torch.tensor(fitting, device=period.device)
-    period_score = score.gather(1, period[:, None] - 1)
+    period_score = _at_lag(score, period)
     calendar_score = score[:, calendar - 1]
     width = (_CALENDAR_WIDTH * calendar).round().clamp_min(1)
-    near = (period[:, None] - calendar).abs() <= width
-    as_good = calendar_score >= period_score - _TOLERANCE
+    distance = (period[:, None] - calendar).abs()
+    near = distance <= width
+    as_good = calendar_score >= period_score[:, None] - _TOLERANCE
+    candidate_score = torch.where(near & as_good, calendar_score, -torch.inf)
     # 360 and 365 are both near 362: the better one is taken.
-    fit, best = torch.where(near & as_good, calendar_score, -torch.inf).max(1)
-    return torch.where(fit.isfinite(), calendar[best], period)
+    best_score, best = candidate_score.max(1)
+    return torch.where(best_score.isfinite(), calendar[best], period)
 
 
 class Likeness(NamedTuple):
@@ -366,7 +407,9 @@ class Likeness(NamedTuple):
     def at(self, lags: Tensor, values: Tensor | None = None) -> Tensor:
         """Values, by default correlations, at lags [B K]; those out of range are the nearest."""
         table = self.correlation if values is None else values
-        return table.gather(1, lags.clamp(1, table.shape[1]) - 1)
+        n_lags = table.shape[1]
+        nearest = lags.clamp(1, n_lags)
+        return table.gather(1, nearest - 1)
 
     def surplus(self, lags: Tensor) -> Tensor:
         """Correlations less chance at lags [B K]."""
@@ -374,7 +417,8 @@ class Likeness(NamedTuple):
 
     def lowest(self) -> Float[Tensor, "B M"]:
         """The least correlation up to each lag."""
-        return torch.where(self.tried, self.correlation, 1.0).cummin(1).values
+        correlation = torch.where(self.tried, self.correlation, 1.0)
+        return correlation.cummin(1).values
 
 
 def _likeness(x: Tensor, n_lags: int) -> Likeness:
@@ -384,38 +428,54 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
     n_pairs = pairs.clamp_min(1)
     correlation = torch.zeros_like(pairs[:, 1:])
     extent = torch.ones_like(pairs[:, 1:])
-    # Sums over two steps, later over each window, from those over its halves; steps on either side
-    # for windows that reach beyond.
-    reach = 2 ** max((n_lags - 1).bit_length() - 1, 1)
-    padded = [pad(part, (reach, reach)) for part in (values, weights)]
-    sums = [part[:, 1:] + part[:, :-1] for part in padded]
+    # Zeros on either side, for windows that reach beyond the series.
+    n_halvings = max((n_lags - 1).bit_length() - 1, 1)
+    reach = 2**n_halvings
+    padded_values = pad(values, (reach, reach))
+    padded_weights = pad(weights, (reach, reach))
+    # Sums over two steps, later over each window, from those over its halves.
+    sums = padded_values[:, 1:] + padded_values[:, :-1]
+    counts = padded_weights[:, 1:] + padded_weights[:, :-1]
     half = 2
     first = 1
     while first <= n_lags:
         last = min(2 * half, n_lags)
-        sums = [part[:, half:] + part[:, :-half] for part in sums]
-        total, count = (part[:, reach - half :][:, : x.shape[1]] for part in sums)
-        rest = _without_slow(values, weights, total, count)
-        covariance = _products(rest, last).div_(n_pairs[:, : last + 1])
-        variance = covariance[:, :1].clamp_min(1e-9)
-        alike = covariance[:, 1:].div_(variance).clamp_(-1, 1)
-        correlation[:, first - 1 : last] = alike[:, first - 1 :]
+        sums = sums[:, half:] + sums[:, :-half]
+        counts = counts[:, half:] + counts[:, :-half]
+        begin = reach - half
+        window_sum = sums[:, begin : begin + x.shape[1]]
+        window_count = counts[:, begin : begin + x.shape[1]]
+        rest = _without_slow(values, weights, window_sum, window_count)
+        alike = _correlations(rest, n_pairs[:, : last + 1])
+        lags = slice(first - 1, last)
+        correlation[:, lags] = alike[:, lags]
         # Bartlett: neighbours that are alike bring less news.
-        squares = alike[:, : first // 2].square().sum(1, keepdim=True)
-        extent[:, first - 1 : last] = 1 + 2 * squares
+        squares = alike[:, : first // 2].square()
+        extent[:, lags] = 1 + 2 * squares.sum(1, keepdim=True)
         half = 2 * half
         first = last + 1
-    lags = torch.arange(1, n_lags + 1, device=x.device)
+    lag = torch.arange(1, n_lags + 1, device=x.device)
     length = x.shape[1] - first_known(weights)[:, None]
-    tried = (pairs[:, 1:] >= _MIN_PAIRS) & (_LEAST_CYCLES * lags <= length)
-    chance = _charges(n_lags, pairs) * (extent / n_pairs[:, 1:]).sqrt()
-    return Likeness(torch.where(tried, correlation, -1.0), chance, tried)
+    tried = (pairs[:, 1:] >= _MIN_PAIRS) & (_LEAST_CYCLES * lag <= length)
+    standard_error = (extent / n_pairs[:, 1:]).sqrt()
+    chance = _charges(n_lags, pairs) * standard_error
+    correlation = torch.where(tried, correlation, -1.0)
+    return Likeness(correlation, chance, tried)
+
+
+def _correlations(rest: Tensor, n_pairs: Tensor) -> Tensor:
+    """Correlations of what remains with itself at lags 1 to M, from counts of pairs at 0 to M."""
+    n_lags = n_pairs.shape[1] - 1
+    covariance = _products(rest, n_lags).div_(n_pairs)
+    variance = covariance[:, :1].clamp_min(1e-9)
+    return covariance[:, 1:].div_(variance).clamp_(-1, 1)
 
 
 def _charges(n_lags: int, like: Tensor) -> Tensor:
     """What the correlation at each lag is charged for chance, in standard errors, [M]."""
     charge = torch.full((n_lags,), _CHANCE, dtype=like.dtype, device=like.device)
-    charge[[season - 1 for season in _CALENDAR if season <= n_lags]] = _CALENDAR_CHANCE
+    of_calendar = [season - 1 for season in _CALENDAR if season <= n_lags]
+    charge[of_calendar] = _CALENDAR_CHANCE
     return charge
 
 
@@ -426,9 +486,12 @@ def _products(x: Tensor, n_lags: int) -> Tensor:
     """
     least = x.shape[1] + n_lags
     unit = 2 ** max(least.bit_length() - 4, 0)
-    size = next(count * unit for count in (8, 9, 10, 12, 15, 16) if count * unit >= least)
+    sizes = [count * unit for count in (8, 9, 10, 12, 15, 16)]
+    size = min(size for size in sizes if size >= least)
     spectrum = torch.fft.rfft(x, size)
-    return torch.fft.irfft(spectrum * spectrum.conj(), size)[:, : n_lags + 1]
+    power = spectrum * spectrum.conj()
+    products = torch.fft.irfft(power, size)
+    return products[:, : n_lags + 1]
 
 
 def _detrended(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -445,12 +508,15 @@ def _detrended(x: Tensor) -> tuple[Tensor, Tensor]:
     mean = values.sum(1, keepdim=True) / count
     values = values.sub_(mean).masked_fill_(missing, 0.0)
     largest = values.abs().amax(1, keepdim=True)
-    values = values.div_(torch.where(largest > 0, largest, 1.0)).to(torch.float32)
+    largest = torch.where(largest > 0, largest, 1.0)
+    values = values.div_(largest).to(torch.float32)
     time = torch.arange(x.shape[1], dtype=torch.float32, device=x.device)
-    mean_time = (time * weights).sum(1, keepdim=True) / count
+    sum_of_times = (time * weights).sum(1, keepdim=True)
+    mean_time = sum_of_times / count
     time = (time - mean_time).mul_(weights)
     extent = time.square().sum(1, keepdim=True).clamp_min_(1)
-    slope = (time * values).sum(1, keepdim=True) / extent
+    covariance = (time * values).sum(1, keepdim=True)
+    slope = covariance / extent
     values = values.sub_(time.mul_(slope))
     return _in_deviations(values, count), weights
 
@@ -464,12 +530,16 @@ def _without_slow(values: Tensor, weights: Tensor, total: Tensor, count: Tensor)
         total: Sum of the values in the window around each step.
         count: Observed values in it.
     """
-    rest = torch.addcdiv(values, total, count.clamp_min(1), value=-1).mul_(weights)
+    rest = torch.addcdiv(values, total, count.clamp_min(1), value=-1)
+    rest = rest.mul_(weights)
     n_values = weights.sum(1, keepdim=True).clamp_min(1)
-    return _in_deviations(rest, n_values).clamp_(-_FARTHEST, _FARTHEST)
+    scaled = _in_deviations(rest, n_values)
+    return scaled.clamp_(-_FARTHEST, _FARTHEST)
 
 
 def _in_deviations(values: Tensor, count: Tensor) -> Tensor:
     """Values in units of their deviation, changed in place; 0 where only rounding errors are."""
-    deviation = (values.square().sum(1, keepdim=True) / count).sqrt_()
-    return values.div_(torch.where(deviation > _ROUNDING, deviation, torch.inf))
+    sum_of_squares = values.square().sum(1, keepdim=True)
+    deviation = (sum_of_squares / count).sqrt_()
+    scale = torch.where(deviation > _ROUNDING, deviation, torch.inf)
+    return values.div_(scale)
