@@ -206,12 +206,12 @@ def measure() -> list[Row]:
             "62",
             30,
             len(ours["PretrainedForecaster"]),
-            kept=32,
+            kept=35,
         ),
         Row("modules loaded by AttentionForecaster", "62", "", len(ours["AttentionForecaster"])),
         Row("Lightning and scikit-learn loaded by them", "2", 0, len(heavy)),
         Row(
-            "modules passed by predict(level=80), zero", "", 14, passed["zero"]["predict"], kept=24
+            "modules passed by predict(level=80), zero", "", 14, passed["zero"]["predict"], kept=26
         ),
         Row("modules passed by predict(level=80), mlr", "27", "", passed["mlr"]["predict"]),
         Row("modules passed by fit, mlr", "34", "", passed["mlr"]["fit"]),

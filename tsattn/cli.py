@@ -531,9 +531,9 @@ def forecast(
         steps = None if saved is None else horizon
         return forecaster.predict(series, level=level, horizon=steps, future=future_rows)
 
-    from tsattn.data.frames import skip_short, tell_skipped
+    from tsattn.data.frames import skip_bad, tell_skipped
 
-    result, panel = skip_short(panel, answer, forecaster.schema.bad)
+    result, panel = skip_bad(panel, answer, forecaster.schema.bad)
     tell_skipped(panel)
     _tell_choice(forecaster, quiet)
     _write_forecast(result, frame, panel, out, as_json)

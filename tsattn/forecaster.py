@@ -28,7 +28,6 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
 from tsattn.forecasts import Forecast, with_skipped
 from tsattn.levels import check_request
-from tsattn.notebook import forecaster_html
 from tsattn.paths import chosen_points
 from tsattn.sampling import PathSource
 from tsattn.settings import Settings, check_settings
@@ -346,6 +345,8 @@ class Forecaster(ABC):
         return f"{type(self).__name__}({', '.join(arguments)})"
 
     def _repr_html_(self) -> str:
+        from tsattn.notebook import forecaster_html
+
         return forecaster_html(self)
 
     # --- fits, forecasts and files ----------------------------------------------------------------

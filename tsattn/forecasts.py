@@ -11,7 +11,6 @@ import pandas as pd
 from tsattn.checks import check_whole
 from tsattn.data.frames import Dialect, Panel, future_times
 from tsattn.levels import interval_columns, refuse_twice
-from tsattn.notebook import forecast_html
 from tsattn.sampling import PathSource
 
 
@@ -129,6 +128,8 @@ class Forecast:
         return total_frame(self, span, level, quantiles, n_samples, random_state)
 
     def _repr_html_(self) -> str:
+        from tsattn.notebook import forecast_html
+
         return forecast_html(self)
 
     def sums_of_points(self) -> np.ndarray:

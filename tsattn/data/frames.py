@@ -384,34 +384,14 @@ def from_long(
     df = check_frame(df, rules.missing)
     moving = schema.columns.moving
     statics = schema.columns.static
-    key_cols: tuple[Hashable, ...] = ()
-    if isinstance(schema.id_col, tuple):
-        key_cols = schema.id_col
-        require_columns(df, {"target_col": schema.target_col})
-        df, joined_name = joined_table(df, key_cols)
-        schema = schema.changed(id_col=joined_name)
-    names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
-    df, (id_col, time_col, target_col) = with_time(df, names, [*moving, *statics])
-    if {time_col, target_col} & {*key_cols}:
-        raise InputError(
-            Name("id_col"),
-            f" must name other columns than those of stamps, {time_col!r}, and values,"
-            f" {target_col!r}; got {[*key_cols]!r}",
-        )
-    if id_col is None:
-        codes = np.zeros(len(df), dtype=np.int64)
-        ids = np.array(["series"], dtype=object)
-    else:
+    df, dialect = _long_dialect(df, schema)
+    id_col = dialect.id_col
+    time_col = dialect.time_col
+    target_col = dialect.target_col
+    codes = np.zeros(len(df), dtype=np.int64)
+    ids = np.array(["series"], dtype=object)
+    if id_col is not None:
         codes, ids = read_ids(df[id_col])
-    dialect = Dialect(
-        "long",
-        id_col,
-        time_col,
-        target_col,
-        id_dtype=None if id_col is None else df[id_col].dtype,
-        key_cols=key_cols,
-        key_dtypes=tuple(df[key].dtype for key in key_cols),
-    )
     taken = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
     check_covariate_cols(df, taken, moving, statics)
     columns = [target_col, *moving]
@@ -432,14 +412,41 @@ def from_long(
     if schema.bad != "error" and empty_rows.any() and not empty_rows.all():
         table, skipped = _without_rows(table, empty_rows)
         df = df[~empty_rows]
-    static = (
-        read_static(df, statics, table.codes, table.series)
-        if statics
-        else np.empty((len(table.ids), 0), dtype=object)
-    )
+    static = np.empty((len(table.ids), 0), dtype=object)
+    if statics:
+        static = read_static(df, statics, table.codes, table.series)
     panel = replace(_panel(table, rules, statics, static), skipped=skipped)
     tell_ended(panel)
     return panel
+
+
+def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Dialect]:
+    """The frame with its ids and stamps in one column each, and the names of its columns."""
+    beside = [*schema.columns.moving, *schema.columns.static]
+    key_cols: tuple[Hashable, ...] = ()
+    if isinstance(schema.id_col, tuple):
+        key_cols = schema.id_col
+        require_columns(df, {"target_col": schema.target_col})
+        df, joined_name = joined_table(df, key_cols)
+        schema = schema.changed(id_col=joined_name)
+    names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
+    df, (id_col, time_col, target_col) = with_time(df, names, beside)
+    if {time_col, target_col} & {*key_cols}:
+        raise InputError(
+            Name("id_col"),
+            f" must name other columns than those of stamps, {time_col!r}, and values,"
+            f" {target_col!r}; got {[*key_cols]!r}",
+        )
+    dialect = Dialect(
+        "long",
+        id_col,
+        time_col,
+        target_col,
+        id_dtype=None if id_col is None else df[id_col].dtype,
+        key_cols=key_cols,
+        key_dtypes=tuple(df[key].dtype for key in key_cols),
+    )
+    return df, dialect
 
 
 def _rows_of_empty(table: Table) -> np.ndarray:
