@@ -440,7 +440,7 @@ BAD_WIDE = {
     "missing": (
         lambda df: df.assign(load=np.nan, OT=np.nan),
         (
-            r"column 'load' is missing \(NaN\) at 2024-01-01 00:00:00 \(and 19 more, 2 columns in"
+            r"column 'load' has no value at all from 2024-01-01 00:00:00 \(and 1 more, 2 columns in"
             r" all\), but"
         ),
     ),
