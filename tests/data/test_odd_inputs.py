@@ -315,6 +315,10 @@ TABLES = {
         lambda: text("%G-W%V", pd.date_range("2024-01-01", periods=N, freq="W-MON")),
         {"when": ["2024-03-25"]},
     ),
+    "weeks as numbers": (
+        lambda: whole("%G%V", pd.date_range("2024-01-01", periods=N, freq="W-MON"), "week"),
+        "column 'week' holds 202401 in row 0, a year and a week .*; write it as '2024-W01'",
+    ),
     "days in words": (lambda: text("%d %B %Y"), DAY),
     "days in zone Z": (
         lambda: text("%Y-%m-%d 00:00:00 UTC"),

@@ -820,6 +820,7 @@ def read_stamps(
     else:
         dates = None
         if unit != "integer":
+            _refuse_week_numbers(column, numbers, label)
             dates = spelt_stamps(numbers, years=unit is not None)
         if dates is None:
             return pd.Index(numbers.copy())
@@ -878,6 +879,18 @@ def whole_numbers(column: pd.Series) -> np.ndarray | None:
     if not whole.all():
         return None
     return column.to_numpy(dtype=np.int64)
+
+
+def _refuse_week_numbers(column: pd.Series | pd.Index, numbers: np.ndarray, label: str) -> None:
+    """Refuse a year and a week as one number, which the first twelve weeks write as months do."""
+    has_years = len(numbers) > 0 and numbers.min() > 190000 and numbers.max() < 210000
+    if has_years and "week" in str(column.name).casefold():
+        year, week = divmod(int(numbers[0]), 100)
+        raise ValueError(
+            f"{label} holds {numbers[0]} in row 0, a year and a week by its name, but six digits"
+            f" are read as a year and a month; write it as '{year}-W{week:02}', or rename the"
+            " column if it holds months"
+        )
 
 
 def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | None:
