@@ -298,7 +298,8 @@ def forecast(
     if future is not None and not schema.columns.future:
         if not isinstance(data, Panel):
             # Columns that name series are no covariates.
-            data, schema, _ = name_columns(data, schema)
+            no_values = [*as_frame(future).columns]
+            data, schema, _ = name_columns(data, schema, no_values=no_values)
         schema = schema.changed(future_cols=_future_cols(future, schema))
     forecaster = make_forecaster(model, horizon, schema=schema, **settings)
     if future is not None and not forecaster.covariate_columns:

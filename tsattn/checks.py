@@ -51,7 +51,10 @@ class Argument:
         if self.parameter not in options:
             return str(self)
         option = options[self.parameter]
-        return option if self.value is None else f"{option} {self.value}"
+        if self.value is None:
+            return option
+        values = self.value if isinstance(self.value, list) else [self.value]
+        return " ".join(f"{option} {value}" for value in values)
 
 
 @dataclass(frozen=True)

@@ -267,3 +267,26 @@ def test_business_days_need_no_policy_in_a_backtest():
             tsattn.make_forecaster("naive", 5), one_series(stamps), n_windows=2
         )
     assert np.isfinite(scores.scores["mae"]).all()
+
+
+def test_series_with_other_closed_days_are_told():
+    monday_to_friday = one_series(days("2023-01-02", "2023-12-29", range(5)))
+    every_day = one_series(pd.date_range("2023-01-02", "2023-12-31")).assign(unique_id="b")
+    frame = pd.concat([monday_to_friday, every_day])
+    with pytest.warns(UserWarning, match="series 'a' has had no rows on Sat for 8 weeks"):
+        panel = from_long(frame, missing="mask")
+    assert panel.freq == "D"
+    # Saturdays are no holidays.
+    saturdays = one_series(SHOP[:300]).assign(unique_id="b")
+    frame = pd.concat([one_series(days("2023-01-02", "2023-12-16", range(5))), saturdays])
+    with (
+        pytest.warns(UserWarning, match="read as closed"),
+        pytest.raises(ValueError, match="series 'a': gap: there is no row at 2023-01-07"),
+    ):
+        from_long(frame)
+
+
+def test_days_that_closed_during_the_past_are_told():
+    stamps = pd.date_range("2022-01-03", "2022-12-31").append(SHOP)
+    with pytest.warns(UserWarning, match="has had no rows on Sun for 8 weeks"):
+        assert from_long(one_series(stamps), missing="mask").freq == "D"

@@ -222,3 +222,12 @@ def test_the_command_line_takes_several_columns(tmp_path, run, monkeypatch):
         "1,007,2024-01-31,1.0",
         "1,7,2024-01-31,11.0",
     ]
+
+
+@pytest.mark.filterwarnings("ignore:the values of")
+def test_columns_of_the_future_are_not_forecast():
+    frame = shops(promo=lambda f: f["date"].dt.dayofweek % 2)
+    rows = make_forecaster("naive", 2, schema=NAMED).fit(frame).predict()
+    future = rows[["store", "item", "date"]].assign(promo=1)
+    answer = tsattn.forecast(frame, 2, future=future, model="least_squares")
+    assert list(answer) == ["store", "item", "date", "least_squares"]

@@ -1056,7 +1056,7 @@ LINES = {
         f"{NAIVE} --id-col store --target-col sales",
         (
             "series 1: stamp 2024-01-01 00:00:00 occurs more than once, but a stamp may occur once"
-            " in a series; ['store', 'item'] tell the rows apart: pass --id-col ['store', 'item']"
+            " in a series; ['store', 'item'] tell the rows apart: pass --id-col store --id-col item"
         ),
     ),
     "an id column twice": (

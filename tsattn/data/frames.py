@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
@@ -647,13 +647,17 @@ def to_panel(
 
 
 def name_columns(
-    data: TableLike, schema: Schema, like: Dialect | None = None
+    data: TableLike,
+    schema: Schema,
+    like: Dialect | None = None,
+    no_values: Collection[Hashable] = (),
 ) -> tuple[pd.DataFrame, Schema, bool]:
     """A table as a frame, the schema with the columns that were found in it, and whether it is
     long.
 
     Args:
         data, schema, like: As :func:`to_panel` takes them.
+        no_values: Columns that are not forecast, such as those of a future table.
     """
     frame = check_frame(data, "error")
     if frame.index.nlevels > 1:
@@ -674,7 +678,7 @@ def name_columns(
     elif not have[2] and schema.target_col == "y":
         told = _told_apart(frame, schema, names[0] if have[0] else None)
     if told is None and not have[0] and schema.id_col == "unique_id":
-        told = _with_keys(frame, schema)
+        told = _with_keys(frame, schema, no_values)
     if told is not None:
         long = True
         schema = told
@@ -710,7 +714,9 @@ def _with_target(frame: pd.DataFrame, schema: Schema) -> Schema:
     return schema.changed(target_col=target_col)
 
 
-def _with_keys(frame: pd.DataFrame, schema: Schema) -> Schema | None:
+def _with_keys(
+    frame: pd.DataFrame, schema: Schema, no_values: Collection[Hashable]
+) -> Schema | None:
     """The schema with the columns that tell rows of one stamp apart, which a warning names; None if
     no stamp comes more than once, or there are no such columns.
     """
@@ -733,7 +739,11 @@ def _with_keys(frame: pd.DataFrame, schema: Schema) -> Schema | None:
     if not keys:
         return None
     if target_col not in columns and target_col == "y":
-        target_col = "target" if "target" in columns else value_col(frame, keys, others)
+        target_col = (
+            "target"
+            if "target" in columns
+            else value_col(frame, keys, [name for name in others if name not in no_values])
+        )
     named = " and ".join(map(repr, keys))
     warnings.warn(
         InputWarning(

@@ -24,11 +24,13 @@ from tsattn.data.calendar import (
     ticks,
 )
 from tsattn.data.columns import Dialect, plain
-from tsattn.data.grid import DAY_NANOSECONDS, Grid
+from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid
 
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
 # means that a stamp or the frequency is wrong.
 _LARGEST_GROWTH = 100
+# Days at the end of a series in which a day of the week without a row counts as closed.
+_WATCHED_DAYS = 56
 # Rows absent on holidays, as a share of the rows, at most; and what is done about them where no
 # policy is set.
 _HOLIDAY_SHARE = 0.1
@@ -155,12 +157,18 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
     gaps = np.where(same_series, n_absent, 0)
     if gaps.any():
         if missing == "error":
-            holidays = rules.fills_holidays and _are_holidays(table, gaps, grid)
+            holidays = (
+                rules.fills_holidays
+                and _are_holidays(table, gaps, grid)
+                and not len(_own_closed_days(table, starts, grid))
+            )
             if not holidays:
                 _refuse_gap(table, starts, position, gaps, grid)
             _check_missing(table, starts, missing)
             missing = _HOLIDAY_POLICY
             _tell_holidays(table, gaps)
+        if rules.gaps != "missing":
+            _tell_own_closed_days(table, starts, grid)
         table, starts = _insert_rows(table, starts, position, grid)
     _check_missing(table, starts, missing)
     return _carry_covariates(table, starts, missing), starts, grid.alias, missing
@@ -247,6 +255,45 @@ def _are_holidays(table: Table, gaps: np.ndarray, grid: Grid) -> bool:
     clock = clock_of(table.times[before + 1], grid)
     previous = stamps_at(clock, np.full(len(before), -1), grid, table.times)
     return bool(ends_day[before].all() and last_of_day(previous, grid).all())
+
+
+def _own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> np.ndarray:
+    """Series and weekday, ``[n, 2]``, where a series has had no row on a day of the week for weeks
+    although the frequency has such days: others have them, or it had them before.
+    """
+    daily = grid.closes or (grid.unit == "day" and grid.step == 1) or grid.unit == "tick"
+    if not daily or not isinstance(table.times, pd.DatetimeIndex):
+        return np.empty((0, 2), dtype=np.int64)
+    last = table.times[starts[1:] - 1]
+    age = np.asarray((last[table.codes] - table.times) / pd.Timedelta(1, "D"))
+    is_recent = age < _WATCHED_DAYS
+    n_series = len(table.ids)
+    slot = table.codes[is_recent] * WEEK_DAYS + table.times.dayofweek[is_recent]
+    counts = np.bincount(slot, minlength=n_series * WEEK_DAYS).reshape(n_series, WEEK_DAYS)
+    is_open = np.ones(WEEK_DAYS, dtype=bool)
+    if grid.unit == "business":
+        is_open[5:] = False
+    elif grid.slots:
+        is_open = np.isin(np.arange(WEEK_DAYS), np.array(grid.slots) // DAY_NANOSECONDS)
+    is_long = age[starts[:-1]] >= _WATCHED_DAYS
+    return np.argwhere((counts == 0) & is_open & is_long[:, None])
+
+
+def _tell_own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> None:
+    """Warn of series that are forecast on days of the week on which they no longer have rows."""
+    closed = _own_closed_days(table, starts, grid)
+    if not len(closed):
+        return
+    n, day = closed[0].tolist()
+    warnings.warn(
+        InputWarning(
+            f"{table.series(n)}{more(len(np.unique(closed[:, 0])))} has had no rows on"
+            f" {WEEKDAYS[day].capitalize()} for {_WATCHED_DAYS // WEEK_DAYS} weeks, but the"
+            f" frequency {grid.alias!r} has them, since other rows of the table do: the forecast"
+            " has them too; forecast such series apart, or cut older rows off"
+        ),
+        stacklevel=2,
+    )
 
 
 def _tell_holidays(table: Table, gaps: np.ndarray) -> None:
