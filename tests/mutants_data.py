@@ -144,7 +144,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/checks.py",
-        'return option if self.value is None else f"{option} {self.value}"',
+        'return " ".join(f"{option} {value}" for value in values)',
         "return option",
         ODD,
     ),
