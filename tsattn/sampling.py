@@ -26,7 +26,7 @@ class PathSource:
 
     A path takes the quantile of each step at a probability of its own. The probabilities of
     neighbouring steps are alike: they follow a Gaussian copula, whose correlations are those of the
-    errors of past forecasts (:class:`tsattn.paths.Dependence`), a horizon apart, each expressed as
+    errors of past forecasts (``tsattn.paths.Dependence``), a horizon apart, each expressed as
     the normal score of the truth under the quantiles of its forecast.
 
     Args:

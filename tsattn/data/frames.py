@@ -45,8 +45,10 @@ from tsattn.data.tables import Rules, Table, regular
 
 __all__ = [
     "MISSING",
+    "BadSeriesError",
     "Dialect",
     "Panel",
+    "Skipped",
     "TableLike",
     "from_long",
     "from_wide",
