@@ -116,7 +116,9 @@ def test_two_windows_do_not_show_that_the_preferred_ones_are_behind():
     np.testing.assert_allclose(
         module._weights(errors, 2, np.array([True, False]))[0], 0.9, atol=0.05
     )
-    assert module._weights(np.repeat(errors, 10, axis=1), 20, np.array([True, False]))[0] < 0.1
+    for n in (4, 20):
+        more = np.repeat(errors, n // 2, axis=1)
+        assert module._weights(more, n, np.array([True, False]))[0] < 0.1
 
 
 def test_a_candidate_far_behind_has_no_weight():
@@ -159,6 +161,29 @@ def test_windows_are_a_horizon_apart_and_most_rows_stand_before_them():
     assert each[2].tolist() == [1]
     assert each[3].tolist() == []
     assert stops.tolist() == [72, 28, 1, 6]
+
+
+@pytest.mark.parametrize(
+    ("length", "first", "step"), [(40, 18, 2), (44, 20, 2), (20, 9, 1), (7, 1, H), (45, 27, H)]
+)
+def test_windows_of_one_short_series_overlap(length, first, step):
+    panel = to_panel(table(length))
+    ends, stops = module._judged(panel, H)
+    expected = np.arange(length - H, first - 1, -step)[::-1]
+    np.testing.assert_array_equal(ends, expected)
+    assert len(ends) <= module._MAX_SERIES_WINDOWS
+    assert stops.tolist() == [ends[0]]
+
+
+def test_overlapping_windows_are_the_evidence_of_those_that_fit_side_by_side():
+    owners = np.zeros(4, dtype=int)
+    assert module._evidence(np.array([20, 26, 32, 38]), owners, H) == 4
+    assert module._evidence(np.array([20, 22, 24, 26]), owners, H) == 2
+    assert module._evidence(np.array([20, 200]), owners[:2], H) == 2
+    two_series = np.array([0, 0, 1, 1])
+    found = module._evidence(np.array([20, 26, 60, 66]), two_series, H)
+    assert found == pytest.approx(4 / np.sqrt(2))
+    assert module._evidence(np.array([], dtype=int), owners[:0], H) == 0
 
 
 def test_of_many_series_some_windows_are_drawn():

@@ -54,6 +54,12 @@ _AIMED_WINDOWS = 240
 _MAX_JUDGED_WINDOWS = 400
 # Share of a series' rows before its judged windows. The last window is judged in any case.
 _HISTORY_SHARE = 0.6
+# A table of one series with fewer windows a horizon apart has overlapping windows instead.
+_LEAST_SINGLE_WINDOWS = 3
+# Overlapping windows in the rows of a horizon, at most.
+_STEPS_A_HORIZON = 4
+# Share of its rows before its overlapping windows.
+_OVERLAPPED_HISTORY_SHARE = 0.45
 # Quantiles whose band is corrected.
 _BAND_QUANTILES = (0.1, 0.9)
 # Errors that the weights are fitted on, at most.
@@ -71,7 +77,7 @@ _PREFERRED = ("zero", "dynamic_theta", "auto_ets", "theta", "ets")
 _PRIOR_POWER = 2.0
 _PRIOR_POWER_WINDOWS = 8
 # Windows without which no candidate is clearly behind: the spread of few differences is uncertain.
-_LEAST_EVIDENCE = 6
+_LEAST_EVIDENCE = 3
 # A smaller weight becomes zero.
 _LEAST_WEIGHT = 0.03
 # Share of the truths that a band should hold: that of level 80.
@@ -290,8 +296,9 @@ class AutoForecaster(GapForecaster):
     exponential smoothing, the seasonal naive, drift and naive rules, boosted trees where columns
     are named, the pretrained network on a log scale (``zero_log``) for positive months, quarters
     and years, and an attention network where rows and time suffice. ``fit`` lets each learn from
-    the rows before some windows at the end of every series, a horizon apart, and forecast these;
-    absolute errors count in units of each series' seasonal differences.
+    the rows before some windows at the end of every series, a horizon apart (closer ones in a table
+    of one short series), and forecast these; absolute errors count in units of each series'
+    seasonal differences.
 
     The point is a weighted mean of the candidates whose error is within a twentieth of the
     smallest. The weights are those with the smallest error on the windows, drawn towards equal
@@ -447,10 +454,7 @@ class AutoForecaster(GapForecaster):
         squared = bool(2 * is_mean.sum() > len(is_mean))
         scored = ~np.isnan(errors[0]).all(axis=1) & (is_mean == squared)
         errors = errors[:, scored]
-        n_series = len(np.unique(owners[scored]))
-        # Windows of different series end at the same time. Together they are less evidence than as
-        # many windows of one series.
-        evidence = scored.sum() / np.sqrt(max(n_series, 1))
+        evidence = _evidence(ends[scored], owners[scored], self.horizon)
         preferred = np.array([trial.candidate.name in _PREFERRED for trial in trials])
         weights = _weights(errors, evidence, preferred, squared=squared)
         first = trials[0].answer
@@ -611,10 +615,13 @@ def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     room = ((1 - _HISTORY_SHARE) * lengths / horizon).astype(np.int64)
     counts = np.clip(room, 1, most)
     counts[lengths <= horizon] = 0
+    step = horizon
+    if panel.n_series == 1 and 0 < counts[0] < _LEAST_SINGLE_WINDOWS:
+        counts[0], step = _overlapping(int(lengths[0]), horizon, most)
     owner = np.repeat(np.arange(panel.n_series), counts)  # series of each window
     first = np.cumsum(counts) - counts
     back = np.arange(len(owner)) - np.repeat(first, counts)  # windows after it, of its series
-    ends = panel.starts[owner + 1] - horizon * (back + 1)
+    ends = panel.starts[owner + 1] - horizon - step * back
     # The pretrained network stands in for all others, so it must have a value before each window.
     values_before = np.zeros(len(panel.values) + 1, dtype=np.int64)
     np.cumsum(~np.isnan(panel.values[:, 0]), out=values_before[1:])
@@ -631,6 +638,31 @@ def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     stops = lengths.copy()
     np.minimum.at(stops, owner, ends - panel.starts[owner])
     return np.sort(ends), stops
+
+
+def _overlapping(length: int, horizon: int, most: int) -> tuple[int, int]:
+    """The number of windows of a short series, which may overlap, and the rows between them."""
+    rows = max(length - horizon - int(_OVERLAPPED_HISTORY_SHARE * length), 0)
+    least_step = max(horizon // _STEPS_A_HORIZON, 1)
+    wished_step = math.ceil(rows / (most - 1))
+    step = min(max(wished_step, least_step), horizon)
+    return rows // step + 1, step
+
+
+def _evidence(ends: np.ndarray, owners: np.ndarray, horizon: int) -> float:
+    """The number of independent windows that tell as much as windows of the series ``owners``
+    before the rows ``ends``.
+
+    Overlapping windows of a series count as those that fit side by side. Windows of different
+    series end at the same time, so together they are less evidence than as many of one series.
+    """
+    total = 0.0
+    series = np.unique(owners)
+    for number in series:
+        series_ends = ends[owners == number]
+        side_by_side = np.ptp(series_ends) / horizon + 1
+        total += min(side_by_side, len(series_ends))
+    return float(total / np.sqrt(max(len(series), 1)))
 
 
 def _mean_series(panel: Panel, point: str) -> np.ndarray:
