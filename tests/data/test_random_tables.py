@@ -313,7 +313,7 @@ def assert_clear(error, case):
 def outcome(case):
     before = case.table.copy()
     try:
-        model = case.model.from_settings(**case.settings).fit(case.table)
+        model = case.model.from_settings(**case.settings, bad="error").fit(case.table)
         answer = model.predict(level=case.level)
     except ValueError as error:
         assert_clear(error, case)
