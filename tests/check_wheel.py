@@ -121,8 +121,9 @@ def contents(archive: Path) -> set[str]:
 def check_contents(sources: Path, wheel: set[str], sdist: set[str]) -> None:
     """Every source and card is in both, and the wheel holds nothing beside the package."""
     code = {str(path.relative_to(sources)) for path in (sources / "tsattn").rglob("*.py")}
+    code |= {"tsattn/py.typed"}
     # The page of a forecast is made of a frame.
-    code |= {"tsattn/py.typed", "tsattn/report.html"}
+    code |= {str(path.relative_to(sources)) for path in (sources / "tsattn").glob("*.html")}
     code |= {str(path.relative_to(sources)) for path in sources.glob(f"{_WEIGHTS}/*")}
     cards = {str(path.relative_to(sources)) for path in (sources / "datasets").glob("*.toml")}
     samples = {
