@@ -126,7 +126,7 @@ def test_a_dead_series_is_forecast_as_dead():
     short = table(empty=False, dead=True)
     bands = forecast(short, 3, level=80).set_index("unique_id").loc["dead"]
     assert bands["zero"].tolist() == [0.0, 0.0, 0.0]
-    assert (bands["zero-lo-80"] <= 0).all()
+    assert (bands["zero-lo-80"] == 0).all()
 
 
 def test_a_series_that_ended_years_ago_is_told():

@@ -424,14 +424,7 @@ def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFr
     levels = [df.index.get_level_values(i) for i in range(df.index.nlevels)]
     time_levels = _time_levels(levels, time_col)
     if len(levels) != 2 or len(time_levels) != 1:
-        raise InputError(
-            f"an index of several levels must hold ids and times; got {len(levels)} levels"
-            f" {list(df.index.names)!r}, {len(time_levels) or 'none'} of times; make columns of"
-            " them by reset_index, and name these by ",
-            Argument("id_col"),
-            " and ",
-            Argument("time_col"),
-        )
+        raise _levels_error(df.index, len(time_levels))
     time = levels[time_levels[0]]
     ids = levels[1 - time_levels[0]]
     if time.name is not None and time_col == "ds":
@@ -444,6 +437,18 @@ def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFr
     return _with_level(flat, id_col, ids), id_col, time_col
 
 
+def _levels_error(index: pd.Index, n_times: int) -> InputError:
+    """The error of an index whose levels are not ids and times."""
+    return InputError(
+        f"an index of several levels must hold ids and times; got {index.nlevels} levels"
+        f" {list(index.names)!r}, {n_times or 'none'} of times; make columns of them by"
+        " reset_index, and name these by ",
+        Argument("id_col"),
+        " and ",
+        Argument("time_col"),
+    )
+
+
 def index_time_col(df: pd.DataFrame, time_col: Any) -> Any:
     """Name of the only level of an index of several that holds times.
 
@@ -453,14 +458,7 @@ def index_time_col(df: pd.DataFrame, time_col: Any) -> Any:
     levels = [df.index.get_level_values(i) for i in range(df.index.nlevels)]
     time_levels = _time_levels(levels, time_col)
     if len(time_levels) != 1 or None in df.index.names:
-        raise InputError(
-            f"an index of several levels must hold ids and times; got {len(levels)} levels"
-            f" {list(df.index.names)!r}, {len(time_levels) or 'none'} of times; make columns of"
-            " them by reset_index, and name these by ",
-            Argument("id_col"),
-            " and ",
-            Argument("time_col"),
-        )
+        raise _levels_error(df.index, len(time_levels))
     return df.index.names[time_levels[0]]
 
 

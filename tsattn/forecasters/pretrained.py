@@ -468,7 +468,10 @@ def _around_last(bounds: np.ndarray, x: np.ndarray, season: int) -> np.ndarray:
     last = last_of_ended(x[equal][:, :, None], season)[:, 0]
     ended = equal[~np.isnan(last)]
     bounds = bounds.copy()
-    bounds[ended] += last[~np.isnan(last), None, None] - bounds[ended][..., -1:]
+    moved = bounds[ended] + (last[~np.isnan(last), None, None] - bounds[ended][..., -1:])
+    # A move must not bring negative values to a series that has none.
+    floor = np.where(np.fmin.reduce(x[ended], axis=1) >= 0, 0.0, -np.inf)
+    bounds[ended] = np.maximum(moved, floor[:, None, None])
     return bounds
 
 
