@@ -14,6 +14,7 @@ import conformance
 import render
 from covariates import page as covariates_page
 from paper import page as paper_page
+from past import page as past_page
 from peers import page as peers_page
 from pretraining_study import page as study_page
 from speed import page as speed_page
@@ -34,6 +35,7 @@ PAGES = (
     speed_page,
     peers_page,
     paper_page,
+    past_page,
     conformance,
 )
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tsattn.data.special_days import special_days
     from tsattn.evaluate.backtest import backtest
     from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
+    from tsattn.filling import fill
     from tsattn.forecasters.attention import AttentionForecaster
     from tsattn.forecasters.auto import AutoForecaster
     from tsattn.forecasters.linear import LinearForecaster
@@ -43,6 +44,7 @@ __all__ = [
     "attention",
     "backtest",
     "build_model",
+    "fill",
     "forecast",
     "load_dataset",
     "make_forecaster",
@@ -71,6 +73,7 @@ _HOMES = {
     "attention": "tsattn.kernels",
     "backtest": "tsattn.evaluate.backtest",
     "build_model": "tsattn.nn.models",
+    "fill": "tsattn.filling",
     "forecast": "tsattn.catalogue",
     "load_dataset": "tsattn.data.cards",
     "make_forecaster": "tsattn.catalogue",

@@ -340,6 +340,17 @@ class PretrainedForecaster(GapForecaster):
         empty_panel = to_panel([0.0], Schema())
         return self.with_state(PretrainedFitted(panel=empty_panel, network=network))
 
+    def for_frequency(self, freq: str | int) -> Self:
+        """A copy that forecasts windows of a frequency and was fitted on no table.
+
+        Args:
+            freq: The frequency of a panel.
+        """
+        empty_panel = to_panel([0.0], Schema())
+        network = _network(self.weights)
+        season = season_length(freq)
+        return self.with_state(PretrainedFitted(panel=empty_panel, network=network, season=season))
+
     def reaching(self, steps: int) -> Self:
         """Itself, or a copy that forecasts so many steps at once."""
         if _check_steps(steps) <= self.horizon:

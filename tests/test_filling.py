@@ -1,0 +1,151 @@
+"""Missing values inside series are filled by forecasts from both sides."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tsattn
+from tsattn import Schema, fill
+from tsattn.checks import InputWarning
+from tsattn.data.frames import to_panel
+from tsattn.filling import GapFiller, find_gaps
+from tsattn.pretrained.weights import SHIPPED
+
+ROWS = 24 * 12
+DAY = 24
+
+
+def hourly(seed=0):
+    """A day's wave with noise."""
+    rng = np.random.default_rng(seed)
+    values = 100 + 20 * np.sin(2 * np.pi * np.arange(ROWS) / DAY) + rng.normal(size=ROWS)
+    return pd.Series(values, index=pd.date_range("2024-01-01", periods=ROWS, freq="h"))
+
+
+@pytest.fixture(scope="module")
+def day_filled():
+    """Truth and filled values of a series that lacks a day and single hours."""
+    truth = hourly()
+    table = truth.copy()
+    table.iloc[120:144] = np.nan
+    table.iloc[[40, 200]] = np.nan
+    return truth, fill(table)["y"]
+
+
+def test_a_missing_day_has_its_shape(day_filled):
+    truth, filled = day_filled
+    line = truth.where(filled == truth).interpolate()
+    day = slice(120, 144)
+    error = (filled - truth).abs().iloc[day].mean()
+    assert error < 2.0
+    assert error < 0.2 * (line - truth).abs().iloc[day].mean()
+
+
+def test_observed_values_stay(day_filled):
+    truth, filled = day_filled
+    observed = np.ones(ROWS, dtype=bool)
+    observed[120:144] = observed[[40, 200]] = False
+    assert (filled[observed] == truth[observed]).all()
+    assert filled.notna().all()
+
+
+def test_rows_that_are_absent_are_added():
+    table = hourly().rename("y").rename_axis("ds").reset_index().assign(unique_id="a")
+    filled = fill(table.drop(index=range(100, 106)))
+    assert filled["ds"].tolist() == table["ds"].tolist()
+    assert filled["y"].notna().all()
+
+
+def test_long_and_wide_tables_keep_their_form():
+    wide = pd.DataFrame({"a": hourly(0), "b": 3 * hourly(1)})
+    wide.iloc[60:70, 0] = np.nan
+    wide.iloc[90, 1] = np.nan
+    filled_wide = fill(wide)
+    assert filled_wide.columns.tolist() == ["a", "b"]
+    assert filled_wide.index.equals(wide.index)
+    stacked = wide.rename_axis("when").reset_index().melt("when", var_name="shop", value_name="v")
+    filled_long = fill(stacked, schema=Schema(id_col="shop", time_col="when", target_col="v"))
+    assert filled_long.columns.tolist() == ["shop", "when", "v"]
+    np.testing.assert_allclose(
+        filled_long["v"].to_numpy().reshape(2, -1).T, filled_wide.to_numpy(), rtol=1e-6
+    )
+
+
+def test_ends_stay_missing():
+    table = hourly()
+    table.iloc[:5] = np.nan
+    table.iloc[-3:] = np.nan
+    filled = fill(pd.DataFrame({"a": table, "b": hourly(1)}))
+    assert filled["a"].isna().sum() == 8
+
+
+def test_time_reversed_is_filled_alike():
+    """Both sides count alike."""
+    values = hourly().to_numpy()
+    values[100:110] = np.nan
+    forward = fill(values)["y"].to_numpy()
+    backward = fill(values[::-1].copy())["y"].to_numpy()[::-1]
+    np.testing.assert_allclose(forward, backward, rtol=0.02)
+
+
+def test_a_random_walk_is_filled_by_its_line():
+    walk = np.random.default_rng(0).normal(size=400).cumsum()
+    panel = to_panel(walk, missing="mask")
+    lines_share, _, joined_share = GapFiller(panel, SHIPPED, 1).choose_weights(6)
+    assert lines_share + joined_share >= 0.75
+
+
+def test_counts_stay_whole_numbers():
+    counts = np.random.default_rng(0).poisson(3.0, size=200).astype(float)
+    counts[50:53] = np.nan
+    filled = fill(counts)["y"].to_numpy()
+    assert (filled == np.rint(filled)).all()
+    assert filled.min() >= 0
+
+
+def test_a_constant_series_stays_constant():
+    filled = fill([5.0, 5.0, np.nan, np.nan, 5.0, 5.0])["y"]
+    assert filled.tolist() == [5.0] * 6
+
+
+def test_nothing_to_fill_changes_nothing():
+    table = pd.DataFrame({"a": hourly()})
+    pd.testing.assert_frame_equal(fill(table), table, check_freq=False)
+
+
+def test_gaps_lie_between_observed_values_of_one_series():
+    table = pd.DataFrame({"a": [np.nan, 1, np.nan, 2, np.nan], "b": [np.nan, np.nan, 3, np.nan, 4]})
+    gaps = find_gaps(to_panel(table, missing="mask"))
+    assert gaps.length.tolist() == [1, 1]
+    assert gaps.owner.tolist() == [0, 1]
+
+
+def test_long_gaps_stay_and_are_told():
+    values = np.sin(np.arange(1400) / 3)
+    values[100:1200] = np.nan
+    values[50] = np.nan
+    with pytest.warns(InputWarning, match=r"gaps of more than 1023 rows stay empty: .*1100 rows"):
+        filled = fill(values)["y"]
+    assert filled.isna().sum() == 1100
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fill(values, max_gap=3)["y"].isna().sum() == 1100
+
+
+@pytest.mark.parametrize("max_gap", [0, 1.5, "a"])
+def test_max_gap_is_a_whole_number(max_gap):
+    with pytest.raises((ValueError, TypeError), match="max_gap"):
+        fill([1.0, np.nan, 2.0], max_gap=max_gap)
+    with pytest.raises(ValueError, match="max_gap must be at most 1023 rows; got 2000"):
+        fill([1.0, np.nan, 2.0], max_gap=2000)
+
+
+def test_nothing_else_changes():
+    table = hourly()
+    table.iloc[5] = np.nan
+    before = table.copy()
+    fill(table)
+    pd.testing.assert_series_equal(table, before)
+    assert "fill" in dir(tsattn)

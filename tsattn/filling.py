@@ -1,0 +1,231 @@
+"""Missing values inside series, filled by forecasts from both sides of each gap."""
+
+import itertools
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tsattn.checks import InputWarning, check_whole
+from tsattn.data.frames import Panel, TableLike, to_long, to_panel, to_wide
+from tsattn.data.schema import Schema
+from tsattn.data.windows import Values
+from tsattn.forecasters.pretrained import MAX_HORIZON
+from tsattn.pretrained.weights import SHIPPED
+from tsattn.two_sides import Stretches, TwoSides
+
+__all__ = ["fill"]
+
+# Rows of a gap at most: a forecast reaches one row beyond it.
+LONGEST_GAP = MAX_HORIZON - 1
+# Last lengths of the classes of gaps; each class has weights of its own.
+_CLASS_ENDS = (1, 4, 16, 64, 256, LONGEST_GAP)
+# Observed stretches that are filled for the choice of weights, at most, and at least.
+_MOST_TRIALS = 96
+_LEAST_TRIALS = 8
+# Steps of a weight between 0 and 1.
+_N_SHARES = 4
+# Weights of the lines, the forecasts and the joined forecasts where the table has too few observed
+# stretches: a line is as good as anything for one value, and far behind over a season.
+_SHORT_WEIGHTS = np.array([0.5, 0.25, 0.25])
+_LONG_WEIGHTS = np.array([0.0, 0.5, 0.5])
+# Gaps that a warning names.
+_NAMED_GAPS = 3
+
+
+def fill(
+    data: TableLike | Panel,
+    *,
+    schema: Schema = Schema(),
+    max_gap: int | None = None,
+    weights: str | Path = SHIPPED,
+    n_threads: int | None = None,
+) -> pd.DataFrame:
+    """Fill the missing values between the first and the last value of each series.
+
+    Missing are empty cells, and rows that the frequency wants and the table lacks. A gap of L rows
+    is forecast from the rows before it, and from those after it in the opposite direction of time,
+    by the pretrained network. The value at step i of the gap is a weighted mean of
+
+    - the straight line between the values on either side,
+    - both forecasts, the earlier one with the weight ``1 - i / (L + 1)``,
+    - the same after each forecast has been moved to meet the value on the other side.
+
+    The three weights are those with the smallest absolute error on observed stretches of the same
+    table, for gaps of similar length.
+
+    Args:
+        data: A table, as :func:`tsattn.forecast` takes it. Columns beside the target stay as they
+            are.
+        schema: How the table is read.
+        max_gap: Rows of a gap at most; longer ones stay empty. Default 1,023, the most that can be
+            filled.
+        weights: Name or file of pretrained weights.
+        n_threads: Threads, as for :class:`tsattn.PretrainedForecaster`.
+
+    Returns:
+        The table in its own form, wide or long, sorted by series and time, with a row for each
+        stamp from the first to the last of a series. Values before the first and after the last
+        observed one stay missing.
+
+    Raises:
+        TypeError: If ``data`` is no table.
+        ValueError: If the table is faulty, or ``max_gap`` is not from 1 to 1,023.
+
+    Example:
+        >>> fill([1.0, 2.0, None, 4.0, 5.0])["y"].round(1).tolist()
+        [1.0, 2.0, 3.0, 4.0, 5.0]
+    """
+    longest = LONGEST_GAP if max_gap is None else check_whole("max_gap", max_gap)
+    if longest > LONGEST_GAP:
+        raise ValueError(f"max_gap must be at most {LONGEST_GAP} rows; got {longest}")
+    panel = to_panel(data, schema, missing="mask")
+    gaps = find_gaps(panel)
+    is_filled = gaps.length <= longest
+    if max_gap is None and not is_filled.all():
+        _warn_of_long(panel, gaps.take(~is_filled))
+    values = panel.values.copy()
+    filler = GapFiller(panel, weights, n_threads)
+    gaps = gaps.take(is_filled)
+    classes = np.searchsorted(_CLASS_ENDS, gaps.length)
+    for number in np.unique(classes):
+        members = gaps.take(classes == number)
+        shares = filler.choose_weights(int(np.median(members.length)))
+        for alike in members.by_length():
+            for batch in alike.batches():
+                values[batch.rows(), 0] = filler.fill(batch, shares)
+    filled = replace(panel, values=values)
+    return to_wide(filled) if panel.dialect.kind == "wide" else to_long(filled)
+
+
+def find_gaps(panel: Panel) -> Stretches:
+    """The runs of missing values between two observed ones of the same series."""
+    missing_mask = np.isnan(panel.values[:, 0])
+    first = []
+    length = []
+    owner = []
+    for n, (start, stop) in enumerate(itertools.pairwise(panel.starts.tolist())):
+        edges = np.diff(missing_mask[start:stop].astype(np.int8), prepend=0, append=0)
+        begins = np.flatnonzero(edges == 1)
+        ends = np.flatnonzero(edges == -1)
+        is_inside = (begins > 0) & (ends < stop - start)
+        first.append(start + begins[is_inside])
+        length.append((ends - begins)[is_inside])
+        owner.append(np.full(is_inside.sum(), n))
+    return Stretches(np.concatenate(first), np.concatenate(length), np.concatenate(owner))
+
+
+class GapFiller:
+    """Fills stretches of a panel from the rows around them.
+
+    Args:
+        panel: The panel; NaN is missing.
+        weights: Pretrained weights.
+        n_threads: Threads of the network.
+    """
+
+    def __init__(self, panel: Panel, weights: str | Path, n_threads: int | None) -> None:
+        self.panel = panel
+        self.sides = TwoSides(panel, weights, n_threads)
+
+    def fill(self, stretches: Stretches, shares: np.ndarray) -> np.ndarray:
+        """Values for stretches of one length L, ``[S, L]``; those that are there are not read.
+
+        Args:
+            stretches: The stretches.
+            shares: Weights of the three opinions.
+        """
+        before = self.sides.before(stretches)
+        after = self.sides.after(stretches)
+        answer = np.tensordot(shares, self._opinions(stretches, before, after), axes=1)
+        around = np.concatenate([before, after], axis=1)
+        nearest: np.ndarray = Values.after(around[..., None]).nearest(answer[..., None])
+        return nearest[..., 0]
+
+    def choose_weights(self, length: int) -> np.ndarray:
+        """Weights of the opinions with the smallest error on observed stretches of this length.
+
+        The errors are shares of the mean absolute difference between neighbours in each series, so
+        that large series do not decide alone.
+        """
+        trials = self._trials(length)
+        if len(trials) < _LEAST_TRIALS:
+            return _SHORT_WEIGHTS if length == 1 else _LONG_WEIGHTS
+        before = self.sides.before(trials)
+        after = self.sides.after(trials)
+        opinions = self._opinions(trials, before, after)
+        truth = self.panel.values[trials.rows(), 0]
+        scale = self._mean_changes(np.unique(trials.owner))[trials.owner]
+        candidates = _mixtures(len(opinions))
+        errors = np.abs(np.tensordot(candidates, opinions, axes=1) - truth) / scale[:, None]
+        best: np.ndarray = candidates[errors.mean(axis=(1, 2)).argmin()]
+        return best
+
+    def _opinions(self, stretches: Stretches, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Lines, forecasts and joined forecasts of stretches of one length L, ``[3, S, L]``."""
+        values = self.panel.values[:, 0]
+        n_rows = int(stretches.length[0])
+        left = values[stretches.first - 1][:, None]
+        right = values[stretches.first + n_rows][:, None]
+        later = np.arange(1, n_rows + 1) / (n_rows + 1)
+        ahead, _ = self.sides.forecast(before, n_rows + 1)
+        back, _ = self.sides.forecast(after, n_rows + 1)
+        # What a forecast misses of the value on the other side is spread over its steps.
+        joined_ahead = ahead[:, :-1] + later * (right - ahead[:, -1:])
+        joined_back = back[:, :-1] + later * (left - back[:, -1:])
+        lines = left + later * (right - left)
+        both = (1 - later) * ahead[:, :-1] + later * back[:, -2::-1]
+        joined = (1 - later) * joined_ahead + later * joined_back[:, ::-1]
+        return np.stack([lines, both, joined])
+
+    def _trials(self, length: int) -> Stretches:
+        """Observed stretches with observed neighbours, evenly spread over the panel."""
+        observed_mask = ~np.isnan(self.panel.values[:, 0])
+        n_observed = np.concatenate([[0], np.cumsum(observed_mask)])
+        # A stretch and its two neighbours.
+        span = length + 2
+        begins = np.arange(max(len(observed_mask) - span + 1, 0))
+        is_observed = n_observed[begins + span] - n_observed[begins] == span
+        owner = self.panel.owners(begins + 1)
+        is_inside = begins + span <= self.panel.starts[owner + 1]
+        # One side alone should show what comes next.
+        has_past = begins - self.panel.starts[owner] >= length
+        candidates = begins[is_observed & is_inside & has_past] + 1
+        n_trials = min(_MOST_TRIALS, len(candidates) // max(length, 1))
+        chosen = candidates[np.linspace(0, len(candidates) - 1, n_trials).astype(np.int64)]
+        return Stretches(chosen, np.full(len(chosen), length), self.panel.owners(chosen + 1))
+
+    def _mean_changes(self, series: np.ndarray) -> np.ndarray:
+        """Mean absolute change from row to row of some series, ``[N]``; 1 for the others, and for
+        constant ones.
+        """
+        changes = np.ones(self.panel.n_series)
+        for n in series.tolist():
+            rows = slice(*self.panel.starts[[n, n + 1]].tolist())
+            values = self.panel.values[rows, 0]
+            steps = np.abs(np.diff(values[~np.isnan(values)]))
+            if len(steps) and steps.mean() > 0:
+                changes[n] = steps.mean()
+        return changes
+
+
+def _mixtures(n_opinions: int) -> np.ndarray:
+    """All weights in steps of a quarter that add up to 1, ``[M, n_opinions]``."""
+    shares = itertools.product(range(_N_SHARES + 1), repeat=n_opinions)
+    whole = [share for share in shares if sum(share) == _N_SHARES]
+    return np.array(whole) / _N_SHARES
+
+
+def _warn_of_long(panel: Panel, gaps: Stretches) -> None:
+    names = []
+    for n, first, length in zip(gaps.owner, gaps.first, gaps.length, strict=True):
+        names.append(f"{panel.series_label(n)} from {panel.times[first]} ({length} rows)")
+    others = f" and {len(names) - _NAMED_GAPS} more" if len(names) > _NAMED_GAPS else ""
+    warnings.warn(
+        f"gaps of more than {LONGEST_GAP} rows stay empty: {', '.join(names[:_NAMED_GAPS])}"
+        f"{others}; resample the table to longer steps, or cut it there",
+        InputWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,102 @@
+"""Forecasts of stretches of rows from the rows before them, and from the rows after them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tsattn.data.frames import Panel
+from tsattn.forecasters.pretrained import PretrainedForecaster
+
+# Rows that are read on each side of a stretch.
+CONTEXT = 512
+# Stretches that are forecast together, at most: their contexts stay small in memory.
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Runs of rows inside the series of a panel.
+
+    Args:
+        first: First row of each in the panel, ``[S]``.
+        length: Rows of each, ``[S]``.
+        owner: Series of each, ``[S]``.
+    """
+
+    first: np.ndarray
+    length: np.ndarray
+    owner: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def take(self, index: np.ndarray | slice) -> "Stretches":
+        """Some of them, by a mask, a slice or numbers."""
+        return Stretches(self.first[index], self.length[index], self.owner[index])
+
+    def rows(self) -> np.ndarray:
+        """Rows of stretches of one length L, ``[S, L]``."""
+        return self.first[:, None] + np.arange(self.length[0])
+
+    def by_length(self) -> Iterator["Stretches"]:
+        """The stretches of each length, the shortest first."""
+        for length in np.unique(self.length):
+            yield self.take(self.length == length)
+
+    def batches(self) -> Iterator["Stretches"]:
+        """Parts of a few thousand."""
+        for start in range(0, len(self), _BATCH):
+            yield self.take(slice(start, start + _BATCH))
+
+
+class TwoSides:
+    """Forecasts stretches of a panel in both directions of time.
+
+    Args:
+        panel: The panel; NaN is missing.
+        weights: Pretrained weights.
+        n_threads: Threads of the network.
+    """
+
+    def __init__(self, panel: Panel, weights: str | Path, n_threads: int | None) -> None:
+        self.panel = panel
+        forecaster = PretrainedForecaster(1, weights=weights, n_threads=n_threads)
+        self._forecaster = forecaster.for_frequency(panel.freq)
+
+    def forecast(
+        self, x: np.ndarray, n_steps: int, quantiles: Sequence[float] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points ``[S, F]`` and quantiles ``[S, F, Q]`` after contexts ``[S, T]``; NaN after a
+        context without a value.
+        """
+        points = np.full((len(x), n_steps), np.nan)
+        bounds = np.full((len(x), n_steps, len(quantiles)), np.nan)
+        has_value = ~np.isnan(x).all(axis=1)
+        if has_value.any():
+            forecaster = self._forecaster.reaching(n_steps)
+            answer = forecaster.predict_windows(x[has_value, :, None], quantiles=quantiles)
+            points[has_value] = answer[0][:, :n_steps, 0]
+            bounds[has_value] = answer[1][:, :n_steps, 0]
+        return points, bounds
+
+    def before(self, stretches: Stretches) -> np.ndarray:
+        """The rows before stretches in the order of time, ``[S, T]``; NaN before a series."""
+        rows = stretches.first[:, None] - np.arange(CONTEXT, 0, -1)
+        return self._values_at(rows, rows >= self.panel.starts[stretches.owner][:, None])
+
+    def after(self, stretches: Stretches) -> np.ndarray:
+        """The rows after stretches, the nearest last, ``[S, T]``; NaN after a series."""
+        ends = stretches.first + stretches.length
+        rows = ends[:, None] + np.arange(CONTEXT)[::-1]
+        return self._values_at(rows, rows < self.panel.starts[stretches.owner + 1][:, None])
+
+    def _values_at(self, rows: np.ndarray, is_inside: np.ndarray) -> np.ndarray:
+        values = self.panel.values[:, 0]
+        clipped = np.clip(rows, 0, len(values) - 1)
+        at_rows: np.ndarray = np.where(is_inside, values[clipped], np.nan)
+        # Leading columns without a value in any row would cost the network time.
+        is_used = (~np.isnan(at_rows)).any(axis=0)
+        is_used[-1] = True
+        return at_rows[:, is_used.argmax() :]
