@@ -40,7 +40,7 @@ MUTANTS = [
         FRAMES,
     ),
     Mutant(
-        "tsattn/data/frames.py",
+        "tsattn/data/panel.py",
         "values = np.where(np.isnan(self.values), np.nan, self.values)",
         "values = np.round(self.values, 6)",
         FRAMES,
@@ -361,7 +361,7 @@ MUTANTS = [
     ),
     # other processes, other libraries
     Mutant(
-        "tsattn/data/frames.py",
+        "tsattn/data/panel.py",
         "starts=self.starts[first : stop + 1] - self.starts[first]",
         "starts=self.starts[first : stop + 1]",
         DISTRIBUTED,

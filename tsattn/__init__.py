@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tsattn.catalogue import forecast, make_forecaster
     from tsattn.data.cards import load_dataset
-    from tsattn.data.frames import Panel
+    from tsattn.data.panel import Panel
     from tsattn.data.schema import Schema
     from tsattn.data.special_days import special_days
     from tsattn.evaluate.backtest import backtest
@@ -63,7 +63,7 @@ _HOMES = {
     "LinearForecaster": "tsattn.forecasters.linear",
     "ModelConfig": "tsattn.nn.config",
     "Network": "tsattn.nn.config",
-    "Panel": "tsattn.data.frames",
+    "Panel": "tsattn.data.panel",
     "PretrainedForecaster": "tsattn.forecasters.pretrained",
     "Schema": "tsattn.data.schema",
     "SplitConformal": "tsattn.evaluate.conformal",

@@ -22,9 +22,10 @@ from filelock import FileLock, Timeout
 from tsattn import __version__
 from tsattn.catalogue import find_model, make_forecaster, settings_for
 from tsattn.checks import check_whole
+from tsattn.data.calendar import season_length
 from tsattn.data.cards import load_dataset
 from tsattn.data.files import read_table
-from tsattn.data.frames import Panel, season_length
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Split, make_scaler
 from tsattn.distributed import distributed_map

@@ -14,16 +14,11 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython, check_whole
+from tsattn.data.calendar import future_times
+from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.frames import (
-    Panel,
-    TableLike,
-    future_times,
-    require_length,
-    skip_bad,
-    tell_skipped,
-    to_panel,
-)
+from tsattn.data.frames import to_panel
+from tsattn.data.panel import Panel, require_length, skip_bad, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
 from tsattn.forecasts import Forecast, with_skipped

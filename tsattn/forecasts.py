@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import check_whole
-from tsattn.data.frames import Dialect, Panel, future_times
+from tsattn.data.calendar import future_times
+from tsattn.data.columns import Dialect
+from tsattn.data.panel import Panel
 from tsattn.levels import interval_columns, refuse_twice
 from tsattn.sampling import PathSource
 

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import check_whole
-from tsattn.data.columns import check_frame
-from tsattn.data.frames import Panel, TableLike, from_long, from_wide, to_panel
+from tsattn.data.columns import TableLike, check_frame
+from tsattn.data.frames import from_long, from_wide, to_panel
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
 from tsattn.forecasts import Forecast

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.evaluate.backtest import backtest
 from tsattn.forecaster import Forecaster, forecast_panel
 from tsattn.forecasters.naive import SeasonalNaive

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.windows import History, Values, chunk_size
 from tsattn.paths import Dependence, scores_of, values_at
 

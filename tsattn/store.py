@@ -14,7 +14,7 @@ import torch
 from tsattn.data.covariates import CovariateColumns, Covariates
 from tsattn.data.cycles import choose_cycles
 from tsattn.data.encoding import CovariateEncoder
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.special_days import HolidaysMissing
 from tsattn.data.stored import check_panel, exact, panel_arrays, panel_facts, panel_from, require
 from tsattn.data.windows import History

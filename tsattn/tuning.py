@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 
 from tsattn.checks import check_whole
-from tsattn.data.frames import Panel, TableLike
+from tsattn.data.columns import TableLike
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext
 from tsattn.forecasters.network import NetworkForecaster

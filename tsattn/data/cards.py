@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from tsattn.data.frames import Panel, from_wide
+from tsattn.data.frames import from_wide
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Split
 from tsattn.storage import one_line

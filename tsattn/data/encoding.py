@@ -14,7 +14,7 @@ from tsattn.data.calendar import future_times
 from tsattn.data.columns import plain
 from tsattn.data.covariates import CovariateColumns, label, places_among
 from tsattn.data.cycles import calendar_width, choose_cycles, cycle_features
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 
 # Categories of one column at most; each of them is a feature of the network.
 _MOST_CATEGORIES = 100

@@ -24,7 +24,8 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, Name
 from tsattn.data.columns import long_names, spelt_stamps
-from tsattn.data.frames import Panel, to_panel
+from tsattn.data.frames import to_panel
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.storage import is_special, one_line, write_atomic
 

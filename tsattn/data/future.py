@@ -22,7 +22,7 @@ from tsattn.data.columns import (
     with_levels,
 )
 from tsattn.data.covariates import CovariateColumns, category_codes
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 
 # New categories of a column that a warning names.
 _MOST_NAMED = 5

@@ -11,7 +11,8 @@ import pandas as pd
 
 from tsattn.data.calendar import ticks
 from tsattn.data.covariates import label
-from tsattn.data.frames import Panel, covariate_series, from_long
+from tsattn.data.frames import covariate_series, from_long
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 
 

@@ -13,8 +13,8 @@ import pandas as pd
 
 from tsattn.checks import InputError, InPython
 from tsattn.data.calendar import locate, parse_freq, ticks
-from tsattn.data.columns import MISSING, plain
-from tsattn.data.frames import Dialect, Panel, Skipped
+from tsattn.data.columns import MISSING, Dialect, plain
+from tsattn.data.panel import Panel, Skipped
 
 # Fields of a dialect that hold the name of a column.
 _COLUMN_NAMES = ("id_col", "time_col", "target_col", "index_name")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tsattn.checks import Argument, InputError
-from tsattn.data.frames import BadSeriesError, Panel
+from tsattn.data.panel import BadSeriesError, Panel
 
 # Values in a chunk of windows at most (32 MB in float64), which limits the memory of one call.
 _CHUNK_VALUES = 2**22
@@ -129,7 +129,7 @@ class History:
 
     @cached_property
     def group(self) -> "History":
-        """The history of the series side by side (:meth:`tsattn.data.frames.Panel.grouped`)."""
+        """The history of the series side by side (:meth:`tsattn.data.panel.Panel.grouped`)."""
         return History(self.panel.grouped())
 
     def _fill(self, missing: np.ndarray) -> None:

@@ -16,16 +16,10 @@ import pandas as pd
 
 from tsattn.checks import InputError, Name, check_whole, pieces_of
 from tsattn.data.calendar import season_length as season_of
+from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.frames import (
-    BadSeriesError,
-    Panel,
-    TableLike,
-    require_length,
-    skip_bad,
-    tell_skipped,
-    to_panel,
-)
+from tsattn.data.frames import to_panel
+from tsattn.data.panel import BadSeriesError, Panel, require_length, skip_bad, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics

@@ -18,7 +18,7 @@ from tsattn.catalogue import load_forecaster
 from tsattn.data.calendar import ticks
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
-from tsattn.data.frames import Panel, require_length
+from tsattn.data.panel import Panel, require_length
 from tsattn.data.stored import require
 from tsattn.data.windows import History, Scaler, Values, check_windows, chunk_size
 from tsattn.evaluate.intervals import (

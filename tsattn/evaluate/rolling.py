@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsattn.checks import check_whole
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.windows import History, Scaler, chunk_size
 from tsattn.evaluate import metrics
 from tsattn.forecaster import Forecaster, first_not_finite

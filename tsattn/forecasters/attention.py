@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tsattn.data.calendar import calendar_cycles
-from tsattn.data.frames import Panel, TableLike
+from tsattn.data.columns import TableLike
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.forecasters.network import NetworkForecaster

@@ -11,7 +11,7 @@ import numpy as np
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import calendar_width, season_cycle
 from tsattn.data.encoding import CovariateEncoder, CovariateWindows
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.stored import require
 from tsattn.data.windows import EqualRuns
 from tsattn.forecasters.boosted_trees import BoostedTrees

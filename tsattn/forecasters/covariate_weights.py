@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsattn.data.calendar import calendar_cycles
+from tsattn.data.calendar import calendar_cycles, season_length
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
-from tsattn.data.frames import Panel, season_length
+from tsattn.data.panel import Panel
 from tsattn.data.windows import History
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CHUNK_VALUES, Base, CovariateRegression

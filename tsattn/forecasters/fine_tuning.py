@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.windows import History
 from tsattn.forecasters.fitting import validation_rows
 from tsattn.limits import IN_SINGLE, limit_threads

@@ -13,7 +13,7 @@ from torch import nn
 
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateWindows
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History, Scaler, check_windows, pad_front
 from tsattn.evaluate.intervals import KnownScales, SeriesScales, StepIntervals, scale_of

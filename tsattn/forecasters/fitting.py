@@ -11,7 +11,7 @@ from torch import nn
 from tsattn.checks import Argument, InputError, InPython, check_whole
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
-from tsattn.data.frames import Panel, require_length
+from tsattn.data.panel import Panel, require_length
 from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, least_rows, make_scaler
 from tsattn.forecasters.ridge import ridge
 from tsattn.nn.config import ModelConfig

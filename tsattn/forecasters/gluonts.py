@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 
 from tsattn.checks import check_whole
-from tsattn.data.frames import Panel, season_length
+from tsattn.data.calendar import season_length
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
 from tsattn.forecaster import FitContext, Fitted, learnt

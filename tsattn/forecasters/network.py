@@ -20,10 +20,11 @@ import torch
 from torch import nn
 
 from tsattn.checks import check_whole
+from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
-from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.future import read_future
+from tsattn.data.panel import Panel, require_length
 from tsattn.data.stored import require
 from tsattn.data.windows import (
     History,

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tsattn.data.frames import Panel, require_length, season_length
+from tsattn.data.calendar import season_length
+from tsattn.data.panel import Panel, require_length
 from tsattn.data.windows import (
     History,
     WindowSpec,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tsattn.checks import check_whole
-from tsattn.data.calendar import calendar_cycles
+from tsattn.data.calendar import calendar_cycles, season_length
 from tsattn.data.cycles import calendar_width
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
-from tsattn.data.frames import Panel, season_length
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import chunk_size
 from tsattn.forecaster import FitContext, Fitted, learnt

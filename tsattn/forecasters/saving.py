@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from tsattn.data.encoding import CovariateEncoder
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.stored import require
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import Scaler

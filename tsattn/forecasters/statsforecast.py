@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsattn.checks import check_whole
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecasters.classical import Answer, LocalForecaster
 from tsattn.forecasters.pooled import standardise
