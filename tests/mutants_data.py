@@ -129,8 +129,8 @@ MUTANTS = [
     Mutant("tsattn/data/files.py", "or (parts[1].isna().any() and not", "or (True and not", FILES),
     Mutant(
         "tsattn/data/files.py",
-        "if parts[0].isna().any() or not told or len(marks) > 1",
-        "if not told",
+        "if parts[0].isna().any() or not is_clear or len(marks) > 1",
+        "if not is_clear",
         FILES,
     ),
     Mutant(
@@ -285,8 +285,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/conformal.py",
-        "self._waiting[place][0][step] <= now",
-        "self._waiting[place][0][0] <= now",
+        "self._waiting[place][0][step] <= stamp",
+        "self._waiting[place][0][0] <= stamp",
         CONFORMAL,
     ),
     Mutant(

@@ -156,8 +156,8 @@ def _judged(
     except ValueError as error:
         return None, None, f"The forecaster was not judged: {error}."
     note = f"Judged on the last {forecaster.horizon} rows of each series, fitted on those before."
-    own = result.by_series.loc[[forecaster.alias_]].droplevel(0)
-    return result.scores, own, note
+    scores_by_series = result.by_series.loc[[forecaster.alias_]].droplevel(0)
+    return result.scores, scores_by_series, note
 
 
 def _bands(

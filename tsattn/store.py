@@ -235,7 +235,7 @@ def write_model(
 
     def write(folder: Path) -> None:
         write_tensors(folder / _TENSORS, tensors, {"format": FORMAT})
-        known = {
+        contents = {
             "format": FORMAT,
             "class": kind,
             **facts,
@@ -244,8 +244,8 @@ def write_model(
         for name, save in inside.items():
             save(folder / name)
         if inside:
-            known["inside"] = {name: file_digest(folder / name / _FACTS) for name in inside}
-        write_json(folder / _FACTS, known)
+            contents["inside"] = {name: file_digest(folder / name / _FACTS) for name in inside}
+        write_json(folder / _FACTS, contents)
 
     write_folder(path, write)
 
@@ -288,15 +288,15 @@ def read_model(
             if attempt == _TRIES - 1:
                 raise
     if facts.get("class") != kind:
-        told = f"{facts.get('class')!r:.60}".strip("'")
-        raise ValueError(f"{path} holds a {told}; load it with {told}.load")
+        saved_kind = f"{facts.get('class')!r:.60}".strip("'")
+        raise ValueError(f"{path} holds a {saved_kind}; load it with {saved_kind}.load")
     try:
         return rebuild(*of_present_format(facts, tensors))
     except HolidaysMissing:  # no damage, and its message says what to do
         raise
     except _DAMAGES as error:
-        told = f"{type(error).__name__}: {one_line(error)}"
-        raise ValueError(f"{path} is not what save() wrote ({told}); save it anew") from None
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(f"{path} is not what save() wrote ({reason}); save it anew") from None
 
 
 def of_present_format(
@@ -370,24 +370,24 @@ def made_of(cls: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If a value is out of its range; also LookupError or TypeError.
     """
-    given = {name: _tupled(value) for name, value in parameters.items()}
+    arguments = {name: _tupled(value) for name, value in parameters.items()}
     groups = {
         n: p.default
         for n, p in inspect.signature(cls).parameters.items()
         if isinstance(p.default, Settings)
     }
-    if not groups.keys() & given.keys():
-        return cls.arranged({name: value for name, value in given.items() if name not in _GONE})
+    if not groups.keys() & arguments.keys():
+        return cls.arranged({name: value for name, value in arguments.items() if name not in _GONE})
     for name, default in groups.items():
-        if name in given:
-            given[name] = type(default)(
-                **{key: _tupled(value) for key, value in given[name].items()}
+        if name in arguments:
+            arguments[name] = type(default)(
+                **{key: _tupled(value) for key, value in arguments[name].items()}
             )
-    return given
+    return arguments
 
 
 def _tupled(value: Any) -> Any:
-    return tuple(_tupled(each) for each in value) if isinstance(value, list) else value
+    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
 
 
 def tail_tensors(panel: Panel) -> dict[str, torch.Tensor]:
@@ -404,17 +404,17 @@ def tail_from(facts: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pan
 
 def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
     columns = encoder.columns
-    here = panel.covariates
+    covariates = panel.covariates
     return {
         **{
             name: [exact(c, f"{name}_cols") for c in getattr(columns, name)]
             for name in ("past", "future", "static")
         },
         "calendar": list(columns.calendar),
-        "categories": [None if each is None else list(each) for each in encoder.categories],
+        "categories": [None if names is None else list(names) for names in encoder.categories],
         "moving": columns.categories,
-        "rows": () if here is None else here.categories,
-        "series": [] if here is None else here.static.tolist(),
+        "rows": () if covariates is None else covariates.categories,
+        "series": [] if covariates is None else covariates.static.tolist(),
     }
 
 
@@ -448,12 +448,14 @@ def covariates_from(
         len(columns.categories) == n_moving and len(rows) in (0, n_moving),
         "categories do not fit the columns",
     )
-    for each in (*categories, *moving, *rows):
+    for names in (*categories, *moving, *rows):
         require(
-            each is None or (each == tuple(sorted(set(each))) and len(each) > 0),
+            names is None or (names == tuple(sorted(set(names))) and len(names) > 0),
             "categories in disorder",
         )
-        require(each is None or all(type(value) is str for value in each), "categories are no text")
+        require(
+            names is None or all(type(value) is str for value in names), "categories are no text"
+        )
     sizes = {
         name: len(columns.static if name.startswith("static") else columns.moving)
         for name in _MEASURES
@@ -474,9 +476,9 @@ def covariates_from(
     values = tensors["tail.covariates"].numpy()
     whole = values.dtype == np.float64 and values.shape == (len(panel.values), len(columns.moving))
     require(whole and bool(np.isfinite(values).all()), "covariates do not fit the rows")
-    for k, known in enumerate(rows):
+    for k, names in enumerate(rows):
         require(
-            known is None or bool(np.isin(values[:, k], range(len(known))).all()),
+            names is None or bool(np.isin(values[:, k], range(len(names))).all()),
             "categories do not fit the rows",
         )
     static = np.empty((panel.n_series, len(columns.static)), dtype=object)
@@ -490,8 +492,8 @@ def covariates_from(
     return panel, encoder
 
 
-def _kinds(told: Any) -> tuple[tuple[str, ...] | None, ...]:
-    return tuple(None if each is None else tuple(each) for each in told)
+def _kinds(saved: Any) -> tuple[tuple[str, ...] | None, ...]:
+    return tuple(None if names is None else tuple(names) for names in saved)
 
 
 def _static(value: Any) -> float | str:

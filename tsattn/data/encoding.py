@@ -69,20 +69,20 @@ class CovariateWindows:
             target: The same columns with other categories.
         """
         past = self.past.copy()
-        known = self.known.copy()
+        future = self.known.copy()
         n_past = len(have.past)
         pairs = zip(have.categories, target.categories, strict=True)
         for k, (categories, new_categories) in enumerate(pairs):
             if categories is None or new_categories is None or categories == new_categories:
                 continue
-            cells = past[..., k] if k < n_past else known[..., k - n_past]  # a view
+            cells = past[..., k] if k < n_past else future[..., k - n_past]  # a view
             # Codes index the new places. NaN gets the code after the last category, and the code
             # -1 of an unknown category reads the last place.
             places = places_among(categories, new_categories)
             places = np.append(places, [np.nan, -1.0])
             codes = np.nan_to_num(cells, nan=len(categories)).astype(np.int64)
             cells[...] = places[codes]
-        return replace(self, past=past, known=known)
+        return replace(self, past=past, known=future)
 
     def of(self, windows: np.ndarray | slice) -> CovariateWindows:
         """The covariates of some of the windows."""

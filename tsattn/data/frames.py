@@ -113,7 +113,7 @@ def from_long(
 
 def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Dialect]:
     """The frame with its ids and stamps in one column each, and the names of its columns."""
-    beside = [*schema.columns.moving, *schema.columns.static]
+    covariate_cols = [*schema.columns.moving, *schema.columns.static]
     key_cols: tuple[Hashable, ...] = ()
     if isinstance(schema.id_col, tuple):
         key_cols = schema.id_col
@@ -121,7 +121,7 @@ def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Diale
         df, joined_name = joined_table(df, key_cols)
         schema = schema.changed(id_col=joined_name)
     names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
-    df, (id_col, time_col, target_col) = with_time(df, names, beside)
+    df, (id_col, time_col, target_col) = with_time(df, names, covariate_cols)
     if {time_col, target_col} & {*key_cols}:
         raise InputError(
             Name("id_col"),
@@ -155,9 +155,9 @@ def _without_rows(table: Table, dropped: np.ndarray) -> tuple[Table, tuple[Skipp
     skipped = tuple(
         Skipped(table.ids[n], int(clock[table.codes == n].max()), "has no value") for n in names
     )
-    left = table.at(np.flatnonzero(~dropped))
-    kept, codes = np.unique(left.codes, return_inverse=True)
-    return replace(left, codes=codes, ids=table.ids[kept]), skipped
+    remaining = table.at(np.flatnonzero(~dropped))
+    series_codes, codes = np.unique(remaining.codes, return_inverse=True)
+    return replace(remaining, codes=codes, ids=table.ids[series_codes]), skipped
 
 
 def _refuse_hidden_keys(
@@ -172,16 +172,16 @@ def _refuse_hidden_keys(
     from tsattn.data.keys import find_keys
 
     dialect = table.dialect
-    known = [] if dialect.id_col is None else [dialect.id_col]
-    excluded = {*known, *dialect.key_cols, dialect.time_col, dialect.target_col, *covariates}
+    id_cols = [] if dialect.id_col is None else [dialect.id_col]
+    excluded = {*id_cols, *dialect.key_cols, dialect.time_col, dialect.target_col, *covariates}
     others = [column for column in df.columns if column not in excluded]
-    present = rows["series"] if known else pd.Series(np.zeros(len(df), dtype=np.int64))
+    present = rows["series"] if id_cols else pd.Series(np.zeros(len(df), dtype=np.int64))
     stamps = pd.Series(present.to_numpy() * (len(df) + 1) + pd.factorize(times)[0])
     more_keys = find_keys(df, stamps, others)
     if not more_keys:
         return
     row = int(np.flatnonzero(rows.duplicated())[0])
-    keys = [*(dialect.key_cols or known), *more_keys]
+    keys = [*(dialect.key_cols or id_cols), *more_keys]
     raise InputError(
         f"{table.series(table.codes[row])}: stamp {times[row]} occurs more than once, but a stamp"
         f" may occur once in a series; {keys!r} tell the rows apart: pass ",
@@ -337,21 +337,22 @@ def name_columns(
     if like is not None:
         schema = _named_alike(frame, schema, like)
     names = long_names(frame, schema.id_col, schema.time_col, schema.target_col)
-    have = [
-        name is not None and name in frame.columns for name in names
-    ]  # None may be the name of a column
-    asked = schema.id_col not in (None, "unique_id") or schema.target_col != "y"
-    long = have[0] or (have[1] and have[2]) or asked
-    told = None
-    if isinstance(schema.id_col, tuple) and not have[2] and schema.target_col == "y":
+    # None may be the name of a column.
+    has_column = [name is not None and name in frame.columns for name in names]
+    has_ids, has_times, has_targets = has_column
+    is_named = schema.id_col not in (None, "unique_id") or schema.target_col != "y"
+    long = has_ids or (has_times and has_targets) or is_named
+    new_schema = None
+    lacks_target = not has_targets and schema.target_col == "y"
+    if lacks_target and isinstance(schema.id_col, tuple):
         schema = _with_target(frame, schema)
-    elif not have[2] and schema.target_col == "y":
-        told = _told_apart(frame, schema, names[0] if have[0] else None)
-    if told is None and not have[0] and schema.id_col == "unique_id":
-        told = _with_keys(frame, schema, no_values)
-    if told is not None:
+    elif lacks_target:
+        new_schema = _of_three_columns(frame, schema, names[0] if has_ids else None)
+    if new_schema is None and not has_ids and schema.id_col == "unique_id":
+        new_schema = _with_keys(frame, schema, no_values)
+    if new_schema is not None:
         long = True
-        schema = told
+        schema = new_schema
     return frame, schema, long
 
 
@@ -373,13 +374,13 @@ def _with_target(frame: pd.DataFrame, schema: Schema) -> Schema:
     keys: tuple[Hashable, ...] = schema.id_col  # type: ignore[assignment]
     for key in keys:
         require_columns(frame, {"id_col": key})
-    beside = {*schema.columns.moving, *schema.columns.static, *keys}
+    other_roles = {*schema.columns.moving, *schema.columns.static, *keys}
     time_col = schema.time_col
     if time_col not in frame.columns and not isinstance(
         frame.index, pd.DatetimeIndex | pd.PeriodIndex
     ):
-        time_col = find_time_col(frame, [*beside])
-    columns = [column for column in frame.columns if column not in {*beside, time_col}]
+        time_col = find_time_col(frame, [*other_roles])
+    columns = [column for column in frame.columns if column not in {*other_roles, time_col}]
     target_col = "target" if "target" in columns else value_col(frame, keys, columns)
     return schema.changed(target_col=target_col)
 
@@ -390,12 +391,12 @@ def _with_keys(
     """The schema with the columns that tell rows of one stamp apart, which a warning names; None if
     no stamp comes more than once, or there are no such columns.
     """
-    beside = (*schema.columns.moving, *schema.columns.static)
-    columns = [column for column in frame.columns if column not in beside]
+    covariate_cols = (*schema.columns.moving, *schema.columns.static)
+    columns = [column for column in frame.columns if column not in covariate_cols]
     time_col = schema.time_col
     is_dated = isinstance(frame.index, pd.DatetimeIndex | pd.PeriodIndex)
     if time_col not in columns and not is_dated:
-        time_col = find_time_col(frame, [*beside, schema.target_col])
+        time_col = find_time_col(frame, [*covariate_cols, schema.target_col])
     if time_col not in columns and not is_dated:
         return None
     times = frame[time_col] if time_col in columns else frame.index
@@ -414,11 +415,11 @@ def _with_keys(
             if "target" in columns
             else value_col(frame, keys, [name for name in others if name not in no_values])
         )
-    named = " and ".join(map(repr, keys))
+    key_names = " and ".join(map(repr, keys))
     warnings.warn(
         InputWarning(
-            f"the values of {named} tell series apart, and {target_col!r} is forecast; name other"
-            " columns by ",
+            f"the values of {key_names} tell series apart, and {target_col!r} is forecast; name"
+            " other columns by ",
             Name("id_col"),
             " and ",
             Name("target_col"),
@@ -430,28 +431,33 @@ def _with_keys(
     )
 
 
-def _told_apart(frame: pd.DataFrame, schema: Schema, known: Any) -> Schema | None:
-    """How a long table of other names is read: ids, known or text that parts rows of one time,
-    times, and numbers.
+def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Schema | None:
+    """The schema of a long table of ids, times and numbers under other names, None if it is none.
+
+    Args:
+        frame: The table; its times may stand in the index.
+        schema: What is known of its columns.
+        id_name: The column of ids; ``None`` looks for text that parts rows of one time.
     """
-    beside = (*schema.columns.moving, *schema.columns.static)
-    dated = isinstance(frame.index, pd.DatetimeIndex)
-    columns = [column for column in frame.columns if column not in beside]
-    for id_col in (columns if known is None else [known]) if len(columns) == 3 - dated else ():
-        if known is None and pd.api.types.infer_dtype(frame[id_col]) not in (
-            "string",
-            "categorical",
-        ):
-            continue
+    covariate_cols = (*schema.columns.moving, *schema.columns.static)
+    is_dated = isinstance(frame.index, pd.DatetimeIndex)
+    columns = [column for column in frame.columns if column not in covariate_cols]
+    if len(columns) != (2 if is_dated else 3):
+        return None
+    id_cols = [id_name]
+    if id_name is None:
+        kinds = {column: pd.api.types.infer_dtype(frame[column]) for column in columns}
+        id_cols = [column for column in columns if kinds[column] in ("string", "categorical")]
+    for id_col in id_cols:
         codes = pd.factorize(frame[id_col])[0]
         time_col = schema.time_col
-        if not dated and time_col not in columns:
-            time_col = find_time_col(frame, [*beside, id_col], codes)
+        if not is_dated and time_col not in columns:
+            time_col = find_time_col(frame, [*covariate_cols, id_col], codes)
         times = frame[time_col] if time_col in columns else frame.index
-        rest = [column for column in columns if column not in (id_col, time_col)]
-        parted = known is not None or times.duplicated().any() or not codes.any()
-        if parted and len(rest) == 1 and pd.api.types.is_numeric_dtype(frame[rest[0]]):
-            return schema.changed(id_col=id_col, time_col=time_col, target_col=rest[0])
+        others = [column for column in columns if column not in (id_col, time_col)]
+        parts_rows = id_name is not None or times.duplicated().any() or not codes.any()
+        if parts_rows and len(others) == 1 and pd.api.types.is_numeric_dtype(frame[others[0]]):
+            return schema.changed(id_col=id_col, time_col=time_col, target_col=others[0])
     return None
 
 
@@ -459,9 +465,9 @@ def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema
     """A long frame of one with ids and times in its index, and how it is read; its one value column
     needs no name.
     """
-    beside = (*schema.columns.moving, *schema.columns.static)
+    covariate_cols = (*schema.columns.moving, *schema.columns.static)
     target_col = schema.target_col
-    columns = [column for column in frame.columns if column not in beside]
+    columns = [column for column in frame.columns if column not in covariate_cols]
     if target_col == "y" and "y" not in columns and ("target" in columns or len(columns) == 1):
         target_col = "target" if "target" in columns else columns[0]
     if frame.index.nlevels > 2:
@@ -516,20 +522,24 @@ def to_long(panel: Panel) -> pd.DataFrame:
 
 def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
     """Covariates as columns of a frame by their names, static ones repeated row by row."""
-    here = panel.covariates
-    if here is None:
+    covariates = panel.covariates
+    if covariates is None:
         return {}
     owners = np.repeat(np.arange(panel.n_series), panel.lengths)
-    found = {}
-    for name, values in zip(here.columns, here.values.T, strict=True):
-        known = here.kind(name)
-        named = values if known is None else np.array(known, dtype=object)[values.astype(np.int64)]
-        found[name] = pd.Series(named)
-    for s, name in enumerate(here.statics):
-        found[name] = (
-            pd.Series(here.static[:, s]).infer_objects().take(owners).reset_index(drop=True)
+    columns = {}
+    for name, values in zip(covariates.columns, covariates.values.T, strict=True):
+        categories = covariates.kind(name)
+        cells = (
+            values
+            if categories is None
+            else np.array(categories, dtype=object)[values.astype(np.int64)]
         )
-    return found
+        columns[name] = pd.Series(cells)
+    for s, name in enumerate(covariates.statics):
+        columns[name] = (
+            pd.Series(covariates.static[:, s]).infer_objects().take(owners).reset_index(drop=True)
+        )
+    return columns
 
 
 def to_wide(panel: Panel) -> pd.DataFrame:

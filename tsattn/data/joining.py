@@ -107,12 +107,12 @@ def _joined_covariates(
 ) -> dict[Any, pd.Series]:
     """Columns of both, the old rows first."""
     parts = [covariate_series(panel) for panel in (old, new)]
-    found = {
+    joined = {
         name: pd.concat([part[name] for part in parts], ignore_index=True)
         for name in (*columns, *statics)
     }
     # Objects are perhaps numbers in one table and categories in the other.
     return {
         name: column.map(label) if column.dtype == object else column
-        for name, column in found.items()
+        for name, column in joined.items()
     }

@@ -170,15 +170,15 @@ def find_keys(
             codes[column] = values
     candidates = sorted(codes, key=_unlike_ids)[:_MOST_CANDIDATES]
     for n_keys in range(1, _MOST_KEYS + 1):
-        found = []
+        options = []
         for keys in combinations(candidates, n_keys):
             series = _joint_codes([codes[key] for key in keys])
             n_series = int(series.max()) + 1
             dense = n_rows >= max(_LEAST_ROWS, _LEAST_OVERLAP * n_stamps) * n_series
             if dense and len(np.unique(series * n_stamps + stamp)) == n_rows:
-                found.append((sum(map(_unlike_ids, keys)), n_series, keys))
-        if found:
-            return min(found, key=lambda option: option[:2])[2]
+                options.append((sum(map(_unlike_ids, keys)), n_series, keys))
+        if options:
+            return min(options, key=lambda option: option[:2])[2]
     return ()
 
 
@@ -225,11 +225,12 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
     ]
     if len(numbers) == 1:
         return numbers[0]
-    named = " and ".join(map(repr, keys))
-    found = f"{numbers!r} hold numbers" if numbers else "none of the others holds numbers"
+    key_names = " and ".join(map(repr, keys))
+    candidates = f"{numbers!r} hold numbers" if numbers else "none of the others holds numbers"
+    verb = "tell" if len(keys) > 1 else "tells"
     raise InputError(
-        f"{named} {'tell' if len(keys) > 1 else 'tells'} series apart, and {found}, but one column"
-        " must hold the values; name it by ",
+        f"{key_names} {verb} series apart, and {candidates}, but one column must hold the values;"
+        " name it by ",
         Argument("target_col"),
         InPython(f", such as Schema(target_col={numbers[0]!r})" if numbers else ""),
     )

@@ -68,8 +68,8 @@ class Panel:
     library.
 
     Each id of a long frame, and each value column of a wide one, is a series. Build panels by
-    :func:`from_long`, :func:`from_wide` or :func:`to_panel`: they check what this class takes for
-    granted.
+    :func:`tsattn.data.frames.to_panel` (or ``from_long`` or ``from_wide`` beside it), which checks
+    what this class takes for granted.
 
     Attributes:
         values: float64 [rows, C] in the units of the table; NaN where missing (only if ``missing``
@@ -80,8 +80,8 @@ class Panel:
         freq: pandas alias (``"h"``, ``"15min"``, ``"W-SAT"``, ``"MS"``) or, for integer time, the
             step.
         dialect: How the table looked.
-        missing: What is done about missing values (see :data:`MISSING`), at each cutoff, never
-            here.
+        missing: What is done about missing values, at each cutoff, never here (see
+            :data:`tsattn.data.columns.MISSING`).
         covariates: Columns beside the target, if any were read; those of a wide frame belong to all
             its series.
         skipped: Series of the table that are no part of the panel, since they cannot be forecast.
@@ -196,8 +196,8 @@ class Panel:
         self.require(columns)
         if self.covariates is None:
             return self
-        kept = self.covariates.only(columns) if columns.moving or columns.static else None
-        return replace(self, covariates=kept)
+        covariates = self.covariates.only(columns) if columns.moving or columns.static else None
+        return replace(self, covariates=covariates)
 
     def rows(self, start: int | None, stop: int | None) -> Panel:
         """The same slice ``start:stop`` of every series, counted as Python slices are."""
@@ -222,7 +222,7 @@ class Panel:
         rows = slice(*self.starts[[first, stop]].tolist())
         # Of parts of a panel the last one knows what was left out, so that it is answered once.
         skipped = self.skipped if stop == self.n_series else ()
-        beside = self.covariates
+        covariates = self.covariates
         return replace(
             self,
             values=self.values[rows],
@@ -232,8 +232,8 @@ class Panel:
             skipped=skipped,
             covariates=(
                 None
-                if beside is None
-                else replace(beside.take(rows), static=beside.static[first:stop])
+                if covariates is None
+                else replace(covariates.take(rows), static=covariates.static[first:stop])
             ),
         )
 
@@ -247,7 +247,7 @@ class Panel:
         out = pd.Index(self.ids).isin(ids)
         owners = np.repeat(np.arange(self.n_series), self.lengths)
         rows = np.flatnonzero(~out[owners])
-        beside = self.covariates
+        covariates = self.covariates
         last_ticks = ticks(self.last_times())
         skipped = [Skipped(self.ids[n], int(last_ticks[n]), reason) for n in np.flatnonzero(out)]
         return replace(
@@ -257,7 +257,9 @@ class Panel:
             ids=self.ids[~out],
             times=self.times[rows],
             covariates=(
-                None if beside is None else replace(beside.take(rows), static=beside.static[~out])
+                None
+                if covariates is None
+                else replace(covariates.take(rows), static=covariates.static[~out])
             ),
             skipped=(*self.skipped, *skipped),
         )
@@ -388,14 +390,14 @@ def tell_skipped(panel: Panel) -> None:
     """Warn once of the series that are left out."""
     if not panel.skipped:
         return
-    named = "; ".join(
+    reasons = "; ".join(
         f"{plain(series.name)!r} {series.reason}" for series in panel.skipped[:_NAMED_SERIES]
     )
     n_more = len(panel.skipped) - _NAMED_SERIES
     others = f" and {n_more} more" if n_more > 0 else ""
     warnings.warn(
         InputWarning(
-            f"left out: series {named}{others}; their forecasts are NaN; ",
+            f"left out: series {reasons}{others}; their forecasts are NaN; ",
             Argument("bad", "error"),
             " refuses such a table",
         ),

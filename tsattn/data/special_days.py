@@ -76,8 +76,11 @@ def special_days(days: Any) -> tuple[str, ...]:
         raise ValueError(
             f"a name of special_days must be text without '='; got {bad[0]!r:.60}; rename it"
         )
-    groups = texts.groupby(names.str.strip().to_numpy())
-    return tuple(f"{_DATES}{name}={','.join(sorted(set(own)))}" for name, own in groups)
+    entries = []
+    for name, days_of_name in texts.groupby(names.str.strip().to_numpy()):
+        listed = ",".join(sorted(set(days_of_name)))
+        entries.append(f"{_DATES}{name}={listed}")
+    return tuple(entries)
 
 
 def _dates_and_names(days: Any) -> tuple[pd.Series, pd.Series | None]:
@@ -221,10 +224,10 @@ def _check_place(entry: str) -> None:
         )
     if part is not None and part not in parts_of[country]:
         near = get_close_matches(part, parts_of[country], cutoff=0.5)
-        known = ", ".join(parts_of[country][:20]) or "none"
+        part_names = ", ".join(parts_of[country][:20]) or "none"
         raise ValueError(
             f"calendar {entry!r:.60}: {country} has no part {part!r:.40}; {_near(near)}its parts"
-            f" are {known}"
+            f" are {part_names}"
         )
 
 
@@ -236,9 +239,9 @@ def _near(names: list[str]) -> str:
 def _holiday_days(entry: str, first_year: int, last_year: int) -> np.ndarray:
     """Days since 1970 of the holidays of those years, int64, to be read only."""
     country, part = _place(entry)
-    found = _package(entry).country_holidays(
+    holidays = _package(entry).country_holidays(
         country, subdiv=part, years=range(first_year, last_year + 1)
     )
-    days = np.array(sorted(found), dtype="datetime64[D]").astype(np.int64)
+    days = np.array(sorted(holidays), dtype="datetime64[D]").astype(np.int64)
     days.flags.writeable = False
     return days

@@ -74,9 +74,9 @@ def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
     total, count = (np.zeros((panel.n_series, panel.n_channels)) for _ in range(2))
     if len(owner):
         first = np.flatnonzero(np.diff(owner, prepend=-1))
-        known = ~np.isnan(gap)
-        total[owner[first]] = np.add.reduceat(np.where(known, gap, 0.0), first, axis=0)
-        count[owner[first]] = np.add.reduceat(known.astype(np.float64), first, axis=0)
+        observed = ~np.isnan(gap)
+        total[owner[first]] = np.add.reduceat(np.where(observed, gap, 0.0), first, axis=0)
+        count[owner[first]] = np.add.reduceat(observed.astype(np.float64), first, axis=0)
     return ratios(total, count)
 
 
@@ -261,10 +261,10 @@ class BacktestResult:
             ValueError: If the model or metric is unknown or forecasts were not kept.
         """
         if model not in self.rolled or metric not in metrics.POINT_METRICS:
-            known = (
+            choices = (
                 f"models are {sorted(self.rolled)} and metrics {', '.join(metrics.POINT_METRICS)}"
             )
-            raise ValueError(f"{known}; got {model!r}, {metric!r}")
+            raise ValueError(f"{choices}; got {model!r}, {metric!r}")
         rolled = self.rolled[model]
         point = self._forecasts(model, rolled)[model]
         series = np.repeat(np.arange(self.panel.n_series), self.origins.shape[1])
@@ -324,17 +324,17 @@ def backtest(
             forecaster refuses.
     """
     named = _by_name(forecasters)
-    horizons = {name: each.horizon for name, each in named.items()}
+    horizons = {name: forecaster.horizon for name, forecaster in named.items()}
     if len(set(horizons.values())) > 1:
         raise ValueError(f"forecasters judged together need one horizon; got {horizons}")
     horizon = next(iter(horizons.values()))
-    levels, asked, every = check_request(level, quantiles)
+    levels, asked_quantiles, all_quantiles = check_request(level, quantiles)
     schema = _joint_schema(named) if schema is None else schema
     panel = to_panel(data, schema, missing=_joint_missing(named))
     for forecaster in named.values():
         panel.require(forecaster.covariate_columns)
     # Whatever can be refused is refused before anything is fitted.
-    suffixes = [f"-{suffix}" for suffix, _ in interval_columns(levels, asked)]
+    suffixes = [f"-{suffix}" for suffix, _ in interval_columns(levels, asked_quantiles)]
     refuse_twice(
         [*_columns(panel), *(name + suffix for name in named for suffix in ("", *suffixes))]
     )
@@ -350,13 +350,17 @@ def backtest(
         require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
         origins = rolling_origins(panel.lengths, horizon, n_windows=count, step_size=step_size)
         scaler = make_scaler(panel, origins[:, 0])
-        plan = BacktestPlan(named, panel, origins, tuple(fits), scaler, every, keep, verbose)
+        plan = BacktestPlan(
+            named, panel, origins, tuple(fits), scaler, all_quantiles, keep, verbose
+        )
         return origins, _judge_here(plan) if judge is None else judge(plan)
 
     bad = "error" if isinstance(data, Panel) else schema.bad
     (origins, rolled), panel = skip_bad(panel, judged_plan, bad)
     tell_skipped(panel)
-    return BacktestResult(panel, origins, dict(rolled), levels, asked, season, horizon, step_size)
+    return BacktestResult(
+        panel, origins, dict(rolled), levels, asked_quantiles, season, horizon, step_size
+    )
 
 
 def _judge_here(plan: BacktestPlan) -> dict[str, Rolled]:
@@ -365,11 +369,11 @@ def _judge_here(plan: BacktestPlan) -> dict[str, Rolled]:
     with progress_line(
         "backtest" if plan.verbose else None, n_steps=n_models * plan.origins.size
     ) as line:
-        found = {name: judge_fits(plan, name, history, line=line) for name in plan.named}
+        results = {name: judge_fits(plan, name, history, line=line) for name in plan.named}
         if line is not None:
             line.show(None, _counted(n_models, "model"))
             line.finish("done")
-    return found
+    return results
 
 
 def judge_fits(
@@ -425,8 +429,8 @@ def fit_copy(
     changed.
     """
     try:
-        beside = None if known.covariates is None else known.covariates.copy()
-        known = replace(known, values=known.values.copy(), covariates=beside)
+        covariates = None if known.covariates is None else known.covariates.copy()
+        known = replace(known, values=known.values.copy(), covariates=covariates)
         return copy.deepcopy(forecaster).fit(known, verbose=verbose)
     except ValueError as error:
         where = f"{name}, fitted on the rows before the {judged} judged ones: "
@@ -439,14 +443,16 @@ def _by_name(
     forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster],
 ) -> dict[str, Forecaster]:
     alone = isinstance(forecasters, str) or not isinstance(forecasters, Sequence | Mapping)
-    given: Any = [forecasters] if alone else forecasters
-    several: list[Any] = list(given.values() if isinstance(given, Mapping) else given)
-    for each in several:
-        check_forecaster(each)
+    collection: Any = [forecasters] if alone else forecasters
+    several: list[Any] = list(
+        collection.values() if isinstance(collection, Mapping) else collection
+    )
+    for forecaster in several:
+        check_forecaster(forecaster)
     names = (
-        [str(name) for name in given]
-        if isinstance(given, Mapping)
-        else [each.alias_ for each in several]
+        [str(name) for name in collection]
+        if isinstance(collection, Mapping)
+        else [forecaster.alias_ for forecaster in several]
     )
     named = dict(zip(names, several, strict=True))
     if len(named) < len(several):
@@ -464,22 +470,24 @@ def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
     each other.
     """
     default = Schema()
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for field in ("id_col", "time_col", "target_col", "freq", "missing", "gaps", "bad"):
-        said = {name: getattr(each.schema, field) for name, each in named.items()}
-        said = {name: value for name, value in said.items() if value != getattr(default, field)}
-        if len(set(said.values())) > 1:
+        values = {name: getattr(forecaster.schema, field) for name, forecaster in named.items()}
+        values = {name: value for name, value in values.items() if value != getattr(default, field)}
+        if len(set(values.values())) > 1:
             raise ValueError(
-                f"forecasters judged together must read one table alike; got {field} = {said}; give"
-                " them one schema, or pass schema="
+                f"forecasters judged together must read one table alike; got {field} = {values};"
+                " give them one schema, or pass schema="
             )
-        if said:
-            found[field] = next(iter(said.values()))
+        if values:
+            settings[field] = next(iter(values.values()))
     columns = functools.reduce(
-        CovariateColumns.join, (each.schema.columns for each in named.values()), CovariateColumns()
+        CovariateColumns.join,
+        (forecaster.schema.columns for forecaster in named.values()),
+        CovariateColumns(),
     )
     return Schema(
-        **found, past_cols=columns.past, future_cols=columns.future, static_cols=columns.static
+        **settings, past_cols=columns.past, future_cols=columns.future, static_cols=columns.static
     )
 
 
@@ -487,8 +495,8 @@ def _joint_missing(named: Mapping[str, Forecaster]) -> str:
     """The policy where no schema names one: that of all forecasters, or else to refuse missing
     values.
     """
-    own = {each.default_missing for each in named.values()}
-    return own.pop() if len(own) == 1 else "error"
+    policies = {forecaster.default_missing for forecaster in named.values()}
+    return policies.pop() if len(policies) == 1 else "error"
 
 
 def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
@@ -505,15 +513,15 @@ def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
 def _columns(panel: Panel) -> tuple[Any, ...]:
     """Id, time, cutoff and target of the long frame; a wide table has no names for them."""
     dialect = panel.dialect
-    given = (
+    table_names = (
         dialect.id_col,
         dialect.time_col if dialect.kind == "long" else None,
         "cutoff",
         dialect.target_col,
     )
     return tuple(
-        b if a is None else a
-        for a, b in zip(given, ("unique_id", "ds", "cutoff", "y"), strict=True)
+        default if name is None else name
+        for name, default in zip(table_names, ("unique_id", "ds", "cutoff", "y"), strict=True)
     )
 
 
@@ -565,8 +573,8 @@ def compare(
     """
     check_request([level], None)
     gaps = result.window_errors(a, metric) - result.window_errors(b, metric)
-    known = ~np.isnan(gaps)
-    by_cutoff = ratios(np.where(known, gaps, 0.0).sum(axis=0), known.sum(axis=0))
+    observed = ~np.isnan(gaps)
+    by_cutoff = ratios(np.where(observed, gaps, 0.0).sum(axis=0), observed.sum(axis=0))
     by_cutoff = by_cutoff[~np.isnan(by_cutoff)]
     n = len(by_cutoff)
     if n < 2:

@@ -250,8 +250,8 @@ class SplitConformal(Forecaster):
 
     def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
         inner = self.forecaster_.max_context
-        given = None if covariates is None else covariates.cut(inner, self.horizon)
-        return self.forecaster_.predict_windows(x[:, -inner:], covariates=given)[0]
+        inner_covariates = None if covariates is None else covariates.cut(inner, self.horizon)
+        return self.forecaster_.predict_windows(x[:, -inner:], covariates=inner_covariates)[0]
 
     def _scale(self, x: np.ndarray) -> np.ndarray:
         if len(self.scales_) == 1:
@@ -288,12 +288,12 @@ class SplitConformal(Forecaster):
         series, where known.
         """
         self.check_fitted()
-        asked = check_request(None, tuple(quantiles))[2]
+        all_quantiles = check_request(None, tuple(quantiles))[2]
         point = self.forecaster_.predict_before(history, ends, covariates=covariates)[0]
-        if not len(asked):
+        if not len(all_quantiles):
             return point, np.empty((*point.shape, 0))
         places = self.places_of(history.panel, ends)
-        bounds = self._around(point, asked, self.scale_before(history, ends, places))
+        bounds = self._around(point, all_quantiles, self.scale_before(history, ends, places))
         return point, self.bounded_before(bounds, point, history, ends, places)
 
     def _around(
@@ -573,14 +573,20 @@ def roll_adaptive(
         ValueError: As :func:`tsattn.evaluate.rolling.roll`, or if a quantile bounds a level that is
             not followed.
     """
-    asked = check_request(forecaster.levels_ if quantiles is None else None, quantiles)[2]
-    places = forecaster.places(asked)
+    all_quantiles = check_request(forecaster.levels_ if quantiles is None else None, quantiles)[2]
+    places = forecaster.places(all_quantiles)
     points = roll(forecaster, panel, ends, scaler=scaler)
     assert points.point is not None
     ends = points.ends
     horizon = forecaster.horizon
     rolled = start_rolling(
-        points.alias, panel, ends, points.tally.scale, horizon=horizon, quantiles=asked, keep=keep
+        points.alias,
+        panel,
+        ends,
+        points.tally.scale,
+        horizon=horizon,
+        quantiles=all_quantiles,
+        keep=keep,
     )
     history = History(panel)
     stamps = ticks(panel.times)
@@ -624,13 +630,13 @@ class _Feed:
         """Keep the misses ``[L, F, C]`` of one moment, whose truths come at ``stamps [F]``."""
         self._waiting.append((stamps, missed, largest))
 
-    def learn(self, now: int) -> None:
+    def learn(self, stamp: int) -> None:
         """Feed what is known at the stamp ``now``, one moment a step at a time."""
         while True:
             ready = [
                 step
                 for step, place in enumerate(self._next)
-                if place < len(self._waiting) and self._waiting[place][0][step] <= now
+                if place < len(self._waiting) and self._waiting[place][0][step] <= stamp
             ]
             if not ready:
                 break

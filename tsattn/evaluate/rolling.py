@@ -102,17 +102,17 @@ class Tally:
 
     def add(self, y: np.ndarray, point: np.ndarray, bounds: np.ndarray, series: np.ndarray) -> None:
         """Add windows, ``[B, F, C]`` and ``[B, F, C, Q]``, whose ``series [B]`` ascend."""
-        known = ~np.isnan(y)
-        complete = bool(known.all())
-        error = y - point if complete else np.where(known, y - point, 0.0)
+        observed = ~np.isnan(y)
+        complete = bool(observed.all())
+        error = y - point if complete else np.where(observed, y - point, 0.0)
         terms = metrics.smape_terms(y, point)
         first = np.flatnonzero(np.diff(series, prepend=-1))
         # [S, F, C], one sum for each of the S series in this slice
         sums = {
-            "count": _sum_runs(known.astype(np.float64), first),
+            "count": _sum_runs(observed.astype(np.float64), first),
             "absolute": _sum_runs(np.abs(error), first),
             "squared": _sum_runs(np.square(error, out=error), first),
-            "smape": _sum_runs(terms if complete else np.where(known, terms, 0.0), first),
+            "smape": _sum_runs(terms if complete else np.where(observed, terms, 0.0), first),
         }
         owners = series[first]
         scale = self.scale[owners][:, None, :]
@@ -122,14 +122,14 @@ class Tally:
         }
         if len(self.quantiles):
             pinball = metrics.pinball_terms(y[..., None], bounds, self.quantiles).sum(axis=-1)
-            sums["pinball"] = _sum_runs(np.where(known, pinball, 0.0), first)
-            sums["size"] = _sum_runs(np.abs(np.where(known, y, 0.0)), first)
+            sums["pinball"] = _sum_runs(np.where(observed, pinball, 0.0), first)
+            sums["size"] = _sum_runs(np.abs(np.where(observed, y, 0.0)), first)
             for level, (lower, upper) in self.pairs.items():
                 inside = (y >= bounds[..., lower]) & (y <= bounds[..., upper])
                 sums[_inside(level)] = _sum_runs(inside.astype(np.float64), first)
-        for name, each in sums.items():
-            self.by_step[name] += each.sum(axis=0)
-            self.by_series[name][owners] += each.sum(axis=1)
+        for name, term_sums in sums.items():
+            self.by_step[name] += term_sums.sum(axis=0)
+            self.by_series[name][owners] += term_sums.sum(axis=1)
 
     def include(self, other: "Tally", series: slice = slice(None)) -> None:
         """Add the sums of other windows, of the series ``series`` among these."""
@@ -236,12 +236,12 @@ class Rolled:
         return ratio(self.tally.by_step[name].sum(), self.tally.by_step["count"].sum())
 
     def _scores(self, sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = {name: ratios(sums[term], sums["count"]) for name, term in _MEANS.items()}
-        found["rmse_original"] = np.sqrt(found["mse_original"])
-        found["smape"] = found.pop("smape")  # in the order of BacktestResult.scores
+        scores = {name: ratios(sums[term], sums["count"]) for name, term in _MEANS.items()}
+        scores["rmse_original"] = np.sqrt(scores["mse_original"])
+        scores["smape"] = scores.pop("smape")  # in the order of BacktestResult.scores
         if self.quantiles:
-            found["wql"] = ratios(2 * sums["pinball"] / len(self.quantiles), sums["size"])
-        return found | {
+            scores["wql"] = ratios(2 * sums["pinball"] / len(self.quantiles), sums["size"])
+        return scores | {
             _inside(level): ratios(sums[_inside(level)], sums["count"])
             for level in self.tally.pairs
         }
@@ -255,11 +255,11 @@ class Rolled:
         Returns:
             Series without a scale are left out with a warning; NaN where none is left.
         """
-        each = self.by_series["mae_original"]
-        judged = ~np.isnan(each)
+        mae = self.by_series["mae_original"]
+        judged = ~np.isnan(mae)
         if not judged.any():
             return math.nan
-        scaled = np.atleast_1d(metrics.scaled_by(each[judged], seasonal[judged], "mase"))
+        scaled = np.atleast_1d(metrics.scaled_by(mae[judged], seasonal[judged], "mase"))
         return ratio(np.nansum(scaled), np.isfinite(scaled).sum())
 
 
@@ -300,7 +300,7 @@ def roll(
         ValueError: If a window leaves its series, or a forecast has the wrong shape or is not
             finite.
     """
-    asked = check_request(None, quantiles)[2]
+    all_quantiles = check_request(None, quantiles)[2]
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 window, or None; got {chunk}")
     ends = np.asarray(ends, dtype=np.int64).ravel()
@@ -311,7 +311,7 @@ def roll(
         ends,
         scale,
         horizon=forecaster.horizon,
-        quantiles=asked,
+        quantiles=all_quantiles,
         keep=keep,
     )
     judge_windows(rolled, forecaster, History(panel), np.argsort(ends, kind="stable"), chunk=chunk)

@@ -326,14 +326,14 @@ class GluonTSForecaster(PooledForecaster):
             },
         }
         free = set(inspect.signature(make).parameters) - {"context_length", *ours}
-        given = dict(self.estimator_args or {})
-        for name in given:
+        extra_args = dict(self.estimator_args or {})
+        for name in extra_args:
             if name not in free:
                 raise ValueError(
                     f"estimator_args of {self.model!r} may hold {', '.join(sorted(free))}; got"
                     f" {name!r}: leave it out, or use this class's own argument"
                 )
-        return make(**{**decided, **ours, **given})
+        return make(**{**decided, **ours, **extra_args})
 
     def _device(self) -> torch.device:
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -385,8 +385,11 @@ class GluonTSForecaster(PooledForecaster):
             )
         args, loc, scale = network(x, observed)
         spread = network.distr_output.distribution(args)
-        levels = [spread.mean, *(spread.icdf(torch.full_like(spread.mean, q)) for q in quantiles)]
-        return torch.stack([loc + scale * each for each in levels], dim=-1).cpu().numpy()
+        standardised = [
+            spread.mean,
+            *(spread.icdf(torch.full_like(spread.mean, q)) for q in quantiles),
+        ]
+        return torch.stack([loc + scale * values for values in standardised], dim=-1).cpu().numpy()
 
     def _paths(self, network: Any, x: torch.Tensor, observed: torch.Tensor) -> np.ndarray:
         """Sample paths, ``[B, S, F]``."""

@@ -250,11 +250,12 @@ class NetworkForecaster(Forecaster):
             raise NotFittedError(
                 f"{type(self).__name__} is not fitted; call fit(data) before predict"
             )
-        if (asked := getattr(self, "attention", getattr(self, "kind", None))) != (
-            known := self.config_.backbone
-        ):
+        current_kind = getattr(self, "attention", getattr(self, "kind", None))
+        fitted_kind = self.config_.backbone
+        if current_kind != fitted_kind:
             raise ValueError(
-                f"the network was fitted as {known!r}, not as {asked!r}; fit again, or set it back"
+                f"the network was fitted as {fitted_kind!r}, not as {current_kind!r}; fit again, or"
+                " set it back"
             )
         self._own_steps()
 
@@ -349,9 +350,11 @@ class NetworkForecaster(Forecaster):
         point = np.empty((len(x), self.horizon, x.shape[2]))
         bounds = np.empty((*point.shape, len(quantiles)))
         if enough.any():
-            whose = None if ids is None else ids[enough]
-            beside = covariates and covariates.of(enough)
-            point[enough], bounds[enough] = self._forecast(x[enough], quantiles, beside, whose)
+            ids_of_these = None if ids is None else ids[enough]
+            covariates_of_these = covariates and covariates.of(enough)
+            point[enough], bounds[enough] = self._forecast(
+                x[enough], quantiles, covariates_of_these, ids_of_these
+            )
         point[~enough], bounds[~enough] = self._simpler().predict_windows(
             x[~enough], quantiles=quantiles
         )
@@ -613,13 +616,15 @@ class NetworkForecaster(Forecaster):
             return None
         from tsattn.training.state import Checkpoint
 
-        beside = {
+        changeable = {
             "alias",
             *(f"training__{name}" for name in ("checkpoint_dir", "max_time", "n_threads")),
         }  # may change
         groups = {"network", "training", "schema"}
         facts = {
-            name: value for name, value in self.get_params().items() if name not in beside | groups
+            name: value
+            for name, value in self.get_params().items()
+            if name not in changeable | groups
         }
         facts["random_state"] = seed  # what was drawn of a generator, which has no words of its own
         text = json.dumps(facts, sort_keys=True, default=repr) + panel.fingerprint()
@@ -721,8 +726,8 @@ class NetworkForecaster(Forecaster):
         """
         from tsattn.evaluate.backtest import backtest
 
-        asked: dict[str, Any] = {"n_windows": n_windows, "step_size": step_size, "refit": refit}
-        return backtest(self, df, **asked, level=level, quantiles=quantiles).frame
+        windows: dict[str, Any] = {"n_windows": n_windows, "step_size": step_size, "refit": refit}
+        return backtest(self, df, **windows, level=level, quantiles=quantiles).frame
 
     def score(self, df: TableLike | Panel, y: None = None) -> float:
         """Minus the mean absolute error over every window of ``df``, on the training-standardised

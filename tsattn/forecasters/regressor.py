@@ -112,11 +112,11 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         Raises:
             ValueError: If a parameter or an array is not usable; nothing has been trained then.
         """
-        given, future = validate_data(
+        inputs, future = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True
         )
-        x = self._windows(given, "X")
-        y_rows = self._windows(future.reshape(len(given), -1), "y")
+        x = self._windows(inputs, "X")
+        y_rows = self._windows(future.reshape(len(inputs), -1), "y")
         config = self._describe(x.shape[1], y_rows.shape[1])
         n_learn = len(x) - self._n_valid(len(x))
         scaler = _scaler(x[:n_learn])
@@ -182,8 +182,8 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         """The network's or the training's; scikit-learn allows no object as the default of an
         argument.
         """
-        given = getattr(self, name)
-        return _DEFAULTS[name] if given is None else given
+        settings = getattr(self, name)
+        return _DEFAULTS[name] if settings is None else settings
 
     def _windows(self, rows: np.ndarray, name: str) -> np.ndarray:
         """``[n, T * C]`` as ``[n, T, C]``."""
@@ -203,13 +203,13 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             raise ValueError(
                 f"val_size must be a number of windows or a share in [0, 1); got {size!r}"
             )
-        held = int(size) if whole else int(n * size)
-        if held >= n:
+        n_valid = int(size) if whole else int(n * size)
+        if n_valid >= n:
             raise ValueError(
                 f"val_size = {size} leaves none of {n} windows to learn from; lower it, or give"
                 " more"
             )
-        return held
+        return n_valid
 
     def _describe(self, context: int, horizon: int) -> ModelConfig:
         if self.attention not in ATTENTION_KINDS:
@@ -220,7 +220,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         training = self._settings("training")
         _refuse_unread(network, training)
         patch_len = min(network.patch_len, context)
-        found: ModelConfig = network.describe(
+        config: ModelConfig = network.describe(
             context,
             horizon,
             backbone=self.attention,
@@ -229,7 +229,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             patch_stride=min(network.patch_stride, patch_len),
             linear_skip=bool(training.linear_skip),
         )
-        return found
+        return config
 
     def _batches(
         self,
@@ -254,15 +254,16 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
 
 def _refuse_unread(network: Network, training: Training) -> None:
     """Refuse settings that only a forecaster of tables follows."""
-    asked = {
+    unread = {
         "channel_mixing": network.channel_mixing,
         "block_sizes": isinstance(network.block_sizes, str),
+        "target_transform": training.target_transform,
+        "trainer": training.trainer,
+        "checkpoint_dir": training.checkpoint_dir,
+        "linear_skip": training.solved,
     }
-    asked |= {
-        name: getattr(training, name) for name in ("target_transform", "trainer", "checkpoint_dir")
-    }
-    for name, given in {**asked, "linear_skip": training.solved}.items():
-        if given:
+    for name, is_set in unread.items():
+        if is_set:
             value = getattr(network if hasattr(network, name) else training, name)
             raise ValueError(
                 f"AttentionRegressor does not take {name} = {value!r}; leave it out, or use"
