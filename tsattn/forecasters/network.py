@@ -526,13 +526,7 @@ class NetworkForecaster(Forecaster):
 
     def _train(self, panel: Panel, context: FitContext) -> NetworkFitted:
         """A network, fitted from the start or from the weights of the fit before."""
-        from tsattn.forecasters.fitting import (
-            check_same_covariates,
-            hold_linear,
-            solve_linear,
-            start_from,
-        )
-        from tsattn.nn.models import build_model
+        from tsattn.forecasters.fitting import hold_linear, solve_linear
         from tsattn.training.processes import processes_for
 
         plan, fitted = self._plan(panel)
@@ -541,17 +535,8 @@ class NetworkForecaster(Forecaster):
         processes, home = processes_for(self.training.trainer, device)
         seed = seed_from(self.random_state)
         generators = Generators.from_seed(seed, home)
-        with IN_SINGLE:
-            network = build_model(fitted.config, generator=generators.init)
-        fitted = replace(fitted, network=network)
-        if fitted.head is not None:
-            fitted.head.check_support(torch.as_tensor(plan.panel.values))
-        previous = context.previous
-        warm = isinstance(previous, NetworkFitted)
-        if isinstance(previous, NetworkFitted):
-            start = previous.model
-            start_from(fitted.network, fitted.config, start.network, start.config)
-            check_same_covariates(plan.encoder, start.encoder)
+        is_warm = isinstance(context.previous, NetworkFitted)
+        fitted = self._start(plan, fitted, generators, context.previous)
         learn, check = plan.batches(
             self.training.batch_size, generators.order, home, masked=fitted.config.masked
         )
@@ -560,11 +545,10 @@ class NetworkForecaster(Forecaster):
         with limit_threads(self._threads(fitted, learn.n_windows, n_channels)) as n_threads:
             # What the transformer of a warm start has learnt is what the map of the last fit left
             # over.
-            if self._solved and not (warm and hold_linear(fitted.network.to(home))):
+            if self._solved and not (is_warm and hold_linear(fitted.network.to(home))):
                 solve_linear(fitted.network.to(home), learn)
-            checkpoint = self._checkpoint(
-                panel, generators, seed, fitted.network.state_dict() if warm else {}
-            )
+            start_weights = fitted.network.state_dict() if is_warm else {}
+            checkpoint = self._checkpoint(panel, generators, seed, start_weights)
             progress = self._run(
                 fitted.network,
                 learn,
@@ -578,18 +562,41 @@ class NetworkForecaster(Forecaster):
             )
             if check is not None and fitted.head is None:
                 fitted = fitted.calibrated(*plan.calibration())
-        summary = self._summarise(
-            fitted, panel, learn, check, progress, time.perf_counter() - started, n_threads
-        )
+        seconds = time.perf_counter() - started
+        summary = self._summarise(fitted, panel, learn, check, progress, seconds, n_threads)
+        # Series that look at one another have the same training rows.
+        stops = int(plan.stops[0]) if fitted.by_place else plan.stops
         return NetworkFitted(
             panel=tail_of(panel, fitted.config.context),
             context=fitted.config.context,
             encoder=fitted.encoder,
             model=fitted,
-            score_scaler=make_scaler(panel, int(plan.stops[0]) if fitted.by_place else plan.stops),
+            score_scaler=make_scaler(panel, stops),
             summary=summary,
             history=pd.DataFrame(progress.history, columns=list(_COURSE)),
         )
+
+    def _start(
+        self,
+        plan: "FitPlan",
+        fitted: FittedNetwork,
+        generators: Generators,
+        previous: Fitted | None,
+    ) -> FittedNetwork:
+        """The untrained network, of a warm start with the weights of the fit before."""
+        from tsattn.forecasters.fitting import check_same_covariates, start_from
+        from tsattn.nn.models import build_model
+
+        with IN_SINGLE:
+            network = build_model(fitted.config, generator=generators.init)
+        fitted = replace(fitted, network=network)
+        if fitted.head is not None:
+            fitted.head.check_support(torch.as_tensor(plan.panel.values))
+        if isinstance(previous, NetworkFitted):
+            start = previous.model
+            start_from(fitted.network, fitted.config, start.network, start.config)
+            check_same_covariates(plan.encoder, start.encoder)
+        return fitted
 
     def _run(
         self, network: nn.Module, learn: "WindowBatches", check: "WindowBatches | None", **how: Any
@@ -616,20 +623,17 @@ class NetworkForecaster(Forecaster):
             return None
         from tsattn.training.state import Checkpoint
 
-        changeable = {
-            "alias",
-            *(f"training__{name}" for name in ("checkpoint_dir", "max_time", "n_threads")),
-        }  # may change
-        groups = {"network", "training", "schema"}
-        facts = {
-            name: value
-            for name, value in self.get_params().items()
-            if name not in changeable | groups
-        }
-        facts["random_state"] = seed  # what was drawn of a generator, which has no words of its own
+        facts = self.get_params()
+        # The fields of the groups stand beside them, and these may change while a fit goes on.
+        changeable = ("training__checkpoint_dir", "training__max_time", "training__n_threads")
+        for name in ("alias", "network", "training", "schema", *changeable):
+            facts.pop(name, None)
+        # What was drawn of a generator, which has no words of its own.
+        facts["random_state"] = seed
         text = json.dumps(facts, sort_keys=True, default=repr) + panel.fingerprint()
         key = hashlib.sha256(text.encode())
-        for weights in start.values():  # a warm start is another fit than the one before
+        # A warm start is another fit than the one before.
+        for weights in start.values():
             key.update(weights.cpu().numpy().tobytes())
         return Checkpoint(Path(folder), key.hexdigest(), generators)
 
