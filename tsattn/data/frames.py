@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import replace
@@ -83,16 +84,23 @@ def from_long(
     ids = np.array(["series"], dtype=object)
     if id_col is not None:
         codes, ids = read_ids(df[id_col])
-    taken = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
-    check_covariate_cols(df, taken, moving, statics)
+    roles = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
+    check_covariate_cols(df, roles, moving, statics)
     columns = [target_col, *moving]
     values, foreign = _read_columns(df, columns, n_targets=1)
-    cells = [df[column] for column in columns]
-    titles = (str(target_col), *moving)
-    categories = read_categories(df, moving, values[:, 1:], foreign[:, 1:])
     table = Table(
-        codes, ids, pd.Index([]), values, foreign, cells, titles, dialect, len(moving), categories
+        codes=codes,
+        ids=ids,
+        times=pd.Index([]),
+        values=values,
+        foreign=foreign,
+        cells=[df[column] for column in columns],
+        columns=(str(target_col), *moving),
+        dialect=dialect,
+        n_covariates=len(moving),
+        categories=read_categories(df, moving, values[:, 1:], foreign[:, 1:]),
     )
+    # A bad stamp is told by the name of its series, so the table comes before its stamps.
     times = read_stamps(
         df[time_col], f"column {time_col!r}", lambda row: table.series(codes[row]), unit
     )
@@ -150,14 +158,14 @@ def _rows_of_empty(table: Table) -> np.ndarray:
 
 def _without_rows(table: Table, dropped: np.ndarray) -> tuple[Table, tuple[Skipped, ...]]:
     """A table without whole series, and what they were."""
-    names = np.unique(table.codes[dropped])
     clock = ticks(table.times)
-    skipped = tuple(
-        Skipped(table.ids[n], int(clock[table.codes == n].max()), "has no value") for n in names
-    )
+    skipped = []
+    for n in np.unique(table.codes[dropped]):
+        last_tick = int(clock[table.codes == n].max())
+        skipped.append(Skipped(table.ids[n], last_tick, "has no value"))
     remaining = table.at(np.flatnonzero(~dropped))
     series_codes, codes = np.unique(remaining.codes, return_inverse=True)
-    return replace(remaining, codes=codes, ids=table.ids[series_codes]), skipped
+    return replace(remaining, codes=codes, ids=table.ids[series_codes]), tuple(skipped)
 
 
 def _refuse_hidden_keys(
@@ -175,9 +183,11 @@ def _refuse_hidden_keys(
     id_cols = [] if dialect.id_col is None else [dialect.id_col]
     excluded = {*id_cols, *dialect.key_cols, dialect.time_col, dialect.target_col, *covariates}
     others = [column for column in df.columns if column not in excluded]
-    present = rows["series"] if id_cols else pd.Series(np.zeros(len(df), dtype=np.int64))
-    stamps = pd.Series(present.to_numpy() * (len(df) + 1) + pd.factorize(times)[0])
-    more_keys = find_keys(df, stamps, others)
+    # One number for each pair of a series and a stamp; without ids there is one series.
+    stamps = pd.factorize(times)[0]
+    if id_cols:
+        stamps = table.codes * (len(df) + 1) + stamps
+    more_keys = find_keys(df, pd.Series(stamps), others)
     if not more_keys:
         return
     row = int(np.flatnonzero(rows.duplicated())[0])
@@ -222,56 +232,100 @@ def from_wide(
             " need a long table, with rows of several series; got"
             f" {list(schema.columns.static)!r} for a wide one; melt it, or leave them out",
         )
-    named = schema.time_col in df.columns or schema.time_col not in ("ds", df.index.name)
     covariates = schema.columns.moving
-    time_col: Any = schema.time_col if named else find_time_col(df, covariates)
-    if time_col is not None:
-        require_columns(df, {"time_col": time_col})
-    elif rules.freq is None and isinstance(df.index, pd.RangeIndex):
+    time_col = _wide_time_col(df, schema)
+    if time_col is None and rules.freq is None and isinstance(df.index, pd.RangeIndex):
         rules = replace(rules, freq=abs(df.index.step))
         unit = "integer"
-    check_covariate_cols(df, {"time_col": time_col}, covariates)
-    apart = {*covariates, *([] if time_col is None else [time_col])}
-    columns = value_cols(df, [column for column in df.columns if column not in apart])
-    if time_col is None and not isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex):
-        refuse_sideways(df, columns)
-    names = tuple(str(column) for column in columns)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(
-            "a wide frame needs at least one value column, each with its own name; got"
-            f" {list(names)!r}"
-        )
-    columns += covariates
-    values, foreign = _read_columns(df, columns, n_targets=len(names))
-    empty = (np.isnan(values) & ~foreign).all(axis=0)
-    empty[len(names) :] = False
-    skips_empty = schema.bad != "error" and empty.any() and not empty[: len(names)].all()
-    if not skips_empty:
-        empty[:] = False
-    values = values[:, ~empty]
-    foreign = foreign[:, ~empty]
-    all_names = names
-    names = tuple(name for name, out in zip(names, empty, strict=False) if not out)
-    columns = [column for column, out in zip(columns, empty, strict=True) if not out]
-    source, where = (
-        (df.index, "the index") if time_col is None else (df[time_col], f"column {time_col!r}")
-    )
-    times = read_stamps(source, where, lambda row: "the table", unit)
-    codes = np.zeros(len(df), dtype=np.int64)
-    ids = np.array(["series"], dtype=object)
-    cells = [df[column] for column in columns]
-    titles = (*names, *covariates)
-    n = len(names)
-    index_name = df.index.name if time_col is None else None
-    dialect = Dialect("wide", None, time_col, None, index_name, columns=all_names)
-    categories = read_categories(df, covariates, values[:, n:], foreign[:, n:])
+    series_cols = _series_cols(df, time_col, covariates)
+    all_names = tuple(map(str, series_cols))
+    columns = [*series_cols, *covariates]
+    values, foreign = _read_columns(df, columns, n_targets=len(all_names))
+    is_kept = _kept_columns(values, foreign, len(all_names), schema.bad)
+    values = values[:, is_kept]
+    foreign = foreign[:, is_kept]
+    cells = [df[column] for column in itertools.compress(columns, is_kept)]
+    names = tuple(itertools.compress(all_names, is_kept))
+    times = _wide_times(df, time_col, unit)
+    n_series = len(names)
     table = Table(
-        codes, ids, times, values, foreign, cells, titles, dialect, len(covariates), categories
+        codes=np.zeros(len(df), dtype=np.int64),
+        ids=np.array(["series"], dtype=object),
+        times=times,
+        values=values,
+        foreign=foreign,
+        cells=cells,
+        columns=(*names, *covariates),
+        dialect=Dialect(
+            "wide",
+            None,
+            time_col,
+            None,
+            index_name=df.index.name if time_col is None else None,
+            columns=all_names,
+        ),
+        n_covariates=len(covariates),
+        categories=read_categories(df, covariates, values[:, n_series:], foreign[:, n_series:]),
     )
     panel = _unstacked(_panel(table, rules), names)
     last_tick = int(ticks(times).max())
-    gone = [name for name in all_names if name not in names]
-    return replace(panel, skipped=tuple(Skipped(name, last_tick, "has no value") for name in gone))
+    skipped_names = [name for name in all_names if name not in names]
+    skipped = tuple(Skipped(name, last_tick, "has no value") for name in skipped_names)
+    return replace(panel, skipped=skipped)
+
+
+def _wide_time_col(df: pd.DataFrame, schema: Schema) -> Any:
+    """The column of stamps of a wide frame, which must be there; None is the index."""
+    covariates = schema.columns.moving
+    is_named = schema.time_col in df.columns or schema.time_col not in ("ds", df.index.name)
+    time_col: Any = schema.time_col if is_named else find_time_col(df, covariates)
+    if time_col is not None:
+        require_columns(df, {"time_col": time_col})
+    return time_col
+
+
+def _wide_times(df: pd.DataFrame, time_col: Any, unit: str | None) -> pd.Index:
+    """The stamps of a wide frame."""
+    source = df.index
+    place = "the index"
+    if time_col is not None:
+        source = df[time_col]
+        place = f"column {time_col!r}"
+    return read_stamps(source, place, lambda row: "the table", unit)
+
+
+def _series_cols(df: pd.DataFrame, time_col: Any, covariates: Sequence[Hashable]) -> list[Any]:
+    """The columns of a wide frame that are series.
+
+    Raises:
+        ValueError: If there are none, two have one name, or the frame lies on its side.
+    """
+    check_covariate_cols(df, {"time_col": time_col}, covariates)
+    other_roles = {*covariates}
+    if time_col is not None:
+        other_roles.add(time_col)
+    columns = value_cols(df, [column for column in df.columns if column not in other_roles])
+    if time_col is None and not isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex):
+        refuse_sideways(df, columns)
+    names = [str(column) for column in columns]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"a wide frame needs at least one value column, each with its own name; got {names!r}"
+        )
+    return columns
+
+
+def _kept_columns(
+    values: np.ndarray, foreign: np.ndarray, n_series: int, bad: str | None
+) -> np.ndarray:
+    """Which columns of a wide table are read, bool: not those of series without a value, unless
+    all series are such or none may be left out.
+    """
+    is_kept: np.ndarray = (~np.isnan(values) | foreign).any(axis=0)
+    is_kept[n_series:] = True
+    if bad == "error" or not is_kept[:n_series].any():
+        is_kept[:] = True
+    return is_kept
 
 
 def to_panel(
@@ -313,7 +367,8 @@ def to_panel(
         data.require(schema.columns)
         return data
     frame, schema, is_long = name_columns(data, schema, like)
-    return (from_long if is_long else from_wide)(frame, schema, freq=freq, missing=missing)
+    read = from_long if is_long else from_wide
+    return read(frame, schema, freq=freq, missing=missing)
 
 
 def name_columns(
@@ -409,12 +464,11 @@ def _with_keys(
     keys = find_keys(frame, times, others)
     if not keys:
         return None
-    if target_col not in columns and target_col == "y":
-        target_col = (
-            "target"
-            if "target" in columns
-            else value_col(frame, keys, [name for name in others if name not in no_values])
-        )
+    if target_col == "y" and "y" not in columns:
+        target_col = "target"
+        if "target" not in columns:
+            candidates = [column for column in others if column not in no_values]
+            target_col = value_col(frame, keys, candidates)
     key_names = " and ".join(map(repr, keys))
     warnings.warn(
         InputWarning(
@@ -508,16 +562,17 @@ def to_long(panel: Panel) -> pd.DataFrame:
         Frame with a RangeIndex.
     """
     dialect = panel.dialect
-    wide = dialect.kind == "wide"
     names = np.repeat(panel.ids, panel.lengths)
-    frame: dict[Any, Any] = {}
-    if wide:
-        frame["unique_id"] = names
-    elif dialect.id_col is not None:
-        frame[dialect.id_col] = dialect.restore_ids(names)
-    frame["ds" if wide else dialect.time_col] = panel.times
-    frame["y" if wide else dialect.target_col] = panel.values[:, 0]
-    return dialect.with_keys(pd.DataFrame(frame | covariate_series(panel)))
+    values = panel.values[:, 0]
+    columns: dict[Any, Any] = {}
+    if dialect.kind == "wide":
+        columns |= {"unique_id": names, "ds": panel.times, "y": values}
+    else:
+        if dialect.id_col is not None:
+            columns[dialect.id_col] = dialect.restore_ids(names)
+        columns |= {dialect.time_col: panel.times, dialect.target_col: values}
+    columns |= covariate_series(panel)
+    return dialect.with_keys(pd.DataFrame(columns))
 
 
 def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
@@ -529,16 +584,13 @@ def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
     columns = {}
     for name, values in zip(covariates.columns, covariates.values.T, strict=True):
         categories = covariates.kind(name)
-        cells = (
-            values
-            if categories is None
-            else np.array(categories, dtype=object)[values.astype(np.int64)]
-        )
+        cells = values
+        if categories is not None:
+            cells = np.array(categories, dtype=object)[values.astype(np.int64)]
         columns[name] = pd.Series(cells)
-    for s, name in enumerate(covariates.statics):
-        columns[name] = (
-            pd.Series(covariates.static[:, s]).infer_objects().take(owners).reset_index(drop=True)
-        )
+    for name, static_values in zip(covariates.statics, covariates.static.T, strict=True):
+        of_series = pd.Series(static_values).infer_objects()
+        columns[name] = of_series.take(owners).reset_index(drop=True)
     return columns
 
 
@@ -555,15 +607,16 @@ def to_wide(panel: Panel) -> pd.DataFrame:
     """
     dialect = panel.dialect
     row, stamps = pd.factorize(panel.times, sort=True)
+    column = np.repeat(np.arange(panel.n_series), panel.lengths)
     values = np.full((len(stamps), panel.n_series), np.nan)
-    values[row, np.repeat(np.arange(panel.n_series), panel.lengths)] = panel.values[:, 0]
+    values[row, column] = panel.values[:, 0]
     index = pd.Index(stamps, name=dialect.time_col)
     frame = pd.DataFrame(values, index=index, columns=pd.Index(panel.ids))
     if dialect.kind == "long":
         return frame
     frame = frame.reindex(columns=list(dialect.columns))
-    for name, column in covariate_series(panel.some(0, 1)).items():
-        frame[name] = column.to_numpy()
+    for name, covariate in covariate_series(panel.some(0, 1)).items():
+        frame[name] = covariate.to_numpy()
     if dialect.time_col is not None:
         return frame.reset_index()
     frame.index.name = dialect.index_name
@@ -594,15 +647,26 @@ def _panel(
     statics: tuple[Hashable, ...] = (),
     static: np.ndarray | None = None,
 ) -> Panel:
+    """The panel of a table whose stamps and values are made regular by the rules."""
     table, starts, alias, missing = regular(table, rules)
-    n = len(table.columns) - table.n_covariates
+    n_targets = len(table.columns) - table.n_covariates
     covariates = None
     if table.n_covariates or statics:
-        static = np.empty((len(table.ids), 0), dtype=object) if static is None else static
-        moving = np.ascontiguousarray(table.values[:, n:])
-        covariates = Covariates(table.columns[n:], moving, statics, static, table.categories)
-    values = np.ascontiguousarray(table.targets)
-    return Panel(values, starts, table.ids, table.times, alias, table.dialect, missing, covariates)
+        if static is None:
+            static = np.empty((len(table.ids), 0), dtype=object)
+        moving = np.ascontiguousarray(table.values[:, n_targets:])
+        names = table.columns[n_targets:]
+        covariates = Covariates(names, moving, statics, static, table.categories)
+    return Panel(
+        values=np.ascontiguousarray(table.targets),
+        starts=starts,
+        ids=table.ids,
+        times=table.times,
+        freq=alias,
+        dialect=table.dialect,
+        missing=missing,
+        covariates=covariates,
+    )
 
 
 def _unstacked(group: Panel, columns: Sequence[str]) -> Panel:

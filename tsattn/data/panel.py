@@ -101,14 +101,16 @@ class Panel:
     skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.covariates is not None:
-            got = (len(self.covariates.values), len(self.covariates.static))
-            if got != (len(self.values), self.n_series):
-                raise ValueError(
-                    f"covariates must have the panel's {len(self.values)} rows and {self.n_series}"
-                    f" series; got {got[0]} and {got[1]}; cut them together, with Panel.rows, until"
-                    " or last"
-                )
+        if self.covariates is None:
+            return
+        n_rows = len(self.covariates.values)
+        n_series = len(self.covariates.static)
+        if n_rows != len(self.values) or n_series != self.n_series:
+            raise ValueError(
+                f"covariates must have the panel's {len(self.values)} rows and {self.n_series}"
+                f" series; got {n_rows} and {n_series}; cut them together, with Panel.rows, until"
+                " or last"
+            )
 
     @property
     def n_series(self) -> int:
@@ -205,9 +207,11 @@ class Panel:
         def bound(value: int | None, default: np.ndarray) -> np.ndarray:
             if value is None:
                 return default
-            return np.clip(self.lengths + value if value < 0 else value, 0, self.lengths)
+            row = self.lengths + value if value < 0 else value
+            return np.clip(row, 0, self.lengths)
 
-        return self._take(bound(start, np.zeros_like(self.lengths)), bound(stop, self.lengths))
+        first = bound(start, np.zeros_like(self.lengths))
+        return self._take(first, bound(stop, self.lengths))
 
     def until(self, stops: np.ndarray | int) -> Panel:
         """The first ``stops[n]`` rows of series n (one number serves all)."""
@@ -223,6 +227,8 @@ class Panel:
         # Of parts of a panel the last one knows what was left out, so that it is answered once.
         skipped = self.skipped if stop == self.n_series else ()
         covariates = self.covariates
+        if covariates is not None:
+            covariates = replace(covariates.take(rows), static=covariates.static[first:stop])
         return replace(
             self,
             values=self.values[rows],
@@ -230,11 +236,7 @@ class Panel:
             ids=self.ids[first:stop],
             times=self.times[rows],
             skipped=skipped,
-            covariates=(
-                None
-                if covariates is None
-                else replace(covariates.take(rows), static=covariates.static[first:stop])
-            ),
+            covariates=covariates,
         )
 
     def without(self, ids: np.ndarray, reason: str) -> Panel:
@@ -244,23 +246,20 @@ class Panel:
             ids: Names of the series.
             reason: Why they are left out.
         """
-        out = pd.Index(self.ids).isin(ids)
-        owners = np.repeat(np.arange(self.n_series), self.lengths)
-        rows = np.flatnonzero(~out[owners])
+        is_out = pd.Index(self.ids).isin(ids)
+        rows = np.flatnonzero(~np.repeat(is_out, self.lengths))
         covariates = self.covariates
+        if covariates is not None:
+            covariates = replace(covariates.take(rows), static=covariates.static[~is_out])
         last_ticks = ticks(self.last_times())
-        skipped = [Skipped(self.ids[n], int(last_ticks[n]), reason) for n in np.flatnonzero(out)]
+        skipped = [Skipped(self.ids[n], int(last_ticks[n]), reason) for n in np.flatnonzero(is_out)]
         return replace(
             self,
             values=self.values[rows],
-            starts=np.concatenate([[0], np.cumsum(self.lengths[~out])]).astype(np.int64),
-            ids=self.ids[~out],
+            starts=_starts_of(self.lengths[~is_out]),
+            ids=self.ids[~is_out],
             times=self.times[rows],
-            covariates=(
-                None
-                if covariates is None
-                else replace(covariates.take(rows), static=covariates.static[~out])
-            ),
+            covariates=covariates,
             skipped=(*self.skipped, *skipped),
         )
 
@@ -284,24 +283,27 @@ class Panel:
         words = [zone, self.freq, None, *self.ids.tolist()]
         if self.covariates is not None:
             words += [None, *self.covariates.words()]
-        digest = hashlib.sha256("\x1f".join(f"{type(w).__name__}:{w}" for w in words).encode())
-        values = np.where(
-            np.isnan(self.values), np.nan, self.values
-        )  # one bit pattern for every NaN
-        more = () if self.covariates is None else (self.covariates.values,)
-        for array in (self.starts, ticks(self.times), values, *more):
+        text = "\x1f".join(f"{type(word).__name__}:{word}" for word in words)
+        digest = hashlib.sha256(text.encode())
+        # One bit pattern for every NaN.
+        values = np.where(np.isnan(self.values), np.nan, self.values)
+        arrays = [self.starts, ticks(self.times), values]
+        if self.covariates is not None:
+            arrays.append(self.covariates.values)
+        for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def _take(self, lo: np.ndarray, hi: np.ndarray) -> Panel:
         """Rows ``lo[n]:hi[n]`` of each series; a view when there is one series."""
         counts = np.maximum(hi - lo, 0)
-        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        starts = _starts_of(counts)
         pick: slice | np.ndarray
         if self.n_series == 1:
             pick = slice(int(lo[0]), int(lo[0] + counts[0]))
         else:
-            pick = np.arange(starts[-1]) + np.repeat(self.starts[:-1] + lo - starts[:-1], counts)
+            shifts = self.starts[:-1] + lo - starts[:-1]
+            pick = np.arange(starts[-1]) + np.repeat(shifts, counts)
         covariates = None if self.covariates is None else self.covariates.take(pick)
         return replace(
             self,
@@ -312,23 +314,30 @@ class Panel:
         )
 
 
+def _starts_of(lengths: np.ndarray) -> np.ndarray:
+    """First rows of series of some lengths, and the row after the last one, int64 ``[N + 1]``."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
 def tell_ended(panel: Panel) -> None:
     """Warn once of series that end long before the others, which are forecast from there."""
     if not isinstance(panel.times, pd.DatetimeIndex) or panel.n_series < 2:
         return
-    last = panel.last_times()
+    ends = panel.last_times()
+    latest = ends.max()
     # Series of unlike length are common; one among series that end together has ended.
-    if 2 * (last == last.max()).sum() <= panel.n_series:
+    if 2 * (ends == latest).sum() <= panel.n_series:
         return
-    step = (last - panel.times[panel.starts[:-1]]).max() / max(panel.lengths.max() - 1, 1)
+    spans: pd.Index = ends - panel.times[panel.starts[:-1]]
+    step = spans.max() / max(panel.lengths.max() - 1, 1)
     lead = max(pd.Timedelta(_ENDED_DAYS, "D"), _ENDED_ROWS * step)
-    ended = np.flatnonzero(last < last.max() - lead)
+    ended = np.flatnonzero(ends < latest - lead)
     if not len(ended):
         return
     n = int(ended[0])
     warnings.warn(
-        f"{panel.series_label(n)} ends at {last[n]}{more(len(ended))}, years before the last"
-        f" stamp of the table, {last.max()}, and is forecast from its own end",
+        f"{panel.series_label(n)} ends at {ends[n]}{more(len(ended))}, years before the last"
+        f" stamp of the table, {latest}, and is forecast from its own end",
         stacklevel=4,
     )
 
@@ -349,17 +358,23 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
     short = np.flatnonzero(panel.lengths < n_rows)
     if not len(short):
         return
-    shown = []
-    for n in short[:3]:
-        rows = panel.times[panel.starts[n] : panel.starts[n + 1]]
-        span = f", {rows[0]} to {rows[-1]}" if len(rows) else ""
-        shown.append(f"{panel.series_label(n)} ({len(rows)} rows{span})")
-    others = f" and {len(short) - 3} more" if len(short) > 3 else ""
+    labels = []
+    for n in short[:_NAMED_SERIES]:
+        times = panel.times[panel.starts[n] : panel.starts[n + 1]]
+        span = f", {times[0]} to {times[-1]}" if len(times) else ""
+        labels.append(f"{panel.series_label(n)} ({len(times)} rows{span})")
+    listed = "; ".join(labels) + _others(len(short))
     raise BadSeriesError(
-        f"too short: {'; '.join(shown)}{others}, but {reason} needs at least {n_rows} rows in every"
-        " series; give more rows, leave these series out, or ask for less",
+        f"too short: {listed}, but {reason} needs at least {n_rows} rows in every series; give more"
+        " rows, leave these series out, or ask for less",
         panel.ids[short],
     )
+
+
+def _others(n_series: int) -> str:
+    """How many series a list of the first ones leaves out."""
+    n_others = n_series - _NAMED_SERIES
+    return f" and {n_others} more" if n_others > 0 else ""
 
 
 def skip_bad(panel: Panel, work: Callable[[Panel], T], bad: str | None) -> tuple[T, Panel]:
@@ -393,8 +408,7 @@ def tell_skipped(panel: Panel) -> None:
     reasons = "; ".join(
         f"{plain(series.name)!r} {series.reason}" for series in panel.skipped[:_NAMED_SERIES]
     )
-    n_more = len(panel.skipped) - _NAMED_SERIES
-    others = f" and {n_more} more" if n_more > 0 else ""
+    others = _others(len(panel.skipped))
     warnings.warn(
         InputWarning(
             f"left out: series {reasons}{others}; their forecasts are NaN; ",
