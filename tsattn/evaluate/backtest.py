@@ -61,21 +61,21 @@ def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
     """:func:`tsattn.evaluate.metrics.seasonal_error` of the first ``stops[n]`` rows of each series,
     ``[N, C]``.
     """
-    gap = (
-        panel.values[season:] - panel.values[:-season]
-        if season < len(panel.values)
-        else panel.values[:0]
-    )
-    row = np.arange(len(gap)) + season
+    total = np.zeros((panel.n_series, panel.n_channels))
+    count = np.zeros_like(total)
+    row = np.arange(season, len(panel.values))
     owner = np.searchsorted(panel.starts, row, side="right") - 1
-    inside = (row - season >= panel.starts[owner]) & (row < panel.starts[owner] + stops[owner])
-    gap = np.abs(gap[inside])
+    first_row = panel.starts[owner]
+    has_season = row - season >= first_row
+    inside = has_season & (row < first_row + stops[owner])
+    row = row[inside]
     owner = owner[inside]
-    total, count = (np.zeros((panel.n_series, panel.n_channels)) for _ in range(2))
     if len(owner):
-        first = np.flatnonzero(np.diff(owner, prepend=-1))
+        gap = np.abs(panel.values[row] - panel.values[row - season])
         observed = ~np.isnan(gap)
-        total[owner[first]] = np.add.reduceat(np.where(observed, gap, 0.0), first, axis=0)
+        zeroed = np.where(observed, gap, 0.0)
+        first = np.flatnonzero(np.diff(owner, prepend=-1))
+        total[owner[first]] = np.add.reduceat(zeroed, first, axis=0)
         count[owner[first]] = np.add.reduceat(observed.astype(np.float64), first, axis=0)
     return ratios(total, count)
 
@@ -106,13 +106,16 @@ class BacktestPlan:
 
     def blank(self, name: str, windows: slice = slice(None)) -> Rolled:
         """A result of some windows of each series, by default all, in which none is judged yet."""
-        ends = (self.panel.starts[:-1, None] + self.origins)[:, windows].ravel()
-        how: dict[str, Any] = {
-            "horizon": self.named[name].horizon,
-            "quantiles": self.quantiles,
-            "keep": self.keep,
-        }
-        return start_rolling(name, self.panel, ends, self.scaler.scale, **how)
+        ends = self.panel.starts[:-1, None] + self.origins[:, windows]
+        return start_rolling(
+            name,
+            self.panel,
+            ends.ravel(),
+            self.scaler.scale,
+            horizon=self.named[name].horizon,
+            quantiles=self.quantiles,
+            keep=self.keep,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +157,12 @@ class BacktestResult:
             row["mase"] = rolled.mase(seasonal)
             if rolled.quantiles:
                 row["wql"] = rolled.wql
-            row |= {f"coverage-{level}": share for level, share in rolled.coverage.items()}
-            rows.append(row | {"n_windows": self.origins.shape[1]})
-        return pd.DataFrame(rows, index=pd.Index(list(self.rolled), name="model"))
+            for level, share in rolled.coverage.items():
+                row[f"coverage-{level}"] = share
+            row["n_windows"] = self.origins.shape[1]
+            rows.append(row)
+        models = pd.Index([*self.rolled], name="model")
+        return pd.DataFrame(rows, index=models)
 
     @cached_property
     def by_step(self) -> pd.DataFrame:
@@ -177,20 +183,25 @@ class BacktestResult:
         without a scale.
         """
         seasonal = self._seasonal_errors()
+        id_name = _columns(self.panel)[0]
+        series = pd.Index(self._ids(self.panel.ids), name=id_name)
         tables = {}
-        names = pd.Index(self._ids(self.panel.ids), name=_columns(self.panel)[0])
         for model, rolled in self.rolled.items():
             scores = rolled.by_series
-            scores["mase"] = ratios(scores["mae_original"], seasonal)
-            table = pd.DataFrame({name: scores[name].ravel() for name in scores}, index=names)
-            tables[model] = table[[*_BEFORE_MASE, "mase", *table.columns[len(_BEFORE_MASE) : -1]]]
+            mase = ratios(scores["mae_original"], seasonal)
+            columns = {name: scores.pop(name).ravel() for name in _BEFORE_MASE}
+            columns["mase"] = mase.ravel()
+            for name, values in scores.items():
+                columns[name] = values.ravel()
+            tables[model] = pd.DataFrame(columns, index=series)
         return pd.concat(tables, names=["model"])
 
     def _seasonal_errors(self) -> np.ndarray:
         return seasonal_errors(self.panel, self.origins[:, 0], self.season_length)
 
     def __repr__(self) -> str:
-        return f"{self._heading()}\n{self._summary().to_string(float_format=_short)}\n{_UNITS}"
+        table = self._summary().to_string(float_format=_short)
+        return f"{self._heading()}\n{table}\n{_UNITS}"
 
     def _repr_html_(self) -> str:
         table = self._summary().to_html(float_format=_short, border=0)
@@ -198,10 +209,11 @@ class BacktestResult:
 
     def _heading(self) -> str:
         n_windows = self.origins.shape[1]
-        n_series = self.panel.n_series
-        apart = f", {_counted(self.step_size, 'row')} apart" if n_windows > 1 else ""
-        windows = f"{_counted(n_windows, 'window')} of {_counted(self.horizon, 'row')}"
-        return f"{n_series} series, each judged on {windows}{apart}"
+        windows = _counted(n_windows, "window")
+        rows = _counted(self.horizon, "row")
+        distance = _counted(self.step_size, "row")
+        apart = f", {distance} apart" if n_windows > 1 else ""
+        return f"{self.panel.n_series} series, each judged on {windows} of {rows}{apart}"
 
     def _summary(self) -> pd.DataFrame:
         """The scores that tell most, one row a model."""
@@ -221,14 +233,16 @@ class BacktestResult:
         """
         panel = self.panel
         ends = next(iter(self.rolled.values())).ends
-        rows = ends[:, None] + np.arange(self.horizon)
-        ids = self._ids(np.repeat(panel.ids, rows.size // panel.n_series))
-        stamps = panel.times[rows.ravel()]
-        cutoffs = panel.times[np.repeat(ends - 1, self.horizon)]
-        truth = panel.values[rows.ravel(), 0]
-        data: dict[str, object] = dict(
-            zip(_columns(panel), (ids, stamps, cutoffs, truth), strict=True)
-        )
+        rows = (ends[:, None] + np.arange(self.horizon)).ravel()
+        rows_per_series = len(rows) // panel.n_series
+        last_rows = np.repeat(ends - 1, self.horizon)
+        id_name, time_name, cutoff_name, target_name = _columns(panel)
+        data: dict[Any, Any] = {
+            id_name: self._ids(np.repeat(panel.ids, rows_per_series)),
+            time_name: panel.times[rows],
+            cutoff_name: panel.times[last_rows],
+            target_name: panel.values[rows, 0],
+        }
         for name, rolled in self.rolled.items():
             for column, values in self._forecasts(name, rolled).items():
                 data[column] = values.ravel()
@@ -244,11 +258,11 @@ class BacktestResult:
             raise ValueError(
                 "the forecasts were not kept; run the backtest with keep=True to have its frame"
             )
-        place = {q: i for i, q in enumerate(rolled.quantiles)}
-        columns = interval_columns(self.levels, self.asked_quantiles)
-        return {name: rolled.point} | {
-            f"{name}-{s}": rolled.bounds[..., place[q]] for s, q in columns
-        }
+        forecasts = {name: rolled.point}
+        for suffix, quantile in interval_columns(self.levels, self.asked_quantiles):
+            place = rolled.quantiles.index(quantile)
+            forecasts[f"{name}-{suffix}"] = rolled.bounds[..., place]
+        return forecasts
 
     def window_errors(self, model: str, metric: str = "mae") -> np.ndarray:
         """Error of each window on the standardised scale, ``[N, W]``; missing truths are left out.
@@ -267,11 +281,12 @@ class BacktestResult:
             raise ValueError(f"{choices}; got {model!r}, {metric!r}")
         rolled = self.rolled[model]
         point = self._forecasts(model, rolled)[model]
-        series = np.repeat(np.arange(self.panel.n_series), self.origins.shape[1])
-        scale = rolled.tally.scale[series][:, None, :]
+        n_windows = self.origins.shape[1]
+        scale = np.repeat(rolled.tally.scale, n_windows, axis=0)[:, None, :]
         y = History(self.panel).futures(rolled.ends, self.horizon)
-        score = metrics.METRICS[metric](y / scale, point / scale, axis=(1, 2))
-        return score.reshape(self.origins.shape)
+        score = metrics.METRICS[metric]
+        errors = score(y / scale, point / scale, axis=(1, 2))
+        return errors.reshape(self.origins.shape)
 
 
 def _counted(n: int, noun: str) -> str:
@@ -334,15 +349,16 @@ def backtest(
     for forecaster in named.values():
         panel.require(forecaster.covariate_columns)
     # Whatever can be refused is refused before anything is fitted.
-    suffixes = [f"-{suffix}" for suffix, _ in interval_columns(levels, asked_quantiles)]
-    refuse_twice(
-        [*_columns(panel), *(name + suffix for name in named for suffix in ("", *suffixes))]
-    )
-    season = (
-        season_of(panel.freq)
-        if season_length is None
-        else check_whole("season_length", season_length)
-    )
+    columns = [*_columns(panel)]
+    for name in named:
+        columns.append(name)
+        for suffix, _ in interval_columns(levels, asked_quantiles):
+            columns.append(f"{name}-{suffix}")
+    refuse_twice(columns)
+    if season_length is None:
+        season = season_of(panel.freq)
+    else:
+        season = check_whole("season_length", season_length)
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     fits = _fit_windows(refit, count)
 
@@ -364,11 +380,11 @@ def backtest(
 
 
 def _judge_here(plan: BacktestPlan) -> dict[str, Rolled]:
+    """Fit and judge the forecasters one after another."""
     history = History(plan.panel)
     n_models = len(plan.named)
-    with progress_line(
-        "backtest" if plan.verbose else None, n_steps=n_models * plan.origins.size
-    ) as line:
+    title = "backtest" if plan.verbose else None
+    with progress_line(title, n_steps=n_models * plan.origins.size) as line:
         results = {name: judge_fits(plan, name, history, line=line) for name in plan.named}
         if line is not None:
             line.show(None, _counted(n_models, "model"))
@@ -401,24 +417,27 @@ def judge_fits(
     forecaster = plan.named[name]
     panel = plan.panel
     n_windows = plan.origins.shape[1]
-    edges = [*plan.fits, n_windows][first : (len(plan.fits) if last is None else last) + 1]
+    last = len(plan.fits) if last is None else last
+    # Windows before which the forecaster is fitted, and the window after the last one.
+    edges = [*plan.fits, n_windows][first : last + 1]
     rolled = plan.blank(name, slice(edges[0], edges[-1]))
     slots = np.arange(rolled.ends.size).reshape(panel.n_series, -1)
+    tell = None
+    if line is not None:
+        tell = functools.partial(line.advance, text=f"judging {name}")
     for start, stop in itertools.pairwise(edges):
-        judged = int(panel.lengths[0] - plan.origins[0, start])
+        stops = plan.origins[:, start]
+        n_judged = int(panel.lengths[0] - stops[0])
         if line is not None:
             line.show(None, f"fitting {name}")
-        fitted = fit_copy(
-            name, forecaster, panel.until(plan.origins[:, start]), judged, verbose=plan.verbose
-        )
-        context = fitted.min_context
+        fitted = fit_copy(name, forecaster, panel.until(stops), n_judged, verbose=plan.verbose)
         require_length(
-            panel, context + judged, f"a judged span of {judged} rows after the context of {name}"
+            panel,
+            fitted.min_context + n_judged,
+            f"a judged span of {n_judged} rows after the context of {name}",
         )
-        tell = None if line is None else functools.partial(line.advance, text=f"judging {name}")
-        judge_windows(
-            rolled, fitted, history, slots[:, start - edges[0] : stop - edges[0]].ravel(), tell=tell
-        )
+        slots_of_fit = slots[:, start - edges[0] : stop - edges[0]]
+        judge_windows(rolled, fitted, history, slots_of_fit.ravel(), tell=tell)
     return rolled
 
 
@@ -442,18 +461,17 @@ def fit_copy(
 def _by_name(
     forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster],
 ) -> dict[str, Forecaster]:
-    alone = isinstance(forecasters, str) or not isinstance(forecasters, Sequence | Mapping)
-    collection: Any = [forecasters] if alone else forecasters
-    several: list[Any] = list(
-        collection.values() if isinstance(collection, Mapping) else collection
-    )
+    """The forecasters by their names, which differ."""
+    several: list[Any] = [forecasters]
+    if isinstance(forecasters, Mapping):
+        several = [*forecasters.values()]
+    elif isinstance(forecasters, Sequence) and not isinstance(forecasters, str):
+        several = [*forecasters]
     for forecaster in several:
         check_forecaster(forecaster)
-    names = (
-        [str(name) for name in collection]
-        if isinstance(collection, Mapping)
-        else [forecaster.alias_ for forecaster in several]
-    )
+    names = [forecaster.alias_ for forecaster in several]
+    if isinstance(forecasters, Mapping):
+        names = [str(name) for name in forecasters]
     named = dict(zip(names, several, strict=True))
     if len(named) < len(several):
         raise ValueError(
@@ -472,8 +490,11 @@ def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
     default = Schema()
     settings: dict[str, Any] = {}
     for field in ("id_col", "time_col", "target_col", "freq", "missing", "gaps", "bad"):
-        values = {name: getattr(forecaster.schema, field) for name, forecaster in named.items()}
-        values = {name: value for name, value in values.items() if value != getattr(default, field)}
+        values = {}
+        for name, forecaster in named.items():
+            value = getattr(forecaster.schema, field)
+            if value != getattr(default, field):
+                values[name] = value
         if len(set(values.values())) > 1:
             raise ValueError(
                 f"forecasters judged together must read one table alike; got {field} = {values};"
@@ -481,11 +502,9 @@ def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
             )
         if values:
             settings[field] = next(iter(values.values()))
-    columns = functools.reduce(
-        CovariateColumns.join,
-        (forecaster.schema.columns for forecaster in named.values()),
-        CovariateColumns(),
-    )
+    columns = CovariateColumns()
+    for forecaster in named.values():
+        columns = columns.join(forecaster.schema.columns)
     return Schema(
         **settings, past_cols=columns.past, future_cols=columns.future, static_cols=columns.static
     )
@@ -513,15 +532,12 @@ def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
 def _columns(panel: Panel) -> tuple[Any, ...]:
     """Id, time, cutoff and target of the long frame; a wide table has no names for them."""
     dialect = panel.dialect
-    table_names = (
-        dialect.id_col,
-        dialect.time_col if dialect.kind == "long" else None,
+    time_col = dialect.time_col if dialect.kind == "long" else None
+    return (
+        "unique_id" if dialect.id_col is None else dialect.id_col,
+        "ds" if time_col is None else time_col,
         "cutoff",
-        dialect.target_col,
-    )
-    return tuple(
-        default if name is None else name
-        for name, default in zip(table_names, ("unique_id", "ds", "cutoff", "y"), strict=True)
+        "y" if dialect.target_col is None else dialect.target_col,
     )
 
 
@@ -574,7 +590,8 @@ def compare(
     check_request([level], None)
     gaps = result.window_errors(a, metric) - result.window_errors(b, metric)
     observed = ~np.isnan(gaps)
-    by_cutoff = ratios(np.where(observed, gaps, 0.0).sum(axis=0), observed.sum(axis=0))
+    totals = np.where(observed, gaps, 0.0).sum(axis=0)
+    by_cutoff = ratios(totals, observed.sum(axis=0))
     by_cutoff = by_cutoff[~np.isnan(by_cutoff)]
     n = len(by_cutoff)
     if n < 2:
@@ -583,10 +600,24 @@ def compare(
         )
     mean = float(by_cutoff.mean())
     centred = by_cutoff - mean
-    lags = min(-(-result.horizon // result.step_size) - 1, n - 1)
-    weights = [(1 - k / (lags + 1)) * (1 if k == 0 else 2) for k in range(lags + 1)]
-    variance = sum(w * float(centred[k:] @ centred[: n - k]) / n for k, w in enumerate(weights))
-    half = statistics.NormalDist().inv_cdf(0.5 + level / 200) * math.sqrt(max(variance, 0.0) / n)
+    n_overlapping = math.ceil(result.horizon / result.step_size)
+    n_lags = min(n_overlapping, n)
+    variance = 0.0
+    for lag in range(n_lags):
+        # Of a lag other than 0 there are two covariances, one on either side.
+        n_sides = 1 if lag == 0 else 2
+        weight = (1 - lag / n_lags) * n_sides
+        product = float(centred[lag:] @ centred[: n - lag])
+        variance += weight * product / n
+    deviation = math.sqrt(max(variance, 0.0) / n)
+    half = statistics.NormalDist().inv_cdf(0.5 + level / 200) * deviation
     return Comparison(
-        a, b, metric, mean, mean - half, mean + half, n, float((by_cutoff < 0).mean())
+        a=a,
+        b=b,
+        metric=metric,
+        difference=mean,
+        low=mean - half,
+        high=mean + half,
+        n_windows=n,
+        share_better=float((by_cutoff < 0).mean()),
     )
