@@ -57,7 +57,7 @@ MUTANTS = [
     Mutant(FITTED, "point = passed * spread + level", "point = passed + level", ESTIMATOR),
     Mutant(
         FITTED,
-        "np.abs(y - point) / self.interval_scale(x, ids)[:, None]",
+        "np.abs(y - point) / scale[:, None]",
         "np.abs(y - point)",
         ESTIMATOR,
     ),

@@ -436,6 +436,17 @@ def chunk_size(n_values: int) -> int:
     return max(1, min(_CHUNK_WINDOWS, _CHUNK_VALUES // max(1, n_values)))
 
 
+def spread_places(n_items: int, most: int) -> np.ndarray:
+    """Numbers of at most ``most`` of so many items, evenly spread, ascending.
+
+    Example:
+        >>> spread_places(9, 3)
+        array([0, 4, 8])
+    """
+    places = np.linspace(0, n_items - 1, min(n_items, most))
+    return np.unique(places.astype(np.int64))
+
+
 @dataclass(frozen=True)
 class Scaler:
     """Mean and population standard deviation per series and channel, ``[N, C]`` each.

@@ -78,8 +78,9 @@ def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     # ThetaModel could subtract the seasons, but its standard error would count them as noise.
     seasons = _seasons(y, setting.season)
     result = ThetaModel(y - np.resize(seasons, len(y)), deseasonalize=False).fit()
-    ahead = seasons[(len(y) + np.arange(setting.steps)) % len(seasons)]
-    mean = np.asarray(result.forecast(setting.steps), dtype=np.float64) + ahead
+    rows_ahead = len(y) + np.arange(setting.steps)
+    mean = np.asarray(result.forecast(setting.steps), dtype=np.float64)
+    mean = mean + seasons[rows_ahead % len(seasons)]
     if not with_errors:
         return mean, None
     bounds = result.prediction_intervals(setting.steps, alpha=0.05)
@@ -101,7 +102,8 @@ def _seasons(y: np.ndarray, season: int) -> np.ndarray:
         return np.zeros(1)
     r = acf(y, nlags=season)
     # Bartlett's formula: the autocorrelations at shorter lags widen the band.
-    error = math.sqrt((1 + 2 * np.sum(r[1:season] ** 2)) / len(y))
+    widening = 1 + 2 * np.sum(r[1:season] ** 2)
+    error = math.sqrt(widening / len(y))
     if abs(r[season]) <= NormalDist().inv_cdf(0.95) * error:
         return np.zeros(1)
     decomposition = seasonal_decompose(y, model="additive", period=season)

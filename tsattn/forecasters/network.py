@@ -291,10 +291,13 @@ class NetworkForecaster(Forecaster):
             ends - panel.starts[owners], return_index=True, return_inverse=True
         )
         x = self.windows(history, panel.starts[0] + moments)
-        cut = covariates and covariates.of(first).cut(x.shape[1], self.horizon)
-        point, bounds = self._answer_windows(x, quantiles, cut)
+        if covariates is not None:
+            covariates = covariates.of(first).cut(x.shape[1], self.horizon)
+        point, bounds = self._answer_windows(x, quantiles, covariates)
         channel = self.fitted_.ids.get_indexer(pd.Index(panel.ids[owners]))
-        return point[window, :, channel][:, :, None], bounds[window, :, channel][:, :, None]
+        point = point[window, :, channel]
+        bounds = bounds[window, :, channel]
+        return point[:, :, None], bounds[:, :, None]
 
     @property
     def looks_across(self) -> bool:
@@ -311,7 +314,8 @@ class NetworkForecaster(Forecaster):
         panel = history.panel
         owners = panel.owners(ends)
         places = pd.Index(panel.ids).get_indexer(self.fitted_.ids)
-        return super().windows(history.group, ends - panel.starts[owners])[:, :, places]
+        windows = super().windows(history.group, ends - panel.starts[owners])
+        return windows[:, :, places]
 
     def own_series(self, point: np.ndarray, panel: Panel) -> np.ndarray:
         """Points ``[N, F, 1, ...]`` of the series of a panel from those of :meth:`windows` at their
@@ -350,10 +354,11 @@ class NetworkForecaster(Forecaster):
         point = np.empty((len(x), self.horizon, x.shape[2]))
         bounds = np.empty((*point.shape, len(quantiles)))
         if enough.any():
-            ids_of_these = None if ids is None else ids[enough]
-            covariates_of_these = covariates and covariates.of(enough)
             point[enough], bounds[enough] = self._forecast(
-                x[enough], quantiles, covariates_of_these, ids_of_these
+                x[enough],
+                quantiles,
+                None if covariates is None else covariates.of(enough),
+                None if ids is None else ids[enough],
             )
         point[~enough], bounds[~enough] = self._simpler().predict_windows(
             x[~enough], quantiles=quantiles
@@ -472,11 +477,13 @@ class NetworkForecaster(Forecaster):
         panel = self.series(data)
         steps = self._own_steps()
         require_length(panel, least_rows(self.context_), f"the context of {self.alias_}")
-        source = self.covariate_history(
-            panel, read_future(future, panel, self.covariate_columns_, steps)
-        )
-        x = self._checked(self.windows(History(panel), panel.starts[1:]))
-        covariates = None if source is None else source.windows(panel.starts[1:], x.shape[1], steps)
+        ends = panel.starts[1:]
+        future_values = read_future(future, panel, self.covariate_columns_, steps)
+        covariate_history = self.covariate_history(panel, future_values)
+        x = self._checked(self.windows(History(panel), ends))
+        covariates = None
+        if covariate_history is not None:
+            covariates = covariate_history.windows(ends, x.shape[1], steps)
         generator = Generators.from_seed(seed_from(random_state), torch.device("cpu")).masks
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
             draws = self.fitted_.sample(x, covariates, n_samples, generator, pd.Index(panel.ids))
@@ -744,9 +751,12 @@ class NetworkForecaster(Forecaster):
 
         self.check_fitted()
         panel = self.read(df, fitted=True)
-        whole = int(panel.lengths.min()) >= self.context_ + self.horizon
-        spec = WindowSpec(self.context_, self.horizon, None if whole else least_rows(self.context_))
-        ends = spec.ends(panel.starts, np.zeros(panel.n_series, dtype=np.int64), panel.lengths)
+        least = None
+        if int(panel.lengths.min()) < self.context_ + self.horizon:
+            least = least_rows(self.context_)
+        spec = WindowSpec(self.context_, self.horizon, least)
+        first = np.zeros(panel.n_series, dtype=np.int64)
+        ends = spec.ends(panel.starts, first, panel.lengths)
         if not len(ends):
             require_length(panel, spec.length, "score needs a context and a horizon")
         places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
