@@ -48,7 +48,9 @@ class CovariateWindows:
         """
         first_past = max(self.past.shape[1] - context, 0)
         first_future = max(self.known.shape[1] - horizon - context, 0)
-        return replace(self, past=self.past[:, first_past:], known=self.known[:, first_future:])
+        past = self.past[:, first_past:]
+        future = self.known[:, first_future:]
+        return replace(self, past=past, known=future)
 
     def lengthened(self, context: int) -> CovariateWindows:
         """The same windows with ``context`` rows of history, of which the first is repeated."""
@@ -75,7 +77,8 @@ class CovariateWindows:
         for k, (categories, new_categories) in enumerate(pairs):
             if categories is None or new_categories is None or categories == new_categories:
                 continue
-            cells = past[..., k] if k < n_past else future[..., k - n_past]  # a view
+            # A view, so that the codes are set in the copies.
+            cells = past[..., k] if k < n_past else future[..., k - n_past]
             # Codes index the new places. NaN gets the code after the last category, and the code
             # -1 of an unknown category reads the last place.
             places = places_among(categories, new_categories)
@@ -290,7 +293,8 @@ class CovariateEncoder:
         encoded = self.parts(windows)
         if "known" in encoded:
             future = encoded["known"]
-            n_missing = max(windows.past.shape[1] + horizon - future.shape[1], 0)
+            n_rows = windows.past.shape[1] + horizon
+            n_missing = max(n_rows - future.shape[1], 0)
             padding = np.zeros((len(future), n_missing, future.shape[2]), dtype=np.float32)
             padded = np.concatenate([future, padding], axis=1)
             encoded["known"] = np.nan_to_num(padded, copy=False)

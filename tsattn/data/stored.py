@@ -90,7 +90,8 @@ def panel_from(facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Panel
         ValueError: If something is not what they gave; also LookupError or TypeError.
     """
     clock = arrays["times"]
-    require(clock.dtype == np.int64 and clock.ndim == 1, f"times of {clock.dtype}")
+    fits = clock.dtype == np.int64 and clock.ndim == 1
+    require(fits, f"times of {clock.dtype}")
     times: pd.Index = pd.Index(clock)
     if facts["times"] != "integer":
         stamps = pd.DatetimeIndex(clock.view("datetime64[ns]"))
