@@ -35,8 +35,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/tables.py",
-        "if not holidays or len(",
-        "if holidays or len(",
+        "if not holidays:\n                _refuse_gap",
+        "if holidays:\n                _refuse_gap",
         FRAMES,
     ),
     Mutant(

@@ -158,8 +158,12 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
     gaps = np.where(same_series, n_absent, 0)
     if gaps.any():
         if missing == "error":
-            holidays = rules.fills_holidays and _are_holidays(table, gaps, grid)
-            if not holidays or len(_own_closed_days(table, starts, grid)):
+            holidays = (
+                rules.fills_holidays
+                and _are_holidays(table, gaps, grid)
+                and not len(_own_closed_days(table, starts, grid))
+            )
+            if not holidays:
                 _refuse_gap(table, starts, position, gaps, grid)
             _check_missing(table, starts, missing)
             missing = _HOLIDAY_POLICY

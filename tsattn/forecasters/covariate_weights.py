@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -257,8 +256,7 @@ class PastForecasts:
             part = pick[first : first + size]
             ends = self.origins.ends[part]
             x = self.windows(self.history, ends)
-            covariates = self.columns.windows(ends, x.shape[1], horizon)
-            yield part, x, covariates
+            yield part, x, self.columns.windows(ends, x.shape[1], horizon)
 
     def best(self) -> CovariateRegression:
         """Choose the share and weights with the least error on the windows held out.
@@ -435,8 +433,8 @@ def _tried_weights() -> np.ndarray:
 
 def _pairs_of_weights() -> list[tuple[float, float]]:
     """Weights of the pooled regression and of the trees whose sum is at most 1."""
-    pairs = itertools.product(_tried_weights(), repeat=2)
-    return [pair for pair in pairs if sum(pair) <= 1]
+    weights = _tried_weights()
+    return [(a, b) for a in weights for b in weights if a + b <= 1]
 
 
 def _cautious_loss(option: _TreesOption) -> float:
