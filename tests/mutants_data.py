@@ -29,8 +29,8 @@ MUTANTS = [
     # tables
     Mutant(
         "tsattn/data/tables.py",
-        "same = (clock[1:] == clock[:-1]) & (codes[1:] == codes[:-1])",
-        "same = np.zeros(len(codes) - 1, dtype=bool)",
+        "rows = np.flatnonzero((np.diff(clock) == 0) & (np.diff(table.codes) == 0))",
+        "rows = clock[:0]",
         FRAMES,
     ),
     Mutant(
@@ -40,7 +40,7 @@ MUTANTS = [
         FRAMES,
     ),
     Mutant(
-        "tsattn/data/frames.py",
+        "tsattn/data/panel.py",
         "values = np.where(np.isnan(self.values), np.nan, self.values)",
         "values = np.round(self.values, 6)",
         FRAMES,
@@ -115,7 +115,7 @@ MUTANTS = [
     Mutant("tsattn/data/grid.py", "_OPEN_SHARE = 0.25", "_OPEN_SHARE = 0.0", CLOSED),
     Mutant(
         "tsattn/data/tables.py",
-        "return bool(ends_day[before].all() and last_of_day(previous, grid).all())",
+        "if not ends_day[before].all():\n        return False\n    return bool(last_of_day(previous, grid).all())",
         "return True",
         CLOSED,
     ),
@@ -129,8 +129,8 @@ MUTANTS = [
     Mutant("tsattn/data/files.py", "or (parts[1].isna().any() and not", "or (True and not", FILES),
     Mutant(
         "tsattn/data/files.py",
-        "if parts[0].isna().any() or not told or len(marks) > 1",
-        "if not told",
+        "if parts[0].isna().any() or not is_clear or len(marks) > 1",
+        "if not is_clear",
         FILES,
     ),
     Mutant(
@@ -223,8 +223,8 @@ MUTANTS = [
     # backtests and rolling evaluation
     Mutant(
         "tsattn/evaluate/backtest.py",
-        "panel.until(plan.origins[:, start]), judged, verbose",
-        "panel, judged, verbose",
+        "panel.until(stops), n_judged, verbose",
+        "panel, n_judged, verbose",
         BACKTEST,
     ),
     Mutant(
@@ -244,26 +244,26 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/backtest.py",
-        "weights = [(1 - k / (lags + 1)) *",
-        "weights = [(k == 0) *",
+        "weight = (1 - lag / n_lags) *",
+        "weight = (lag == 0) *",
         BACKTEST,
     ),
     Mutant(
         "tsattn/evaluate/backtest.py",
-        "panel.times[np.repeat(ends - 1, self.horizon)]",
-        "panel.times[np.repeat(ends, self.horizon)]",
+        "last_rows = np.repeat(ends - 1, self.horizon)",
+        "last_rows = np.repeat(ends, self.horizon)",
         BACKTEST,
     ),
     Mutant(
         "tsattn/evaluate/rolling.py",
-        '"squared_scaled": sums["squared"] / scale**2',
-        '"squared_scaled": sums["squared"] / scale',
+        'sums["squared_scaled"] = sums["squared"] / scale**2',
+        'sums["squared_scaled"] = sums["squared"] / scale',
         BACKTEST,
     ),
     Mutant(
         "tsattn/evaluate/rolling.py",
-        "(ends + horizon <= panel.starts[series + 1])",
-        "(ends <= panel.starts[series + 1])",
+        "ends + horizon <= panel.starts[series + 1]",
+        "ends <= panel.starts[series + 1]",
         ROLLING,
     ),
     # intervals
@@ -285,14 +285,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/conformal.py",
-        "self._waiting[place][0][step] <= now",
-        "self._waiting[place][0][0] <= now",
+        "self._waiting[place][0][step] <= stamp",
+        "self._waiting[place][0][0] <= stamp",
         CONFORMAL,
     ),
     Mutant(
         "tsattn/evaluate/intervals.py", "self.scales[places], other)", "other, other)", CONFORMAL
     ),
-    Mutant("tsattn/evaluate/conformal.py", "of_counts & (", "(", CONFORMAL),
+    Mutant("tsattn/evaluate/conformal.py", "of_counts & _can", "_can", CONFORMAL),
     Mutant(
         "tsattn/evaluate/intervals.py", "np.clip(1 - noise /", "np.clip(1 - 0 * noise /", CONFORMAL
     ),
@@ -361,7 +361,7 @@ MUTANTS = [
     ),
     # other processes, other libraries
     Mutant(
-        "tsattn/data/frames.py",
+        "tsattn/data/panel.py",
         "starts=self.starts[first : stop + 1] - self.starts[first]",
         "starts=self.starts[first : stop + 1]",
         DISTRIBUTED,

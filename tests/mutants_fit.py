@@ -57,7 +57,7 @@ MUTANTS = [
     Mutant(FITTED, "point = passed * spread + level", "point = passed + level", ESTIMATOR),
     Mutant(
         FITTED,
-        "np.abs(y - point) / self.interval_scale(x, ids)[:, None]",
+        "np.abs(y - point) / scale[:, None]",
         "np.abs(y - point)",
         ESTIMATOR,
     ),
@@ -92,7 +92,7 @@ MUTANTS = [
         "len(panel.ids) != len(self.fitted_.ids)",
         ESTIMATOR,
     ),
-    Mutant(NETWORK, '"max_time", "n_threads"))}', '"max_time", "learning_rate"))}', ESTIMATOR),
+    Mutant(NETWORK, '"training__n_threads")', '"training__learning_rate")', ESTIMATOR),
     Mutant(NETWORK, " + panel.fingerprint()", "", COVARIATES),
     Mutant(
         "tsattn/data/windows.py",
@@ -107,7 +107,10 @@ MUTANTS = [
         SOLVED,
     ),
     Mutant(
-        NETWORK, "self._solved and not (warm and hold", "self._solved and (not warm or hold", SOLVED
+        NETWORK,
+        "self._solved and not (is_warm and hold",
+        "self._solved and (not is_warm or hold",
+        SOLVED,
     ),
     Mutant(NETWORK, "self.revised(panel=tail, ", "self.revised(", COVARIATES),
     Mutant(
@@ -215,7 +218,7 @@ MUTANTS = [
     # saved models and files
     Mutant(STORE, '_GONE = ("compile", ', "_GONE = (", SAVED),
     Mutant(STORE, "range(1, FORMAT + 1)", "range(1, FORMAT + 2)", TAMPERING),
-    Mutant(SAVING, "require(bool(torch.isfinite(tensor).all()), ", "require(True, ", TAMPERING),
+    Mutant(STORE, "require(bool(torch.isfinite(tensor).all()), ", "require(True, ", TAMPERING),
     Mutant(
         SAVING, "require(bool((scale > 0).all()), ", "require(bool((scale >= 0).all()), ", TAMPERING
     ),

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tsattn.data.frames import Panel, to_wide
+from tsattn.data.frames import to_wide
+from tsattn.data.panel import Panel
 
 
 def columns_of(panel: Panel) -> np.ndarray:

@@ -16,7 +16,8 @@ from tables import long_table, wide_table
 from tsattn import forecaster as module
 from tsattn import levels
 from tsattn.data import windows
-from tsattn.data.frames import Panel, to_panel
+from tsattn.data.frames import to_panel
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal

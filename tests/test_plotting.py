@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from side_by_side import columns_of
 
 from tsattn.catalogue import forecast as call_forecast
-from tsattn.data.frames import future_times, to_panel
+from tsattn.data.calendar import future_times
+from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tsattn.catalogue import forecast, make_forecaster
     from tsattn.data.cards import load_dataset
-    from tsattn.data.frames import Panel
+    from tsattn.data.panel import Panel
     from tsattn.data.schema import Schema
     from tsattn.data.special_days import special_days
     from tsattn.evaluate.backtest import backtest
@@ -65,7 +65,7 @@ _HOMES = {
     "LinearForecaster": "tsattn.forecasters.linear",
     "ModelConfig": "tsattn.nn.config",
     "Network": "tsattn.nn.config",
-    "Panel": "tsattn.data.frames",
+    "Panel": "tsattn.data.panel",
     "PretrainedForecaster": "tsattn.forecasters.pretrained",
     "Schema": "tsattn.data.schema",
     "SplitConformal": "tsattn.evaluate.conformal",
@@ -94,9 +94,9 @@ def __getattr__(name: str) -> Any:
     """
     if name not in _HOMES:
         raise AttributeError(f"module 'tsattn' has no attribute {name!r}")
-    found = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = found
-    return found
+    attribute = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = attribute
+    return attribute
 
 
 def __dir__() -> list[str]:

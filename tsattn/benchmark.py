@@ -22,9 +22,10 @@ from filelock import FileLock, Timeout
 from tsattn import __version__
 from tsattn.catalogue import find_model, make_forecaster, settings_for
 from tsattn.checks import check_whole
+from tsattn.data.calendar import season_length
 from tsattn.data.cards import load_dataset
 from tsattn.data.files import read_table
-from tsattn.data.frames import Panel, season_length
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Split, make_scaler
 from tsattn.distributed import distributed_map
@@ -168,7 +169,8 @@ def _run_in_turn(
             line += f", {in_words(int(seconds_gone))} gone"
             if n_made:
                 n_left = records.count(None)
-                line += f", {in_words(seconds_gone / n_made * n_left)} left"
+                seconds_left = seconds_gone / n_made * n_left
+                line += f", {in_words(seconds_left)} left"
             say(line)
             if is_open:
                 records[number], is_new = _take(run, path, wait=wait)
@@ -212,7 +214,8 @@ def _take(run: "_Run", path: Path | None, *, wait: bool) -> tuple[_Record | None
         return run.execute(), True
     path.parent.mkdir(parents=True, exist_ok=True)
     # The system releases the lock of a process that dies.
-    lock = FileLock(path.with_name(f".{path.name}.{_digest(run.key)[:_LOCK_DIGITS]}.lock"))
+    digits = _digest(run.key)[:_LOCK_DIGITS]
+    lock = FileLock(path.with_name(f".{path.name}.{digits}.lock"))
     try:
         lock.acquire(blocking=wait)
     except Timeout:
@@ -439,10 +442,12 @@ def config_of(forecaster: Forecaster) -> dict[str, Any]:
     from tsattn.forecasters.network import NetworkForecaster
 
     params = forecaster.get_params()
+    # A group of settings stands beside its fields.
     groups = {name.rpartition("__")[0] for name in params if "__" in name}
-    config = {
-        name.split("__")[-1]: _plain(value) for name, value in params.items() if name not in groups
-    }
+    config = {}
+    for name, value in params.items():
+        if name not in groups:
+            config[name.rpartition("__")[2]] = _plain(value)
     if not isinstance(forecaster, NetworkForecaster):
         return config
     config["max_epochs"] = forecaster.training.n_epochs
@@ -560,7 +565,9 @@ def chosen_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()
+    """Sha256 of a value as JSON has it."""
+    text = json.dumps(_plain(value), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, Name
-from tsattn.data.columns import as_frame, find_time_col, require_columns
-from tsattn.data.frames import Panel, TableLike, name_columns
+from tsattn.data.columns import TableLike, as_frame, find_time_col, require_columns
+from tsattn.data.frames import name_columns
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecaster import Forecaster
 from tsattn.forecasts import Forecast

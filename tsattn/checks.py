@@ -136,6 +136,11 @@ def pieces_of(error: ValueError) -> tuple[Piece, ...]:
     return error.args if isinstance(error, InputError) else (str(error),)
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number of Python or numpy; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def check_whole(name: str, value: Any, least: int = 1) -> int:
     """Return ``value`` as an int.
 
@@ -147,7 +152,7 @@ def check_whole(name: str, value: Any, least: int = 1) -> int:
     Raises:
         InputError: If it is no whole number of at least ``least``.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+    if not is_whole(value) or value < least:
         rule = f"must be a whole number of at least {least}; got {value!r}"
         raise InputError(Name(name), f" {rule}")
     return int(value)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tsattn.data.covariates import CovariateColumns
-    from tsattn.data.frames import Panel
+    from tsattn.data.panel import Panel
     from tsattn.data.schema import Schema
 
 # Heavy modules are imported inside the commands that need them: `tsattn --help` answers at once.
@@ -531,7 +531,7 @@ def forecast(
         steps = None if saved is None else horizon
         return forecaster.predict(series, level=level, horizon=steps, future=future_rows)
 
-    from tsattn.data.frames import skip_bad, tell_skipped
+    from tsattn.data.panel import skip_bad, tell_skipped
 
     result, panel = skip_bad(panel, answer, forecaster.schema.bad)
     tell_skipped(panel)

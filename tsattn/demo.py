@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from tsattn.catalogue import make_forecaster
-from tsattn.data.frames import Panel, to_panel
+from tsattn.data.frames import to_panel
+from tsattn.data.panel import Panel
 from tsattn.evaluate.backtest import backtest
 from tsattn.plotting import plot_forecast, save_plot
 from tsattn.storage import write_atomic

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import check_installed, check_whole
-from tsattn.data.columns import as_frame
-from tsattn.data.frames import Panel, TableLike, require_length, skip_bad, tell_skipped
+from tsattn.data.columns import TableLike, as_frame
+from tsattn.data.panel import Panel, require_length, skip_bad, tell_skipped
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
 from tsattn.evaluate.rolling import Rolled, judge_windows

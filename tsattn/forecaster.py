@@ -6,24 +6,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, check_whole
+from tsattn.checks import Argument, InputError, InPython, check_whole, is_whole
+from tsattn.data.calendar import future_times
+from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.frames import (
-    Panel,
-    TableLike,
-    future_times,
-    require_length,
-    skip_bad,
-    tell_skipped,
-    to_panel,
-)
+from tsattn.data.frames import to_panel
+from tsattn.data.panel import Panel, require_length, skip_bad, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
 from tsattn.forecasts import Forecast, with_skipped
@@ -365,8 +359,7 @@ class Forecaster(ABC):
         """
         fitted = None if self.state_ is None else self.state_.context
         context = self.context if fitted is None else fitted
-        is_whole = isinstance(context, Integral) and not isinstance(context, bool)
-        if not is_whole or context < 1:
+        if not is_whole(context) or context < 1:
             raise InputError(
                 f"{type(self).__name__} must say how many rows of history it needs, at least 1; got"
                 f" context = {context!r}: fit it first, or set ",
@@ -699,7 +692,8 @@ class Forecaster(ABC):
             return check_windows(x, context)[:, -context:]
         x = np.asarray(x, dtype=np.float64)
         # Rows before the needed ones may be missing.
-        check_windows(x[:, -context:] if x.ndim == 3 else x, context)
+        needed = x[:, -context:] if x.ndim == 3 else x
+        check_windows(needed, context)
         return x[:, -most:]
 
     def _shaped(self, answer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -753,7 +747,9 @@ class Forecaster(ABC):
         Raises:
             ValueError: If the table is faulty, or not one that the fitted forecaster can read.
         """
-        return self.panel_ if data is None else self.read(data, fitted=True)
+        if data is None:
+            return self.panel_
+        return self.read(data, fitted=True)
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that
@@ -814,9 +810,10 @@ class Forecaster(ABC):
             ``[B, T, C]``: T is ``min_context``, or up to ``max_context`` where a forecaster reads
             so far; then shorter histories have NaN before their first row.
         """
-        context = self.min_context
         most = self.max_context
-        return history.contexts(ends, context) if most == context else history.reaching(ends, most)
+        if most == self.min_context:
+            return history.contexts(ends, most)
+        return history.reaching(ends, most)
 
     def covariate_history(
         self, panel: Panel, ahead: np.ndarray | None = None
@@ -936,7 +933,7 @@ def forecast_panel(
         _check_recursive(forecaster, steps, recursive, probabilities)
     require_length(panel, forecaster.min_context, f"the context of {forecaster.alias_}")
     history = History(panel)
-    reach = forecaster.horizon * -(-steps // forecaster.horizon)  # rounded up to whole rounds
+    reach = _reach(forecaster, steps)
     ahead = None
     if future is not None or forecaster.covariate_columns_:
         from tsattn.data.future import read_future
@@ -983,11 +980,13 @@ def _answer_ends(
     """
     panel = history.panel
     ends = panel.starts[1:]
-    reach = forecaster.horizon * -(-steps // forecaster.horizon)
+    reach = _reach(forecaster, steps)
     point = np.empty((panel.n_series, steps, 1))
     bounds = np.empty((*point.shape, len(probabilities)))
-    n_read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
-    width = n_read + reach * (1 + len(probabilities))
+    longest = int(panel.lengths.max(initial=0))
+    n_read = min(forecaster.max_context, longest)
+    n_answers = 1 + len(probabilities)
+    width = n_read + reach * n_answers
     if covariate_history is not None:
         width += covariate_history.width(n_read, reach)
     chunk = chunk_size(width)
@@ -1010,6 +1009,12 @@ def _answer_ends(
         window_points = _fed_back(forecaster, x, covariates, steps)
         point[part] = forecaster.own_series(window_points, panel.some(first, stop))
     return point, bounds
+
+
+def _reach(forecaster: Forecaster, steps: int) -> int:
+    """Steps of the whole rounds of a forecaster's horizon that so many steps take."""
+    n_rounds = math.ceil(steps / forecaster.horizon)
+    return n_rounds * forecaster.horizon
 
 
 def _mean_series(forecaster: Forecaster, history: History) -> np.ndarray:
@@ -1081,5 +1086,6 @@ def first_not_finite(point: np.ndarray, bounds: np.ndarray) -> int | None:
     # A finite sum is the fast proof that all values are finite.
     if math.isfinite(point.sum()) and math.isfinite(bounds.sum()):
         return None
-    finite = np.isfinite(point).all(axis=(1, 2)) & np.isfinite(bounds).all(axis=(1, 2, 3))
+    finite = np.isfinite(point).all(axis=(1, 2))
+    finite &= np.isfinite(bounds).all(axis=(1, 2, 3))
     return None if finite.all() else int(np.argmin(finite))

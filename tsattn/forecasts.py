@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import check_whole
-from tsattn.data.frames import Dialect, Panel, future_times
+from tsattn.data.calendar import future_times
+from tsattn.data.columns import Dialect
+from tsattn.data.panel import Panel
 from tsattn.levels import interval_columns, refuse_twice
 from tsattn.sampling import PathSource
 
@@ -74,7 +76,9 @@ class Forecast:
                 " 'zero'"
             )
         seed = seed_from(random_state)
-        return self.source.draws(n_samples, secrets.randbits(63) if seed is None else seed)
+        if seed is None:
+            seed = secrets.randbits(63)
+        return self.source.draws(n_samples, seed)
 
     def sample(self, n_samples: int = 100, *, random_state: Any = None) -> np.ndarray:
         """Sample paths, ``[N, F, n_samples]``, whose steps depend on one another as the errors of
@@ -90,9 +94,10 @@ class Forecast:
         Raises:
             ValueError: If the forecaster has no quantiles to draw from.
         """
-        paths = np.concatenate([paths for _, paths in self.draws(n_samples, random_state)])
-        n_skipped = len(self.ids) - len(paths)
-        return np.pad(paths, ((0, n_skipped), (0, 0), (0, 0)), constant_values=np.nan)
+        parts = [part for _, part in self.draws(n_samples, random_state)]
+        n_skipped = len(self.ids) - sum(map(len, parts))
+        parts.append(np.full((n_skipped, *parts[0].shape[1:]), np.nan))
+        return np.concatenate(parts)
 
     def total(
         self,
@@ -155,18 +160,20 @@ class Forecast:
         if dialect.id_col is not None:
             ids = np.repeat(self.ids, self.horizon)
             columns.append((dialect.id_col, dialect.restore_ids(ids)))
-        times = self.times[: self.horizon] if dialect.kind == "wide" else self.times
+        times = self.times
+        # Series behind one name: all of a long table, one of a wide one.
+        series_of_names: list[tuple[str, Any]] = [(self.alias, slice(None))]
+        if dialect.kind == "wide":
+            times = times[: self.horizon]
+            places = pd.Index(self.ids).get_indexer(pd.Index(dialect.columns))
+            series_of_names = [*zip(dialect.columns, places, strict=True)]
         if dialect.time_col is not None:
             columns.append((dialect.time_col, times))
-        if dialect.kind == "wide":
-            places = pd.Index(self.ids).get_indexer(pd.Index(dialect.columns))
-            shown: list[tuple[str, Any]] = list(zip(dialect.columns, places, strict=True))
-        else:
-            shown = [(self.alias, slice(None))]
-        for name, rows in shown:
-            columns.append((name, self.point[rows].ravel()))
-            for suffix, q in suffixes:
-                columns.append((f"{name}-{suffix}", self.quantiles[q][rows].ravel()))
+        for name, series in series_of_names:
+            columns.append((name, self.point[series].ravel()))
+            for suffix, quantile in suffixes:
+                bounds = self.quantiles[quantile][series]
+                columns.append((f"{name}-{suffix}", bounds.ravel()))
         refuse_twice([name for name, _ in columns])
         index = None if dialect.time_col is not None else times.rename(dialect.index_name)
         return dialect.with_keys(pd.DataFrame(dict(columns), index=index))

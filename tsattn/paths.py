@@ -49,8 +49,10 @@ def mean_weights(levels: Sequence[float]) -> np.ndarray:
     moment = -np.diff(_normal_density(ends))
     width = np.diff(scores)
     weights = np.zeros(len(scores))
-    weights[:-1] += (scores[1:] * probability - moment) / width
-    weights[1:] += (moment - scores[:-1] * probability) / width
+    low_share = scores[1:] * probability - moment
+    high_share = moment - scores[:-1] * probability
+    weights[:-1] += low_share / width
+    weights[1:] += high_share / width
     return weights
 
 
@@ -71,13 +73,16 @@ def values_at(levels: Sequence[float], values: np.ndarray, scores: np.ndarray) -
     """Values of curves ``[..., K]`` at normal scores ``[..., S]``, ``[..., S]``."""
     from scipy.special import ndtri
 
-    at = ndtri(np.asarray(levels, dtype=np.float64))
-    if len(at) == 1:
+    knots = ndtri(np.asarray(levels, dtype=np.float64))
+    if len(knots) == 1:
         return np.broadcast_to(values, scores.shape).copy()
-    piece = np.clip(np.searchsorted(at, scores, side="right") - 1, 0, len(at) - 2)
+    piece = np.searchsorted(knots, scores, side="right") - 1
+    piece = np.clip(piece, 0, len(knots) - 2)
     low = np.take_along_axis(values, piece, axis=-1)
     high = np.take_along_axis(values, piece + 1, axis=-1)
-    share = (scores - at[piece]) / (at[piece + 1] - at[piece])
+    low_knot = knots[piece]
+    width = knots[piece + 1] - low_knot
+    share = (scores - low_knot) / width
     return low + share * (high - low)
 
 
@@ -97,16 +102,18 @@ def scores_of(
     from scipy.special import ndtr, ndtri
 
     probabilities = np.asarray(levels, dtype=np.float64)
-    last = len(probabilities) - 1
+    knots = ndtri(probabilities)
+    last = len(knots) - 1
     n_below = (values < truth[..., None]).sum(axis=-1)
     n_not_above = (values <= truth[..., None]).sum(axis=-1)
-    piece = np.clip(n_below - 1, 0, max(last - 1, 0))
-    low = np.take_along_axis(values, piece[..., None], axis=-1)[..., 0]
-    high = np.take_along_axis(values, np.minimum(piece + 1, last)[..., None], axis=-1)[..., 0]
+    # Places of the two quantiles around the truth.
+    left = np.clip(n_below - 1, 0, max(last - 1, 0))
+    right = np.minimum(left + 1, last)
+    low = np.take_along_axis(values, left[..., None], axis=-1)[..., 0]
+    high = np.take_along_axis(values, right[..., None], axis=-1)[..., 0]
     width = high - low
     share = (truth - low) / np.where(width > 0, width, 1.0)
-    at = ndtri(probabilities)
-    between = at[piece] + share * (at[np.minimum(piece + 1, last)] - at[piece])
+    between = knots[left] + share * (knots[right] - knots[left])
     beyond = np.where(n_below > last, _LARGEST_SCORE, -_LARGEST_SCORE)
     between = np.where(width > 0, between, beyond)
     # Quantiles that equal the truth: from the first of them, or from nothing, to the last.
@@ -117,7 +124,8 @@ def scores_of(
     drawn = bottom + rng.random(truth.shape) * (top - bottom)
     least = ndtr(-_LARGEST_SCORE)
     tied = ndtri(np.clip(drawn, least, 1 - least))
-    scores = np.where(is_tied, tied, np.clip(between, -_LARGEST_SCORE, _LARGEST_SCORE))
+    between = np.clip(between, -_LARGEST_SCORE, _LARGEST_SCORE)
+    scores = np.where(is_tied, tied, between)
     return np.where(np.isnan(truth), np.nan, scores)
 
 
@@ -171,7 +179,8 @@ class Dependence:
         size = np.square(scores).sum()
         if not size > 0:
             return prior
-        covariance = scores.T @ scores * (n_observed / size) + n_prior * prior
+        products = scores.T @ scores
+        covariance = products * (n_observed / size) + n_prior * prior
         deviation = np.sqrt(np.diag(covariance))
         mixed: np.ndarray = covariance / np.outer(deviation, deviation)
         return mixed
@@ -189,24 +198,29 @@ def _fitted_form(filled: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """The matrix ``c + (1 - c) d^|i - j|`` that is nearest to the correlations by lag."""
     n_steps = filled.shape[1]
     lags = np.arange(n_steps)
-    forms = _SHARED_PARTS[:, None, None] + (1 - _SHARED_PARTS)[:, None, None] * (
-        _DECAYS[:, None] ** lags
-    )
+    shared_parts = _SHARED_PARTS[:, None, None]
+    forms = shared_parts + (1 - shared_parts) * (_DECAYS[:, None] ** lags)
     usual = _USUAL_SHARED_PART + (1 - _USUAL_SHARED_PART) * _USUAL_DECAY**lags
     products = np.empty(n_steps)
     counts = np.empty(n_steps)
     for lag in lags:
-        products[lag] = (filled[:, lag:] * filled[:, : n_steps - lag]).sum()
-        counts[lag] = (observed[:, lag:] & observed[:, : n_steps - lag]).sum()
+        later = slice(lag, None)
+        earlier = slice(n_steps - lag)
+        products[lag] = (filled[:, later] * filled[:, earlier]).sum()
+        counts[lag] = (observed[:, later] & observed[:, earlier]).sum()
     n_pairs = n_steps - lags
     size = products[0] / max(counts[0], 1)
     lag_correlation = usual
     if size > 0:
         n_usual = _USUAL_WINDOWS * n_pairs
-        lag_correlation = (products / size + n_usual * usual) / (counts + n_usual)
-    losses = (n_pairs * np.square(forms - lag_correlation))[..., 1:].sum(axis=-1)
+        total = products / size + n_usual * usual
+        lag_correlation = total / (counts + n_usual)
+    squares = n_pairs * np.square(forms - lag_correlation)
+    # Lag 0 says nothing: all forms have the correlation 1 there.
+    losses = squares[..., 1:].sum(axis=-1)
     shared, decay = np.unravel_index(losses.argmin(), losses.shape)
-    form: np.ndarray = forms[shared, decay][np.abs(lags[:, None] - lags)]
+    distances = np.abs(lags[:, None] - lags)
+    form: np.ndarray = forms[shared, decay][distances]
     return form
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import check_whole
-from tsattn.data.columns import check_frame
-from tsattn.data.frames import Panel, TableLike, from_long, from_wide, to_panel
+from tsattn.data.columns import TableLike, check_frame
+from tsattn.data.frames import from_long, from_wide, to_panel
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
 from tsattn.forecasts import Forecast
@@ -128,7 +129,8 @@ def _heading(title: str | None, n_drawn: int, left_out: Sequence[str]) -> str:
         names = ", ".join(left_out[:_MOST_NAMES])
         if len(left_out) > _MOST_NAMES:
             names += f" and {len(left_out) - _MOST_NAMES} more"
-        parts.append(f"{n_drawn} of {n_drawn + len(left_out)} series, without {names}")
+        n_series = n_drawn + len(left_out)
+        parts.append(f"{n_drawn} of {n_series} series, without {names}")
     return "\n".join(textwrap.wrap("; ".join(parts), _TITLE_CHARACTERS))
 
 
@@ -209,7 +211,8 @@ def _draw_backtest(
         ax.axvline(cutoff_time, color=_CUTOFF_COLOUR, linewidth=0.8, linestyle=":")
         times_ahead = _plain_stamps(panel.times[row : row + horizon])
         for name in names:
-            points = np.asarray(result.rolled[name].point)[n * n_windows + window, :, 0]
+            all_points = np.asarray(result.rolled[name].point)
+            points = all_points[n * n_windows + window, :, 0]
             # One label a model in the legend.
             label = _plain_text(name) if window == windows[0] else None
             ax.plot(times_ahead, points, color=colours[name], linewidth=1.4, label=label)
@@ -553,7 +556,9 @@ def _chosen_series(forecast: Forecast, series: Any, *, only_one: bool) -> list[i
         places = pd.Index(forecast.ids).get_indexer(pd.Index(names))
         # Series that were left out of the forecast have NaN for points.
         has_points = ~np.isnan(forecast.point[places]).all(axis=1)
-        indices = places[has_points if has_points.any() else slice(None)].tolist()
+        if has_points.any():
+            places = places[has_points]
+        indices = places.tolist()
         return indices[:1] if only_one else indices
     several = isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series)
     chosen = series if several else [series]

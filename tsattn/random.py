@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsattn.checks import InputError, Name
+from tsattn.checks import InputError, Name, is_whole
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ def seed_from(random_state: Any) -> int | None:
     """
     if random_state is None:
         return None
-    is_int = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
-    if is_int and random_state >= 0:
+    if is_whole(random_state) and random_state >= 0:
         return int(random_state)
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31))

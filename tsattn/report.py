@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.evaluate.backtest import backtest
 from tsattn.forecaster import Forecaster, forecast_panel
 from tsattn.forecasters.naive import SeasonalNaive
@@ -88,7 +88,11 @@ def report_page(
 ) -> str:
     """The page of :func:`write_report`, whose arguments these are."""
     forecast = without_skipped(forecast, panel.n_series)
-    scores, series_scores, note = _judged(forecaster, panel) if judge else (None, None, "")
+    scores: pd.DataFrame | None = None
+    series_scores: pd.DataFrame | None = None
+    note = ""
+    if judge:
+        scores, series_scores, note = _judged(forecaster, panel)
     bands = _bands(forecaster, panel, forecast)
     tables = _tables(forecaster, scores)
     parts = {
@@ -145,19 +149,18 @@ def _judged(
     forecaster: Forecaster, panel: Panel
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None, str]:
     """Scores of the forecaster and of the seasonal naive rule, those of each series, and a note."""
-    rule = SeasonalNaive(forecaster.horizon, schema=forecaster.schema, alias="seasonal naive")
-    if panel.missing == "mask" and np.isnan(panel.values).any():
-        # The rule cannot leave missing values out.
-        judged = {forecaster.alias_: forecaster}
-    else:
-        judged = {forecaster.alias_: forecaster, rule.alias_: rule}
+    judged = {forecaster.alias_: forecaster}
+    # The rule cannot leave missing values out.
+    if panel.missing != "mask" or not np.isnan(panel.values).any():
+        rule = SeasonalNaive(forecaster.horizon, schema=forecaster.schema, alias="seasonal naive")
+        judged[rule.alias_] = rule
     try:
         result = backtest(judged, panel)
     except ValueError as error:
         return None, None, f"The forecaster was not judged: {error}."
     note = f"Judged on the last {forecaster.horizon} rows of each series, fitted on those before."
-    own = result.by_series.loc[[forecaster.alias_]].droplevel(0)
-    return result.scores, own, note
+    scores_by_series = result.by_series.loc[[forecaster.alias_]].droplevel(0)
+    return result.scores, scores_by_series, note
 
 
 def _bands(
@@ -194,18 +197,19 @@ def _tables(forecaster: Forecaster, scores: pd.DataFrame | None) -> str:
 def _table(heading: str, frame: pd.DataFrame) -> str:
     """A small table with a heading."""
     heads = [frame.index.name or "", *frame.columns]
-    cells = "".join(f'<th scope="col">{escape(str(head))}</th>' for head in heads)
-    lines = [f"<tr>{cells}</tr>"]
+    cells = [f'<th scope="col">{escape(str(head))}</th>' for head in heads]
+    lines = [f"<tr>{''.join(cells)}</tr>"]
     for name, *values in frame.itertuples():
-        row = f"<td>{escape(str(name))}</td>" + "".join(map(_cell, values))
-        lines.append(f"<tr>{row}</tr>")
+        cells = [f"<td>{escape(str(name))}</td>", *map(_cell, values)]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
     body = "\n".join(lines)
     return f'<h2>{escape(heading)}</h2>\n<div class="scroll"><table>\n{body}\n</table></div>'
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"<td>{'' if math.isnan(value) else format(value, '.4g')}</td>"
+        number = "" if math.isnan(value) else format(value, ".4g")
+        return f"<td>{number}</td>"
     return f'<td class="text">{escape(str(value))}</td>'
 
 
@@ -218,27 +222,31 @@ def _data(
     """What the page draws."""
     n_rows = _history_rows(panel, forecast, len(bands))
     past = panel.last(n_rows)
+    # Series with the same stamps share their texts.
     stamps: dict[tuple[Any, int], int] = {}
     stamp_texts = []
     stamps_of = []
+    bounds_of = []
     for n, cutoff in enumerate(forecast.cutoffs):
-        rows = slice(past.starts[n], past.starts[n + 1])
         key = (cutoff, int(past.lengths[n]))
         if key not in stamps:
             stamps[key] = len(stamps)
-            ahead = forecast.times[n * forecast.horizon : (n + 1) * forecast.horizon]
-            stamp_texts.append([*map(_stamp, past.times[rows]), *map(_stamp, ahead)])
+            past_times = past.times[past.starts[n] : past.starts[n + 1]]
+            first_ahead = n * forecast.horizon
+            times_ahead = forecast.times[first_ahead : first_ahead + forecast.horizon]
+            stamp_texts.append([_stamp(stamp) for stamp in past_times.append(times_ahead)])
         stamps_of.append(stamps[key])
-    bounds = [
-        [_numbers(bound[n]) for _, lower, upper in bands for bound in (lower, upper)]
-        for n in range(panel.n_series)
-    ]
+        bounds = []
+        for _, lower, upper in bands:
+            bounds += [_numbers(lower[n]), _numbers(upper[n])]
+        bounds_of.append(bounds)
+    past_values = np.split(past.values[:, 0], past.starts[1:-1])
     return {
         "idName": str(panel.dialect.id_col or "series"),
         "ids": [str(name) for name in forecast.ids],
-        "past": [_numbers(part[:, 0]) for part in np.split(past.values, past.starts[1:-1])],
+        "past": [_numbers(values) for values in past_values],
         "point": [_numbers(row) for row in forecast.point],
-        "bands": bounds,
+        "bands": bounds_of,
         "stamps": stamp_texts,
         "stampsOf": stamps_of,
         "columns": _columns(panel, forecast, scores),
@@ -248,17 +256,18 @@ def _data(
 
 def _history_rows(panel: Panel, forecast: Forecast, n_bands: int) -> int:
     """Rows of history in the page of each series."""
-    room = _PAGE_VALUES // panel.n_series - forecast.horizon * (1 + 2 * n_bands)
+    n_forecast_values = forecast.horizon * (1 + 2 * n_bands)
+    room = _PAGE_VALUES // panel.n_series - n_forecast_values
     wished = max(_HISTORY_HORIZONS * forecast.horizon, _LEAST_HISTORY)
     return int(np.clip(min(wished, room), _LEAST_HISTORY, _MOST_HISTORY))
 
 
 def _columns(panel: Panel, forecast: Forecast, scores: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Columns of the table of series."""
-    values = np.split(panel.values[:, 0], panel.starts[1:-1])
-    last_values = [
-        part[~np.isnan(part)][-1] if (~np.isnan(part)).any() else np.nan for part in values
-    ]
+    last_values = []
+    for values in np.split(panel.values[:, 0], panel.starts[1:-1]):
+        observed = values[~np.isnan(values)]
+        last_values.append(observed[-1] if len(observed) else np.nan)
     columns: list[tuple[str, list[Any]]] = [
         ("rows", panel.lengths.tolist()),
         ("last row", [_stamp(cutoff) for cutoff in forecast.cutoffs]),
@@ -268,7 +277,7 @@ def _columns(panel: Panel, forecast: Forecast, scores: pd.DataFrame | None) -> l
     if scores is not None:
         columns.append(("MAE", _numbers(scores["mae_original"].to_numpy())))
         columns.append(("MASE", _numbers(scores["mase"].to_numpy())))
-    return [{"name": name, "values": values} for name, values in columns]
+    return [{"name": name, "values": cells} for name, cells in columns]
 
 
 def _legend(forecast: Forecast, bands: list[tuple[float, np.ndarray, np.ndarray]]) -> str:
@@ -278,8 +287,7 @@ def _legend(forecast: Forecast, bands: list[tuple[float, np.ndarray, np.ndarray]
 
 
 def _stamp(stamp: Any) -> str:
-    text = str(stamp)
-    return text.removesuffix(" 00:00:00")
+    return str(stamp).removesuffix(" 00:00:00")
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:

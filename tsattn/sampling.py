@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tsattn.data.frames import Panel
-from tsattn.data.windows import History, Values, chunk_size
+from tsattn.data.panel import Panel
+from tsattn.data.windows import History, Values, chunk_size, spread_places
 from tsattn.paths import Dependence, scores_of, values_at
 
 # Past windows of a series whose errors are scored, at most.
@@ -77,7 +77,8 @@ class PathSource:
         ends = self.panel.starts[1:][part]
         x = History(self.panel).reaching(ends, self.forecaster.max_context)
         history_least = np.fmin.reduce(x, axis=(1, 2))
-        never_below = (history_least >= 0) & (curves.min(axis=(1, 2)) >= 0)
+        least_quantile = curves.min(axis=(1, 2))
+        never_below = (history_least >= 0) & (least_quantile >= 0)
         values = Values.after(x).above_zero(never_below[:, None, None])
         return values.nearest(paths[:, :, None])[:, :, 0]
 
@@ -111,18 +112,22 @@ class PathSource:
         """Absolute rows just after the contexts of past windows, ascending, a horizon apart."""
         panel = self.panel
         n_chosen = min(panel.n_series, _MOST_WINDOWS)
-        chosen = np.unique(np.linspace(0, panel.n_series - 1, n_chosen).astype(np.int64))
+        chosen = spread_places(panel.n_series, _MOST_WINDOWS)
         n_most = min(_MOST_WINDOWS // n_chosen, _MOST_SERIES_WINDOWS)
-        least = max(forecaster.min_context, min(self.steps, forecaster.max_context), _LEAST_ROWS)
+        n_needed = min(self.steps, forecaster.max_context)
+        least = max(forecaster.min_context, n_needed, _LEAST_ROWS)
+        reach = self.steps
         # A forecaster may read more steps ahead than are asked for.
-        reach = max(self.steps, forecaster.horizon if forecaster.covariate_columns_ else 0)
+        if forecaster.covariate_columns_:
+            reach = max(reach, forecaster.horizon)
         back = reach + self.steps * np.arange(n_most)
-        places = panel.lengths[chosen][:, None] - back
-        starts = panel.starts[:-1][chosen][:, None]
-        ends = np.sort((starts + places)[places >= least])
+        places = panel.lengths[chosen, None] - back
+        ends = panel.starts[chosen, None] + places
+        ends = np.sort(ends[places >= least])
         # A forecaster that leaves missing values out needs one in each window.
-        n_values = np.zeros(len(panel.values) + 1, dtype=np.int64)
-        np.cumsum(~np.isnan(panel.values[:, 0]), out=n_values[1:])
+        observed = ~np.isnan(panel.values[:, 0])
+        n_values = np.zeros(len(observed) + 1, dtype=np.int64)
+        np.cumsum(observed, out=n_values[1:])
         rows_read = getattr(forecaster, "least_context", forecaster.max_context)
         read_from = np.maximum(ends - rows_read, panel.starts[panel.owners(ends)])
         return ends[n_values[ends] > n_values[read_from]]

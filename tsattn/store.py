@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch
 from tsattn.data.covariates import CovariateColumns, Covariates
 from tsattn.data.cycles import choose_cycles
 from tsattn.data.encoding import CovariateEncoder
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.special_days import HolidaysMissing
 from tsattn.data.stored import check_panel, exact, panel_arrays, panel_facts, panel_from, require
 from tsattn.data.windows import History
@@ -47,6 +47,8 @@ _DAMAGES = (
     ImportError,
 )
 _AnyT = TypeVar("_AnyT")
+# Categories of each column, None for numbers.
+_Categories: TypeAlias = tuple[tuple[str, ...] | None, ...]
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ def write_model(
 
     def write(folder: Path) -> None:
         write_tensors(folder / _TENSORS, tensors, {"format": FORMAT})
-        known = {
+        contents = {
             "format": FORMAT,
             "class": kind,
             **facts,
@@ -244,8 +246,8 @@ def write_model(
         for name, save in inside.items():
             save(folder / name)
         if inside:
-            known["inside"] = {name: file_digest(folder / name / _FACTS) for name in inside}
-        write_json(folder / _FACTS, known)
+            contents["inside"] = {name: file_digest(folder / name / _FACTS) for name in inside}
+        write_json(folder / _FACTS, contents)
 
     write_folder(path, write)
 
@@ -288,15 +290,38 @@ def read_model(
             if attempt == _TRIES - 1:
                 raise
     if facts.get("class") != kind:
-        told = f"{facts.get('class')!r:.60}".strip("'")
-        raise ValueError(f"{path} holds a {told}; load it with {told}.load")
+        saved_kind = f"{facts.get('class')!r:.60}".strip("'")
+        raise ValueError(f"{path} holds a {saved_kind}; load it with {saved_kind}.load")
     try:
         return rebuild(*of_present_format(facts, tensors))
     except HolidaysMissing:  # no damage, and its message says what to do
         raise
     except _DAMAGES as error:
-        told = f"{type(error).__name__}: {one_line(error)}"
-        raise ValueError(f"{path} is not what save() wrote ({told}); save it anew") from None
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(f"{path} is not what save() wrote ({reason}); save it anew") from None
+
+
+def check_weights(
+    weights: Mapping[str, torch.Tensor], sizes: Mapping[str, int], n_rows: int = 0
+) -> None:
+    """Refuse weights that are not finite, and sizes that nothing in a file has, before memory is
+    taken for a network.
+
+    Args:
+        weights: The tensors of the network.
+        sizes: Sizes of the network by name. None exceeds the number of tensors (its layers), their
+            own sizes and ``n_rows``.
+        n_rows: Rows of the saved series.
+
+    Raises:
+        ValueError: Naming what is wrong.
+    """
+    for name, tensor in weights.items():
+        require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
+    tensor_sizes = [size for tensor in weights.values() for size in tensor.shape]
+    largest = max([n_rows, len(weights), *tensor_sizes])
+    for name, size in sizes.items():
+        require(size <= largest, f"{name} = {size} fits no tensor")
 
 
 def of_present_format(
@@ -370,24 +395,22 @@ def made_of(cls: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If a value is out of its range; also LookupError or TypeError.
     """
-    given = {name: _tupled(value) for name, value in parameters.items()}
-    groups = {
-        n: p.default
-        for n, p in inspect.signature(cls).parameters.items()
-        if isinstance(p.default, Settings)
+    arguments = {name: _tupled(value) for name, value in parameters.items()}
+    defaults = {
+        name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()
     }
-    if not groups.keys() & given.keys():
-        return cls.arranged({name: value for name, value in given.items() if name not in _GONE})
+    groups = {name: value for name, value in defaults.items() if isinstance(value, Settings)}
+    if not groups.keys() & arguments.keys():
+        return cls.arranged({name: value for name, value in arguments.items() if name not in _GONE})
     for name, default in groups.items():
-        if name in given:
-            given[name] = type(default)(
-                **{key: _tupled(value) for key, value in given[name].items()}
-            )
-    return given
+        if name in arguments:
+            settings = {key: _tupled(value) for key, value in arguments[name].items()}
+            arguments[name] = type(default)(**settings)
+    return arguments
 
 
 def _tupled(value: Any) -> Any:
-    return tuple(_tupled(each) for each in value) if isinstance(value, list) else value
+    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
 
 
 def tail_tensors(panel: Panel) -> dict[str, torch.Tensor]:
@@ -404,17 +427,16 @@ def tail_from(facts: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Pan
 
 def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
     columns = encoder.columns
-    here = panel.covariates
+    covariates = panel.covariates
     return {
-        **{
-            name: [exact(c, f"{name}_cols") for c in getattr(columns, name)]
-            for name in ("past", "future", "static")
-        },
+        "past": [exact(column, "past_cols") for column in columns.past],
+        "future": [exact(column, "future_cols") for column in columns.future],
+        "static": [exact(column, "static_cols") for column in columns.static],
         "calendar": list(columns.calendar),
-        "categories": [None if each is None else list(each) for each in encoder.categories],
+        "categories": [None if names is None else list(names) for names in encoder.categories],
         "moving": columns.categories,
-        "rows": () if here is None else here.categories,
-        "series": [] if here is None else here.static.tolist(),
+        "rows": () if covariates is None else covariates.categories,
+        "series": [] if covariates is None else covariates.static.tolist(),
     }
 
 
@@ -429,69 +451,73 @@ def covariates_from(
     facts = saved.get("covariates")
     if facts is None:
         return panel, None
+    columns, row_categories = _saved_columns(facts, panel)
+    encoder = _saved_encoder(columns, facts, tensors)
+    if not columns.moving and not columns.static:
+        return panel, encoder
+    values = tensors["tail.covariates"].numpy()
+    whole = values.dtype == np.float64 and values.shape == (len(panel.values), len(columns.moving))
+    require(whole and bool(np.isfinite(values).all()), "covariates do not fit the rows")
+    for k, names in enumerate(row_categories):
+        if names is not None:
+            fits = bool(np.isin(values[:, k], range(len(names))).all())
+            require(fits, "categories do not fit the rows")
+    require(len(facts["series"]) == panel.n_series, "static columns do not fit the series")
+    static = np.empty((panel.n_series, len(columns.static)), dtype=object)
+    for n, row in enumerate(facts["series"]):
+        static[n] = [_static(value) for value in row]
+    covariates = Covariates(columns.moving, values, columns.static, static, row_categories)
+    panel = replace(panel, covariates=covariates)
+    encoder.check(panel)
+    return panel, encoder
+
+
+def _saved_columns(facts: dict[str, Any], panel: Panel) -> tuple[CovariateColumns, _Categories]:
+    """The columns that a saved forecaster reads, and the categories of the rows saved with it."""
     columns = CovariateColumns.checked(
         facts["past"], facts["future"], facts["static"], facts["calendar"]
     )
     for name in (*columns.moving, *columns.static):
         exact(name, "a covariate's name")
     choose_cycles(columns.calendar, panel.freq, panel.times)
+    require("auto" not in columns.calendar, "calendar")
     n_moving = len(columns.moving)
     # Files of 0.1 before columns of text do not speak of them.
-    moving, rows = (_kinds(facts.get(name, ())) for name in ("moving", "rows"))
-    columns = replace(columns, categories=moving or (None,) * n_moving)
-    categories = _kinds(facts["categories"])
-    require(
-        len(categories) == len(columns.static) and "auto" not in columns.calendar,
-        "static columns or calendar",
-    )
-    require(
-        len(columns.categories) == n_moving and len(rows) in (0, n_moving),
-        "categories do not fit the columns",
-    )
-    for each in (*categories, *moving, *rows):
-        require(
-            each is None or (each == tuple(sorted(set(each))) and len(each) > 0),
-            "categories in disorder",
-        )
-        require(each is None or all(type(value) is str for value in each), "categories are no text")
-    sizes = {
-        name: len(columns.static if name.startswith("static") else columns.moving)
-        for name in _MEASURES
-    }
-    measures = {name: tensors[f"covariates.{name}"].numpy() for name in _MEASURES}
-    for name, part in measures.items():
-        fits = (
-            part.shape == (sizes[name],)
-            and part.dtype == np.float64
-            and bool(np.isfinite(part).all())
-        )
-        require(
-            fits and ("scale" not in name or bool((part > 0).all())), f"{name} of the covariates"
-        )
-    encoder = CovariateEncoder(columns, **measures, categories=categories)
-    if not columns.moving and not columns.static:
-        return panel, encoder
-    values = tensors["tail.covariates"].numpy()
-    whole = values.dtype == np.float64 and values.shape == (len(panel.values), len(columns.moving))
-    require(whole and bool(np.isfinite(values).all()), "covariates do not fit the rows")
-    for k, known in enumerate(rows):
-        require(
-            known is None or bool(np.isin(values[:, k], range(len(known))).all()),
-            "categories do not fit the rows",
-        )
-    static = np.empty((panel.n_series, len(columns.static)), dtype=object)
-    for n, row in enumerate(facts["series"]):
-        static[n] = [_static(value) for value in row]
-    require(len(facts["series"]) == panel.n_series, "static columns do not fit the series")
-    panel = replace(
-        panel, covariates=Covariates(columns.moving, values, columns.static, static, rows)
-    )
-    encoder.check(panel)
-    return panel, encoder
+    categories = _categories(facts.get("moving", ())) or (None,) * n_moving
+    row_categories = _categories(facts.get("rows", ()))
+    fits = len(categories) == n_moving and len(row_categories) in (0, n_moving)
+    require(fits, "categories do not fit the columns")
+    return replace(columns, categories=categories), row_categories
 
 
-def _kinds(told: Any) -> tuple[tuple[str, ...] | None, ...]:
-    return tuple(None if each is None else tuple(each) for each in told)
+def _saved_encoder(
+    columns: CovariateColumns, facts: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> CovariateEncoder:
+    """How a saved forecaster reads its covariates."""
+    categories = _categories(facts["categories"])
+    require(len(categories) == len(columns.static), "static columns")
+    measures = {}
+    for name in _MEASURES:
+        size = len(columns.static if name.startswith("static") else columns.moving)
+        measure = tensors[f"covariates.{name}"].numpy()
+        fits = measure.shape == (size,) and measure.dtype == np.float64
+        is_valid = fits and bool(np.isfinite(measure).all())
+        if "scale" in name:
+            is_valid = is_valid and bool((measure > 0).all())
+        require(is_valid, f"{name} of the covariates")
+        measures[name] = measure
+    return CovariateEncoder(columns, **measures, categories=categories)
+
+
+def _categories(saved: Any) -> _Categories:
+    """Categories out of a file, checked."""
+    categories = tuple(None if names is None else tuple(names) for names in saved)
+    for names in categories:
+        if names is not None:
+            is_sorted = names == tuple(sorted(set(names))) and len(names) > 0
+            require(is_sorted, "categories in disorder")
+            require(all(type(name) is str for name in names), "categories are no text")
+    return categories
 
 
 def _static(value: Any) -> float | str:

@@ -32,16 +32,20 @@ def total_frame(
         owners = starts // forecast.horizon
         is_median = ~sums_of_points[owners]
         for part, paths in forecast.draws(n_samples, random_state):
-            spans = np.flatnonzero((owners >= part.start) & (owners < part.stop))
+            # Spans of the series of this part, which follow one another as the series do.
+            first, stop = np.searchsorted(owners, (part.start, part.stop))
+            spans = slice(first, stop)
             # The rows of the part follow one another, step by step.
             rows = paths.reshape(-1, paths.shape[2])
-            sums = np.add.reduceat(rows, starts[spans] - part.start * forecast.horizon, axis=0)
+            first_row = part.start * forecast.horizon
+            sums = np.add.reduceat(rows, starts[spans] - first_row, axis=0)
             bounds[spans] = np.quantile(sums, probabilities, axis=1).T
-            medians = spans[is_median[spans]]
-            point[medians] = np.median(sums[is_median[spans]], axis=1)
+            medians = np.median(sums, axis=1)
+            point[spans] = np.where(is_median[spans], medians, point[spans])
     columns = [("", point)]
     for suffix, probability in interval_columns(levels, asked_quantiles):
-        columns.append((f"-{suffix}", bounds[:, probabilities.index(probability)]))
+        place = probabilities.index(probability)
+        columns.append((f"-{suffix}", bounds[:, place]))
     return _frame(forecast, starts, counts, columns)
 
 
@@ -70,7 +74,9 @@ def _period_numbers(times: pd.Index, span: str) -> np.ndarray:
             " write span=7 for sums of seven rows"
         )
     # Offsets name the ends of a span too, and periods do not.
-    name = span.removesuffix("S").removesuffix("E") if span[:-1] in ("M", "Q", "Y") else span
+    name = span
+    if span[:-1] in ("M", "Q", "Y"):
+        name = span.removesuffix("S").removesuffix("E")
     try:
         periods = times.tz_localize(None).to_period(name)
     except (ValueError, AttributeError):
@@ -100,10 +106,10 @@ def _frame(
         times = times[:n_spans]
         counts = counts[:n_spans]
         places = pd.Index(forecast.ids).get_indexer(pd.Index(dialect.columns))
-        names = [
-            (name, slice(place * n_spans, (place + 1) * n_spans))
-            for name, place in zip(dialect.columns, places, strict=True)
-        ]
+        names = []
+        for name, place in zip(dialect.columns, places, strict=True):
+            first = place * n_spans
+            names.append((name, slice(first, first + n_spans)))
     elif dialect.id_col is not None:
         cells.append((dialect.id_col, dialect.restore_ids(forecast.ids[owners])))
     if dialect.time_col is not None:
@@ -111,7 +117,9 @@ def _frame(
     cells.append((ROWS, counts))
     for name, rows in names:
         for suffix, values in columns:
-            cells.append((f"{name}{suffix}" if suffix else name, values[rows]))
+            # A name without a suffix stays what it is, also where it is no text.
+            column = f"{name}{suffix}" if suffix else name
+            cells.append((column, values[rows]))
     refuse_twice([name for name, _ in cells])
     index = None if dialect.time_col is not None else times.rename(dialect.index_name)
     return dialect.with_keys(pd.DataFrame(dict(cells), index=index))

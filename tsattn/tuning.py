@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 
 from tsattn.checks import check_whole
-from tsattn.data.frames import Panel, TableLike
+from tsattn.data.columns import TableLike
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext
 from tsattn.forecasters.network import NetworkForecaster
@@ -292,11 +293,10 @@ def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Settings that a function draws are left out.
     """
-    values = {
-        name: range_ if isinstance(range_, list) else range_[:2]
-        for name, range_ in space.items()
-        if not callable(range_)
-    }
+    values = {}
+    for name, range_ in space.items():
+        if not callable(range_):
+            values[name] = range_ if isinstance(range_, list) else range_[:2]
     total = math.prod(len(choices) for choices in values.values())
     if total <= _MOST_CHECKED:
         combinations = itertools.product(*values.values())
@@ -305,11 +305,11 @@ def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     generator = np.random.default_rng(0)
     longest = max(len(choices) for choices in values.values())
     n = max(_MOST_CHECKED, longest)
-    columns = {
-        name: [choices[i % len(choices)] for i in generator.permutation(n)]
-        for name, choices in values.items()
-    }
-    return [{name: columns[name][i] for name in values} for i in range(n)]
+    columns = []
+    for choices in values.values():
+        places = generator.permutation(n) % len(choices)
+        columns.append([choices[place] for place in places])
+    return [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _check_corners(base: NetworkForecaster, panel: Panel, space: Mapping[str, Any]) -> None:

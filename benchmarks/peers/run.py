@@ -33,7 +33,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tsattn.catalogue import make_forecaster
 from tsattn.data.cards import load_dataset
-from tsattn.data.frames import Panel, to_long, to_panel
+from tsattn.data.frames import to_long, to_panel
+from tsattn.data.panel import Panel
 from tsattn.data.windows import History, WindowSpec
 from tsattn.evaluate.rolling import roll
 from tsattn.limits import limit_threads

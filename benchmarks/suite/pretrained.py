@@ -26,7 +26,7 @@ from zero_shot.pack import geometric_mean
 
 from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.cards import load_dataset
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.windows import History, Split, make_scaler
 from tsattn.forecaster import Forecaster
 from tsattn.limits import limit_threads

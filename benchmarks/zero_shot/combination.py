@@ -20,7 +20,9 @@ from zero_shot.pack import Pack, Task, fill, geometric_mean
 
 from tsattn.benchmark import provenance
 from tsattn.catalogue import make_forecaster
-from tsattn.data.frames import Panel, from_long, season_length
+from tsattn.data.calendar import season_length
+from tsattn.data.frames import from_long
+from tsattn.data.panel import Panel
 from tsattn.demo import load_co2
 from tsattn.evaluate.backtest import seasonal_errors
 from tsattn.evaluate.rolling import roll

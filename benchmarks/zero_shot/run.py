@@ -17,7 +17,8 @@ from zero_shot.pack import LEVELS, Instance, Pack, Task, fill, score
 from zero_shot.page import FILE, KEY
 
 from tsattn.catalogue import find_model, make_forecaster, settings_for
-from tsattn.data.frames import Panel, from_long
+from tsattn.data.frames import from_long
+from tsattn.data.panel import Panel
 from tsattn.data.windows import chunk_size
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.pretrained import PretrainedForecaster

@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from side_by_side import columns_of
 
-from tsattn.data.frames import (
-    Panel,
-    from_long,
-    from_wide,
-    future_times,
-    require_length,
-    to_long,
-    to_panel,
-    to_wide,
-)
+from tsattn.data.calendar import future_times
+from tsattn.data.frames import from_long, from_wide, to_long, to_panel, to_wide
+from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
 
 NAMES = {

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import tsattn
 from tsattn.checks import InputError
-from tsattn.data.frames import BadSeriesError, future_times
+from tsattn.data.calendar import future_times
+from tsattn.data.panel import BadSeriesError
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 

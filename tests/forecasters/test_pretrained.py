@@ -24,7 +24,8 @@ from tiny_network import CARD, tiny_network
 import tsattn
 from tsattn import PretrainedForecaster, backtest, catalogue, forecast
 from tsattn.adapters.gluonts import TsattnPredictor
-from tsattn.data.frames import Panel, to_panel
+from tsattn.data.frames import to_panel
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.distributed import predict_many

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.data.frames import Panel, from_long
+from tsattn.data.frames import from_long
+from tsattn.data.panel import Panel
 from tsattn.data.windows import History
 from tsattn.forecaster import Forecaster, refuse_covariates
 from tsattn.forecasters.attention import AttentionForecaster

@@ -10,7 +10,8 @@ import pandas as pd
 from sklearn.base import clone
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
-from tsattn.data.frames import Panel, from_wide
+from tsattn.data.frames import from_wide
+from tsattn.data.panel import Panel
 from tsattn.data.windows import History
 from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.attention import AttentionForecaster
@@ -98,8 +99,9 @@ class TsattnForecaster(BaseForecaster):
     ) -> "TsattnForecaster":
         template = AttentionForecaster(1) if self.forecaster is None else self.forecaster
         _check(template, "forecaster must be")
-        steps = max(int(np.max(fh.to_relative(self.cutoff).to_numpy())), 1)
-        model = clone(template).set_params(**shrunk(template, len(y), steps))
+        steps = max(int(self._steps(fh).max()) + 1, 1)
+        model = clone(template)
+        model.set_params(**shrunk(template, len(y), steps))
         if self.random_state is not None:
             model.set_params(random_state=self.random_state)
         self.forecaster_ = model.fit(_panel(y, template.schema.missing or "error"))
@@ -108,7 +110,8 @@ class TsattnForecaster(BaseForecaster):
 
     def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> pd.DataFrame:
         points, _ = self._forecast(())
-        return pd.DataFrame(points[self._steps(fh)], self._index(fh), self._history.columns)
+        points = points[self._steps(fh)]
+        return pd.DataFrame(points, self._index(fh), self._history.columns)
 
     def _predict_quantiles(
         self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: Sequence[float]
@@ -148,7 +151,9 @@ class TsattnForecaster(BaseForecaster):
         return points[:, :, 0].T, bounds[:, :, 0].swapaxes(0, 1)
 
     def _steps(self, fh: ForecastingHorizon) -> np.ndarray:
-        return np.asarray(fh.to_relative(self.cutoff).to_numpy(), dtype=np.int64) - 1
+        """Steps after the cutoff, counted from 0."""
+        steps = fh.to_relative(self.cutoff).to_numpy()
+        return np.asarray(steps, dtype=np.int64) - 1
 
     def _index(self, fh: ForecastingHorizon) -> pd.Index:
         return fh.to_absolute_index(self.cutoff)
@@ -300,7 +305,10 @@ def _bounds_of(
 def _least_errors(forecaster: NetworkForecaster) -> int:
     """The number of calibration errors at the step and channel with the fewest."""
     intervals = forecaster.fitted_.intervals
-    n_errors = 0 if intervals is None else int((~np.isnan(intervals.errors)).sum(0).min())
+    n_errors = 0
+    if intervals is not None:
+        observed = ~np.isnan(intervals.errors)
+        n_errors = int(observed.sum(axis=0).min())
     if n_errors < 1:
         raise ValueError(
             "no rows were held back, so nothing is known about errors; give more rows, or"
@@ -314,7 +322,8 @@ def _stretch(level: float, top_level: float) -> float:
     if level <= top_level:
         return 1.0
     inverse = NormalDist().inv_cdf
-    return inverse(0.5 + level / 2) / inverse(0.5 + top_level / 2)
+    width = inverse(0.5 + level / 2)
+    return width / inverse(0.5 + top_level / 2)
 
 
 def _panel(y: pd.DataFrame, missing: str) -> Panel:

@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from tsattn.data.frames import Panel, from_wide
+from tsattn.data.frames import from_wide
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Split
 from tsattn.storage import one_line
@@ -508,12 +509,16 @@ def _stamps(card: Card, frame: pd.DataFrame) -> tuple[pd.DatetimeIndex, pd.Datet
 
 
 def _panel(card: Card, frame: pd.DataFrame, times: pd.DatetimeIndex, policy: Policy) -> Panel:
-    table = frame[list(card.columns.target)].set_axis(list(card.columns.channels), axis=1)
+    """The series of the file on the stamps of the panel."""
+    table = frame[list(card.columns.target)]
+    table = table.set_axis(list(card.columns.channels), axis=1)
     if card.sentinel is not None:
         value = card.sentinel.value
         counts = card.sentinel.counts
         marked = table == value
-        file_counts = {str(name): int(count) for name, count in marked.sum().items() if count}
+        marked_counts = marked.sum()
+        marked_counts = marked_counts[marked_counts > 0]
+        file_counts = {str(name): int(count) for name, count in marked_counts.items()}
         if file_counts != counts:
             raise ValueError(
                 f"{value:g} stands in its columns {file_counts} instead of {counts} times"
@@ -565,8 +570,10 @@ def _download(
 
 
 def _nowhere(card: Card, data_dir: StrPath | None, cache: Path) -> str:
-    folders = [str(cache)] if data_dir is None else [os.fspath(data_dir), str(cache)]
-    return f"neither {card.file} nor {card.file}.gz is in {' or in '.join(folders)}"
+    folders = str(cache)
+    if data_dir is not None:
+        folders = f"{os.fspath(data_dir)} or in {folders}"
+    return f"neither {card.file} nor {card.file}.gz is in {folders}"
 
 
 def _by_hand(card: Card) -> str:

@@ -75,9 +75,11 @@ def choose_cycles(asked: Sequence[str] | str, freq: str | int, times: pd.Index) 
             check_days(entry, freq)
         elif entry != "auto":
             _check_cycle(entry, freq)
-    at = entries.index("auto") if "auto" in entries else 0
-    named = tuple(entry for entry in entries if entry != "auto")
-    return tuple(dict.fromkeys((*named[:at], *shown, *named[at:])))
+    chosen: list[str] = []
+    for entry in entries:
+        chosen += shown if entry == "auto" else [entry]
+    # A cycle that is named and among those of "auto" counts once.
+    return tuple(dict.fromkeys(chosen))
 
 
 def _shown_whole(freq: str | int, times: pd.Index) -> tuple[str, ...]:
@@ -88,6 +90,7 @@ def _shown_whole(freq: str | int, times: pd.Index) -> tuple[str, ...]:
 
 
 def _check_cycle(name: str, freq: str | int) -> None:
+    """Refuse a cycle that there is not, or that says nothing about stamps of a frequency."""
     fitting = _of_freq(_FITTING, freq)
     if name not in CYCLES:
         raise ValueError(
@@ -95,12 +98,12 @@ def _check_cycle(name: str, freq: str | int) -> None:
             f" 'holidays:DE'; got {name!r:.60}"
         )
     if name not in fitting:
-        why = (
-            "integer time has no calendar" if not fitting else f"it fits with {', '.join(fitting)}"
-        )
+        reason = "integer time has no calendar"
+        if fitting:
+            reason = f"it fits with {', '.join(fitting)}"
         raise ValueError(
             f"calendar {name!r} says nothing about stamps of frequency {freq!r}; leave it out:"
-            f" {why}"
+            f" {reason}"
         )
 
 
@@ -125,7 +128,8 @@ def calendar_slices(entries: Sequence[str]) -> dict[str, slice]:
 
 def calendar_width(entries: Sequence[str]) -> int:
     """Columns of a whole calendar."""
-    return sum(place.stop - place.start for place in calendar_slices(entries).values())
+    places = [*calendar_slices(entries).values()]
+    return places[-1].stop if places else 0
 
 
 def season_cycle(freq: str | int) -> str | None:
@@ -141,12 +145,15 @@ def season_cycle(freq: str | int) -> str | None:
 
 
 def _of_freq(table: dict[str, tuple[str, ...]], freq: str | int) -> tuple[str, ...]:
+    """The entry of a table for the unit of a frequency."""
     grid = parse_freq(freq)
-    unit = "week" if grid.unit == "day" and grid.step % 7 == 0 else grid.unit
+    unit = grid.unit
     if grid.is_weekly:
         unit = "day" if grid.fine_step == DAY_NANOSECONDS else "tick"
     elif grid.slots:
         unit = "month"
+    elif unit == "day" and grid.step % 7 == 0:
+        unit = "week"
     if unit == "month" and grid.step % 12 == 0:
         return ()
     return table.get(unit, ())
@@ -183,11 +190,14 @@ def cycle_features(times: pd.Index, cycles: Sequence[str]) -> np.ndarray:
 def _share(times: pd.DatetimeIndex, name: str) -> np.ndarray:
     """How much of the cycle is over, in [0, 1)."""
     if name == "hour":
-        return ((times.hour * 60 + times.minute) * 60 + times.second).to_numpy() / 86_400
+        minutes = times.hour * 60 + times.minute
+        seconds = minutes * 60 + times.second
+        return seconds.to_numpy() / 86_400
     if name == "weekday":
         return times.dayofweek.to_numpy() / 7
     if name == "monthday":
         return (times.day.to_numpy() - 1) / times.days_in_month.to_numpy()
     if name == "month":
         return (times.month.to_numpy() - 1) / 12
-    return (times.dayofyear.to_numpy() - 1) / np.where(times.is_leap_year, 366, 365)
+    days_in_year = np.where(times.is_leap_year, 366, 365)
+    return (times.dayofyear.to_numpy() - 1) / days_in_year

@@ -14,7 +14,7 @@ from tsattn.data.calendar import future_times
 from tsattn.data.columns import plain
 from tsattn.data.covariates import CovariateColumns, label, places_among
 from tsattn.data.cycles import calendar_width, choose_cycles, cycle_features
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 
 # Categories of one column at most; each of them is a feature of the network.
 _MOST_CATEGORIES = 100
@@ -48,7 +48,9 @@ class CovariateWindows:
         """
         first_past = max(self.past.shape[1] - context, 0)
         first_future = max(self.known.shape[1] - horizon - context, 0)
-        return replace(self, past=self.past[:, first_past:], known=self.known[:, first_future:])
+        past = self.past[:, first_past:]
+        future = self.known[:, first_future:]
+        return replace(self, past=past, known=future)
 
     def lengthened(self, context: int) -> CovariateWindows:
         """The same windows with ``context`` rows of history, of which the first is repeated."""
@@ -69,20 +71,21 @@ class CovariateWindows:
             target: The same columns with other categories.
         """
         past = self.past.copy()
-        known = self.known.copy()
+        future = self.known.copy()
         n_past = len(have.past)
         pairs = zip(have.categories, target.categories, strict=True)
         for k, (categories, new_categories) in enumerate(pairs):
             if categories is None or new_categories is None or categories == new_categories:
                 continue
-            cells = past[..., k] if k < n_past else known[..., k - n_past]  # a view
+            # A view, so that the codes are set in the copies.
+            cells = past[..., k] if k < n_past else future[..., k - n_past]
             # Codes index the new places. NaN gets the code after the last category, and the code
             # -1 of an unknown category reads the last place.
             places = places_among(categories, new_categories)
             places = np.append(places, [np.nan, -1.0])
             codes = np.nan_to_num(cells, nan=len(categories)).astype(np.int64)
             cells[...] = places[codes]
-        return replace(self, past=past, known=known)
+        return replace(self, past=past, known=future)
 
     def of(self, windows: np.ndarray | slice) -> CovariateWindows:
         """The covariates of some of the windows."""
@@ -290,7 +293,8 @@ class CovariateEncoder:
         encoded = self.parts(windows)
         if "known" in encoded:
             future = encoded["known"]
-            n_missing = max(windows.past.shape[1] + horizon - future.shape[1], 0)
+            n_rows = windows.past.shape[1] + horizon
+            n_missing = max(n_rows - future.shape[1], 0)
             padding = np.zeros((len(future), n_missing, future.shape[2]), dtype=np.float32)
             padded = np.concatenate([future, padding], axis=1)
             encoded["known"] = np.nan_to_num(padded, copy=False)

@@ -24,7 +24,8 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, Name
 from tsattn.data.columns import long_names, spelt_stamps
-from tsattn.data.frames import Panel, to_panel
+from tsattn.data.frames import to_panel
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.storage import is_special, one_line, write_atomic
 
@@ -97,9 +98,9 @@ def kind_of(path: str | Path) -> str:
     kind = _KINDS.get(suffix, "CSV")
     package = "zstandard" if suffix == ".zst" else _PACKAGES.get(kind)
     if package is not None and find_spec(package) is None:
-        wanted = "zstandard" if suffix == ".zst" else "'tsattn[files]'"
+        requirement = "zstandard" if suffix == ".zst" else "'tsattn[files]'"
         raise ImportError(
-            f"{path}: {suffix} files need {package}; install it with: pip install {wanted}"
+            f"{path}: {suffix} files need {package}; install it with: pip install {requirement}"
         )
     return kind
 
@@ -112,9 +113,9 @@ def check_ending(path: Path) -> None:
         ValueError, ImportError: If no such file is written.
     """
     kind_of(path)
-    known = (".csv", *_PACKED, *_KINDS)
-    if path.suffix.lower() not in ("", *known):
-        raise ValueError(f"{path} names no kind of table; end it in one of {', '.join(known)}")
+    endings = (".csv", *_PACKED, *_KINDS)
+    if path.suffix.lower() not in ("", *endings):
+        raise ValueError(f"{path} names no kind of table; end it in one of {', '.join(endings)}")
 
 
 def read_frame(
@@ -439,14 +440,14 @@ def _ungrouped(column: pd.Series) -> pd.Series:
     if marks == points and not twice:  # one that parts 1,5 parts no thousands
         return cells.str.replace(",", ".").reindex(column.index)
     small = cells.str.match(r"[-+]?0\D").any()
-    told = twice or points or marks - {*".,"} or (parts[1].isna().any() and not small)
-    if not (told or small) and marks == {"."} and parts[0].notna().all():
-        given = f"column {column.name!r} holds numbers such as {cells.iloc[0]}"
+    is_clear = twice or points or marks - {*".,"} or (parts[1].isna().any() and not small)
+    if not (is_clear or small) and marks == {"."} and parts[0].notna().all():
+        example = f"column {column.name!r} holds numbers such as {cells.iloc[0]}"
         warnings.warn(
-            f"{given}, read with a decimal point; if it parts thousands, write them without",
+            f"{example}, read with a decimal point; if it parts thousands, write them without",
             stacklevel=2,
         )
-    if parts[0].isna().any() or not told or len(marks) > 1 or len(points) > 1 or marks & points:
+    if parts[0].isna().any() or not is_clear or len(marks) > 1 or len(points) > 1 or marks & points:
         return column
     return (parts[0].str.replace(r"[^-+\d]", "", regex=True) + "." + parts[3].fillna("0")).reindex(
         column.index

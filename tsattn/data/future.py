@@ -22,7 +22,7 @@ from tsattn.data.columns import (
     with_levels,
 )
 from tsattn.data.covariates import CovariateColumns, category_codes
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 
 # New categories of a column that a warning names.
 _MOST_NAMED = 5
@@ -143,13 +143,14 @@ def _look_up(
         require_columns(frame, {"id_col": id_col})
         frame_ids = pd.Index(np.asarray(frame[id_col]))
         series = pd.Index(panel.ids).get_indexer(frame_ids)
+    # One number for each pair of a series and a stamp; those of the forecast ascend.
     stamps, clock = np.unique(ticks(after), return_inverse=True)
-    first_keys = np.repeat(np.arange(panel.n_series), steps) * len(stamps)
-    asked_keys = first_keys + clock  # ascending
+    n_stamps = len(stamps)
+    first_keys = np.repeat(np.arange(panel.n_series), steps) * n_stamps
     place = pd.Index(stamps).get_indexer(pd.Index(ticks(times)))
     has_place = (series >= 0) & (place >= 0)
-    keys = np.where(has_place, series * len(stamps) + place, -1)
-    slot = pd.Index(asked_keys).get_indexer(pd.Index(keys))
+    keys = np.where(has_place, series * n_stamps + place, -1)
+    slot = pd.Index(first_keys + clock).get_indexer(pd.Index(keys))
     rows = np.flatnonzero(slot >= 0)
     _refuse_twice(slot[rows], rows, times, series, panel)
     categories = _categories_of(columns)

@@ -11,7 +11,8 @@ import pandas as pd
 
 from tsattn.data.calendar import ticks
 from tsattn.data.covariates import label
-from tsattn.data.frames import Panel, covariate_series, from_long
+from tsattn.data.frames import covariate_series, from_long
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 
 
@@ -45,8 +46,10 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
         "time_col": new.dialect.time_col or "ds",
         "target_col": new.dialect.target_col or "y",
     }
-    ids: Any = np.concatenate([np.repeat(panel.ids, panel.lengths) for panel in (old, new)])
-    if isinstance(new.dialect.id_dtype, pd.CategoricalDtype):  # which orders the series
+    row_ids = [np.repeat(panel.ids, panel.lengths) for panel in (old, new)]
+    ids: Any = np.concatenate(row_ids)
+    # Categories order the series.
+    if isinstance(new.dialect.id_dtype, pd.CategoricalDtype):
         ids = new.dialect.restore_ids(ids)
     table = pd.DataFrame(
         {
@@ -58,8 +61,9 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
     )
     keys = [names["id_col"], names["time_col"]]
     # Without a value a row stands for one that was not given.
-    empty = table[names["target_col"]].isna() & table.duplicated(keys)
-    table = table[~(_early_rows(old, new, context) | empty)].drop_duplicates(keys, keep="last")
+    is_empty = table[names["target_col"]].isna() & table.duplicated(keys)
+    is_left_out = is_empty | _early_rows(old, new, context)
+    table = table[~is_left_out].drop_duplicates(keys, keep="last")
     schema = Schema(
         **names, freq=new.freq, missing=new.missing, past_cols=columns, static_cols=statics
     )
@@ -68,12 +72,12 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
     if dialect.key_cols:
         dialect = replace(dialect, id_dtype=joined.dialect.id_dtype)
     if dialect.columns:
-        dialect = replace(
-            dialect, columns=tuple(dict.fromkeys(old.dialect.columns + dialect.columns))
-        )
+        series_cols = dict.fromkeys(old.dialect.columns + dialect.columns)
+        dialect = replace(dialect, columns=tuple(series_cols))
     left_out = {series.name: series for series in (*old.skipped, *new.skipped)}
-    skipped = tuple(series for name, series in left_out.items() if name not in {*joined.ids})
-    return replace(joined, dialect=dialect, skipped=skipped)
+    for name in joined.ids:
+        left_out.pop(name, None)
+    return replace(joined, dialect=dialect, skipped=tuple(left_out.values()))
 
 
 def _early_rows(old: Panel, new: Panel, context: float) -> np.ndarray:
@@ -81,7 +85,8 @@ def _early_rows(old: Panel, new: Panel, context: float) -> np.ndarray:
     places = pd.Index(old.ids).get_indexer(pd.Index(new.ids))
     clock = ticks(new.times)
     complete = (places >= 0) & (old.lengths[places] >= context)
-    first = np.where(complete, ticks(old.times)[old.starts[:-1][places]], clock.min())
+    old_first = ticks(old.times)[old.starts[:-1]]
+    first = np.where(complete, old_first[places], clock.min())
     early = clock < np.repeat(first, new.lengths)
     return np.append(np.zeros(len(old.values), dtype=bool), early)
 
@@ -95,7 +100,8 @@ def _alike(old: Panel, new: Panel) -> Panel:
     if zone is not None and getattr(new.times, "tz", None) is not None:
         new = replace(new, times=cast(pd.DatetimeIndex, new.times).tz_convert(zone))
     if isinstance(kinds, pd.CategoricalDtype):
-        names = kinds.categories.append(pd.Index(new.ids).difference(kinds.categories, sort=False))
+        new_names = pd.Index(new.ids).difference(kinds.categories, sort=False)
+        names = kinds.categories.append(new_names)
         dialect = replace(new.dialect, id_dtype=pd.CategoricalDtype(names, kinds.ordered))
         new = replace(new, dialect=dialect)
     return new
@@ -106,12 +112,12 @@ def _joined_covariates(
 ) -> dict[Any, pd.Series]:
     """Columns of both, the old rows first."""
     parts = [covariate_series(panel) for panel in (old, new)]
-    found = {
+    joined = {
         name: pd.concat([part[name] for part in parts], ignore_index=True)
         for name in (*columns, *statics)
     }
     # Objects are perhaps numbers in one table and categories in the other.
     return {
         name: column.map(label) if column.dtype == object else column
-        for name, column in found.items()
+        for name, column in joined.items()
     }

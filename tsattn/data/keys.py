@@ -79,7 +79,9 @@ def join_keys(frame: pd.DataFrame, keys: Sequence[Hashable]) -> tuple[pd.DataFra
     order = np.lexsort([_ranks(distinct[key]) for key in reversed(keys)])
     distinct = distinct.iloc[order]
     ids = joined_ids(distinct, keys)
-    place = pd.MultiIndex.from_frame(distinct).get_indexer(pd.MultiIndex.from_frame(frame[[*keys]]))
+    distinct_keys = pd.MultiIndex.from_frame(distinct)
+    row_keys = pd.MultiIndex.from_frame(frame[[*keys]])
+    place = distinct_keys.get_indexer(row_keys)
     column = pd.Categorical.from_codes(place.tolist(), categories=pd.Index(ids, dtype=object))
     return frame.assign(**{name: column}), name
 
@@ -87,7 +89,9 @@ def join_keys(frame: pd.DataFrame, keys: Sequence[Hashable]) -> tuple[pd.DataFra
 def _ranks(column: pd.Series) -> np.ndarray:
     """Places of values in their order, or in that of their text where they are of several types."""
     kind = pd.api.types.infer_dtype(column)
-    codes, _ = pd.factorize(column.astype(str) if kind.startswith("mixed") else column, sort=True)
+    if kind.startswith("mixed"):
+        column = column.astype(str)
+    codes, _ = pd.factorize(column, sort=True)
     return codes
 
 
@@ -98,7 +102,8 @@ def joined_name(keys: Sequence[Hashable]) -> str:
 
 def joined_ids(frame: pd.DataFrame, keys: Sequence[Hashable]) -> list[str]:
     """Names of series by the values of their keys, one a row."""
-    parts = [[_escaped(str(value)) for value in frame[key]] for key in keys]
+    texts = [map(str, frame[key]) for key in keys]
+    parts = [map(_escaped, column) for column in texts]
     return [_SEPARATOR.join(values) for values in zip(*parts, strict=True)]
 
 
@@ -117,7 +122,8 @@ def split_ids(
         keys: The columns.
         dtypes: Their dtypes.
     """
-    distinct, row = np.unique(np.asarray(ids, dtype=object).astype(str), return_inverse=True)
+    names = np.asarray(ids, dtype=object).astype(str)
+    distinct, row = np.unique(names, return_inverse=True)
     parts = [_split(text) for text in distinct]
     columns: dict[Hashable, pd.Series] = {}
     for k, (key, dtype) in enumerate(zip(keys, dtypes, strict=True)):
@@ -170,15 +176,15 @@ def find_keys(
             codes[column] = values
     candidates = sorted(codes, key=_unlike_ids)[:_MOST_CANDIDATES]
     for n_keys in range(1, _MOST_KEYS + 1):
-        found = []
+        options = []
         for keys in combinations(candidates, n_keys):
             series = _joint_codes([codes[key] for key in keys])
             n_series = int(series.max()) + 1
             dense = n_rows >= max(_LEAST_ROWS, _LEAST_OVERLAP * n_stamps) * n_series
             if dense and len(np.unique(series * n_stamps + stamp)) == n_rows:
-                found.append((sum(map(_unlike_ids, keys)), n_series, keys))
-        if found:
-            return min(found, key=lambda option: option[:2])[2]
+                options.append((sum(map(_unlike_ids, keys)), n_series, keys))
+        if options:
+            return min(options, key=lambda option: option[:2])[2]
     return ()
 
 
@@ -201,7 +207,8 @@ def _joint_codes(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Numbers of the distinct pairs, triples and so on."""
     joint = parts[0].astype(np.int64)
     for part in parts[1:]:
-        joint = np.unique(joint * (int(part.max()) + 1) + part, return_inverse=True)[1]
+        n_values = int(part.max()) + 1
+        _, joint = np.unique(joint * n_values + part, return_inverse=True)
     return joint
 
 
@@ -225,11 +232,12 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
     ]
     if len(numbers) == 1:
         return numbers[0]
-    named = " and ".join(map(repr, keys))
-    found = f"{numbers!r} hold numbers" if numbers else "none of the others holds numbers"
+    key_names = " and ".join(map(repr, keys))
+    candidates = f"{numbers!r} hold numbers" if numbers else "none of the others holds numbers"
+    verb = "tell" if len(keys) > 1 else "tells"
     raise InputError(
-        f"{named} {'tell' if len(keys) > 1 else 'tells'} series apart, and {found}, but one column"
-        " must hold the values; name it by ",
+        f"{key_names} {verb} series apart, and {candidates}, but one column must hold the values;"
+        " name it by ",
         Argument("target_col"),
         InPython(f", such as Schema(target_col={numbers[0]!r})" if numbers else ""),
     )

@@ -101,11 +101,11 @@ class Schema(Settings):
             names = tuple(map(plain, self.id_col))
             object.__setattr__(self, "id_col", names[0] if len(names) == 1 else names or None)
         for name in ("past_cols", "future_cols", "static_cols", "calendar"):
-            given = getattr(self, name)
-            if isinstance(given, Iterable) and not isinstance(
-                given, str | list | tuple
+            value = getattr(self, name)
+            if isinstance(value, Iterable) and not isinstance(
+                value, str | list | tuple
             ):  # walked once, or no JSON
-                object.__setattr__(self, name, list(map(plain, given)))
+                object.__setattr__(self, name, list(map(plain, value)))
         _ = self.columns
 
     @property

@@ -76,14 +76,19 @@ def special_days(days: Any) -> tuple[str, ...]:
         raise ValueError(
             f"a name of special_days must be text without '='; got {bad[0]!r:.60}; rename it"
         )
-    groups = texts.groupby(names.str.strip().to_numpy())
-    return tuple(f"{_DATES}{name}={','.join(sorted(set(own)))}" for name, own in groups)
+    entries = []
+    for name, days_of_name in texts.groupby(names.str.strip().to_numpy()):
+        listed = ",".join(sorted(set(days_of_name)))
+        entries.append(f"{_DATES}{name}={listed}")
+    return tuple(entries)
 
 
 def _dates_and_names(days: Any) -> tuple[pd.Series, pd.Series | None]:
     """The dates of :func:`special_days` and, where there are some, their names, both by row."""
     if isinstance(days, Mapping):
-        return pd.Series(list(days), dtype=object), pd.Series(list(days.values()), dtype=object)
+        dates = pd.Series(list(days), dtype=object)
+        names = pd.Series(list(days.values()), dtype=object)
+        return dates, names
     if not hasattr(days, "columns"):
         return pd.Series(list(days)), None
     frame = as_frame(days).reset_index(drop=True)
@@ -162,10 +167,13 @@ def day_features(times: pd.DatetimeIndex, entry: str) -> np.ndarray:
     days = ticks(times.tz_localize(None)) // _DAY_NANOSECONDS
     if entry.startswith(_HOLIDAYS):
         # A year more at both ends: the day after New Year's Eve is one of the next year.
-        special = _holiday_days(entry, int(times.year.min()) - 1, int(times.year.max()) + 1)
+        first_year = int(times.year.min()) - 1
+        last_year = int(times.year.max()) + 1
+        special = _holiday_days(entry, first_year, last_year)
     else:
         special = _listed_days(entry)
-    marks = [np.isin(days, special), np.isin(days + 1, special), np.isin(days - 1, special)]
+    # The day itself, the day before a special one and the day after it.
+    marks = [np.isin(days + shift, special) for shift in (0, 1, -1)]
     return np.column_stack(marks).astype(np.float64)
 
 
@@ -211,20 +219,20 @@ def _check_place(entry: str) -> None:
     if country not in parts_of:
         # Its modules are called by the countries' English names.
         names = {name: codes[1] for name, codes in package.registry.COUNTRIES.items()}
-        by_name = [
-            names[name] for name in get_close_matches(country.lower().replace(" ", "_"), names)
-        ]
-        near = list(dict.fromkeys([*by_name, *get_close_matches(country, parts_of, cutoff=0.5)]))
+        module_name = country.lower().replace(" ", "_")
+        near = [names[name] for name in get_close_matches(module_name, names)]
+        near += get_close_matches(country, parts_of, cutoff=0.5)
+        near = [*dict.fromkeys(near)]
         raise ValueError(
             f"calendar {entry!r:.60}: no country {country!r:.40} is known; {_near(near)}write its"
             " two letters, such as 'holidays:DE', and a part of it as 'holidays:DE-BY'"
         )
     if part is not None and part not in parts_of[country]:
         near = get_close_matches(part, parts_of[country], cutoff=0.5)
-        known = ", ".join(parts_of[country][:20]) or "none"
+        part_names = ", ".join(parts_of[country][:20]) or "none"
         raise ValueError(
             f"calendar {entry!r:.60}: {country} has no part {part!r:.40}; {_near(near)}its parts"
-            f" are {known}"
+            f" are {part_names}"
         )
 
 
@@ -236,9 +244,9 @@ def _near(names: list[str]) -> str:
 def _holiday_days(entry: str, first_year: int, last_year: int) -> np.ndarray:
     """Days since 1970 of the holidays of those years, int64, to be read only."""
     country, part = _place(entry)
-    found = _package(entry).country_holidays(
+    holidays = _package(entry).country_holidays(
         country, subdiv=part, years=range(first_year, last_year + 1)
     )
-    days = np.array(sorted(found), dtype="datetime64[D]").astype(np.int64)
+    days = np.array(sorted(holidays), dtype="datetime64[D]").astype(np.int64)
     days.flags.writeable = False
     return days

@@ -13,8 +13,8 @@ import pandas as pd
 
 from tsattn.checks import InputError, InPython
 from tsattn.data.calendar import locate, parse_freq, ticks
-from tsattn.data.columns import MISSING, plain
-from tsattn.data.frames import Dialect, Panel, Skipped
+from tsattn.data.columns import MISSING, Dialect, plain
+from tsattn.data.panel import Panel, Skipped
 
 # Fields of a dialect that hold the name of a column.
 _COLUMN_NAMES = ("id_col", "time_col", "target_col", "index_name")
@@ -90,7 +90,8 @@ def panel_from(facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Panel
         ValueError: If something is not what they gave; also LookupError or TypeError.
     """
     clock = arrays["times"]
-    require(clock.dtype == np.int64 and clock.ndim == 1, f"times of {clock.dtype}")
+    fits = clock.dtype == np.int64 and clock.ndim == 1
+    require(fits, f"times of {clock.dtype}")
     times: pd.Index = pd.Index(clock)
     if facts["times"] != "integer":
         stamps = pd.DatetimeIndex(clock.view("datetime64[ns]"))

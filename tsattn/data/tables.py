@@ -83,15 +83,16 @@ class Table:
         row, column = np.nonzero(mask)
         if self.dialect.kind == "wide":
             return more(len(row), len(np.unique(column)), "columns")
-        return more(len(row), len(np.unique(self.codes[row])), "series")
+        n_series = len(np.unique(self.codes[row]))
+        return more(len(row), n_series, "series")
 
     def sorted(self) -> Table:
         """Rows by series and time; equal stamps keep their order."""
         clock = ticks(self.times)
         codes = self.codes
-        next_series = codes[1:] > codes[:-1]
-        later = (codes[1:] == codes[:-1]) & (clock[1:] >= clock[:-1])
-        if (next_series | later).all():
+        series_step = np.diff(codes)
+        later = (series_step == 0) & (clock[1:] >= clock[:-1])
+        if ((series_step > 0) | later).all():
             return self
         return self.at(np.lexsort((clock, codes)))
 
@@ -152,7 +153,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
     starts = _starts(table)
     inferred = rules.freq is None
     position = place(table.times, starts, grid, inferred=inferred, name=table.series)
-    same_series = table.codes[1:] == table.codes[:-1]
+    same_series = np.diff(table.codes) == 0
     n_absent = np.diff(position) - 1
     gaps = np.where(same_series, n_absent, 0)
     if gaps.any():
@@ -176,8 +177,8 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
 
 def _starts(table: Table) -> np.ndarray:
     """Rows at which the series of a sorted table start, int64 [N + 1]."""
-    stops = np.cumsum(np.bincount(table.codes, minlength=len(table.ids)))
-    return np.concatenate([[0], stops]).astype(np.int64)
+    lengths = np.bincount(table.codes, minlength=len(table.ids))
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
@@ -254,28 +255,35 @@ def _are_holidays(table: Table, gaps: np.ndarray, grid: Grid) -> bool:
     # Walking back from the row after a gap: the row before it in time ends another day.
     clock = clock_of(table.times[before + 1], grid)
     previous = stamps_at(clock, np.full(len(before), -1), grid, table.times)
-    return bool(ends_day[before].all() and last_of_day(previous, grid).all())
+    if not ends_day[before].all():
+        return False
+    return bool(last_of_day(previous, grid).all())
 
 
 def _own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> np.ndarray:
     """Series and weekday, ``[n, 2]``, where a series has had no row on a day of the week for weeks
     although the frequency has such days: others have them, or it had them before.
     """
-    daily = grid.closes or (grid.unit == "day" and grid.step == 1) or grid.unit == "tick"
-    if not daily or not isinstance(table.times, pd.DatetimeIndex):
+    is_daily = grid.unit == "day" and grid.step == 1
+    has_days = grid.closes or is_daily or grid.unit == "tick"
+    if not has_days or not isinstance(table.times, pd.DatetimeIndex):
         return np.empty((0, 2), dtype=np.int64)
     last = table.times[starts[1:] - 1]
-    age = np.asarray((last[table.codes] - table.times) / pd.Timedelta(1, "D"))
-    is_recent = age < _WATCHED_DAYS
+    age = last[table.codes] - table.times
+    age_in_days = np.asarray(age / pd.Timedelta(1, "D"))
+    is_recent = age_in_days < _WATCHED_DAYS
     n_series = len(table.ids)
-    slot = table.codes[is_recent] * WEEK_DAYS + table.times.dayofweek[is_recent]
-    counts = np.bincount(slot, minlength=n_series * WEEK_DAYS).reshape(n_series, WEEK_DAYS)
+    # Numbers of the pairs of a series and a day of the week.
+    pairs = table.codes * WEEK_DAYS + table.times.dayofweek
+    counts = np.bincount(pairs[is_recent], minlength=n_series * WEEK_DAYS)
+    counts = counts.reshape(n_series, WEEK_DAYS)
     is_open = np.ones(WEEK_DAYS, dtype=bool)
     if grid.unit == "business":
         is_open[5:] = False
     elif grid.slots:
-        is_open = np.isin(np.arange(WEEK_DAYS), np.array(grid.slots) // DAY_NANOSECONDS)
-    is_long = age[starts[:-1]] >= _WATCHED_DAYS
+        open_days = np.array(grid.slots) // DAY_NANOSECONDS
+        is_open = np.isin(np.arange(WEEK_DAYS), open_days)
+    is_long = age_in_days[starts[:-1]] >= _WATCHED_DAYS
     return np.argwhere((counts == 0) & is_open & is_long[:, None])
 
 
@@ -285,10 +293,12 @@ def _tell_own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> None:
     if not len(closed):
         return
     n, day = closed[0].tolist()
+    others = more(len(np.unique(closed[:, 0])))
+    n_weeks = _WATCHED_DAYS // WEEK_DAYS
     warnings.warn(
         InputWarning(
-            f"{table.series(n)}{more(len(np.unique(closed[:, 0])))} has had no rows on"
-            f" {WEEKDAYS[day].capitalize()} for {_WATCHED_DAYS // WEEK_DAYS} weeks, but the"
+            f"{table.series(n)}{others} has had no rows on"
+            f" {WEEKDAYS[day].capitalize()} for {n_weeks} weeks, but the"
             f" frequency {grid.alias!r} has them, since other rows of the table do: the forecast"
             " has them too; forecast such series apart, or cut older rows off"
         ),
@@ -297,12 +307,13 @@ def _tell_own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> None:
 
 
 def _tell_holidays(table: Table, gaps: np.ndarray) -> None:
-    row = int(np.flatnonzero(gaps)[0])
+    rows = np.flatnonzero(gaps)
+    row = int(rows[0])
+    others = more(len(rows))
     warnings.warn(
         InputWarning(
-            f"{table.series(table.codes[row])}: the days after {table.times[row]}"
-            f"{more(int((gaps > 0).sum()))} have no rows, as on holidays, and are filled by"
-            " interpolation; ",
+            f"{table.series(table.codes[row])}: the days after {table.times[row]}{others} have no"
+            " rows, as on holidays, and are filled by interpolation; ",
             Argument("missing", "error"),
             " refuses them",
         ),
@@ -314,11 +325,13 @@ def _refuse_gap(
     table: Table, starts: np.ndarray, position: np.ndarray, gaps: np.ndarray, grid: Grid
 ) -> NoReturn:
     """Name the first absent stamp; ``gaps`` counts the absent rows after each row but the last."""
-    row = int(np.flatnonzero(gaps)[0])
+    rows = np.flatnonzero(gaps)
+    row = int(rows[0])
     first_row = starts[table.codes[[row]]]
     clock = clock_of(table.times, grid)[first_row]
     absent = stamps_at(clock, position[[row]] + 1, grid, table.times)[0]
-    others = more(int(gaps.sum()), len(np.unique(table.codes[1:][gaps > 0])))
+    n_series = len(np.unique(table.codes[rows]))
+    others = more(int(gaps.sum()), n_series)
     raise InputError(
         f"{table.series(table.codes[row])}: gap: there is no row at {absent}{others}, but stamps"
         f" must follow frequency {grid.alias!r} without gaps; add the rows, pass another ",
@@ -369,10 +382,12 @@ def _check_numbers(table: Table) -> None:
         if mask.any():
             row, column = _first_cell(mask)
             cell = plain(table.cells[column].iloc[row])
+            if remedy is None:
+                remedy = _advice_on_cell(table, column, cell)
             raise InputError(
                 f"{table.place(table.codes[row], column)} holds {cell!r:.60} at {table.times[row]}"
                 f"{table.count(mask)}, but {rule}; ",
-                *(_advice_on_cell(table, column, cell) if remedy is None else remedy),
+                *remedy,
             )
 
 
@@ -411,11 +426,10 @@ def _first_cell(mask: np.ndarray) -> tuple[int, int]:
 def _check_duplicates(table: Table) -> None:
     """Refuse a series with the same stamp twice."""
     clock = ticks(table.times)
-    codes = table.codes
-    same = (clock[1:] == clock[:-1]) & (codes[1:] == codes[:-1])
-    if same.any():
-        row = int(np.flatnonzero(same)[0])
-        others = more(int(same.sum()), len(np.unique(table.codes[1:][same])))
+    rows = np.flatnonzero((np.diff(clock) == 0) & (np.diff(table.codes) == 0))
+    if len(rows):
+        row = int(rows[0])
+        others = more(len(rows), len(np.unique(table.codes[rows])))
         remedy: list[Piece] = ["if its rows are of several series, name the column that tells them"]
         if table.dialect.id_col is not None:
             remedy = ["if ids repeat, join a further column to the id, and name the joined column"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 
 TRANSFORMS = ("log1p", "sqrt", "nonnegative")
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tsattn.checks import Argument, InputError
-from tsattn.data.frames import BadSeriesError, Panel
+from tsattn.data.panel import BadSeriesError, Panel
 
 # Values in a chunk of windows at most (32 MB in float64), which limits the memory of one call.
 _CHUNK_VALUES = 2**22
@@ -129,7 +129,7 @@ class History:
 
     @cached_property
     def group(self) -> "History":
-        """The history of the series side by side (:meth:`tsattn.data.frames.Panel.grouped`)."""
+        """The history of the series side by side (:meth:`tsattn.data.panel.Panel.grouped`)."""
         return History(self.panel.grouped())
 
     def _fill(self, missing: np.ndarray) -> None:
@@ -434,6 +434,17 @@ def chunk_size(n_values: int) -> int:
         (512, 4, 1)
     """
     return max(1, min(_CHUNK_WINDOWS, _CHUNK_VALUES // max(1, n_values)))
+
+
+def spread_places(n_items: int, most: int) -> np.ndarray:
+    """Numbers of at most ``most`` of so many items, evenly spread, ascending.
+
+    Example:
+        >>> spread_places(9, 3)
+        array([0, 4, 8])
+    """
+    places = np.linspace(0, n_items - 1, min(n_items, most))
+    return np.unique(places.astype(np.int64))
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,10 @@ import pandas as pd
 
 from tsattn.checks import InputError, Name, check_whole, pieces_of
 from tsattn.data.calendar import season_length as season_of
+from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.frames import (
-    BadSeriesError,
-    Panel,
-    TableLike,
-    require_length,
-    skip_bad,
-    tell_skipped,
-    to_panel,
-)
+from tsattn.data.frames import to_panel
+from tsattn.data.panel import BadSeriesError, Panel, require_length, skip_bad, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics
@@ -67,22 +61,22 @@ def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
     """:func:`tsattn.evaluate.metrics.seasonal_error` of the first ``stops[n]`` rows of each series,
     ``[N, C]``.
     """
-    gap = (
-        panel.values[season:] - panel.values[:-season]
-        if season < len(panel.values)
-        else panel.values[:0]
-    )
-    row = np.arange(len(gap)) + season
+    total = np.zeros((panel.n_series, panel.n_channels))
+    count = np.zeros_like(total)
+    row = np.arange(season, len(panel.values))
     owner = np.searchsorted(panel.starts, row, side="right") - 1
-    inside = (row - season >= panel.starts[owner]) & (row < panel.starts[owner] + stops[owner])
-    gap = np.abs(gap[inside])
+    first_row = panel.starts[owner]
+    has_season = row - season >= first_row
+    inside = has_season & (row < first_row + stops[owner])
+    row = row[inside]
     owner = owner[inside]
-    total, count = (np.zeros((panel.n_series, panel.n_channels)) for _ in range(2))
     if len(owner):
+        gap = np.abs(panel.values[row] - panel.values[row - season])
+        observed = ~np.isnan(gap)
+        zeroed = np.where(observed, gap, 0.0)
         first = np.flatnonzero(np.diff(owner, prepend=-1))
-        known = ~np.isnan(gap)
-        total[owner[first]] = np.add.reduceat(np.where(known, gap, 0.0), first, axis=0)
-        count[owner[first]] = np.add.reduceat(known.astype(np.float64), first, axis=0)
+        total[owner[first]] = np.add.reduceat(zeroed, first, axis=0)
+        count[owner[first]] = np.add.reduceat(observed.astype(np.float64), first, axis=0)
     return ratios(total, count)
 
 
@@ -112,13 +106,16 @@ class BacktestPlan:
 
     def blank(self, name: str, windows: slice = slice(None)) -> Rolled:
         """A result of some windows of each series, by default all, in which none is judged yet."""
-        ends = (self.panel.starts[:-1, None] + self.origins)[:, windows].ravel()
-        how: dict[str, Any] = {
-            "horizon": self.named[name].horizon,
-            "quantiles": self.quantiles,
-            "keep": self.keep,
-        }
-        return start_rolling(name, self.panel, ends, self.scaler.scale, **how)
+        ends = self.panel.starts[:-1, None] + self.origins[:, windows]
+        return start_rolling(
+            name,
+            self.panel,
+            ends.ravel(),
+            self.scaler.scale,
+            horizon=self.named[name].horizon,
+            quantiles=self.quantiles,
+            keep=self.keep,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,9 +157,12 @@ class BacktestResult:
             row["mase"] = rolled.mase(seasonal)
             if rolled.quantiles:
                 row["wql"] = rolled.wql
-            row |= {f"coverage-{level}": share for level, share in rolled.coverage.items()}
-            rows.append(row | {"n_windows": self.origins.shape[1]})
-        return pd.DataFrame(rows, index=pd.Index(list(self.rolled), name="model"))
+            for level, share in rolled.coverage.items():
+                row[f"coverage-{level}"] = share
+            row["n_windows"] = self.origins.shape[1]
+            rows.append(row)
+        models = pd.Index([*self.rolled], name="model")
+        return pd.DataFrame(rows, index=models)
 
     @cached_property
     def by_step(self) -> pd.DataFrame:
@@ -183,20 +183,25 @@ class BacktestResult:
         without a scale.
         """
         seasonal = self._seasonal_errors()
+        id_name = _columns(self.panel)[0]
+        series = pd.Index(self._ids(self.panel.ids), name=id_name)
         tables = {}
-        names = pd.Index(self._ids(self.panel.ids), name=_columns(self.panel)[0])
         for model, rolled in self.rolled.items():
             scores = rolled.by_series
-            scores["mase"] = ratios(scores["mae_original"], seasonal)
-            table = pd.DataFrame({name: scores[name].ravel() for name in scores}, index=names)
-            tables[model] = table[[*_BEFORE_MASE, "mase", *table.columns[len(_BEFORE_MASE) : -1]]]
+            mase = ratios(scores["mae_original"], seasonal)
+            columns = {name: scores.pop(name).ravel() for name in _BEFORE_MASE}
+            columns["mase"] = mase.ravel()
+            for name, values in scores.items():
+                columns[name] = values.ravel()
+            tables[model] = pd.DataFrame(columns, index=series)
         return pd.concat(tables, names=["model"])
 
     def _seasonal_errors(self) -> np.ndarray:
         return seasonal_errors(self.panel, self.origins[:, 0], self.season_length)
 
     def __repr__(self) -> str:
-        return f"{self._heading()}\n{self._summary().to_string(float_format=_short)}\n{_UNITS}"
+        table = self._summary().to_string(float_format=_short)
+        return f"{self._heading()}\n{table}\n{_UNITS}"
 
     def _repr_html_(self) -> str:
         table = self._summary().to_html(float_format=_short, border=0)
@@ -204,10 +209,11 @@ class BacktestResult:
 
     def _heading(self) -> str:
         n_windows = self.origins.shape[1]
-        n_series = self.panel.n_series
-        apart = f", {_counted(self.step_size, 'row')} apart" if n_windows > 1 else ""
-        windows = f"{_counted(n_windows, 'window')} of {_counted(self.horizon, 'row')}"
-        return f"{n_series} series, each judged on {windows}{apart}"
+        windows = _counted(n_windows, "window")
+        rows = _counted(self.horizon, "row")
+        distance = _counted(self.step_size, "row")
+        apart = f", {distance} apart" if n_windows > 1 else ""
+        return f"{self.panel.n_series} series, each judged on {windows} of {rows}{apart}"
 
     def _summary(self) -> pd.DataFrame:
         """The scores that tell most, one row a model."""
@@ -227,14 +233,16 @@ class BacktestResult:
         """
         panel = self.panel
         ends = next(iter(self.rolled.values())).ends
-        rows = ends[:, None] + np.arange(self.horizon)
-        ids = self._ids(np.repeat(panel.ids, rows.size // panel.n_series))
-        stamps = panel.times[rows.ravel()]
-        cutoffs = panel.times[np.repeat(ends - 1, self.horizon)]
-        truth = panel.values[rows.ravel(), 0]
-        data: dict[str, object] = dict(
-            zip(_columns(panel), (ids, stamps, cutoffs, truth), strict=True)
-        )
+        rows = (ends[:, None] + np.arange(self.horizon)).ravel()
+        rows_per_series = len(rows) // panel.n_series
+        last_rows = np.repeat(ends - 1, self.horizon)
+        id_name, time_name, cutoff_name, target_name = _columns(panel)
+        data: dict[Any, Any] = {
+            id_name: self._ids(np.repeat(panel.ids, rows_per_series)),
+            time_name: panel.times[rows],
+            cutoff_name: panel.times[last_rows],
+            target_name: panel.values[rows, 0],
+        }
         for name, rolled in self.rolled.items():
             for column, values in self._forecasts(name, rolled).items():
                 data[column] = values.ravel()
@@ -250,11 +258,11 @@ class BacktestResult:
             raise ValueError(
                 "the forecasts were not kept; run the backtest with keep=True to have its frame"
             )
-        place = {q: i for i, q in enumerate(rolled.quantiles)}
-        columns = interval_columns(self.levels, self.asked_quantiles)
-        return {name: rolled.point} | {
-            f"{name}-{s}": rolled.bounds[..., place[q]] for s, q in columns
-        }
+        forecasts = {name: rolled.point}
+        for suffix, quantile in interval_columns(self.levels, self.asked_quantiles):
+            place = rolled.quantiles.index(quantile)
+            forecasts[f"{name}-{suffix}"] = rolled.bounds[..., place]
+        return forecasts
 
     def window_errors(self, model: str, metric: str = "mae") -> np.ndarray:
         """Error of each window on the standardised scale, ``[N, W]``; missing truths are left out.
@@ -267,17 +275,18 @@ class BacktestResult:
             ValueError: If the model or metric is unknown or forecasts were not kept.
         """
         if model not in self.rolled or metric not in metrics.POINT_METRICS:
-            known = (
+            choices = (
                 f"models are {sorted(self.rolled)} and metrics {', '.join(metrics.POINT_METRICS)}"
             )
-            raise ValueError(f"{known}; got {model!r}, {metric!r}")
+            raise ValueError(f"{choices}; got {model!r}, {metric!r}")
         rolled = self.rolled[model]
         point = self._forecasts(model, rolled)[model]
-        series = np.repeat(np.arange(self.panel.n_series), self.origins.shape[1])
-        scale = rolled.tally.scale[series][:, None, :]
+        n_windows = self.origins.shape[1]
+        scale = np.repeat(rolled.tally.scale, n_windows, axis=0)[:, None, :]
         y = History(self.panel).futures(rolled.ends, self.horizon)
-        score = metrics.METRICS[metric](y / scale, point / scale, axis=(1, 2))
-        return score.reshape(self.origins.shape)
+        score = metrics.METRICS[metric]
+        errors = score(y / scale, point / scale, axis=(1, 2))
+        return errors.reshape(self.origins.shape)
 
 
 def _counted(n: int, noun: str) -> str:
@@ -330,25 +339,26 @@ def backtest(
             forecaster refuses.
     """
     named = _by_name(forecasters)
-    horizons = {name: each.horizon for name, each in named.items()}
+    horizons = {name: forecaster.horizon for name, forecaster in named.items()}
     if len(set(horizons.values())) > 1:
         raise ValueError(f"forecasters judged together need one horizon; got {horizons}")
     horizon = next(iter(horizons.values()))
-    levels, asked, every = check_request(level, quantiles)
+    levels, asked_quantiles, all_quantiles = check_request(level, quantiles)
     schema = _joint_schema(named) if schema is None else schema
     panel = to_panel(data, schema, missing=_joint_missing(named))
     for forecaster in named.values():
         panel.require(forecaster.covariate_columns)
     # Whatever can be refused is refused before anything is fitted.
-    suffixes = [f"-{suffix}" for suffix, _ in interval_columns(levels, asked)]
-    refuse_twice(
-        [*_columns(panel), *(name + suffix for name in named for suffix in ("", *suffixes))]
-    )
-    season = (
-        season_of(panel.freq)
-        if season_length is None
-        else check_whole("season_length", season_length)
-    )
+    columns = [*_columns(panel)]
+    for name in named:
+        columns.append(name)
+        for suffix, _ in interval_columns(levels, asked_quantiles):
+            columns.append(f"{name}-{suffix}")
+    refuse_twice(columns)
+    if season_length is None:
+        season = season_of(panel.freq)
+    else:
+        season = check_whole("season_length", season_length)
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     fits = _fit_windows(refit, count)
 
@@ -356,26 +366,30 @@ def backtest(
         require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
         origins = rolling_origins(panel.lengths, horizon, n_windows=count, step_size=step_size)
         scaler = make_scaler(panel, origins[:, 0])
-        plan = BacktestPlan(named, panel, origins, tuple(fits), scaler, every, keep, verbose)
+        plan = BacktestPlan(
+            named, panel, origins, tuple(fits), scaler, all_quantiles, keep, verbose
+        )
         return origins, _judge_here(plan) if judge is None else judge(plan)
 
     bad = "error" if isinstance(data, Panel) else schema.bad
     (origins, rolled), panel = skip_bad(panel, judged_plan, bad)
     tell_skipped(panel)
-    return BacktestResult(panel, origins, dict(rolled), levels, asked, season, horizon, step_size)
+    return BacktestResult(
+        panel, origins, dict(rolled), levels, asked_quantiles, season, horizon, step_size
+    )
 
 
 def _judge_here(plan: BacktestPlan) -> dict[str, Rolled]:
+    """Fit and judge the forecasters one after another."""
     history = History(plan.panel)
     n_models = len(plan.named)
-    with progress_line(
-        "backtest" if plan.verbose else None, n_steps=n_models * plan.origins.size
-    ) as line:
-        found = {name: judge_fits(plan, name, history, line=line) for name in plan.named}
+    title = "backtest" if plan.verbose else None
+    with progress_line(title, n_steps=n_models * plan.origins.size) as line:
+        results = {name: judge_fits(plan, name, history, line=line) for name in plan.named}
         if line is not None:
             line.show(None, _counted(n_models, "model"))
             line.finish("done")
-    return found
+    return results
 
 
 def judge_fits(
@@ -403,24 +417,27 @@ def judge_fits(
     forecaster = plan.named[name]
     panel = plan.panel
     n_windows = plan.origins.shape[1]
-    edges = [*plan.fits, n_windows][first : (len(plan.fits) if last is None else last) + 1]
+    last = len(plan.fits) if last is None else last
+    # Windows before which the forecaster is fitted, and the window after the last one.
+    edges = [*plan.fits, n_windows][first : last + 1]
     rolled = plan.blank(name, slice(edges[0], edges[-1]))
     slots = np.arange(rolled.ends.size).reshape(panel.n_series, -1)
+    tell = None
+    if line is not None:
+        tell = functools.partial(line.advance, text=f"judging {name}")
     for start, stop in itertools.pairwise(edges):
-        judged = int(panel.lengths[0] - plan.origins[0, start])
+        stops = plan.origins[:, start]
+        n_judged = int(panel.lengths[0] - stops[0])
         if line is not None:
             line.show(None, f"fitting {name}")
-        fitted = fit_copy(
-            name, forecaster, panel.until(plan.origins[:, start]), judged, verbose=plan.verbose
-        )
-        context = fitted.min_context
+        fitted = fit_copy(name, forecaster, panel.until(stops), n_judged, verbose=plan.verbose)
         require_length(
-            panel, context + judged, f"a judged span of {judged} rows after the context of {name}"
+            panel,
+            fitted.min_context + n_judged,
+            f"a judged span of {n_judged} rows after the context of {name}",
         )
-        tell = None if line is None else functools.partial(line.advance, text=f"judging {name}")
-        judge_windows(
-            rolled, fitted, history, slots[:, start - edges[0] : stop - edges[0]].ravel(), tell=tell
-        )
+        slots_of_fit = slots[:, start - edges[0] : stop - edges[0]]
+        judge_windows(rolled, fitted, history, slots_of_fit.ravel(), tell=tell)
     return rolled
 
 
@@ -431,8 +448,8 @@ def fit_copy(
     changed.
     """
     try:
-        beside = None if known.covariates is None else known.covariates.copy()
-        known = replace(known, values=known.values.copy(), covariates=beside)
+        covariates = None if known.covariates is None else known.covariates.copy()
+        known = replace(known, values=known.values.copy(), covariates=covariates)
         return copy.deepcopy(forecaster).fit(known, verbose=verbose)
     except ValueError as error:
         where = f"{name}, fitted on the rows before the {judged} judged ones: "
@@ -444,16 +461,17 @@ def fit_copy(
 def _by_name(
     forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster],
 ) -> dict[str, Forecaster]:
-    alone = isinstance(forecasters, str) or not isinstance(forecasters, Sequence | Mapping)
-    given: Any = [forecasters] if alone else forecasters
-    several: list[Any] = list(given.values() if isinstance(given, Mapping) else given)
-    for each in several:
-        check_forecaster(each)
-    names = (
-        [str(name) for name in given]
-        if isinstance(given, Mapping)
-        else [each.alias_ for each in several]
-    )
+    """The forecasters by their names, which differ."""
+    several: list[Any] = [forecasters]
+    if isinstance(forecasters, Mapping):
+        several = [*forecasters.values()]
+    elif isinstance(forecasters, Sequence) and not isinstance(forecasters, str):
+        several = [*forecasters]
+    for forecaster in several:
+        check_forecaster(forecaster)
+    names = [forecaster.alias_ for forecaster in several]
+    if isinstance(forecasters, Mapping):
+        names = [str(name) for name in forecasters]
     named = dict(zip(names, several, strict=True))
     if len(named) < len(several):
         raise ValueError(
@@ -470,22 +488,25 @@ def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
     each other.
     """
     default = Schema()
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for field in ("id_col", "time_col", "target_col", "freq", "missing", "gaps", "bad"):
-        said = {name: getattr(each.schema, field) for name, each in named.items()}
-        said = {name: value for name, value in said.items() if value != getattr(default, field)}
-        if len(set(said.values())) > 1:
+        values = {}
+        for name, forecaster in named.items():
+            value = getattr(forecaster.schema, field)
+            if value != getattr(default, field):
+                values[name] = value
+        if len(set(values.values())) > 1:
             raise ValueError(
-                f"forecasters judged together must read one table alike; got {field} = {said}; give"
-                " them one schema, or pass schema="
+                f"forecasters judged together must read one table alike; got {field} = {values};"
+                " give them one schema, or pass schema="
             )
-        if said:
-            found[field] = next(iter(said.values()))
-    columns = functools.reduce(
-        CovariateColumns.join, (each.schema.columns for each in named.values()), CovariateColumns()
-    )
+        if values:
+            settings[field] = next(iter(values.values()))
+    columns = CovariateColumns()
+    for forecaster in named.values():
+        columns = columns.join(forecaster.schema.columns)
     return Schema(
-        **found, past_cols=columns.past, future_cols=columns.future, static_cols=columns.static
+        **settings, past_cols=columns.past, future_cols=columns.future, static_cols=columns.static
     )
 
 
@@ -493,8 +514,8 @@ def _joint_missing(named: Mapping[str, Forecaster]) -> str:
     """The policy where no schema names one: that of all forecasters, or else to refuse missing
     values.
     """
-    own = {each.default_missing for each in named.values()}
-    return own.pop() if len(own) == 1 else "error"
+    policies = {forecaster.default_missing for forecaster in named.values()}
+    return policies.pop() if len(policies) == 1 else "error"
 
 
 def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
@@ -511,15 +532,12 @@ def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
 def _columns(panel: Panel) -> tuple[Any, ...]:
     """Id, time, cutoff and target of the long frame; a wide table has no names for them."""
     dialect = panel.dialect
-    given = (
-        dialect.id_col,
-        dialect.time_col if dialect.kind == "long" else None,
+    time_col = dialect.time_col if dialect.kind == "long" else None
+    return (
+        "unique_id" if dialect.id_col is None else dialect.id_col,
+        "ds" if time_col is None else time_col,
         "cutoff",
-        dialect.target_col,
-    )
-    return tuple(
-        b if a is None else a
-        for a, b in zip(given, ("unique_id", "ds", "cutoff", "y"), strict=True)
+        "y" if dialect.target_col is None else dialect.target_col,
     )
 
 
@@ -571,8 +589,9 @@ def compare(
     """
     check_request([level], None)
     gaps = result.window_errors(a, metric) - result.window_errors(b, metric)
-    known = ~np.isnan(gaps)
-    by_cutoff = ratios(np.where(known, gaps, 0.0).sum(axis=0), known.sum(axis=0))
+    observed = ~np.isnan(gaps)
+    totals = np.where(observed, gaps, 0.0).sum(axis=0)
+    by_cutoff = ratios(totals, observed.sum(axis=0))
     by_cutoff = by_cutoff[~np.isnan(by_cutoff)]
     n = len(by_cutoff)
     if n < 2:
@@ -581,10 +600,24 @@ def compare(
         )
     mean = float(by_cutoff.mean())
     centred = by_cutoff - mean
-    lags = min(-(-result.horizon // result.step_size) - 1, n - 1)
-    weights = [(1 - k / (lags + 1)) * (1 if k == 0 else 2) for k in range(lags + 1)]
-    variance = sum(w * float(centred[k:] @ centred[: n - k]) / n for k, w in enumerate(weights))
-    half = statistics.NormalDist().inv_cdf(0.5 + level / 200) * math.sqrt(max(variance, 0.0) / n)
+    n_overlapping = math.ceil(result.horizon / result.step_size)
+    n_lags = min(n_overlapping, n)
+    variance = 0.0
+    for lag in range(n_lags):
+        # Of a lag other than 0 there are two covariances, one on either side.
+        n_sides = 1 if lag == 0 else 2
+        weight = (1 - lag / n_lags) * n_sides
+        product = float(centred[lag:] @ centred[: n - lag])
+        variance += weight * product / n
+    deviation = math.sqrt(max(variance, 0.0) / n)
+    half = statistics.NormalDist().inv_cdf(0.5 + level / 200) * deviation
     return Comparison(
-        a, b, metric, mean, mean - half, mean + half, n, float((by_cutoff < 0).mean())
+        a=a,
+        b=b,
+        metric=metric,
+        difference=mean,
+        low=mean - half,
+        high=mean + half,
+        n_windows=n,
+        share_better=float((by_cutoff < 0).mean()),
     )

@@ -18,7 +18,7 @@ from tsattn.catalogue import load_forecaster
 from tsattn.data.calendar import ticks
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
-from tsattn.data.frames import Panel, require_length
+from tsattn.data.panel import Panel, require_length
 from tsattn.data.stored import require
 from tsattn.data.windows import History, Scaler, Values, check_windows, chunk_size
 from tsattn.evaluate.intervals import (
@@ -38,6 +38,10 @@ from tsattn.store import Saved
 # Rows whose steps tell the size of a long panel's series, where so many stand before the
 # calibration span.
 _SCALE_ROWS = 32
+# Step size of the target shares of misses, by default ...
+_USUAL_GAMMA = 0.02
+# ... and this number of steps ahead divided by the horizon, if that is less.
+_USUAL_GAMMA_STEPS = 0.4
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -93,9 +97,11 @@ class ConformalFitted(Fitted):
         scales = saved.numbers("learnt.scales", (panel.n_series, 1))
         per_step = saved.numbers("learnt.per_step", (1,))
         for sizes in (scales, per_step):
-            require(bool(((sizes > 0) & np.isfinite(sizes)).all()), "sizes of errors")
+            is_positive = (sizes > 0) & np.isfinite(sizes)
+            require(bool(is_positive.all()), "sizes of errors")
         counts = saved.tensors["learnt.counts"].numpy()
-        require(counts.shape == (panel.n_series,) and counts.dtype == np.bool_, "counts")
+        fits = counts.shape == (panel.n_series,) and counts.dtype == np.bool_
+        require(fits, "counts")
         scale_rows = saved.count("scale_rows")
         require(scale_rows >= forecaster.forecaster.min_context, f"scale_rows = {scale_rows}")
         return cls(
@@ -233,11 +239,10 @@ class SplitConformal(Forecaster):
         errors = _errors(forecaster, history, ends.ravel(), scale_rows)
         first_contexts = history.contexts(ends[:, 0], scale_rows)
         overlap = min(1.0, self.step_size / self.horizon)
-        sizes = SeriesScales.of(
-            errors.reshape(*ends.shape, *errors.shape[1:]), step_of(first_contexts), overlap
-        )
+        errors_of_series = errors.reshape(*ends.shape, *errors.shape[1:])
+        sizes = SeriesScales.of(errors_of_series, step_of(first_contexts), overlap)
         errors /= sizes.left_out.reshape(len(errors), 1, -1)
-        whole = _is_count(panel.values[:, 0]) | np.isnan(panel.values[:, 0])
+        can_be_count = _can_be_count(panel.values[:, 0])
         return ConformalFitted(
             panel=panel,
             encoder=forecaster.encoder_,
@@ -245,13 +250,15 @@ class SplitConformal(Forecaster):
             intervals=StepIntervals(errors),
             sizes=KnownScales(pd.Index(panel.ids), sizes.scales, sizes.per_step),
             scale_rows=scale_rows,
-            counts=np.logical_and.reduceat(whole, panel.starts[:-1]),
+            counts=np.logical_and.reduceat(can_be_count, panel.starts[:-1]),
         )
 
     def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
-        inner = self.forecaster_.max_context
-        given = None if covariates is None else covariates.cut(inner, self.horizon)
-        return self.forecaster_.predict_windows(x[:, -inner:], covariates=given)[0]
+        n_read = self.forecaster_.max_context
+        if covariates is not None:
+            covariates = covariates.cut(n_read, self.horizon)
+        point, _ = self.forecaster_.predict_windows(x[:, -n_read:], covariates=covariates)
+        return point
 
     def _scale(self, x: np.ndarray) -> np.ndarray:
         if len(self.scales_) == 1:
@@ -263,9 +270,9 @@ class SplitConformal(Forecaster):
         if not self.masks:
             return super()._checked(x)
         x = np.asarray(x, dtype=np.float64)
-        check_windows(
-            np.where(np.isnan(x), 0.0, x), self.min_context
-        )  # the forecaster looks at what is missing
+        # The forecaster looks at what is missing.
+        filled = np.where(np.isnan(x), 0.0, x)
+        check_windows(filled, self.min_context)
         return x[:, -self.max_context :]
 
     def _forecast(
@@ -274,7 +281,8 @@ class SplitConformal(Forecaster):
         point = self._point(x, covariates)
         if not len(quantiles):
             return point, np.empty((*point.shape, 0))
-        return point, self.bounded(self._around(point, quantiles, self._scale(x)), point, x)
+        bounds = self._around(point, quantiles, self._scale(x))
+        return point, self.bounded(bounds, point, x)
 
     def predict_before(
         self,
@@ -288,12 +296,13 @@ class SplitConformal(Forecaster):
         series, where known.
         """
         self.check_fitted()
-        asked = check_request(None, tuple(quantiles))[2]
+        all_quantiles = check_request(None, tuple(quantiles))[2]
         point = self.forecaster_.predict_before(history, ends, covariates=covariates)[0]
-        if not len(asked):
+        if not len(all_quantiles):
             return point, np.empty((*point.shape, 0))
         places = self.places_of(history.panel, ends)
-        bounds = self._around(point, asked, self.scale_before(history, ends, places))
+        scale = self.scale_before(history, ends, places)
+        bounds = self._around(point, all_quantiles, scale)
         return point, self.bounded_before(bounds, point, history, ends, places)
 
     def _around(
@@ -313,13 +322,13 @@ class SplitConformal(Forecaster):
         """
         if of_counts is None:
             of_counts = np.full((len(x), 1), self._counts.all())
-        counts = of_counts & (_is_count(x) | np.isnan(x)).all(axis=1)
-        nonnegative = np.fmin.reduce(x, axis=1, initial=np.inf) >= 0
-        never_below = nonnegative & (self.forecaster_.nonnegative | counts)
-        lower, upper, *_ = Values.after(x).above_zero(never_below[:, None])
-        return np.clip(
-            bounds, np.minimum(point, lower)[..., None], np.maximum(point, upper)[..., None]
-        )
+        counts = of_counts & _can_be_count(x).all(axis=1)
+        least = np.fmin.reduce(x, axis=1, initial=np.inf)
+        never_below = (least >= 0) & (self.forecaster_.nonnegative | counts)
+        values = Values.after(x).above_zero(never_below[:, None])
+        lower = np.minimum(point, values.lower)
+        upper = np.maximum(point, values.upper)
+        return np.clip(bounds, lower[..., None], upper[..., None])
 
     def bounded_before(
         self,
@@ -333,7 +342,8 @@ class SplitConformal(Forecaster):
         series at ``places [B]``.
         """
         of_counts = np.where(places >= 0, self._counts[places], self._counts.all())
-        return self.bounded(bounds, point, self.windows(history, ends), of_counts[:, None])
+        x = self.windows(history, ends)
+        return self.bounded(bounds, point, x, of_counts[:, None])
 
     def places_of(self, panel: Panel, ends: np.ndarray) -> np.ndarray:
         """Which calibrated series the windows before rows ``ends [B]`` of a panel are of, ``[B]``;
@@ -345,7 +355,8 @@ class SplitConformal(Forecaster):
         """Unit of the errors of the windows that end before rows ``ends [B]``, of the calibrated
         series at ``places [B]``, ``[B, C]``.
         """
-        return self._sizes.at(places, self._scale(history.reaching(ends, self._scale_rows)))
+        x = history.reaching(ends, self._scale_rows)
+        return self._sizes.at(places, self._scale(x))
 
 
 def _errors(
@@ -363,19 +374,21 @@ def _errors(
         width += covariates.width(n_rows, horizon)
     chunk = chunk_size(width)
     for first in range(0, len(ends), chunk):
-        part = ends[first : first + chunk]
+        part = slice(first, first + chunk)
         windows = None
         if covariates is not None:
-            windows = covariates.windows(part, forecaster.max_context, horizon)
-        point = forecaster.predict_before(history, part, covariates=windows)[0]
-        errors[first : first + chunk] = np.abs(history.futures(part, horizon) - point)
+            windows = covariates.windows(ends[part], forecaster.max_context, horizon)
+        point, _ = forecaster.predict_before(history, ends[part], covariates=windows)
+        y = history.futures(ends[part], horizon)
+        errors[part] = np.abs(y - point)
     return errors
 
 
-def _is_count(values: np.ndarray) -> np.ndarray:
-    """Where values are whole and not negative."""
-    counts: np.ndarray = (values >= 0) & (values == np.rint(values))
-    return counts
+def _can_be_count(values: np.ndarray) -> np.ndarray:
+    """Where values are whole and not negative, or missing."""
+    is_count = (values >= 0) & (values == np.rint(values))
+    can_be: np.ndarray = is_count | np.isnan(values)
+    return can_be
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -472,8 +485,10 @@ class AdaptiveConformal(SplitConformal):
 
     def _adaptive(self, intervals: StepIntervals) -> AdaptiveIntervals:
         """Levels that start where calibration errors put them."""
-        gamma = min(0.02, 0.4 / self.horizon) if self.gamma is None else float(self.gamma)
-        return AdaptiveIntervals(intervals, self.levels_, gamma)
+        gamma = self.gamma
+        if gamma is None:
+            gamma = min(_USUAL_GAMMA, _USUAL_GAMMA_STEPS / self.horizon)
+        return AdaptiveIntervals(intervals, self.levels_, float(gamma))
 
     @property
     def sampled_quantiles(self) -> tuple[float, ...]:
@@ -496,17 +511,21 @@ class AdaptiveConformal(SplitConformal):
         Raises:
             ValueError: If a quantile bounds a level that is not followed.
         """
+        levels = self.levels_
         places: list[tuple[int | None, float]] = []
-        for q in quantiles:
-            level = quantile_to_level(float(q)) or None
-            if level is not None and level not in self.levels_:
+        for quantile in quantiles:
+            side = math.copysign(1.0, quantile - 0.5)
+            # The level of the median is 0.
+            level = quantile_to_level(float(quantile))
+            if not level:
+                places.append((None, side))
+                continue
+            if level not in levels:
                 raise ValueError(
-                    f"{type(self).__name__} follows the levels {', '.join(map(str, self.levels_))};"
+                    f"{type(self).__name__} follows the levels {', '.join(map(str, levels))};"
                     f" got {level}: name it in levels= and fit again"
                 )
-            places.append(
-                (None if level is None else self.levels_.index(level), math.copysign(1.0, q - 0.5))
-            )
+            places.append((levels.index(level), side))
         return places
 
     def update(
@@ -540,9 +559,11 @@ class AdaptiveConformal(SplitConformal):
                 f"y must have the shape of the forecasts, {point.shape}; got {y.shape}: pad"
                 " with NaN"
             )
-        scale = self._scale(self._checked(x)) if scale is None else scale
+        if scale is None:
+            scale = self._scale(self._checked(x))
+        errors = np.abs(y - point) / scale[:, None, :]
         adaptive = copy.copy(self.adaptive_)
-        adaptive.update(np.abs(y - point) / scale[:, None, :], widths)
+        adaptive.update(errors, widths)
         self.state_ = self.revised(adaptive=adaptive).state_
 
 
@@ -573,39 +594,52 @@ def roll_adaptive(
         ValueError: As :func:`tsattn.evaluate.rolling.roll`, or if a quantile bounds a level that is
             not followed.
     """
-    asked = check_request(forecaster.levels_ if quantiles is None else None, quantiles)[2]
-    places = forecaster.places(asked)
+    all_quantiles = check_request(forecaster.levels_ if quantiles is None else None, quantiles)[2]
+    places = forecaster.places(all_quantiles)
     points = roll(forecaster, panel, ends, scaler=scaler)
     assert points.point is not None
     ends = points.ends
     horizon = forecaster.horizon
     rolled = start_rolling(
-        points.alias, panel, ends, points.tally.scale, horizon=horizon, quantiles=asked, keep=keep
+        points.alias,
+        panel,
+        ends,
+        points.tally.scale,
+        horizon=horizon,
+        quantiles=all_quantiles,
+        keep=keep,
     )
     history = History(panel)
     stamps = ticks(panel.times)
     feed = _Feed(copy.deepcopy(forecaster.adaptive_), horizon)
-    order = np.lexsort((ends, stamps[ends - 1]))
-    moments = np.flatnonzero(np.diff(stamps[ends[order] - 1])) + 1
-    for slots in np.split(order, moments) if len(order) else ():
-        at = ends[slots]
-        feed.learn(stamps[at[0] - 1])
-        owners = forecaster.places_of(panel, at)
-        scale = forecaster.scale_before(history, at, owners)
+    for slots in _moments(ends, stamps):
+        cutoffs = ends[slots]
+        feed.learn(stamps[cutoffs[0] - 1])
+        owners = forecaster.places_of(panel, cutoffs)
+        scale = forecaster.scale_before(history, cutoffs, owners)
         point = points.point[slots]
-        y = history.futures(at, horizon)
         widths = feed.adaptive.widths()
         bounds = bounds_around(point, widths, places, scale)
-        bounds = forecaster.bounded_before(bounds, point, history, at, owners)
-        feed.wait(
-            stamps[at[0] + np.arange(horizon)],
-            *tally_misses(np.abs(y - point) / scale[:, None, :], widths),
-        )
-        rolled.tally.add(y, point, bounds, panel.owners(at))
+        bounds = forecaster.bounded_before(bounds, point, history, cutoffs, owners)
+        y = history.futures(cutoffs, horizon)
+        errors = np.abs(y - point) / scale[:, None, :]
+        missed, largest = tally_misses(errors, widths)
+        feed.wait(stamps[cutoffs[0] + np.arange(horizon)], missed, largest)
+        rolled.tally.add(y, point, bounds, panel.owners(cutoffs))
         if rolled.point is not None and rolled.bounds is not None:
             rolled.point[slots] = point
             rolled.bounds[slots] = bounds
     return rolled
+
+
+def _moments(ends: np.ndarray, stamps: np.ndarray) -> list[np.ndarray]:
+    """Numbers of the windows of each cutoff, in the order of time."""
+    if not len(ends):
+        return []
+    cutoffs = stamps[ends - 1]
+    order = np.lexsort((ends, cutoffs))
+    later = np.flatnonzero(np.diff(cutoffs[order])) + 1
+    return np.split(order, later)
 
 
 class _Feed:
@@ -616,29 +650,29 @@ class _Feed:
     def __init__(self, adaptive: AdaptiveIntervals, horizon: int) -> None:
         self.adaptive = adaptive
         self._waiting: deque[tuple[np.ndarray, np.ndarray, np.ndarray]] = deque()
-        self._next = np.zeros(
-            horizon, dtype=np.int64
-        )  # which of those waiting is next, for each step
+        # Which of those waiting is next, for each step.
+        self._next = np.zeros(horizon, dtype=np.int64)
 
     def wait(self, stamps: np.ndarray, missed: np.ndarray, largest: np.ndarray) -> None:
         """Keep the misses ``[L, F, C]`` of one moment, whose truths come at ``stamps [F]``."""
         self._waiting.append((stamps, missed, largest))
 
-    def learn(self, now: int) -> None:
+    def learn(self, stamp: int) -> None:
         """Feed what is known at the stamp ``now``, one moment a step at a time."""
         while True:
             ready = [
                 step
                 for step, place in enumerate(self._next)
-                if place < len(self._waiting) and self._waiting[place][0][step] <= now
+                if place < len(self._waiting) and self._waiting[place][0][step] <= stamp
             ]
             if not ready:
                 break
             missed = np.full_like(self.adaptive.alphas, np.nan)
             largest = np.full(missed.shape[1:], np.nan)
             for step in ready:
-                _, waited, errors = self._waiting[self._next[step]]
-                missed[:, step], largest[step] = waited[:, step], errors[step]
+                _, waiting_missed, waiting_largest = self._waiting[self._next[step]]
+                missed[:, step] = waiting_missed[:, step]
+                largest[step] = waiting_largest[step]
             self.adaptive.follow(missed, largest)
             self._next[ready] += 1
         while self._next.min() > 0:

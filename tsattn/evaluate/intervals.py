@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.evaluate.rolling import ratios
 from tsattn.levels import check_request, quantile_to_level
 

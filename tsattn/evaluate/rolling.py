@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tsattn.checks import check_whole
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.windows import History, Scaler, chunk_size
 from tsattn.evaluate import metrics
 from tsattn.forecaster import Forecaster, first_not_finite
@@ -72,7 +72,8 @@ def rolling_origins(
         array([[4, 6, 8]])
     """
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
-    return np.asarray(lengths, dtype=np.int64)[:, None] - judged + step_size * np.arange(count)
+    first = np.asarray(lengths, dtype=np.int64) - judged
+    return first[:, None] + step_size * np.arange(count)
 
 
 class Tally:
@@ -91,45 +92,52 @@ class Tally:
     def __init__(self, scale: np.ndarray, horizon: int, quantiles: tuple[float, ...]) -> None:
         self.scale = scale
         self.quantiles = np.asarray(quantiles)
-        mirrored = [q for q in quantiles if q < 0.5 and round(1 - q, 12) in quantiles]
-        self.pairs = {
-            quantile_to_level(q): (quantiles.index(q), quantiles.index(round(1 - q, 12)))
-            for q in mirrored[::-1]
-        }
+        # Places of the two bounds of each central level, the narrowest first.
+        self.pairs: dict[float, tuple[int, int]] = {}
+        for lower, quantile in reversed([*enumerate(quantiles)]):
+            mirrored = round(1 - quantile, 12)
+            if quantile < 0.5 and mirrored in quantiles:
+                level = quantile_to_level(quantile)
+                self.pairs[level] = (lower, quantiles.index(mirrored))
         names = ("count", *_MEANS.values(), "pinball", "size", *map(_inside, self.pairs))
-        self.by_step = {name: np.zeros((horizon, scale.shape[1])) for name in names}
+        shape_by_step = (horizon, scale.shape[1])
+        self.by_step = {name: np.zeros(shape_by_step) for name in names}
         self.by_series = {name: np.zeros(scale.shape) for name in names}
 
     def add(self, y: np.ndarray, point: np.ndarray, bounds: np.ndarray, series: np.ndarray) -> None:
         """Add windows, ``[B, F, C]`` and ``[B, F, C, Q]``, whose ``series [B]`` ascend."""
-        known = ~np.isnan(y)
-        complete = bool(known.all())
-        error = y - point if complete else np.where(known, y - point, 0.0)
-        terms = metrics.smape_terms(y, point)
+        observed = ~np.isnan(y)
+        complete = bool(observed.all())
+        error = y - point
+        smape = metrics.smape_terms(y, point)
+        if not complete:
+            error = np.where(observed, error, 0.0)
+            smape = np.where(observed, smape, 0.0)
         first = np.flatnonzero(np.diff(series, prepend=-1))
         # [S, F, C], one sum for each of the S series in this slice
         sums = {
-            "count": _sum_runs(known.astype(np.float64), first),
+            "count": _sum_runs(observed.astype(np.float64), first),
             "absolute": _sum_runs(np.abs(error), first),
             "squared": _sum_runs(np.square(error, out=error), first),
-            "smape": _sum_runs(terms if complete else np.where(known, terms, 0.0), first),
+            "smape": _sum_runs(smape, first),
         }
         owners = series[first]
         scale = self.scale[owners][:, None, :]
-        sums |= {
-            "absolute_scaled": sums["absolute"] / scale,
-            "squared_scaled": sums["squared"] / scale**2,
-        }
+        sums["absolute_scaled"] = sums["absolute"] / scale
+        sums["squared_scaled"] = sums["squared"] / scale**2
         if len(self.quantiles):
-            pinball = metrics.pinball_terms(y[..., None], bounds, self.quantiles).sum(axis=-1)
-            sums["pinball"] = _sum_runs(np.where(known, pinball, 0.0), first)
-            sums["size"] = _sum_runs(np.abs(np.where(known, y, 0.0)), first)
+            by_quantile = metrics.pinball_terms(y[..., None], bounds, self.quantiles)
+            pinball = by_quantile.sum(axis=-1)
+            size = np.abs(np.where(observed, y, 0.0))
+            sums["pinball"] = _sum_runs(np.where(observed, pinball, 0.0), first)
+            sums["size"] = _sum_runs(size, first)
             for level, (lower, upper) in self.pairs.items():
-                inside = (y >= bounds[..., lower]) & (y <= bounds[..., upper])
+                is_above = y >= bounds[..., lower]
+                inside = is_above & (y <= bounds[..., upper])
                 sums[_inside(level)] = _sum_runs(inside.astype(np.float64), first)
-        for name, each in sums.items():
-            self.by_step[name] += each.sum(axis=0)
-            self.by_series[name][owners] += each.sum(axis=1)
+        for name, term_sums in sums.items():
+            self.by_step[name] += term_sums.sum(axis=0)
+            self.by_series[name][owners] += term_sums.sum(axis=1)
 
     def include(self, other: "Tally", series: slice = slice(None)) -> None:
         """Add the sums of other windows, of the series ``series`` among these."""
@@ -213,7 +221,9 @@ class Rolled:
             return math.nan
         sums = self.tally.by_step
         total = 2 * sums["pinball"].sum() / len(self.quantiles)
-        return metrics.relative_to(total, float(sums["size"].sum()), not sums["count"].any())
+        size = float(sums["size"].sum())
+        is_empty = not sums["count"].any()
+        return metrics.relative_to(total, size, is_empty)
 
     @property
     def coverage(self) -> dict[float, float]:
@@ -225,7 +235,8 @@ class Rolled:
         """The scores of each step ahead by name, ``[F]`` each: the means, ``rmse_original``,
         ``wql``, coverages.
         """
-        return self._scores({name: sums.sum(axis=1) for name, sums in self.tally.by_step.items()})
+        totals = {name: sums.sum(axis=1) for name, sums in self.tally.by_step.items()}
+        return self._scores(totals)
 
     @property
     def by_series(self) -> dict[str, np.ndarray]:
@@ -233,18 +244,22 @@ class Rolled:
         return self._scores(self.tally.by_series)
 
     def _mean(self, name: str) -> float:
-        return ratio(self.tally.by_step[name].sum(), self.tally.by_step["count"].sum())
+        sums = self.tally.by_step
+        return ratio(sums[name].sum(), sums["count"].sum())
 
     def _scores(self, sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = {name: ratios(sums[term], sums["count"]) for name, term in _MEANS.items()}
-        found["rmse_original"] = np.sqrt(found["mse_original"])
-        found["smape"] = found.pop("smape")  # in the order of BacktestResult.scores
+        """The scores that sums give, in the order of ``BacktestResult.scores``."""
+        count = sums["count"]
+        scores = {name: ratios(sums[term], count) for name, term in _MEANS.items()}
+        scores["rmse_original"] = np.sqrt(scores["mse_original"])
+        scores["smape"] = scores.pop("smape")
         if self.quantiles:
-            found["wql"] = ratios(2 * sums["pinball"] / len(self.quantiles), sums["size"])
-        return found | {
-            _inside(level): ratios(sums[_inside(level)], sums["count"])
-            for level in self.tally.pairs
-        }
+            pinball = 2 * sums["pinball"] / len(self.quantiles)
+            scores["wql"] = ratios(pinball, sums["size"])
+        for level in self.tally.pairs:
+            name = _inside(level)
+            scores[name] = ratios(sums[name], count)
+        return scores
 
     def mase(self, seasonal: np.ndarray) -> float:
         """Mean over series and channels of MAE over the training span's seasonal error.
@@ -255,11 +270,12 @@ class Rolled:
         Returns:
             Series without a scale are left out with a warning; NaN where none is left.
         """
-        each = self.by_series["mae_original"]
-        judged = ~np.isnan(each)
+        mae = self.by_series["mae_original"]
+        judged = ~np.isnan(mae)
         if not judged.any():
             return math.nan
-        scaled = np.atleast_1d(metrics.scaled_by(each[judged], seasonal[judged], "mase"))
+        scaled = metrics.scaled_by(mae[judged], seasonal[judged], "mase")
+        scaled = np.atleast_1d(scaled)
         return ratio(np.nansum(scaled), np.isfinite(scaled).sum())
 
 
@@ -270,7 +286,8 @@ def ratio(total: float, count: float) -> float:
 
 def ratios(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     """:func:`ratio` element by element."""
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    undefined = np.full(total.shape, np.nan)
+    return np.divide(total, count, out=undefined, where=count > 0)
 
 
 def roll(
@@ -300,21 +317,22 @@ def roll(
         ValueError: If a window leaves its series, or a forecast has the wrong shape or is not
             finite.
     """
-    asked = check_request(None, quantiles)[2]
+    all_quantiles = check_request(None, quantiles)[2]
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 window, or None; got {chunk}")
     ends = np.asarray(ends, dtype=np.int64).ravel()
-    scale = np.ones((panel.n_series, panel.n_channels)) if scaler is None else scaler.scale
+    scale: np.ndarray | float = 1.0 if scaler is None else scaler.scale
     rolled = start_rolling(
         forecaster.alias_,
         panel,
         ends,
         scale,
         horizon=forecaster.horizon,
-        quantiles=asked,
+        quantiles=all_quantiles,
         keep=keep,
     )
-    judge_windows(rolled, forecaster, History(panel), np.argsort(ends, kind="stable"), chunk=chunk)
+    slots = np.argsort(ends, kind="stable")
+    judge_windows(rolled, forecaster, History(panel), slots, chunk=chunk)
     return rolled
 
 
@@ -322,7 +340,7 @@ def start_rolling(
     alias: str,
     panel: Panel,
     ends: np.ndarray,
-    scale: np.ndarray,
+    scale: np.ndarray | float,
     *,
     horizon: int,
     quantiles: tuple[float, ...],
@@ -353,30 +371,25 @@ def judge_windows(
     panel = history.panel
     steps = forecaster.horizon
     _check_inside(panel, rolled.ends[slots], forecaster.min_context, steps)
-    history_of_covariates = forecaster.covariate_history(panel)
-    width = steps * (1 + len(rolled.quantiles))
-    # Forecasts stand in memory up to three times: on their way out, as they came, and compared with
-    # the truth.
-    read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
-    covariate_width = 0
-    if history_of_covariates is not None:
-        covariate_width = history_of_covariates.width(read, steps)
-    size = max(1, _SLICE_VALUES // width)
-    for part in _parts(
-        forecaster,
-        panel,
-        rolled.ends,
-        slots,
-        chunk or chunk_size(3 * (read + width + covariate_width)),
-    ):
+    covariate_history = forecaster.covariate_history(panel)
+    n_read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
+    if chunk is None:
+        n_values = n_read + steps * (1 + len(rolled.quantiles))
+        if covariate_history is not None:
+            n_values += covariate_history.width(n_read, steps)
+        # Forecasts stand in memory up to three times: on their way out, as they came, and compared
+        # with the truth.
+        chunk = chunk_size(3 * n_values)
+    for part in _parts(forecaster, panel, rolled.ends, slots, chunk):
         ends = rolled.ends[part]
         covariates = None
-        if history_of_covariates is not None:
-            covariates = history_of_covariates.windows(ends, read, steps)
+        if covariate_history is not None:
+            covariates = covariate_history.windows(ends, n_read, steps)
         point, bounds = forecaster.predict_before(
             history, ends, quantiles=rolled.quantiles, covariates=covariates
         )
-        if (bad := first_not_finite(point, bounds)) is not None:
+        bad = first_not_finite(point, bounds)
+        if bad is not None:
             raise ValueError(
                 f"{rolled.alias} gave a forecast that is not finite after"
                 f" {panel.times[ends[bad] - 1]}; look at the scale of its values"
@@ -384,13 +397,22 @@ def judge_windows(
         if rolled.point is not None and rolled.bounds is not None:
             rolled.point[part] = point
             rolled.bounds[part] = bounds
-        series = panel.owners(ends)
-        for first in range(0, len(point), size):
-            inner = slice(first, first + size)
-            y = history.futures(ends[inner], steps)
-            rolled.tally.add(y, point[inner], bounds[inner], series[inner])
+        _add_windows(rolled.tally, history, ends, point, bounds)
         if tell is not None:
             tell(len(point))
+
+
+def _add_windows(
+    tally: Tally, history: History, ends: np.ndarray, point: np.ndarray, bounds: np.ndarray
+) -> None:
+    """Add the errors of windows to a tally, slice by slice."""
+    _, steps, _, n_quantiles = bounds.shape
+    size = max(1, _SLICE_VALUES // (steps * (1 + n_quantiles)))
+    series = history.panel.owners(ends)
+    for first in range(0, len(point), size):
+        part = slice(first, first + size)
+        y = history.futures(ends[part], steps)
+        tally.add(y, point[part], bounds[part], series[part])
 
 
 def _parts(
@@ -402,7 +424,8 @@ def _parts(
     stand together, so that few are forecast twice.
     """
     if forecaster.looks_across:
-        moment = ends[slots] - panel.starts[panel.owners(ends[slots])]
+        first_rows = panel.starts[panel.owners(ends[slots])]
+        moment = ends[slots] - first_rows
         slots = slots[np.argsort(moment, kind="stable")]
         chunk = max(chunk // panel.n_series, 1) * panel.n_series
     for first in range(0, len(slots), chunk):
@@ -415,9 +438,8 @@ def _check_inside(panel: Panel, ends: np.ndarray, context: int, horizon: int) ->
     series = panel.owners(ends)
     inside = (series >= 0) & (series < panel.n_series)
     series = np.where(inside, series, 0)
-    inside &= (ends - context >= panel.starts[series]) & (
-        ends + horizon <= panel.starts[series + 1]
-    )
+    inside &= ends - context >= panel.starts[series]
+    inside &= ends + horizon <= panel.starts[series + 1]
     if not inside.all():
         raise ValueError(
             f"a window needs {context} rows before its end row and {horizon} from it on, within one"

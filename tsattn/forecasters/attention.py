@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tsattn.data.calendar import calendar_cycles
-from tsattn.data.frames import Panel, TableLike
+from tsattn.data.columns import TableLike
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.forecasters.network import NetworkForecaster
@@ -131,12 +132,15 @@ class AttentionForecaster(NetworkForecaster):
         self.check_fitted()
         panel = self.series(data)
         x = self.windows(History(panel), panel.starts[1:])
-        source = self.covariate_history(panel)
-        covariates = None if source is None else source.windows(panel.starts[1:], x.shape[1], 0)
+        covariates = None
+        covariate_history = self.covariate_history(panel)
+        if covariate_history is not None:
+            covariates = covariate_history.windows(panel.starts[1:], x.shape[1], 0)
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
             maps = self.fitted_.attention_maps(x, covariates)
         # The channels of a window stand third, as the steps of a forecast stand second.
-        return self.own_series(np.moveaxis(maps, 0, 1), panel)[:, :, 0].swapaxes(0, 1)
+        maps = self.own_series(np.moveaxis(maps, 0, 1), panel)
+        return maps[:, :, 0].swapaxes(0, 1)
 
     def _shortest_context(self) -> int:
         return int(self.network.patch_len)

@@ -13,10 +13,10 @@ import torch
 
 from tsattn.catalogue import load_forecaster
 from tsattn.checks import InputError, Name
-from tsattn.data.calendar import parse_freq
+from tsattn.data.calendar import parse_freq, season_length
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import calendar_slices
-from tsattn.data.frames import Panel, season_length
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
 from tsattn.data.windows import History, Values, is_intermittent, known_rows

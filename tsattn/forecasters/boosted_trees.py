@@ -62,10 +62,11 @@ class BoostedTrees:
         # threads take far longer than one.
         with threadpool_limits(limits=1, user_api="openmp"):
             learner.fit(features, target)
-        return cls._of(learner)
+        return cls.of(learner)
 
     @classmethod
-    def _of(cls, learner: Any) -> BoostedTrees:
+    def of(cls, learner: Any) -> BoostedTrees:
+        """The trees of a fitted ``HistGradientBoostingRegressor`` without categories."""
         trees = [tree.nodes for (tree,) in learner._predictors]
         sizes = [len(tree) for tree in trees]
         nodes = np.concatenate(trees)

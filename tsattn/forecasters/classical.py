@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from tsattn.checks import Argument, InputError, check_whole
-from tsattn.data.frames import Panel, require_length, season_length
+from tsattn.data.calendar import season_length
+from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.pooled import standardise
@@ -77,8 +78,9 @@ def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     # ThetaModel could subtract the seasons, but its standard error would count them as noise.
     seasons = _seasons(y, setting.season)
     result = ThetaModel(y - np.resize(seasons, len(y)), deseasonalize=False).fit()
-    ahead = seasons[(len(y) + np.arange(setting.steps)) % len(seasons)]
-    mean = np.asarray(result.forecast(setting.steps), dtype=np.float64) + ahead
+    rows_ahead = len(y) + np.arange(setting.steps)
+    mean = np.asarray(result.forecast(setting.steps), dtype=np.float64)
+    mean = mean + seasons[rows_ahead % len(seasons)]
     if not with_errors:
         return mean, None
     bounds = result.prediction_intervals(setting.steps, alpha=0.05)
@@ -100,7 +102,8 @@ def _seasons(y: np.ndarray, season: int) -> np.ndarray:
         return np.zeros(1)
     r = acf(y, nlags=season)
     # Bartlett's formula: the autocorrelations at shorter lags widen the band.
-    error = math.sqrt((1 + 2 * np.sum(r[1:season] ** 2)) / len(y))
+    widening = 1 + 2 * np.sum(r[1:season] ** 2)
+    error = math.sqrt(widening / len(y))
     if abs(r[season]) <= NormalDist().inv_cdf(0.95) * error:
         return np.zeros(1)
     decomposition = seasonal_decompose(y, model="additive", period=season)

@@ -11,7 +11,7 @@ import numpy as np
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import calendar_width, season_cycle
 from tsattn.data.encoding import CovariateEncoder, CovariateWindows
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.stored import require
 from tsattn.data.windows import EqualRuns
 from tsattn.forecasters.boosted_trees import BoostedTrees
@@ -102,7 +102,8 @@ class CovariateRegression:
     def reads_rows(self) -> bool:
         """Whether there are columns for the local regression: past or future ones, no calendar."""
         sizes = self.encoder.sizes
-        return sizes["n_past"] + sizes["n_known"] > calendar_width(self.encoder.columns.calendar)
+        n_columns = sizes["n_past"] + sizes["n_known"]
+        return n_columns > calendar_width(self.encoder.columns.calendar)
 
     def forecast(
         self, base: Base, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows
@@ -115,12 +116,14 @@ class CovariateRegression:
         if not self.active:
             return base(x, quantiles)
         effect = self.effects(x, covariates)
-        ended = has_ended(x, effect[:, : x.shape[1]], self.season)[:, None]
+        past_effect = effect[:, : x.shape[1]]
+        ended = has_ended(x, past_effect, self.season)[:, None]
         # Products with 0 keep NaN where a column is missing.
         effect = np.where(ended, 0.0 * effect, effect)
         point, bounds = self.blended(base, x, quantiles, effect)
         correction = self.corrections(point, x, covariates, effect)
-        corrected = point + np.where(ended, 0.0 * correction, correction)
+        correction = np.where(ended, 0.0 * correction, correction)
+        corrected = point + correction
         distance = self.band_factor * (bounds - point[..., None])
         return corrected, corrected[..., None] + distance
 
@@ -132,7 +135,8 @@ class CovariateRegression:
             future, past = self._row_columns(x, covariates)
             numeric = numeric_columns(self.encoder)
             for c in range(x.shape[2]):
-                effect[..., c] = self.local.effects(x[..., c], future, past, numeric)
+                channel_effect = self.local.effects(x[..., c], future, past, numeric)
+                effect[..., c] = channel_effect
         effect[missing] = np.nan
         return effect
 
@@ -187,10 +191,11 @@ class CovariateRegression:
             part = slice(first, first + size)
             for c in range(x.shape[2]):
                 features = self.features(x[part, :, c], covariates.of(part))
-                ahead = effect[part, n_rows:][:, :n_steps, c]
+                ahead = effect[part, n_rows : n_rows + n_steps, c]
                 errors = self._errors(features, point[part, :, c], ahead)
                 correction[part, :, c] = features.spread * errors
-        missing = np.isnan(covariates.known[:, n_rows:]).any(axis=2)[:, :n_steps]
+        future = covariates.known[:, n_rows : n_rows + n_steps]
+        missing = np.isnan(future).any(axis=2)
         correction[:, : missing.shape[1]][missing] = np.nan
         return correction
 
@@ -212,17 +217,21 @@ class CovariateRegression:
             expected = self.pooled(features.of_point(point, self.pooled.squares))
             error += self.pooled_weight * np.nan_to_num(expected)
         if self.trees is not None:
-            error += self.trees_weight * self.trees(features.of_trees(point, effect, self.seasons))
+            of_trees = features.of_trees(point, effect, self.seasons)
+            error += self.trees_weight * self.trees(of_trees)
         return error
 
     def n_features(self, squares: bool) -> int:
         """Features that the pooled regression reads."""
-        return int(self._example().of_point(np.zeros((1, 1)), squares).shape[2])
+        zero = np.zeros((1, 1))
+        features = self._example().of_point(zero, squares)
+        return int(features.shape[2])
 
     def n_tree_features(self) -> int:
         """Features that the trees read."""
         zero = np.zeros((1, 1))
-        return int(self._example().of_trees(zero, zero, self.seasons).shape[2])
+        features = self._example().of_trees(zero, zero, self.seasons)
+        return int(features.shape[2])
 
     def _example(self) -> WindowFeatures:
         """Features of one short window, to count them."""
@@ -271,19 +280,20 @@ class CovariateRegression:
         """
         sizes: dict[str, Any] = {name: facts[name] for name in cls._SIZES}
         for name, size in sizes.items():
-            require(type(size) is int and 0 <= size <= _LONGEST, f"{name} = {size!r:.40}")
+            in_range = type(size) is int and 0 <= size <= _LONGEST
+            require(in_range, f"{name} = {size!r:.40}")
         require(sizes["horizon"] >= 1 and sizes["season"] >= 1, f"sizes {sizes}")
         numbers: dict[str, Any] = {name: float(facts[name]) for name in cls._NUMBERS}
         for name, number in numbers.items():
             require(0 <= number < np.inf, f"{name} = {number}")
-        require(numbers["share"] in SHARES and numbers["band_factor"] > 0, f"numbers {numbers}")
+        in_range = numbers["share"] in SHARES and numbers["band_factor"] > 0
+        require(in_range, f"numbers {numbers}")
         regression = cls(encoder, **sizes, **numbers)
         prefix = f"{PREFIX}trees."
-        tree_arrays = {
-            name.removeprefix(prefix): array
-            for name, array in arrays.items()
-            if name.startswith(prefix)
-        }
+        tree_arrays = {}
+        for name, array in arrays.items():
+            if name.startswith(prefix):
+                tree_arrays[name.removeprefix(prefix)] = array
         if tree_arrays:
             trees = BoostedTrees(**tree_arrays)
             trees.check(regression.n_tree_features())
@@ -301,8 +311,9 @@ class CovariateRegression:
         squares = facts["squares"]
         are_numbers = type(squares) is bool and bool(np.isfinite(offset))
         require(are_numbers, "a pooled regression without numbers")
-        fits = weights.shape == (self.n_features(squares),) and weights.dtype == np.float64
-        require(fits and bool(np.isfinite(weights).all()), f"weights of shape {weights.shape}")
+        fits = weights.shape == (self.n_features(squares),)
+        is_valid = weights.dtype == np.float64 and bool(np.isfinite(weights).all())
+        require(fits and is_valid, f"weights of shape {weights.shape}")
         return PooledRegression(weights, float(offset), squares)
 
 
@@ -328,7 +339,9 @@ def has_ended(x: np.ndarray, effect: np.ndarray, season: int) -> np.ndarray:
         [[True]]
     """
     runs = EqualRuns.of(x)
-    moved = _range(effect, runs.in_last) > _MOVED_SHARE * _range(effect, np.ones_like(runs.in_last))
+    recent_range = _range(effect, runs.in_last)
+    whole_range = _range(effect, np.ones_like(runs.in_last))
+    moved = recent_range > _MOVED_SHARE * whole_range
     return runs.is_long(season) & (runs.is_longest | moved)
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsattn.data.calendar import calendar_cycles
+from tsattn.data.calendar import calendar_cycles, season_length
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
-from tsattn.data.frames import Panel, season_length
-from tsattn.data.windows import History
+from tsattn.data.panel import Panel
+from tsattn.data.windows import History, spread_places
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CHUNK_VALUES, Base, CovariateRegression
 from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression
@@ -118,22 +118,27 @@ class Origins(NamedTuple):
             rows: Rows that stand before it where a quarter of the series is as long.
         """
         most = max(_MOST_WINDOWS // panel.n_channels, 2 * _LEAST_WINDOWS)
-        n_series = min(panel.n_series, _MOST_SERIES)
-        series = np.unique(np.linspace(0, panel.n_series - 1, n_series).astype(np.int64))
+        series = spread_places(panel.n_series, _MOST_SERIES)
+        most_ends = most // len(series)
         lengths = panel.lengths[series]
-        first = np.maximum(np.minimum(lengths // _HELD_OUT, rows), least)
+        first = np.minimum(lengths // _HELD_OUT, rows)
+        first = np.maximum(first, least)
         rooms = np.maximum(lengths - horizon - first, -1)
-        step = int(np.clip(rooms.sum() // (2 * _LEAST_WINDOWS), 1, horizon))
+        affordable_step = rooms.sum() // (2 * _LEAST_WINDOWS)
+        step = int(np.clip(affordable_step, 1, horizon))
         ends = []
         held_out = []
         for n, room in zip(series, rooms, strict=True):
             last = panel.starts[n + 1] - horizon
-            series_ends = np.arange(last, last - room - 1, -step)[: most // len(series)][::-1]
-            n_checks = len(series_ends) // _HELD_OUT
-            is_check = np.arange(len(series_ends)) >= len(series_ends) - n_checks
-            usable = np.ones(len(series_ends), dtype=bool)
+            latest_first = np.arange(last, last - room - 1, -step)
+            series_ends = latest_first[:most_ends][::-1]
+            n_ends = len(series_ends)
+            n_checks = n_ends // _HELD_OUT
+            is_check = np.arange(n_ends) >= n_ends - n_checks
+            usable = np.ones(n_ends, dtype=bool)
             if n_checks:
-                usable = is_check | (series_ends + horizon <= series_ends[-n_checks])
+                first_check = series_ends[-n_checks]
+                usable = is_check | (series_ends + horizon <= first_check)
             ends.append(series_ends[usable])
             held_out.append(is_check[usable])
         return cls(np.concatenate(ends), np.concatenate(held_out), horizon / step)
@@ -197,7 +202,16 @@ class PastForecasts:
         effect = np.empty(truth.shape)
         answers: dict[float, _Answer] = {}
         past = cls(
-            regression, windows, history, columns, origins, truth, level, spread, effect, answers
+            regression=regression,
+            windows=windows,
+            history=history,
+            columns=columns,
+            origins=origins,
+            truth=truth,
+            level=level,
+            spread=spread,
+            effect=effect,
+            answers=answers,
         )
         batches: dict[float, list[_Answer]] = {0.0: []}
         if regression.reads_rows:
@@ -215,16 +229,21 @@ class PastForecasts:
         spread[spread == 0] = np.nan
         for share, batch in batches.items():
             points = np.concatenate([answer.point for answer in batch])
-            answers[share] = _Answer(points, np.concatenate([answer.bounds for answer in batch]))
+            bounds = np.concatenate([answer.bounds for answer in batch])
+            answers[share] = _Answer(points, bounds)
         if regression.reads_rows:
-            point = (answers[0.0].point + answers[1.0].point) / 2
-            answers[0.5] = _Answer(point, (answers[0.0].bounds + answers[1.0].bounds) / 2)
+            plain = answers[0.0]
+            local = answers[1.0]
+            mean_points = (plain.point + local.point) / 2
+            mean_bounds = (plain.bounds + local.bounds) / 2
+            answers[0.5] = _Answer(mean_points, mean_bounds)
         return past
 
     @property
     def usable(self) -> np.ndarray:
         """Windows that are not constant and whose future shows a value, ``[W]``."""
-        return np.isfinite(self.truth / self.spread).any(axis=(1, 2))
+        is_usable = np.isfinite(self.truth / self.spread)
+        return np.asarray(is_usable.any(axis=(1, 2)))
 
     def parts(self, pick: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, CovariateWindows]]:
         """Some windows, few at a time: their numbers, contexts and covariates."""
@@ -276,7 +295,8 @@ class PastForecasts:
         gain = plain - losses
         # Windows that share rows count as fewer ones.
         error = gain.std() * np.sqrt(self.origins.overlap / len(gain))
-        return bool(gain.mean() > max(_SURE * error, _WORTH * plain.mean()))
+        least_gain = max(_SURE * error, _WORTH * plain.mean())
+        return bool(gain.mean() > least_gain)
 
     def _with_trees(self, share: float, learn: _TreeRows, check: _TreeRows) -> _TreesOption:
         """The least loss on the windows held out with a share and trees of any weight."""
@@ -296,7 +316,8 @@ class PastForecasts:
         errors = (self.truth - self.answers[share].point) / self.spread
         target = errors[rows.places]
         usable = np.isfinite(target)
-        return BoostedTrees.fit(self._tree_features(share, rows)[usable], target[usable])
+        features = self._tree_features(share, rows)
+        return BoostedTrees.fit(features[usable], target[usable])
 
     def _tree_features(self, share: float, rows: _TreeRows) -> np.ndarray:
         """Features of rows, of which the first is the forecast with this share."""
@@ -310,7 +331,8 @@ class PastForecasts:
         shape = self.truth.shape
         share = 1.0
         if most is not None:
-            share = most / max(len(pick) * shape[1] * shape[2], 1)
+            n_rows = len(pick) * shape[1] * shape[2]
+            share = most / max(n_rows, 1)
         drawn = np.random.default_rng(0).random(shape) < share
         tables = []
         places = []
@@ -323,9 +345,10 @@ class PastForecasts:
                 chosen = drawn[part, :, c]
                 tables.append(table[chosen])
                 window, step = np.nonzero(chosen)
-                places.append((part[window], step, np.full(len(step), c)))
-        joined_places = tuple(np.concatenate(parts) for parts in zip(*places, strict=True))
-        return _TreeRows(np.concatenate(tables), joined_places)
+                channel = np.full(len(step), c)
+                places.append((part[window], step, channel))
+        windows, steps, channels = map(np.concatenate, zip(*places, strict=True))
+        return _TreeRows(np.concatenate(tables), (windows, steps, channels))
 
     def _pooled(
         self, share: float, learn: np.ndarray, check: np.ndarray
@@ -366,7 +389,8 @@ class PastForecasts:
             target = (self.truth[part] - point[part]) / self.spread[part]
             for c in range(x.shape[2]):
                 features = self.regression.features(x[..., c], covariates)
-                yield features.of_point(point[part, :, c], True), target[..., c], part, c
+                of_point = features.of_point(point[part, :, c], True)
+                yield of_point, target[..., c], part, c
 
     def losses(self, share: float, errors: np.ndarray | float, pick: np.ndarray) -> np.ndarray:
         """Mean absolute error of some windows in units of their spread, ``[B]``.
@@ -378,7 +402,8 @@ class PastForecasts:
         """
         missed = self.truth[pick] - self.answers[share].point[pick]
         remaining = np.abs(missed / self.spread[pick] - errors)
-        return np.asarray(np.nanmean(remaining.reshape(len(pick), -1), axis=1))
+        by_window = remaining.reshape(len(pick), -1)
+        return np.asarray(np.nanmean(by_window, axis=1))
 
     def _band_factor(self, share: float, errors: np.ndarray, pick: np.ndarray) -> float:
         """Factor of the distance of bounds to points with which 80% of the truths lie inside."""
@@ -386,12 +411,16 @@ class PastForecasts:
         bounds = self.answers[share].bounds[pick]
         if not bounds.shape[3]:
             return 1.0
-        gap = self.truth[pick] - point - self.spread[pick] * errors
-        distance = np.where(gap > 0, bounds[..., 1] - point, point - bounds[..., 0])
-        usable = np.isfinite(gap) & np.isfinite(self.spread[pick])
+        spread = self.spread[pick]
+        gap = self.truth[pick] - point - spread * errors
+        above = bounds[..., 1] - point
+        below = point - bounds[..., 0]
+        distance = np.where(gap > 0, above, below)
+        usable = np.isfinite(gap) & np.isfinite(spread)
+        size = np.abs(gap)
         with np.errstate(divide="ignore", invalid="ignore"):
-            needed = np.where(gap == 0, 0.0, np.abs(gap) / distance)[usable]
-        if not np.quantile(np.abs(gap[usable]), _COVERAGE) > 0:
+            needed = np.where(gap == 0, 0.0, size / distance)[usable]
+        if not np.quantile(size[usable], _COVERAGE) > 0:
             return 1.0
         factor = np.quantile(needed, _COVERAGE, method="higher")
         return float(np.clip(factor, _NARROWEST, _WIDEST))
@@ -410,7 +439,8 @@ def _pairs_of_weights() -> list[tuple[float, float]]:
 
 def _cautious_loss(option: _TreesOption) -> float:
     """The loss of an option; of two that are alike the mean of both forecasts is the safer one."""
-    return option.loss * (1 + _WORTH * (option.share != 0.5))
+    is_mean = option.share == 0.5
+    return option.loss if is_mean else option.loss * (1 + _WORTH)
 
 
 class _TreeRows(NamedTuple):

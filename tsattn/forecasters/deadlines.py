@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 
 # Rows of the first of the fits that are timed. A table with fewer than twice as many is fitted at
 # once.

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from tsattn.data.frames import Panel
-from tsattn.data.windows import History
+from tsattn.data.panel import Panel
+from tsattn.data.windows import History, spread_places
 from tsattn.forecasters.fitting import validation_rows
 from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.pretrained.network import ZeroNetwork
@@ -163,9 +163,11 @@ def _losses(network: ZeroNetwork, windows: "_Windows") -> torch.Tensor:
     """
     terms = []
     for x, y in windows.judging():
-        terms.append(torch.stack(pinball_terms(network, x, y)).sum((2, 3)))
+        totals_and_counts = torch.stack(pinball_terms(network, x, y))
+        terms.append(totals_and_counts.sum((2, 3)))
     blocks = torch.from_numpy(windows.blocks)
-    sums = torch.zeros(2, int(blocks.max()) + 1, dtype=torch.float64)
+    n_blocks = int(blocks.max()) + 1
+    sums = torch.zeros(2, n_blocks, dtype=torch.float64)
     return sums.index_add_(1, blocks, torch.cat(terms, dim=1).double())
 
 
@@ -194,8 +196,7 @@ class _Windows:
         """Choose windows that judge, which end at row ``first`` of their series or later."""
         last = panel.lengths - self.horizon
         series = np.flatnonzero(last >= first)
-        n_series = min(len(series), _JUDGES)
-        series = series[np.unique(np.linspace(0, len(series) - 1, n_series).astype(int))]
+        series = series[spread_places(len(series), _JUDGES)]
         n_windows = max(_JUDGES // max(len(series), 1), 1)
         # Evenly spread, and not at the same rows in each series.
         offsets = np.arange(len(series)) * _GOLDEN_RATIO % 1
@@ -203,7 +204,8 @@ class _Windows:
         n_ends = (last - first + 1)[series, None]
         back = np.floor(shares * n_ends).astype(np.int64)
         owners = np.repeat(series, n_windows)
-        ends = (panel.starts[series] + last[series])[:, None] - back
+        last_ends = panel.starts[series] + last[series]
+        ends = last_ends[:, None] - back
         self.judges, chosen = np.unique(ends, return_index=True)
         # Windows that end together, or less than a horizon apart, say the same.
         blocks = back.ravel()[chosen] // self.horizon

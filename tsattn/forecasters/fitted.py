@@ -13,7 +13,7 @@ from torch import nn
 
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateWindows
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History, Scaler, check_windows, pad_front
 from tsattn.evaluate.intervals import KnownScales, SeriesScales, StepIntervals, scale_of
@@ -271,7 +271,9 @@ class FittedNetwork:
         if not self.config.equivariant:
             places = self._places(ids, len(x))
             unit = np.where(places[:, None] >= 0, self.scaler.scale[places], unit)
-        return unit if self.sizes is None else unit * self.sizes.of(ids, len(x))
+        if self.sizes is None:
+            return unit
+        return unit * self.sizes.of(ids, len(x))
 
     def calibrated(
         self,
@@ -290,7 +292,8 @@ class FittedNetwork:
             overlap: As in :meth:`tsattn.evaluate.intervals.SeriesScales.of`.
         """
         point = self.learnt(x, (), self.encode(covariates), ids)[0]
-        errors = np.abs(y - point) / self.interval_scale(x, ids)[:, None]
+        scale = self.interval_scale(x, ids)
+        errors = np.abs(y - point) / scale[:, None]
         sizes = self.sizes
         if len(self.scaler.mean) > 1:
             # One row of errors for each series, [N, windows, F, C], NaN where it has fewer windows.
@@ -372,5 +375,7 @@ def tail_of(panel: Panel, context: int) -> Panel:
     """
     filled = replace(panel, values=History(panel).filled).last(context)
     tail = panel.last(context)
-    first = np.isin(np.arange(len(tail.values)), tail.starts)[:, None]
-    return replace(tail, values=np.where(first, filled.values, tail.values))
+    is_first = np.zeros(len(tail.values) + 1, dtype=bool)
+    is_first[tail.starts] = True
+    values = np.where(is_first[:-1, None], filled.values, tail.values)
+    return replace(tail, values=values)

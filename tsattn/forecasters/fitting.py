@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from tsattn.checks import Argument, InputError, InPython, check_whole
+from tsattn.checks import Argument, InputError, InPython, check_whole, is_whole
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
-from tsattn.data.frames import Panel, require_length
+from tsattn.data.panel import Panel, require_length
 from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, least_rows, make_scaler
 from tsattn.forecasters.ridge import ridge
 from tsattn.nn.config import ModelConfig
@@ -109,7 +109,8 @@ class FitPlan:
                 fill=front > 0 and not masked,
             )
 
-        return batches(learn, order), batches(check, None) if len(check) else None
+        check_batches = batches(check, None) if len(check) else None
+        return batches(learn, order), check_batches
 
     def _padded_rows(self, front: int) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers of the table with ``front`` more rows before each series, and a mask of these
@@ -118,7 +119,8 @@ class FitPlan:
         lengths = self.panel.lengths + front
         first = np.cumsum(lengths) - lengths
         within = np.arange(lengths.sum()) - np.repeat(first, lengths)
-        rows = np.repeat(self.panel.starts[:-1], lengths) + np.maximum(within - front, 0)
+        series_start = np.repeat(self.panel.starts[:-1], lengths)
+        rows = series_start + np.maximum(within - front, 0)
         return rows, within < front
 
     def calibration(
@@ -239,19 +241,9 @@ def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
     device = layer.weight.device
     products = torch.zeros(length, length + layer.out_features, dtype=torch.float64, device=device)
     count = 0
+    revin = cast(RevIN, model.revin)
     for x, y, *_ in windows.in_order():
-        rows = torch.cat((x, y), dim=1).transpose(1, 2).flatten(0, 1)
-        # Missing values are allowed at the front only: the last rows of context and horizon are
-        # finite, and missing changes to finite once at most.
-        ends_finite = rows[:, [length - 1, -1]].isfinite().all(1)
-        n_changes = rows.isfinite().diff(dim=1).sum(1)
-        rows = rows[ends_finite & (n_changes < 2)]
-        context = rows[:, :length]
-        observed = context.isfinite()
-        revin = cast(RevIN, model.revin)
-        options = {} if observed.all() else {"seen": observed}
-        level = revin.statistics(context, **options)[0]
-        rows = (rows - level).nan_to_num(0.0).double()
+        rows = _centred_rows(x, y, revin)
         products += rows[:, :length].T @ rows
         count += len(rows)
     if not count:
@@ -273,6 +265,25 @@ def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
     layer.requires_grad_(False)
     if isinstance(network, PatchEncoder):
         network.head.start_at_zero()
+
+
+def _centred_rows(x: torch.Tensor, y: torch.Tensor, revin: RevIN) -> torch.Tensor:
+    """Contexts ``[B, T, C]`` and futures ``[B, F, C]`` of a batch as rows ``[n, T + F]`` around the
+    levels of the contexts, without those in which a value is missing that does not pad them.
+    """
+    length = x.shape[1]
+    rows = torch.cat((x, y), dim=1).transpose(1, 2).flatten(0, 1)
+    # Missing values are allowed at the front only: the last rows of context and horizon are
+    # finite, and missing changes to finite once at most.
+    is_finite = rows.isfinite()
+    ends_finite = is_finite[:, [length - 1, -1]].all(1)
+    n_changes = is_finite.diff(dim=1).sum(1)
+    rows = rows[ends_finite & (n_changes < 2)]
+    context = rows[:, :length]
+    observed = context.isfinite()
+    options = {} if observed.all() else {"seen": observed}
+    level, _ = revin.statistics(context, **options)
+    return (rows - level).nan_to_num(0.0).double()
 
 
 def check_same_covariates(ours: CovariateEncoder | None, theirs: CovariateEncoder | None) -> None:
@@ -369,24 +380,21 @@ def validation_rows(
 
 
 def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:
+    """Refuse sizes that are no whole numbers, or out of their range."""
     sizes = {"horizon": horizon}
     if context is not None:
         sizes["context"] = context
     for name, value in sizes.items():
         if check_whole(name, value) >= 2**31:
             raise ValueError(f"{name} must be below 2**31 rows; got {value!r}")
-    if _is_whole(val_size) and 0 < val_size < horizon:
+    if is_whole(val_size) and 0 < val_size < horizon:
         raise ValueError(
             f"val_size must hold at least one horizon; got {val_size} rows for horizon = {horizon};"
             " enlarge it, or use 0 for none"
         )
-    is_count = _is_whole(val_size) and val_size >= 0
+    is_count = is_whole(val_size) and val_size >= 0
     is_share = isinstance(val_size, float) and 0 <= val_size < 1
     if not (is_count or is_share):
         raise ValueError(
             f"val_size must be a number of rows or a share in [0, 1); got {val_size!r}"
         )
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 
 from tsattn.checks import check_whole
-from tsattn.data.frames import Panel, season_length
+from tsattn.data.calendar import season_length
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
 from tsattn.forecaster import FitContext, Fitted, learnt
@@ -86,7 +87,8 @@ def _deepar(context: int, season: int) -> tuple[Any, dict[str, Any]]:
     from gluonts.torch.distributions import NormalOutput
     from gluonts.torch.model.deepar import DeepAREstimator
 
-    lags = [lag for lag in sorted({1, 2, 3, 4, 5, 6, 7, season}) if lag <= max(context // 2, 1)]
+    longest_lag = max(context // 2, 1)
+    lags = [lag for lag in sorted({1, 2, 3, 4, 5, 6, 7, season}) if lag <= longest_lag]
     return DeepAREstimator, {
         "freq": "D",  # of the stand-in stamps; no time features are read
         "context_length": (
@@ -325,14 +327,14 @@ class GluonTSForecaster(PooledForecaster):
             },
         }
         free = set(inspect.signature(make).parameters) - {"context_length", *ours}
-        given = dict(self.estimator_args or {})
-        for name in given:
+        extra_args = dict(self.estimator_args or {})
+        for name in extra_args:
             if name not in free:
                 raise ValueError(
                     f"estimator_args of {self.model!r} may hold {', '.join(sorted(free))}; got"
                     f" {name!r}: leave it out, or use this class's own argument"
                 )
-        return make(**{**decided, **ours, **given})
+        return make(**{**decided, **ours, **extra_args})
 
     def _device(self) -> torch.device:
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -349,43 +351,43 @@ class GluonTSForecaster(PooledForecaster):
     def _answer(self, x: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
         """Point and quantiles, ``[B, F, C, 1 + Q]``."""
         n_windows, context, n_channels = x.shape
+        n_answers = 1 + len(quantiles)
+        if not x.size:
+            return np.zeros((n_windows, self.horizon, n_channels, n_answers))
         z, level, spread = standardise(x, centre="mean")
-        flat = torch.as_tensor(z.swapaxes(1, 2).reshape(n_windows * n_channels, context))
+        series = z.swapaxes(1, 2).reshape(n_windows * n_channels, context)
+        n_paths = self.n_paths if self.model == "deepar" else 1
+        n_rows = max(1, _PASS_ROWS // n_paths)
         device = self._device()
-        rows = max(1, _PASS_ROWS // (self.n_paths if self.model == "deepar" else 1))
-        parts = [np.zeros((0, self.horizon, 1 + len(quantiles)))]
+        network = self.network_
+        if device.type != "cpu":
+            network = copy.deepcopy(network).to(device)
+        parts = []
         with _LOCK, torch.inference_mode(), ignored(*_THEIR_OWN), limit_threads(1):
-            network = (
-                self.network_ if device.type == "cpu" else copy.deepcopy(self.network_).to(device)
-            )
-            for part in flat.to(device).split(rows) if len(flat) else ():
+            for part in torch.as_tensor(series).to(device).split(n_rows):
                 # Seeded at each pass: the noise belongs to the step and the path, never to the
                 # place in a batch.
                 with _seeded(self._path_seed, device):
                     parts.append(self._pass(network, part, quantiles))
-        answer = (
-            np.concatenate(parts)
-            .reshape(n_windows, n_channels, self.horizon, 1 + len(quantiles))
-            .swapaxes(1, 2)
-        )
-        return level[..., None] + spread[..., None] * answer
+        answer = np.concatenate(parts).reshape(n_windows, n_channels, self.horizon, n_answers)
+        return level[..., None] + spread[..., None] * answer.swapaxes(1, 2)
 
     def _pass(self, network: Any, x: torch.Tensor, quantiles: Sequence[float]) -> np.ndarray:
         observed = torch.ones_like(x)
         if self.model == "deepar":
             paths = self._paths(network, x, observed)
-            bounds = (
-                np.quantile(paths, quantiles, axis=1)
-                if quantiles
-                else np.empty((0, len(x), self.horizon))
-            )
-            return np.concatenate(
-                [paths.mean(axis=1)[..., None], np.moveaxis(bounds, 0, -1)], axis=-1
-            )
+            columns = [paths.mean(axis=1)]
+            if len(quantiles):
+                columns += [*np.quantile(paths, quantiles, axis=1)]
+            return np.stack(columns, axis=-1)
         args, loc, scale = network(x, observed)
-        spread = network.distr_output.distribution(args)
-        levels = [spread.mean, *(spread.icdf(torch.full_like(spread.mean, q)) for q in quantiles)]
-        return torch.stack([loc + scale * each for each in levels], dim=-1).cpu().numpy()
+        distribution = network.distr_output.distribution(args)
+        mean = distribution.mean
+        answers = [loc + scale * mean]
+        for quantile in quantiles:
+            probability = torch.full_like(mean, quantile)
+            answers.append(loc + scale * distribution.icdf(probability))
+        return torch.stack(answers, dim=-1).cpu().numpy()
 
     def _paths(self, network: Any, x: torch.Tensor, observed: torch.Tensor) -> np.ndarray:
         """Sample paths, ``[B, S, F]``."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext
 from tsattn.forecasters.covariate_regression import make_encoder

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tsattn.checks import Argument, InputError, InPython, check_whole
-from tsattn.data.frames import Panel, require_length, season_length
+from tsattn.data.calendar import season_length
+from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 

@@ -20,10 +20,11 @@ import torch
 from torch import nn
 
 from tsattn.checks import check_whole
+from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
-from tsattn.data.frames import Panel, TableLike, require_length
 from tsattn.data.future import read_future
+from tsattn.data.panel import Panel, require_length
 from tsattn.data.stored import require
 from tsattn.data.windows import (
     History,
@@ -249,11 +250,12 @@ class NetworkForecaster(Forecaster):
             raise NotFittedError(
                 f"{type(self).__name__} is not fitted; call fit(data) before predict"
             )
-        if (asked := getattr(self, "attention", getattr(self, "kind", None))) != (
-            known := self.config_.backbone
-        ):
+        current_kind = getattr(self, "attention", getattr(self, "kind", None))
+        fitted_kind = self.config_.backbone
+        if current_kind != fitted_kind:
             raise ValueError(
-                f"the network was fitted as {known!r}, not as {asked!r}; fit again, or set it back"
+                f"the network was fitted as {fitted_kind!r}, not as {current_kind!r}; fit again, or"
+                " set it back"
             )
         self._own_steps()
 
@@ -289,10 +291,13 @@ class NetworkForecaster(Forecaster):
             ends - panel.starts[owners], return_index=True, return_inverse=True
         )
         x = self.windows(history, panel.starts[0] + moments)
-        cut = covariates and covariates.of(first).cut(x.shape[1], self.horizon)
-        point, bounds = self._answer_windows(x, quantiles, cut)
+        if covariates is not None:
+            covariates = covariates.of(first).cut(x.shape[1], self.horizon)
+        point, bounds = self._answer_windows(x, quantiles, covariates)
         channel = self.fitted_.ids.get_indexer(pd.Index(panel.ids[owners]))
-        return point[window, :, channel][:, :, None], bounds[window, :, channel][:, :, None]
+        point = point[window, :, channel]
+        bounds = bounds[window, :, channel]
+        return point[:, :, None], bounds[:, :, None]
 
     @property
     def looks_across(self) -> bool:
@@ -309,7 +314,8 @@ class NetworkForecaster(Forecaster):
         panel = history.panel
         owners = panel.owners(ends)
         places = pd.Index(panel.ids).get_indexer(self.fitted_.ids)
-        return super().windows(history.group, ends - panel.starts[owners])[:, :, places]
+        windows = super().windows(history.group, ends - panel.starts[owners])
+        return windows[:, :, places]
 
     def own_series(self, point: np.ndarray, panel: Panel) -> np.ndarray:
         """Points ``[N, F, 1, ...]`` of the series of a panel from those of :meth:`windows` at their
@@ -348,9 +354,12 @@ class NetworkForecaster(Forecaster):
         point = np.empty((len(x), self.horizon, x.shape[2]))
         bounds = np.empty((*point.shape, len(quantiles)))
         if enough.any():
-            whose = None if ids is None else ids[enough]
-            beside = covariates and covariates.of(enough)
-            point[enough], bounds[enough] = self._forecast(x[enough], quantiles, beside, whose)
+            point[enough], bounds[enough] = self._forecast(
+                x[enough],
+                quantiles,
+                None if covariates is None else covariates.of(enough),
+                None if ids is None else ids[enough],
+            )
         point[~enough], bounds[~enough] = self._simpler().predict_windows(
             x[~enough], quantiles=quantiles
         )
@@ -468,11 +477,13 @@ class NetworkForecaster(Forecaster):
         panel = self.series(data)
         steps = self._own_steps()
         require_length(panel, least_rows(self.context_), f"the context of {self.alias_}")
-        source = self.covariate_history(
-            panel, read_future(future, panel, self.covariate_columns_, steps)
-        )
-        x = self._checked(self.windows(History(panel), panel.starts[1:]))
-        covariates = None if source is None else source.windows(panel.starts[1:], x.shape[1], steps)
+        ends = panel.starts[1:]
+        future_values = read_future(future, panel, self.covariate_columns_, steps)
+        covariate_history = self.covariate_history(panel, future_values)
+        x = self._checked(self.windows(History(panel), ends))
+        covariates = None
+        if covariate_history is not None:
+            covariates = covariate_history.windows(ends, x.shape[1], steps)
         generator = Generators.from_seed(seed_from(random_state), torch.device("cpu")).masks
         with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
             draws = self.fitted_.sample(x, covariates, n_samples, generator, pd.Index(panel.ids))
@@ -522,13 +533,7 @@ class NetworkForecaster(Forecaster):
 
     def _train(self, panel: Panel, context: FitContext) -> NetworkFitted:
         """A network, fitted from the start or from the weights of the fit before."""
-        from tsattn.forecasters.fitting import (
-            check_same_covariates,
-            hold_linear,
-            solve_linear,
-            start_from,
-        )
-        from tsattn.nn.models import build_model
+        from tsattn.forecasters.fitting import hold_linear, solve_linear
         from tsattn.training.processes import processes_for
 
         plan, fitted = self._plan(panel)
@@ -537,17 +542,8 @@ class NetworkForecaster(Forecaster):
         processes, home = processes_for(self.training.trainer, device)
         seed = seed_from(self.random_state)
         generators = Generators.from_seed(seed, home)
-        with IN_SINGLE:
-            network = build_model(fitted.config, generator=generators.init)
-        fitted = replace(fitted, network=network)
-        if fitted.head is not None:
-            fitted.head.check_support(torch.as_tensor(plan.panel.values))
-        previous = context.previous
-        warm = isinstance(previous, NetworkFitted)
-        if isinstance(previous, NetworkFitted):
-            start = previous.model
-            start_from(fitted.network, fitted.config, start.network, start.config)
-            check_same_covariates(plan.encoder, start.encoder)
+        is_warm = isinstance(context.previous, NetworkFitted)
+        fitted = self._start(plan, fitted, generators, context.previous)
         learn, check = plan.batches(
             self.training.batch_size, generators.order, home, masked=fitted.config.masked
         )
@@ -556,11 +552,10 @@ class NetworkForecaster(Forecaster):
         with limit_threads(self._threads(fitted, learn.n_windows, n_channels)) as n_threads:
             # What the transformer of a warm start has learnt is what the map of the last fit left
             # over.
-            if self._solved and not (warm and hold_linear(fitted.network.to(home))):
+            if self._solved and not (is_warm and hold_linear(fitted.network.to(home))):
                 solve_linear(fitted.network.to(home), learn)
-            checkpoint = self._checkpoint(
-                panel, generators, seed, fitted.network.state_dict() if warm else {}
-            )
+            start_weights = fitted.network.state_dict() if is_warm else {}
+            checkpoint = self._checkpoint(panel, generators, seed, start_weights)
             progress = self._run(
                 fitted.network,
                 learn,
@@ -574,18 +569,41 @@ class NetworkForecaster(Forecaster):
             )
             if check is not None and fitted.head is None:
                 fitted = fitted.calibrated(*plan.calibration())
-        summary = self._summarise(
-            fitted, panel, learn, check, progress, time.perf_counter() - started, n_threads
-        )
+        seconds = time.perf_counter() - started
+        summary = self._summarise(fitted, panel, learn, check, progress, seconds, n_threads)
+        # Series that look at one another have the same training rows.
+        stops = int(plan.stops[0]) if fitted.by_place else plan.stops
         return NetworkFitted(
             panel=tail_of(panel, fitted.config.context),
             context=fitted.config.context,
             encoder=fitted.encoder,
             model=fitted,
-            score_scaler=make_scaler(panel, int(plan.stops[0]) if fitted.by_place else plan.stops),
+            score_scaler=make_scaler(panel, stops),
             summary=summary,
             history=pd.DataFrame(progress.history, columns=list(_COURSE)),
         )
+
+    def _start(
+        self,
+        plan: "FitPlan",
+        fitted: FittedNetwork,
+        generators: Generators,
+        previous: Fitted | None,
+    ) -> FittedNetwork:
+        """The untrained network, of a warm start with the weights of the fit before."""
+        from tsattn.forecasters.fitting import check_same_covariates, start_from
+        from tsattn.nn.models import build_model
+
+        with IN_SINGLE:
+            network = build_model(fitted.config, generator=generators.init)
+        fitted = replace(fitted, network=network)
+        if fitted.head is not None:
+            fitted.head.check_support(torch.as_tensor(plan.panel.values))
+        if isinstance(previous, NetworkFitted):
+            start = previous.model
+            start_from(fitted.network, fitted.config, start.network, start.config)
+            check_same_covariates(plan.encoder, start.encoder)
+        return fitted
 
     def _run(
         self, network: nn.Module, learn: "WindowBatches", check: "WindowBatches | None", **how: Any
@@ -612,18 +630,17 @@ class NetworkForecaster(Forecaster):
             return None
         from tsattn.training.state import Checkpoint
 
-        beside = {
-            "alias",
-            *(f"training__{name}" for name in ("checkpoint_dir", "max_time", "n_threads")),
-        }  # may change
-        groups = {"network", "training", "schema"}
-        facts = {
-            name: value for name, value in self.get_params().items() if name not in beside | groups
-        }
-        facts["random_state"] = seed  # what was drawn of a generator, which has no words of its own
+        facts = self.get_params()
+        # The fields of the groups stand beside them, and these may change while a fit goes on.
+        changeable = ("training__checkpoint_dir", "training__max_time", "training__n_threads")
+        for name in ("alias", "network", "training", "schema", *changeable):
+            facts.pop(name, None)
+        # What was drawn of a generator, which has no words of its own.
+        facts["random_state"] = seed
         text = json.dumps(facts, sort_keys=True, default=repr) + panel.fingerprint()
         key = hashlib.sha256(text.encode())
-        for weights in start.values():  # a warm start is another fit than the one before
+        # A warm start is another fit than the one before.
+        for weights in start.values():
             key.update(weights.cpu().numpy().tobytes())
         return Checkpoint(Path(folder), key.hexdigest(), generators)
 
@@ -720,8 +737,8 @@ class NetworkForecaster(Forecaster):
         """
         from tsattn.evaluate.backtest import backtest
 
-        asked: dict[str, Any] = {"n_windows": n_windows, "step_size": step_size, "refit": refit}
-        return backtest(self, df, **asked, level=level, quantiles=quantiles).frame
+        windows: dict[str, Any] = {"n_windows": n_windows, "step_size": step_size, "refit": refit}
+        return backtest(self, df, **windows, level=level, quantiles=quantiles).frame
 
     def score(self, df: TableLike | Panel, y: None = None) -> float:
         """Minus the mean absolute error over every window of ``df``, on the training-standardised
@@ -734,9 +751,12 @@ class NetworkForecaster(Forecaster):
 
         self.check_fitted()
         panel = self.read(df, fitted=True)
-        whole = int(panel.lengths.min()) >= self.context_ + self.horizon
-        spec = WindowSpec(self.context_, self.horizon, None if whole else least_rows(self.context_))
-        ends = spec.ends(panel.starts, np.zeros(panel.n_series, dtype=np.int64), panel.lengths)
+        least = None
+        if int(panel.lengths.min()) < self.context_ + self.horizon:
+            least = least_rows(self.context_)
+        spec = WindowSpec(self.context_, self.horizon, least)
+        first = np.zeros(panel.n_series, dtype=np.int64)
+        ends = spec.ends(panel.starts, first, panel.lengths)
         if not len(ends):
             require_length(panel, spec.length, "score needs a context and a horizon")
         places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))

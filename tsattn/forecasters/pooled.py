@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tsattn.data.frames import Panel, require_length, season_length
+from tsattn.data.calendar import season_length
+from tsattn.data.panel import Panel, require_length
 from tsattn.data.windows import (
     History,
     WindowSpec,
@@ -39,7 +40,8 @@ class PooledForecaster(Forecaster):
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
         context = self.max_context
-        return pad_front(check_windows(x, 1, padded=True)[:, -context:], context, fill=True)
+        x = check_windows(x, 1, padded=True)
+        return pad_front(x[:, -context:], context, fill=True)
 
 
 def choose_context(
@@ -102,7 +104,9 @@ def standardise(x: np.ndarray, *, centre: str) -> tuple[np.ndarray, np.ndarray, 
     size = np.abs(x).max(axis=1, keepdims=True, initial=0.0)
     size = np.where(size > 0, size, 1.0)
     u = x / size
-    level = x[:, -1:] if centre == "last" else u.mean(axis=1, keepdims=True) * size
+    level = x[:, -1:]
+    if centre != "last":
+        level = u.mean(axis=1, keepdims=True) * size
     deviation = u.std(axis=1, keepdims=True)
     # Rounding leaves a tiny deviation of a constant window.
     spread = np.where(deviation > _ROUNDING_DEVIATION, deviation, 0.0) * size

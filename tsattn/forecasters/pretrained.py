@@ -15,7 +15,9 @@ import torch
 
 from tsattn.checks import InputError, InPython, check_whole
 from tsattn.data.calendar import season_length
-from tsattn.data.frames import Panel, TableLike, skip_bad, to_panel
+from tsattn.data.columns import TableLike
+from tsattn.data.frames import to_panel
+from tsattn.data.panel import Panel, skip_bad
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values, last_of_ended, require_known
 from tsattn.forecaster import (

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tsattn.checks import check_whole
-from tsattn.data.calendar import calendar_cycles
+from tsattn.data.calendar import calendar_cycles, season_length
 from tsattn.data.cycles import calendar_width
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
-from tsattn.data.frames import Panel, season_length
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import chunk_size
 from tsattn.forecaster import FitContext, Fitted, learnt
+from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.naive import PointForecaster
 from tsattn.forecasters.pooled import (
     PooledForecaster,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 # Training rows of boosted trees, at most: pairs of a window and one of its steps.
 _TREE_ROWS = 100_000
-# Nodes that saved trees look at together, at most; it bounds memory.
-_NODES_AT_ONCE = 2**22
 
 
 def _ridge() -> Any:
@@ -59,109 +58,44 @@ def _gbm() -> Any:
     )
 
 
-class _Trees:
-    """Boosted trees as arrays, with the predictions of scikit-learn's trees to the bit.
+class _Forests:
+    """A forest of boosted trees for each step, or one for all steps, as arrays.
 
-    Arrays do not depend on the version of scikit-learn. One forest predicts all steps; files
-    written before 2026-11-28 have one for each of F steps.
+    Their predictions are those of scikit-learn's trees to the bit, and arrays do not depend on the
+    version of scikit-learn. Files written before 2026-11-28 have one forest for each of F steps.
 
     Args:
-        **arrays: ``feature``, ``left`` and ``right`` (int64) and ``threshold`` and ``value``
-            (float64) of all nodes, where both children of a leaf are the leaf; ``roots [F, trees]``
-            int64 and ``start [F]`` float64.
+        roots: First nodes of the trees of each forest, int64 ``[F, trees]``.
+        start: Constant of each forest, float64 ``[F]``.
+        **nodes: Arrays of the nodes of all trees, as :class:`BoostedTrees` has them.
     """
 
-    def __init__(self, **arrays: np.ndarray) -> None:
-        self.arrays = arrays
+    def __init__(self, roots: np.ndarray, start: np.ndarray, **nodes: np.ndarray) -> None:
+        self.arrays = {"roots": roots, "start": start, **nodes}
+        self._forests = [
+            BoostedTrees(roots=roots[step], start=start[step : step + 1], **nodes)
+            for step in range(len(roots))
+        ]
 
     @classmethod
-    def of(cls, regressor: Any) -> "_Trees":
+    def of(cls, regressor: Any) -> "_Forests":
         """The trees of a ``HistGradientBoostingRegressor`` without categories."""
-        trees = [tree.nodes for (tree,) in regressor._predictors]
-        sizes = [len(tree) for tree in trees]
-        nodes = np.concatenate(trees)
-        roots = np.cumsum([0, *sizes[:-1]])
-        first = np.repeat(roots, sizes)  # children are numbered within a tree
-        numbers = np.arange(len(nodes))
-        leaf = nodes["is_leaf"].astype(bool)
-        feature = nodes["feature_idx"].astype(np.int64)
-        left = np.where(leaf, numbers, first + nodes["left"])
-        right = np.where(leaf, numbers, first + nodes["right"])
-        return cls(
-            feature=np.where(leaf, 0, feature),
-            threshold=nodes["num_threshold"].astype(np.float64),
-            left=left.astype(np.int64),
-            right=right.astype(np.int64),
-            value=nodes["value"].astype(np.float64),
-            roots=roots[None].astype(np.int64),
-            start=np.array([regressor._baseline_prediction.item()]),
-        )
+        arrays = BoostedTrees.of(regressor).arrays
+        return cls(**{**arrays, "roots": arrays["roots"][None]})
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Predictions ``[n, F]``, or ``[n, 1]`` of one forest, from features ``[n, features]``."""
-        n_trees = self.arrays["roots"].shape[1]
-        size = max(1, _NODES_AT_ONCE // n_trees)
-        firsts = range(0, max(len(x), 1), size)
-        return np.concatenate([self._descend(x[first : first + size]) for first in firsts])
-
-    def _descend(self, x: np.ndarray) -> np.ndarray:
-        value = self.arrays["value"]
-        start = self.arrays["start"]
-        answer = np.empty((len(x), len(start)))
-        for step, roots in enumerate(self.arrays["roots"]):
-            total = np.full(len(x), start[step])
-            # One tree after the other, as scikit-learn adds them: a sum rounds otherwise.
-            for tree_values in value[self._leaves(x, roots)]:
-                total += tree_values
-            answer[:, step] = total
-        return answer
-
-    def _leaves(self, x: np.ndarray, roots: np.ndarray) -> np.ndarray:
-        """The leaf that each row reaches in each tree, ``[trees, n]``."""
-        feature = self.arrays["feature"]
-        threshold = self.arrays["threshold"]
-        left = self.arrays["left"]
-        right = self.arrays["right"]
-        rows = np.arange(len(x))
-        node = np.repeat(roots[:, None], len(x), axis=1)
-        while True:
-            goes_left = x[rows, feature[node]] <= threshold[node]
-            child = np.where(goes_left, left[node], right[node])
-            if np.array_equal(child, node):
-                return node
-            node = child
+        return np.stack([forest(x) for forest in self._forests], axis=1)
 
     def check(self, n_forests: int, n_features: int) -> None:
-        """Refuse arrays that are no trees over so many features, or in which a descent would not
-        end.
-        """
+        """Refuse arrays that are not so many forests over so many features."""
         from tsattn.data.stored import require
 
-        arrays = self.arrays
-        require(set(arrays) == set(_TREE_TYPES), "trees lack arrays")
-        feature = arrays["feature"]
-        roots = arrays["roots"]
-        value = arrays["value"]
-        start = arrays["start"]
-        n_nodes = len(feature)
-        for name, dtype in _TREE_TYPES.items():
-            of_nodes = name not in ("roots", "start")
-            fits = not of_nodes or arrays[name].shape == (n_nodes,)
-            require(arrays[name].dtype == dtype and fits, f"{name} of trees")
-        one_a_step = roots.ndim == 2 and len(roots) == n_forests and start.shape == (n_forests,)
-        require(one_a_step, "trees of other steps")
-        require(_within(feature, 0, n_features), "trees over other features")
-        require(_within(roots, 0, n_nodes), "trees without roots")
-        numbers = np.arange(n_nodes)
-        for side in ("left", "right"):
-            # A child after its parent cannot lead back.
-            require(_within(arrays[side], numbers, n_nodes), "trees with loops")
-        finite = np.isfinite(value).all() and np.isfinite(start).all()
-        require(bool(finite), "trees without values")
-
-
-def _within(numbers: np.ndarray, least: np.ndarray | int, stop: int) -> bool:
-    return bool(((numbers >= least) & (numbers < stop)).all())
+        n_constants = self.arrays["start"].shape
+        fits = len(self._forests) == n_forests and n_constants == (n_forests,)
+        require(fits, "trees of other steps")
+        for forest in self._forests:
+            forest.check(n_features)
 
 
 class _BySteps:
@@ -199,17 +133,6 @@ class _BySteps:
         return np.concatenate([x[:, : self.n_shared], x[:, first : first + self.n_step]], axis=1)
 
 
-_TREE_TYPES = MappingProxyType(
-    {
-        "feature": np.int64,
-        "threshold": np.float64,
-        "left": np.int64,
-        "right": np.int64,
-        "value": np.float64,
-        "roots": np.int64,
-        "start": np.float64,
-    }
-)
 _REGRESSORS: MappingProxyType[str, Callable[[], Any]] = MappingProxyType(
     {"ridge": _ridge, "gbm": _gbm}
 )
@@ -239,7 +162,7 @@ class RegressionFitted(Fitted):
         if self.bound["regressor"] == "ridge":
             arrays = {"coef": regressor.coef_.T, "intercept": regressor.intercept_}
         else:
-            trees = regressor if isinstance(regressor, _Trees) else _Trees.of(regressor)
+            trees = regressor if isinstance(regressor, _Forests) else _Forests.of(regressor)
             arrays = dict(trees.arrays)
         if self.steps is not None:
             # Files with one forest a step lack this array.
@@ -274,7 +197,7 @@ class RegressionFitted(Fitted):
         if forecaster.regressor != "gbm":
             regressor = _ridge_from(arrays, n_features, horizon)
         else:
-            regressor = _Trees(**arrays)
+            regressor = _Forests(**arrays)
             if steps is None:
                 regressor.check(horizon, n_features)
             else:

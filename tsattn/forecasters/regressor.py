@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from tsattn.checks import check_whole
+from tsattn.checks import check_whole, is_whole
 from tsattn.data.windows import Scaler, WindowBatches, WindowSpec
 from tsattn.forecasters.fitted import FittedNetwork, resolve_device
 from tsattn.limits import IN_SINGLE, limit_threads
@@ -19,6 +19,8 @@ from tsattn.random import Generators, seed_from
 from tsattn.training.loop import train
 from tsattn.training.settings import Training
 
+# A deviation below this multiple of the mean is a rounding error.
+_ROUNDING = 1e-12
 _DEFAULTS = {
     "network": Network(n_layers=2, d_ff=64, dropout=0.1),
     "training": Training(skip_rate=1.0),
@@ -87,7 +89,8 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             **params: New values by name.
         """
         inside = {name: value for name, value in params.items() if "__" in name}
-        super().set_params(**{name: value for name, value in params.items() if name not in inside})
+        outside = {name: value for name, value in params.items() if "__" not in name}
+        super().set_params(**outside)
         for name, value in inside.items():
             group, _, key = name.partition("__")
             if group not in _DEFAULTS:
@@ -112,11 +115,11 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         Raises:
             ValueError: If a parameter or an array is not usable; nothing has been trained then.
         """
-        given, future = validate_data(
+        inputs, future = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True
         )
-        x = self._windows(given, "X")
-        y_rows = self._windows(future.reshape(len(given), -1), "y")
+        x = self._windows(inputs, "X")
+        y_rows = self._windows(future.reshape(len(inputs), -1), "y")
         config = self._describe(x.shape[1], y_rows.shape[1])
         n_learn = len(x) - self._n_valid(len(x))
         scaler = _scaler(x[:n_learn])
@@ -126,15 +129,12 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         with IN_SINGLE:
             network = build_model(config, generator=generators.init)
         fitted = FittedNetwork(network, config, scaler, by_place=True)
-        values = torch.as_tensor(
-            scaler.transform(np.concatenate([x, y_rows], axis=1)).astype(np.float32)
-        ).to(device)
+        rows = scaler.transform(np.concatenate([x, y_rows], axis=1))
+        values = torch.as_tensor(rows.astype(np.float32)).to(device)
         learn = self._batches(values, np.arange(n_learn), config, generators.order)
-        check = (
-            self._batches(values, np.arange(n_learn, len(x)), config, None)
-            if n_learn < len(x)
-            else None
-        )
+        check = None
+        if n_learn < len(x):
+            check = self._batches(values, np.arange(n_learn, len(x)), config, None)
         with limit_threads(self._threads(fitted, n_learn)):
             progress = train(
                 fitted.network, learn, check, training, generators=generators, device=device
@@ -142,7 +142,9 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         # In double precision the forecast of a window does not depend on the windows computed
         # beside it.
         fitted = replace(fitted, network=fitted.network.double())
-        self.fitted_, self.n_iter_, self._flat = fitted, progress.epoch, future.ndim == 1
+        self.fitted_ = fitted
+        self.n_iter_ = progress.epoch
+        self._flat = future.ndim == 1
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -182,8 +184,8 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         """The network's or the training's; scikit-learn allows no object as the default of an
         argument.
         """
-        given = getattr(self, name)
-        return _DEFAULTS[name] if given is None else given
+        settings = getattr(self, name)
+        return _DEFAULTS[name] if settings is None else settings
 
     def _windows(self, rows: np.ndarray, name: str) -> np.ndarray:
         """``[n, T * C]`` as ``[n, T, C]``."""
@@ -198,18 +200,19 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
 
     def _n_valid(self, n: int) -> int:
         size = self.val_size
-        whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-        if not (whole and size >= 0) and not (isinstance(size, float) and 0 <= size < 1):
+        is_count = is_whole(size) and size >= 0
+        is_share = isinstance(size, float) and 0 <= size < 1
+        if not is_count and not is_share:
             raise ValueError(
                 f"val_size must be a number of windows or a share in [0, 1); got {size!r}"
             )
-        held = int(size) if whole else int(n * size)
-        if held >= n:
+        n_valid = int(size) if is_count else int(n * size)
+        if n_valid >= n:
             raise ValueError(
                 f"val_size = {size} leaves none of {n} windows to learn from; lower it, or give"
                 " more"
             )
-        return held
+        return n_valid
 
     def _describe(self, context: int, horizon: int) -> ModelConfig:
         if self.attention not in ATTENTION_KINDS:
@@ -220,7 +223,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         training = self._settings("training")
         _refuse_unread(network, training)
         patch_len = min(network.patch_len, context)
-        found: ModelConfig = network.describe(
+        config: ModelConfig = network.describe(
             context,
             horizon,
             backbone=self.attention,
@@ -229,7 +232,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             patch_stride=min(network.patch_stride, patch_len),
             linear_skip=bool(training.linear_skip),
         )
-        return found
+        return config
 
     def _batches(
         self,
@@ -254,15 +257,16 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
 
 def _refuse_unread(network: Network, training: Training) -> None:
     """Refuse settings that only a forecaster of tables follows."""
-    asked = {
+    unread = {
         "channel_mixing": network.channel_mixing,
         "block_sizes": isinstance(network.block_sizes, str),
+        "target_transform": training.target_transform,
+        "trainer": training.trainer,
+        "checkpoint_dir": training.checkpoint_dir,
+        "linear_skip": training.solved,
     }
-    asked |= {
-        name: getattr(training, name) for name in ("target_transform", "trainer", "checkpoint_dir")
-    }
-    for name, given in {**asked, "linear_skip": training.solved}.items():
-        if given:
+    for name, is_set in unread.items():
+        if is_set:
             value = getattr(network if hasattr(network, name) else training, name)
             raise ValueError(
                 f"AttentionRegressor does not take {name} = {value!r}; leave it out, or use"
@@ -276,4 +280,6 @@ def _scaler(x: np.ndarray) -> Scaler:
     """
     mean = x.mean((0, 1))
     scale = x.std((0, 1))
-    return Scaler(mean[None], np.where(scale <= 1e-12 * np.abs(mean), 1.0, scale)[None])
+    is_constant = scale <= _ROUNDING * np.abs(mean)
+    scale = np.where(is_constant, 1.0, scale)
+    return Scaler(mean[None], scale[None])

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from tsattn.data.encoding import CovariateEncoder
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.stored import require
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import Scaler
@@ -18,7 +18,7 @@ from tsattn.forecasters.fitted import FittedNetwork
 from tsattn.limits import IN_SINGLE
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.nn.models import build_model
-from tsattn.store import Saved
+from tsattn.store import Saved, check_weights
 
 # Fields of a configuration that sizes of tensors follow from.
 _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
@@ -122,7 +122,11 @@ def network_from(
     mixed = config.mixed_channels > 0
     require(config.mixed_channels in (0, panel.n_series), "series do not fit the network")
     weights = saved.part("network.")
-    _check_weights(weights, config, len(panel.values))
+    size_names = ["context", "horizon"]
+    if config.backbone not in LINEAR_KINDS:
+        size_names += [*_SIZES, *_READS]
+    model_sizes = {name: getattr(config, name) for name in size_names}
+    check_weights(weights, model_sizes, n_rows=len(panel.values))
     with IN_SINGLE:
         network = build_model(config, generator=torch.Generator().manual_seed(0))
     network.load_state_dict(weights)
@@ -146,23 +150,6 @@ def network_from(
         sizes=_sizes(tensors, panel),
     )
     return model, _scaler("score", tensors, (panel.n_series, 1))
-
-
-def _check_weights(weights: dict[str, torch.Tensor], config: ModelConfig, n_rows: int) -> None:
-    """Refuse weights that are no numbers, and sizes that nothing in the file has, before memory is
-    taken for them.
-    """
-    for name, tensor in weights.items():
-        require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
-    largest = max(n_rows, len(weights))
-    for tensor in weights.values():
-        largest = max((largest, *tensor.shape))
-    names = ["context", "horizon"]
-    if config.backbone not in LINEAR_KINDS:
-        names += [*_SIZES, *_READS]
-    for name in names:
-        size = getattr(config, name)
-        require(size <= largest, f"{name} = {size} fits no tensor")
 
 
 def _scaler(name: str, tensors: dict[str, torch.Tensor], shape: tuple[int, int]) -> Scaler:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsattn.checks import check_whole
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecasters.classical import Answer, LocalForecaster
 from tsattn.forecasters.pooled import standardise
@@ -77,7 +77,8 @@ def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answe
         residuals = residuals[_STARTING_RESIDUALS:]
     spread = np.std(residuals, ddof=1)
     # The variance of simple exponential smoothing grows by alpha squared a step.
-    growth = np.sqrt(1 + np.arange(steps) * facts["par"]["alpha"] ** 2)
+    alpha = facts["par"]["alpha"]
+    growth = np.sqrt(1 + np.arange(steps) * alpha**2)
     return mean, spread * factor * growth
 
 
@@ -90,7 +91,9 @@ def _of_demand(forecast: dict[str, np.ndarray], y: np.ndarray) -> Answer:
         return mean, None
     errors = y - forecast["fitted"]
     errors = errors[np.isfinite(errors)]
-    error = np.sqrt(np.mean(errors**2)) if len(errors) else y.std()
+    error = y.std()
+    if len(errors):
+        error = np.sqrt(np.mean(errors**2))
     return mean, np.full(len(mean), error)
 
 
@@ -103,9 +106,11 @@ def _of_tsb(y: np.ndarray, steps: int) -> Answer:
         for probability in _TSB_CONSTANTS:
             model = models.TSB(demand, probability)
             forecasts.append(model.forecast(y=y, h=steps, fitted=True))
-    losses = [np.nansum((y - forecast["fitted"]) ** 2) for forecast in forecasts]
-    best = forecasts[losses.index(min(losses))]
-    return _of_demand(best, y)
+
+    def loss(forecast: Any) -> float:
+        return float(np.nansum((y - forecast["fitted"]) ** 2))
+
+    return _of_demand(min(forecasts, key=loss), y)
 
 
 def _estimated(name: str, y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:

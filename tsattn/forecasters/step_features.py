@@ -103,7 +103,8 @@ class StepFeatures:
         for cycle in self.cycles:
             yield z[:, -cycle:].mean(axis=1, keepdims=True)
             if self.context >= 2 * cycle:
-                yield z[:, -2 * cycle : -cycle].mean(axis=1, keepdims=True)
+                previous_cycle = z[:, -2 * cycle : -cycle]
+                yield previous_cycle.mean(axis=1, keepdims=True)
             if self.context > cycle:
                 # Change of the last value since the season before.
                 yield z[:, [-1]] - z[:, [-1 - cycle]]
@@ -145,7 +146,8 @@ class StepFeatures:
                 yield columns[window, self._phase_rows(steps, cycle), k]
             for span in spans:
                 if span <= self.context:
-                    yield (sums[window, row + 1, k] - sums[window, row + 1 - span, k]) / span
+                    total = sums[window, row + 1, k] - sums[window, row + 1 - span, k]
+                    yield total / span
             yield columns[:, : self.context, k].mean(axis=1, keepdims=True)
 
     def _of_past(self, past: np.ndarray, steps: np.ndarray) -> Iterator[np.ndarray]:

@@ -15,7 +15,7 @@ NARROW_BYTES = 64
 
 
 @dataclass(frozen=True)
-class Run:
+class BlockRun:
     """``count`` neighbouring blocks of one level with as many queries and as many keys each."""
 
     features: slice
@@ -62,7 +62,7 @@ class _Grid:
 
     first_head: int
     stop_head: int
-    runs: list[Run]
+    runs: list[BlockRun]
 
 
 class Blocks:
@@ -93,7 +93,7 @@ class Blocks:
             stop = sys.maxsize if len(offsets) == 1 else head + 1
             self.grids.append(_Grid(first, stop, runs))
 
-    def _runs_of(self, heads: slice) -> list[tuple[slice, Run]]:
+    def _runs_of(self, heads: slice) -> list[tuple[slice, BlockRun]]:
         """The runs of some heads, each with its heads counted from the first of these."""
         runs = []
         for grid in self.grids:
@@ -173,9 +173,9 @@ def fill(target: Tensor, left: Tensor, right: Tensor, factor: float) -> None:
         target.copy_(product.view(target.shape))
 
 
-def _find_runs(geometry: Geometry, offset: int) -> list[Run]:
+def _find_runs(geometry: Geometry, offset: int) -> list[BlockRun]:
     """Blocks of every level that is not global, neighbours of one size joined."""
-    runs: list[Run] = []
+    runs: list[BlockRun] = []
     ranks = geometry.levels.ranks
     start = sum(ranks[: geometry.n_global_levels])
     for level in range(geometry.n_global_levels, len(ranks)):
@@ -195,7 +195,7 @@ def _find_runs(geometry: Geometry, offset: int) -> list[Run]:
 
 def _find_block(
     geometry: Geometry, level: int, block: int, offset: int, features: slice
-) -> Run | None:
+) -> BlockRun | None:
     """Queries and keys of one block, or ``None`` where it holds no query."""
     size = geometry.block_sizes[level]
     # The last query stands at the position of the last key.
@@ -207,7 +207,7 @@ def _find_block(
     stop_query = stop_key - shift
     if stop_query <= first_query:
         return None
-    return Run(
+    return BlockRun(
         features,
         geometry.factors[level],
         query=first_query,
@@ -218,7 +218,7 @@ def _find_block(
     )
 
 
-def _is_next(run: Run, block: Run) -> bool:
+def _is_next(run: BlockRun, block: BlockRun) -> bool:
     """Whether a block continues a run: same features and sizes, directly behind it."""
     same_shape = (
         run.features == block.features

@@ -213,7 +213,9 @@ def choose(
     elif q.device.type == "cuda" and bias is None and widths <= set(DEVICE_WIDTHS):
         flash = q.dtype in HALVES and len(widths) == 1
         kind = "flash" if flash else "efficient"
-    return kind if kind != "plain" and serves(kind, q.device, q.dtype) else "plain"
+    if kind != "plain" and not serves(kind, q.device, q.dtype):
+        kind = "plain"
+    return kind
 
 
 def pad(
@@ -417,7 +419,8 @@ def _slice_scores(
     work = torch.promote_types(q.dtype, torch.float32)
     batch, rows, keys = index
     queries = q[batch, :, rows].to(work) * scale
-    scores = queries @ k[batch, :, keys].to(work).transpose(2, 3)
+    slice_k = k[batch, :, keys].to(work)
+    scores = queries @ slice_k.transpose(2, 3)
     if bias is not None:
         bias = bias.expand(q.shape[0], -1, q.shape[2], -1)
         scores.add_(bias[batch, :, rows, keys])
@@ -462,11 +465,15 @@ def _plain_backward(
         batch, rows, keys = index
         scores = _slice_scores(q, k, index, scale=scale, causal=causal, bias=bias)
         weights = scores.sub_(lse[batch, :, rows, None]).exp_()
+        slice_q = q[batch, :, rows].to(work)
+        slice_k = k[batch, :, keys].to(work)
+        slice_v = v[batch, :, keys].to(work)
         slice_grad = grad[batch, :, rows].to(work)
-        means = (slice_grad * out[batch, :, rows].to(work)).sum(dim=3, keepdim=True)
+        slice_out = out[batch, :, rows].to(work)
+        means = (slice_grad * slice_out).sum(dim=3, keepdim=True)
         dv[batch, :, keys] += weights.transpose(2, 3) @ slice_grad
-        dw = slice_grad @ v[batch, :, keys].to(work).transpose(2, 3)
+        dw = slice_grad @ slice_v.transpose(2, 3)
         ds = dw.sub_(means).mul_(weights).mul_(scale)
-        dq[batch, :, rows] = ds @ k[batch, :, keys].to(work)
-        dk[batch, :, keys] += ds.transpose(2, 3) @ q[batch, :, rows].to(work)
+        dq[batch, :, rows] = ds @ slice_k
+        dk[batch, :, keys] += ds.transpose(2, 3) @ slice_q
     return dq.to(q.dtype), dk.to(q.dtype), dv.to(q.dtype)

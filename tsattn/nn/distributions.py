@@ -311,7 +311,8 @@ def _search(
     while up.size or down.size:
         low[up] = high[up]
         high[up] = np.minimum(high[up] + width, _LARGEST_COUNT)
-        up = up[(high[up] < _LARGEST_COUNT) & ~reaches(up, high[up])]
+        reached = reaches(up, high[up])
+        up = up[(high[up] < _LARGEST_COUNT) & ~reached]
         down = down[high[down] >= width]
         down = _lower(low, high, down, high[down] - width, reaches)
         width = 2 * width

@@ -78,7 +78,9 @@ class Head(nn.Module):
 
     def start_at_zero(self) -> None:
         """Set the last map to zero, so that the states have no effect before training."""
-        last_map = self.project[-1] if isinstance(self.project, nn.Sequential) else self.project
+        last_map = self.project
+        if isinstance(last_map, nn.Sequential):
+            last_map = last_map[-1]
         for parameter in last_map.parameters():
             nn.init.zeros_(parameter)
 
@@ -262,7 +264,9 @@ class QuantileHead(Head):
         levels = check_quantiles(q)
         low = self.trained[0]
         high = self.trained[-1]
-        outside = (levels < low - _QUANTILE_TOLERANCE) | (levels > high + _QUANTILE_TOLERANCE)
+        is_below = levels < low - _QUANTILE_TOLERANCE
+        is_above = levels > high + _QUANTILE_TOLERANCE
+        outside = is_below | is_above
         if outside.any():
             raise ValueError(
                 f"this head was trained for quantiles from {low:g} to {high:g}; got"
@@ -315,7 +319,8 @@ class QuantileHead(Head):
         levels = torch.tensor(self.trained, dtype=torch.float64, device=q.device)
         middles = (levels[1:] + levels[:-1]) / 2
         nearest = levels[torch.bucketize(q, middles)]
-        q = torch.where((q - nearest).abs() <= _QUANTILE_TOLERANCE, nearest, q)
+        is_equal = (q - nearest).abs() <= _QUANTILE_TOLERANCE
+        q = torch.where(is_equal, nearest, q)
         shape = (*parameters.shape[:-1], q.shape[-1])
         n_levels = len(self.trained)
         if n_levels == 1:
@@ -323,7 +328,9 @@ class QuantileHead(Head):
         # The trained quantile at or below q, and the next one above.
         left = torch.bucketize(q, levels, right=True) - 1
         left = left.clamp(0, n_levels - 2)
-        share = (q - levels[left]) / (levels[left + 1] - levels[left])
+        low = levels[left]
+        width = levels[left + 1] - low
+        share = (q - low) / width
         share = share.to(parameters.dtype)
         index = left.expand(shape)
         below = parameters.gather(-1, index)

@@ -1,0 +1,419 @@
+"""Series of regular stamps as checked arrays: the panel, and what leaves series out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from tsattn.checks import Argument, InputError, InputWarning, InPython
+from tsattn.data.calendar import more, ticks
+from tsattn.data.columns import Dialect, plain
+from tsattn.data.covariates import CovariateColumns, Covariates
+
+__all__ = ["BadSeriesError", "Panel", "Skipped", "require_length"]
+
+# Name of the one series that a group of series becomes.
+_GROUP = "group"
+# Series that a warning names.
+_NAMED_SERIES = 3
+# A series that ends so many days and rows before the last one has ended for good.
+_ENDED_DAYS = 730
+_ENDED_ROWS = 12
+
+T = TypeVar("T")
+
+
+class BadSeriesError(ValueError):
+    """Some series cannot be used for a task.
+
+    Args:
+        message: The text.
+        ids: Their names.
+        reason: Why, as the end of a sentence: ``"has too few rows"``.
+    """
+
+    def __init__(self, message: str, ids: np.ndarray, reason: str = "has too few rows") -> None:
+        super().__init__(message)
+        self.ids = ids
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.ids, self.reason)
+
+
+class Skipped(NamedTuple):
+    """A series that is left out of a panel.
+
+    Attributes:
+        name: Its name.
+        last_tick: Its last stamp, in nanoseconds or integers.
+        reason: Why, as the end of a sentence: ``"has no value"``.
+    """
+
+    name: Any
+    last_tick: int
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """N series of regular stamps, stacked row by row; the one form in which data travel inside the
+    library.
+
+    Each id of a long frame, and each value column of a wide one, is a series. Build panels by
+    :func:`tsattn.data.frames.to_panel` (or ``from_long`` or ``from_wide`` beside it), which checks
+    what this class takes for granted.
+
+    Attributes:
+        values: float64 [rows, C] in the units of the table; NaN where missing (only if ``missing``
+            is a policy). C is 1, but for a group (:meth:`grouped`).
+        starts: int64 [N + 1]; series n owns rows ``starts[n]:starts[n + 1]``, in the order of time.
+        ids: [N] names of the series, sorted; a single placeholder when the table named none.
+        times: [rows] stamps (time zone kept) or integers.
+        freq: pandas alias (``"h"``, ``"15min"``, ``"W-SAT"``, ``"MS"``) or, for integer time, the
+            step.
+        dialect: How the table looked.
+        missing: What is done about missing values, at each cutoff, never here (see
+            :data:`tsattn.data.columns.MISSING`).
+        covariates: Columns beside the target, if any were read; those of a wide frame belong to all
+            its series.
+        skipped: Series of the table that are no part of the panel, since they cannot be forecast.
+
+    Raises:
+        ValueError: If there are covariates for other rows or series.
+    """
+
+    values: np.ndarray
+    starts: np.ndarray
+    ids: np.ndarray
+    times: pd.Index
+    freq: str | int
+    dialect: Dialect
+    missing: str = "error"
+    covariates: Covariates | None = None
+    skipped: tuple[Skipped, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.covariates is None:
+            return
+        n_rows = len(self.covariates.values)
+        n_series = len(self.covariates.static)
+        if n_rows != len(self.values) or n_series != self.n_series:
+            raise ValueError(
+                f"covariates must have the panel's {len(self.values)} rows and {self.n_series}"
+                f" series; got {n_rows} and {n_series}; cut them together, with Panel.rows, until"
+                " or last"
+            )
+
+    @property
+    def n_series(self) -> int:
+        """Number of series N."""
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Rows of each series, int64 [N]."""
+        return np.diff(self.starts)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels C: 1, but for a group."""
+        return self.values.shape[1]
+
+    @cached_property
+    def aligned(self) -> bool:
+        """Whether all series share one time axis, as the columns of a wide table do."""
+        if self.n_series == 0 or (self.lengths != self.lengths[0]).any():
+            return False
+        clock = ticks(self.times).reshape(self.n_series, -1)
+        return bool((clock == clock[0]).all())
+
+    def owners(self, ends: np.ndarray) -> np.ndarray:
+        """Series of the windows whose contexts end before rows ``ends [B]``, ``[B]``."""
+        owners: np.ndarray = np.searchsorted(self.starts, ends - 1, side="right") - 1
+        return owners
+
+    def series_label(self, n: int) -> str:
+        """What to call series n in a message."""
+        return f"series {plain(self.ids[n])!r}" if self.dialect.names_series else "the table"
+
+    def grouped(self) -> Panel:
+        """The series of an aligned panel as the channels of one, ``values [T, N]``, for networks
+        whose series look at one another.
+
+        Raises:
+            ValueError: If series begin or end at different times, or have covariates of their own.
+        """
+        if not self.aligned:
+            raise ValueError(
+                "series that look at one another must share their stamps; cut the table to the"
+                " span that all series have, or set channel_mixing=False"
+            )
+        covariates = self.covariates
+        n_rows = int(self.lengths[0])
+        if covariates is not None:
+            moving = covariates.values.reshape(self.n_series, n_rows, -1)
+            if len(covariates.statics) or (moving != moving[0]).any():
+                raise ValueError(
+                    "series that look at one another share their covariates; leave out columns"
+                    " that differ from series to series, or set channel_mixing=False"
+                )
+            covariates = replace(covariates.take(slice(n_rows)), static=covariates.static[:1])
+        return replace(
+            self,
+            values=np.ascontiguousarray(self.values.reshape(self.n_series, n_rows).T),
+            starts=np.array([0, n_rows]),
+            ids=np.array([_GROUP], dtype=object),
+            times=self.times[:n_rows],
+            covariates=covariates,
+        )
+
+    def require(self, columns: CovariateColumns) -> None:
+        """Refuse to go on without some covariates.
+
+        Raises:
+            ValueError: Naming one that the panel lacks.
+        """
+        lacking = columns.lacking_of(self.covariates)
+        if lacking:
+            raise InputError(
+                f"the panel has no covariate {lacking[0]!r}",
+                InPython(
+                    "; make it by to_panel with a schema that names it, such as"
+                    f" Schema(past_cols={lacking!r})"
+                ),
+            )
+
+    def keep(self, columns: CovariateColumns) -> Panel:
+        """The same panel with no covariates but ``columns``, which it has: what nobody reads is
+        left behind.
+        """
+        self.require(columns)
+        if self.covariates is None:
+            return self
+        covariates = self.covariates.only(columns) if columns.moving or columns.static else None
+        return replace(self, covariates=covariates)
+
+    def rows(self, start: int | None, stop: int | None) -> Panel:
+        """The same slice ``start:stop`` of every series, counted as Python slices are."""
+
+        def bound(value: int | None, default: np.ndarray) -> np.ndarray:
+            if value is None:
+                return default
+            row = self.lengths + value if value < 0 else value
+            return np.clip(row, 0, self.lengths)
+
+        first = bound(start, np.zeros_like(self.lengths))
+        return self._take(first, bound(stop, self.lengths))
+
+    def until(self, stops: np.ndarray | int) -> Panel:
+        """The first ``stops[n]`` rows of series n (one number serves all)."""
+        return self._take(np.zeros_like(self.lengths), np.clip(stops, 0, self.lengths))
+
+    def last(self, n: int) -> Panel:
+        """The last n rows of every series, or all of a shorter one."""
+        return self._take(np.maximum(self.lengths - n, 0), self.lengths)
+
+    def some(self, first: int, stop: int) -> Panel:
+        """Series ``first:stop`` with all their rows."""
+        rows = slice(*self.starts[[first, stop]].tolist())
+        # Of parts of a panel the last one knows what was left out, so that it is answered once.
+        skipped = self.skipped if stop == self.n_series else ()
+        covariates = self.covariates
+        if covariates is not None:
+            covariates = replace(covariates.take(rows), static=covariates.static[first:stop])
+        return replace(
+            self,
+            values=self.values[rows],
+            starts=self.starts[first : stop + 1] - self.starts[first],
+            ids=self.ids[first:stop],
+            times=self.times[rows],
+            skipped=skipped,
+            covariates=covariates,
+        )
+
+    def without(self, ids: np.ndarray, reason: str) -> Panel:
+        """The panel without some series, which it then counts among the skipped.
+
+        Args:
+            ids: Names of the series.
+            reason: Why they are left out.
+        """
+        is_out = pd.Index(self.ids).isin(ids)
+        rows = np.flatnonzero(~np.repeat(is_out, self.lengths))
+        covariates = self.covariates
+        if covariates is not None:
+            covariates = replace(covariates.take(rows), static=covariates.static[~is_out])
+        last_ticks = ticks(self.last_times())
+        skipped = [Skipped(self.ids[n], int(last_ticks[n]), reason) for n in np.flatnonzero(is_out)]
+        return replace(
+            self,
+            values=self.values[rows],
+            starts=_starts_of(self.lengths[~is_out]),
+            ids=self.ids[~is_out],
+            times=self.times[rows],
+            covariates=covariates,
+            skipped=(*self.skipped, *skipped),
+        )
+
+    def skipped_times(self) -> pd.Index:
+        """The last stamp of each series that is left out."""
+        clock = np.array([series.last_tick for series in self.skipped], dtype=np.int64)
+        if not isinstance(self.times, pd.DatetimeIndex):
+            return pd.Index(clock)
+        stamps = pd.DatetimeIndex(clock.view("M8[ns]"))
+        if self.times.tz is not None:
+            stamps = stamps.tz_localize("UTC").tz_convert(self.times.tz)
+        return stamps.as_unit(self.times.unit)
+
+    def last_times(self) -> pd.Index:
+        """The last stamp of each series, [N]; every series must have a row."""
+        return self.times[self.starts[1:] - 1]
+
+    def fingerprint(self) -> str:
+        """Sha256 of ids, times, values, frequency and covariates: equal data, equal print."""
+        zone = str(self.times.tz) if isinstance(self.times, pd.DatetimeIndex) else "integer"
+        words = [zone, self.freq, None, *self.ids.tolist()]
+        if self.covariates is not None:
+            words += [None, *self.covariates.words()]
+        text = "\x1f".join(f"{type(word).__name__}:{word}" for word in words)
+        digest = hashlib.sha256(text.encode())
+        # One bit pattern for every NaN.
+        values = np.where(np.isnan(self.values), np.nan, self.values)
+        arrays = [self.starts, ticks(self.times), values]
+        if self.covariates is not None:
+            arrays.append(self.covariates.values)
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _take(self, lo: np.ndarray, hi: np.ndarray) -> Panel:
+        """Rows ``lo[n]:hi[n]`` of each series; a view when there is one series."""
+        counts = np.maximum(hi - lo, 0)
+        starts = _starts_of(counts)
+        pick: slice | np.ndarray
+        if self.n_series == 1:
+            pick = slice(int(lo[0]), int(lo[0] + counts[0]))
+        else:
+            shifts = self.starts[:-1] + lo - starts[:-1]
+            pick = np.arange(starts[-1]) + np.repeat(shifts, counts)
+        covariates = None if self.covariates is None else self.covariates.take(pick)
+        return replace(
+            self,
+            values=self.values[pick],
+            starts=starts,
+            times=self.times[pick],
+            covariates=covariates,
+        )
+
+
+def _starts_of(lengths: np.ndarray) -> np.ndarray:
+    """First rows of series of some lengths, and the row after the last one, int64 ``[N + 1]``."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def tell_ended(panel: Panel) -> None:
+    """Warn once of series that end long before the others, which are forecast from there."""
+    if not isinstance(panel.times, pd.DatetimeIndex) or panel.n_series < 2:
+        return
+    ends = panel.last_times()
+    latest = ends.max()
+    # Series of unlike length are common; one among series that end together has ended.
+    if 2 * (ends == latest).sum() <= panel.n_series:
+        return
+    spans: pd.Index = ends - panel.times[panel.starts[:-1]]
+    step = spans.max() / max(panel.lengths.max() - 1, 1)
+    lead = max(pd.Timedelta(_ENDED_DAYS, "D"), _ENDED_ROWS * step)
+    ended = np.flatnonzero(ends < latest - lead)
+    if not len(ended):
+        return
+    n = int(ended[0])
+    warnings.warn(
+        f"{panel.series_label(n)} ends at {ends[n]}{more(len(ended))}, years before the last"
+        f" stamp of the table, {latest}, and is forecast from its own end",
+        stacklevel=4,
+    )
+
+
+def require_length(panel: Panel, n_rows: int, reason: str) -> None:
+    """Refuse a panel with series of fewer rows than a task needs.
+
+    Args:
+        panel: The panel.
+        n_rows: Rows that each series must have.
+        reason: Who needs them, as the subject of a sentence:
+            ``"a context of 96 and a horizon of 24"``.
+
+    Raises:
+        BadSeriesError: Naming the first short series, where it begins and ends, how many others,
+            and the remedy.
+    """
+    short = np.flatnonzero(panel.lengths < n_rows)
+    if not len(short):
+        return
+    labels = []
+    for n in short[:_NAMED_SERIES]:
+        times = panel.times[panel.starts[n] : panel.starts[n + 1]]
+        span = f", {times[0]} to {times[-1]}" if len(times) else ""
+        labels.append(f"{panel.series_label(n)} ({len(times)} rows{span})")
+    listed = "; ".join(labels) + _others(len(short))
+    raise BadSeriesError(
+        f"too short: {listed}, but {reason} needs at least {n_rows} rows in every series; give more"
+        " rows, leave these series out, or ask for less",
+        panel.ids[short],
+    )
+
+
+def _others(n_series: int) -> str:
+    """How many series a list of the first ones leaves out."""
+    n_others = n_series - _NAMED_SERIES
+    return f" and {n_others} more" if n_others > 0 else ""
+
+
+def skip_bad(panel: Panel, work: Callable[[Panel], T], bad: str | None) -> tuple[T, Panel]:
+    """Do some work, without the series that are no use for it if others are left.
+
+    Args:
+        panel: The series.
+        work: Function of a panel, which refuses series by a :class:`BadSeriesError`, as
+            :func:`require_length` does.
+        bad: ``"error"`` leaves no series out.
+
+    Returns:
+        Its answer, and the panel of which it is.
+
+    Raises:
+        ValueError: If all series are too short, or one is and none may be left out.
+    """
+    while True:
+        try:
+            return work(panel), panel
+        except BadSeriesError as error:
+            if bad == "error" or len(error.ids) >= panel.n_series:
+                raise
+            panel = panel.without(error.ids, error.reason)
+
+
+def tell_skipped(panel: Panel) -> None:
+    """Warn once of the series that are left out."""
+    if not panel.skipped:
+        return
+    reasons = "; ".join(
+        f"{plain(series.name)!r} {series.reason}" for series in panel.skipped[:_NAMED_SERIES]
+    )
+    others = _others(len(panel.skipped))
+    warnings.warn(
+        InputWarning(
+            f"left out: series {reasons}{others}; their forecasts are NaN; ",
+            Argument("bad", "error"),
+            " refuses such a table",
+        ),
+        stacklevel=3,
+    )
