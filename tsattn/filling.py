@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import InputWarning, check_whole
-from tsattn.data.frames import Panel, TableLike, to_long, to_panel, to_wide
+from tsattn.data.frames import TableLike, to_long, to_panel, to_wide
+from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values
 from tsattn.forecasters.pretrained import MAX_HORIZON

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tsattn.data.frames import Panel
+from tsattn.data.panel import Panel
 from tsattn.forecasters.pretrained import PretrainedForecaster
 
 # Rows that are read on each side of a stretch.
