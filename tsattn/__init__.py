@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tsattn.anomaly import anomalies
     from tsattn.catalogue import forecast, make_forecaster
     from tsattn.data.cards import load_dataset
     from tsattn.data.panel import Panel
@@ -41,6 +42,7 @@ __all__ = [
     "Schema",
     "SplitConformal",
     "Training",
+    "anomalies",
     "attention",
     "backtest",
     "build_model",
@@ -70,6 +72,7 @@ _HOMES = {
     "Schema": "tsattn.data.schema",
     "SplitConformal": "tsattn.evaluate.conformal",
     "Training": "tsattn.training.settings",
+    "anomalies": "tsattn.anomaly",
     "attention": "tsattn.kernels",
     "backtest": "tsattn.evaluate.backtest",
     "build_model": "tsattn.nn.models",

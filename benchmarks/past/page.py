@@ -1,11 +1,14 @@
-"""The table of errors of filled gaps."""
+"""Tables of the errors of filled gaps, and of anomalies that were found."""
 
 from pathlib import Path
 
 import records
 import render
-from past import filling
+from past import anomalies, filling
 from past.tables import SPLITS
+from records import Record
+
+DEVELOPMENT, KEPT = SPLITS
 
 
 def filled(folder: Path) -> str:
@@ -14,7 +17,7 @@ def filled(folder: Path) -> str:
     if not rows:
         return render.NONE
     body = []
-    for split in reversed(SPLITS):
+    for split in (KEPT, DEVELOPMENT):
         for gap in filling.GAPS:
             alike = [row for row in rows if row["split"] == split and row["gap"] == gap]
             n_tables = len({row["table"] for row in alike})
@@ -24,4 +27,33 @@ def filled(folder: Path) -> str:
     return f"{render.lines(head, body, left=2)}\n\n{records.commits(rows)}"
 
 
-BLOCKS = {("docs/guide.md", "filling"): filled}
+def flagged(folder: Path) -> str:
+    """A line a method and rule: means over the kept tables. Of the wider rules of another method
+    the one with the best F1 on development tables is shown.
+    """
+    rows = records.read(folder / anomalies.FILE, anomalies.KEY)
+    if not rows:
+        return render.NONE
+    body = []
+    for (method,), alike in records.by(rows, "method").items():
+        by_rule = {rule: some for (rule,), some in records.by(alike, "rule").items()}
+        usual_rule = min(by_rule)
+        best_rule = max(by_rule, key=lambda rule: _f1(by_rule[rule], DEVELOPMENT))
+        for rule in dict.fromkeys((usual_rule, best_rule)):
+            scores = anomalies.mean_scores(by_rule[rule], KEPT)
+            if scores:
+                precision, f1, elsewhere = scores
+                shown = [f"{precision:.3f}", f"{f1:.3f}", f"{100 * elsewhere:.2f}"]
+                body.append([method, f"{rule:g}", *shown])
+    n_tables = len({row["table"] for row in rows if row["split"] == KEPT})
+    head = ["method", "flags beyond", "average precision", "F1", "other rows flagged, %"]
+    table = render.lines(head, body)
+    return f"{n_tables} tables\n\n{table}\n\n{records.commits(rows)}"
+
+
+def _f1(rows: list[Record], split: str) -> float:
+    scores = anomalies.mean_scores(rows, split)
+    return scores[1] if scores else 0.0
+
+
+BLOCKS = {("docs/guide.md", "filling"): filled, ("docs/guide.md", "anomalies"): flagged}

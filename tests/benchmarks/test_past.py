@@ -1,9 +1,10 @@
-"""The judgement of filled gaps."""
+"""The judgement of filled gaps and of flagged values."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from past import filling, page
+from past import anomalies, filling, page
+from past.anomalies import METHODS, by_neighbours, with_anomalies
 from past.filling import decomposition, judge, lines, mean_error, remove, seasonal_means
 from records import Records
 
@@ -58,3 +59,42 @@ def test_the_page_has_a_line_a_split_and_gap(tmp_path):
     kept_line = next(line for line in text.splitlines() if line.startswith("| kept "))
     cells = [cell.strip() for cell in kept_line.strip("|").split("|")]
     assert cells == ["kept", "step", "1", *["0.250"] * len(filling.METHODS)]
+
+
+def test_anomalies_are_where_the_series_changed():
+    series = wave(300)["a"] + np.random.default_rng(0).normal(size=300)
+    changed, is_anomaly = with_anomalies(series, 24, np.random.default_rng(1))
+    assert 2 <= is_anomaly.sum() <= 40
+    assert (changed[~is_anomaly] - series[~is_anomaly]).abs().max() < 1.5
+    assert (changed[is_anomaly] - series[is_anomaly]).abs().min() > 0
+    assert with_anomalies(series * 0, 24, np.random.default_rng(1)) is None
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_other_methods_find_a_high_value(name):
+    series = wave(720)["a"] + np.random.default_rng(0).normal(size=720)
+    series.iloc[350] += 30
+    deviations = METHODS[name](series, 24)
+    assert deviations[350] > anomalies.RULES[0] > np.median(deviations)
+
+
+def test_deviations_are_robust():
+    series = pd.Series(np.random.default_rng(0).normal(size=1000))
+    assert 0.8 < np.square(by_neighbours(series, 1)).mean() ** 0.5 < 1.2
+
+
+def test_the_page_shows_the_best_rule_of_development_tables(tmp_path):
+    records = Records(tmp_path / anomalies.FILE, anomalies.KEY)
+    for split in ("development", "kept"):
+        for rule, f1 in ((3.0, 0.1), (8.0, 0.4), (12.0, 0.3)):
+            cell = {"split": split, "table": split, "method": "decomposition", "rule": rule}
+            records.add(cell | {"average_precision": 0.5, "f1": f1, "flagged_elsewhere": 0.02})
+    lines_of_table = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.flagged(tmp_path).splitlines()
+        if line.startswith("| decomposition")
+    ]
+    assert lines_of_table == [
+        ["decomposition", "3", "0.500", "0.100", "2.00"],
+        ["decomposition", "8", "0.500", "0.400", "2.00"],
+    ]

@@ -1,0 +1,108 @@
+"""Values of the past that forecasts from both sides do not expect are flagged."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsattn import Schema, anomalies
+from tsattn.checks import InputError, InputWarning
+
+ROWS = 24 * 12
+DAY = 24
+
+
+def hourly(seed=0):
+    rng = np.random.default_rng(seed)
+    values = 100 + 20 * np.sin(2 * np.pi * np.arange(ROWS) / DAY) + rng.normal(size=ROWS)
+    return pd.Series(values, index=pd.date_range("2024-01-01", periods=ROWS, freq="h"))
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """A wave with a wrong value inside the usual range of the series, a wrong last value, and a
+    missing one.
+    """
+    series = hourly()
+    series.iloc[156] += 12.0
+    series.iloc[-1] -= 12.0
+    series.iloc[60] = np.nan
+    return series, anomalies(series)
+
+
+def test_wrong_values_are_flagged(judged):
+    series, table = judged
+    assert series.iloc[156] < series.max()
+    flagged = table.loc[table["anomaly"], "ds"].tolist()
+    assert series.index[156] in flagged
+    assert series.index[-1] in flagged
+    assert len(flagged) <= 4
+
+
+def test_each_observed_value_has_a_row(judged):
+    series, table = judged
+    assert table["ds"].tolist() == series.dropna().index.tolist()
+    assert table["y"].tolist() == series.dropna().tolist()
+
+
+def test_scores_are_distances_in_halves(judged):
+    _, table = judged
+    above = table["y"] >= table["expected"]
+    half = np.where(above, table["hi"] - table["expected"], table["expected"] - table["lo"])
+    np.testing.assert_allclose(table["score"], (table["y"] - table["expected"]) / half)
+    is_outside = (table["y"] < table["lo"]) | (table["y"] > table["hi"])
+    assert (is_outside == table["anomaly"]).all()
+
+
+def test_wider_intervals_flag_less(judged):
+    series, table = judged
+    narrow = anomalies(series, level=80)
+    wide = anomalies(series, level=99.9)
+    assert narrow["anomaly"].sum() > table["anomaly"].sum() >= wide["anomaly"].sum()
+    # The halves grow as those of a normal distribution beyond the levels of the network.
+    ratio = (wide["hi"] - wide["expected"]) / (table["hi"] - table["expected"])
+    np.testing.assert_allclose(ratio, 3.2905 / 2.5758, rtol=1e-3)
+
+
+def test_long_tables_keep_their_names():
+    table = pd.concat(
+        [
+            pd.DataFrame({"shop": name, "when": hourly().index, "sold": hourly(seed)})
+            for seed, name in enumerate(["a", "b"])
+        ]
+    )
+    answer = anomalies(table, schema=Schema(id_col="shop", time_col="when", target_col="sold"))
+    assert answer.columns.tolist() == [
+        *("shop", "when", "sold", "expected", "lo", "hi", "score", "anomaly")
+    ]
+    assert len(answer) == 2 * ROWS
+    assert answer["anomaly"].mean() < 0.02
+
+
+def test_series_are_judged_by_themselves():
+    alone = anomalies(hourly())
+    wide = anomalies(pd.DataFrame({"a": hourly(), "b": 100 * hourly(1)}))
+    np.testing.assert_allclose(
+        wide.loc[wide["unique_id"] == "a", "score"].to_numpy(), alone["score"], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_short_series_are_not_judged_and_told():
+    table = pd.DataFrame({"a": hourly(), "b": hourly(1)})
+    table.iloc[10:, 1] = np.nan
+    with pytest.warns(InputWarning, match="fewer than 200 values are not judged: series 'b'"):
+        answer = anomalies(table)
+    short = answer[answer["unique_id"] == "b"]
+    assert len(short) == 10
+    assert short["score"].isna().all()
+    assert not short["anomaly"].any()
+
+
+def test_a_change_in_a_constant_series_is_flagged():
+    answer = anomalies([5.0] * 120 + [6.0] + [5.0] * 120)
+    assert answer.loc[answer["anomaly"], "y"].tolist() == [6.0]
+
+
+@pytest.mark.parametrize("level", [0, 100, [80, 95], "x"])
+def test_level_is_one_number_in_percent(level):
+    with pytest.raises((ValueError, TypeError, InputError), match="level"):
+        anomalies(hourly(), level=level)

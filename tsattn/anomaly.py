@@ -1,0 +1,181 @@
+"""Values of the past that fit neither the rows before them nor those after them."""
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+
+from tsattn.checks import InputWarning
+from tsattn.data.frames import TableLike, to_long, to_panel
+from tsattn.data.panel import Panel
+from tsattn.data.schema import Schema
+from tsattn.levels import check_request
+from tsattn.pretrained.weights import SHIPPED
+from tsattn.two_sides import Stretches, TwoSides
+
+__all__ = ["anomalies"]
+
+# Rows that are forecast together from each side. Shorter blocks find more and take more time.
+_BLOCK = 6
+# Values that a series must have. On shorter ones half of the past, which is what a side has, says
+# less than a decomposition of the whole series.
+_LEAST_VALUES = 200
+# A half of an interval is at least this share of the usual one of its series: after a few equal
+# values the network is too sure that they go on.
+_LEAST_SHARE = 0.3
+# The widest interval that the network knows, in percent.
+_WIDEST_LEVEL = 98.0
+# Series that a warning names.
+_NAMED_SERIES = 3
+
+
+def anomalies(
+    data: TableLike | Panel,
+    *,
+    level: float = 99,
+    schema: Schema = Schema(),
+    weights: str | Path = SHIPPED,
+    n_threads: int | None = None,
+) -> pd.DataFrame:
+    """Compare each value of a table with forecasts from both sides, and flag those that do not fit.
+
+    Blocks of six rows are forecast by the pretrained network from the rows before, and from the
+    rows after in the opposite direction of time. Median and interval are the means of both, with
+    weights that are inverse to the width of the intervals. The first and the last block have one
+    side only. A half of an interval is at least .3 of the median half of its series.
+
+    Args:
+        data: A table, as :func:`tsattn.forecast` takes it; missing values are left out.
+        level: Central interval in percent; a value outside is flagged. Beyond 98, the most that
+            the network knows, the halves of the interval grow as those of a normal distribution.
+        schema: How the table is read.
+        weights: Name or file of pretrained weights.
+        n_threads: Threads, as for :class:`tsattn.PretrainedForecaster`.
+
+    Returns:
+        A long frame of the observed values: id (of more than one series), time and value under the
+        names of the table; ``expected``, the median; ``lo`` and ``hi``, the interval; ``score``,
+        the distance from the median in halves of the interval, negative below it; and ``anomaly``,
+        True where the score is beyond 1 or -1. A series of fewer than 200 values has NaN and no
+        anomaly, and a warning says so.
+
+    Raises:
+        TypeError: If ``data`` is no table.
+        ValueError: If the table is faulty, or ``level`` is not between 0 and 100.
+
+    Example:
+        >>> table = anomalies([*range(100), 900.0, *range(101, 200)])
+        >>> table.loc[table["anomaly"], "y"].tolist()
+        [900.0]
+    """
+    levels, _, _ = check_request(level, None)
+    if len(levels) != 1:
+        raise ValueError(f"level must be one number, such as 99; got {level!r}")
+    widest = min(levels[0], _WIDEST_LEVEL)
+    _, _, probabilities = check_request(widest, None)
+    beyond = _normal_half(levels[0]) / _normal_half(widest)
+    panel = to_panel(data, schema, missing="mask")
+    sides = TwoSides(panel, weights, n_threads)
+    lower, median, upper = _both_sides(panel, sides, probabilities)
+    below = beyond * _at_least_usual(panel, median - lower)
+    above = beyond * _at_least_usual(panel, upper - median)
+    distance = panel.values[:, 0] - median
+    half = np.where(distance < 0, below, above)
+    # A constant series has intervals of no width.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        score = np.where(distance == 0, 0.0, distance / half)
+    frame = to_long(replace(panel, covariates=None)).assign(
+        expected=median,
+        lo=median - below,
+        hi=median + above,
+        score=score,
+        anomaly=np.abs(score) > 1,
+    )
+    return frame[~np.isnan(panel.values[:, 0])].reset_index(drop=True)
+
+
+def _blocks(panel: Panel) -> Stretches:
+    """The blocks of all series that have enough values; the last of a series may reach beyond its
+    end.
+    """
+    first = []
+    owner = []
+    too_short = []
+    for n, (start, stop) in enumerate(itertools.pairwise(panel.starts.tolist())):
+        if np.isfinite(panel.values[start:stop, 0]).sum() < _LEAST_VALUES:
+            too_short.append(panel.series_label(n))
+            continue
+        begins = np.arange(start, stop, _BLOCK)
+        first.append(begins)
+        owner.append(np.full(len(begins), n))
+    if too_short:
+        others = len(too_short) - _NAMED_SERIES
+        more = f" and {others} more" if others > 0 else ""
+        warnings.warn(
+            f"series of fewer than {_LEAST_VALUES} values are not judged:"
+            f" {', '.join(too_short[:_NAMED_SERIES])}{more}",
+            InputWarning,
+            stacklevel=4,
+        )
+    none = np.empty(0, dtype=np.int64)
+    all_first = np.concatenate([none, *first])
+    return Stretches(all_first, np.full(len(all_first), _BLOCK), np.concatenate([none, *owner]))
+
+
+def _both_sides(
+    panel: Panel, sides: TwoSides, probabilities: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lower bound, median and upper bound of each row of a panel, ``[rows]`` each; NaN for series
+    that are not judged.
+    """
+    answer = np.full((3, len(panel.values)), np.nan)
+    for blocks in _blocks(panel).batches():
+        ahead = _quantiles(sides, sides.before(blocks), probabilities)
+        # The first step back is the last row of the block.
+        back = _quantiles(sides, sides.after(blocks), probabilities)[:, :, ::-1]
+        both = _weighted_mean(ahead, back)
+        rows = blocks.rows()
+        is_inside = rows < panel.starts[blocks.owner + 1][:, None]
+        answer[:, rows[is_inside]] = both[:, is_inside]
+    lower, median, upper = answer
+    return lower, median, upper
+
+
+def _quantiles(sides: TwoSides, x: np.ndarray, probabilities: Sequence[float]) -> np.ndarray:
+    """Lower bound, median and upper bound after contexts, ``[3, S, F]``."""
+    points, bounds = sides.forecast(x, _BLOCK, probabilities)
+    return np.stack([bounds[..., 0], points, bounds[..., 1]])
+
+
+def _weighted_mean(ahead: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """The mean of two forecasts ``[3, S, F]``, weighted by the inverse of the widths of their
+    intervals; the other one where one is NaN.
+    """
+    width_ahead = ahead[2] - ahead[0]
+    width_back = back[2] - back[0]
+    total = width_ahead + width_back
+    # Two intervals without a width count alike.
+    share = np.where(total > 0, width_back / np.where(total > 0, total, 1.0), 0.5)
+    mean = share * ahead + (1 - share) * back
+    one_side = np.where(np.isnan(ahead), back, ahead)
+    return np.where(np.isnan(mean), one_side, mean)
+
+
+def _at_least_usual(panel: Panel, halves: np.ndarray) -> np.ndarray:
+    """Halves of intervals, each at least a share of the median half of its series, ``[rows]``."""
+    answer = halves.copy()
+    for start, stop in itertools.pairwise(panel.starts.tolist()):
+        rows = slice(start, stop)
+        if np.isfinite(halves[rows]).any():
+            answer[rows] = np.maximum(halves[rows], _LEAST_SHARE * np.nanmedian(halves[rows]))
+    return answer
+
+
+def _normal_half(level: float) -> float:
+    """Half of a central interval of the standard normal distribution."""
+    return NormalDist().inv_cdf(0.5 + level / 200)
