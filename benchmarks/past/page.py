@@ -12,19 +12,20 @@ DEVELOPMENT, KEPT = SPLITS
 
 
 def filled(folder: Path) -> str:
-    """A line a split and length of gap: geometric means of errors over those of lines."""
+    """A line a length of gap: geometric means over the kept tables of errors over those of
+    lines.
+    """
     rows = records.read(folder / filling.FILE, filling.KEY)
     if not rows:
         return render.NONE
     body = []
-    for split in (KEPT, DEVELOPMENT):
-        for gap in filling.GAPS:
-            alike = [row for row in rows if row["split"] == split and row["gap"] == gap]
-            n_tables = len({row["table"] for row in alike})
-            means = [f"{filling.mean_error(alike, method):.3f}" for method in filling.METHODS]
-            body.append([split, gap, str(n_tables), *means])
-    head = ["tables", "gap", "number", *filling.METHODS]
-    return f"{render.lines(head, body, left=2)}\n\n{records.commits(rows)}"
+    for gap in filling.GAPS:
+        alike = [row for row in rows if row["split"] == KEPT and row["gap"] == gap]
+        n_tables = len({row["table"] for row in alike})
+        means = [f"{filling.mean_error(alike, method):.3f}" for method in filling.METHODS]
+        body.append([gap, str(n_tables), *means])
+    head = ["gap", "tables", *filling.METHODS]
+    return f"{render.lines(head, body)}\n\n{records.commits(rows)}"
 
 
 def flagged(folder: Path) -> str:
