@@ -148,7 +148,7 @@ class Recipe:
 
 # Recipes of shipped weights. A release before the end of a long recipe is a shorter one.
 RECIPES = {
-    "zero-5a": Recipe(40_000),
+    "zero-5a": Recipe(80_000, decay=0.1),
     "zero-5": Recipe(400_000),
 }
 
