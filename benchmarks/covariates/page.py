@@ -19,7 +19,7 @@ KEY = ("suite", "task", "split", "model", "columns", "settings", "weights")
 _POINTS = {"ridge", "gbm", "seasonal_naive", "naive"}  # forecasters without intervals
 # Published models of the tables of means, of all kinds, and those of the table by task.
 _BESIDE = ("chronos-2", "tirex-2", "tabpfn-ts-3", "ts-icl", "citras-fm", "tft", "patchtst", "tirex")
-_BESIDE += ("timesfm-2.5", "chronos_bolt_base", "lightgbm", "auto_arima", "seasonal_naive")
+_BESIDE += ("timesfm-2.5", "chronos_bolt_base", "lightgbm", "auto_arima")
 _RIVALS = ("lightgbm",)
 # fev-bench counts the score of the first where a model was trained on the data set, of the second
 # where it failed.

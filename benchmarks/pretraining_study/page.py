@@ -17,6 +17,8 @@ WIDTH = 96
 # Couplings of synthetic groups that have a column in the table: of all groups with columns, and
 # some.
 COUPLED = ("columns", "linear", "season", "drift", "decoys", "none")
+# Variants within chance of "phase", which the text names and the table leaves out.
+WITHIN_CHANCE = ("phase, near from the origin", "phase and cycle", "phase, bilinear MLR")
 SCALED = ("standard", "phase")  # arms that were trained at several widths
 
 
@@ -58,6 +60,8 @@ def study(folder: Path) -> str:
         base = {row["seed"]: row for row in of if row["arm"] == BASE}
         body = []
         for (arm,), some in records.by(of, "arm").items():
+            if arm in WITHIN_CHANCE:
+                continue
             both = [(row, base[row["seed"]]) for row in some if row["seed"] in base]
             line = [arm, f"{render.mean(some, 'validation'):.4f}"]
             if arm == BASE or not both:
