@@ -348,8 +348,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "(z(q) - z(at[k])) / (z(at[k + 1]) - z(at[k]))",
-        "(q - at[k]) / (at[k + 1] - at[k])",
+        "(z(q) - low_score) / width",
+        "(q - trained[k]) / (trained[k + 1] - trained[k])",
         PRETRAINED,
     ),
     Mutant("tsattn/forecasters/network.py", "random.setstate(chance)", "pass", FITTING),
