@@ -72,8 +72,8 @@ MUTANTS = [
     Mutant("tsattn/data/windows.py", "x[before] = np.nan", "pass", PRETRAINED),
     Mutant(
         "tsattn/data/windows.py",
-        "part = panel if stops is None else panel.until(",
-        "part = panel if stops is None else panel or panel.until(",
+        "if stops is not None:\n        part = panel.until(",
+        "if stops is not None:\n        part = panel or panel.until(",
         WINDOWS,
     ),
     # tables of every kind
@@ -276,8 +276,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/intervals.py",
-        "self.alphas + self.gamma * np.where",
-        "self.alphas - self.gamma * np.where",
+        "self.alphas + self.gamma * excess",
+        "self.alphas - self.gamma * excess",
         CONFORMAL,
     ),
     Mutant(
