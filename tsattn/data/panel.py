@@ -81,7 +81,7 @@ class Panel:
             step.
         dialect: How the table looked.
         missing: What is done about missing values, at each cutoff, never here (see
-            :data:`tsattn.data.columns.MISSING`).
+            ``tsattn.data.columns.MISSING``).
         covariates: Columns beside the target, if any were read; those of a wide frame belong to all
             its series.
         skipped: Series of the table that are no part of the panel, since they cannot be forecast.
