@@ -72,8 +72,8 @@ MUTANTS = [
     Mutant("tsattn/data/windows.py", "x[before] = np.nan", "pass", PRETRAINED),
     Mutant(
         "tsattn/data/windows.py",
-        "part = panel if stops is None else panel.until(",
-        "part = panel if stops is None else panel or panel.until(",
+        "if stops is not None:\n        part = panel.until(",
+        "if stops is not None:\n        part = panel or panel.until(",
         WINDOWS,
     ),
     # tables of every kind
@@ -276,8 +276,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/intervals.py",
-        "self.alphas + self.gamma * np.where",
-        "self.alphas - self.gamma * np.where",
+        "self.alphas + self.gamma * excess",
+        "self.alphas - self.gamma * excess",
         CONFORMAL,
     ),
     Mutant(
@@ -348,8 +348,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "(z(q) - z(at[k])) / (z(at[k + 1]) - z(at[k]))",
-        "(q - at[k]) / (at[k + 1] - at[k])",
+        "(z(q) - low_score) / width",
+        "(q - trained[k]) / (trained[k + 1] - trained[k])",
         PRETRAINED,
     ),
     Mutant("tsattn/forecasters/network.py", "random.setstate(chance)", "pass", FITTING),

@@ -150,7 +150,7 @@ MUTANTS = [
         "CovariateEncoder.fit(columns, panel, panel.lengths)",
         COVARIATES,
     ),
-    Mutant(FITTING, "((before > 0) & (after > 0))", "((before > 0) | (after > 0))", MASK),
+    Mutant(FITTING, "(has_past & has_future)", "(has_past | has_future)", MASK),
     Mutant(FITTING, "_RIDGE = 1e-3", "_RIDGE = 1e-2", SOLVED),
     Mutant(
         FITTING,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tsattn.data.panel import Panel
-from tsattn.data.windows import History, Values, chunk_size, spread_places
+from tsattn.data.windows import History, Values, chunk_size, counts_before, spread_places
 from tsattn.paths import Dependence, scores_of, values_at
 
 # Past windows of a series whose errors are scored, at most.
@@ -125,9 +125,7 @@ class PathSource:
         ends = panel.starts[chosen, None] + places
         ends = np.sort(ends[places >= least])
         # A forecaster that leaves missing values out needs one in each window.
-        observed = ~np.isnan(panel.values[:, 0])
-        n_values = np.zeros(len(observed) + 1, dtype=np.int64)
-        np.cumsum(observed, out=n_values[1:])
+        n_values = counts_before(~np.isnan(panel.values[:, 0]))
         rows_read = getattr(forecaster, "least_context", forecaster.max_context)
         read_from = np.maximum(ends - rows_read, panel.starts[panel.owners(ends)])
         return ends[n_values[ends] > n_values[read_from]]

@@ -72,7 +72,8 @@ class Saved:
             ValueError: If it is none; LookupError if it is not there.
         """
         value = self.facts["learnt"][name]
-        require(type(value) is int and value >= 0, f"{name} = {value!r:.40}")
+        is_count = type(value) is int and value >= 0
+        require(is_count, f"{name} = {value!r:.40}")
         return int(value)
 
     def part(self, prefix: str) -> dict[str, torch.Tensor]:
@@ -162,7 +163,8 @@ def read_forecaster(cls: Any, path: Path) -> Any:
         saved = Saved(path, facts, tensors)
         forecaster = cls._remade(made_of(cls, facts["parameters"]), saved)
         alias = forecaster.alias
-        require(alias is None or type(alias) in (str, int), f"alias = {alias!r:.40}")
+        is_name = alias is None or type(alias) in (str, int)
+        require(is_name, f"alias = {alias!r:.40}")
         panel = tail_from(facts["panel"], tensors)
         check_panel(panel)
         panel, encoder = covariates_from(facts, tensors, panel)
@@ -456,8 +458,9 @@ def covariates_from(
     if not columns.moving and not columns.static:
         return panel, encoder
     values = tensors["tail.covariates"].numpy()
-    whole = values.dtype == np.float64 and values.shape == (len(panel.values), len(columns.moving))
-    require(whole and bool(np.isfinite(values).all()), "covariates do not fit the rows")
+    fits = values.shape == (len(panel.values), len(columns.moving))
+    is_finite = values.dtype == np.float64 and bool(np.isfinite(values).all())
+    require(fits and is_finite, "covariates do not fit the rows")
     for k, names in enumerate(row_categories):
         if names is not None:
             fits = bool(np.isin(values[:, k], range(len(names))).all())

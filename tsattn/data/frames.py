@@ -247,6 +247,8 @@ def from_wide(
     cells = [df[column] for column in itertools.compress(columns, is_kept)]
     names = tuple(itertools.compress(all_names, is_kept))
     times = _wide_times(df, time_col, unit)
+    index_name = df.index.name if time_col is None else None
+    dialect = Dialect("wide", None, time_col, None, index_name, columns=all_names)
     n_series = len(names)
     table = Table(
         codes=np.zeros(len(df), dtype=np.int64),
@@ -256,14 +258,7 @@ def from_wide(
         foreign=foreign,
         cells=cells,
         columns=(*names, *covariates),
-        dialect=Dialect(
-            "wide",
-            None,
-            time_col,
-            None,
-            index_name=df.index.name if time_col is None else None,
-            columns=all_names,
-        ),
+        dialect=dialect,
         n_covariates=len(covariates),
         categories=read_categories(df, covariates, values[:, n_series:], foreign[:, n_series:]),
     )

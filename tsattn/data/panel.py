@@ -81,7 +81,7 @@ class Panel:
             step.
         dialect: How the table looked.
         missing: What is done about missing values, at each cutoff, never here (see
-            :data:`tsattn.data.columns.MISSING`).
+            ``tsattn.data.columns.MISSING``).
         covariates: Columns beside the target, if any were read; those of a wide frame belong to all
             its series.
         skipped: Series of the table that are no part of the panel, since they cannot be forecast.
@@ -256,7 +256,7 @@ class Panel:
         return replace(
             self,
             values=self.values[rows],
-            starts=_starts_of(self.lengths[~is_out]),
+            starts=starts_of(self.lengths[~is_out]),
             ids=self.ids[~is_out],
             times=self.times[rows],
             covariates=covariates,
@@ -297,7 +297,7 @@ class Panel:
     def _take(self, lo: np.ndarray, hi: np.ndarray) -> Panel:
         """Rows ``lo[n]:hi[n]`` of each series; a view when there is one series."""
         counts = np.maximum(hi - lo, 0)
-        starts = _starts_of(counts)
+        starts = starts_of(counts)
         pick: slice | np.ndarray
         if self.n_series == 1:
             pick = slice(int(lo[0]), int(lo[0] + counts[0]))
@@ -314,7 +314,7 @@ class Panel:
         )
 
 
-def _starts_of(lengths: np.ndarray) -> np.ndarray:
+def starts_of(lengths: np.ndarray) -> np.ndarray:
     """First rows of series of some lengths, and the row after the last one, int64 ``[N + 1]``."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 

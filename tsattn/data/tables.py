@@ -25,6 +25,7 @@ from tsattn.data.calendar import (
 )
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid
+from tsattn.data.panel import starts_of
 
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
 # means that a stamp or the frequency is wrong.
@@ -177,8 +178,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
 
 def _starts(table: Table) -> np.ndarray:
     """Rows at which the series of a sorted table start, int64 [N + 1]."""
-    lengths = np.bincount(table.codes, minlength=len(table.ids))
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return starts_of(np.bincount(table.codes, minlength=len(table.ids)))
 
 
 def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
@@ -357,7 +357,7 @@ def _insert_rows(
             " rows; correct the stamps or pass another ",
             Argument("freq"),
         )
-    new_starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    new_starts = starts_of(lengths)
     n_rows = new_starts[-1]
     codes = np.repeat(np.arange(len(lengths)), lengths)
     values = np.full((n_rows, len(table.columns)), np.nan)

@@ -232,6 +232,15 @@ def known_lengths(panel: Panel) -> np.ndarray:
     return np.maximum(panel.starts[1:] - first, 0)
 
 
+def counts_before(flags: np.ndarray) -> np.ndarray:
+    """Number of True flags ``[rows, ...]`` before each row and before the end,
+    ``[rows + 1, ...]``; two of them show whether there is one between their rows.
+    """
+    counts = np.zeros((len(flags) + 1, *flags.shape[1:]), dtype=np.int64)
+    np.cumsum(flags, axis=0, out=counts[1:])
+    return counts
+
+
 def require_known(panel: Panel, reach: int) -> None:
     """Refuse a panel with a series that has no value among the rows that a forecast reads.
 
@@ -244,15 +253,14 @@ def require_known(panel: Panel, reach: int) -> None:
     """
     if not np.isnan(panel.values).any():
         return
-    # Number of values before each row, by which two rows show whether one lies between them.
-    n_values = np.zeros((len(panel.values) + 1, panel.values.shape[1]), dtype=np.int64)
-    np.cumsum(~np.isnan(panel.values), axis=0, out=n_values[1:])
+    n_values = counts_before(~np.isnan(panel.values))
     stops = panel.starts[1:]
     first = np.maximum(stops - reach, panel.starts[:-1])
     empty = n_values[stops] == n_values[first]
     if empty.any():
         n = int(np.argwhere(empty)[0, 0])
-        others = f" (and {int(empty.sum()) - 1} more)" if empty.sum() > 1 else ""
+        n_others = int(empty.sum()) - 1
+        others = f" (and {n_others} more)" if n_others else ""
         raise BadSeriesError(
             f"{panel.series_label(n)}{others} has no value among its last"
             f" {min(reach, int(panel.lengths[n]))} rows, but a forecast needs one; fill one in, or"
@@ -377,7 +385,10 @@ class Values(NamedTuple):
 
         def repeats(end: np.ndarray) -> np.ndarray:
             equal = x == end
-            counts = [(equal & (part == k)).sum(axis=1, keepdims=True) for k in range(_N_PARTS)]
+            counts = []
+            for k in range(_N_PARTS):
+                equal_in_part = equal & (part == k)
+                counts.append(equal_in_part.sum(axis=1, keepdims=True))
             fewest = np.minimum.reduce(counts)
             return enough & (_BOUND_PERIOD * _N_PARTS * fewest >= count)
 
@@ -407,8 +418,10 @@ class Values(NamedTuple):
         lower, upper, origin, step = (array[index] for array in self)
         origin = np.where(step > 0, origin, 0.0)
         unit = np.where(step > 0, step, 1.0)
-        on_grid = origin + unit * np.rint((forecast - origin) / unit)
-        return np.clip(np.where(step > 0, on_grid, forecast), lower, upper)
+        n_steps = np.rint((forecast - origin) / unit)
+        on_grid = origin + unit * n_steps
+        values = np.where(step > 0, on_grid, forecast)
+        return np.clip(values, lower, upper)
 
 
 def is_intermittent(x: np.ndarray) -> np.ndarray:
@@ -422,7 +435,8 @@ def is_intermittent(x: np.ndarray) -> np.ndarray:
     n_known = (~np.isnan(x)).sum(axis=1, keepdims=True)
     n_zeros = (x == 0).sum(axis=1, keepdims=True)
     least = np.fmin.reduce(x, axis=1, keepdims=True, initial=np.inf)
-    rare: np.ndarray = (2 * n_zeros >= n_known) & (n_zeros < n_known) & (least >= 0)
+    most_are_zero = (2 * n_zeros >= n_known) & (n_zeros < n_known)
+    rare: np.ndarray = most_are_zero & (least >= 0)
     return rare
 
 
@@ -459,7 +473,9 @@ class Scaler:
 
     def transform(self, values: np.ndarray, series: np.ndarray | int = 0) -> np.ndarray:
         """Standardise ``[B, T, C]`` windows whose b-th comes from series ``series[b]``."""
-        return (values - self._pick(self.mean, series)) / self._pick(self.scale, series)
+        mean = self._pick(self.mean, series)
+        scale = self._pick(self.scale, series)
+        return (values - mean) / scale
 
     def at(self, places: np.ndarray, others: "Scaler") -> "Scaler":
         """Statistics of the series at ``places [N]``; where a place is -1, those of ``others``."""
@@ -483,7 +499,9 @@ def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
     Raises:
         ValueError: If values are so large that their squares leave float64.
     """
-    part = panel if stops is None else panel.until(np.broadcast_to(stops, (panel.n_series,)))
+    part = panel
+    if stops is not None:
+        part = panel.until(np.broadcast_to(stops, (panel.n_series,)))
     n_channels = part.values.shape[1]
     mean = np.empty((panel.n_series, n_channels))
     scale = np.empty((panel.n_series, n_channels))
@@ -757,6 +775,6 @@ def last_of_ended(x: np.ndarray, season: int) -> np.ndarray:
     runs = EqualRuns.of(x)
     has_ended = runs.is_long(season) & runs.is_longest
     row = np.arange(x.shape[1])[:, None]
-    last_row = np.where(np.isfinite(x), row, -1).max(axis=1)
-    last = np.take_along_axis(x, np.maximum(last_row, 0)[:, None], axis=1)[:, 0]
+    last_row = np.where(np.isfinite(x), row, -1).max(axis=1, keepdims=True)
+    last = np.take_along_axis(x, np.maximum(last_row, 0), axis=1)[:, 0]
     return np.where(has_ended, last, np.nan)

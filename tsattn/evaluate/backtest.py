@@ -349,12 +349,8 @@ def backtest(
     for forecaster in named.values():
         panel.require(forecaster.covariate_columns)
     # Whatever can be refused is refused before anything is fitted.
-    columns = [*_columns(panel)]
-    for name in named:
-        columns.append(name)
-        for suffix, _ in interval_columns(levels, asked_quantiles):
-            columns.append(f"{name}-{suffix}")
-    refuse_twice(columns)
+    suffixes = [suffix for suffix, _ in interval_columns(levels, asked_quantiles)]
+    _refuse_equal_columns(panel, named, suffixes)
     if season_length is None:
         season = season_of(panel.freq)
     else:
@@ -377,6 +373,15 @@ def backtest(
     return BacktestResult(
         panel, origins, dict(rolled), levels, asked_quantiles, season, horizon, step_size
     )
+
+
+def _refuse_equal_columns(panel: Panel, names: Iterable[str], suffixes: Sequence[str]) -> None:
+    """Refuse names with which two columns of the frame of a result would have one name."""
+    columns = [*_columns(panel)]
+    for name in names:
+        columns.append(name)
+        columns += [f"{name}-{suffix}" for suffix in suffixes]
+    refuse_twice(columns)
 
 
 def _judge_here(plan: BacktestPlan) -> dict[str, Rolled]:

@@ -81,7 +81,8 @@ class StepIntervals:
             least = math.ceil(round(level / (100 - level), _RANK_DECIMALS))
             remedy = "use more calibration windows"
             if fewest > 0:
-                remedy += f", or a level of at most {100 * fewest / (fewest + 1):.4g}"
+                highest = 100 * fewest / (fewest + 1)
+                remedy += f", or a level of at most {highest:.4g}"
             raise ValueError(
                 f"level {level} needs at least {least} calibration errors at every step; got n ="
                 f" {fewest}: {remedy}"
@@ -200,14 +201,17 @@ class SeriesScales:
         n_series = np.maximum(has_errors.sum(axis=0), 1)
         centre = log_ratio.sum(axis=0) / n_series
         deviation = np.where(has_errors, log_ratio - centre, 0.0)
-        spread = np.square(deviation).sum(axis=0) / np.maximum(n_series - 1, 1)
-        noise = _noise(ratios(total, count), np.where(has_errors, mean, np.nan), overlap)
+        squares = np.square(deviation).sum(axis=0)
+        spread = squares / np.maximum(n_series - 1, 1)
+        known_mean = np.where(has_errors, mean, np.nan)
+        noise = _noise(ratios(total, count), known_mean, overlap)
         weight = np.clip(1 - noise / np.maximum(spread, _LEAST_SPREAD), 0.0, 1.0)
         # One series has no others towards which its size could be shrunk.
         weight[n_series == 1] = 1.0
 
         def shrink(size: np.ndarray, steps: np.ndarray) -> np.ndarray:
-            gap = np.log(np.where(size > 0, size / steps, np.exp(centre))) - centre
+            step_ratio = np.where(size > 0, size / steps, np.exp(centre))
+            gap = np.log(step_ratio) - centre
             shrunk: np.ndarray = steps * np.exp(centre + weight * gap)
             return shrunk
 
@@ -333,7 +337,8 @@ class AdaptiveIntervals:
         self._count = np.sum(~np.isnan(intervals.errors), axis=0)
         self._largest = np.nanmax(intervals.errors, axis=0)
         self._aims = 1 - np.array(self.levels)[:, None, None] / 100
-        self.alphas = np.broadcast_to(self._aims, (len(self.levels), *self._count.shape)).copy()
+        shape = (len(self.levels), *self._count.shape)
+        self.alphas = np.broadcast_to(self._aims, shape).copy()
 
     def widths(self) -> np.ndarray:
         """Current half widths, ``[L, F, C]``, in the unit of the errors; a higher level is never
@@ -347,7 +352,8 @@ class AdaptiveIntervals:
         widths = np.where(k < 1, 0.0, widths)
         excess = 1 / (n + 1) - self.alphas
         n_doublings = np.clip(excess / _DOUBLING_SHARE, 0.0, _MOST_DOUBLINGS)
-        widths = np.where(k > n, self._largest * 2.0**n_doublings, widths)
+        doubled = self._largest * 2.0**n_doublings
+        widths = np.where(k > n, doubled, widths)
         return np.maximum.accumulate(widths, axis=0)
 
     def update(self, errors: np.ndarray, widths: np.ndarray | None = None) -> None:
@@ -368,7 +374,8 @@ class AdaptiveIntervals:
         errors.
         """
         observed = ~np.isnan(missed)
-        self.alphas = self.alphas + self.gamma * np.where(observed, self._aims - missed, 0.0)
+        excess = np.where(observed, self._aims - missed, 0.0)
+        self.alphas = self.alphas + self.gamma * excess
         self._largest = np.fmax(self._largest, largest)
 
 

@@ -12,7 +12,15 @@ from tsattn.checks import Argument, InputError, InPython, check_whole, is_whole
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.panel import Panel, require_length
-from tsattn.data.windows import History, Scaler, WindowBatches, WindowSpec, least_rows, make_scaler
+from tsattn.data.windows import (
+    History,
+    Scaler,
+    WindowBatches,
+    WindowSpec,
+    counts_before,
+    least_rows,
+    make_scaler,
+)
 from tsattn.forecasters.ridge import ridge
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import LinearModel, PatchEncoder
@@ -168,13 +176,12 @@ class FitPlan:
         """Windows that show a value in the context and one in the horizon of the same channel."""
         if self.panel.missing != "mask":
             return ends
-        n_rows, n_channels = self.panel.values.shape
-        counts = np.zeros((n_rows + 1, n_channels), dtype=np.int64)  # values before each row
-        np.cumsum(~np.isnan(self.panel.values), axis=0, out=counts[1:])
+        counts = counts_before(~np.isnan(self.panel.values))
         read_from = np.maximum(ends - self.spec.context, self._first_rows(ends))
-        before = counts[ends] - counts[read_from]
-        after = counts[ends + self.spec.horizon] - counts[ends]
-        return ends[((before > 0) & (after > 0)).any(axis=1)]
+        has_past = counts[ends] > counts[read_from]
+        has_future = counts[ends + self.spec.horizon] > counts[ends]
+        usable = (has_past & has_future).any(axis=1)
+        return ends[usable]
 
     def _standardised(self) -> np.ndarray:
         """All rows on the standardised scale in float32."""

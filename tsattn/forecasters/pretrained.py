@@ -152,17 +152,17 @@ class PretrainedFitted(Fitted):
         """As :meth:`tsattn.forecaster.Fitted.restored`; the weights become the forecaster's."""
         from tsattn.data.stored import require
         from tsattn.forecasters.saving import regression_from
+        from tsattn.store import check_weights
 
         nonnegative = forecaster.nonnegative
         n_threads = forecaster.n_threads
         require(type(nonnegative) is bool, f"nonnegative = {nonnegative!r:.40}")
-        require(
-            n_threads is None or (type(n_threads) is int and n_threads >= 1),
-            f"n_threads = {n_threads!r:.40}",
-        )
+        is_count = type(n_threads) is int and n_threads >= 1
+        require(n_threads is None or is_count, f"n_threads = {n_threads!r:.40}")
         weights = saved.part("network.")
-        _check_weights(weights, saved.facts["network"])
-        network = build_network(saved.facts["network"], weights)
+        settings = saved.facts["network"]
+        check_weights(weights, {name: settings[name] for name in _SIZES if name in settings})
+        network = build_network(settings, weights)
         forecaster.weights = network
         # Folders of earlier versions have none.
         season = saved.facts.get("season", 0)
@@ -449,24 +449,28 @@ class _Between:
                         " SplitConformal(PretrainedForecaster(...), n_windows=...)"
                     ),
                 )
-        at = np.asarray(levels)
-        last = len(at) - 1
-        beyond = np.searchsorted(at, np.asarray(quantiles) + _SAME_PROBABILITY, side="right")
+        trained = np.asarray(levels)
+        last = len(trained) - 1
+        highest_equal = np.asarray(quantiles) + _SAME_PROBABILITY
+        beyond = np.searchsorted(trained, highest_equal, side="right")
         self.lower = np.clip(beyond - 1, 0, last)
         self.upper = np.minimum(self.lower + 1, last)
         self.share = np.zeros(len(quantiles))  # of the way from the lower to the upper level
         z = statistics.NormalDist().inv_cdf
         for place, (k, q) in enumerate(zip(self.lower, quantiles, strict=True)):
             # A quantile on a level takes the level's value to the bit.
-            if abs(at[k] - q) > _SAME_PROBABILITY and k < last:
-                self.share[place] = (z(q) - z(at[k])) / (z(at[k + 1]) - z(at[k]))
+            if abs(trained[k] - q) > _SAME_PROBABILITY and k < last:
+                low_score = z(trained[k])
+                width = z(trained[k + 1]) - low_score
+                self.share[place] = (z(q) - low_score) / width
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """``[..., Q]`` from values at the levels, ``[..., K]``, which ascend."""
         low = values[..., self.lower]
         high = values[..., self.upper]
+        between = low + self.share * (high - low)
         # Rounding must not lift a value beyond the level above.
-        return np.minimum(low + self.share * (high - low), high)
+        return np.minimum(between, high)
 
 
 def _around_last(bounds: np.ndarray, x: np.ndarray, season: int) -> np.ndarray:
@@ -475,15 +479,19 @@ def _around_last(bounds: np.ndarray, x: np.ndarray, season: int) -> np.ndarray:
     """
     # Few windows end in equal values, and only these are looked at as a whole.
     tail = x[:, -_EQUAL_ROWS:]
-    equal = np.flatnonzero(np.fmax.reduce(tail, axis=1) == np.fmin.reduce(tail, axis=1))
+    is_equal = np.fmax.reduce(tail, axis=1) == np.fmin.reduce(tail, axis=1)
+    equal = np.flatnonzero(is_equal)
     if not len(equal):
         return bounds
     last = last_of_ended(x[equal][:, :, None], season)[:, 0]
-    ended = equal[~np.isnan(last)]
+    has_ended = ~np.isnan(last)
+    ended = equal[has_ended]
     bounds = bounds.copy()
-    moved = bounds[ended] + (last[~np.isnan(last), None, None] - bounds[ended][..., -1:])
+    distance = last[has_ended, None, None] - bounds[ended][..., -1:]
+    moved = bounds[ended] + distance
     # A move must not bring negative values to a series that has none.
-    floor = np.where(np.fmin.reduce(x[ended], axis=1) >= 0, 0.0, -np.inf)
+    least = np.fmin.reduce(x[ended], axis=1)
+    floor = np.where(least >= 0, 0.0, -np.inf)
     bounds[ended] = np.maximum(moved, floor[:, None, None])
     return bounds
 
@@ -615,16 +623,3 @@ def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.n
             f" none in window {window}, channel {channel}: give a longer history, or leave it out"
         )
     return x
-
-
-def _check_weights(weights: dict[str, torch.Tensor], settings: dict[str, Any]) -> None:
-    """Refuse weights that are not finite, and sizes that no tensor has, before memory is taken."""
-    from tsattn.data.stored import require
-
-    for name, tensor in weights.items():
-        require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
-    # No size of a network exceeds the number of tensors (its layers) and the tensors' own sizes.
-    tensor_sizes = [size for tensor in weights.values() for size in tensor.shape]
-    largest = max([len(weights), *tensor_sizes])
-    for name in _SIZES:
-        require(settings.get(name, 1) <= largest, f"{name} = {settings.get(name)} fits no tensor")

@@ -21,6 +21,8 @@ SLICE_PAIRS = 2**20
 # Features of a head for which CUDA kernels exist; narrower and wider heads have none.
 DEVICE_WIDTHS = range(8, 257, 8)
 HALVES = (torch.float16, torch.bfloat16)
+# Share of the weights that the kernels drop: none.
+_DROPOUT = 0.0
 
 
 class _Operator(NamedTuple):
@@ -309,13 +311,12 @@ def forward(
     operator = pair[0]
     value_width = v.shape[3]
     q, k, v = dense_rows(*pad(q, k, v))
-    dropout = 0.0
     if kind == "cpu":
-        out, lse = operator(q, k, v, dropout, causal, attn_mask=bias, scale=scale)
+        out, lse = operator(q, k, v, _DROPOUT, causal, attn_mask=bias, scale=scale)
     elif kind == "flash":
-        out, lse, *_ = operator(q, k, v, dropout, causal, False, scale=scale)
+        out, lse, *_ = operator(q, k, v, _DROPOUT, causal, False, scale=scale)
     else:
-        out, lse, *_ = operator(q, k, v, None, True, dropout, causal, scale=scale)
+        out, lse, *_ = operator(q, k, v, None, True, _DROPOUT, causal, scale=scale)
         lse = lse[:, :, : q.shape[2]]  # the kernel rounds the rows up to whole tiles
     return out[..., :value_width], lse
 
@@ -351,47 +352,78 @@ def backward(
     kind = choose(q, v, bias) if kind is None else kind
     if kind == "plain":
         return _plain_backward(grad, q, k, v, out, lse, scale=scale, causal=causal, bias=bias)
-    pair = operators(kind)
-    assert pair is not None
-    operator = pair[1]
     key_width = q.shape[3]
     value_width = v.shape[3]
     q, k, v = pad(q, k, v)
     grad = _widen(grad, v.shape[3])
     out = _widen(out, v.shape[3])
-    grad, q, k, v, out = dense_rows(grad, q, k, v, out)
-    dropout = 0.0
+    tensors = (*dense_rows(grad, q, k, v, out), lse)
     if kind == "cpu":
-        dq, dk, dv = operator(grad, q, k, v, out, lse, dropout, causal, attn_mask=bias, scale=scale)
+        dq, dk, dv = _cpu_backward(tensors, scale, causal, bias)
     elif kind == "flash":
-        # Without dropout no number is drawn, so any seed serves.
-        seed = torch.zeros(2, dtype=torch.uint64, device=q.device)
-        lengths = (None, None, q.shape[2], k.shape[2])
-        dq, dk, dv = operator(
-            *(grad, q, k, v, out, lse.contiguous()),
-            *lengths,
-            dropout,
-            causal,
-            seed,
-            seed[:0],
-            scale=scale,
-        )
+        dq, dk, dv = _flash_backward(tensors, scale, causal)
     else:
-        # The kernel needs whole tiles of 32 rows; the weights of an added row are exp(-inf).
-        n_missing = -lse.shape[2] % 32
-        lse = torch.nn.functional.pad(lse, (0, n_missing), value=torch.inf).contiguous()
-        seed = torch.zeros((), dtype=torch.int64, device=q.device)
-        needs_gradients = [True, True, True, False]  # of q, k, v and the bias
-        dq, dk, dv, _ = operator(
-            *(grad, q, k, v, None, out, lse),
-            seed,
-            seed,
-            dropout,
-            needs_gradients,
-            causal,
-            scale=scale,
-        )
+        dq, dk, dv = _efficient_backward(tensors, scale, causal)
     return dq[..., :key_width], dk[..., :key_width], dv[..., :value_width]
+
+
+def _backward_operator(kind: str) -> Any:
+    pair = operators(kind)
+    assert pair is not None
+    return pair[1]
+
+
+def _cpu_backward(
+    tensors: tuple[Tensor, ...], scale: float, causal: bool, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k and v by the kernel for the CPU, from ``(grad, q, k, v, out, lse)``."""
+    operator = _backward_operator("cpu")
+    dq, dk, dv = operator(*tensors, _DROPOUT, causal, attn_mask=bias, scale=scale)
+    return dq, dk, dv
+
+
+def _flash_backward(
+    tensors: tuple[Tensor, ...], scale: float, causal: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by the kernel for narrow formats on devices."""
+    grad, q, k, v, out, lse = tensors
+    # Without dropout no number is drawn, so any seed serves.
+    seed = torch.zeros(2, dtype=torch.uint64, device=q.device)
+    lengths = (None, None, q.shape[2], k.shape[2])
+    operator = _backward_operator("flash")
+    dq, dk, dv = operator(
+        *(grad, q, k, v, out, lse.contiguous()),
+        *lengths,
+        _DROPOUT,
+        causal,
+        seed,
+        seed[:0],
+        scale=scale,
+    )
+    return dq, dk, dv
+
+
+def _efficient_backward(
+    tensors: tuple[Tensor, ...], scale: float, causal: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by the kernel for all formats on devices."""
+    grad, q, k, v, out, lse = tensors
+    # The kernel needs whole tiles of 32 rows; the weights of an added row are exp(-inf).
+    n_missing = -lse.shape[2] % 32
+    lse = torch.nn.functional.pad(lse, (0, n_missing), value=torch.inf).contiguous()
+    seed = torch.zeros((), dtype=torch.int64, device=q.device)
+    needs_gradients = [True, True, True, False]  # of q, k, v and the bias
+    operator = _backward_operator("efficient")
+    dq, dk, dv, _ = operator(
+        *(grad, q, k, v, None, out, lse),
+        seed,
+        seed,
+        _DROPOUT,
+        needs_gradients,
+        causal,
+        scale=scale,
+    )
+    return dq, dk, dv
 
 
 # Rows of the first axis, rows of queries, keys that count.

@@ -304,12 +304,7 @@ def train(
     train_windows = train_windows.share(team.rank, team.size).to(team.device)
     if valid_windows is not None:
         valid_windows = valid_windows.share(team.rank, team.size).to(team.device)
-    model.to(team.device)
-    team.begin_alike(model.state_dict(), generators.order, generators.masks)
-    set_generator(model, generators.masks)
-    module = ForecastModule(
-        model, config, steps_per_epoch=len(train_windows), team=team, masks=generators.masks
-    )
+    module = _start_module(model, config, len(train_windows), team, generators)
     start = module.best
     done = checkpoint is not None and _resume(module, checkpoint)
     if after_epoch is not None:
@@ -323,6 +318,22 @@ def train(
     if config.skip_level is not None and valid_windows is not None:
         _keep_start_unless_better(module, start, valid_windows, config.skip_level)
     return module.progress
+
+
+def _start_module(
+    model: nn.Module,
+    config: Training,
+    steps_per_epoch: int,
+    team: Team,
+    generators: Generators,
+) -> ForecastModule:
+    """The module that trains a network on the device of its process, alike in all processes."""
+    model.to(team.device)
+    team.begin_alike(model.state_dict(), generators.order, generators.masks)
+    set_generator(model, generators.masks)
+    return ForecastModule(
+        model, config, steps_per_epoch=steps_per_epoch, team=team, masks=generators.masks
+    )
 
 
 def _keep_start_unless_better(
