@@ -270,6 +270,44 @@ def test_business_days_need_no_policy_in_a_backtest():
     assert np.isfinite(scores.scores["mae"]).all()
 
 
+@pytest.mark.filterwarnings("ignore:rows are absent")
+@pytest.mark.filterwarnings("ignore:.*off the days and hours")
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize(
+    ("first", "last", "aware"),
+    [
+        ("2023-01-02", "2023-12-29", False),
+        ("2023-01-02", "2023-12-29", True),
+        # Rows of two weeks after a change would be taken for single ones off the hours.
+        ("2023-12-01", "2024-04-12", False),
+    ],
+)
+def test_local_hours_in_utc_are_told(first, last, aware, zone):
+    local = hours(first, last, start=9, end=16).tz_localize(zone)
+    stamps = local.tz_convert("UTC")
+    df = one_series(stamps if aware else stamps.tz_localize(None))
+    told = f"clock of a zone such as {zone} they are 'h.Mon-Fri 09:00-16:00.' all year"
+    with pytest.warns(UserWarning, match=told) as record:
+        from_long(df, missing="mask")
+    message = next(str(w.message) for w in record if "clocks change" in str(w.message))
+    names = {"df": df, "pd": pd}
+    exec(message.rsplit("zone: ", 1)[1], names)
+    panel = from_long(names["df"])
+    assert panel.freq == "h[Mon-Fri 09:00-16:00]"
+    expected = hours(last, "2024-05-01", start=9, end=16).tz_localize(zone)[8:48]
+    assert future_times(panel.last_times(), panel.freq, 40).equals(expected)
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
+def test_hours_that_do_not_move_are_not_told(zone):
+    stamps = hours("2023-01-02", "2023-12-29", start=9, end=16).tz_localize(zone)
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        assert from_long(one_series(stamps)).freq == "h[Mon-Fri 09:00-16:00]"
+    assert not any("clocks change" in str(w.message) for w in record)
+
+
 def shops():
     """Two shops that are open on five days from nine to five, and one on six from eight to eight."""
     early = hours("2024-01-01", "2024-02-16", start=9, end=16)

@@ -15,6 +15,8 @@ from tsattn.data.grid import Grid
 
 # Days that a series must last before its own hours count; fewer show no rule.
 _LEAST_DAYS = 28
+# A zone for each rule by which clocks change.
+_CHANGING_ZONES = ("Europe/Berlin", "America/New_York", "Australia/Sydney")
 # Series of which hours are looked for, at most; it bounds the time.
 _MOST_SERIES = 2000
 
@@ -104,3 +106,37 @@ def _has_gaps(times: pd.DatetimeIndex, step: Grid) -> bool:
     """Whether a row is absent."""
     width = pd.Timedelta(step.step, "D" if step.unit == "day" else "ns")
     return bool((np.diff(times) > width).any())
+
+
+def zone_of_hours(
+    times: pd.DatetimeIndex, starts: np.ndarray, step: Grid, hours: Grid | None
+) -> tuple[str, str] | None:
+    """A time zone in which opening hours are fewer than in UTC, since they follow its clocks, and
+    the alias of its hours; None if there is no such zone.
+
+    Args:
+        times: [rows] stamps in UTC, with or without the zone.
+        starts: [N + 1] rows at which series start.
+        step: The step between neighbouring rows.
+        hours: The opening hours in UTC, if there are any.
+    """
+    if step.unit != "tick" or (times.tz is not None and str(times.tz) != "UTC"):
+        return None
+    utc = times.tz_localize("UTC") if times.tz is None else times
+    best = None
+    fewest = _irregular(times, hours)
+    for zone in _CHANGING_ZONES:
+        local_times = utc.tz_convert(zone)
+        local_hours = closing_grid(local_times, starts, step)
+        counts = _irregular(local_times, local_hours)
+        if local_hours is not None and counts < fewest:
+            fewest = counts
+            best = zone, str(local_hours.alias)
+    return best
+
+
+def _irregular(times: pd.DatetimeIndex, hours: Grid | None) -> tuple[float, int]:
+    """Open hours of a week, and rows at other hours; infinitely many where there is no rule."""
+    if hours is None or not hours.is_weekly:
+        return np.inf, 0
+    return len(hours.slots), int(off_hours(times, hours).sum())

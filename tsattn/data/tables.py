@@ -26,7 +26,7 @@ from tsattn.data.calendar import (
 )
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid
-from tsattn.data.opening import own_hours
+from tsattn.data.opening import own_hours, zone_of_hours
 
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
 # means that a stamp or the frequency is wrong.
@@ -198,6 +198,7 @@ def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
     if rules.gaps == "missing" or is_fixed or not isinstance(table.times, pd.DatetimeIndex):
         return grid
     closing = closing_grid(table.times, starts, grid)
+    _tell_clock_changes(table, starts, grid, closing)
     if closing is None:
         if rules.gaps == "closed" and not grid.closes:
             raise InputError(
@@ -219,6 +220,31 @@ def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
             stacklevel=2,
         )
     return closing
+
+
+def _tell_clock_changes(table: Table, starts: np.ndarray, grid: Grid, hours: Grid | None) -> None:
+    """Warn of opening hours that move by an hour where clocks change, since stamps are in UTC."""
+    times = table.times
+    if not isinstance(times, pd.DatetimeIndex) or (hours is None and grid.unit != "tick"):
+        return
+    found = zone_of_hours(times, starts, grid, hours)
+    if found is None:
+        return
+    zone, alias = found
+    column = table.dialect.time_col
+    target = "df.index" if column is None else f"df[{column!r}]"
+    accessor = "" if column is None else ".dt"
+    warnings.warn(
+        InputWarning(
+            f"opening hours move by an hour where clocks change: by the clock of a zone such as"
+            f" {zone} they are {alias!r} all year, but the stamps are in UTC, and the forecast has"
+            " the hours of summer and winter; give the local times with their zone",
+            InPython(
+                f": {target} = pd.to_datetime({target}, utc=True){accessor}.tz_convert({zone!r})"
+            ),
+        ),
+        stacklevel=2,
+    )
 
 
 def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
