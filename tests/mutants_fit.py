@@ -488,7 +488,12 @@ MUTANTS = [
     Mutant(AUTO, "factor**trust", "factor", COMBINED),
     Mutant(AUTO, "if candidate.by_row and not math.isinf(seconds)", "if False", COMBINED),
     Mutant(DEADLINES, "if left <= seconds_per_item:", "if left <= -1e9:", DEADLINES_TESTS),
-    Mutant(DEADLINES, "if seconds_per_row * larger > left:", "if larger < 0:", DEADLINES_TESTS),
+    Mutant(
+        DEADLINES,
+        "return larger if seconds_per_row * larger <= left else n_rows",
+        "return larger",
+        DEADLINES_TESTS,
+    ),
     Mutant(AUTO, ".above_zero(counts.all(axis=1, keepdims=True))", "", COMBINED),
     Mutant(
         AUTO,

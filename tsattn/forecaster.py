@@ -3,6 +3,7 @@
 import copy
 import inspect
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -91,11 +92,13 @@ class FitContext:
         verbose: Whether progress is shown on stderr where that is a terminal.
         previous: The fit to go on from; ``None`` begins anew.
         after_epoch: Called after each epoch of a training; what it raises ends the fit.
+        started: Time of the monotonic clock at which the table was handed over.
     """
 
     verbose: bool = False
     previous: Fitted | None = None
     after_epoch: Callable[[Any], None] | None = None
+    started: float = field(default_factory=time.monotonic)
 
 
 def learnt(name: str, doc: str) -> Any:
@@ -416,6 +419,8 @@ class Forecaster(ABC):
             ValueError: As there.
             TypeError: If ``_fit`` returns something else than a :class:`Fitted`.
         """
+        # A time limit of the fit is one of reading the table as well.
+        context = replace(context, started=time.monotonic())
         # The last fit must not decide how the table is read.
         fresh = self.with_state(None)
         panel = fresh.read(data)

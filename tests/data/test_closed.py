@@ -10,6 +10,7 @@ from tables import NAMES
 import tsattn
 from tsattn.data.calendar import calendar_cycles, future_times, parse_freq, season_length
 from tsattn.data.frames import from_long, to_panel
+from tsattn.data.opening import group_by_hours
 from tsattn.data.schema import Schema
 
 
@@ -269,11 +270,121 @@ def test_business_days_need_no_policy_in_a_backtest():
     assert np.isfinite(scores.scores["mae"]).all()
 
 
+@pytest.mark.filterwarnings("ignore:rows are absent")
+@pytest.mark.filterwarnings("ignore:.*off the days and hours")
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize(
+    ("first", "last", "aware"),
+    [
+        ("2023-01-02", "2023-12-29", False),
+        ("2023-01-02", "2023-12-29", True),
+        # Rows of two weeks after a change would be taken for single ones off the hours.
+        ("2023-12-01", "2024-04-12", False),
+    ],
+)
+def test_local_hours_in_utc_are_told(first, last, aware, zone):
+    local = hours(first, last, start=9, end=16).tz_localize(zone)
+    stamps = local.tz_convert("UTC")
+    df = one_series(stamps if aware else stamps.tz_localize(None))
+    told = f"clock of a zone such as {zone} they are 'h.Mon-Fri 09:00-16:00.' all year"
+    with pytest.warns(UserWarning, match=told) as record:
+        from_long(df, missing="mask")
+    message = next(str(w.message) for w in record if "clocks change" in str(w.message))
+    names = {"df": df, "pd": pd}
+    exec(message.rsplit("zone: ", 1)[1], names)
+    panel = from_long(names["df"])
+    assert panel.freq == "h[Mon-Fri 09:00-16:00]"
+    expected = hours(last, "2024-05-01", start=9, end=16).tz_localize(zone)[8:48]
+    assert future_times(panel.last_times(), panel.freq, 40).equals(expected)
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
+def test_hours_that_do_not_move_are_not_told(zone):
+    stamps = hours("2023-01-02", "2023-12-29", start=9, end=16).tz_localize(zone)
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        assert from_long(one_series(stamps)).freq == "h[Mon-Fri 09:00-16:00]"
+    assert not any("clocks change" in str(w.message) for w in record)
+
+
+def shops():
+    """Two shops that are open on five days from nine to five, and one on six from eight to eight."""
+    early = hours("2024-01-01", "2024-02-16", start=9, end=16)
+    late = hours("2024-01-01", "2024-02-16", days=range(6), start=8, end=19)
+    parts = []
+    for name, stamps in {"a": early, "b": late, "c": early}.items():
+        parts.append(pd.DataFrame({"shop": name, "date": stamps, "sales": stamps.hour + 0.5}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def printed_call(message):
+    """The imports and the expression of an advice."""
+    advice = message.split("of its own: ", 1)[1].split("; else the forecast")[0]
+    imports, _, expression = advice.partition("; ")
+    return imports, expression.split("; or have")[0]
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+@pytest.mark.parametrize("id_col", ["shop", ["town", "shop"]])
+def test_the_call_that_forecasts_groups_of_hours_works(id_col):
+    df = shops().assign(town="x")
+    columns = {"id_col": id_col, "time_col": "date", "target_col": "sales"}
+    if id_col == "shop":
+        df = df.drop(columns="town")
+    with pytest.warns(UserWarning, match="open on different days or hours") as record:
+        tsattn.forecast(df, 40, **columns)
+    message = next(str(w.message) for w in record if "of its own" in str(w.message))
+    assert "'h[Mon-Fri 09:00-16:00]' for series " in message
+    assert "(and 1 more), 'h[Mon-Sat 08:00-19:00]' for series " in message
+    imports, expression = printed_call(message)
+    names = {"df": df, "horizon": 40, "pd": pd, "tsattn": tsattn}
+    exec(imports, names)
+    answer = eval(expression, names)
+    assert sorted(answer["shop"].unique()) == ["a", "b", "c"]
+    for name, part in answer.groupby("shop"):
+        stamps = df.loc[df["shop"] == name, "date"]
+        start, end, last_day = (8, 19, 6) if name == "b" else (9, 16, 5)
+        expected = hours("2024-02-17", "2024-03-31", days=range(last_day), start=start, end=end)
+        assert pd.DatetimeIndex(part["date"]).equals(expected[:40]), name
+        assert stamps.max() < part["date"].min()
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+def test_series_with_other_hours_are_refused_where_gaps_are():
+    df = shops()
+    schema = Schema(id_col="shop", time_col="date", target_col="sales")
+    with pytest.raises(ValueError, match=r"open on different days or hours: .* of its own"):
+        from_long(df, schema)
+    with pytest.warns(UserWarning, match="the forecast of each has the hours of all"):
+        panel = from_long(df, schema, missing="ffill")
+    assert panel.freq == "h[Mon-Sat 08:00-19:00]"
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+def test_groups_of_hours_need_a_rule():
+    """A series of a week belongs to the group that it fits, one that is always open to its own."""
+    df = shops()
+    always = pd.date_range("2024-01-01", "2024-02-16", freq="h")
+    week = hours("2024-02-12", "2024-02-16", start=8, end=12)
+    parts = [df]
+    for name, stamps in {"d": always, "e": week}.items():
+        parts.append(pd.DataFrame({"shop": name, "date": stamps, "sales": 1.0}))
+    groups = group_by_hours(pd.concat(parts), "shop", "date")
+    names = [sorted(part["shop"].unique()) for part in groups]
+    assert names == [["a", "c"], ["b", "e"], ["d"]]
+    alike = df[df["shop"] != "b"]
+    assert len(group_by_hours(alike, "shop", "date")) == 1
+    assert len(group_by_hours(alike.assign(date=np.arange(len(alike))), "shop", "date")) == 1
+    with pytest.raises(ValueError, match="'branch'"):
+        group_by_hours(df, "branch", "date")
+
+
 def test_series_with_other_closed_days_are_told():
     monday_to_friday = one_series(days("2023-01-02", "2023-12-29", range(5)))
     every_day = one_series(pd.date_range("2023-01-02", "2023-12-31")).assign(unique_id="b")
     frame = pd.concat([monday_to_friday, every_day])
-    with pytest.warns(UserWarning, match="series 'a' has had no rows on Sat for 8 weeks"):
+    with pytest.warns(UserWarning, match="'B' for series 'a', 'D' for series 'b'"):
         panel = from_long(frame, missing="mask")
     assert panel.freq == "D"
     # Saturdays are no holidays.
@@ -281,7 +392,7 @@ def test_series_with_other_closed_days_are_told():
     frame = pd.concat([one_series(days("2023-01-02", "2023-12-16", range(5))), saturdays])
     with (
         pytest.warns(UserWarning, match="read as closed"),
-        pytest.raises(ValueError, match="series 'a': gap: there is no row at 2023-01-07"),
+        pytest.raises(ValueError, match=r"'B' for series 'a', 'D\[Mon-Sat\]' for series 'b'"),
     ):
         from_long(frame)
 

@@ -49,6 +49,35 @@ def test_several_columns_name_series():
     pd.testing.assert_frame_equal(back, shops().astype({"sales": float}))
 
 
+@pytest.mark.filterwarnings("ignore:the values of")
+def test_whole_floats_name_series():
+    """pandas reads whole numbers as floats where a cell of their column was empty in the file."""
+    frame = shops().astype({"store": float})
+    panel = to_panel(frame)
+    assert panel.dialect.key_cols == ("store", "item")
+    assert panel.ids[0] == "1.0/A"
+    pd.testing.assert_frame_equal(to_long(panel), frame.astype({"sales": float}))
+    assert to_panel(frame[frame["item"] == "A"].drop(columns="item")).n_series == 3
+    half = frame.assign(store=frame["store"] + 0.5)
+    assert find_keys(half, half["date"], ["store", "item"]) == ()
+
+
+@pytest.mark.parametrize("value", [np.nan, None])
+def test_keys_without_a_value_are_refused(value):
+    frame = shops().astype({"store": object if value is None else float})
+    frame.loc[[5, 9], "store"] = value
+    with pytest.raises(
+        ValueError, match=r"'store' has no id in row 5 \(2 in all\).* fill in or drop"
+    ):
+        to_panel(frame)
+    with pytest.raises(ValueError, match="'store' has no id in row 5"):
+        from_long(frame, NAMED)
+    # A column that no series needs may have gaps.
+    noted = shops(note=None)
+    noted.loc[3, "note"] = "sale"
+    assert find_keys(noted, noted["date"], ["note", "store", "item"]) == ("store", "item")
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -492,7 +492,7 @@ TABLES = {
                 for name, days in {"a": range(1, 7), "b": range(6)}.items()
             ]
         ).rename(columns={"when": "ds"}),
-        "series 'a': gap: there is no row at 2023-01-09 .*2 series in all",
+        r"different days or hours: 'D\[Tue-Sun\]' for series 'a', 'D\[Mon-Sat\]' for series 'b'",
     ),
     # days of the month and months of weeks
     "monthly on the 15th": (lambda: timed(FIFTEENTHS), {"when": ["2013-01-15"], "y": [2.75]}),
@@ -619,7 +619,19 @@ TABLES = {
     # serial numbers, decimals and other spellings of times
     "serial numbers of days": (
         lambda: timed(45292 + np.arange(N), "date"),
-        {"date": [45304], "y": [2.75]},
+        {"date": ["2024-01-13"], "y": [2.75]},
+    ),
+    "serial numbers of hours": (
+        lambda: timed(45292 + np.arange(N) / 24, "Date"),
+        {"Date": ["2024-01-01 12:00"], "y": [2.75]},
+    ),
+    "serial numbers of months": (
+        lambda: timed((MONTHS - pd.Timestamp("1899-12-30")).days, "date"),
+        {"date": ["2013-01-01"], "y": [2.75]},
+    ),
+    "numbers like those of days": (
+        lambda: timed(45292 + np.arange(N), "ds"),
+        {"ds": [45304], "naive": [2.75]},
     ),
     "months in four decimals": (
         lambda: timed(np.round(1960 + np.arange(N) / 12, 4), "time"),
@@ -701,6 +713,7 @@ def check(frame, wanted):
 @pytest.mark.filterwarnings("ignore:left out")
 @pytest.mark.filterwarnings("ignore:.*years before the last")
 @pytest.mark.filterwarnings("ignore:column 'y' holds .* rounds")
+@pytest.mark.filterwarnings("ignore:column .* holds Excel's numbers of days")
 @pytest.mark.parametrize(("make", "wanted"), TABLES.values(), ids=TABLES)
 def test_a_table_is_forecast_or_refused(make, wanted):
     table = make()
@@ -1156,3 +1169,31 @@ def test_warnings_advise_options(tmp_path, monkeypatch, run, make, options, warn
     code, out, err = run("forecast", "t.csv", *options.split())
     assert (code, err) == (0, f"tsattn: warning: {warning}\n")
     assert out.splitlines()[-1] == last
+
+
+def test_numbers_of_days_are_told():
+    frame = timed(45292 + np.arange(N), "date")
+    with pytest.warns(UserWarning, match=r"45292 in row 0 is 2024-01-01 .*; freq=1 reads steps"):
+        assert to_panel(frame).freq == "D"
+    assert to_panel(frame, freq=1).freq == 1
+    with pytest.warns(UserWarning, match=r"Excel's numbers of days .* 2024-01-01 00:00:00$"):
+        assert to_panel(frame.assign(date=45292 + np.arange(N) / 24)).freq == "h"
+
+
+@pytest.mark.parametrize(
+    ("parts", "first"),
+    [
+        ({"year": [2023] * 12, "week": range(1, 13)}, "2023-03-27"),
+        ({"Year": [2023] * 12, "Month": range(1, 13)}, "2024-01-01"),
+        ({"year": [2023.0] * 12, "month": [1.0] * 12, "day": range(1, 13)}, "2023-01-13"),
+        ({"year": np.repeat([2021, 2022, 2023], 4), "quarter": [1, 2, 3, 4] * 3}, "2024-01-01"),
+    ],
+    ids=["weeks", "months", "days", "quarters"],
+)
+def test_the_call_that_joins_parts_of_stamps_works(parts, first):
+    df = pd.DataFrame(parts | {"sales": np.arange(12) + 0.5})
+    with pytest.raises(ValueError, match=r"join them by df\.assign") as error:
+        forecast(df, 1)
+    call = str(error.value).split("join them by ", 1)[1]
+    answer = forecast(eval(call, {"df": df, "pd": pd}), 1)
+    assert answer["ds"].iloc[0] == pd.Timestamp(first)

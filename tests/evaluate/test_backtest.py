@@ -305,6 +305,48 @@ def test_a_result_is_shown_as_a_table_of_one_line_a_model():
     )
 
 
+def test_a_few_wrong_values_do_not_set_the_scale():
+    """One -9999 among 300 values of temperature would make every error tiny."""
+    rng = np.random.default_rng(0)
+    values = 15 + 5 * np.sin(np.arange(300) / 12) + rng.normal(size=300)
+    frame = pd.DataFrame(
+        {"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=300), "y": values}
+    )
+    clean = frame.copy()
+    frame.loc[[40, 130], "y"] = -9999.0
+    clean.loc[[40, 130], "y"] = np.nan
+    other = clean.assign(unique_id="b", y=3 * values)
+    told = r"series 'a': -9999 at 2024-02-10 00:00:00 \(and 1 more\) is far from all other values"
+    with pytest.warns(UserWarning, match=told) as record:
+        result = backtest(Naive(7), pd.concat([frame, other]), n_windows=3)
+    assert len(record) == 1
+    scores = result.by_series.loc["naive"]
+    for name, y in {"a": clean["y"], "b": other["y"]}.items():
+        past = y.to_numpy()[:291]
+        row = scores.loc[name]
+        assert row["mae"] == pytest.approx(row["mae_original"] / np.nanstd(past)), name
+        seasonal = np.nanmean(np.abs(past[7:] - past[:-7]))
+        assert row["mase"] == pytest.approx(row["mae_original"] / seasonal), name
+    assert result.frame["y"].notna().all()
+
+
+@pytest.mark.parametrize("kind", ["tail", "shift", "rare", "end"])
+def test_values_that_may_be_right_count_in_the_scale(kind):
+    rng = np.random.default_rng(1)
+    y = {
+        "tail": rng.standard_t(2, 400),
+        "shift": np.r_[rng.normal(size=200), 1e4 + rng.normal(size=200)],
+        "rare": np.where(rng.random(400) < 0.02, 100.0, 0.0),
+        # Only rows before the judged ones set the scale.
+        "end": np.r_[rng.normal(size=399), 1e4],
+    }[kind]
+    frame = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=400), "y": y})
+    result = backtest(Naive(5), frame)
+    scale = make_scaler(result.panel, result.origins[:, 0]).scale[0, 0]
+    scores = result.scores.iloc[0]
+    assert scores["mae"] == pytest.approx(scores["mae_original"] / scale)
+
+
 def test_an_all_missing_span_scores_nan_and_never_zero():
     data = wide_frame(n_channels=1)
     data.iloc[-4:] = np.nan

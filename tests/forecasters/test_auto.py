@@ -17,6 +17,8 @@ from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
 from tsattn.forecasters import auto as module
 from tsattn.forecasters.auto import AutoForecaster
+from tsattn.forecasters.covariate_weights import PastForecasts
+from tsattn.forecasters.deadlines import require_seconds
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive
 from tsattn.forecasters.pretrained import PretrainedForecaster
@@ -622,6 +624,46 @@ def test_rows_of_a_table_with_covariates_are_bounded(monkeypatch):
     assert max(rows) <= 4000
     assert len(auto.panel_.values) == 20_000
     assert np.isfinite(auto.predict()["auto"]).all()
+
+
+def test_regressions_on_columns_that_take_too_long_are_left_out(monkeypatch, tmp_path):
+    """The first fit of the pretrained network learns them, at a pace that nobody knows before."""
+
+    def endless(*_):
+        while True:
+            time.sleep(0.02)
+            require_seconds()
+
+    monkeypatch.setattr(PastForecasts, "of", endless)
+    frame = table(400)
+    frame["price"] = np.arange(400) % 5.0
+    started = time.monotonic()
+    auto = Quick(H, max_time=5, schema=Schema(past_cols=["price"]))
+    with pytest.warns(UserWarning, match="columns beside the target take no part; .* max_time=5"):
+        auto.fit(frame)
+    assert time.monotonic() - started < 5
+    assert np.isfinite(auto.leaderboard_.loc["zero", "error"])
+    forecast = auto.predict(level=80)
+    plain = PretrainedForecaster(H, point="auto").fit(frame[["unique_id", "ds", "y"]])
+    member = auto._members[0].forecaster
+    point = member.predict().point[0]
+    np.testing.assert_array_equal(point, plain.predict()["zero"])
+    auto.save(tmp_path / "model")
+    again = load_forecaster(tmp_path / "model")
+    pd.testing.assert_frame_equal(again.predict(level=80), forecast)
+
+
+def test_reading_the_table_takes_part_of_the_time(monkeypatch):
+    read = AutoForecaster.read
+
+    def read_slowly(self, *args, **options):
+        time.sleep(2.0)
+        return read(self, *args, **options)
+
+    monkeypatch.setattr(AutoForecaster, "read", read_slowly)
+    board = Quick(H, max_time=1.5).fit(table(200)).leaderboard_
+    assert board.loc["naive", "note"] == "was left out: no time is left of max_time=1.5"
+    assert np.isfinite(board.loc["zero", "error"])
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,15 @@ from tables import long_table
 from tsattn.data.frames import to_panel
 from tsattn.forecasters import deadlines
 from tsattn.forecasters.deadlines import (
+    OutOfTime,
+    fit_boosted,
     fit_in_time,
     load_in_time,
     recent_rows,
+    require_seconds,
+    seconds_left,
     spread_order,
+    time_limit,
     work_at_once,
     work_in_time,
 )
@@ -62,6 +67,64 @@ def test_a_table_that_is_fitted_quickly_is_fitted_whole(clock):
     fit_in_time(fit, panel_of(1900), 5.0, series_rows=256)
     fit_in_time(fit, panel_of(20_000), np.inf, series_rows=256)
     assert rows[2:] == [1900, 20_000]
+
+
+def test_a_fit_whose_pace_is_unknown_ends_in_time(clock):
+    """A fit that looks at the clock every second is stopped. The fit before it counts, if any."""
+    rows = []
+    steps = iter([100, 1, 100])
+
+    def fit(panel):
+        rows.append(len(panel.values))
+        for _ in range(next(steps)):
+            clock.seconds += 1.0
+            require_seconds()
+
+    with pytest.raises(OutOfTime):
+        fit_in_time(fit, panel_of(20_000), 5.0, series_rows=256)
+    assert clock.seconds == 5
+    assert seconds_left() == np.inf
+    assert fit_in_time(fit, panel_of(20_000), 12.0, series_rows=256) == 1
+    assert rows == [1000, 1000, 4000]
+    assert clock.seconds == 5 + 12
+
+
+def test_the_earliest_of_limits_inside_one_another_counts(clock):
+    with time_limit(3.0):
+        with time_limit(8.0):
+            require_seconds(2.9)
+            with pytest.raises(OutOfTime):
+                require_seconds(3.0)
+        with time_limit(1.0):
+            assert seconds_left() == 1
+        assert seconds_left() == 3
+    require_seconds(1e9)
+
+
+@pytest.mark.parametrize(("seconds", "ends"), [(20.0, False), (60.0, True), (np.inf, True)])
+def test_boosting_that_would_take_too_long_is_not_begun(clock, seconds, ends):
+    """A second to prepare the features, and a fifth for each of 200 trees."""
+    from sklearn.base import BaseEstimator
+
+    n_trees = []
+
+    class Learner(BaseEstimator):
+        def __init__(self, max_iter=200):
+            self.max_iter = max_iter
+
+        def fit(self, features, target):
+            clock.seconds += 1 + self.max_iter / 5
+            n_trees.append(self.max_iter)
+            return self
+
+    with time_limit(seconds):
+        if ends:
+            fit_boosted(Learner(), np.zeros((3, 1)), np.zeros(3))
+        else:
+            with pytest.raises(OutOfTime):
+                fit_boosted(Learner(), np.zeros((3, 1)), np.zeros(3))
+    assert (200 in n_trees) == ends
+    assert clock.seconds <= seconds
 
 
 def test_the_time_of_loading_a_package_is_no_time_of_a_fit(clock):

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Name
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Name
 from tsattn.data.calendar import infer_grid, more, place
 
 MISSING = ("error", "interpolate", "ffill", "mask")
@@ -33,6 +33,16 @@ _PARTS = {
     "hour": (0, 24),
     "minute": (0, 59),
 }
+_JOINED_PARTS = (
+    ("year", "month", "day"),
+    ("year", "month"),
+    ("year", "week"),
+    ("year", "quarter"),
+)
+# Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
+_SERIAL_DAYS = (30_000, 60_000)
+_SERIAL_ORIGIN = pd.Timestamp("1899-12-30")
+_DAY_SECONDS = 86_400
 # Names of the column that pandas or R makes of an index in a file.
 _WRITTEN_INDEX_NAMES = ("", "Unnamed: 0", "rownames")
 # Names that reset_index gives; a real column may carry them too.
@@ -622,9 +632,29 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
                 " and ",
                 Argument("target_col"),
                 "; or drop the column",
+                InPython(_joined_parts(columns)),
             )
         names.append(column)
     return names
+
+
+def _joined_parts(columns: Sequence[Any]) -> str:
+    """Advice on how the columns of a year and its months, weeks or quarters become stamps."""
+    names = {str(column).lower(): column for column in columns}
+    for parts in _JOINED_PARTS:
+        found = [names[part] for part in parts if part in names]
+        if len(found) < len(parts):
+            continue
+        year = f"df[{found[0]!r}].astype(int).astype(str)"
+        other = f"df[{found[1]!r}].astype(int).astype(str)"
+        stamps = {
+            ("year", "month", "day"): f"pd.to_datetime(df[{found!r}])",
+            ("year", "month"): f"pd.to_datetime(df[{found!r}].assign(day=1))",
+            ("year", "week"): f"{year} + '-W' + {other}.str.zfill(2)",
+            ("year", "quarter"): f"{year} + 'Q' + {other}",
+        }[parts]
+        return f"; join them by df.assign(ds={stamps}).drop(columns={found!r})"
+    return ""
 
 
 def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
@@ -813,7 +843,12 @@ def read_stamps(
             )
         series = series.astype(np.int64)
     numbers = whole_numbers(series) if kind in ("integer", "floating") else None
-    if numbers is None:
+    serial = None
+    if kind in ("integer", "floating") and unit != "integer":
+        serial = _serial_days(column, series, label)
+    if serial is not None:
+        stamps = serial
+    elif numbers is None:
         stamps = _stamps(series, kind, label, candidates)
     else:
         dates = None
@@ -832,6 +867,28 @@ def read_stamps(
             InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)"),
         )
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
+
+
+def _serial_days(column: pd.Series | pd.Index, series: pd.Series, label: str) -> pd.Series | None:
+    """Stamps of the numbers of days that Excel stores, with a warning; None if a column holds other
+    numbers, or is not named as one of dates.
+    """
+    days = series.to_numpy(dtype=np.float64)
+    least, most = _SERIAL_DAYS
+    if "date" not in str(column.name).casefold() or not ((days > least) & (days < most)).all():
+        return None
+    # A fraction of a day has less than a second of error.
+    seconds = np.rint(days * _DAY_SECONDS).astype(np.int64)
+    stamps = pd.Series(_SERIAL_ORIGIN + pd.to_timedelta(seconds, "s"))
+    if label:
+        words = (
+            f"{label} holds Excel's numbers of days and is read as dates: {series.iloc[0]:.10g} in"
+            f" row 0 is {stamps[0]}"
+        )
+        other: list[Any] = ["; ", Argument("freq", 1), " reads steps of a count"]
+        is_whole = bool((days == np.rint(days)).all())
+        warnings.warn(InputWarning(words, *(other if is_whole else [])), stacklevel=2)
+    return stamps
 
 
 def _stamps(series: pd.Series, kind: str, label: str, candidates: pd.Index | None) -> pd.Series:

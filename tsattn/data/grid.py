@@ -406,11 +406,14 @@ def find_opening_hours(
     is_open = _open_slots(present, possible, n_slots * fine_step // DAY_NANOSECONDS)
     if is_open is None or is_open.all() or is_open.sum() < 2:
         return None
-    n_absent = (possible - present)[:, is_open].sum()
+    # Hours at which others are open are no absent rows of a series.
+    is_own = is_open & (present >= _OPEN_SHARE * possible)
+    is_own[possible.min(axis=1) < 2] = is_open
+    n_absent = (possible - present)[is_own].sum()
     n_closed = possible[:, ~is_open].sum()
     n_stray = present[:, ~is_open].sum()
     explained = n_closed - n_stray >= _LEAST_EXPLAINED * (possible - present).sum()
-    regular = n_absent <= _ABSENT_SHARE * possible[:, is_open].sum()
+    regular = n_absent <= _ABSENT_SHARE * possible[is_own].sum()
     few_strays = n_stray <= min(_STRAY_SHARE * len(wall), _STRAY_SLOT_SHARE * n_closed)
     if not (explained and regular and few_strays):
         return None

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython
+from tsattn.data.columns import whole_numbers
 
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
@@ -165,15 +166,47 @@ def find_keys(
         times: Its stamps.
         columns: Columns that may name series; those of text, categories and whole numbers count
             whose values come again and again.
+
+    Raises:
+        ValueError: If only columns tell series apart that miss a value in some row.
     """
     n_rows = len(frame)
     stamp = pd.factorize(times)[0]
-    n_stamps = int(stamp.max(initial=-1)) + 1
     codes: dict[Hashable, np.ndarray] = {}
     for column in columns:
         values = _key_codes(frame[column])
         if values is not None and 1 < values.max() + 1 <= n_rows / _LEAST_ROWS:
             codes[column] = values
+    whole = {column: values for column, values in codes.items() if (values >= 0).all()}
+    keys = _fewest_keys(whole, stamp)
+    if keys or len(whole) == len(codes):
+        return keys
+    # A row without an id is one of a further series.
+    filled = {
+        column: np.where(values < 0, values.max() + 1, values) for column, values in codes.items()
+    }
+    keys = _fewest_keys(filled, stamp)
+    for key in keys:
+        gone = np.flatnonzero(codes[key] < 0)
+        if len(gone):
+            raise InputError(
+                f"the values of {' and '.join(map(repr, keys))} tell series apart, but column"
+                f" {key!r} has no id in row {gone[0]} ({len(gone)} in all), and every row belongs"
+                " to a series; fill in or drop these rows, or name other columns by ",
+                Argument("id_col"),
+            )
+    return keys
+
+
+def _fewest_keys(codes: dict[Hashable, np.ndarray], stamp: np.ndarray) -> tuple[Hashable, ...]:
+    """The fewest columns that tell rows of the same stamp apart.
+
+    Args:
+        codes: Numbers of the values of each column.
+        stamp: Numbers of the stamps.
+    """
+    n_rows = len(stamp)
+    n_stamps = int(stamp.max(initial=-1)) + 1
     candidates = sorted(codes, key=_unlike_ids)[:_MOST_CANDIDATES]
     for n_keys in range(1, _MOST_KEYS + 1):
         options = []
@@ -189,12 +222,16 @@ def find_keys(
 
 
 def _key_codes(column: pd.Series) -> np.ndarray | None:
-    """Numbers of the distinct values of a column that may name series, or None."""
-    kind = pd.api.types.infer_dtype(column, skipna=False)
-    if kind not in ("string", "integer", "categorical"):
+    """Numbers of the distinct values of a column that may name series, -1 where one is missing, or
+    None. Whole numbers are floats where a cell of the column is empty.
+    """
+    values = column.dropna()
+    kind = pd.api.types.infer_dtype(values, skipna=False)
+    is_whole = kind == "floating" and whole_numbers(values) is not None
+    if kind not in ("string", "integer", "categorical") and not is_whole:
         return None
     codes, _ = pd.factorize(column)
-    return None if (codes < 0).any() else codes
+    return codes
 
 
 def _unlike_ids(column: Hashable) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -25,6 +26,7 @@ from tsattn.data.calendar import (
 )
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid
+from tsattn.data.opening import own_hours, zone_of_hours
 from tsattn.data.panel import starts_of
 
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
@@ -32,6 +34,8 @@ from tsattn.data.panel import starts_of
 _LARGEST_GROWTH = 100
 # Days at the end of a series in which a day of the week without a row counts as closed.
 _WATCHED_DAYS = 56
+# Groups of series with their own hours that a message names, at most.
+_NAMED_GROUPS = 3
 # Rows absent on holidays, as a share of the rows, at most; and what is done about them where no
 # policy is set.
 _HOLIDAY_SHARE = 0.1
@@ -159,6 +163,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
     gaps = np.where(same_series, n_absent, 0)
     if gaps.any():
         if missing == "error":
+            _refuse_own_hours(table, starts, grid, rules)
             holidays = (
                 rules.fills_holidays
                 and _are_holidays(table, gaps, grid)
@@ -170,7 +175,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
             missing = _HOLIDAY_POLICY
             _tell_holidays(table, gaps)
         if rules.gaps != "missing":
-            _tell_own_closed_days(table, starts, grid)
+            _tell_own_hours(table, starts, grid)
         table, starts = _insert_rows(table, starts, position, grid)
     _check_missing(table, starts, missing)
     return _carry_covariates(table, starts, missing), starts, grid.alias, missing
@@ -194,6 +199,7 @@ def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
     if rules.gaps == "missing" or is_fixed or not isinstance(table.times, pd.DatetimeIndex):
         return grid
     closing = closing_grid(table.times, starts, grid)
+    _tell_clock_changes(table, starts, grid, closing)
     if closing is None:
         if rules.gaps == "closed" and not grid.closes:
             raise InputError(
@@ -215,6 +221,31 @@ def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
             stacklevel=2,
         )
     return closing
+
+
+def _tell_clock_changes(table: Table, starts: np.ndarray, grid: Grid, hours: Grid | None) -> None:
+    """Warn of opening hours that move by an hour where clocks change, since stamps are in UTC."""
+    times = table.times
+    if not isinstance(times, pd.DatetimeIndex) or (hours is None and grid.unit != "tick"):
+        return
+    found = zone_of_hours(times, starts, grid, hours)
+    if found is None:
+        return
+    zone, alias = found
+    column = table.dialect.time_col
+    target = "df.index" if column is None else f"df[{column!r}]"
+    accessor = "" if column is None else ".dt"
+    warnings.warn(
+        InputWarning(
+            f"opening hours move by an hour where clocks change: by the clock of a zone such as"
+            f" {zone} they are {alias!r} all year, but the stamps are in UTC, and the forecast has"
+            " the hours of summer and winter; give the local times with their zone",
+            InPython(
+                f": {target} = pd.to_datetime({target}, utc=True){accessor}.tz_convert({zone!r})"
+            ),
+        ),
+        stacklevel=2,
+    )
 
 
 def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
@@ -285,6 +316,56 @@ def _own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> np.ndarray
         is_open = np.isin(np.arange(WEEK_DAYS), open_days)
     is_long = age_in_days[starts[:-1]] >= _WATCHED_DAYS
     return np.argwhere((counts == 0) & is_open & is_long[:, None])
+
+
+def _words_on_own_hours(table: Table, starts: np.ndarray, grid: Grid) -> list[Piece]:
+    """What series are open at other hours than others, and the call that forecasts them apart; no
+    piece if all share their hours.
+    """
+    times = table.times
+    if table.dialect.id_col is None or not isinstance(times, pd.DatetimeIndex):
+        return []
+    aliases = own_hours(times, starts, grid)
+    groups = Counter(aliases).most_common()
+    if len(groups) < 2:
+        return []
+    texts = []
+    for alias, n_series in groups[:_NAMED_GROUPS]:
+        first = aliases.index(alias)
+        texts.append(f"{alias!r} for {table.series(first)}{more(n_series)}")
+    others = f" and {len(groups) - _NAMED_GROUPS} others" if len(groups) > _NAMED_GROUPS else ""
+    dialect = table.dialect
+    keys = list(dialect.key_cols) or dialect.id_col
+    columns = {"id_col": keys, "time_col": dialect.time_col, "target_col": dialect.target_col}
+    named = ""
+    if [*columns.values()] != ["unique_id", "ds", "y"]:
+        named = "".join(f", {name}={column!r}" for name, column in columns.items())
+    return [
+        f"series are open on different days or hours: {', '.join(texts)}{others}; a table has one"
+        f" frequency, here {grid.alias!r}; forecast each group in a table of its own",
+        InPython(
+            ": from tsattn.data.opening import group_by_hours; pd.concat(tsattn.forecast(part,"
+            f" horizon{named}) for part in group_by_hours(df, {keys!r}, {dialect.time_col!r}))"
+        ),
+    ]
+
+
+def _refuse_own_hours(table: Table, starts: np.ndarray, grid: Grid, rules: Rules) -> None:
+    """Name the groups of series with hours of their own, where absent rows are refused."""
+    words = [] if rules.gaps == "missing" else _words_on_own_hours(table, starts, grid)
+    if words:
+        raise InputError(*words, "; or have the rows filled by ", Argument("missing", "ffill"))
+
+
+def _tell_own_hours(table: Table, starts: np.ndarray, grid: Grid) -> None:
+    """Warn of series that are forecast at hours at which they are closed, but others are not."""
+    words = _words_on_own_hours(table, starts, grid)
+    if not words:
+        _tell_own_closed_days(table, starts, grid)
+        return
+    warnings.warn(
+        InputWarning(*words, "; else the forecast of each has the hours of all"), stacklevel=2
+    )
 
 
 def _tell_own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> None:

@@ -5,6 +5,7 @@ import functools
 import itertools
 import math
 import statistics
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import InputError, Name, check_whole, pieces_of
+from tsattn.data.calendar import more
 from tsattn.data.calendar import season_length as season_of
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
@@ -53,6 +55,16 @@ _UNITS = (
     "mse, mae: standardised; mae_original: in units. More: .scores, .by_series, .by_step, .frame"
 )
 _short = "{:.4g}".format
+# A value of the past is far if its distance to the median is so many times the range between the
+# quartiles, and so many times the distance of any value that is not.
+_FAR_RANGES = 50.0
+_FAR_RATIO = 5.0
+# Far values of a series are wrong if they are at most this share, or so many.
+_WRONG_SHARE = 0.01
+_WRONG_COUNT = 3
+# Only series whose farthest value is so many deviations from the mean are searched, as a share of
+# what is possible.
+_SUSPICIOUS_SHARE = 0.8
 # Scores of a series that stand before MASE.
 _BEFORE_MASE = ("mse", "mae", "mse_original", "mae_original", "rmse_original", "smape")
 
@@ -78,6 +90,55 @@ def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
         total[owner[first]] = np.add.reduceat(zeroed, first, axis=0)
         count[owner[first]] = np.add.reduceat(observed.astype(np.float64), first, axis=0)
     return ratios(total, count)
+
+
+def _far_values(panel: Panel, stops: np.ndarray) -> np.ndarray:
+    """Values such as -9999 among the first ``stops[n]`` rows of each series, which are few and far
+    from all others, bool ``[rows, C]``.
+    """
+    scaler = make_scaler(panel, stops)
+    far = np.zeros(panel.values.shape, dtype=bool)
+    for n, stop in enumerate(stops):
+        rows = slice(panel.starts[n], panel.starts[n] + stop)
+        deviations = np.abs(panel.values[rows] - scaler.mean[n]) / scaler.scale[n]
+        # k equal values out of n lie (n / k)^1/2 deviations away.
+        possible = np.sqrt(stop / max(_WRONG_SHARE * stop, _WRONG_COUNT))
+        largest = np.nan_to_num(deviations).max(axis=0, initial=0.0)
+        for c in np.flatnonzero(largest > _SUSPICIOUS_SHARE * possible):
+            far[rows, c] = _far_of_series(panel.values[rows, c])
+    return far
+
+
+def _far_of_series(values: np.ndarray) -> np.ndarray:
+    """Which values ``[T]`` are few and far from all others."""
+    lower, middle, upper = np.nanquantile(values, (0.25, 0.5, 0.75))
+    distance = np.nan_to_num(np.abs(values - middle))
+    far = distance > _FAR_RANGES * (upper - lower)
+    few = far.sum() <= max(_WRONG_SHARE * len(values), _WRONG_COUNT)
+    nearest = distance[far].min(initial=np.inf)
+    usual = distance[~far].max(initial=0.0)
+    if upper > lower and few and nearest > _FAR_RATIO * usual:
+        return far
+    return np.zeros_like(far)
+
+
+def _without_far(panel: Panel, far: np.ndarray) -> Panel:
+    """The panel with NaN in place of far values, of which scales are computed."""
+    return replace(panel, values=np.where(far, np.nan, panel.values)) if far.any() else panel
+
+
+def _tell_far(panel: Panel, far: np.ndarray) -> None:
+    """Warn once of the values that are left out of the scales."""
+    if not far.any():
+        return
+    row, column = np.argwhere(far)[0]
+    n = int(np.searchsorted(panel.starts, row, side="right")) - 1
+    warnings.warn(
+        f"{panel.series_label(n)}: {panel.values[row, column]:.10g} at {panel.times[row]}"
+        f"{more(int(far.sum()))} is far from all other values of its series and is left out of the"
+        " scales of mse, mae and mase; make it NaN if it is no value",
+        stacklevel=3,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +258,9 @@ class BacktestResult:
         return pd.concat(tables, names=["model"])
 
     def _seasonal_errors(self) -> np.ndarray:
-        return seasonal_errors(self.panel, self.origins[:, 0], self.season_length)
+        stops = self.origins[:, 0]
+        usual = _without_far(self.panel, _far_values(self.panel, stops))
+        return seasonal_errors(usual, stops, self.season_length)
 
     def __repr__(self) -> str:
         table = self._summary().to_string(float_format=_short)
@@ -314,6 +377,10 @@ def backtest(
     rows before a cutoff and nothing else. Windows without a refit are answered by
     ``predict_windows`` in chunks.
 
+    Standardised errors are in units of the deviation of the rows before the first cutoff, MASE in
+    seasonal differences of these. A few values far from all others, such as -9999, are left out of
+    both, with a warning.
+
     Args:
         forecasters: One, several (named by alias), or a mapping from names. All have one horizon;
             each reads the covariates that it declares, if any.
@@ -361,7 +428,8 @@ def backtest(
     def judged_plan(panel: Panel) -> tuple[np.ndarray, Mapping[str, Rolled]]:
         require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
         origins = rolling_origins(panel.lengths, horizon, n_windows=count, step_size=step_size)
-        scaler = make_scaler(panel, origins[:, 0])
+        far = _far_values(panel, origins[:, 0])
+        scaler = make_scaler(_without_far(panel, far), origins[:, 0])
         plan = BacktestPlan(
             named, panel, origins, tuple(fits), scaler, all_quantiles, keep, verbose
         )
@@ -370,6 +438,7 @@ def backtest(
     bad = "error" if isinstance(data, Panel) else schema.bad
     (origins, rolled), panel = skip_bad(panel, judged_plan, bad)
     tell_skipped(panel)
+    _tell_far(panel, _far_values(panel, origins[:, 0]))
     return BacktestResult(
         panel, origins, dict(rolled), levels, asked_quantiles, season, horizon, step_size
     )

@@ -2,9 +2,12 @@
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -12,7 +15,7 @@ import pandas as pd
 import torch
 
 from tsattn.catalogue import load_forecaster
-from tsattn.checks import InputError, Name
+from tsattn.checks import Argument, InputError, InputWarning, Name
 from tsattn.data.calendar import parse_freq, season_length
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import calendar_slices
@@ -24,6 +27,7 @@ from tsattn.evaluate.backtest import seasonal_errors
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.classical import LocalForecaster
 from tsattn.forecasters.deadlines import (
+    OutOfTime,
     Progress,
     fit_in_time,
     load_in_time,
@@ -132,6 +136,8 @@ _N_CANDIDATES = 10
 _SUM_WEIGHT = 1e3
 # Steps of the search for weights.
 _SEARCH_STEPS = 400
+# Modules that take seconds to load.
+_PACKAGES = MappingProxyType({"gbm": "sklearn.ensemble", "mlr": "tsattn.training.loop"})
 # Classes that a saved combination may hold.
 _MEMBER_CLASSES = (
     "Naive",
@@ -181,6 +187,8 @@ class _Trial(NamedTuple):
     # Seconds that the last fit took, and what is kept for another fit and one ``predict``.
     fit_seconds: float = 0.0
     later_seconds: float = 0.0
+    # Whether there was no time for the regressions on its columns.
+    without_columns: bool = False
 
 
 class _Limit(NamedTuple):
@@ -438,12 +446,12 @@ class AutoForecaster(GapForecaster):
         title = self.alias_ if context.verbose else None
         seconds = seconds_from(self.max_time)
         with progress_line(title, n_steps=_N_CANDIDATES, seconds=seconds) as line:
-            return self._judge(panel, line)
+            return self._judge(panel, context.started, line)
 
-    def _judge(self, panel: Panel, line: ProgressLine | None) -> AutoFitted:
+    def _judge(self, panel: Panel, started: float, line: ProgressLine | None) -> AutoFitted:
         """Judge the candidates and combine the best; ``line`` shows the progress."""
         seconds = (1 - _RESERVED_SHARE) * (seconds_from(self.max_time) or 0.0)
-        until = time.monotonic() + seconds
+        until = started + seconds
         ends, stops = _judged(panel, self.horizon)
         trials, notes = self._trials(panel, ends, stops, until, line)
         owners = np.searchsorted(panel.starts, ends, side="right") - 1  # series of each window
@@ -466,6 +474,7 @@ class AutoForecaster(GapForecaster):
         board = _leaderboard(trials, notes, errors, weights, squared)
         factor = _band_factor(point, spread, truth, evidence)
         members = tuple(_refitted(trials[m], panel, until) for m in chosen)
+        self._tell_of_columns(trials[0], members)
         return AutoFitted(
             panel=panel,
             encoder=members[0].forecaster.encoder_,
@@ -475,6 +484,20 @@ class AutoForecaster(GapForecaster):
             n_windows=len(ends),
             band_factor=factor,
         )
+
+    def _tell_of_columns(self, pretrained: _Trial, members: Sequence[_Candidate]) -> None:
+        """Warn where the time was too short for all members that read columns."""
+        readers = [member for member in members[1:] if member.forecaster.covariate_columns_]
+        if pretrained.without_columns and not readers:
+            warnings.warn(
+                InputWarning(
+                    f"{self.alias_}: the columns beside the target take no part; the regressions on"
+                    " them would take longer than ",
+                    Argument("max_time", self.max_time),
+                    " allows: give it more time",
+                ),
+                stacklevel=2,
+            )
 
     def _trials(
         self,
@@ -703,10 +726,18 @@ def _try(
     is_fallback = candidate.name == _FALLBACK
     if limit is not None and not is_fallback and not _can_begin(candidate, left):
         return f"was left out: {limit.words(limit.until - time.monotonic())}"
+    without_columns = False
     try:
         fit_seconds = _fit_until(candidate, past, left * _FIT_SHARE)
     except ValueError as error:
         return str(error)
+    except OutOfTime:
+        if limit is not None and not is_fallback:
+            share = f"{max(left * _FIT_SHARE, 0):.0f} seconds"
+            words = limit.words(limit.until - time.monotonic())
+            return f"takes longer to fit than its share of {share}; {words}"
+        fit_seconds = _fit_without_columns(candidate, past)
+        without_columns = True
     left -= time.monotonic() - started
     answer, progress = _answer_in_time(candidate, panel, ends, left * _CANDIDATE_SHARE)
     predict_seconds = progress.seconds_per_item * panel.n_series
@@ -718,12 +749,14 @@ def _try(
         fit_seconds = 0.0
     # Other candidates are worth more than a second fit on some more rows.
     later_seconds = predict_seconds + min(fit_seconds, left * _REFIT_SHARE)
-    return _Trial(candidate, answer, time.monotonic() - started, fit_seconds, later_seconds)
+    seconds = time.monotonic() - started
+    return _Trial(candidate, answer, seconds, fit_seconds, later_seconds, without_columns)
 
 
 def _can_begin(candidate: _Candidate, left: float) -> bool:
     """Whether so many seconds are enough to begin with a candidate, whose package is loaded."""
-    package = getattr(candidate.forecaster, "package", None)
+    own_package = getattr(candidate.forecaster, "package", None)
+    package = _PACKAGES.get(candidate.name, own_package)
     if package is None:
         return left > 0
     return left > _LEAST_CLASSICAL_SECONDS and load_in_time(package, left * _CANDIDATE_SHARE)
@@ -779,6 +812,22 @@ def _fit(candidate: _Candidate, panel: Panel) -> None:
         forecaster.fit(panel.keep(forecaster.covariate_columns))
 
 
+def _fit_without_columns(candidate: _Candidate, panel: Panel) -> float:
+    """Fit the pretrained network without regressions on columns; the seconds that it took."""
+    from tsattn.forecasters.covariate_regression import CovariateRegression, make_encoder
+
+    begun = time.monotonic()
+    forecaster = candidate.forecaster
+    panel = panel.keep(forecaster.covariate_columns)
+    encoder = make_encoder(forecaster.covariate_columns, panel)
+    plain = PretrainedForecaster(forecaster.horizon, point=str(forecaster.point))
+    plain.fit(panel.keep(CovariateColumns()))
+    regression = CovariateRegression(encoder, forecaster.horizon)
+    state = plain.revised(panel=panel, encoder=encoder, covariate_regression=regression).state_
+    forecaster.state_ = state
+    return time.monotonic() - begun
+
+
 def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
     """The candidate fitted on all rows; a trained network, and one that takes more time than is
     left, stay as they are.
@@ -787,8 +836,12 @@ def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
     forecaster = candidate.forecaster
     left = until - time.monotonic()
     in_time = candidate.by_row or trial.fit_seconds < left * _CANDIDATE_SHARE
-    if candidate.name != "mlr" and in_time:
-        _fit_until(candidate, panel, left * _CANDIDATE_SHARE)
+    if trial.without_columns:
+        _fit_without_columns(candidate, panel)
+    elif candidate.name != "mlr" and in_time:
+        # The fit before it counts where this one does not end.
+        with suppress(OutOfTime):
+            _fit_until(candidate, panel, left * _CANDIDATE_SHARE)
     # The rows of the series are stored once, with the pretrained network.
     if candidate.name == "zero":
         tail = panel.keep(forecaster.covariate_columns_)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tsattn.data.stored import require
+from tsattn.forecasters.deadlines import OutOfTime, fit_boosted, load_in_time, seconds_left
 
 # Boosting steps.
 _N_TREES = 200
@@ -44,7 +45,12 @@ class BoostedTrees:
         Args:
             features: ``[rows, n]``, finite.
             target: ``[rows]``, finite.
+
+        Raises:
+            OutOfTime: If that would not end in time.
         """
+        if not load_in_time("sklearn.ensemble", seconds_left()):
+            raise OutOfTime
         from sklearn.ensemble import HistGradientBoostingRegressor
         from threadpoolctl import threadpool_limits
 
@@ -61,7 +67,7 @@ class BoostedTrees:
         # Threads of OpenMP spin while they wait for one another. Where other processes run, two
         # threads take far longer than one.
         with threadpool_limits(limits=1, user_api="openmp"):
-            learner.fit(features, target)
+            learner = fit_boosted(learner, features, target)
         return cls.of(learner)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from tsattn.data.panel import Panel
 from tsattn.data.windows import History, spread_places
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CHUNK_VALUES, Base, CovariateRegression
+from tsattn.forecasters.deadlines import OutOfTime, require_seconds
 from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression
 
 # Contexts before ends, as a forecaster cuts them.
@@ -72,7 +74,11 @@ def fit_covariate_regression(
         encoder: How covariates are read.
         horizon: Steps F.
         least: Rows that the base needs before an end.
+
+    Raises:
+        OutOfTime: If it would not end in time, even without trees.
     """
+    require_seconds()
     season = season_length(panel.freq)
     longer = [length for length in calendar_cycles(panel.freq) if length > season]
     cycle = max(longer, default=0)
@@ -252,22 +258,53 @@ class PastForecasts:
         n_features = self.regression.n_features(True) * horizon
         n_values = n_features + self.columns.width(longest, horizon)
         size = min(max(1, CHUNK_VALUES // n_values), _WINDOWS_A_PASS)
+        seconds = 0.0
         for first in range(0, len(pick), size):
+            require_seconds(seconds)
+            begun = time.monotonic()
             part = pick[first : first + size]
             ends = self.origins.ends[part]
             x = self.windows(self.history, ends)
             yield part, x, self.columns.windows(ends, x.shape[1], horizon)
+            seconds = time.monotonic() - begun
 
     def best(self) -> CovariateRegression:
         """Choose the share and weights with the least error on the windows held out.
 
-        The pooled regression and the trees are then learnt from all windows.
+        The pooled regression and the trees are then learnt from all windows. Trees that would not
+        end in time are left out.
         """
         learn = np.flatnonzero(self.usable & ~self.origins.held_out)
         check = np.flatnonzero(self.usable & self.origins.held_out)
-        rows = self._tree_rows(learn, _MOST_ROWS)
-        check_rows = self._tree_rows(check, None)
-        options = [self._with_trees(share, rows, check_rows) for share in self.answers]
+        try:
+            rows = self._tree_rows(learn, _MOST_ROWS)
+            check_rows = self._tree_rows(check, None)
+            return self._chosen(
+                learn, check, self._options(rows, check_rows), rows.join(check_rows)
+            )
+        except OutOfTime:
+            options = [self._without_trees(share, check) for share in self.answers]
+            return self._chosen(learn, check, options, None)
+
+    def _options(self, learn: _TreeRows, check: _TreeRows) -> list[_TreesOption]:
+        """Each share with trees, if there is time for them and for those of all rows."""
+        options: list[_TreesOption] = []
+        seconds = 0.0
+        for share in self.answers:
+            require_seconds(seconds * (len(self.answers) - len(options) + 1))
+            begun = time.monotonic()
+            options.append(self._with_trees(share, learn, check))
+            seconds = time.monotonic() - begun
+        return options
+
+    def _chosen(
+        self,
+        learn: np.ndarray,
+        check: np.ndarray,
+        options: list[_TreesOption],
+        rows: _TreeRows | None,
+    ) -> CovariateRegression:
+        """The regression with the best of the shares; its trees learn from some rows."""
         share, trees_errors, _ = min(options, key=_cautious_loss)
         pooled_errors, pooled = self._pooled(share, learn, check)
         weights = _pairs_of_weights()
@@ -278,12 +315,11 @@ class PastForecasts:
         if not self._clearly_lower(losses[best], plain):
             return self.regression
         pooled_weight, trees_weight = weights[best]
-        rows = rows.join(check_rows)
         return replace(
             self.regression,
             share=share,
             pooled=pooled if pooled_weight else None,
-            trees=self._trees(share, rows) if trees_weight else None,
+            trees=self._trees(share, rows) if rows is not None and trees_weight else None,
             pooled_weight=float(pooled_weight),
             trees_weight=float(trees_weight),
             band_factor=self._band_factor(share, expected[best], check),
@@ -310,6 +346,11 @@ class PastForecasts:
             self.losses(share, weight * errors, held_out).mean() for weight in _tried_weights()
         ]
         return _TreesOption(share, errors, float(min(losses)))
+
+    def _without_trees(self, share: float, check: np.ndarray) -> _TreesOption:
+        """The loss on the windows held out with a share alone."""
+        errors = np.zeros((len(check), *self.truth.shape[1:]))
+        return _TreesOption(share, errors, float(self.losses(share, errors, check).mean()))
 
     def _trees(self, share: float, rows: _TreeRows) -> BoostedTrees:
         """Trees for the error that a share of the local regression leaves."""

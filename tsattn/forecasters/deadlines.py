@@ -6,11 +6,12 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,75 @@ _SLOW_FIRST_SECONDS = 0.3
 _CHUNK_SECONDS = 0.25
 # Windows that must be forecast, at least, where there are so many.
 _LEAST_WINDOWS = 8
+# Trees of the two fits that time boosting: the first one prepares the features as well.
+_TIMED_TREES = (1, 9)
+# Time at which the work of this thread must be done.
+_END: ContextVar[float] = ContextVar("_END", default=math.inf)
+
+
+class OutOfTime(Exception):
+    """Work ended before its time was over, or would not end in time."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Let work inside a block end by :class:`OutOfTime` when its time is over.
+
+    Work of which a call takes long asks :func:`require_seconds` between its steps. Of limits inside
+    one another the earliest counts.
+
+    Args:
+        seconds: Time of the block.
+    """
+    token = _END.set(min(_END.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _END.reset(token)
+
+
+def seconds_left() -> float:
+    """Seconds of the block of :func:`time_limit`; infinite outside of one."""
+    return _END.get() - time.monotonic()
+
+
+def require_seconds(seconds: float = 0.0) -> None:
+    """Refuse to go on where time is short.
+
+    Args:
+        seconds: Time that the next step takes.
+
+    Raises:
+        OutOfTime: If less is left.
+    """
+    if seconds_left() <= seconds:
+        raise OutOfTime
+
+
+def fit_boosted(learner: Any, features: np.ndarray, target: np.ndarray) -> Any:
+    """Fit boosted trees of scikit-learn, if that ends in time.
+
+    Args:
+        learner: A ``HistGradientBoostingRegressor``.
+        features: ``[rows, n]``.
+        target: ``[rows]``.
+
+    Raises:
+        OutOfTime: If it would not.
+    """
+    from sklearn.base import clone
+
+    if not math.isinf(seconds_left()):
+        seconds = []
+        for n_trees in _TIMED_TREES:
+            require_seconds()
+            begun = time.monotonic()
+            clone(learner).set_params(max_iter=n_trees).fit(features, target)
+            seconds.append(time.monotonic() - begun)
+        least, most = _TIMED_TREES
+        seconds_per_tree = max(seconds[1] - seconds[0], 0.0) / (most - least)
+        require_seconds(_FIT_MARGIN * (seconds[0] + seconds_per_tree * learner.max_iter))
+    return learner.fit(features, target)
 
 
 class Progress(NamedTuple):
@@ -56,7 +126,7 @@ def fit_in_time(
     """Fit on a panel, or on the last rows of it that can be fitted in time.
 
     Fits on growing parts of the table are timed until the next one would take too long. The last
-    of them counts.
+    of them counts. Each of them has a limit (:func:`time_limit`).
 
     Args:
         fit: Fits on a panel; the last call decides.
@@ -69,39 +139,57 @@ def fit_in_time(
 
     Raises:
         ValueError: As ``fit`` raises it for the whole table.
+        OutOfTime: If no fit ended in time.
     """
-    started = time.monotonic()
+    end = time.monotonic() + seconds
     series_rows = min(series_rows, max(int(np.median(panel.lengths)), 1))
     n_rows = max(_FIRST_ROWS, series_rows)
     if math.isinf(seconds):
         n_rows = len(panel.values)
+    last_seconds = math.nan
     timed_again = False
-    while 2 * n_rows <= len(panel.values):
+    while True:
+        is_whole = 2 * n_rows > len(panel.values)
+        part = panel if is_whole else recent_rows(panel, n_rows, series_rows)
         begun = time.monotonic()
         try:
-            fit(recent_rows(panel, n_rows, series_rows))
+            with time_limit(end - begun):
+                fit(part)
+        except OutOfTime:
+            if math.isnan(last_seconds):
+                raise
+            # The fit before it counts.
+            return last_seconds
         except ValueError:
+            if is_whole:
+                raise
             # The part is too short for the model.
             n_rows *= _ROW_GROWTH
             continue
         now = time.monotonic()
-        seconds_per_row = (now - begun) * _FIT_MARGIN / n_rows
-        left = seconds - (now - started)
-        if seconds_per_row * len(panel.values) <= left / 2:
-            break
-        larger = min(n_rows * _ROW_GROWTH, len(panel.values))
-        if seconds_per_row * larger > left:
-            may_have_loaded = now - begun > _SLOW_FIRST_SECONDS and not timed_again
-            if may_have_loaded and now - begun < left:
-                timed_again = True
-                # Loading a package takes its time once.
-                started = now
-                continue
-            return now - begun
-        n_rows = larger
-    begun = time.monotonic()
-    fit(panel)
-    return time.monotonic() - begun
+        last_seconds = now - begun
+        if is_whole:
+            return last_seconds
+        larger = _affordable_rows(n_rows, len(panel.values), last_seconds, end - now)
+        # Loading a package takes its time once.
+        may_have_loaded = last_seconds > _SLOW_FIRST_SECONDS and not timed_again
+        if larger > n_rows:
+            n_rows = larger
+        elif may_have_loaded and last_seconds < end - now:
+            timed_again = True
+        else:
+            return last_seconds
+
+
+def _affordable_rows(n_rows: int, n_all: int, fit_seconds: float, left: float) -> int:
+    """Rows of the next fit: all, if half of the time is enough for them, or some times as many as
+    those of the last fit; as many as these where that would take too long.
+    """
+    seconds_per_row = fit_seconds * _FIT_MARGIN / n_rows
+    if seconds_per_row * n_all <= left / 2:
+        return n_all
+    larger = min(n_rows * _ROW_GROWTH, n_all)
+    return larger if seconds_per_row * larger <= left else n_rows
 
 
 def recent_rows(panel: Panel, n_rows: int, series_rows: int) -> Panel:

@@ -17,6 +17,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import chunk_size
 from tsattn.forecaster import FitContext, Fitted, learnt
 from tsattn.forecasters.boosted_trees import BoostedTrees
+from tsattn.forecasters.deadlines import fit_boosted
 from tsattn.forecasters.naive import PointForecaster
 from tsattn.forecasters.pooled import (
     PooledForecaster,
@@ -338,7 +339,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         # Threads of OpenMP spin while they wait for one another. Where other processes run, two
         # threads take far longer than one.
         with threadpool_limits(limits=1, user_api="openmp"):
-            regressor = regressor.fit(x, y)
+            regressor = fit_boosted(regressor, x, y) if pairs else regressor.fit(x, y)
         return RegressionFitted(
             panel=panel,
             context=n_rows,

@@ -1,0 +1,142 @@
+"""Long tables whose series are open on different days and hours of the week."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from tsattn.data.calendar import closing_grid, infer_grid, off_hours, parse_freq, ticks
+from tsattn.data.columns import read_stamps, require_columns
+from tsattn.data.grid import Grid
+
+# Days that a series must last before its own hours count; fewer show no rule.
+_LEAST_DAYS = 28
+# A zone for each rule by which clocks change.
+_CHANGING_ZONES = ("Europe/Berlin", "America/New_York", "Australia/Sydney")
+# Series of which hours are looked for, at most; it bounds the time.
+_MOST_SERIES = 2000
+
+
+def group_by_hours(
+    df: pd.DataFrame, id_col: Hashable | Sequence[Hashable], time_col: Hashable
+) -> list[pd.DataFrame]:
+    """Split a long table into one table for each of the opening hours that its series have.
+
+    A frequency is one of all series of a table, so series that are open at other hours than others
+    are forecast, judged and fitted in a table of their own.
+
+    Args:
+        df: The table.
+        id_col: Column of the ids, or several columns that name a series together.
+        time_col: Column of the stamps.
+
+    Returns:
+        The rows of each group in their order, the group of the most series first; the table itself
+        if all series share their hours.
+
+    Raises:
+        ValueError: If a column is absent, or its stamps cannot be read.
+
+    Example:
+        >>> parts = group_by_hours(df, "unique_id", "ds")  # doctest: +SKIP
+        >>> pd.concat(tsattn.forecast(part, 24) for part in parts)  # doctest: +SKIP
+    """
+    keys = list(id_col) if isinstance(id_col, list | tuple) else [id_col]
+    for key in keys:
+        require_columns(df, {"id_col": key})
+    require_columns(df, {"time_col": time_col})
+    codes = df.groupby(keys, sort=False, observed=True, dropna=False).ngroup().to_numpy()
+    times = read_stamps(df[time_col], f"column {time_col!r}", lambda row: f"row {row}")
+    if not isinstance(times, pd.DatetimeIndex):
+        return [df]
+    order = np.lexsort((ticks(times), codes))
+    starts = np.searchsorted(codes[order], np.arange(codes.max() + 2))
+    times = times[order]
+    step = infer_grid(times, starts, lambda n: f"series {n}")
+    aliases = own_hours(times, starts, closing_grid(times, starts, step) or step)
+    groups = [alias for alias, _ in Counter(aliases).most_common()]
+    number = np.array([groups.index(alias) for alias in aliases])[codes]
+    return [df[number == group] for group in range(len(groups))]
+
+
+def own_hours(times: pd.DatetimeIndex, starts: np.ndarray, grid: Grid) -> list[str]:
+    """The alias of the frequency that each series alone has: the grid's, or its own opening hours.
+
+    Args:
+        times: [rows] stamps, ascending within each series.
+        starts: [N + 1] rows at which series start.
+        grid: The frequency of all series together.
+    """
+    n_series = len(starts) - 1
+    if n_series < 2 or n_series > _MOST_SERIES or not (grid.closes or grid.unit in ("day", "tick")):
+        return [str(grid.alias)] * n_series
+    step = parse_freq("D" if grid.unit == "business" else str(grid.alias).partition("[")[0])
+    grids: list[Grid | None] = []
+    for first, stop in pairwise(starts):
+        grids.append(_hours_of(times[first:stop], step))
+    common = Counter(series_grid for series_grid in grids if series_grid is not None)
+    aliases = []
+    for n, series_grid in enumerate(grids):
+        options = [option for option, _ in common.most_common() if option.closes]
+        series_times = times[starts[n] : starts[n + 1]]
+        if series_grid is None:
+            # A short or irregular series belongs to the first group whose hours it keeps.
+            fitting = (option for option in options if not off_hours(series_times, option).any())
+            series_grid = next(fitting, grid)
+        aliases.append(str(series_grid.alias))
+    return aliases
+
+
+def _hours_of(times: pd.DatetimeIndex, step: Grid) -> Grid | None:
+    """The hours of one series; the step where no row is absent, None where there is no rule."""
+    if times[-1] - times[0] < pd.Timedelta(_LEAST_DAYS, "D"):
+        return None
+    starts = np.array([0, len(times)])
+    hours = closing_grid(times, starts, step)
+    if hours is None and not _has_gaps(times, step):
+        return step
+    return hours
+
+
+def _has_gaps(times: pd.DatetimeIndex, step: Grid) -> bool:
+    """Whether a row is absent."""
+    width = pd.Timedelta(step.step, "D" if step.unit == "day" else "ns")
+    return bool((np.diff(times) > width).any())
+
+
+def zone_of_hours(
+    times: pd.DatetimeIndex, starts: np.ndarray, step: Grid, hours: Grid | None
+) -> tuple[str, str] | None:
+    """A time zone in which opening hours are fewer than in UTC, since they follow its clocks, and
+    the alias of its hours; None if there is no such zone.
+
+    Args:
+        times: [rows] stamps in UTC, with or without the zone.
+        starts: [N + 1] rows at which series start.
+        step: The step between neighbouring rows.
+        hours: The opening hours in UTC, if there are any.
+    """
+    if step.unit != "tick" or (times.tz is not None and str(times.tz) != "UTC"):
+        return None
+    utc = times.tz_localize("UTC") if times.tz is None else times
+    best = None
+    fewest = _irregular(times, hours)
+    for zone in _CHANGING_ZONES:
+        local_times = utc.tz_convert(zone)
+        local_hours = closing_grid(local_times, starts, step)
+        counts = _irregular(local_times, local_hours)
+        if local_hours is not None and counts < fewest:
+            fewest = counts
+            best = zone, str(local_hours.alias)
+    return best
+
+
+def _irregular(times: pd.DatetimeIndex, hours: Grid | None) -> tuple[float, int]:
+    """Open hours of a week, and rows at other hours; infinitely many where there is no rule."""
+    if hours is None or not hours.is_weekly:
+        return np.inf, 0
+    return len(hours.slots), int(off_hours(times, hours).sum())
