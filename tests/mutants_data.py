@@ -229,7 +229,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/backtest.py",
-        "make_scaler(panel, origins[:, 0])",
+        "make_scaler(_without_far(panel, far), origins[:, 0])",
         "make_scaler(panel)",
         BACKTEST,
     ),

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython
-from tsattn.data.columns import whole_numbers
 
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
@@ -227,7 +226,7 @@ def _key_codes(column: pd.Series) -> np.ndarray | None:
     """
     values = column.dropna()
     kind = pd.api.types.infer_dtype(values, skipna=False)
-    is_whole = kind == "floating" and whole_numbers(values) is not None
+    is_whole = kind == "floating" and bool((values.astype(float) % 1 == 0).all())
     if kind not in ("string", "integer", "categorical") and not is_whole:
         return None
     codes, _ = pd.factorize(column)
