@@ -87,7 +87,8 @@ def test_series_are_judged_by_themselves():
 
 
 def test_short_series_are_not_judged_and_told():
-    table = pd.DataFrame({"a": hourly(), "b": hourly(1)})
+    # The last block of the first series reaches beyond its end.
+    table = pd.DataFrame({"a": hourly(), "b": hourly(1)}).iloc[:-1]
     table.iloc[10:, 1] = np.nan
     with pytest.warns(InputWarning, match="fewer than 200 values are not judged: series 'b'"):
         answer = anomalies(table)

@@ -12,6 +12,7 @@ from tsattn.checks import InputWarning
 from tsattn.data.frames import to_panel
 from tsattn.filling import GapFiller, find_gaps
 from tsattn.pretrained.weights import SHIPPED
+from tsattn.two_sides import Stretches, TwoSides
 
 ROWS = 24 * 12
 DAY = 24
@@ -99,7 +100,8 @@ def test_a_random_walk_is_filled_by_its_line():
 
 def test_counts_stay_whole_numbers():
     counts = np.random.default_rng(0).poisson(3.0, size=200).astype(float)
-    counts[50:53] = np.nan
+    for begin, length in ((50, 3), (80, 6), (120, 12)):
+        counts[begin : begin + length] = np.nan
     filled = fill(counts)["y"].to_numpy()
     assert (filled == np.rint(filled)).all()
     assert filled.min() >= 0
@@ -120,6 +122,16 @@ def test_gaps_lie_between_observed_values_of_one_series():
     gaps = find_gaps(to_panel(table, missing="mask"))
     assert gaps.length.tolist() == [1, 1]
     assert gaps.owner.tolist() == [0, 1]
+
+
+def test_sides_end_with_their_series():
+    table = pd.DataFrame({"a": np.arange(6.0), "b": 10 + np.arange(6.0)})
+    stretch = Stretches(np.array([7]), np.array([2]), np.array([1]))
+    sides = TwoSides(to_panel(table), SHIPPED, 1)
+    assert sides.before(stretch)[0].tolist() == [10.0]
+    assert sides.after(stretch)[0].tolist() == [15.0, 14.0, 13.0]
+    first = Stretches(np.array([3]), np.array([3]), np.array([0]))
+    assert np.isnan(sides.after(first)).all()
 
 
 def test_long_gaps_stay_and_are_told():

@@ -1,0 +1,32 @@
+"""Planted breaks in filled gaps and flagged values."""
+
+from mutants import Mutant
+
+FILLING = "tsattn/filling.py"
+ANOMALY = "tsattn/anomaly.py"
+TWO_SIDES = "tsattn/two_sides.py"
+FILLED = "tests/test_filling.py"
+FLAGGED = "tests/test_anomaly.py"
+
+MUTANTS = [
+    Mutant(FILLING, "later * back[:, -2::-1]", "later * back[:, :-1]", FILLED),
+    Mutant(FILLING, "joined = (1 - later) * joined_ahead", "joined = later * joined_ahead", FILLED),
+    Mutant(FILLING, "is_inside = (begins > 0) & (ends", "is_inside = (ends", FILLED),
+    Mutant(
+        FILLING, "errors.mean(axis=(1, 2)).argmin()", "errors.mean(axis=(1, 2)).argmax()", FILLED
+    ),
+    Mutant(FILLING, "return nearest[..., 0]", "return answer", FILLED),
+    Mutant(TWO_SIDES, "rows >= self.panel.starts[stretches.owner][:, None]", "rows >= 0", FILLED),
+    Mutant(TWO_SIDES, "np.arange(CONTEXT)[::-1]", "np.arange(CONTEXT)", FLAGGED),
+    Mutant(ANOMALY, "[:, :, ::-1]", "", FLAGGED),
+    Mutant(
+        ANOMALY, "one_side = np.where(np.isnan(ahead), back, ahead)", "one_side = mean", FLAGGED
+    ),
+    Mutant(ANOMALY, "above = beyond * ", "above = ", FLAGGED),
+    Mutant(
+        ANOMALY,
+        "is_inside = rows < panel.starts[blocks.owner + 1][:, None]",
+        "is_inside = rows < len(panel.values)",
+        FLAGGED,
+    ),
+]
