@@ -55,6 +55,14 @@ WRONG = (
 )
 
 
+# Status of a service that stops.
+_STOPPING = 503
+
+
+class Stopping(Exception):
+    """The service takes no more requests."""
+
+
 @dataclass
 class Tally:
     """What happened to the requests of all clients."""
@@ -62,6 +70,7 @@ class Tally:
     waits: list[float] = field(default_factory=list)
     n_wrong: int = 0
     n_misjudged: int = 0
+    n_refused: int = 0
     n_lost: int = 0
     answers: list[tuple[bytes, list[Any]]] = field(default_factory=list)
 
@@ -107,11 +116,17 @@ class Service:
                 time.sleep(0.1)
 
     def ask(self, body: bytes) -> tuple[int, dict[str, Any]]:
-        """Status and content of an answer."""
+        """Status and content of an answer.
+
+        Raises:
+            Stopping: If the service takes no more requests.
+        """
         connection = http.client.HTTPConnection(_HOST, self.port, timeout=_STOP_SECONDS)
         try:
             connection.request("POST", "/", body)
             response = connection.getresponse()
+            if response.status == _STOPPING:
+                raise Stopping
             return response.status, json.loads(response.read())
         finally:
             connection.close()
@@ -140,12 +155,16 @@ def bodies(seed: int) -> Iterator[tuple[bytes, str | None]]:
 
 
 def client(service: Service, seed: int, tally: Tally, lock: threading.Lock) -> None:
-    """Send requests until the service takes no more."""
+    """Send requests until the service says that it stops, or is gone."""
     for number, (body, name) in enumerate(bodies(seed)):
         began = time.perf_counter()
         try:
             status, content = service.ask(body)
         except ConnectionRefusedError:
+            return
+        except Stopping:
+            with lock:
+                tally.n_refused += 1
             return
         except (OSError, http.client.HTTPException, ValueError):
             with lock:
@@ -193,7 +212,9 @@ def measure(folder: Path, forecaster: PretrainedForecaster, clients: int, second
     time.sleep(seconds)
     n_before_stop = len(tally.waits)
     duration = time.perf_counter() - began
+    asked_to_stop = time.perf_counter()
     status = service.stop()
+    stop_seconds = time.perf_counter() - asked_to_stop
     for thread in threads:
         thread.join()
     waits = np.sort(1000 * np.array(tally.waits))
@@ -208,8 +229,10 @@ def measure(folder: Path, forecaster: PretrainedForecaster, clients: int, second
         "wrong_requests": tally.n_wrong,
         "misjudged_requests": tally.n_misjudged,
         "answered_after_stop": len(waits) - n_before_stop,
+        "refused_after_stop": tally.n_refused,
         "lost_requests": tally.n_lost,
         "exit_status": status,
+        "stop_seconds": round(stop_seconds, 1),
         "compared_answers": min(len(tally.answers), _N_COMPARED),
         "largest_difference": difference(forecaster, tally.answers),
         "load_before": round(os.getloadavg()[0], 1),

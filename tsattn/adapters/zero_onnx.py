@@ -89,7 +89,7 @@ class _PaddedForecaster(nn.Module):
         self.network = copy.deepcopy(network)
         for block in self.network.stack.blocks:
             layer = cast(TransformerBlock, block)
-            layer.attention = cast(Any, _GroupAttention(cast(Attention, layer.attention)))
+            layer.attention = cast(Any, _GroupAttention(layer.attention))
         self.n_steps = n_steps
         self.nonnegative = nonnegative
         self.middle = network.quantile_levels.index(0.5)
@@ -137,8 +137,9 @@ class _PaddedForecaster(nn.Module):
         again = detect_seasons(x[:, -max(lengths) :], likely)
         # Runtimes cannot choose between flags.
         *pairs, (clear, clear_before) = zip(again.fields(), seasons.fields(), strict=True)
-        numbers = [torch.where(is_cut, *pair) for pair in pairs]
-        return x, Seasons(*numbers, (is_cut & clear) | (~is_cut & clear_before))
+        fields = [torch.where(is_cut, *pair) for pair in pairs]
+        fields.append((is_cut & clear) | (~is_cut & clear_before))
+        return x, Seasons(*fields)
 
     def _read(self, x: Tensor, seasons: Seasons, horizon: Tensor, n_ahead: int) -> Tensor:
         """Quantiles of the network ``[B, F, Q]``."""
