@@ -43,12 +43,12 @@ from tsattn.adapters import zero_onnx
 
 joined = zero_onnx._joined
 
-def seen(models):
+def recorded(models):
     (model,) = models.values()
     onnx.save(model, "{folder}/alone.onnx")
     return joined(models)
 
-zero_onnx._joined = seen
+zero_onnx._joined = recorded
 model = PretrainedForecaster(5, weights=tiny_network()).fit([0.0])
 zero_onnx.export_zero_onnx(model, "{folder}/zero.onnx")
 """
@@ -119,9 +119,9 @@ def series(n_rows, seed=0):
     )
 
 
-def assert_close(found, right):
-    assert found.shape == right.shape
-    assert np.abs(found - right).max() <= 1e-5 * np.abs(right).max()
+def assert_close(answers, right):
+    assert answers.shape == right.shape
+    assert np.abs(answers - right).max() <= 1e-5 * np.abs(right).max()
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def assert_close(found, right):
 def test_the_file_gives_the_numbers_of_the_forecaster(session, n_rows, horizon):
     windows = series(n_rows, seed=n_rows)
     windows = windows[np.isfinite(windows[:, -CONTEXT:]).any(1)]
-    found = answer(session, windows, horizon)
-    for window, quantiles in zip(windows, found, strict=True):
+    answers = answer(session, windows, horizon)
+    for window, quantiles in zip(windows, answers, strict=True):
         # Of a longer series the file reads the last rows.
         assert_close(quantiles, expected(window[-CONTEXT:], horizon))
 
@@ -143,12 +143,12 @@ def test_series_of_different_lengths_and_horizons_are_answered_as_alone(session)
     seasons = np.array([0, 7] * 5 + [12])
     for window, length in zip(windows, lengths, strict=True):
         window[: 50 - length] = np.nan
-    found = answer(session, windows, horizons, seasons)
-    assert found.shape == (11, 11, len(LEVELS))
+    answers = answer(session, windows, horizons, seasons)
+    assert answers.shape == (11, 11, len(LEVELS))
     for number, horizon in enumerate(horizons):
         alone = answer(session, windows[number, None], horizon, seasons[number])[0]
-        assert_close(found[number, :horizon], alone)
-        assert np.isnan(found[number, horizon:]).all()
+        assert_close(answers[number, :horizon], alone)
+        assert np.isnan(answers[number, horizon:]).all()
 
 
 def test_a_usual_season_is_read(session):
@@ -157,18 +157,18 @@ def test_a_usual_season_is_read(session):
     model = forecaster(5)
     weekly = model.with_state(replace(model.state_, season=7))
     _, right = weekly.predict_windows(window[None, :, None], quantiles=LEVELS)
-    found = answer(session, window[None], 5, season=7)
-    assert_close(found[0], right[0, :, 0])
-    assert np.abs(found - answer(session, window[None], 5)).max() > 1e-3
+    answers = answer(session, window[None], 5, season=7)
+    assert_close(answers[0], right[0, :, 0])
+    assert np.abs(answers - answer(session, window[None], 5)).max() > 1e-3
 
 
 def test_what_the_forecaster_refuses_is_nan(session):
     windows = series(20)[:3]
     windows[0] = np.nan
     windows[1, 4] = np.inf
-    found = answer(session, windows, 4)
-    assert np.isnan(found[:2]).all()
-    assert np.isfinite(found[2]).all()
+    answers = answer(session, windows, 4)
+    assert np.isnan(answers[:2]).all()
+    assert np.isfinite(answers[2]).all()
 
 
 def test_short_series_take_the_smaller_shape(exported, session):
