@@ -264,14 +264,14 @@ MUTANTS = [
     Mutant("tsattn/pretrained/period.py", "(_LEAST_CYCLES * lag <=", "(0.5 * lag <=", PERIOD),
     Mutant(
         "tsattn/pretrained/period.py",
-        "x.shape[1] - first_known(weights)[:, None]",
-        "x.shape[1] - 0 * first_known(weights)[:, None]",
+        "weights.shape[1] - first_known(weights)[:, None]",
+        "weights.shape[1] - 0 * first_known(weights)[:, None]",
         f"{PERIOD}::test_a_history_that_begins_later_has_no_longer_cycle",
     ),
     Mutant(
         "tsattn/pretrained/period.py",
-        ".ceil().clamp_min(0).long()",
-        ".ceil().long()",
+        "steps = torch.ones_like(n_steps)",
+        "steps = torch.zeros_like(n_steps)",
         f"{PERIOD}::test_a_short_series_beside_a_long_one_is_read_step_by_step",
     ),
     Mutant("tsattn/pretrained/period.py", "values.sub_(time", "values.add_(time", PERIOD),

@@ -15,9 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from checkout import ROOT
 from fresh import in_fresh_process
-from pages import blocks
 from small_forecasters import NET, TINY, attention, linear
 from tables import long_frame, wide_frame
 
@@ -426,31 +424,6 @@ def test_an_export_says_nothing_to_a_log(level, tmp_path):
     assert in_fresh_process(__file__, call).split("fitted\n")[1].splitlines() == [
         "INFO:onnxscript.optimizer:heard again"
     ]
-
-
-def test_the_serving_page_runs(tmp_path, monkeypatch):
-    """Its service runs alone in a process, which must not have loaded torch at the end."""
-    monkeypatch.chdir(tmp_path)
-    page = ROOT / "docs" / "serving.md"
-    (_, first), (_, service), *rest = blocks(page.read_text(encoding="utf-8"), "python")
-    assert "onnxruntime" in service
-    assert len(service.strip().splitlines()) <= 25
-    assert set(re.findall(r"^(?:import|from) (\w+)", service, flags=re.MULTILINE)) == {
-        "numpy",
-        "onnxruntime",
-    }
-    names = {}
-    exec(compile(first, str(page), "exec"), names)
-    fresh(service + "\nimport sys\nassert not {'torch', 'tsattn'} & set(sys.modules)\n", tmp_path)
-    for _, source in rest:
-        exec(compile(source, str(page), "exec"), names)
-    alone = {}
-    exec(compile(service, str(page), "exec"), alone)
-    assert names["result"].origins.shape == (2, 6)
-    recent = np.load("recent.npy")
-    for wrong in (recent[0], recent[:, :5], recent.repeat(2, axis=2), recent * np.nan):
-        with pytest.raises(ValueError, match="histories must be"):
-            alone["forecast"](wrong)
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
     _check_fitted(forecaster)
     batch = torch.export.Dim("batch", min=1)
     # With gradients on, a decoder uses no caches, which could not be traced.
-    with _quiet(), torch.inference_mode(False), torch.enable_grad():
+    with quiet(), torch.inference_mode(False), torch.enable_grad():
         example = torch.zeros(2, forecaster.context_, _n_channels(forecaster))
         program = torch.export.export(
             _Served(forecaster), (example,), dynamic_shapes=({0: batch},), strict=False
@@ -204,7 +204,7 @@ def export_pt2(forecaster: NetworkForecaster, path: str | Path) -> None:
     facts = json.dumps(_facts(forecaster))
     # In memory first: torch's writer of files ends the process where a disk is full.
     buffer = io.BytesIO()
-    with _quiet():
+    with quiet():
         torch.export.save(program, buffer, extra_files={_FACTS_FILE: facts})
     content = buffer.getvalue()
     write_atomic(Path(path), lambda temporary: temporary.write_bytes(content))
@@ -227,12 +227,7 @@ def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
         TypeError, ValueError: As :func:`export_program`.
     """
     check_installed("export_onnx", ("onnx", "onnxscript"), "'tsattn[onnx]'")
-    onnx_program = _to_onnx(export_program(forecaster))
-    # The properties hold stack traces with paths of this machine.
-    for node in onnx_program.model.graph.all_nodes():
-        node.metadata_props.clear()
-        for value in node.outputs:
-            value.metadata_props.clear()
+    onnx_program = to_onnx(export_program(forecaster), ["windows"], "points", ({0: "batch"},))
     metadata = {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in _facts(forecaster).items()
@@ -245,12 +240,29 @@ def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
     write_atomic(Path(path), write)
 
 
-def _to_onnx(program: "ExportedProgram") -> Any:
-    """The program in operators of ONNX, checked by onnx; refused where ONNX lacks an operator."""
+def to_onnx(
+    program: "ExportedProgram",
+    inputs: list[str],
+    output: str,
+    dynamic_shapes: tuple[Any, ...],
+    optimize: bool = True,
+) -> Any:
+    """A program in operators of ONNX, checked by onnx, without paths of this machine.
+
+    Args:
+        program: The program.
+        inputs: Names of its inputs.
+        output: Name of its output.
+        dynamic_shapes: Names of the axes of each input that have any size.
+        optimize: Fold constants, which takes long in a large program; runtimes fold them too.
+
+    Raises:
+        ValueError: If ONNX lacks an operator.
+    """
     from onnx.checker import ValidationError, check_model
     from onnx.shape_inference import InferenceError
 
-    # Imported before _quiet, which silences the loggers that exist.
+    # Imported before quiet, which silences the loggers that exist.
     for module in (
         "onnxscript.optimizer",
         "onnxscript.rewriter",
@@ -258,20 +270,26 @@ def _to_onnx(program: "ExportedProgram") -> Any:
     ):
         import_module(module)
     try:
-        with _quiet():
+        with quiet():
             onnx_program: Any = torch.onnx.export(
                 _with_onnx_operators(program),
                 dynamo=True,
                 verbose=False,
                 opset_version=_OPSET,
-                input_names=["windows"],
-                output_names=["points"],
-                dynamic_shapes=({0: "batch"},),
+                input_names=inputs,
+                output_names=[output],
+                dynamic_shapes=dynamic_shapes,
+                optimize=optimize,
             )
         check_model(onnx_program.model_proto, full_check=True)
     except (torch.onnx.OnnxExporterError, ValidationError, InferenceError) as error:
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise ValueError(f"this network has no ONNX form ({reason}); use export_pt2") from error
+    # The properties hold stack traces with paths of this machine.
+    for node in onnx_program.model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
     return onnx_program
 
 
@@ -357,7 +375,7 @@ def _with_onnx_operators(program: "ExportedProgram") -> "ExportedProgram":
     decompositions = torch.export.default_decompositions()
     table = {operator: decompositions[operator] for operator in missing_operators}
     table[aten.repeat_interleave.Tensor] = _repeated_indices
-    with _quiet():
+    with quiet():
         return program.run_decompositions(table)
 
 
@@ -368,7 +386,7 @@ def _repeated_indices(repeats: Tensor, *, output_size: int) -> Tensor:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Make float32 tensors, and silence the loggers of an export that exist now."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith(_NOISY_LOGGERS)]
     with silenced(*names), ignored((FutureWarning, ".*LeafSpec")), IN_SINGLE:

@@ -339,6 +339,32 @@ class ZeroNetwork(nn.Module):
         if seasons is None:
             x, seasons = self.look(x, horizon)
         tokens = self._cut(seasons, x.shape[1], horizon, max_tokens or self.config.max_tokens)
+        is_future = tokens.index >= 0
+        n_future = int(is_future.sum())
+        slots, mean, spread = self.read(x, seasons, tokens, n_future, horizon)
+        future_tokens = replace(tokens, index=tokens.index[is_future])
+        return slots, future_tokens, mean, spread
+
+    def read(
+        self,
+        x: Float[Tensor, "B T"],
+        seasons: Seasons,
+        tokens: Tokens,
+        n_future: int,
+        horizon: Tensor | int,
+    ) -> tuple[Float[Tensor, "B M P Q"], Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
+        """Quantiles of the last ``n_future`` tokens, as :meth:`forward` says.
+
+        Args:
+            x: Contexts that are read as they are.
+            seasons: Those of each series.
+            tokens: Tokens of the context and of the future.
+            n_future: Tokens of the future, M.
+            horizon: Steps ahead, one number or ``[B, 1]``.
+
+        Returns:
+            Quantiles of the slots; mean and deviation that the windows were measured by, float64.
+        """
         index, inside = tokens.slots()
         values, observed = read_slots(x, index, inside)
         scaled, mean, spread = _measure(values, observed)
@@ -349,14 +375,11 @@ class ZeroNetwork(nn.Module):
         inputs.append(facts.expand(-1, index.shape[1], -1))
         states = self._embed(torch.cat(inputs, dim=2), tokens)
         is_future = tokens.index >= 0
-        n_future = int(is_future.sum())
         # Tokens beyond the horizon are there because other series of the batch have shorter ones.
         key_mask = observed.any(2) | (is_future & (tokens.starts() < horizon))
         places = self._places(tokens, seasons.period)
         states = self._mix(states, places, key_mask, n_future)
-        slots = self._answer(states, last_value(scaled, flags))
-        future_tokens = replace(tokens, index=tokens.index[is_future])
-        return slots, future_tokens, mean, spread
+        return self._answer(states, last_value(scaled, flags)), mean, spread
 
     @torch.inference_mode()
     def forecast(
@@ -393,15 +416,23 @@ class ZeroNetwork(nn.Module):
         for rows in self._alike(seasons, n_steps, horizon):
             recent = x[rows, -int(n_steps[rows].max()) :]
             slots, tokens, mean, spread = self(recent, horizon, seasons=seasons.rows(rows))
-            token, slot = tokens.find(horizon)
-            place = token * self.config.max_len + slot
-            by_step = slots.flatten(1, 2)
-            by_step = by_step.gather(1, place[..., None].expand(-1, -1, by_step.shape[2]))
-            # Sorted, so that quantiles ascend.
-            squeezed = by_step.clamp(-_FARTHEST, _FARTHEST).sort(dim=2).values
-            values = spread[..., None] * squeezed.to(torch.float64).sinh()
-            answer[rows] = mean[..., None] + values
+            answer[rows] = self.by_step(slots, tokens, mean, spread, horizon)
         return answer
+
+    def by_step(
+        self, slots: Tensor, tokens: Tokens, mean: Tensor, spread: Tensor, horizon: int
+    ) -> Float[Tensor, "B F Q"]:
+        """Ascending quantiles of each step ahead in the units of the series, from :meth:`read`."""
+        token, slot = tokens.find(horizon)
+        place = token * self.config.max_len + slot
+        by_step = slots.flatten(1, 2)
+        by_step = by_step.gather(1, place[..., None].expand(-1, -1, by_step.shape[2]))
+        # Sorted, so that quantiles ascend.
+        squeezed = by_step.clamp(-_FARTHEST, _FARTHEST).sort(dim=2).values.to(torch.float64)
+        if torch.compiler.is_exporting():
+            # Runtimes of programs have no sinh of float64.
+            return mean[..., None] + spread[..., None] * (squeezed.exp() - (-squeezed).exp()) / 2
+        return mean[..., None] + spread[..., None] * squeezed.sinh()
 
     def _forecast_long(self, x: Tensor, steps: Tensor, horizon: int) -> Tensor:
         """Quantiles [B F Q] of series whose longest cycle is not twice among the tokens.
@@ -432,11 +463,16 @@ class ZeroNetwork(nn.Module):
         rest, seasons = self.look(rest, horizon, 0)
         fine = self._forecast_read(rest[:, -context:], seasons, horizon)
         repeated = coarse.repeat_interleave(step, dim=1)[:, :horizon]
-        coarse_distance = repeated - repeated[..., middle, None]
+        line = lines[:, n_past : n_past + horizon, None]
+        return self.added(line, repeated, fine)
+
+    def added(self, line: Tensor, coarse: Tensor, fine: Tensor) -> Float[Tensor, "B F Q"]:
+        """Quantiles of a sum, from those of means and of what the line ``[B, F, 1]`` leaves."""
+        middle = self.config.quantiles.index(0.5)
+        coarse_distance = coarse - coarse[..., middle, None]
         fine_distance = fine - fine[..., middle, None]
         distance = (coarse_distance.square() + fine_distance.square()).sqrt()
         sign = fine_distance.sign().where(fine_distance != 0, coarse_distance.sign())
-        line = lines[:, n_past : n_past + horizon, None]
         point = line + fine[..., middle, None]
         return point + distance * sign
 
@@ -509,6 +545,14 @@ class ZeroNetwork(nn.Module):
 
     def _cut(self, seasons: Seasons, n_steps: int, horizon: int, max_tokens: int) -> Tokens:
         """Tokens of a context of so many steps and of the horizon."""
+        tokens = self.season_tokens(seasons)
+        n_context = min(int(tokens.count_tokens(n_steps).max()), max_tokens)
+        n_future = int(tokens.count_tokens(horizon).max())
+        index = torch.arange(-n_context, n_future, device=seasons.period.device)
+        return replace(tokens, index=index)
+
+    def season_tokens(self, seasons: Seasons) -> Tokens:
+        """How tokens are cut at the seasons, without numbers of tokens."""
         token_len = self.config.token_len
         period = seasons.period
         steps = torch.where(period >= 2, period, token_len)
@@ -520,10 +564,7 @@ class ZeroNetwork(nn.Module):
         has_cycle = (cycle > period) & (cycle % steps == 0)
         n_seasons = torch.where(has_cycle, floor(cycle, steps), 1)
         empty = torch.arange(0, device=period.device)
-        tokens = Tokens(steps, count, n_seasons, empty, self.config.max_len)
-        n_context = min(int(tokens.count_tokens(n_steps).max()), max_tokens)
-        n_future = int(tokens.count_tokens(horizon).max())
-        return replace(tokens, index=torch.arange(-n_context, n_future, device=period.device))
+        return Tokens(steps, count, n_seasons, empty, self.config.max_len)
 
     def _facts(self, seasons: Seasons, x: Tensor) -> Tensor:
         """Four numbers about a series, [B 4].
@@ -617,7 +658,7 @@ def last_value(
 
 
 def read_recent(
-    x: Float[Tensor, "B T"], period: Int[Tensor, " B"], horizon: int
+    x: Float[Tensor, "B T"], period: Int[Tensor, " B"], horizon: Tensor | int
 ) -> tuple[Float[Tensor, "B T"], Bool[Tensor, " B"]]:
     """Remove the old part of contexts that makes their recent changes too small to be seen.
 
@@ -630,7 +671,7 @@ def read_recent(
     Args:
         x: Contexts; NaN is missing, at the left also a history that begins later.
         period: The season of each in steps, 0 for none.
-        horizon: Steps ahead.
+        horizon: Steps ahead, one number or ``[B]``.
 
     Returns:
         Contexts, NaN before the part that is read; whether there is less of one than before.

@@ -52,8 +52,13 @@ def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
         >>> find_outliers(x[None]).nonzero()[:, 1].tolist()
         [20]
     """
+    is_suspicious = _suspicious_rows(x)
+    if torch.compiler.is_exporting():
+        # A program has no shapes that depend on values, so it searches all series.
+        first = (~x.isnan()).to(torch.uint8).argmax(1, keepdim=True)
+        return _find(x, first) & is_suspicious[:, None]
     wrong = torch.zeros_like(x, dtype=torch.bool)
-    rows = _suspicious_rows(x).nonzero()[:, 0]
+    rows = is_suspicious.nonzero()[:, 0]
     if len(rows):
         wrong[rows] = _find(x[rows])
     return wrong
@@ -83,11 +88,11 @@ def _most_wrong(count: Tensor) -> Tensor:
     return torch.minimum(few, few_of_short).floor().clamp_min(1)
 
 
-def _find(x: Tensor) -> Tensor:
-    """Values of suspicious series that are taken for wrong."""
+def _find(x: Tensor, first: Tensor | int = 0) -> Tensor:
+    """Values of suspicious series that are taken for wrong; ``first [B 1]`` steps are padding."""
     observed = x.isfinite()
     count = observed.sum(1, keepdim=True)
-    distance = torch.where(observed, (x - _running_median(x)).abs(), 0.0)
+    distance = torch.where(observed, (x - _running_median(x, first)).abs(), 0.0)
     usual = _usual_change(x, count)
     # Where nothing but the largest changes differs from zero, no change is usual.
     unit = torch.where(usual > 0, usual, torch.inf)
@@ -96,19 +101,32 @@ def _find(x: Tensor) -> Tensor:
     return far & (far.sum(1, keepdim=True) <= _most_wrong(count))
 
 
-def _running_median(x: Tensor) -> Tensor:
-    """Median of the nine steps around each step."""
-    inner = x.unfold(1, _WINDOW, 1).nanmedian(2).values
+def _running_median(x: Tensor, first: Tensor | int) -> Tensor:
+    """Median of the nine steps around each step, those before the first one not counted."""
+    windows = x.unfold(1, _WINDOW, 1)
+    inner = _median(windows) if torch.compiler.is_exporting() else windows.nanmedian(2).values
     # At the ends the nearest whole window serves: half a window would take a new level for the
     # usual one.
     place = torch.arange(x.shape[1], device=x.device) - _WINDOW // 2
-    return inner[:, place.clamp(0, inner.shape[1] - 1)]
+    nearest = place.clamp_max(inner.shape[1] - 1)
+    if isinstance(first, int):
+        return inner[:, nearest.clamp_min(first)]
+    return inner.gather(1, torch.maximum(nearest, first).clamp_max(inner.shape[1] - 1))
+
+
+def _median(windows: Tensor) -> Tensor:
+    """What ``nanmedian`` gives along the last axis, in operators that programs have."""
+    missing = windows.isnan()
+    ordered = torch.where(missing, torch.inf, windows).sort(dim=2).values
+    count = (~missing).sum(2, keepdim=True)
+    middle = ordered.gather(2, (count - 1).clamp_min(0) // 2)[..., 0]
+    return torch.where(count[..., 0] > 0, middle, torch.nan)
 
 
 def _near_later(observed: Tensor, far: Tensor) -> Tensor:
     """Steps at which, or after which, a value is not far."""
     near = observed & ~far
-    return near.flip(1).cummax(1).values.flip(1)
+    return near.flip(1).cumsum(1).flip(1) > 0
 
 
 def _far_end(observed: Tensor, far: Tensor, very_far: Tensor) -> Tensor:

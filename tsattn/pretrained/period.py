@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
@@ -105,13 +106,13 @@ class Seasons:
         return torch.where(self.clear, self.cycle, self.period)
 
 
-def detect_seasons(x: Float[Tensor, "B T"], likely: int = 0) -> Seasons:
+def detect_seasons(x: Float[Tensor, "B T"], likely: Tensor | int = 0) -> Seasons:
     """Season and cycle of each series, as :func:`detect_period` and :func:`detect_cycle` say.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
-        likely: The season that the frequency of the series usually has, 0 where nothing is known of
-            it.
+        likely: The season that the frequency of the series usually has, one number or ``[B, 1]``; 0
+            where nothing is known of it.
     """
     period, strength = detect_period(x, likely)
     cycle, cycle_strength, clear = detect_cycle(x, period)
@@ -148,9 +149,12 @@ def coarse_steps(x: Float[Tensor, "B T"]) -> Int[Tensor, " B"]:
     It is the least power of two that leaves 2,048 means of a series at most.
     """
     n_steps = x.shape[1] - first_known(~x.isnan())
-    n_pasts = n_steps / _LONG_STEPS
-    exponent = n_pasts.log2().ceil().clamp_min(0).long()
-    return 2**exponent
+    steps = torch.ones_like(n_steps)
+    n_read = _LONG_STEPS
+    while n_read < x.shape[1]:
+        steps = torch.where(n_steps > n_read, 2 * steps, steps)
+        n_read = 2 * n_read
+    return steps
 
 
 def block_means(x: Float[Tensor, "B T"], step: int) -> Float[Tensor, "B N"]:
@@ -182,7 +186,7 @@ def _with_coarse_seasons(seasons: Seasons, means: Tensor, step: int) -> Seasons:
 
 
 def detect_period(
-    x: Float[Tensor, "B T"], likely: int = 0
+    x: Float[Tensor, "B T"], likely: Tensor | int = 0
 ) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
     """The season of each series, in steps, and how strong it is.
 
@@ -201,8 +205,8 @@ def detect_period(
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
-        likely: The season that the frequency of the series usually has, 0 where nothing is known of
-            it.
+        likely: The season that the frequency of the series usually has, one number or ``[B, 1]``; 0
+            where nothing is known of it.
 
     Returns:
         The season of each series in steps, 0 where none convinces; and its correlation less chance,
@@ -218,11 +222,11 @@ def detect_period(
         no_strength = x.new_zeros(len(x))
         return no_period, no_strength
     likeness = _likeness(x, n_lags)
-    chance = likeness.chance
-    least = torch.full_like(chance, _CONVINCING)
-    if 2 <= likely <= n_lags:
-        chance[:, likely - 1] *= _LIKELY_CHANCE / _CALENDAR_CHANCE
-        least[:, likely - 1] = _LIKELY_CONVINCING
+    lag = torch.arange(1, n_lags + 1, device=x.device)
+    is_likely = (lag == likely) & (lag >= 2)
+    likely_chance = likeness.chance * (_LIKELY_CHANCE / _CALENDAR_CHANCE)
+    chance = torch.where(is_likely, likely_chance, likeness.chance)
+    least = torch.where(is_likely, _LIKELY_CONVINCING, _CONVINCING).to(chance)
     surplus = likeness.correlation - chance
     convincing = surplus >= least
     is_season = likeness.tried & _peaks(likeness) & convincing
@@ -286,23 +290,40 @@ def detect_cycle(
         >>> cycle.tolist(), clear.tolist()
         ([14], [True])
     """
-    cycle = period.clone()
-    strength = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-    is_clear = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     length = x.shape[1] - first_known(~x.isnan())
     long_enough = 2 * length >= 3 * _CYCLES[0] * period
     can_be_judged = (period > 0) & long_enough
+    if torch.compiler.is_exporting():
+        # A program has no shapes that depend on values, so it judges all series.
+        cycle, strength, is_clear = _judge_cycles(x, period.clamp_min(1), length, x.shape[1])
+        cycle = torch.where(can_be_judged, cycle, period)
+        strength = torch.where(can_be_judged, strength, 0.0)
+        return cycle, strength, can_be_judged & is_clear
+    cycle = period.clone()
+    strength = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    is_clear = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     rows = can_be_judged.nonzero()[:, 0]
-    if not len(rows):
-        return cycle, strength, is_clear
-    season = period[rows, None]
+    if len(rows):
+        season = period[rows]
+        judged = _judge_cycles(x[rows], season, length[rows], int(season.max()))
+        cycle[rows], strength[rows], is_clear[rows] = judged
+    return cycle, strength, is_clear
+
+
+def _judge_cycles(
+    x: Tensor, period: Int[Tensor, " B"], length: Int[Tensor, " B"], longest: int
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"], Bool[Tensor, " B"]]:
+    """The answer of :func:`detect_cycle` for series of ``length`` steps and a season, at most the
+    ``longest``.
+    """
+    season = period[:, None]
     n_lags = _longest_lag(x)
-    rest = _without_season(x[rows], season)
+    rest = _without_season(x, season, longest)
     likeness = _likeness(rest, n_lags)
     lag = season * torch.tensor(_CYCLES, device=x.device)
     judged = (lag <= n_lags) & likeness.at(lag, likeness.tried)
     surplus = likeness.surplus(lag)
-    clear = judged & _clear_cycles(likeness, lag, season, length[rows, None])
+    clear = judged & _clear_cycles(likeness, lag, season, length[:, None])
     rank = torch.where(judged, surplus, -torch.inf)
     # A clear cycle goes before all others: correlations are at most 1.
     rank = rank + 4.0 * clear
@@ -310,10 +331,9 @@ def detect_cycle(
     best_lag = lag.gather(1, best)[:, 0]
     best_surplus = surplus.gather(1, best)[:, 0]
     any_judged = judged.any(1)
-    cycle[rows] = torch.where(any_judged, best_lag, period[rows])
-    strength[rows] = torch.where(any_judged, best_surplus, 0.0).to(x.dtype)
-    is_clear[rows] = clear.any(1)
-    return cycle, strength, is_clear
+    cycle = torch.where(any_judged, best_lag, period)
+    strength = torch.where(any_judged, best_surplus, 0.0).to(x.dtype)
+    return cycle, strength, clear.any(1)
 
 
 def _clear_cycles(
@@ -348,7 +368,7 @@ def _longest_lag(x: Tensor) -> int:
     return min(longest, MAX_PERIOD)
 
 
-def _without_season(x: Tensor, season: Tensor) -> Tensor:
+def _without_season(x: Tensor, season: Tensor, longest: int) -> Tensor:
     """Series less a straight line and the mean of each phase of the season [B 1].
 
     Missing values are NaN.
@@ -356,8 +376,7 @@ def _without_season(x: Tensor, season: Tensor) -> Tensor:
     values, weights = _detrended(x)
     steps_to_end = torch.arange(x.shape[1] - 1, -1, -1, device=x.device)
     phase = steps_to_end % season
-    longest = int(season.max())
-    empty = values.new_zeros(len(x), longest)
+    empty = values.new_zeros(x.shape[0], longest)
     sums = empty.scatter_add(1, phase, values)
     counts = empty.scatter_add(1, phase, weights)
     phase_means = sums / counts.clamp_min(1)
@@ -418,11 +437,25 @@ class Likeness(NamedTuple):
     def lowest(self) -> Float[Tensor, "B M"]:
         """The least correlation up to each lag."""
         correlation = torch.where(self.tried, self.correlation, 1.0)
+        if torch.compiler.is_exporting():
+            return -running_max(-correlation)
         return correlation.cummin(1).values
+
+
+def running_max(x: Shaped[Tensor, "B M"]) -> Shaped[Tensor, "B M"]:
+    """What ``cummax`` gives along the rows, in operators that programs have."""
+    n_steps = 1
+    while n_steps < x.shape[1]:
+        earlier = torch.cat([x[:, :n_steps], x[:, :-n_steps]], dim=1)
+        x = torch.maximum(x, earlier)
+        n_steps = 2 * n_steps
+    return x
 
 
 def _likeness(x: Tensor, n_lags: int) -> Likeness:
     """Likeness of series to themselves at lags 1 to ``n_lags``."""
+    if torch.compiler.is_exporting():
+        return _likeness_at_once(x, n_lags)
     values, weights = _detrended(x)
     pairs = _products(weights, n_lags).round_()
     n_pairs = pairs.clamp_min(1)
@@ -446,7 +479,7 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
         window_sum = sums[:, begin : begin + x.shape[1]]
         window_count = counts[:, begin : begin + x.shape[1]]
         rest = _without_slow(values, weights, window_sum, window_count)
-        alike = _correlations(rest, n_pairs[:, : last + 1])
+        alike = _correlations(_products(rest, last), n_pairs[:, : last + 1])
         lags = slice(first - 1, last)
         correlation[:, lags] = alike[:, lags]
         # Bartlett: neighbours that are alike bring less news.
@@ -454,8 +487,15 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
         extent[:, lags] = 1 + 2 * squares.sum(1, keepdim=True)
         half = 2 * half
         first = last + 1
-    lag = torch.arange(1, n_lags + 1, device=x.device)
-    length = x.shape[1] - first_known(weights)[:, None]
+    return _judged(correlation, extent, pairs, weights)
+
+
+def _judged(correlation: Tensor, extent: Tensor, pairs: Tensor, weights: Tensor) -> Likeness:
+    """Likeness from correlations and Bartlett's extents at all lags, and from counts of pairs."""
+    n_lags = correlation.shape[1]
+    n_pairs = pairs.clamp_min(1)
+    lag = torch.arange(1, n_lags + 1, device=pairs.device)
+    length = weights.shape[1] - first_known(weights)[:, None]
     tried = (pairs[:, 1:] >= _MIN_PAIRS) & (_LEAST_CYCLES * lag <= length)
     standard_error = (extent / n_pairs[:, 1:]).sqrt()
     chance = _charges(n_lags, pairs) * standard_error
@@ -463,10 +503,46 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
     return Likeness(correlation, chance, tried)
 
 
-def _correlations(rest: Tensor, n_pairs: Tensor) -> Tensor:
-    """Correlations of what remains with itself at lags 1 to M, from counts of pairs at 0 to M."""
-    n_lags = n_pairs.shape[1] - 1
-    covariance = _products(rest, n_lags).div_(n_pairs)
+def _likeness_at_once(x: Tensor, n_lags: int) -> Likeness:
+    """What :func:`_likeness` says, from all moving averages at once: with few operators."""
+    values, weights = _detrended(x)
+    n_steps = x.shape[1]
+    halves = [2]
+    while 2 * halves[-1] < n_lags:
+        halves.append(2 * halves[-1])
+    half = torch.tensor(halves)[:, None]
+    step = torch.arange(n_steps)
+    begin = (step - half).clamp_min(0)
+    end = (step + half).clamp_max(n_steps)
+    # Sums before each step, in float64, so that differences of them keep the digits.
+    before = pad(torch.stack([values, weights], 1).to(torch.float64).cumsum(2), (1, 0))
+    totals = (before[:, :, end] - before[:, :, begin]).to(torch.float32).flatten(2)
+    repeated = torch.stack([values, weights], 1).repeat(1, 1, len(halves))
+    # [B W T] as [B W, T]
+    values, weights_of_rest, total, count = (
+        part.reshape(-1, n_steps) for part in (*repeated.unbind(1), *totals.unbind(1))
+    )
+    rest = _without_slow(values, weights_of_rest, total, count)
+    # Counts of pairs are the products of the weights.
+    rows = torch.cat([weights, rest], dim=0)
+    products = _products(rows, n_lags)
+    pairs = products[: x.shape[0]].round()
+    n_pairs = pairs.clamp_min(1).repeat(1, len(halves)).reshape(-1, n_lags + 1)
+    alike = _correlations(products[x.shape[0] :], n_pairs).unflatten(0, (-1, len(halves)))
+    lag = torch.arange(1, n_lags + 1)
+    # Lags of one moving average: 1 to 4, 5 to 8, 9 to 16 and so on.
+    first = torch.where(half > 2, half + 1, 1)
+    served = (first <= lag) & (lag <= 2 * half)
+    correlation = torch.where(served, alike, 0.0).sum(1)
+    squares = torch.where(lag <= first // 2, alike.square(), 0.0)
+    extents = 1 + 2 * squares.sum(2, keepdim=True)
+    extent = torch.where(served, extents, 0.0).sum(1)
+    return _judged(correlation, extent, pairs, weights)
+
+
+def _correlations(products: Tensor, n_pairs: Tensor) -> Tensor:
+    """Correlations at lags 1 to M, from sums of products and counts of pairs at lags 0 to M."""
+    covariance = products.div_(n_pairs)
     variance = covariance[:, :1].clamp_min(1e-9)
     return covariance[:, 1:].div_(variance).clamp_(-1, 1)
 
@@ -485,6 +561,12 @@ def _products(x: Tensor, n_lags: int) -> Tensor:
     The length of the transforms has small factors.
     """
     least = x.shape[1] + n_lags
+    if torch.compiler.is_exporting():
+        size = 2 ** (least - 1).bit_length()
+        real, imaginary = _transform(pad(x, (0, size - x.shape[1])))
+        # The power is real and even, so that the transform is its own inverse.
+        products, _ = _transform(real.square() + imaginary.square())
+        return products[:, : n_lags + 1] / size
     unit = 2 ** max(least.bit_length() - 4, 0)
     sizes = [count * unit for count in (8, 9, 10, 12, 15, 16)]
     size = min(size for size in sizes if size >= least)
@@ -492,6 +574,39 @@ def _products(x: Tensor, n_lags: int) -> Tensor:
     power = spectrum * spectrum.conj()
     products = torch.fft.irfft(power, size)
     return products[:, : n_lags + 1]
+
+
+def _transform(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary parts of the Fourier transforms of rows, in products of small matrices.
+
+    Runtimes of programs are slow with their operator for it. With ``n = Q p + q`` and
+    ``k = P j + i`` the transform of ``P Q`` numbers is one of P numbers for each q, a turn by
+    ``q i / (P Q)``, and one of Q numbers for each i (Cooley and Tukey 1965).
+    """
+    size = x.shape[1]
+    n_columns = 2 ** (size.bit_length() // 2)
+    n_rows = size // n_columns
+    rows = np.arange(n_rows)
+    columns = np.arange(n_columns)
+    row_cosine, row_sine = _waves(rows, rows, n_rows)
+    turn_cosine, turn_sine = _waves(rows, columns, size)
+    cosine, sine = _waves(columns, columns, n_columns)
+    grid = x.unflatten(1, (n_rows, n_columns))
+    real = row_cosine @ grid
+    imaginary = -(row_sine @ grid)
+    turned_real = real * turn_cosine + imaginary * turn_sine
+    turned_imaginary = imaginary * turn_cosine - real * turn_sine
+    real = turned_real @ cosine + turned_imaginary @ sine
+    imaginary = turned_imaginary @ cosine - turned_real @ sine
+    return real.transpose(1, 2).flatten(1), imaginary.transpose(1, 2).flatten(1)
+
+
+def _waves(rows: np.ndarray, columns: np.ndarray, length: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the products of two numbers, as shares of a turn, float32."""
+    angles = 2 * np.pi * (rows[:, None] * columns % length) / length
+    cosine = np.cos(angles).astype(np.float32)
+    sine = np.sin(angles).astype(np.float32)
+    return torch.from_numpy(cosine), torch.from_numpy(sine)
 
 
 def _detrended(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,383 @@
+"""Export of the pretrained forecaster as one ONNX file, for series and horizons of any length."""
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from tsattn.adapters.export import quiet, to_onnx
+from tsattn.checks import check_installed
+from tsattn.forecaster import refuse_covariates
+from tsattn.forecasters.pretrained import MAX_HORIZON, PretrainedForecaster
+from tsattn.kernels.geometry import make_geometry
+from tsattn.kernels.reference import level_scores
+from tsattn.nn.attention import Attention
+from tsattn.nn.blocks import TransformerBlock
+from tsattn.nn.scores import GroupLevelScore, Places
+from tsattn.pretrained.network import RecentPart, ZeroNetwork, read_recent
+from tsattn.pretrained.outliers import find_outliers
+from tsattn.pretrained.period import MAX_PERIOD, Seasons, detect_seasons, running_max
+from tsattn.pretrained.weights import SHIPPED
+from tsattn.storage import write_atomic
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, TensorProto
+    from torch.export import ExportedProgram
+
+# Version of the metadata, and of the inputs and the output of a program.
+FORMAT = 1
+# Series are padded to one of these numbers of steps, or to those that the network reads.
+_SHAPES = (256,)
+# The next ones are those of tsattn.data.windows and tsattn.forecasters.pretrained.
+# Parts of a window, each of which must touch a bound.
+_N_PARTS = 4
+_BOUND_PERIOD = 20
+_LEAST_VALUES = 32
+_GRID_STEPS = 64
+_EQUAL_VALUES = 1e-9
+_OFF_GRID = 1e-6
+_EQUAL_ROWS = 28
+_INPUTS = ("windows", "horizon", "season", "n_ahead")
+_OUTPUT = "quantiles"
+
+
+class _GroupAttention(nn.Module):
+    """Attention by groups in plain operators, for any number of tokens.
+
+    Args:
+        attention: The layer whose numbers it gives.
+    """
+
+    def __init__(self, attention: Attention) -> None:
+        super().__init__()
+        self.attention = attention
+        self.score = cast(GroupLevelScore, attention.score)
+        levels = self.score.levels
+        example = torch.zeros(1, self.score.n_heads, 1, self.score.d_key)
+        groups = (torch.zeros(1, dtype=torch.long),) * (len(levels.ranks) - 1)
+        # Only its factors are read, which do not depend on the number of tokens.
+        self.geometry = make_geometry(
+            example, example, levels=levels, groups=groups, scale=self.score.scale
+        )
+
+    def forward(
+        self, x: Tensor, *, key_mask: Tensor, places: Places, n_last: int | None = None
+    ) -> Tensor:
+        q, k = self.score.features_at(x, places, n_last)
+        scores = level_scores(q, k, geometry=self.geometry, groups=places.groups)
+        weights = scores.masked_fill(~key_mask[:, None, None], -torch.inf).softmax(dim=-1)
+        attended: Tensor = self.attention._join_heads(weights @ self.attention._values(x))
+        return attended
+
+
+class _PaddedForecaster(nn.Module):
+    """The pretrained forecaster without shapes that depend on values, for series padded to one
+    length.
+
+    Args:
+        network: The network.
+        n_steps: Steps that a series is padded to; earlier ones are not read.
+        nonnegative: As in :class:`tsattn.PretrainedForecaster`.
+    """
+
+    def __init__(self, network: ZeroNetwork, n_steps: int, nonnegative: bool) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        for block in self.network.stack.blocks:
+            layer = cast(TransformerBlock, block)
+            layer.attention = cast(Any, _GroupAttention(layer.attention))
+        self.n_steps = n_steps
+        self.nonnegative = nonnegative
+        self.middle = network.quantile_levels.index(0.5)
+        periods = torch.arange(MAX_PERIOD + 1)
+        nothing = torch.zeros(len(periods))
+        seasons = Seasons(periods, periods, nothing, nothing, nothing > 0)
+        tokens = network.season_tokens(seasons)
+        # More tokens than a series has are hidden by the masks.
+        self.least_token_steps = int((tokens.steps // tokens.count).min())
+        n_context = -(-n_steps // self.least_token_steps)
+        self.n_context = min(n_context, network.config.max_tokens)
+
+    def forward(self, windows: Tensor, horizon: Tensor, season: Tensor, n_ahead: int) -> Tensor:
+        """``[B, F, Q]`` after windows ``[B, T]``.
+
+        It is NaN where ``predict_windows`` refuses a window, and beyond the horizon of a series.
+
+        Args:
+            windows: In original units.
+            horizon: Steps ahead of each series, ``[B]``.
+            season: Rows of the season that its frequency usually has, ``[B]``; 0 for none.
+            n_ahead: The longest horizon F.
+        """
+        n_rows = windows.shape[1]
+        padding = windows.new_full((windows.shape[0], self.n_steps), torch.nan)
+        x = torch.cat([padding, windows], dim=1)[:, n_rows:]
+        is_usable = x.isfinite().any(1) & ~x.isinf().any(1)
+        x = torch.where(x.isinf(), torch.nan, x)
+        recent, seasons = self._look(x, horizon, season)
+        levels = self._read(recent, seasons, horizon, n_ahead)
+        levels = self._around_last(levels, x, season)
+        levels = _nearest(levels, x, self.nonnegative)
+        is_ahead = torch.arange(n_ahead) < horizon[:, None]
+        return torch.where((is_usable[:, None] & is_ahead)[..., None], levels, torch.nan)
+
+    def _look(self, x: Tensor, horizon: Tensor, season: Tensor) -> tuple[Tensor, Seasons]:
+        """As :meth:`ZeroNetwork.look`."""
+        x = torch.where(find_outliers(x), torch.nan, x)
+        likely = season[:, None]
+        seasons = detect_seasons(x, likely)
+        x, is_cut = read_recent(x, seasons.period, horizon)
+        lengths = RecentPart().lengths
+        if self.n_steps <= min(lengths):
+            return x, seasons
+        again = detect_seasons(x[:, -max(lengths) :], likely)
+        # Runtimes cannot choose between flags.
+        *pairs, (clear, clear_before) = zip(again.fields(), seasons.fields(), strict=True)
+        fields = [torch.where(is_cut, *pair) for pair in pairs]
+        fields.append((is_cut & clear) | (~is_cut & clear_before))
+        return x, Seasons(*fields)
+
+    def _read(self, x: Tensor, seasons: Seasons, horizon: Tensor, n_ahead: int) -> Tensor:
+        """Quantiles of the network ``[B, F, Q]``."""
+        n_future = (n_ahead + self.least_token_steps - 1) // self.least_token_steps
+        index = torch.arange(-self.n_context, n_future)
+        tokens = replace(self.network.season_tokens(seasons), index=index)
+        steps = horizon[:, None]
+        slots, mean, spread = self.network.read(x, seasons, tokens, n_future, steps)
+        future_tokens = replace(tokens, index=torch.arange(n_future))
+        return self.network.by_step(slots, future_tokens, mean, spread, n_ahead)
+
+    def _around_last(self, levels: Tensor, x: Tensor, season: Tensor) -> Tensor:
+        """Quantiles moved to the last value of windows that have ended, as
+        :func:`tsattn.data.windows.last_of_ended` says.
+        """
+        observed = x.isfinite()
+        row = torch.arange(self.n_steps)
+        last_row = running_max(torch.where(observed, row, 0))
+        filled = x.gather(1, last_row)
+        changed = torch.nn.functional.pad(filled.diff(dim=1).abs() > 0, (1, 0))
+        n_observed = observed.long().cumsum(1)
+        start = running_max(torch.where(changed, n_observed, 0))
+        n_equal = torch.where(start > 0, n_observed - start + 1, 0)
+        in_last = start == start[:, -1:]
+        n_last = n_equal[:, -1]
+        n_before = torch.where(in_last, 0, n_equal).amax(1)
+        is_long = n_last >= (2 * season).clamp_min(_EQUAL_ROWS)
+        has_ended = is_long & (n_last > n_before) & observed[:, -_EQUAL_ROWS:].any(1)
+        moved = levels + (filled[:, -1, None, None] - levels[..., self.middle, None])
+        least = torch.where(observed, x, torch.inf).amin(1)[:, None, None]
+        moved = torch.where(least >= 0, moved.clamp_min(0.0), moved)
+        return torch.where(has_ended[:, None, None], moved, levels)
+
+
+def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
+    """Quantiles ``[B, F, Q]`` moved to the values that may follow windows ``[B, T]``, as
+    :class:`tsattn.data.windows.Values` says.
+    """
+    observed = x.isfinite()
+    count = observed.sum(1, keepdim=True)
+    enough = count >= _LEAST_VALUES
+    upwards = torch.where(observed, x, torch.inf)
+    least = upwards.amin(1, keepdim=True)
+    most = torch.where(observed, x, -torch.inf).amax(1, keepdim=True)
+    number = observed.long().cumsum(1) - 1
+    part = _N_PARTS * number // count.clamp_min(1)
+    parts = part[:, None] == torch.arange(_N_PARTS)[:, None]
+
+    def repeats(end: Tensor) -> Tensor:
+        counts = (parts & (x == end)[:, None]).sum(2)
+        fewest = counts.amin(1, keepdim=True)
+        return enough & (_BOUND_PERIOD * _N_PARTS * fewest >= count)
+
+    value_range = most - least
+    gaps = upwards.sort(dim=1).values.diff(dim=1)
+    gaps = torch.where(gaps > _EQUAL_VALUES * value_range, gaps, torch.inf)
+    step = gaps.amin(1, keepdim=True)
+    position = (x - least) / step
+    distance = (position - position.round()).abs()
+    is_off_grid = (observed & (distance > _OFF_GRID)).any(1, keepdim=True)
+    is_small = value_range <= step * (count / 2).clamp_max(_GRID_STEPS)
+    has_grid = enough & is_small & ~is_off_grid & (step < torch.inf)
+    lower = torch.where(repeats(least), least, -torch.inf)
+    if nonnegative:
+        lower = torch.where(least >= 0, lower.clamp_min(0.0), lower)
+    upper = torch.where(repeats(most), most, torch.inf)
+    origin = torch.where(has_grid, least, 0.0)[..., None]
+    unit = torch.where(has_grid, step, 1.0)[..., None]
+    on_grid = origin + unit * ((levels - origin) / unit).round()
+    allowed = torch.where(has_grid[..., None], on_grid, levels)
+    return torch.minimum(torch.maximum(allowed, lower[..., None]), upper[..., None])
+
+
+def export_zero_onnx(forecaster: PretrainedForecaster, path: str | Path) -> None:
+    """Write the pretrained forecaster into one ONNX file, which onnxruntime runs without torch.
+
+    The inputs are ``windows``, float64 ``[batch, rows]`` in original units, NaN where a value is
+    missing or a series begins later; ``horizon``, int64 ``[batch]`` from 1 to ``max_horizon``; and
+    ``season``, int64 ``[batch]``: the rows of the season that the frequency usually has, 0 for
+    none. The output ``quantiles``, float64 ``[batch, longest horizon, levels]``, is that of
+    :meth:`~tsattn.PretrainedForecaster.predict_windows` for the last ``context`` rows; earlier rows
+    are not read. The median is the point. A series has the same answer in every batch. It is NaN
+    beyond its horizon, and if its window has no finite value or an infinite one.
+
+    The file has the metadata ``format``, ``model``, ``context``, ``max_horizon``, ``season`` and
+    ``levels``, a JSON list of the probabilities.
+
+    Args:
+        forecaster: Its network is written, also a fine-tuned one, with ``nonnegative``.
+        path: The file; an older file is replaced in one step.
+
+    Raises:
+        ImportError: If onnx or onnxscript is missing.
+        TypeError: If it is no :class:`tsattn.PretrainedForecaster`.
+        ValueError: If it is not fitted, reads covariates, or its network encodes its last tokens
+            only, as ``"zero-small-2"`` does.
+    """
+    check_installed("export_zero_onnx", ("onnx", "onnxscript"), "'tsattn[onnx]'")
+    _check_fitted(forecaster)
+    network = forecaster.network_
+    context = network.config.token_context
+    graphs = {}
+    for size in (*(size for size in _SHAPES if size < context), context):
+        module = _PaddedForecaster(network, size, forecaster.nonnegative).eval()
+        axes = ({0: "batch", 1: "rows"}, {0: "batch"}, {0: "batch"}, None)
+        program = to_onnx(_traced(module), list(_INPUTS), _OUTPUT, axes, optimize=False)
+        graphs[size] = program.model_proto
+    model = _joined(graphs)
+    facts = {
+        "format": FORMAT,
+        "model": forecaster.alias_,
+        "context": context,
+        "max_horizon": MAX_HORIZON,
+        "season": forecaster.season_,
+        "levels": list(network.quantile_levels),
+    }
+    for name, value in facts.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        model.metadata_props.add(key=name, value=text)
+    write_atomic(Path(path), lambda temporary: temporary.write_bytes(model.SerializeToString()))
+
+
+def _check_fitted(forecaster: PretrainedForecaster) -> None:
+    if not isinstance(forecaster, PretrainedForecaster):
+        raise TypeError(
+            "export_zero_onnx writes a PretrainedForecaster; got"
+            f" {type(forecaster).__name__}; use export_onnx for a trained network"
+        )
+    forecaster.check_fitted()
+    refuse_covariates(forecaster, "an exported program")
+    n_encoded = forecaster.network_.config.encode
+    if n_encoded is not None:
+        raise ValueError(
+            f"a network that encodes its last tokens only has no ONNX form; got encode={n_encoded};"
+            f" take PretrainedForecaster(weights={SHIPPED!r})"
+        )
+
+
+def _traced(module: _PaddedForecaster) -> "ExportedProgram":
+    """The program of torch, for any batch, rows and horizon."""
+    windows = torch.zeros(2, 3, dtype=torch.float64)
+    # Several tokens ahead: an axis of one element would be taken for a fixed one.
+    n_ahead = 48
+    horizon = torch.tensor([n_ahead, 1])
+    # Another tensor: two inputs that are one would become one.
+    season = torch.tensor([0, 7])
+    batch = torch.export.Dim("batch", min=1)
+    rows = torch.export.Dim("rows", min=1)
+    dynamic_shapes = ({0: batch, 1: rows}, {0: batch}, {0: batch}, torch.export.Dim.DYNAMIC)
+    with quiet(), torch.inference_mode(False), torch.no_grad():
+        return torch.export.export(
+            module,
+            (windows, horizon, season, n_ahead),
+            dynamic_shapes=dynamic_shapes,
+            strict=False,
+        )
+
+
+def _joined(models: "dict[int, ModelProto]") -> "ModelProto":
+    """One model that answers by the first of models whose size holds the rows of the windows.
+
+    Models share their weights.
+    """
+    from onnx import TensorProto, helper
+
+    *smaller, largest = models.items()
+    initializers: dict[bytes, TensorProto] = {}
+    branch = _branch(*largest, initializers)
+    nodes = [
+        helper.make_node("Shape", ["windows"], ["n_rows"], start=1, end=2),
+        helper.make_node("ReduceMax", ["horizon"], ["n_ahead"], keepdims=0),
+    ]
+    for size, model in reversed(smaller):
+        limit = helper.make_tensor(f"size_{size}", TensorProto.INT64, [1], [size])
+        fits = f"fits_{size}"
+        answer = f"answer_{size}"
+        choice = [
+            helper.make_node("Constant", [], [limit.name], value=limit),
+            helper.make_node("LessOrEqual", ["n_rows", limit.name], [fits]),
+            helper.make_node(
+                "If",
+                [fits],
+                [answer],
+                then_branch=_branch(size, model, initializers),
+                else_branch=branch,
+            ),
+        ]
+        output = helper.make_tensor_value_info(answer, TensorProto.DOUBLE, None)
+        branch = helper.make_graph(choice, f"up_to_{size}", [], [output])
+    example = largest[1]
+    nodes += branch.node
+    nodes.append(helper.make_node("Identity", [branch.output[0].name], [_OUTPUT]))
+    axes = ["batch", "horizon", "levels"]
+    output = helper.make_tensor_value_info(_OUTPUT, TensorProto.DOUBLE, axes)
+    graph = helper.make_graph(
+        nodes,
+        "zero",
+        [value for value in example.graph.input if value.name != "n_ahead"],
+        [
+            helper.make_tensor_value_info(
+                _OUTPUT, TensorProto.DOUBLE, ["batch", "horizon", "levels"]
+            )
+        ],
+        list(initializers.values()),
+    )
+    return helper.make_model(
+        graph, opset_imports=example.opset_import, ir_version=example.ir_version
+    )
+
+
+def _branch(
+    size: int, model: "ModelProto", initializers: "dict[bytes, TensorProto]"
+) -> "GraphProto":
+    """The graph of a model with names of its own, its weights among the initializers of all."""
+    from onnx import helper
+    from onnx.shape_inference import infer_shapes
+
+    graph = infer_shapes(model).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    names = {name: name for name in _INPUTS}
+    for tensor in graph.initializer:
+        name = tensor.name
+        tensor.name = ""
+        shared = initializers.setdefault(tensor.SerializeToString(), tensor)
+        if shared is tensor:
+            tensor.name = f"weight_{len(initializers)}"
+        names[name] = shared.name
+    for node in graph.node:
+        # Runtimes warn that they cannot fold this operator.
+        if node.op_type == "CastLike" and node.output[0] in types:
+            node.op_type = "Cast"
+            node.attribute.append(helper.make_attribute("to", types[node.output[0]]))
+            del node.input[1:]
+        node.name = f"{node.name}_{size}"
+        for values in (node.input, node.output):
+            for place, name in enumerate(values):
+                if name:
+                    values[place] = names.setdefault(name, f"{name}_{size}")
+    output = graph.output[0]
+    output.name = names[output.name]
+    return helper.make_graph(list(graph.node), f"steps_{size}", [], [output])
