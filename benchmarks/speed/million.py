@@ -1,0 +1,224 @@
+"""Very many series from Parquet to Parquet: seconds, peak memory, a kill and a resume; and what the
+same table costs in one process, two processes, Dask, Ray and Spark.
+
+The table is made of random walks with a week's season, outside of the repository. The command runs
+in a process of its own and is killed when half of the batches stand. Run:
+PYTHONPATH=benchmarks python benchmarks/speed/million.py --folder DIR [--series N] [--kind whole ...]
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from records import RESULTS, Record, Records, parse
+
+FILE = "million.jsonl"
+# What tells one measurement from another; commit and date do not.
+KEY = ("kind", "series", "rows", "horizon", "model", "engine", "batch_series")
+ROWS = 200
+HORIZON = 7
+WEIGHTS = "zero-small-2"
+_BATCH = 20_000
+_GROUP_SERIES = 5_000  # of one row group of the table
+_MB = 1024
+_WATCH_SECONDS = 0.2
+
+
+def make_table(path: Path, n_series: int) -> Path:
+    """A table of daily series of text ids, unless it stands there."""
+    if path.exists():
+        return path
+    days = np.datetime64("2024-01-01") + np.arange(ROWS)
+    season = np.sin(2 * np.pi * np.arange(ROWS) / 7)
+    schema = pa.schema(
+        [("unique_id", pa.string()), ("ds", pa.timestamp("ms")), ("y", pa.float32())]
+    )
+    temporary = path.with_suffix(".part")
+    with pq.ParquetWriter(temporary, schema) as writer:
+        for first in range(0, n_series, _GROUP_SERIES):
+            n = min(_GROUP_SERIES, n_series - first)
+            rng = np.random.default_rng(first)
+            walks = rng.normal(size=(n, ROWS)).cumsum(axis=1)
+            values = 50 + walks + rng.uniform(0, 10, size=(n, 1)) * season
+            names = pa.array([f"series-{number:07}" for number in range(first, first + n)])
+            owners = pa.array(np.repeat(np.arange(n), ROWS))
+            stamps = pa.array(np.tile(days.astype("M8[ms]"), n))
+            arrays = [names.take(owners), stamps, pa.array(values.ravel().astype(np.float32))]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+    temporary.replace(path)
+    return path
+
+
+def make_model(folder: Path) -> Path:
+    """A folder with the small weights of the pretrained forecaster."""
+    from tsattn import PretrainedForecaster
+
+    if not folder.exists():
+        days = pd.date_range("2024-01-01", periods=ROWS, freq="D")
+        table = pd.DataFrame({"unique_id": "a", "ds": days, "y": np.arange(ROWS) % 7.0})
+        PretrainedForecaster(HORIZON, weights=WEIGHTS).fit(table).save(folder)
+    return folder
+
+
+def command(table: Path, model: Path, out: Path) -> list[str]:
+    """The command line that is measured."""
+    words = [sys.executable, "-m", "tsattn", "forecast", str(table), "--from", str(model)]
+    return [*words, "--out", str(out), "--batch-series", str(_BATCH)]
+
+
+def measure(words: list[str], *, kill_at: tuple[Path, int] | None = None) -> dict[str, Any]:
+    """Seconds and peak resident memory of a command, which is killed once a folder holds so many
+    batches.
+    """
+    began = time.perf_counter()
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+    def watch() -> None:
+        assert kill_at is not None
+        folder, n_parts = kill_at
+        while process.poll() is None:
+            if len(list(folder.glob("[0-9]*.parquet"))) >= n_parts:
+                process.send_signal(signal.SIGKILL)
+                return
+            time.sleep(_WATCH_SECONDS)
+
+    if kill_at is not None:
+        threading.Thread(target=watch, daemon=True).start()
+    assert process.stdout is not None
+    text = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
+    return {
+        "seconds": round(time.perf_counter() - began, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_mb": round(usage.ru_maxrss / _MB),
+        "killed": process.returncode != 0,
+        "said": dict(line.split(maxsplit=1) for line in text.splitlines()),
+    }
+
+
+def same_rows(first: Path, second: Path) -> bool:
+    """Whether two files hold the same rows bit for bit."""
+    files = [pq.ParquetFile(path) for path in (first, second)]
+    pairs = zip(*(file.iter_batches(batch_size=2**16) for file in files), strict=True)
+    return all(one.equals(other) for one, other in pairs)
+
+
+def run_whole(folder: Path, records: Records, cell: Record) -> None:
+    """One run from the beginning to the end."""
+    n_series = cell["series"]
+    table = make_table(folder / f"table-{n_series}.parquet", n_series)
+    whole = folder / f"whole-{n_series}.parquet"
+    facts = measure(command(table, make_model(folder / "model"), whole))
+    sizes = {"table_mb": _size(table), "out_mb": _size(whole)}
+    records.add({**cell, **facts, **sizes})
+
+
+def run_killed(folder: Path, records: Records, cell: Record) -> None:
+    """One run that is killed half way, and the same command again."""
+    n_series = cell["series"]
+    table = make_table(folder / f"table-{n_series}.parquet", n_series)
+    out = folder / f"killed-{n_series}.parquet"
+    whole = folder / f"whole-{n_series}.parquet"
+    parts = out.with_name(f".{out.name}.batches")
+    shutil.rmtree(parts, ignore_errors=True)
+    words = command(table, make_model(folder / "model"), out)
+    first = measure(words, kill_at=(parts, max(1, n_series // _BATCH // 2)))
+    second = measure(words)
+    facts = {
+        "killed": first["killed"],
+        "seconds": round(first["seconds"] + second["seconds"], 1),
+        "seconds_to_kill": first["seconds"],
+        "cpu_seconds": round(first["cpu_seconds"] + second["cpu_seconds"], 1),
+        "peak_mb": max(first["peak_mb"], second["peak_mb"]),
+        "said": second["said"],
+        "rows_out": pq.ParquetFile(out).metadata.num_rows,
+        "series_out": _count_series(out),
+        # Where the whole run was not made there is nothing to compare with.
+        "equal": same_rows(whole, out) if whole.exists() else None,
+        "table_mb": _size(table),
+        "out_mb": _size(out),
+    }
+    records.add({**cell, **facts})
+
+
+def _count_series(path: Path) -> int:
+    """Different ids of a file."""
+    ids = pq.ParquetFile(path, read_dictionary=["unique_id"]).read(columns=["unique_id"])
+    return len(ids.column(0).unique())
+
+
+def _size(path: Path) -> int:
+    return round(path.stat().st_size / 2**20)
+
+
+def run_engines(folder: Path, records: Records, n_series: int, engines: tuple[str, ...]) -> None:
+    """The same table by each engine, beside the serial run: the engine starts before the clock."""
+    from tsattn.batches import forecast_file
+    from tsattn.catalogue import load_forecaster
+    from tsattn.distributed import distributed_map
+
+    table = make_table(folder / f"table-{n_series}.parquet", n_series)
+    forecaster = load_forecaster(make_model(folder / "model"))
+    serial = folder / f"serial-{n_series}.parquet"
+    batch_series = max(1, n_series // 8)
+    cell = {"series": n_series, "rows": n_series * ROWS, "horizon": HORIZON, "model": WEIGHTS}
+    for name in ("", *engines):
+        engine = name or None
+        out = folder / f"engine-{name}.parquet" if name else serial
+        began = time.perf_counter()
+        distributed_map(abs, [-1, 1], engine=engine)
+        start_seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        run = forecast_file(forecaster, table, out, batch_series=batch_series, engine=engine)
+        seconds = time.perf_counter() - began
+        facts: Record = {
+            "start_seconds": round(start_seconds, 1),
+            "seconds": round(seconds, 1),
+            "batches": run.n_batches,
+            "rows_out": run.n_rows,
+            "equal": same_rows(serial, out),
+        }
+        row = {"kind": "engine", **cell, "engine": engine, "batch_series": batch_series, **facts}
+        records.add(row, again=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure what is not recorded yet."""
+    defaults = {
+        "folder": "",
+        "series": 1_000_000,
+        "kind": ("whole", "killed"),
+        "engine": ("2", "dask", "ray", "spark"),
+        "out": str(RESULTS / FILE),
+    }
+    options = parse(argv, __doc__, defaults)
+    if not options.folder:
+        sys.exit("--folder is missing; name a folder with room for the table, such as /tmp/million")
+    folder = Path(options.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    records = Records(Path(options.out), KEY)
+    cell = {"series": options.series, "rows": options.series * ROWS, "horizon": HORIZON}
+    cell |= {"model": WEIGHTS, "engine": None, "batch_series": _BATCH}
+    if "engines" in options.kind:
+        run_engines(folder, records, options.series, options.engine)
+    for kind, measure_kind in (("whole", run_whole), ("killed", run_killed)):
+        if kind in options.kind:
+            for missing in records.missing([{"kind": kind, **cell}]):
+                measure_kind(folder, records, missing)
+
+
+if __name__ == "__main__":
+    main()
