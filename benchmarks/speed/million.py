@@ -3,7 +3,7 @@ same table costs in one process, two processes, Dask, Ray and Spark.
 
 The table is made of random walks with a week's season, outside of the repository. The command runs
 in a process of its own and is killed when half of the batches stand. Run:
-PYTHONPATH=benchmarks python benchmarks/speed/million.py --folder DIR [--series N] [--kind whole ...]
+PYTHONPATH=benchmarks python benchmarks/speed/million.py --folder DIR [--series N] [--kind KIND]
 """
 
 import os
@@ -82,20 +82,21 @@ def measure(words: list[str], *, kill_at: tuple[Path, int] | None = None) -> dic
     """
     began = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    has_ended = threading.Event()
 
     def watch() -> None:
         assert kill_at is not None
         folder, n_parts = kill_at
-        while process.poll() is None:
+        while not has_ended.wait(_WATCH_SECONDS):
             if len(list(folder.glob("[0-9]*.parquet"))) >= n_parts:
-                process.send_signal(signal.SIGKILL)
+                os.kill(process.pid, signal.SIGKILL)
                 return
-            time.sleep(_WATCH_SECONDS)
 
     if kill_at is not None:
         threading.Thread(target=watch, daemon=True).start()
     assert process.stdout is not None
     text = process.stdout.read()
+    has_ended.set()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, -signal.SIGKILL):
