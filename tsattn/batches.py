@@ -203,22 +203,22 @@ def check_batchable(forecaster: Forecaster) -> None:
         ValueError: With the forecaster to take instead.
     """
     name = forecaster.alias_
-    columns = forecaster.covariate_columns_
+    is_fitted = forecaster.state_ is not None
+    columns = forecaster.covariate_columns_ if is_fitted else forecaster.covariate_columns
     if columns.future:
         raise ValueError(
             f"{name} reads the future column {columns.future[0]!r}, but a forecast in batches has"
             " no table of future columns; take a model without them, or forecast parts of the table"
         )
-    if forecaster.looks_across:
+    if is_fitted and forecaster.looks_across:
         raise ValueError(
             f"the series of {name} look at one another, so they cannot be forecast in batches; take"
             " a model without channel_mixing"
         )
-    if forecaster.state_ is not None:
-        return
     local_classes = {entry.home.partition(".")[2] for entry in MODELS.values() if not entry.trained}
     is_local = type(forecaster).__name__ in local_classes
-    if not is_local or columns or getattr(forecaster, "fine_tune", False):
+    learns = not is_local or bool(columns) or getattr(forecaster, "fine_tune", False)
+    if learns and not is_fitted:
         raise ValueError(
             f"{name} would learn from all series of a table, but a batch has only some of them; fit"
             " it on a part of the table, save it, and forecast with the fitted model, or take"
@@ -272,11 +272,14 @@ class _Work:
         if self.freq is not None:
             # Closed hours that the first batch has shown count, not those of this one.
             schema = schema.changed(freq=None)
-        if frame[schema.target_col].isna().all():
-            # A table without any value is refused under other policies.
+        is_empty = schema.bad != "error" and frame[schema.target_col].isna().all()
+        if is_empty:
+            # No table without any value is read, but a batch may be one.
+            frame[schema.target_col] = 0.0
             schema = schema.changed(missing="mask")
         missing = self.forecaster.default_missing
-        return to_panel(frame, schema, freq=self.freq, missing=missing)
+        panel = to_panel(frame, schema, freq=self.freq, missing=missing)
+        return replace(panel, values=np.full_like(panel.values, np.nan)) if is_empty else panel
 
     def answer(self, panel: Panel) -> Forecast:
         """The forecast of a panel."""
