@@ -27,6 +27,8 @@ _BATCH_ROWS = 4_000_000
 # Rows that are decoded at a time, and bytes that are read from the disk at a time.
 _CHUNK_ROWS = 2**20
 _READ_BYTES = 2**20
+# Ids that are compared with all before them at a time.
+_MERGED_IDS = 2**19
 # Rows at the head of a file that tell which columns are ids, stamps and values.
 _HEAD_ROWS = 2**16
 # Files into which the rows of a file are dealt out, at most: all are open at the same time.
@@ -89,28 +91,28 @@ class LongFile:
         """
         schema = find_columns(path, schema, like)
         keys = _keys(schema)
-        is_apart = False
+        seen = _SeenIds()
         starts: list[np.ndarray] = []
         row = 0
-        hashes = np.empty(0, dtype=np.uint64)
         last_hash = None
         for rows in _chunks(path, keys):
             places = _run_starts(rows, keys)
-            found = _hashes(rows, keys, places)
-            next_hash = found[-1]
+            hashes = _hashes(rows, keys, places)
+            next_hash = hashes[-1]
             # The first rows may belong to the last series of the chunk before.
-            if found[0] == last_hash:
-                found = found[1:]
+            if hashes[0] == last_hash:
+                hashes = hashes[1:]
                 places = places[1:]
             last_hash = next_hash
-            merged = np.union1d(hashes, found)
-            is_apart = is_apart or len(merged) < len(hashes) + len(found)
-            hashes = merged
+            seen.add(hashes)
             # Where rows are apart there may be as many starts as rows.
-            starts = [] if is_apart else [*starts, places + row]
+            starts = [] if seen.is_apart else [*starts, places + row]
             row += rows.num_rows
-        all_starts = None if is_apart else np.concatenate([*starts, [row]]).astype(np.int64)
-        return cls(path, schema, row, len(hashes), all_starts)
+        seen.merge()
+        all_starts = None
+        if not seen.is_apart:
+            all_starts = np.concatenate([*starts, [row]]).astype(np.int64)
+        return cls(path, schema, row, len(seen.hashes), all_starts)
 
     def batches(self, batch_series: int, folder: Path) -> list[Batch]:
         """The file in batches; rows that are apart are first dealt out into files.
@@ -205,6 +207,38 @@ def discard_rows(folder: Path) -> None:
     (folder / _WHOLE).unlink(missing_ok=True)
     for path in folder.glob("rows-*.parquet"):
         path.unlink()
+
+
+class _SeenIds:
+    """Hashes of the ids of a file, and whether one came again after another.
+
+    Attributes:
+        hashes: Different ones, ascending, uint64.
+        is_apart: Whether one came twice.
+    """
+
+    def __init__(self) -> None:
+        self.hashes = np.empty(0, dtype=np.uint64)
+        self.is_apart = False
+        self._pending: list[np.ndarray] = []
+        self._n_pending = 0
+
+    def add(self, hashes: np.ndarray) -> None:
+        """Count the ids of further runs of rows."""
+        self._pending.append(hashes)
+        self._n_pending += len(hashes)
+        # A merge sorts all of them, so that it must be rare.
+        if self._n_pending >= _MERGED_IDS:
+            self.merge()
+
+    def merge(self) -> None:
+        """Look among the ids before for those that were added since the last call."""
+        merged = np.unique(np.concatenate([self.hashes, *self._pending]))
+        if len(merged) < len(self.hashes) + self._n_pending:
+            self.is_apart = True
+        self.hashes = merged
+        self._pending = []
+        self._n_pending = 0
 
 
 # --- columns --------------------------------------------------------------------------------------
