@@ -125,7 +125,7 @@ def test_a_batch_has_few_rows(folder, monkeypatch, batch_rows):
     assert run.n_rows == N_SERIES * HORIZON
 
 
-@pytest.mark.parametrize("chunk_rows", [7, 40, 41])
+@pytest.mark.parametrize("chunk_rows", [7, 40])
 def test_series_may_begin_anywhere_in_what_is_read_at_a_time(folder, monkeypatch, chunk_rows):
     monkeypatch.setattr(parquet, "_CHUNK_ROWS", chunk_rows)
     for source in ("series.parquet", "dates.parquet"):
@@ -303,12 +303,6 @@ def test_two_runs_do_not_share_a_file(folder):
         pytest.raises(ValueError, match=r"another run is writing to .*; wait for its end"),
     ):
         forecast_file(Naive(HORIZON), "series.parquet", "out.parquet")
-
-
-def test_processes_write_what_one_writes(folder):
-    forecast_file(Naive(HORIZON), "dates.parquet", "one.parquet", batch_series=2)
-    forecast_file(Naive(HORIZON), "dates.parquet", "two.parquet", batch_series=2, engine=2)
-    assert Path("one.parquet").read_bytes() == Path("two.parquet").read_bytes()
 
 
 # --- refusals -------------------------------------------------------------------------------------
