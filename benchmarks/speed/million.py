@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ HORIZON = 7
 WEIGHTS = "zero-small-2"
 _BATCH = 20_000
 _GROUP_SERIES = 5_000  # of one row group of the table
-_MB = 1024
+_PIECES = 8  # batches of the table that the engines share
+_KB_OF_MB = 1024
 _WATCH_SECONDS = 0.2
 
 
@@ -97,6 +99,9 @@ def measure(words: list[str], *, kill_at: tuple[Path, int] | None = None) -> dic
     assert process.stdout is not None
     text = process.stdout.read()
     has_ended.set()
+    pairs = [line.split(maxsplit=1) for line in text.splitlines()]
+    printed = dict(pair for pair in pairs if len(pair) == 2)
+    printed.pop("saved", None)  # the path of the machine
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, -signal.SIGKILL):
@@ -104,9 +109,9 @@ def measure(words: list[str], *, kill_at: tuple[Path, int] | None = None) -> dic
     return {
         "seconds": round(time.perf_counter() - began, 1),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_mb": round(usage.ru_maxrss / _MB),
+        "peak_mb": round(usage.ru_maxrss / _KB_OF_MB),
         "killed": process.returncode != 0,
-        "said": dict(line.split(maxsplit=1) for line in text.splitlines()),
+        "printed": printed,
     }
 
 
@@ -144,7 +149,7 @@ def run_killed(folder: Path, records: Records, cell: Record) -> None:
         "seconds_to_kill": first["seconds"],
         "cpu_seconds": round(first["cpu_seconds"] + second["cpu_seconds"], 1),
         "peak_mb": max(first["peak_mb"], second["peak_mb"]),
-        "said": second["said"],
+        "printed": second["printed"],
         "rows_out": pq.ParquetFile(out).metadata.num_rows,
         "series_out": _count_series(out),
         # Where the whole run was not made there is nothing to compare with.
@@ -165,35 +170,43 @@ def _size(path: Path) -> int:
     return round(path.stat().st_size / 2**20)
 
 
-def run_engines(folder: Path, records: Records, n_series: int, engines: tuple[str, ...]) -> None:
-    """The same table by each engine, beside the serial run: the engine starts before the clock."""
+def run_engines(folder: Path, records: Records, cell: Record, engines: Sequence[str]) -> None:
+    """The same table by each engine, in a process each; the first one works alone."""
+    n_series = cell["series"]
+    make_table(folder / f"table-{n_series}.parquet", n_series)
+    make_model(folder / "model")
+    serial = folder / f"engine-serial-{n_series}.parquet"
+    for engine in ("serial", *engines):
+        out = folder / f"engine-{engine}-{n_series}.parquet"
+        words = [sys.executable, __file__, "--kind", "one engine", "--engine", engine]
+        words += ["--folder", str(folder), "--series", str(n_series)]
+        facts = measure(words)
+        printed = facts.pop("printed")  # an engine may print lines of its own among these
+        facts |= {name: float(printed[name]) for name in ("start_seconds", "forecast_seconds")}
+        facts["equal"] = same_rows(serial, out)
+        row = {**cell, "kind": "engine", "engine": engine, "batch_series": n_series // _PIECES}
+        records.add({**row, **facts}, again=True)
+
+
+def run_one_engine(folder: Path, n_series: int, name: str) -> None:
+    """Print the seconds until an engine has started, and those of the forecasts after that."""
     from tsattn.batches import forecast_file
     from tsattn.catalogue import load_forecaster
     from tsattn.distributed import distributed_map
 
-    table = make_table(folder / f"table-{n_series}.parquet", n_series)
-    forecaster = load_forecaster(make_model(folder / "model"))
-    serial = folder / f"serial-{n_series}.parquet"
-    batch_series = max(1, n_series // 8)
-    cell = {"series": n_series, "rows": n_series * ROWS, "horizon": HORIZON, "model": WEIGHTS}
-    for name in ("", *engines):
-        engine = name or None
-        out = folder / f"engine-{name}.parquet" if name else serial
-        began = time.perf_counter()
-        distributed_map(abs, [-1, 1], engine=engine)
-        start_seconds = time.perf_counter() - began
-        began = time.perf_counter()
-        run = forecast_file(forecaster, table, out, batch_series=batch_series, engine=engine)
-        seconds = time.perf_counter() - began
-        facts: Record = {
-            "start_seconds": round(start_seconds, 1),
-            "seconds": round(seconds, 1),
-            "batches": run.n_batches,
-            "rows_out": run.n_rows,
-            "equal": same_rows(serial, out),
-        }
-        row = {"kind": "engine", **cell, "engine": engine, "batch_series": batch_series, **facts}
-        records.add(row, again=True)
+    engine = None if name == "serial" else name
+    began = time.perf_counter()
+    distributed_map(abs, [-1, 1], engine=engine)
+    print(f"start_seconds {time.perf_counter() - began:.1f}")
+    began = time.perf_counter()
+    forecast_file(
+        load_forecaster(folder / "model"),
+        folder / f"table-{n_series}.parquet",
+        folder / f"engine-{name}-{n_series}.parquet",
+        batch_series=n_series // _PIECES,
+        engine=engine,
+    )
+    print(f"forecast_seconds {time.perf_counter() - began:.1f}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -207,14 +220,18 @@ def main(argv: list[str] | None = None) -> None:
     }
     options = parse(argv, __doc__, defaults)
     if not options.folder:
-        sys.exit("--folder is missing; name a folder with room for the table, such as /tmp/million")
+        sys.exit(
+            "--folder is missing; name a folder with room for the table, such as --folder million"
+        )
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)
     records = Records(Path(options.out), KEY)
     cell = {"series": options.series, "rows": options.series * ROWS, "horizon": HORIZON}
     cell |= {"model": WEIGHTS, "engine": None, "batch_series": _BATCH}
-    if "engines" in options.kind:
-        run_engines(folder, records, options.series, options.engine)
+    if "one engine" in options.kind:
+        run_one_engine(folder, options.series, *options.engine)
+    if "engine" in options.kind:
+        run_engines(folder, records, cell, options.engine)
     for kind, measure_kind in (("whole", run_whole), ("killed", run_killed)):
         if kind in options.kind:
             for missing in records.missing([{"kind": kind, **cell}]):
