@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
-from small_forecasters import attention, linear
+from small_forecasters import linear
 from tables import long_table, series_table, wide_table
 from tiny_network import tiny_network
 
@@ -44,6 +44,16 @@ def zero(**settings):
     return PretrainedForecaster(HORIZON, weights=tiny_network(), **settings)
 
 
+def least_squares():
+    return linear(HORIZON, "rlinear", closed_form=True)
+
+
+class Mixing(Naive):
+    """A forecaster whose series look at one another."""
+
+    looks_across = True
+
+
 def by_name(frame):
     return frame.sort_values([*frame.columns[:2]], ignore_index=True)
 
@@ -67,8 +77,7 @@ def names(folder):
 MODELS = {
     "naive": lambda: Naive(HORIZON),
     "zero": zero,
-    "linear": lambda: linear(HORIZON).fit(table()),
-    "attention": lambda: attention(HORIZON).fit(table()),
+    "linear": lambda: least_squares().fit(table()),
 }
 
 
@@ -286,7 +295,7 @@ def test_a_run_without_a_batch_leaves_nothing(folder, monkeypatch):
 
 
 def test_a_fitted_model_is_told_from_another_of_the_same_settings(folder, monkeypatch):
-    first, second = (linear(HORIZON, random_state=0).fit(table(n)) for n in (4, 5))
+    first, second = (least_squares().fit(table(n)) for n in (4, 5))
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(Killed):
@@ -317,7 +326,7 @@ def test_two_runs_do_not_share_a_file(folder):
         (lambda: zero(schema=Schema(calendar=["weekday"])), "zero would learn"),
         (lambda: zero(schema=Schema(future_cols=["promo"])), "reads the future column 'promo'"),
         (
-            lambda: attention(HORIZON, channel_mixing=True).fit(table()),
+            lambda: Mixing(HORIZON).fit(table()),
             "look at one another, so they cannot be forecast in batches",
         ),
     ],
@@ -397,8 +406,7 @@ def test_a_long_file_is_forecast_in_batches(folder, run, monkeypatch):
     assert "n_batches" in run(*ARGV, "--out", "out.parquet")[1]
     assert "n_batches" not in run(*ARGV, "--out", "out.parquet", "--plot", "out.png")[1]
     assert "n_batches" not in run(*ARGV, "--out", "out.csv")[1]
-    mlr = [*ARGV[:-1], "nlinear", "--max-epochs", 1, "--context", 8]
-    assert "n_batches" not in run(*mlr, "--out", "out.parquet")[1]
+    assert not batches.is_long(Path("series.parquet"), linear())
 
 
 def test_warnings_of_batches_are_spelt_as_options(folder, run):
