@@ -593,7 +593,11 @@ def cluster(request):
     """A small cluster of this machine, by its client or name."""
     if request.param == "dask":
         distributed = pytest.importorskip("distributed")
+        dask = pytest.importorskip("dask")
+        # A worker that is killed may take longer than the usual 15 seconds to start again.
+        patience = {"distributed.deploy.lost-worker-timeout": "10min"}
         with (
+            dask.config.set(patience),
             distributed.LocalCluster(
                 n_workers=2, threads_per_worker=1, dashboard_address=None
             ) as local,
