@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from small_forecasters import attention, linear
 from tables import covariate_frame, fill_future, long_frame, wide_frame
 
 from tsattn import benchmark
+from tsattn.batches import forecast_file
 from tsattn.benchmark import Suite, run_suite
 from tsattn.cli import main
 from tsattn.data.frames import from_long
@@ -325,8 +327,29 @@ def leave_trace(folder, item):
     (folder / f"{item}-{secrets.token_hex(8)}").touch()
 
 
+def die_at_first(folder, item):
+    """The third item kills its process, unless it has done so before."""
+    mark = folder / f"died-{item}"
+    if item == 2 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 3**item
+
+
+class Mortal(Naive):
+    """A forecaster that kills the process in which it first forecasts, if it is another one."""
+
+    def _forecast(self, x, quantiles, covariates):
+        mark = self.folder / "died"
+        if os.getpid() != self.owner and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._forecast(x, quantiles, covariates)
+
+
 # As functions of a script: other processes need not find this module.
-cube_root.__module__ = leave_trace.__module__ = "__main__"
+for each in (cube_root, leave_trace, die_at_first, Mortal):
+    each.__module__ = "__main__"
 
 
 @pytest.mark.parametrize("engine", [None, "native", "2"])
@@ -536,21 +559,55 @@ def test_pieces_in_other_processes_are_those_of_this_one(kind):
     )
 
 
+def test_batches_of_a_file_in_other_processes_are_those_of_this_one(tmp_path):
+    source = tmp_path / "dates.parquet"
+    long_frame(6, 40).sort_values(["ds", "unique_id"]).to_parquet(source, index=False)
+    for name, engine in (("one", None), ("two", 2)):
+        out = tmp_path / f"{name}.parquet"
+        forecast_file(Naive(3), source, out, batch_series=2, engine=engine)
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_one_line_of_advice(tmp_path):
+    with pytest.raises(OSError, match=r"one of 2 processes was killed .*; take fewer processes"):
+        distributed_map(partial(die_at_first, tmp_path), range(6), engine=2)
+    # The next pool is a new one.
+    assert distributed_map(partial(die_at_first, tmp_path), range(6), engine=2)[2] == 9
+
+
 # --- engines --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["dask", "ray"])
+def spark_session():
+    """A session of two processes that are started again where they die."""
+    sql = pytest.importorskip("pyspark.sql")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java")
+    builder = sql.SparkSession.builder.master("local[2,4]").config("spark.ui.enabled", "false")
+    return builder.config("spark.pyspark.python", sys.executable).getOrCreate()
+
+
+@pytest.fixture(params=["dask", "ray", "spark"])
 def cluster(request):
     """A small cluster of this machine, by its client or name."""
     if request.param == "dask":
         distributed = pytest.importorskip("distributed")
+        dask = pytest.importorskip("dask")
+        # A worker that is killed may take longer than the usual 15 seconds to start again.
+        patience = {"distributed.deploy.lost-worker-timeout": "10min"}
         with (
+            dask.config.set(patience),
             distributed.LocalCluster(
                 n_workers=2, threads_per_worker=1, dashboard_address=None
             ) as local,
             distributed.Client(local) as client,
         ):
             yield client
+    elif request.param == "spark":
+        session = spark_session()
+        yield session
+        session.stop()
     else:
         ray = pytest.importorskip("ray")
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -583,6 +640,27 @@ def test_engines_give_the_serial_result(cluster, tmp_path):
     )
     names = [sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in "ab"]
     assert names[0] == names[1]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_engines_go_on_where_a_worker_is_killed(cluster, tmp_path):
+    found = distributed_map(partial(die_at_first, tmp_path), range(6), engine=cluster)
+    assert found == [3**n for n in range(6)]
+    assert (tmp_path / "died-2").exists()
+    df = long_frame(6, 40)
+    model = Mortal(3)
+    model.folder = tmp_path
+    model.owner = os.getpid()
+    expected = model.fit(df).predict()
+    pd.testing.assert_frame_equal(predict_many(model, df, n_chunks=3, engine=cluster), expected)
+    (tmp_path / "died").unlink()
+    df.to_parquet(tmp_path / "series.parquet", index=False)
+    forecast_file(
+        model, tmp_path / "series.parquet", tmp_path / "out.parquet", batch_series=2, engine=cluster
+    )
+    assert (tmp_path / "died").exists()
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out.parquet"), expected)
 
 
 # --- grids ----------------------------------------------------------------------------------------

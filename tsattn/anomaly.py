@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import InputWarning
-from tsattn.data.frames import TableLike, to_long, to_panel
+from tsattn.data.columns import TableLike
+from tsattn.data.frames import to_long, to_panel
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.levels import check_request

@@ -231,6 +231,19 @@ def _picture_options(
     return {"plot": plot, "report": report}
 
 
+def _batch_options(
+    batch_series: Annotated[
+        int | None,
+        typer.Option(help="Series at a time, Parquet to Parquet [20000 of a long file]."),
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Where batches go: a number of processes, ray, dask, spark.")
+    ] = None,
+) -> dict[str, Any]:
+    """How a long file is forecast."""
+    return {"batch_series": batch_series, "engine": engine}
+
+
 def _grid_options(
     dataset: Annotated[Names, typer.Option(help="Published data set; repeatable.")] = None,
     data: Annotated[Path | None, typer.Option(help="Table without a card, such as F.csv.")] = None,
@@ -279,7 +292,8 @@ TableOptions = Annotated[Any, _table_options]
 FitOptions = Annotated[Any, _fit_options]
 PictureOptions = Annotated[Any, _picture_options]
 GridOptions = Annotated[Any, _grid_options]
-_GROUPS = (_table_options, _fit_options, _picture_options, _grid_options)
+BatchOptions = Annotated[Any, _batch_options]
+_GROUPS = (_table_options, _fit_options, _picture_options, _batch_options, _grid_options)
 
 
 def _with_groups(command: Callable[..., None]) -> Callable[..., None]:
@@ -484,6 +498,7 @@ def forecast(
     table: TableOptions,
     settings: FitOptions,
     pictures: PictureOptions,
+    batches: BatchOptions,
     horizon: Annotated[
         int | None, typer.Option(help="Rows to forecast [the model's, with --from].")
     ] = None,
@@ -507,7 +522,8 @@ def forecast(
 ) -> None:
     """Forecast the rows after a table, with intervals if --level is set.
 
-    Without --model the forecast needs no training.
+    Without --model the forecast needs no training. A long Parquet file is forecast in batches; the
+    same command goes on with what a killed one has left.
     """
     plot = pictures["plot"]
     report = pictures["report"]
@@ -521,14 +537,20 @@ def forecast(
         forecaster = _new_model(model or "zero", cast(int, horizon), table.schema, settings)
     else:
         forecaster = _saved_model(saved, table, settings)
+    steps = None if saved is None else horizon
+    whole = {"--future": future, "--plot": plot, "--report": report, "--json": as_json}
+    verbose = console.progress(quiet) is not None
+    if _in_batches(data, out, batches, whole, forecaster):
+        options = {"level": level, "horizon": steps, "verbose": verbose}
+        _forecast_in_batches(forecaster, data, cast(Path, out), batches, **options)
+        return
     frame = table.read(data, forecaster.schema)
     panel = forecaster.read(frame, fitted=saved is not None)
     future_rows = _read_future(future, panel, forecaster, horizon, table)
 
     def answer(series: Any) -> Any:
         if saved is None:
-            forecaster.fit(series, verbose=console.progress(quiet) is not None)
-        steps = None if saved is None else horizon
+            forecaster.fit(series, verbose=verbose)
         return forecaster.predict(series, level=level, horizon=steps, future=future_rows)
 
     from tsattn.data.panel import skip_bad, tell_skipped
@@ -772,6 +794,58 @@ def _check_out(
                 raise ValueError(f"{path} is the table that is read; name another file to write to")
     if out is not None:
         check_ending(out)
+
+
+def _in_batches(
+    data: Path,
+    out: Path | None,
+    batches: Mapping[str, Any],
+    whole: Mapping[str, Any],
+    forecaster: Any,
+) -> bool:
+    """Whether a table is forecast in batches: by an option, or since it is long and nothing needs
+    the whole of it.
+
+    Args:
+        data, out: The table, and where the forecast goes.
+        batches: Options of batches.
+        whole: Options that need the whole table, and their values.
+        forecaster: The model.
+    """
+    whole_options = [option for option, value in whole.items() if value]
+    if any(value is not None for value in batches.values()):
+        if whole_options:
+            raise ValueError(
+                f"{whole_options[0]} needs the whole table, not batches of it; leave it out, or"
+                " leave --batch-series and --engine out"
+            )
+        if out is None or console.is_stdout(out):
+            raise ValueError(
+                "batches are written to a file; add --out, such as --out ahead.parquet"
+            )
+        return True
+    if whole_options or out is None or not data.is_file():
+        return False
+    from tsattn.data.files import kind_of
+
+    if kind_of(data) != "Parquet" or kind_of(out) != "Parquet":
+        return False
+    from tsattn.batches import is_long
+
+    return is_long(data, forecaster)
+
+
+def _forecast_in_batches(
+    forecaster: Any, data: Path, out: Path, batches: Mapping[str, Any], **options: Any
+) -> None:
+    """Forecast a Parquet file into another one, and print what was done."""
+    from dataclasses import asdict
+
+    from tsattn.batches import forecast_file
+
+    settings = {name: value for name, value in batches.items() if value is not None}
+    run = forecast_file(forecaster, data, out, **settings, **options)
+    console.print_facts({**asdict(run), "saved in": out})
 
 
 def _check_forecast(

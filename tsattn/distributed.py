@@ -20,6 +20,7 @@ from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit
 from tsattn.evaluate.rolling import Rolled, judge_windows
 from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.forecasts import Forecast
+from tsattn.storage import one_line
 from tsattn.training.processes import DDPSettings
 
 __all__ = ["DDPSettings", "backtest_many", "distributed_map", "predict_many"]
@@ -228,11 +229,20 @@ _Outcome = tuple[BaseException | None, Any]
 def _on_processes(
     function: Callable[[_Item], _Result], items: list[_Item], n_processes: int
 ) -> list[_Outcome]:
+    from concurrent.futures.process import BrokenProcessPool
+
     import joblib
 
     # Without memory maps, because a function may write to its arguments.
     run = joblib.Parallel(n_jobs=n_processes, backend="loky", max_nbytes=None, batch_size=1)
-    outcomes: list[_Outcome] = run(joblib.delayed(_attempt)(function, item) for item in items)
+    try:
+        outcomes: list[_Outcome] = run(joblib.delayed(_attempt)(function, item) for item in items)
+    except BrokenProcessPool as error:
+        raise OSError(
+            f"one of {n_processes} processes was killed ({one_line(error)[:60]}), as happens where"
+            " memory runs out; take fewer processes or smaller pieces, or an engine that goes on,"
+            " such as 'dask' or 'ray'"
+        ) from None
     return outcomes
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import InputWarning, check_whole
-from tsattn.data.frames import TableLike, to_long, to_panel, to_wide
+from tsattn.data.columns import TableLike
+from tsattn.data.frames import to_long, to_panel, to_wide
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values

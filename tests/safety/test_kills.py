@@ -18,9 +18,12 @@ from fresh import in_fresh_process
 from small_forecasters import attention, linear
 from tables import long_frame, wide_frame
 
+from tsattn.batches import forecast_file
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
+from tsattn.forecasters.naive import Naive
 
+BATCHES = {"batch_series": 2}
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and /proc")
 
 
@@ -159,6 +162,42 @@ def kill_saves(folder):
     first.save(folder / "model")
     assert AttentionForecaster.load(folder / "model").predict().equals(expected["first"])
     assert not list(folder.glob(".model.*")), "copies of killed saves pile up"
+
+
+def forecast_batches(folder):
+    """What dies: a forecast of a file by date in batches."""
+    forecast_file(Naive(3), Path(folder) / "dates.parquet", Path(folder) / "out.parquet", **BATCHES)
+
+
+def kill_batches_everywhere(folder):
+    """Kill a forecast in batches just before each touch of its folder; writes how often
+    on stdout.
+    """
+    folder = Path(folder)
+    forecast_batches(folder)
+    whole = (folder / "out.parquet").read_bytes()
+    for event in range(1000):
+        (folder / "out.parquet").unlink()
+        died = forked(forecast_batches, folder, event=event)
+        out = folder / "out.parquet"
+        assert not out.exists() or out.read_bytes() == whole, "whole or not there"
+        forked(forecast_batches, folder)
+        assert out.read_bytes() == whole, event
+        names = sorted(path.name for path in folder.iterdir())
+        assert names == ["dates.parquet", "out.parquet"], event
+        if not died:
+            break
+    assert event > 30, event
+    sys.stdout.write(str(event))
+
+
+@LINUX
+@pytest.mark.slow
+def test_batches_may_be_killed_at_every_touch_of_the_disk(tmp_path, record_testsuite_property):
+    table = long_frame(5, 30).sort_values(["ds", "unique_id"])
+    table.to_parquet(tmp_path / "dates.parquet", index=False)
+    deaths = in_fresh_process(__file__, f"kill_batches_everywhere({str(tmp_path)!r})")
+    record_testsuite_property("batches killed at touches of the disk", deaths)
 
 
 @LINUX
