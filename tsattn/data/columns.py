@@ -642,18 +642,18 @@ def _joined_parts(columns: Sequence[Any]) -> str:
     """Advice on how the columns of a year and its months, weeks or quarters become stamps."""
     names = {str(column).lower(): column for column in columns}
     for parts in _JOINED_PARTS:
-        found = [names[part] for part in parts if part in names]
-        if len(found) < len(parts):
+        present = [names[part] for part in parts if part in names]
+        if len(present) < len(parts):
             continue
-        year = f"df[{found[0]!r}].astype(int).astype(str)"
-        other = f"df[{found[1]!r}].astype(int).astype(str)"
+        year = f"df[{present[0]!r}].astype(int).astype(str)"
+        other = f"df[{present[1]!r}].astype(int).astype(str)"
         stamps = {
-            ("year", "month", "day"): f"pd.to_datetime(df[{found!r}])",
-            ("year", "month"): f"pd.to_datetime(df[{found!r}].assign(day=1))",
+            ("year", "month", "day"): f"pd.to_datetime(df[{present!r}])",
+            ("year", "month"): f"pd.to_datetime(df[{present!r}].assign(day=1))",
             ("year", "week"): f"{year} + '-W' + {other}.str.zfill(2)",
             ("year", "quarter"): f"{year} + 'Q' + {other}",
         }[parts]
-        return f"; join them by df.assign(ds={stamps}).drop(columns={found!r})"
+        return f"; join them by df.assign(ds={stamps}).drop(columns={present!r})"
     return ""
 
 

@@ -228,10 +228,10 @@ def _tell_clock_changes(table: Table, starts: np.ndarray, grid: Grid, hours: Gri
     times = table.times
     if not isinstance(times, pd.DatetimeIndex) or (hours is None and grid.unit != "tick"):
         return
-    found = zone_of_hours(times, starts, grid, hours)
-    if found is None:
+    local_hours = zone_of_hours(times, starts, grid, hours)
+    if local_hours is None:
         return
-    zone, alias = found
+    zone, alias = local_hours
     column = table.dialect.time_col
     target = "df.index" if column is None else f"df[{column!r}]"
     accessor = "" if column is None else ".dt"

@@ -36,7 +36,12 @@ from tsattn.forecasters.deadlines import (
 )
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
-from tsattn.forecasters.pretrained import GapForecaster, PretrainedForecaster, check_histories
+from tsattn.forecasters.pretrained import (
+    GapForecaster,
+    PretrainedForecaster,
+    check_histories,
+    fit_without_columns,
+)
 from tsattn.forecasters.regression import SklearnForecaster
 from tsattn.forecasters.statsforecast import StatsforecastForecaster
 from tsattn.limits import seconds_from
@@ -489,15 +494,9 @@ class AutoForecaster(GapForecaster):
         """Warn where the time was too short for all members that read columns."""
         readers = [member for member in members[1:] if member.forecaster.covariate_columns_]
         if pretrained.without_columns and not readers:
-            warnings.warn(
-                InputWarning(
-                    f"{self.alias_}: the columns beside the target take no part; the regressions on"
-                    " them would take longer than ",
-                    Argument("max_time", self.max_time),
-                    " allows: give it more time",
-                ),
-                stacklevel=2,
-            )
+            words = "the columns beside the target take no part; give it more time than "
+            limit = Argument("max_time", self.max_time)
+            warnings.warn(InputWarning(f"{self.alias_}: {words}", limit), stacklevel=2)
 
     def _trials(
         self,
@@ -736,7 +735,8 @@ def _try(
             share = f"{max(left * _FIT_SHARE, 0):.0f} seconds"
             words = limit.words(limit.until - time.monotonic())
             return f"takes longer to fit than its share of {share}; {words}"
-        fit_seconds = _fit_without_columns(candidate, past)
+        fit_without_columns(candidate.forecaster, past)
+        fit_seconds = 0.0
         without_columns = True
     left -= time.monotonic() - started
     answer, progress = _answer_in_time(candidate, panel, ends, left * _CANDIDATE_SHARE)
@@ -812,22 +812,6 @@ def _fit(candidate: _Candidate, panel: Panel) -> None:
         forecaster.fit(panel.keep(forecaster.covariate_columns))
 
 
-def _fit_without_columns(candidate: _Candidate, panel: Panel) -> float:
-    """Fit the pretrained network without regressions on columns; the seconds that it took."""
-    from tsattn.forecasters.covariate_regression import CovariateRegression, make_encoder
-
-    begun = time.monotonic()
-    forecaster = candidate.forecaster
-    panel = panel.keep(forecaster.covariate_columns)
-    encoder = make_encoder(forecaster.covariate_columns, panel)
-    plain = PretrainedForecaster(forecaster.horizon, point=str(forecaster.point))
-    plain.fit(panel.keep(CovariateColumns()))
-    regression = CovariateRegression(encoder, forecaster.horizon)
-    state = plain.revised(panel=panel, encoder=encoder, covariate_regression=regression).state_
-    forecaster.state_ = state
-    return time.monotonic() - begun
-
-
 def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
     """The candidate fitted on all rows; a trained network, and one that takes more time than is
     left, stay as they are.
@@ -837,7 +821,7 @@ def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
     left = until - time.monotonic()
     in_time = candidate.by_row or trial.fit_seconds < left * _CANDIDATE_SHARE
     if trial.without_columns:
-        _fit_without_columns(candidate, panel)
+        fit_without_columns(forecaster, panel)
     elif candidate.name != "mlr" and in_time:
         # The fit before it counts where this one does not end.
         with suppress(OutOfTime):

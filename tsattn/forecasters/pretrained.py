@@ -16,6 +16,7 @@ import torch
 from tsattn.checks import InputError, InPython, check_whole
 from tsattn.data.calendar import season_length
 from tsattn.data.columns import TableLike
+from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import to_panel
 from tsattn.data.panel import Panel, skip_bad
 from tsattn.data.schema import Schema
@@ -567,6 +568,24 @@ def _network(weights: object) -> ZeroNetwork:
         f"weights must be the name of shipped weights such as {SHIPPED!r}, a path, or a network;"
         f" got {type(weights).__name__}"
     )
+
+
+def fit_without_columns(forecaster: Forecaster, panel: Panel) -> None:
+    """Fit a pretrained forecaster without the regressions on columns, which take long.
+
+    Args:
+        forecaster: A :class:`PretrainedForecaster` whose schema names columns.
+        panel: The series, with these columns.
+    """
+    from tsattn.forecasters.covariate_regression import CovariateRegression, make_encoder
+
+    panel = panel.keep(forecaster.covariate_columns)
+    encoder = make_encoder(forecaster.covariate_columns, panel)
+    plain = PretrainedForecaster(forecaster.horizon, point=str(forecaster.point))
+    plain.fit(panel.keep(CovariateColumns()))
+    regression = CovariateRegression(encoder, forecaster.horizon)
+    fitted = plain.revised(panel=panel, encoder=encoder, covariate_regression=regression)
+    forecaster.state_ = fitted.state_
 
 
 def without_outliers(x: np.ndarray) -> np.ndarray:
