@@ -62,9 +62,7 @@ _LEFT_OUT = "DynamicOptimizedTheta"  # half as fast as Theta
 
 
 def pretrained(folder: Path) -> str:
-    """How many times as many series a second the pretrained forecaster forecasts, and what its
-    levels cost to train.
-    """
+    """How many times as many series a second the pretrained forecaster forecasts."""
     rows = [row for row in _read(folder, "pretrained") if row["peer"] != _LEFT_OUT]
     body = []
     models = sorted({row["model"] for row in rows})
@@ -78,25 +76,9 @@ def pretrained(folder: Path) -> str:
         shown = [each for name in models for each in told.get(name, ["", ""])]
         body.append([f"{peer} ({version})", setting, theirs, *shown])
     head = ["against", "setting", "theirs", *(each for name in models for each in (name, "ratio"))]
-    tables = [
-        f"{render.lines(head, body, left=2)}\n\n{records.origin(rows)}" if rows else render.NONE
-    ]
-    columns = {
-        "ours": lambda row: f"{row['windows_per_second']:.0f}",
-        "standard attention": lambda row: f"{row['peer_windows_per_second']:.0f}",
-        "ratio": _ratio,
-    }
-    rows = _read(folder, "pretraining")
-    tables.append(
-        f"{render.table(rows, columns)}\n\n{records.origin(rows)}" if rows else render.NONE
-    )
-    return "\n\n".join(
-        ["Series forecast a second:", tables[0], "Windows learnt from a second:", tables[1]]
-    )
-
-
-def _ratio(row: Record) -> str:
-    return f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
+    if not rows:
+        return render.NONE
+    return f"{render.lines(head, body, left=2)}\n\n{records.origin(rows)}"
 
 
 BLOCKS = {

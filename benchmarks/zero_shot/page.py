@@ -39,7 +39,7 @@ NAMES = {"5b2e9a": "zero-4", "db49cd": "zero-small-2"}
 _SAW = "† saw test data or was trained on some tasks."
 # published models behind this MASE on development tasks are left out of the long table, but for
 # README's
-_LAST = 0.78
+_LAST = 0.76
 _SHOWN = (0, 2)  # columns of the picture: the development tasks of either suite
 _REPORT = (4, 1)  # columns of README's picture: the report tasks of either suite
 _WHOLE = tuple(number for number, each in enumerate(COLUMNS) if not each.most)
