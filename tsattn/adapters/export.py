@@ -38,6 +38,12 @@ _TOLERANCE = 1e-5
 # A spread below this share of the largest value is rounding dust of a constant window.
 _DUST = 1e-12
 _FACTS_FILE = "facts.json"
+# Warnings about how torch and onnx work inside, and bounds of float64 that are infinite in float32.
+_NOISY_WARNINGS = (
+    (FutureWarning, ".*LeafSpec"),
+    (UserWarning, "# The axis name"),
+    (RuntimeWarning, "overflow encountered in cast"),
+)
 # Loggers that report each step of an export to the developers of torch.
 _NOISY_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
@@ -389,5 +395,5 @@ def _repeated_indices(repeats: Tensor, *, output_size: int) -> Tensor:
 def quiet() -> Iterator[None]:
     """Make float32 tensors, and silence the loggers of an export that exist now."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith(_NOISY_LOGGERS)]
-    with silenced(*names), ignored((FutureWarning, ".*LeafSpec")), IN_SINGLE:
+    with silenced(*names), ignored(*_NOISY_WARNINGS), IN_SINGLE:
         yield

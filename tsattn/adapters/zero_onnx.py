@@ -338,11 +338,7 @@ def _joined(models: "dict[int, ModelProto]") -> "ModelProto":
         nodes,
         "zero",
         [value for value in example.graph.input if value.name != "n_ahead"],
-        [
-            helper.make_tensor_value_info(
-                _OUTPUT, TensorProto.DOUBLE, ["batch", "horizon", "levels"]
-            )
-        ],
+        [output],
         list(initializers.values()),
     )
     return helper.make_model(
