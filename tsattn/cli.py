@@ -219,19 +219,13 @@ def _fit_options(
     }
 
 
-def _picture_options(
+def _answer_options(
     plot: Annotated[
         Path | None, typer.Option(help="Picture of up to twelve series, such as F.png.")
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Page of all series, drawn and judged, such as F.html.")
     ] = None,
-) -> dict[str, Path | None]:
-    """What is drawn."""
-    return {"plot": plot, "report": report}
-
-
-def _batch_options(
     batch_series: Annotated[
         int | None,
         typer.Option(help="Series at a time, Parquet to Parquet [20000 of a long file]."),
@@ -240,8 +234,9 @@ def _batch_options(
         str | None, typer.Option(help="Where batches go: a number of processes, ray, dask, spark.")
     ] = None,
 ) -> dict[str, Any]:
-    """How a long file is forecast."""
-    return {"batch_series": batch_series, "engine": engine}
+    """What is drawn of a forecast, and how a long file is forecast."""
+    batches = {"batch_series": batch_series, "engine": engine}
+    return {"plot": plot, "report": report, "batches": batches}
 
 
 def _grid_options(
@@ -290,10 +285,9 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 
 TableOptions = Annotated[Any, _table_options]
 FitOptions = Annotated[Any, _fit_options]
-PictureOptions = Annotated[Any, _picture_options]
+AnswerOptions = Annotated[Any, _answer_options]
 GridOptions = Annotated[Any, _grid_options]
-BatchOptions = Annotated[Any, _batch_options]
-_GROUPS = (_table_options, _fit_options, _picture_options, _batch_options, _grid_options)
+_GROUPS = (_table_options, _fit_options, _answer_options, _grid_options)
 
 
 def _with_groups(command: Callable[..., None]) -> Callable[..., None]:
@@ -497,8 +491,7 @@ def forecast(
     data: Table,
     table: TableOptions,
     settings: FitOptions,
-    pictures: PictureOptions,
-    batches: BatchOptions,
+    answer: AnswerOptions,
     horizon: Annotated[
         int | None, typer.Option(help="Rows to forecast [the model's, with --from].")
     ] = None,
@@ -525,8 +518,9 @@ def forecast(
     Without --model the forecast needs no training. A long Parquet file is forecast in batches; the
     same command goes on with what a killed one has left.
     """
-    plot = pictures["plot"]
-    report = pictures["report"]
+    plot = answer["plot"]
+    report = answer["report"]
+    batches = answer["batches"]
     _check_forecast(saved, horizon, model, plot)
     _check_out(out, as_json, data, future, plot=plot)
     _check_out(None, False, data, future, plot=report)
@@ -548,14 +542,14 @@ def forecast(
     panel = forecaster.read(frame, fitted=saved is not None)
     future_rows = _read_future(future, panel, forecaster, horizon, table)
 
-    def answer(series: Any) -> Any:
+    def predicted(series: Any) -> Any:
         if saved is None:
             forecaster.fit(series, verbose=verbose)
         return forecaster.predict(series, level=level, horizon=steps, future=future_rows)
 
     from tsattn.data.panel import skip_bad, tell_skipped
 
-    result, panel = skip_bad(panel, answer, forecaster.schema.bad)
+    result, panel = skip_bad(panel, predicted, forecaster.schema.bad)
     tell_skipped(panel)
     _tell_choice(forecaster, quiet)
     _write_forecast(result, frame, panel, out, as_json)

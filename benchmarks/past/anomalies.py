@@ -1,5 +1,5 @@
-"""Judges ``tsattn.anomalies`` on anomalies that were put into complete series: a record a table and
-method in results/anomalies.jsonl.
+"""Judges ``tsattn.anomalies`` on anomalies that were put into complete series: a record a table
+in results/anomalies.jsonl.
 
 The anomalies are single values that are too high or low, values that drop to zero, stretches of 4
 to 12 rows that are shifted, constant or reversed. Their size is 2.5 to 6 robust deviations of the
@@ -30,7 +30,7 @@ from tsattn.data.frames import to_panel
 from tsattn.limits import limit_threads
 
 FILE = "anomalies.jsonl"
-KEY = ("split", "table", "method", "rule")
+KEY = ("split", "table")
 KINDS = ("high or low", "zero", "shift", "constant", "reversed")
 # Rows for each anomaly, about, and rows between two of them at least.
 ROWS_EACH = 150
@@ -45,7 +45,10 @@ SHIFT = 0.7
 LEAST_MOVE = 0.5
 # Robust deviations beyond which the other methods flag a value: the usual rule, and wider ones.
 RULES = (3.0, 5.0, 8.0, 12.0, 20.0, 40.0)
+# The score beyond which ``anomalies`` flags.
+OWN_RULE = 1.0
 MAD_TO_DEVIATION = 1.4826
+_BY_RULE = ("f1", "flagged_elsewhere")
 
 
 def robust_deviations(x: np.ndarray) -> np.ndarray:
@@ -123,8 +126,10 @@ def with_anomalies(
     return pd.Series(values, index=series.index), is_anomaly
 
 
-def judge(frame: pd.DataFrame) -> list[Record]:
-    """Average precision and F1 of all methods over the rows of all series of a table."""
+def judge(frame: pd.DataFrame) -> Record | None:
+    """Average precision, F1 and share of other rows that are flagged, of all methods and rules over
+    the rows of all series of a table; None where no series is judged.
+    """
     season = season_length(str(to_panel(frame, missing="mask").freq))
     rng = np.random.default_rng(len(frame))
     scores: dict[str, list[np.ndarray]] = {name: [] for name in ("anomalies", *METHODS)}
@@ -141,26 +146,27 @@ def judge(frame: pd.DataFrame) -> list[Record]:
         for method, work in METHODS.items():
             scores[method].append(np.nan_to_num(work(series, season)))
     if not labels:
-        return []
+        return None
     truth = np.concatenate(labels)
-    rows = []
-    for method, parts in scores.items():
-        # An interval without a width makes an infinite score.
-        score = np.nan_to_num(np.concatenate(parts), posinf=1e9)
-        precision = round(float(average_precision_score(truth, score)), 6)
-        rules = (1.0,) if method == "anomalies" else RULES
-        rows += [
-            {
-                "method": method,
-                "rule": rule,
-                "n_anomalous_rows": int(truth.sum()),
-                "average_precision": precision,
-                "f1": round(float(f1_score(truth, score > rule)), 6),
-                "flagged_elsewhere": round(float((score > rule)[~truth].mean()), 6),
-            }
-            for rule in rules
-        ]
-    return rows
+    results = {
+        method: _scores(truth, np.concatenate(parts), rules_of(method))
+        for method, parts in scores.items()
+    }
+    return {"n_anomalous_rows": int(truth.sum()), "scores": results}
+
+
+def _scores(truth: np.ndarray, score: np.ndarray, rules: Sequence[float]) -> Record:
+    """How well a score finds the anomalous rows, by itself and by each rule."""
+    # An interval without a width makes an infinite score.
+    finite = np.nan_to_num(score, posinf=1e9)
+    flags = {f"{rule:g}": finite > rule for rule in rules}
+    return {
+        "average_precision": round(float(average_precision_score(truth, finite)), 6),
+        "f1": {rule: round(float(f1_score(truth, flag)), 6) for rule, flag in flags.items()},
+        "flagged_elsewhere": {
+            rule: round(float(flag[~truth].mean()), 6) for rule, flag in flags.items()
+        },
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -178,11 +184,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, frame in tables:
             if len(frame) < _LEAST_VALUES:
                 continue
-            cell = {"split": options.split, "table": name}
-            if not list(records.missing([cell | {"method": "anomalies", "rule": 1.0}])):
-                continue
-            for row in judge(frame):
-                records.add(cell | row)
+            for cell in records.missing([{"split": options.split, "table": name}]):
+                row = judge(frame)
+                if row is not None:
+                    records.add(cell | row)
     for line in summary(records.rows(), options.split):
         print(line)
     return 0
@@ -192,9 +197,8 @@ def summary(rows: Sequence[Record], split: str) -> list[str]:
     """Means over tables by method and rule."""
     texts = []
     for method in ("anomalies", *METHODS):
-        for rule in (1.0, *RULES):
-            alike = [row for row in rows if row["method"] == method and row["rule"] == rule]
-            means = mean_scores(alike, split)
+        for rule in rules_of(method):
+            means = mean_scores(rows, split, method, rule)
             if means:
                 texts.append(
                     f"{method} beyond {rule:g}: average precision {means[0]:.3f}, F1"
@@ -203,13 +207,22 @@ def summary(rows: Sequence[Record], split: str) -> list[str]:
     return texts
 
 
-def mean_scores(rows: Sequence[Record], split: str) -> list[float]:
+def rules_of(method: str) -> tuple[float, ...]:
+    """The rules of a method, the usual one first."""
+    return (OWN_RULE,) if method == "anomalies" else RULES
+
+
+def mean_scores(rows: Sequence[Record], split: str, method: str, rule: float) -> list[float]:
     """Average precision, F1 and share of other rows that are flagged, as means over the tables of a
     split; none where there is no table.
     """
-    alike = [row for row in rows if row["split"] == split]
-    names = ("average_precision", "f1", "flagged_elsewhere")
-    return [float(np.mean([row[name] for row in alike])) for name in names] if alike else []
+    alike = [row["scores"][method] for row in rows if row["split"] == split]
+    if not alike:
+        return []
+    name = f"{rule:g}"
+    precision = float(np.mean([scores["average_precision"] for scores in alike]))
+    by_rule = [np.mean([scores[key][name] for scores in alike]) for key in _BY_RULE]
+    return [precision, *map(float, by_rule)]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Judges ``tsattn.fill`` on values that were removed from complete series: a record a table, length
-of gap and method in results/filling.jsonl.
+"""Judges ``tsattn.fill`` on values that were removed from complete series: a record a table and
+length of gap in results/filling.jsonl.
 
 Methods: the pretrained forecaster from both sides; straight lines; the mean of the nearest values
 of the same phase, two on each side; and lines through what a decomposition (STL) leaves without the
@@ -24,7 +24,7 @@ from tsattn.filling import fill
 from tsattn.limits import limit_threads
 
 FILE = "filling.jsonl"
-KEY = ("split", "table", "gap", "method")
+KEY = ("split", "table", "gap")
 # Share of the rows that is removed, about, and gaps of a series at most.
 SHARE = 0.05
 MOST_GAPS = 12
@@ -100,15 +100,15 @@ def remove(frame: pd.DataFrame, length: int, seed: int) -> pd.DataFrame | None:
     return removed
 
 
-def judge(frame: pd.DataFrame, gap: str) -> list[Record]:
-    """Errors of all methods for gaps of a length: their mean absolute errors, each series over that
-    of lines.
+def judge(frame: pd.DataFrame, gap: str) -> Record | None:
+    """Mean absolute errors of all methods over that of lines, for gaps of a length; None where the
+    table is too short.
     """
     season = season_length(str(to_panel(frame, missing="mask").freq))
     length = max(1, round(GAPS[gap] * (season if season > 1 else NO_SEASON)))
     removed = remove(frame, length, seed=length)
     if removed is None:
-        return []
+        return None
     hidden = removed.isna() & frame.notna()
     errors = {}
     for method, work in METHODS.items():
@@ -118,11 +118,11 @@ def judge(frame: pd.DataFrame, gap: str) -> list[Record]:
             answer = work(removed, season)
         errors[method] = (answer.to_numpy() - frame.to_numpy())[hidden.to_numpy()]
     scale = np.abs(errors["lines"]).mean()
-    common = {"gap": gap, "length": length, "n_values": int(hidden.to_numpy().sum())}
-    return [
-        common | {"method": method, "relative_mae": round(float(np.abs(e).mean() / scale), 6)}
-        for method, e in errors.items()
-    ]
+    relative = {
+        method: round(float(np.abs(error).mean() / scale), 6) for method, error in errors.items()
+    }
+    n_values = int(hidden.to_numpy().sum())
+    return {"length": length, "n_values": n_values, "relative_mae": relative}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,10 +137,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with limit_threads(1):
         for name, frame in tables:
             cells = [{"split": options.split, "table": name, "gap": gap} for gap in GAPS]
-            for cell in cells:
-                if not list(records.missing([cell | {"method": "fill"}])):
-                    continue
-                for row in judge(frame, cell["gap"]):
+            for cell in records.missing(cells):
+                row = judge(frame, cell["gap"])
+                if row is not None:
                     records.add(cell | row)
     for line in summary(records.rows(), options.split):
         print(line)
@@ -153,14 +152,13 @@ def summary(rows: Sequence[Record], split: str) -> list[str]:
     for gap in GAPS:
         alike = [row for row in rows if row["split"] == split and row["gap"] == gap]
         errors = [f"{method} {mean_error(alike, method):.3f}" for method in METHODS]
-        n_tables = len({row["table"] for row in alike})
-        texts.append(f"{gap}: {', '.join(errors)} ({n_tables} tables)")
+        texts.append(f"{gap}: {', '.join(errors)} ({len(alike)} tables)")
     return texts
 
 
 def mean_error(rows: Sequence[Record], method: str) -> float:
     """Geometric mean of a method's relative errors; an error of zero counts as a thousandth."""
-    errors = [row["relative_mae"] for row in rows if row["method"] == method]
+    errors = [row["relative_mae"][method] for row in rows]
     return float(np.exp(np.log(np.maximum(errors, 1e-3)).mean())) if errors else float("nan")
 
 

@@ -21,9 +21,8 @@ def filled(folder: Path) -> str:
     body = []
     for gap in filling.GAPS:
         alike = [row for row in rows if row["split"] == KEPT and row["gap"] == gap]
-        n_tables = len({row["table"] for row in alike})
         means = [f"{filling.mean_error(alike, method):.3f}" for method in filling.METHODS]
-        body.append([gap, str(n_tables), *means])
+        body.append([gap, str(len(alike)), *means])
     head = ["gap", "tables", *filling.METHODS]
     return f"{render.lines(head, body)}\n\n{records.commits(rows)}"
 
@@ -36,24 +35,24 @@ def flagged(folder: Path) -> str:
     if not rows:
         return render.NONE
     body = []
-    for (method,), alike in records.by(rows, "method").items():
-        by_rule = {rule: some for (rule,), some in records.by(alike, "rule").items()}
-        usual_rule = min(by_rule)
-        best_rule = max(by_rule, key=lambda rule: _f1(by_rule[rule], DEVELOPMENT))
-        for rule in dict.fromkeys((usual_rule, best_rule)):
-            scores = anomalies.mean_scores(by_rule[rule], KEPT)
+    for method in ("anomalies", *anomalies.METHODS):
+        rules = anomalies.rules_of(method)
+        best_rule = max(rules, key=lambda rule: _f1(rows, method, rule))
+        for rule in dict.fromkeys((rules[0], best_rule)):
+            scores = anomalies.mean_scores(rows, KEPT, method, rule)
             if scores:
                 precision, f1, elsewhere = scores
                 shown = [f"{precision:.3f}", f"{f1:.3f}", f"{100 * elsewhere:.2f}"]
                 body.append([method, f"{rule:g}", *shown])
-    n_tables = len({row["table"] for row in rows if row["split"] == KEPT})
+    n_tables = len([row for row in rows if row["split"] == KEPT])
     head = ["method", "flags beyond", "average precision", "F1", "other rows flagged, %"]
     table = render.lines(head, body)
     return f"{n_tables} tables\n\n{table}\n\n{records.commits(rows)}"
 
 
-def _f1(rows: list[Record], split: str) -> float:
-    scores = anomalies.mean_scores(rows, split)
+def _f1(rows: list[Record], method: str, rule: float) -> float:
+    """On the development tables."""
+    scores = anomalies.mean_scores(rows, DEVELOPMENT, method, rule)
     return scores[1] if scores else 0.0
 
 

@@ -194,12 +194,12 @@ class GroupNetwork(ZeroNetwork):
         super().__init__(config, generator=generator)
         width = config.d_model
         n_opinions = len(MEMORIES)
-        self.read = linear(2 * n_opinions * config.max_len, width, generator=generator)
+        self.reader = linear(2 * n_opinions * config.max_len, width, generator=generator)
         self.share = linear(width, n_opinions, generator=generator)
         # What a token is: of an opinion, each by itself, or of a column.
         self.kinds = nn.Parameter(torch.randn(n_opinions + 1, width, generator=generator))
         with torch.no_grad():
-            for layer in (self.read, self.share):
+            for layer in (self.reader, self.share):
                 layer.weight.zero_()
                 layer.bias.zero_()
 
@@ -233,7 +233,7 @@ class GroupNetwork(ZeroNetwork):
         n_future = int((tokens.index >= 0).sum())
         if self.arm == "slots" and opinions.shape[1]:
             read = torch.cat([opinions, told.to(scaled.dtype)], dim=1).transpose(1, 2).flatten(2)
-            states = states + self.read(read)
+            states = states + self.reader(read)
         places = self._places(tokens, seasons.period)
         if self.arm in ("levels", "alternating") and opinions.shape[1]:
             columns = read_beside(batch.columns, x.shape[1], index, inside)

@@ -128,7 +128,7 @@ def test_all_that_is_new_learns(pool: Pool, arm: str) -> None:
     network = network_of(arm, noise=0.3).train()
     rows = rows_with(pool, 2)
     study.pinball(network, pool.batch(rows, "plain"), torch.ones(len(rows))).backward()
-    idle = {"slots": ["kinds"]}.get(arm, ["read.weight", "read.bias"])
+    idle = {"slots": ["kinds"]}.get(arm, ["reader.weight", "reader.bias"])
     still = [
         name
         for name, p in network.named_parameters()

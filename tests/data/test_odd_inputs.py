@@ -714,6 +714,7 @@ def check(frame, wanted):
 @pytest.mark.filterwarnings("ignore:.*years before the last")
 @pytest.mark.filterwarnings("ignore:column 'y' holds .* rounds")
 @pytest.mark.filterwarnings("ignore:column .* holds Excel's numbers of days")
+@pytest.mark.filterwarnings("ignore:opening hours move by an hour")
 @pytest.mark.parametrize(("make", "wanted"), TABLES.values(), ids=TABLES)
 def test_a_table_is_forecast_or_refused(make, wanted):
     table = make()

@@ -622,6 +622,7 @@ def test_a_backtest_that_fits_on_everything_is_caught():
         assert_blind(leaking, long_frame())
 
 
+@pytest.mark.filterwarnings("ignore:series .* is far from all other values")
 def test_a_fill_that_looks_ahead_is_caught():
     def leaking(frame):
         filled = frame.assign(

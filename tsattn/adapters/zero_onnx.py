@@ -220,9 +220,9 @@ def export_zero_onnx(forecaster: PretrainedForecaster, path: str | Path) -> None
     missing or a series begins later; ``horizon``, int64 ``[batch]`` from 1 to ``max_horizon``; and
     ``season``, int64 ``[batch]``: the rows of the season that the frequency usually has, 0 for
     none. The output ``quantiles``, float64 ``[batch, longest horizon, levels]``, is that of
-    :meth:`~tsattn.PretrainedForecaster.predict_windows` for the last ``context`` rows; earlier rows
-    are not read. The median is the point. A series has the same answer in every batch. It is NaN
-    beyond its horizon, and if its window has no finite value or an infinite one.
+    :meth:`~tsattn.forecaster.Forecaster.predict_windows` for the last ``context`` rows; earlier
+    rows are not read. The median is the point. A series has the same answer in every batch. It is
+    NaN beyond its horizon, and if its window has no finite value or an infinite one.
 
     The file has the metadata ``format``, ``model``, ``context``, ``max_horizon``, ``season`` and
     ``levels``, a JSON list of the probabilities.

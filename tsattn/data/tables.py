@@ -26,7 +26,6 @@ from tsattn.data.calendar import (
 )
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid
-from tsattn.data.opening import own_hours, zone_of_hours
 from tsattn.data.panel import starts_of
 
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
@@ -228,6 +227,8 @@ def _tell_clock_changes(table: Table, starts: np.ndarray, grid: Grid, hours: Gri
     times = table.times
     if not isinstance(times, pd.DatetimeIndex) or (hours is None and grid.unit != "tick"):
         return
+    from tsattn.data.opening import zone_of_hours
+
     local_hours = zone_of_hours(times, starts, grid, hours)
     if local_hours is None:
         return
@@ -325,6 +326,8 @@ def _words_on_own_hours(table: Table, starts: np.ndarray, grid: Grid) -> list[Pi
     times = table.times
     if table.dialect.id_col is None or not isinstance(times, pd.DatetimeIndex):
         return []
+    from tsattn.data.opening import own_hours
+
     aliases = own_hours(times, starts, grid)
     groups = Counter(aliases).most_common()
     if len(groups) < 2:
