@@ -37,13 +37,11 @@ def test_series_and_windows_a_second_are_recorded_and_told(results):
     assert f"| Echo (torch {run.metadata.version('torch')}) | 40 rows, 6 ahead |" in text
     paces = f"{ours['peer_series_per_second']:.0f} | {ours['series_per_second']:.0f}"
     assert f"| {paces} | {ours['ratio']:.2f} |" in text
-    assert f"| {levels['windows_per_second']:.0f} |" in text
-    assert f"{levels['ratio']:.2f} ({levels['ratio_low']:.2f} to" in text
 
 
 def test_nothing_recorded_is_said(tmp_path):
     (tmp_path / run.FILE).write_text("")
-    assert page.pretrained(tmp_path).count("No run is recorded yet.") == 2
+    assert page.pretrained(tmp_path) == "No run is recorded yet."
 
 
 def test_spread_is_the_median_and_the_fifths_of_the_turns():
