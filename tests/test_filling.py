@@ -99,7 +99,8 @@ def test_a_random_walk_is_filled_by_its_line():
 
 
 def test_counts_stay_whole_numbers():
-    counts = np.random.default_rng(0).poisson(3.0, size=200).astype(float)
+    rate = 8 + 6 * np.sin(2 * np.pi * np.arange(200) / 12)
+    counts = np.random.default_rng(0).poisson(rate).astype(float)
     for begin, length in ((50, 3), (80, 6), (120, 12)):
         counts[begin : begin + length] = np.nan
     filled = fill(counts)["y"].to_numpy()
