@@ -172,3 +172,11 @@ def parts_of(frame, cut):
     """
     last = frame.groupby("unique_id").cumcount(ascending=False) < cut
     return frame[~last].reset_index(drop=True), frame[last].reset_index(drop=True)
+
+
+def hourly_wave(seed=0):
+    """Twelve days of hours: a day's wave with noise."""
+    n_rows = 24 * 12
+    rng = np.random.default_rng(seed)
+    values = 100 + 20 * np.sin(2 * np.pi * np.arange(n_rows) / 24) + rng.normal(size=n_rows)
+    return pd.Series(values, index=pd.date_range("2024-01-01", periods=n_rows, freq="h"))

@@ -3,18 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from tables import hourly_wave as hourly
 
 from tsattn import Schema, anomalies
 from tsattn.checks import InputError, InputWarning
 
 ROWS = 24 * 12
-DAY = 24
-
-
-def hourly(seed=0):
-    rng = np.random.default_rng(seed)
-    values = 100 + 20 * np.sin(2 * np.pi * np.arange(ROWS) / DAY) + rng.normal(size=ROWS)
-    return pd.Series(values, index=pd.date_range("2024-01-01", periods=ROWS, freq="h"))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from tables import hourly_wave as hourly
 
 import tsattn
 from tsattn import Schema, fill
@@ -15,14 +16,6 @@ from tsattn.pretrained.weights import SHIPPED
 from tsattn.two_sides import Stretches, TwoSides
 
 ROWS = 24 * 12
-DAY = 24
-
-
-def hourly(seed=0):
-    """A day's wave with noise."""
-    rng = np.random.default_rng(seed)
-    values = 100 + 20 * np.sin(2 * np.pi * np.arange(ROWS) / DAY) + rng.normal(size=ROWS)
-    return pd.Series(values, index=pd.date_range("2024-01-01", periods=ROWS, freq="h"))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +87,7 @@ def test_time_reversed_is_filled_alike():
 def test_a_random_walk_is_filled_by_its_line():
     walk = np.random.default_rng(0).normal(size=400).cumsum()
     panel = to_panel(walk, missing="mask")
-    lines_share, _, joined_share = GapFiller(panel, SHIPPED, 1).choose_weights(6)
+    lines_share, _, joined_share = GapFiller(TwoSides(panel, SHIPPED, 1)).choose_weights(6)
     assert lines_share + joined_share >= 0.75
 
 
@@ -123,6 +116,16 @@ def test_gaps_lie_between_observed_values_of_one_series():
     gaps = find_gaps(to_panel(table, missing="mask"))
     assert gaps.length.tolist() == [1, 1]
     assert gaps.owner.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("work", [fill, tsattn.anomalies])
+def test_series_without_a_value_are_told(work):
+    table = pd.DataFrame({"a": hourly(), "b": np.nan})
+    long = table.rename_axis("ds").reset_index().melt("ds", var_name="unique_id", value_name="y")
+    with pytest.warns(InputWarning, match="left out: series 'b' .* they have no rows"):
+        assert set(work(long)["unique_id"]) == {"a"}
+    with pytest.raises(ValueError, match="'b'"):
+        work(long, schema=Schema(bad="error"))
 
 
 def test_sides_end_with_their_series():

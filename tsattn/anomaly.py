@@ -13,7 +13,7 @@ import pandas as pd
 from tsattn.checks import InputWarning
 from tsattn.data.columns import TableLike
 from tsattn.data.frames import to_long, to_panel
-from tsattn.data.panel import Panel
+from tsattn.data.panel import Panel, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.levels import check_request
 from tsattn.pretrained.weights import SHIPPED
@@ -63,7 +63,7 @@ def anomalies(
         names of the table; ``expected``, the median; ``lo`` and ``hi``, the interval; ``score``,
         the distance from the median in halves of the interval, negative below it; and ``anomaly``,
         True where the score is beyond 1 or -1. A series of fewer than 200 values has NaN and no
-        anomaly, and a warning says so.
+        anomaly, and a warning says so. Series without a value are left out, with a warning.
 
     Raises:
         TypeError: If ``data`` is no table.
@@ -81,6 +81,7 @@ def anomalies(
     _, _, probabilities = check_request(widest, None)
     beyond = _normal_half(levels[0]) / _normal_half(widest)
     panel = to_panel(data, schema, missing="mask")
+    tell_skipped(panel, "they have no rows in the answer")
     sides = TwoSides(panel, weights, n_threads)
     lower, median, upper = _both_sides(panel, sides, probabilities)
     below = beyond * _at_least_usual(panel, median - lower)

@@ -11,7 +11,7 @@ import pandas as pd
 from tsattn.checks import InputWarning, check_whole
 from tsattn.data.columns import TableLike
 from tsattn.data.frames import to_long, to_panel, to_wide
-from tsattn.data.panel import Panel
+from tsattn.data.panel import Panel, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values
 from tsattn.forecasters.pretrained import MAX_HORIZON
@@ -70,7 +70,7 @@ def fill(
     Returns:
         The table in its own form, wide or long, sorted by series and time, with a row for each
         stamp from the first to the last of a series. Values before the first and after the last
-        observed one stay missing.
+        observed one stay missing. Series without a value are left out, with a warning.
 
     Raises:
         TypeError: If ``data`` is no table.
@@ -84,12 +84,13 @@ def fill(
     if longest > LONGEST_GAP:
         raise ValueError(f"max_gap must be at most {LONGEST_GAP} rows; got {longest}")
     panel = to_panel(data, schema, missing="mask")
+    tell_skipped(panel, "they have no rows in the answer")
     gaps = find_gaps(panel)
     is_filled = gaps.length <= longest
     if max_gap is None and not is_filled.all():
         _warn_of_long(panel, gaps.take(~is_filled))
     values = panel.values.copy()
-    filler = GapFiller(panel, weights, n_threads)
+    filler = GapFiller(TwoSides(panel, weights, n_threads))
     gaps = gaps.take(is_filled)
     classes = np.searchsorted(_CLASS_ENDS, gaps.length)
     for number in np.unique(classes):
@@ -123,14 +124,12 @@ class GapFiller:
     """Fills stretches of a panel from the rows around them.
 
     Args:
-        panel: The panel; NaN is missing.
-        weights: Pretrained weights.
-        n_threads: Threads of the network.
+        sides: Forecasts of the panel from both sides.
     """
 
-    def __init__(self, panel: Panel, weights: str | Path, n_threads: int | None) -> None:
-        self.panel = panel
-        self.sides = TwoSides(panel, weights, n_threads)
+    def __init__(self, sides: TwoSides) -> None:
+        self.panel = sides.panel
+        self.sides = sides
 
     def fill(self, stretches: Stretches, shares: np.ndarray) -> np.ndarray:
         """Values for stretches of one length L, ``[S, L]``; those that are there are not read.

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from past.tables import SPLITS, development_tables, kept_tables
+from past.tables import OPTIONS, SPLITS, tables_of
 from records import RESULTS, Record, Records, parse
 from sklearn.metrics import average_precision_score, f1_score
 from statsmodels.tsa.seasonal import STL
@@ -171,17 +171,13 @@ def _scores(truth: np.ndarray, score: np.ndarray, rules: Sequence[float]) -> Rec
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is not on record, and print the means."""
-    defaults = {"split": SPLITS[0], "pack": "", "data_dir": "", "out": RESULTS / FILE}
+    defaults = {**OPTIONS, "out": RESULTS / FILE}
     options = parse(argv, __doc__, defaults, choices={"split": SPLITS})
     records = Records(Path(options.out), KEY)
-    if options.split == "kept":
-        tables = kept_tables(Path(options.data_dir))
-    else:
-        tables = development_tables(Path(options.pack))
     with limit_threads(1), warnings.catch_warnings():
         # Series too short to be judged count as not flagged.
         warnings.simplefilter("ignore")
-        for name, frame in tables:
+        for name, frame in tables_of(options):
             if len(frame) < _LEAST_VALUES:
                 continue
             for cell in records.missing([{"split": options.split, "table": name}]):

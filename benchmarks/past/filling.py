@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from past.tables import SPLITS, development_tables, kept_tables
+from past.tables import OPTIONS, SPLITS, tables_of
 from records import RESULTS, Record, Records, parse
 from statsmodels.tsa.seasonal import STL
 
@@ -127,15 +127,11 @@ def judge(frame: pd.DataFrame, gap: str) -> Record | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is not on record, and print the means."""
-    defaults = {"split": SPLITS[0], "pack": "", "data_dir": "", "out": RESULTS / FILE}
+    defaults = {**OPTIONS, "out": RESULTS / FILE}
     options = parse(argv, __doc__, defaults, choices={"split": SPLITS})
     records = Records(Path(options.out), KEY)
-    if options.split == "kept":
-        tables = kept_tables(Path(options.data_dir))
-    else:
-        tables = development_tables(Path(options.pack))
     with limit_threads(1):
-        for name, frame in tables:
+        for name, frame in tables_of(options):
             cells = [{"split": options.split, "table": name, "gap": gap} for gap in GAPS]
             for cell in records.missing(cells):
                 row = judge(frame, cell["gap"])

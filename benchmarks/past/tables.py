@@ -7,6 +7,7 @@ was chosen by them.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from real_tables.tables import SOURCES, read_table
 from zero_shot.pack import Pack
 
 SPLITS = ("development", "kept")
+# Options of the scripts by their defaults.
+OPTIONS = {"split": SPLITS[0], "pack": "", "data_dir": ""}
 # One task of each development data set and frequency; the tasks of a data set differ in horizon.
 DEVELOPMENT = (
     "ett1/H/short",
@@ -32,6 +35,13 @@ MOST_SERIES = 8
 MOST_ROWS = 1500
 # Rows of a table at least: a gap needs two sides.
 LEAST_ROWS = 60
+
+
+def tables_of(options: Any) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Names and wide tables of the split that the options name."""
+    if options.split == "kept":
+        return kept_tables(Path(options.data_dir))
+    return development_tables(Path(options.pack))
 
 
 def development_tables(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:

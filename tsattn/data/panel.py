@@ -401,8 +401,13 @@ def skip_bad(panel: Panel, work: Callable[[Panel], T], bad: str | None) -> tuple
             panel = panel.without(error.ids, error.reason)
 
 
-def tell_skipped(panel: Panel) -> None:
-    """Warn once of the series that are left out."""
+def tell_skipped(panel: Panel, consequence: str = "their forecasts are NaN") -> None:
+    """Warn once of the series that are left out.
+
+    Args:
+        panel: The panel.
+        consequence: What the answer has of them.
+    """
     if not panel.skipped:
         return
     reasons = "; ".join(
@@ -411,7 +416,7 @@ def tell_skipped(panel: Panel) -> None:
     others = _others(len(panel.skipped))
     warnings.warn(
         InputWarning(
-            f"left out: series {reasons}{others}; their forecasts are NaN; ",
+            f"left out: series {reasons}{others}; {consequence}; ",
             Argument("bad", "error"),
             " refuses such a table",
         ),
