@@ -531,22 +531,14 @@ def load_start(file: str, network: GroupNetwork) -> None:
         for name, t in load_file(file).items()
         if name.startswith("average.")
     }
-    missing, unexpected = network.load_state_dict(tensors, strict=False)
-    new = (
-        "read.",
-        "share.",
-        "kinds",
-        "across.",
-        "attention.more",
-        "attention.within",
-        "attention.at_once",
-        "attention.gate",
-    )
-    if unexpected or any(all(part not in name for part in new) for name in missing):
+    expected = ZeroNetwork(network.config).state_dict()
+    if tensors.keys() != expected.keys():
         raise ValueError(
-            f"--start must hold weights of the network of {SIZES['base']}; {file} lacks or adds"
+            f"--start must hold weights of the network of {network.config}; {file} lacks or adds"
             " some"
         )
+    # What an arm adds keeps its values of the start.
+    network.load_state_dict(tensors, strict=False)
 
 
 def multiply_adds(network: GroupNetwork) -> int:

@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 pytest.importorskip("records")
 from checkout import ORIGIN
@@ -19,6 +21,7 @@ from pretraining_study.groups import (
     Pool,
     draw_rows,
     forecast,
+    load_start,
     make_pool,
 )
 
@@ -53,6 +56,22 @@ def rows_with(pool: Pool, n_columns: int) -> np.ndarray:
     rows = np.flatnonzero(pool.groups.n_columns == n_columns)[:4]
     assert len(rows) > 1
     return rows
+
+
+@pytest.mark.parametrize("arm", list(ARMS))
+def test_every_arm_starts_from_average_weights_of_a_run(tmp_path: Path, arm: str) -> None:
+    old = ZeroNetwork(CONFIG, generator=torch.Generator().manual_seed(3)).state_dict()
+    file = tmp_path / "phase.safetensors"
+    save_file({f"average.{name}": tensor for name, tensor in old.items()}, file)
+    network = GroupNetwork(arm, CONFIG, generator=torch.Generator().manual_seed(0))
+    load_start(str(file), network)
+    loaded = network.state_dict()
+    for name, tensor in old.items():
+        assert torch.equal(loaded[name], tensor), name
+    name, tensor = next(iter(old.items()))
+    save_file({f"average.{name}": tensor}, file)
+    with pytest.raises(ValueError, match="lacks or adds"):
+        load_start(str(file), network)
 
 
 @pytest.mark.parametrize("arm", READERS)
