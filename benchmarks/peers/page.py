@@ -1,6 +1,7 @@
 """Tables of docs/speed.md about other libraries: training and rolling forecasts."""
 
 from pathlib import Path
+from statistics import median
 
 import records
 import render
@@ -58,27 +59,43 @@ def rolling(folder: Path) -> str:
     return render.table(rows, columns) if rows else render.NONE
 
 
+_LETTERS = "ABCDEFGH"
 _LEFT_OUT = "DynamicOptimizedTheta"  # half as fast as Theta
 
 
 def pretrained(folder: Path) -> str:
-    """How many times as many series a second the pretrained forecaster forecasts."""
+    """How many times as many series a second the pretrained forecaster forecasts, by processor."""
     rows = [row for row in _read(folder, "pretrained") if row["peer"] != _LEFT_OUT]
-    body = []
-    models = sorted({row["model"] for row in rows})
-    for (setting, peer, version), cell in records.by(
-        rows, "setting", "peer", "peer_version"
-    ).items():
-        told = {
-            row["model"]: [f"{row['series_per_second']:.0f}", f"{row['ratio']:.2f}"] for row in cell
-        }
-        theirs = f"{cell[0]['peer_series_per_second']:.0f}"
-        shown = [each for name in models for each in told.get(name, ["", ""])]
-        body.append([f"{peer} ({version})", setting, theirs, *shown])
-    head = ["against", "setting", "theirs", *(each for name in models for each in (name, "ratio"))]
     if not rows:
         return render.NONE
-    return f"{render.lines(head, body, left=2)}\n\n{records.origin(rows)}"
+    models = sorted({row["model"] for row in rows})
+    # The name of the first processor was not written down.
+    processors = list(dict.fromkeys(row.get("processor") for row in rows))
+    body = []
+    for (peer, version, setting), cell in records.by(
+        rows, "peer", "peer_version", "setting"
+    ).items():
+        for number, processor in enumerate(processors):
+            paces = {row["model"]: row for row in cell if row.get("processor") == processor}
+            if not paces:
+                continue
+            theirs = median(row["peer_series_per_second"] for row in paces.values())
+            line = [f"{peer} ({version})", setting, _LETTERS[number], f"{theirs:.0f}"]
+            for name in models:
+                row = paces.get(name)
+                line += (
+                    [f"{row['series_per_second']:.0f}", f"{row['ratio']:.3g}"] if row else ["", ""]
+                )
+            body.append(line)
+    head = ["against", "setting", "on", "theirs"]
+    for name in models:
+        head += [name, "ratio"]
+    named = [
+        f"{letter}: {processor or 'a processor whose name was not written down'}"
+        for letter, processor in zip(_LETTERS, processors, strict=False)
+    ]
+    table = render.lines(head, body, left=3)
+    return f"{table}\n\n{'; '.join(named)}. {records.origin(rows)}"
 
 
 BLOCKS = {

@@ -6,17 +6,18 @@ step; where a peer's network cannot be made the same, the record says what diffe
 turns within one process, and the time between one step of the optimiser and the next is taken, so
 that start-up does not count. New records take the place of older ones. Run: pip install ".[peers]",
 then PYTHONPATH=benchmarks python benchmarks/peers/run.py --data-dir DIR
-     [--part pretrained --threads 2] [--setting width16] [--peer neuralforecast]
+     [--part pretrained --threads 2 --forecaster NHITS] [--setting width16] [--peer neuralforecast]
 """
 
 import contextlib
 import io
 import logging
 import os
+import re
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import metadata
@@ -43,7 +44,8 @@ from tsattn.pretrained.pretraining import Pretraining, Recipe
 from tsattn.pretrained.synthetic import make
 
 FILE = "peers.jsonl"
-KEY = ("kind", "setting", "peer", "model", "threads")
+# The oldest rows name no processor.
+KEY = ("kind", "setting", "peer", "model", "threads", "processor")
 CONTEXT = 336
 HORIZON = 96
 PATCH = 16
@@ -466,8 +468,21 @@ FORECASTERS: dict[str, tuple[str, float, Callable[..., Ready]]] = {
 }
 
 
+def processor() -> str:
+    """Name and family of the processor; generations of a maker may share the name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    facts = dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in lines if ":" in line)
+    return f"{facts['model name']}, family {facts['cpu family']}, model {facts['model']}"
+
+
 def pretrained(
-    weights: str, turns: int, threads: int, context: int, horizon: int, n_series: int
+    weights: str,
+    turns: int,
+    threads: int,
+    context: int,
+    horizon: int,
+    n_series: int,
+    peers: Sequence[str],
 ) -> Iterator[Record]:
     """Series a second of the pretrained forecaster, 17 quantiles each, beside others in turns."""
     x = make(n_series, context, seed=0)
@@ -475,7 +490,8 @@ def pretrained(
     ours.fit(to_panel(stacked(x[:1]), freq=1))
     levels = ours.network_.quantile_levels
     ready: dict[str, tuple[int, Callable[[], Any], Record]] = {}
-    for peer, (_, share, build) in FORECASTERS.items():
+    for peer in peers:
+        _, share, build = FORECASTERS[peer]
         some = x[: max(round(share * n_series), 8)]
         with hushed():
             ready[peer] = len(some), *build(some, horizon, threads)
@@ -552,7 +568,8 @@ def main(argv: list[str] | None = None) -> None:
         "threads": 1,
     }
     defaults |= {"context": 512, "horizon": 24, "series": 10_000, "weights": ("zero-4",)}
-    choices = {"part": PARTS, "setting": SETTINGS, "peer": PEERS}
+    defaults |= {"forecaster": tuple(FORECASTERS)}
+    choices = {"part": PARTS, "setting": SETTINGS, "peer": PEERS, "forecaster": FORECASTERS}
     options = parse(argv, __doc__, {"data_dir": None, **defaults}, choices=choices)
     if options.steps <= WARM + 1 or options.turns < 1:
         raise ValueError(f"--steps must be above {WARM + 1} and --turns at least 1")
@@ -560,7 +577,8 @@ def main(argv: list[str] | None = None) -> None:
 
     def keep(rows: list[Record]) -> None:
         for row in rows:
-            found.add({**row, "threads": options.threads}, again=True)
+            place = {"threads": options.threads, "processor": processor()}
+            found.add({**row, **place}, again=True)
             print(
                 {name: row[name] for name in ("kind", "setting", "model", "peer", "ratio")},
                 flush=True,
@@ -577,7 +595,7 @@ def main(argv: list[str] | None = None) -> None:
         if "pretrained" in options.part:
             sizes = options.turns, options.threads, options.context, options.horizon, options.series
             for weights in options.weights:
-                keep(list(pretrained(weights, *sizes)))
+                keep(list(pretrained(weights, *sizes, options.forecaster)))
         if "pretraining" in options.part:
             keep([pretraining(options.turns)])
 

@@ -2,14 +2,15 @@
 groups.
 
 Each arm starts from the same trained weights and learns for the steps that fit into the asked core
-seconds at its pace. Columns, and opinions about their effect
-(:class:`tsattn.forecasters.local_regression.LocalRegression` of a longer and a shorter memory), are
-further series, which are read by one attention whose levels are parts of all series' tokens
-("levels") or by attention over time and over series in turn ("alternating"); or the opinions are
-further inputs of the target's own slots ("slots"); "none" reads nothing. Every arm that reads gives
-a learned share of each opinion in the answer. The way "residual" takes the first opinion off the
-target and adds it to the answer. What is on record is not repeated. Run: PYTHONPATH=benchmarks
-python benchmarks/pretraining_study/groups.py --folder DIR [--start FILE] [--arm NAME ...]
+seconds at its pace. The first record is of these weights themselves. Columns, and opinions about
+their effect (:class:`tsattn.forecasters.local_regression.LocalRegression` of a longer and a shorter
+memory), are further series, which are read by one attention whose levels are parts of all series'
+tokens ("levels") or by attention over time and over series in turn ("alternating"); or the opinions
+are further inputs of the target's own slots ("slots"); "none" reads nothing. Every arm that reads
+gives a learned share of each opinion in the answer. The way "residual" takes the first opinion off
+the target and adds it to the answer. What is on record is not repeated. Run: PYTHONPATH=benchmarks
+python benchmarks/pretraining_study/groups.py --folder DIR --start FILE [--arm NAME ...]
+[--rate RATE ...]
 """
 
 import sys
@@ -46,7 +47,7 @@ from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.pretraining import SIZES, make_optimizers
 
 FILE = "groups_study.jsonl"
-KEY = ("arm", "way", "seconds", "seed")
+KEY = ("arm", "way", "rate", "seconds", "seed")
 N_TOKENS = 48
 LENGTH = 432
 HORIZON = 32
@@ -57,8 +58,8 @@ WAYS = ("plain", "residual", "truth")
 MEMORIES = (432, 144)
 N_VALIDATION = 512
 VALIDATION_SEED = 2**32 - 1
-RATE = 0.01
-OTHER_RATE = 1e-3
+# Rate of all that is no matrix, as a share of that of matrices.
+OTHER_RATE = 0.1
 WARMUP = 0.05
 # Targets beyond this, in the space of the arcsinh, teach no more; forecasts beyond the other are
 # cut.
@@ -83,6 +84,8 @@ class Arm(NamedTuple):
     pace: float
 
 
+# The weights of the start, which read no columns, and are not trained.
+START = {"arm": "none", "way": "plain", "rate": 0.0, "seconds": 0, "seed": 0}
 ARMS = {
     "none": Arm(32, 9.0),
     "slots": Arm(32, 9.0),
@@ -553,20 +556,22 @@ def multiply_adds(network: GroupNetwork) -> int:
     return counter.get_total_flops() // 2
 
 
-def train(network: GroupNetwork, pool: Pool, way: str, n_steps: int, seed: int) -> float:
+def train(
+    network: GroupNetwork, pool: Pool, way: str, rate: float, n_steps: int, seed: int
+) -> float:
     """Learn; the core seconds it took."""
-    optimizers = make_optimizers(network, RATE, OTHER_RATE)
-    rates = (RATE, OTHER_RATE)
+    rates = (rate, OTHER_RATE * rate)
+    optimizers = make_optimizers(network, *rates)
     weight = pool.weights()
     started = time.process_time()
     for step in range(n_steps):
         rng = np.random.default_rng([seed, step])
         rows = draw_rows(rng, pool.groups, step / n_steps, ARMS[network.arm].n_windows)
         factor = min((step + 1) / max(WARMUP * n_steps, 1), (n_steps - step) / n_steps)
-        for optimizer, rate in zip(optimizers, rates, strict=True):
+        for optimizer, its_rate in zip(optimizers, rates, strict=True):
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = its_rate * factor
         loss = pinball(network, pool.batch(rows, way), weight[torch.from_numpy(rows)])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -584,10 +589,10 @@ def execute(cell: Record, options: Any, pools: tuple[Pool, Pool]) -> Record:
     )
     load_start(options.start, network)
     n_steps = round(cell["seconds"] * ARMS[arm].pace)
-    seconds = train(network, pools[0], way, n_steps, cell["seed"])
-    ways = WAYS if (arm, way) == ("none", WAYS[0]) else (way,)
+    seconds = train(network, pools[0], way, cell["rate"], n_steps, cell["seed"])
+    ways = (way,) if n_steps else WAYS
     losses = {each: validate(network.eval(), pools[1], each) for each in ways}
-    file = Path(options.folder) / f"{arm}-{way}-{cell['seconds']}-{cell['seed']}.pt"
+    file = Path(options.folder) / ("-".join(str(cell[name]) for name in KEY) + ".pt")
     torch.save({"network": network.state_dict(), "losses": losses}, file)
     sizes = {
         "params": sum(p.numel() for p in network.parameters()),
@@ -605,22 +610,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         "start": "",
         "arm": tuple(ARMS),
         "way": WAYS[:2],
+        "rate": (0.002,),
         "seed": (0, 1, 2),
-        "seconds": 300,
+        "seconds": 100,
     }
-    more = {"groups": 6144, "out": RESULTS / FILE}
+    more = {"groups": 12288, "out": RESULTS / FILE}
     options = parse(argv, __doc__, {**defaults, **more}, choices={"arm": ARMS, "way": WAYS[:2]})
     keep_memory()
     Path(options.folder).mkdir(parents=True, exist_ok=True)
     with limit_threads(1):
         plain = ZeroNetwork(SIZES["base"])
         pools = make_pool(options.groups, 0, plain), make_pool(N_VALIDATION, VALIDATION_SEED, plain)
-        cells = (
-            {"arm": arm, "way": way, "seconds": options.seconds, "seed": seed}
+        cells = [START]
+        cells += [
+            {"arm": arm, "way": way, "rate": rate, "seconds": options.seconds, "seed": seed}
             for seed in options.seed
+            for rate in options.rate
             for way in options.way
             for arm in options.arm
-        )
+        ]
         file = Records(options.out, KEY)
         for cell in file.missing(cells):
             row = file.add(execute(cell, options, pools))

@@ -131,38 +131,33 @@ def bounds(folder: Path) -> str:
 
 def across(folder: Path) -> str:
     """A line for what is read and taken off the target: its cost, and its loss over that of the
-    network that reads no columns from the same seed.
+    weights of the start, which read no columns.
     """
     rows = records.read(folder / groups.FILE, groups.KEY)
     if not rows:
         return render.NONE
-    parts = []
-    for (seconds,), of in records.by(rows, "seconds").items():
-        lines = [_across_line(some) for some in records.by(compared(of), "way", "arm").values()]
-        head = ["reads", "taken off", "seeds", "million multiply-adds", "core seconds", *COUPLED]
-        parts.append(f"{seconds:,} core seconds\n\n{render.lines(head, lines, left=2)}")
-    return "\n\n".join([*parts, records.commits(rows)])
+    cells = records.by(compared(rows), "seconds", "rate", "way", "arm").values()
+    lines = [_across_line(cell) for cell in cells]
+    head = ["reads", "taken off", "rate", "seeds", "million multiply-adds", "core s", *COUPLED]
+    return f"{render.lines(head, lines, left=2)}\n\n{records.commits(rows)}"
 
 
 def compared(rows: list[Record]) -> list[Record]:
     """Rows with ratios of losses in place of losses, one for each way in which a network was
     validated.
     """
-    plain = groups.WAYS[0]
+    (start,) = (row for row in rows if row["seconds"] == 0)
+    base = start["losses"][groups.WAYS[0]]
     compared = []
-    bases = {
-        row["seed"]: row["losses"][plain]
-        for row in rows
-        if (row["arm"], row["way"]) == ("none", plain)
-    }
-    for row in (row for row in rows if row["seed"] in bases):
-        base = bases[row["seed"]]
+    for row in rows:
         for way, losses in row["losses"].items():
             ratios = {name: loss / base[name] for name, loss in losses.items()}
-            # A network that never saw something taken off answers as it is.
-            arm = row["arm"] if way == row["way"] else f"{row['arm']}, trained on {row['way']}"
-            compared.append({**row, **ratios, "arm": arm, "way": way})
-    return sorted(compared, key=lambda row: groups.WAYS.index(row["way"]))
+            compared.append({**row, **ratios, "way": way})
+
+    def place(row: Record) -> tuple[int, int, float]:
+        return row["seconds"], groups.WAYS.index(row["way"]), -row["rate"]
+
+    return sorted(compared, key=place)
 
 
 def _across_line(rows: list[Record]) -> list[str]:
@@ -170,9 +165,11 @@ def _across_line(rows: list[Record]) -> list[str]:
     the greatest.
     """
     whole = [row[COUPLED[0]] for row in rows]
+    first = rows[0]
     line = [
-        rows[0]["arm"],
-        rows[0]["way"],
+        first["arm"] if first["seconds"] else "none, untrained",
+        first["way"],
+        f"{first['rate']:g}",
         str(len(rows)),
         f"{render.mean(rows, 'multiply_adds') / 1e6:.1f}",
     ]
@@ -181,7 +178,7 @@ def _across_line(rows: list[Record]) -> list[str]:
         *(f"{render.mean(rows, name):.3f}" for name in COUPLED),
     ]
     if len(rows) > 1:
-        line[5] += f" ({min(whole):.3f},{max(whole):.3f})"
+        line[6] += f" ({min(whole):.3f},{max(whole):.3f})"
     return line
 
 

@@ -201,41 +201,42 @@ def test_weights_of_another_network_are_refused(tmp_path) -> None:
         study.load_start(str(tmp_path / "phase.safetensors"), network_of("levels"))
 
 
-def record(arm, way, seed, factor, **losses):
-    base = dict.fromkeys(page.COUPLED, 0.2 + 0.01 * seed)
-    found = {way: {name: factor * loss for name, loss in base.items()}, **losses}
-    cost = {"multiply_adds": 10**7, "core_seconds": 99.6, "seconds": 100}
+def record(arm, way, seed, factor, *, seconds=100, **losses):
+    base = dict.fromkeys(page.COUPLED, 0.2)
+    cost = {"multiply_adds": 10**7, "core_seconds": 0.996 * seconds, "seconds": seconds}
     return {
         "kind": "groups",
         "arm": arm,
         "way": way,
+        "rate": 0.002 if seconds else 0.0,
         "seed": seed,
-        "losses": found,
+        "losses": {way: {name: factor * loss for name, loss in base.items()}, **losses},
         **cost,
         **ORIGIN,
     }
 
 
-def test_the_table_compares_with_the_network_that_reads_nothing_seed_by_seed(tmp_path) -> None:
+def test_the_table_compares_with_the_weights_of_the_start(tmp_path) -> None:
     assert page.across(tmp_path) == "No run is recorded yet."
     truth = dict.fromkeys(page.COUPLED, 0.05)
-    rows = [record("levels", "residual", seed, 0.8 + 0.1 * seed) for seed in range(3)]
-    rows += [record("none", "plain", 0, 1.0, truth=truth), record("none", "plain", 1, 1.0)]
+    rows = [record("levels", "residual", seed, 0.8 + 0.1 * seed) for seed in range(2)]
+    rows.append(record("none", "plain", 0, 1.0, seconds=0, truth=truth))
     (tmp_path / page.groups.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
     table = [
         [cell.strip() for cell in x.split("|")[1:-1]]
         for x in page.across(tmp_path).splitlines()
         if "10.0" in x
     ]
-    plain, levels, known = table
-    assert plain[:6] == ["none", "plain", "2", "10.0", "100", "1.000 (1.000,1.000)"]
-    assert levels[:6] == [
+    plain, known, levels = table
+    assert plain[:7] == ["none, untrained", "plain", "0", "1", "10.0", "0", "1.000"]
+    assert known[:7] == ["none, untrained", "truth", "0", "1", "10.0", "0", "0.250"]
+    assert levels[:7] == [
         "levels",
         "residual",
+        "0.002",
         "2",
         "10.0",
         "100",
         "0.850 (0.800,0.900)",
-    ]  # seed 2 has no rival
-    assert levels[6:] == ["0.850"] * (len(page.COUPLED) - 1)
-    assert known[:6] == ["none, trained on plain", "truth", "1", "10.0", "100", "0.250"]
+    ]
+    assert levels[7:] == ["0.850"] * (len(page.COUPLED) - 1)

@@ -34,9 +34,24 @@ def test_series_and_windows_a_second_are_recorded_and_told(results):
     )
     assert 0.1 < levels["ratio"] < 10
     text = " ".join(page.pretrained(results).split())
-    assert f"| Echo (torch {run.metadata.version('torch')}) | 40 rows, 6 ahead |" in text
+    assert f"| Echo (torch {run.metadata.version('torch')}) | 40 rows, 6 ahead | A |" in text
     paces = f"{ours['peer_series_per_second']:.0f} | {ours['series_per_second']:.0f}"
-    assert f"| {paces} | {ours['ratio']:.2f} |" in text
+    assert f"| {paces} | {ours['ratio']:.3g} |" in text
+    assert f"A: {ours['processor']}." in text
+
+
+def test_each_processor_has_a_line_of_its_own(results, monkeypatch):
+    monkeypatch.setattr(run, "processor", lambda: "Another, family 1, model 2")
+    options = ["--context", "40", "--horizon", "6", "--series", "20", "--turns", "1"]
+    run.main(["--part", "pretrained", *options])
+    rows = [json.loads(line) for line in (results / run.FILE).read_text().splitlines()]
+    assert [row["processor"] for row in rows if row["kind"] == "pretrained"] == [
+        rows[0]["processor"],
+        "Another, family 1, model 2",
+    ]
+    text = page.pretrained(results)
+    assert "| 40 rows, 6 ahead | B " in text
+    assert f"A: {rows[0]['processor']}; B: Another, family 1, model 2." in text
 
 
 def test_nothing_recorded_is_said(tmp_path):
