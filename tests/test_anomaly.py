@@ -92,6 +92,16 @@ def test_short_series_are_not_judged_and_told():
     assert not short["anomaly"].any()
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_values_beside_a_constant_stretch_are_not_flagged(order):
+    rng = np.random.default_rng(0)
+    moving = 50 + 5 * np.sin(2 * np.pi * np.arange(300) / 7) + rng.normal(size=300)
+    values = np.r_[moving, np.full(100, 52.0)]
+    table = anomalies(values[::order])
+    beside = slice(288, 300) if order == 1 else slice(100, 112)
+    assert not table["anomaly"].iloc[beside].any()
+
+
 def test_a_change_in_a_constant_series_is_flagged():
     answer = anomalies([5.0] * 120 + [6.0] + [5.0] * 120)
     assert answer.loc[answer["anomaly"], "y"].tolist() == [6.0]

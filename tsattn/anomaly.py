@@ -48,7 +48,8 @@ def anomalies(
     Blocks of six rows are forecast by the pretrained network from the rows before, and from the
     rows after in the opposite direction of time. Median and interval are the means of both, with
     weights that are inverse to the width of the intervals. The first and the last block have one
-    side only. A half of an interval is at least .3 of the median half of its series.
+    side only, and so has a block next to rows that do not change. A half of an interval is at least
+    .3 of the median half of its series.
 
     Args:
         data: A table, as :func:`tsattn.forecast` takes it; missing values are left out.
@@ -156,13 +157,16 @@ def _quantiles(sides: TwoSides, x: np.ndarray, probabilities: Sequence[float]) -
 
 def _weighted_mean(ahead: np.ndarray, back: np.ndarray) -> np.ndarray:
     """The mean of two forecasts ``[3, S, F]``, weighted by the inverse of the widths of their
-    intervals; the other one where one is NaN.
+    intervals; the other one where one is NaN, or alone has no width.
     """
     width_ahead = ahead[2] - ahead[0]
     width_back = back[2] - back[0]
     total = width_ahead + width_back
     # Two intervals without a width count alike.
     share = np.where(total > 0, width_back / np.where(total > 0, total, 1.0), 0.5)
+    # Next to rows that never change, that side knows nothing of the rows that do.
+    is_one_constant = (width_ahead == 0) != (width_back == 0)
+    share = np.where(is_one_constant, 1 - share, share)
     mean = share * ahead + (1 - share) * back
     one_side = np.where(np.isnan(ahead), back, ahead)
     return np.where(np.isnan(mean), one_side, mean)
