@@ -60,6 +60,8 @@ N_VALIDATION = 512
 VALIDATION_SEED = 2**32 - 1
 # Rate of all that is no matrix, as a share of that of matrices.
 OTHER_RATE = 0.1
+# Rate of what an arm adds, which begins with nothing, over that of the trained weights.
+NEW_RATE = 5.0
 WARMUP = 0.05
 # Targets beyond this, in the space of the arcsinh, teach no more; forecasts beyond the other are
 # cut.
@@ -556,21 +558,35 @@ def multiply_adds(network: GroupNetwork) -> int:
     return counter.get_total_flops() // 2
 
 
+def split_optimizers(network: GroupNetwork, rate: float) -> tuple[torch.optim.Optimizer, ...]:
+    """The optimizers of pretraining, in which what an arm adds has a rate of its own."""
+    trained = ZeroNetwork(network.config).state_dict().keys()
+    new = {parameter for name, parameter in network.named_parameters() if name not in trained}
+    optimizers = make_optimizers(network, rate, OTHER_RATE * rate)
+    for optimizer in optimizers:
+        (group,) = optimizer.param_groups
+        added = [parameter for parameter in group["params"] if parameter in new]
+        if added:
+            group["params"] = [parameter for parameter in group["params"] if parameter not in new]
+            optimizer.add_param_group({"params": added, "lr": NEW_RATE * group["lr"]})
+    return optimizers
+
+
 def train(
     network: GroupNetwork, pool: Pool, way: str, rate: float, n_steps: int, seed: int
 ) -> float:
     """Learn; the core seconds it took."""
-    rates = (rate, OTHER_RATE * rate)
-    optimizers = make_optimizers(network, *rates)
+    optimizers = split_optimizers(network, rate)
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     weight = pool.weights()
     started = time.process_time()
     for step in range(n_steps):
         rng = np.random.default_rng([seed, step])
         rows = draw_rows(rng, pool.groups, step / n_steps, ARMS[network.arm].n_windows)
         factor = min((step + 1) / max(WARMUP * n_steps, 1), (n_steps - step) / n_steps)
-        for optimizer, its_rate in zip(optimizers, rates, strict=True):
+        for optimizer, its_rates in zip(optimizers, rates, strict=True):
             optimizer.zero_grad(set_to_none=True)
-            for group in optimizer.param_groups:
+            for group, its_rate in zip(optimizer.param_groups, its_rates, strict=True):
                 group["lr"] = its_rate * factor
         loss = pinball(network, pool.batch(rows, way), weight[torch.from_numpy(rows)])
         loss.backward()

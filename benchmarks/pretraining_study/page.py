@@ -16,7 +16,7 @@ BASE = "standard"
 WIDTH = 96
 # Couplings of synthetic groups that have a column in the table: of all groups with columns, and
 # some.
-COUPLED = ("columns", "linear", "season", "drift", "decoys", "none")
+COUPLED = ("columns", "linear", "drift", "decoys", "none")
 # Variants within chance of "phase", which the text names and the table leaves out.
 WITHIN_CHANCE = ("phase, near from the origin", "phase and cycle", "phase, bilinear MLR")
 SCALED = ("standard", "phase")  # arms that were trained at several widths
@@ -136,9 +136,9 @@ def across(folder: Path) -> str:
     rows = records.read(folder / groups.FILE, groups.KEY)
     if not rows:
         return render.NONE
-    cells = records.by(compared(rows), "seconds", "rate", "way", "arm").values()
+    cells = records.by(compared(rows), "seconds", "way", "arm").values()
     lines = [_across_line(cell) for cell in cells]
-    head = ["reads", "taken off", "rate", "seeds", "million multiply-adds", "core s", *COUPLED]
+    head = ["reads", "taken off", "multiply-adds [M]", "core s", *COUPLED]
     return f"{render.lines(head, lines, left=2)}\n\n{records.commits(rows)}"
 
 
@@ -154,10 +154,7 @@ def compared(rows: list[Record]) -> list[Record]:
             ratios = {name: loss / base[name] for name, loss in losses.items()}
             compared.append({**row, **ratios, "way": way})
 
-    def place(row: Record) -> tuple[int, int, float]:
-        return row["seconds"], groups.WAYS.index(row["way"]), -row["rate"]
-
-    return sorted(compared, key=place)
+    return sorted(compared, key=lambda row: (row["seconds"], groups.WAYS.index(row["way"])))
 
 
 def _across_line(rows: list[Record]) -> list[str]:
@@ -169,8 +166,6 @@ def _across_line(rows: list[Record]) -> list[str]:
     line = [
         first["arm"] if first["seconds"] else "none, untrained",
         first["way"],
-        f"{first['rate']:g}",
-        str(len(rows)),
         f"{render.mean(rows, 'multiply_adds') / 1e6:.1f}",
     ]
     line += [
@@ -178,7 +173,7 @@ def _across_line(rows: list[Record]) -> list[str]:
         *(f"{render.mean(rows, name):.3f}" for name in COUPLED),
     ]
     if len(rows) > 1:
-        line[6] += f" ({min(whole):.3f},{max(whole):.3f})"
+        line[4] += f" ({min(whole):.3f},{max(whole):.3f})"
     return line
 
 

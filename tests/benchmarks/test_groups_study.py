@@ -156,6 +156,24 @@ def test_all_that_is_new_learns(pool: Pool, arm: str) -> None:
     assert sorted(still) == sorted(idle)
 
 
+@pytest.mark.parametrize("arm", list(ARMS))
+def test_what_an_arm_adds_has_a_rate_of_its_own(arm: str) -> None:
+    network = network_of(arm)
+    trained = ZeroNetwork(CONFIG).state_dict()
+    rates = {
+        parameter: group["lr"]
+        for optimizer in study.split_optimizers(network, 0.01)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert len(rates) == len(list(network.parameters()))
+    for name, parameter in network.named_parameters():
+        is_matrix = parameter.ndim == 2 and name.startswith("stack.blocks.")
+        usual = 0.01 if is_matrix else 0.001
+        factor = 1 if name in trained else study.NEW_RATE
+        assert rates[parameter] == pytest.approx(factor * usual), name
+
+
 def test_a_pool_has_opinions_where_there_are_columns(pool: Pool) -> None:
     assert pool.opinions.shape == (48, len(study.MEMORIES), LENGTH + HORIZON)
     assert pool.opinions.isfinite().all()
@@ -228,15 +246,7 @@ def test_the_table_compares_with_the_weights_of_the_start(tmp_path) -> None:
         if "10.0" in x
     ]
     plain, known, levels = table
-    assert plain[:7] == ["none, untrained", "plain", "0", "1", "10.0", "0", "1.000"]
-    assert known[:7] == ["none, untrained", "truth", "0", "1", "10.0", "0", "0.250"]
-    assert levels[:7] == [
-        "levels",
-        "residual",
-        "0.002",
-        "2",
-        "10.0",
-        "100",
-        "0.850 (0.800,0.900)",
-    ]
-    assert levels[7:] == ["0.850"] * (len(page.COUPLED) - 1)
+    assert plain[:5] == ["none, untrained", "plain", "10.0", "0", "1.000"]
+    assert known[:5] == ["none, untrained", "truth", "10.0", "0", "0.250"]
+    assert levels[:5] == ["levels", "residual", "10.0", "100", "0.850 (0.800,0.900)"]
+    assert levels[5:] == ["0.850"] * (len(page.COUPLED) - 1)
