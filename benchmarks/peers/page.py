@@ -72,30 +72,30 @@ def pretrained(folder: Path) -> str:
     # The name of the first processor was not written down.
     processors = list(dict.fromkeys(row.get("processor") for row in rows))
     body = []
-    for (peer, version, setting), cell in records.by(
-        rows, "peer", "peer_version", "setting"
-    ).items():
-        for number, processor in enumerate(processors):
+    for (peer, setting), cell in records.by(rows, "peer", "setting").items():
+        for letter, processor in zip(_LETTERS, processors, strict=False):
             paces = {row["model"]: row for row in cell if row.get("processor") == processor}
             if not paces:
                 continue
             theirs = median(row["peer_series_per_second"] for row in paces.values())
-            line = [f"{peer} ({version})", setting, _LETTERS[number], f"{theirs:.0f}"]
+            sizes = setting.replace(" rows, ", "/").removesuffix(" ahead")
+            line = [peer, sizes, letter, f"{theirs:.0f}"]
             for name in models:
                 row = paces.get(name)
                 line += (
                     [f"{row['series_per_second']:.0f}", f"{row['ratio']:.3g}"] if row else ["", ""]
                 )
             body.append(line)
-    head = ["against", "setting", "on", "theirs"]
+    head = ["against", "rows/ahead", "on", "theirs"]
     for name in models:
         head += [name, "ratio"]
     named = [
-        f"{letter}: {processor or 'a processor whose name was not written down'}"
+        f"{letter}: {processor or 'not recorded'}"
         for letter, processor in zip(_LETTERS, processors, strict=False)
     ]
+    versions = ", ".join(dict.fromkeys(row["peer_version"] for row in rows))
     table = render.lines(head, body, left=3)
-    return f"{table}\n\n{'; '.join(named)}. {records.origin(rows)}"
+    return f"{table}\n\n{'; '.join(named)}. {versions}. {records.origin(rows)}"
 
 
 BLOCKS = {

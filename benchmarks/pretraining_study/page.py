@@ -16,7 +16,7 @@ BASE = "standard"
 WIDTH = 96
 # Couplings of synthetic groups that have a column in the table: of all groups with columns, and
 # some.
-COUPLED = ("columns", "linear", "drift", "decoys", "none")
+COUPLED = ("columns", "linear", "drift", "decoys")
 # Variants within chance of "phase", which the text names and the table leaves out.
 WITHIN_CHANCE = ("phase, near from the origin", "phase and cycle", "phase, bilinear MLR")
 SCALED = ("standard", "phase")  # arms that were trained at several widths
@@ -164,7 +164,7 @@ def _across_line(rows: list[Record]) -> list[str]:
     whole = [row[COUPLED[0]] for row in rows]
     first = rows[0]
     line = [
-        first["arm"] if first["seconds"] else "none, untrained",
+        first["arm"] if first["seconds"] else "untrained",
         first["way"],
         f"{render.mean(rows, 'multiply_adds') / 1e6:.1f}",
     ]

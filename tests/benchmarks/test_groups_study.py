@@ -246,7 +246,7 @@ def test_the_table_compares_with_the_weights_of_the_start(tmp_path) -> None:
         if "10.0" in x
     ]
     plain, known, levels = table
-    assert plain[:5] == ["none, untrained", "plain", "10.0", "0", "1.000"]
-    assert known[:5] == ["none, untrained", "truth", "10.0", "0", "0.250"]
+    assert plain[:5] == ["untrained", "plain", "10.0", "0", "1.000"]
+    assert known[:5] == ["untrained", "truth", "10.0", "0", "0.250"]
     assert levels[:5] == ["levels", "residual", "10.0", "100", "0.850 (0.800,0.900)"]
     assert levels[5:] == ["0.850"] * (len(page.COUPLED) - 1)
