@@ -253,6 +253,29 @@ def test_the_command_line_takes_several_columns(tmp_path, run, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_codes_that_are_found_in_a_file_keep_their_zeros(tmp_path, run, monkeypatch, ending):
+    monkeypatch.chdir(tmp_path)
+    frame = shops(stores=("007", "010")).assign(promo=lambda f: f["date"].dt.dayofweek % 2)
+    future = frame[["store", "item", "date", "promo"]].assign(
+        date=lambda f: f["date"] + pd.Timedelta(len(DAYS), "D")
+    )
+    for name, table in {"t": frame, "f": future}.items():
+        if ending == "csv":
+            table.to_csv(f"{name}.csv", index=False)
+        else:
+            table.to_excel(f"{name}.xlsx", index=False)
+    promo = ["--future", f"f.{ending}", "--future-col", "promo", "--model", "least_squares"]
+    code, out, err = run("forecast", f"t.{ending}", "--horizon", "1", *promo)
+    assert (code, err.count("tell series apart")) == (0, 1)
+    assert [line[:6] for line in out.splitlines()[1:]] == ["007,A,", "007,B/", "010,A,", "010,B/"]
+
+
+def test_a_key_of_one_value_and_empty_cells_is_told():
+    with pytest.raises(ValueError, match="column 'item' has no id in row 0"):
+        to_panel(shops(items=(None, "B")))
+
+
 @pytest.mark.filterwarnings("ignore:the values of")
 def test_columns_of_the_future_are_not_forecast():
     frame = shops(promo=lambda f: f["date"].dt.dayofweek % 2)

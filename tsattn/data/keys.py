@@ -174,7 +174,7 @@ def find_keys(
     codes: dict[Hashable, np.ndarray] = {}
     for column in columns:
         values = _key_codes(frame[column])
-        if values is not None and 1 < values.max() + 1 <= n_rows / _LEAST_ROWS:
+        if values is not None and 1 < len(np.unique(values)) <= n_rows / _LEAST_ROWS:
             codes[column] = values
     whole = {column: values for column, values in codes.items() if (values >= 0).all()}
     keys = _fewest_keys(whole, stamp)
