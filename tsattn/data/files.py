@@ -37,7 +37,7 @@ _KINDS = {
     ".xlsx": "Excel",
     ".xlsm": "Excel",
 }
-_UNREAD = (".xls", ".xlsb", ".ods")
+_UNREAD = (".xls", ".xlsb", ".ods", ".json", ".jsonl")
 _PACKAGES = {"Parquet": "pyarrow", "Feather": "pyarrow", "Excel": "openpyxl"}
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
 _INTEGER = re.compile(r" *(0|-?[1-9][0-9]{0,17}) *")  # as it is written, within int64
@@ -88,7 +88,7 @@ def kind_of(path: str | Path) -> str:
     """What a file of this name holds: ``"Parquet"``, ``"Feather"``, ``"Excel"``, else ``"CSV"``.
 
     Raises:
-        ValueError: If it is a kind of spreadsheet that is not read.
+        ValueError: If it is JSON, or a kind of spreadsheet that is not read.
         ImportError: If the package for such files is not installed.
     """
     suffix = Path(path).suffix.lower()
@@ -130,7 +130,7 @@ def read_frame(
 
     Args:
         path: The file; ``-`` is CSV on standard input. CSV may be compressed, and parted by
-            semicolons or tabs.
+            semicolons, tabs or bars.
         schema: What its columns are; those of ids, stamps and categories need not hold numbers.
         max_size: Bytes that a packed file may hold unpacked, such as ``"2GB"``; default 1 GB, of a
             spreadsheet 50 MB.
@@ -218,7 +218,12 @@ def _read_csv(
     rows = head if isinstance(head.index, pd.RangeIndex) else head.reset_index()
     if first.startswith("sep="):
         raise ValueError(f"its first line, {first}, is no part of a table; delete this line")
-    for mark in ";\t":
+    if first.startswith("#") and " " in first and head.shape[1] == 1:
+        raise ValueError(
+            "its first line begins with # and is a remark; delete the lines above the names of the"
+            " columns"
+        )
+    for mark in ";\t|":
         # A comma may stand in a later name, as in "ds;sales, EUR".
         if mark in first and (head.shape[1] == 1 or mark in "".join(map(str, rows.iloc[:1, 0]))):
             # Where semicolons part the cells, commas may be decimal points.
