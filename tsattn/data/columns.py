@@ -39,6 +39,7 @@ _JOINED_PARTS = (
     ("year", "week"),
     ("year", "quarter"),
 )
+_CLOCK_UNITS = {"hour": "h", "minute": "min", "second": "s"}
 # Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
 _SERIAL_DAYS = (30_000, 60_000)
 _SERIAL_ORIGIN = pd.Timestamp("1899-12-30")
@@ -59,6 +60,8 @@ _FIRST_YEAR = 1678
 _LAST_YEAR = 2261
 # Four digits are a year from here on; smaller numbers are no stamps.
 _LEAST_STAMP = 1000
+# The first day of 2001 with a year of two digits, without the zero in front.
+_LEAST_SHORT_DATE = 10101
 # Share of the distinct numbers that must read as dates, so that one typing error is named as such.
 _DATE_SHARE = 0.9
 # Rounding of a decimal year to three digits, in years.
@@ -632,29 +635,92 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
                 " and ",
                 Argument("target_col"),
                 "; or drop the column",
-                InPython(_joined_parts(columns)),
+                InPython(_joined_parts(df, columns)),
             )
         names.append(column)
     return names
 
 
-def _joined_parts(columns: Sequence[Any]) -> str:
+def _joined_parts(df: pd.DataFrame, columns: Sequence[Any]) -> str:
     """Advice on how the columns of a year and its months, weeks or quarters become stamps."""
     names = {str(column).lower(): column for column in columns}
     for parts in _JOINED_PARTS:
         present = [names[part] for part in parts if part in names]
         if len(present) < len(parts):
             continue
-        year = f"df[{present[0]!r}].astype(int).astype(str)"
-        other = f"df[{present[1]!r}].astype(int).astype(str)"
-        stamps = {
-            ("year", "month", "day"): f"pd.to_datetime(df[{present!r}])",
-            ("year", "month"): f"pd.to_datetime(df[{present!r}].assign(day=1))",
-            ("year", "week"): f"{year} + '-W' + {other}.str.zfill(2)",
-            ("year", "quarter"): f"{year} + 'Q' + {other}",
-        }[parts]
-        return f"; join them by df.assign(ds={stamps}).drop(columns={present!r})"
+        if parts[-1] == "day":
+            present += [names[part] for part in _CLOCK_UNITS if part in names]
+        stamps = _joined_stamps(df, parts, present)
+        call = f"; join them by df.assign(ds={stamps}).drop(columns={present!r})"
+        return call if stamps else ""
     return ""
+
+
+def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
+    """Refuse a table whose series would be the months or hours of the times that another column
+    begins.
+
+    Args:
+        df: The table.
+        time_col: Column of the times.
+        keys: Columns that were found to tell series apart.
+
+    Raises:
+        ValueError: With the call that joins the columns, if they can be joined.
+    """
+    parts = [key for key in keys if str(key).lower() in _PARTS]
+    if not parts or time_col not in df.columns:
+        return
+    call = _joined_parts(df, [time_col, *parts]) or _joined_clock(df, time_col, parts)
+    if call:
+        raise InputError(
+            f"column {parts[0]!r} holds parts of the times of column {time_col!r}, but one column"
+            " must hold the times; join them, or, where its values name series, pass ",
+            Argument("id_col", keys[0] if len(keys) == 1 else [*keys]),
+            InPython(call),
+        )
+
+
+def _joined_clock(df: pd.DataFrame, time_col: Any, parts: Sequence[Any]) -> str:
+    """Advice on how a column of days and those of hours and minutes become stamps."""
+    columns = {str(part).lower(): part for part in parts}
+    days = df[time_col]
+    is_iso = pd.to_datetime(days, format="ISO8601", errors="coerce").notna().all()
+    if days.dtype.kind in "iuf" or not is_iso or not {*columns} <= _CLOCK_UNITS.keys():
+        return ""
+    sums = [f"pd.to_datetime(df[{time_col!r}])"]
+    for name, column in columns.items():
+        if not pd.api.types.is_numeric_dtype(df[column].dtype):
+            return ""
+        sums.append(f"pd.to_timedelta(df[{column!r}], {_CLOCK_UNITS[name]!r})")
+    joined = [time_col, *columns.values()]
+    return f"; join them by df.assign(ds={' + '.join(sums)}).drop(columns={joined!r})"
+
+
+def _joined_stamps(df: pd.DataFrame, parts: Sequence[str], present: Sequence[Any]) -> str:
+    """The expression that joins columns to stamps, where their cells can be joined."""
+    are_numbers = [pd.to_numeric(df[name], errors="coerce").notna().all() for name in present]
+    year = f"df[{present[0]!r}].astype(int).astype(str)"
+    other = f"df[{present[1]!r}].astype(int).astype(str)"
+    if all(are_numbers):
+        return {
+            "day": f"pd.to_datetime(df[{present!r}])",
+            "month": f"pd.to_datetime(df[{present!r}].assign(day=1))",
+            "week": f"{year} + '-W' + {other}.str.zfill(2)",
+            "quarter": f"{year} + 'Q' + {other}",
+        }[parts[-1]]
+    if parts[-1] == "day" or not are_numbers[0]:
+        return ""
+    # Names of months, or Q1 and W05.
+    year_cells = df[present[0]].astype(int).astype(str)
+    other_cells = df[present[1]].astype(str)
+    other = f"df[{present[1]!r}].astype(str)"
+    expression, cells = {
+        "month": (f"{other} + ' ' + {year}", other_cells + " " + year_cells),
+        "week": (f"{year} + '-' + {other}", year_cells + "-" + other_cells),
+        "quarter": (f"{year} + {other}", year_cells + other_cells),
+    }[parts[-1]]
+    return expression if _text_reads_as_times(cells) else ""
 
 
 def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
@@ -854,6 +920,7 @@ def read_stamps(
         dates = None
         if unit != "integer":
             _refuse_week_numbers(column, numbers, label)
+            _refuse_short_years(column, numbers, label)
             dates = spelt_stamps(numbers, years=unit is not None)
         if dates is None:
             return pd.Index(numbers.copy())
@@ -945,6 +1012,24 @@ def _refuse_week_numbers(column: pd.Series | pd.Index, numbers: np.ndarray, labe
             f"{label} holds {numbers[0]} in row 0, a year and a week by its name, but six digits"
             f" are read as a year and a month; write it as '{year}-W{week:02}', or rename the"
             " column if it holds months"
+        )
+
+
+def _refuse_short_years(column: pd.Series | pd.Index, numbers: np.ndarray, label: str) -> None:
+    """Refuse days with years of two digits, which would be steps of a count."""
+    if "date" not in str(column.name).casefold() or not len(numbers):
+        return
+    has_six_digits = numbers.min() >= _LEAST_SHORT_DATE and numbers.max() < 10**6
+    if not has_six_digits or spelt_stamps(numbers) is not None:
+        return
+    text = pd.Series(np.unique(numbers)).astype(str).str.zfill(6)
+    if pd.to_datetime(text, format="%y%m%d", errors="coerce").notna().all():
+        raise InputError(
+            f"{label} holds {numbers[0]} in row 0, a day with a year of two digits by its name, but"
+            " such numbers are read as a count; write the years with four digits, as in 20240131,",
+            " or pass ",
+            Argument("freq", 1),
+            " for steps of a count",
         )
 
 

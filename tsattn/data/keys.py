@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython
+from tsattn.data.calendar import ticks
+from tsattn.data.columns import read_stamps
 
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
@@ -195,6 +197,38 @@ def find_keys(
                 Argument("id_col"),
             )
     return keys
+
+
+def find_blocks(
+    frame: pd.DataFrame, times: pd.Series | pd.Index, columns: Sequence[Hashable]
+) -> tuple[Hashable, ...]:
+    """The column whose values name blocks of rows, one below another, that lie in the same time;
+    none if there is no such column, or more than one.
+
+    Args:
+        frame: A table of which no stamp occurs twice.
+        times: Its stamps.
+        columns: Columns that may name series; those of text and categories count.
+    """
+    found: list[Hashable] = []
+    for column in columns:
+        if pd.api.types.infer_dtype(frame[column], skipna=False) not in ("string", "categorical"):
+            continue
+        codes, names = pd.factorize(frame[column])
+        is_in_blocks = np.count_nonzero(np.diff(codes)) == len(names) - 1
+        is_long = len(frame) >= _LEAST_ROWS * len(names)
+        if len(names) > 1 and is_in_blocks and is_long and codes.min() >= 0:
+            found.append(column)
+    if len(found) != 1:
+        return ()
+    try:
+        clock = pd.Series(ticks(read_stamps(times, "", str)))
+    except (ValueError, TypeError):
+        return ()
+    spans = clock.groupby(pd.factorize(frame[found[0]])[0]).agg(["min", "max"])
+    spans = spans.sort_values("min")
+    overlaps = spans["min"].to_numpy()[1:] < spans["max"].cummax().to_numpy()[:-1]
+    return (found[0],) if overlaps.any() else ()
 
 
 def _fewest_keys(codes: dict[Hashable, np.ndarray], stamp: np.ndarray) -> tuple[Hashable, ...]:
