@@ -6,6 +6,8 @@ import pytest
 
 import tsattn
 from tsattn.catalogue import load_forecaster, make_forecaster
+from tsattn.data.calendar import ticks
+from tsattn.data.columns import read_stamps
 from tsattn.data.frames import from_long, to_long, to_panel
 from tsattn.data.keys import find_blocks, find_keys, join_keys, split_ids
 from tsattn.data.schema import Schema
@@ -319,7 +321,8 @@ def test_series_below_one_another_are_not_mixed():
     ids=["by time", "one value", "one after another", "two columns", "no id", "no times"],
 )
 def test_other_columns_of_text_name_no_series(frame):
-    assert find_blocks(frame, frame["ds"], ["sensor", *({"other"} & {*frame})]) == ()
+    columns = ["sensor", *({"other"} & {*frame})]
+    assert find_blocks(frame, columns, lambda: ticks(read_stamps(frame["ds"], "", str))) == ()
 
 
 def test_a_key_of_one_value_and_empty_cells_is_told():

@@ -18,28 +18,12 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Name
 from tsattn.data.calendar import infer_grid, more, place
+from tsattn.data.parts import PARTS, joined_parts
 
 MISSING = ("error", "interpolate", "ffill", "mask")
 GAPS = ("closed", "missing")
 BAD = ("error", "skip")
 _TIME_NAMES = {"date", "ds", "timestamp", "time", "datetime"}
-_PARTS = {
-    "year": (1678, 2261),
-    "quarter": (1, 4),
-    "month": (1, 12),
-    "week": (1, 53),
-    "weekday": (0, 7),
-    "day": (1, 31),
-    "hour": (0, 24),
-    "minute": (0, 59),
-}
-_JOINED_PARTS = (
-    ("year", "month", "day"),
-    ("year", "month"),
-    ("year", "week"),
-    ("year", "quarter"),
-)
-_CLOCK_UNITS = {"hour": "h", "minute": "min", "second": "s"}
 # Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
 _SERIAL_DAYS = (30_000, 60_000)
 _SERIAL_ORIGIN = pd.Timestamp("1899-12-30")
@@ -557,7 +541,7 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     first = column.iloc[0]
     if not isinstance(first, Real) or not float(first) >= _LEAST_STAMP:
         return False
-    named_as_part = str(column.name).lower() in _PARTS
+    named_as_part = str(column.name).lower() in PARTS
     stamps = None
     numbers = whole_numbers(column)
     if numbers is not None:
@@ -635,92 +619,10 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
                 " and ",
                 Argument("target_col"),
                 "; or drop the column",
-                InPython(_joined_parts(df, columns)),
+                InPython(joined_parts(df, columns)),
             )
         names.append(column)
     return names
-
-
-def _joined_parts(df: pd.DataFrame, columns: Sequence[Any]) -> str:
-    """Advice on how the columns of a year and its months, weeks or quarters become stamps."""
-    names = {str(column).lower(): column for column in columns}
-    for parts in _JOINED_PARTS:
-        present = [names[part] for part in parts if part in names]
-        if len(present) < len(parts):
-            continue
-        if parts[-1] == "day":
-            present += [names[part] for part in _CLOCK_UNITS if part in names]
-        stamps = _joined_stamps(df, parts, present)
-        call = f"; join them by df.assign(ds={stamps}).drop(columns={present!r})"
-        return call if stamps else ""
-    return ""
-
-
-def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
-    """Refuse a table whose series would be the months or hours of the times that another column
-    begins.
-
-    Args:
-        df: The table.
-        time_col: Column of the times.
-        keys: Columns that were found to tell series apart.
-
-    Raises:
-        ValueError: With the call that joins the columns, if they can be joined.
-    """
-    parts = [key for key in keys if str(key).lower() in _PARTS]
-    if not parts or time_col not in df.columns:
-        return
-    call = _joined_parts(df, [time_col, *parts]) or _joined_clock(df, time_col, parts)
-    if call:
-        raise InputError(
-            f"column {parts[0]!r} holds parts of the times of column {time_col!r}, but one column"
-            " must hold the times; join them, or, where its values name series, pass ",
-            Argument("id_col", keys[0] if len(keys) == 1 else [*keys]),
-            InPython(call),
-        )
-
-
-def _joined_clock(df: pd.DataFrame, time_col: Any, parts: Sequence[Any]) -> str:
-    """Advice on how a column of days and those of hours and minutes become stamps."""
-    columns = {str(part).lower(): part for part in parts}
-    days = df[time_col]
-    is_iso = pd.to_datetime(days, format="ISO8601", errors="coerce").notna().all()
-    if days.dtype.kind in "iuf" or not is_iso or not {*columns} <= _CLOCK_UNITS.keys():
-        return ""
-    sums = [f"pd.to_datetime(df[{time_col!r}])"]
-    for name, column in columns.items():
-        if not pd.api.types.is_numeric_dtype(df[column].dtype):
-            return ""
-        sums.append(f"pd.to_timedelta(df[{column!r}], {_CLOCK_UNITS[name]!r})")
-    joined = [time_col, *columns.values()]
-    return f"; join them by df.assign(ds={' + '.join(sums)}).drop(columns={joined!r})"
-
-
-def _joined_stamps(df: pd.DataFrame, parts: Sequence[str], present: Sequence[Any]) -> str:
-    """The expression that joins columns to stamps, where their cells can be joined."""
-    are_numbers = [pd.to_numeric(df[name], errors="coerce").notna().all() for name in present]
-    year = f"df[{present[0]!r}].astype(int).astype(str)"
-    other = f"df[{present[1]!r}].astype(int).astype(str)"
-    if all(are_numbers):
-        return {
-            "day": f"pd.to_datetime(df[{present!r}])",
-            "month": f"pd.to_datetime(df[{present!r}].assign(day=1))",
-            "week": f"{year} + '-W' + {other}.str.zfill(2)",
-            "quarter": f"{year} + 'Q' + {other}",
-        }[parts[-1]]
-    if parts[-1] == "day" or not are_numbers[0]:
-        return ""
-    # Names of months, or Q1 and W05.
-    year_cells = df[present[0]].astype(int).astype(str)
-    other_cells = df[present[1]].astype(str)
-    other = f"df[{present[1]!r}].astype(str)"
-    expression, cells = {
-        "month": (f"{other} + ' ' + {year}", other_cells + " " + year_cells),
-        "week": (f"{year} + '-' + {other}", year_cells + "-" + other_cells),
-        "quarter": (f"{year} + {other}", year_cells + other_cells),
-    }[parts[-1]]
-    return expression if _text_reads_as_times(cells) else ""
 
 
 def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
@@ -758,9 +660,9 @@ def _is_part(column: pd.Series) -> bool:
     a time.
     """
     part = str(column.name).lower()
-    if part not in _PARTS or not pd.api.types.is_numeric_dtype(column.dtype):
+    if part not in PARTS or not pd.api.types.is_numeric_dtype(column.dtype):
         return False
-    low, high = _PARTS[part]
+    low, high = PARTS[part]
     if not column.between(low, high).all():
         return False
     # Years may have decimals (1949.083).

@@ -24,7 +24,6 @@ from tsattn.data.columns import (
     read_ids,
     read_numbers,
     read_stamps,
-    refuse_parts,
     refuse_sideways,
     require_columns,
     value_cols,
@@ -38,6 +37,7 @@ from tsattn.data.covariates import (
     read_static,
 )
 from tsattn.data.panel import Panel, Skipped, tell_ended
+from tsattn.data.parts import refuse_parts
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
 
@@ -458,7 +458,7 @@ def _with_keys(
     if times.duplicated().any():
         keys = find_keys(frame, times, others)
     else:
-        keys = find_blocks(frame, times, others)
+        keys = find_blocks(frame, others, lambda: ticks(read_stamps(times, "", str)))
     if not keys:
         return None
     refuse_parts(frame, time_col, keys)

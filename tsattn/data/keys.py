@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython
-from tsattn.data.calendar import ticks
-from tsattn.data.columns import read_stamps
 
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
@@ -200,15 +198,15 @@ def find_keys(
 
 
 def find_blocks(
-    frame: pd.DataFrame, times: pd.Series | pd.Index, columns: Sequence[Hashable]
+    frame: pd.DataFrame, columns: Sequence[Hashable], read_clock: Callable[[], np.ndarray]
 ) -> tuple[Hashable, ...]:
     """The column whose values name blocks of rows, one below another, that lie in the same time;
     none if there is no such column, or more than one.
 
     Args:
         frame: A table of which no stamp occurs twice.
-        times: Its stamps.
         columns: Columns that may name series; those of text and categories count.
+        read_clock: Function that reads the stamps as integers, or raises ValueError or TypeError.
     """
     found: list[Hashable] = []
     for column in columns:
@@ -222,7 +220,7 @@ def find_blocks(
     if len(found) != 1:
         return ()
     try:
-        clock = pd.Series(ticks(read_stamps(times, "", str)))
+        clock = pd.Series(read_clock())
     except (ValueError, TypeError):
         return ()
     spans = clock.groupby(pd.factorize(frame[found[0]])[0]).agg(["min", "max"])
