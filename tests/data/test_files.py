@@ -352,7 +352,7 @@ def test_what_is_the_matter_with_a_file_is_said_with_its_remedy(folder, run):
     )
     assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: {wanted}")
     (folder / "t.json").write_text('[{"ds": "2024-01-01", "y": 1.5}]')
-    wanted = "t.json: .json files are neither read nor written; save the table as .xlsx or CSV\n"
+    wanted = "t.json: .json files are not read; save the table as Parquet or CSV\n"
     assert run("forecast", "t.json", *ARGV) == (2, "", f"tsattn: {wanted}")
     with zipfile.ZipFile("t.zip", "w") as file:
         file.writestr("a.csv", "ds,y\n1,2\n")

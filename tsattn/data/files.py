@@ -37,7 +37,8 @@ _KINDS = {
     ".xlsx": "Excel",
     ".xlsm": "Excel",
 }
-_UNREAD = (".xls", ".xlsb", ".ods", ".json", ".jsonl")
+_UNREAD = (".xls", ".xlsb", ".ods")
+_JSON = (".json", ".jsonl")
 _PACKAGES = {"Parquet": "pyarrow", "Feather": "pyarrow", "Excel": "openpyxl"}
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
 _INTEGER = re.compile(r" *(0|-?[1-9][0-9]{0,17}) *")  # as it is written, within int64
@@ -88,7 +89,7 @@ def kind_of(path: str | Path) -> str:
     """What a file of this name holds: ``"Parquet"``, ``"Feather"``, ``"Excel"``, else ``"CSV"``.
 
     Raises:
-        ValueError: If it is JSON, or a kind of spreadsheet that is not read.
+        ValueError: If it is a kind of spreadsheet that is not read.
         ImportError: If the package for such files is not installed.
     """
     suffix = Path(path).suffix.lower()
@@ -141,6 +142,9 @@ def read_frame(
             read.
     """
     kind = kind_of(path)
+    suffix = Path(path).suffix.lower()
+    if suffix in _JSON:
+        raise ValueError(f"{path}: {suffix} files are not read; save the table as Parquet or CSV")
     schema = Schema() if schema is None else schema
     limit = _MOST_UNPACKED.get(kind, 0) if max_size is None else _parse_size(max_size)
     try:
