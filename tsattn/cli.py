@@ -538,7 +538,8 @@ def forecast(
         options = {"level": level, "horizon": steps, "verbose": verbose}
         _forecast_in_batches(forecaster, data, cast(Path, out), batches, **options)
         return
-    frame = table.read(data, forecaster.schema)
+    schema = forecaster.schema if saved is None else _schema_of_fit(forecaster)
+    frame = table.read(data, schema)
     panel = forecaster.read(frame, fitted=saved is not None)
     future_rows = _read_future(future, panel, forecaster, horizon, table)
 
@@ -927,6 +928,15 @@ def _saved_model(path: Path, table: TableChoice, settings: dict[str, Any]) -> An
     if n_threads is not None and threads_setting in model.get_params():
         model.set_params(**{threads_setting: n_threads})
     return model
+
+
+def _schema_of_fit(forecaster: Any) -> "Schema":
+    """How a fitted model reads a table, with the ids that it found in the table of its fit."""
+    schema: Schema = forecaster.schema
+    id_names = forecaster.panel_.dialect.id_names
+    if schema.id_col != "unique_id" or id_names is None:
+        return schema
+    return schema.changed(id_col=id_names)
 
 
 def _tell_choice(forecaster: Any, quiet: bool) -> None:

@@ -181,8 +181,9 @@ class Forecast:
 
 def with_skipped(forecast: Forecast, panel: Panel) -> Forecast:
     """The forecast with rows of NaN for the series that the panel leaves out, after the others."""
-    names = np.empty(len(panel.skipped), dtype=object)
-    names[:] = [series.name for series in panel.skipped]
+    names = pd.Series([series.name for series in panel.skipped])
+    # numpy makes whole numbers of stamps among objects.
+    ids = np.concatenate([_as_objects(pd.Series(forecast.ids)), _as_objects(names)])
     steps = forecast.horizon
     nothing = np.full((len(names), steps), np.nan)
     last = panel.skipped_times()
@@ -192,12 +193,17 @@ def with_skipped(forecast: Forecast, panel: Panel) -> Forecast:
     return replace(
         forecast,
         point=np.concatenate([forecast.point, nothing]),
-        ids=np.concatenate([forecast.ids, names]),
+        ids=ids,
         times=forecast.times.append(future_times(last, panel.freq, steps)),
         cutoffs=forecast.cutoffs.append(last),
         quantiles={q: np.concatenate([bound, nothing]) for q, bound in forecast.quantiles.items()},
         is_mean=is_mean,
     )
+
+
+def _as_objects(ids: pd.Series) -> np.ndarray:
+    """Ids as Python's and pandas' own values."""
+    return ids.astype(object).to_numpy()
 
 
 def without_skipped(forecast: Forecast, n_series: int) -> Forecast:

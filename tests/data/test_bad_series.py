@@ -45,6 +45,18 @@ def test_the_others_are_forecast_as_without_it(model):
     assert odd[model].isna().all()
 
 
+@pytest.mark.parametrize("kind", ["stamps", "spans"])
+def test_categories_of_times_keep_the_names_of_series(kind):
+    days = table()["unique_id"].map({"a": 1, "b": 2, "empty": 3})
+    ids = pd.to_timedelta(days, "D")
+    if kind == "stamps":
+        ids += pd.Timestamp("2024-01-01")
+    frame = table().assign(unique_id=ids.astype("category"))
+    with pytest.warns(UserWarning, match="has no value"):
+        answer = forecast(frame, 1, model="naive")
+    assert answer["unique_id"].tolist() == ids.unique().tolist()
+
+
 def test_columns_of_a_wide_table_are_left_out_alike():
     with pytest.warns(UserWarning, match=LEFT_OUT):
         answer = forecast(wide_of(table()), 2, model="seasonal_naive")

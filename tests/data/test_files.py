@@ -112,7 +112,7 @@ def test_standard_input_is_read(folder, run, monkeypatch):
     assert err.startswith("tsattn: standard input is no readable CSV table (No columns")
 
 
-@pytest.mark.parametrize(("mark", "decimal"), [(";", ","), (";", "."), ("\t", ".")])
+@pytest.mark.parametrize(("mark", "decimal"), [(";", ","), (";", "."), ("\t", "."), ("|", ".")])
 def test_other_marks_between_cells_are_seen(folder, mark, decimal):
     long_frame().to_csv("t.csv", index=False)
     long_frame().to_csv("marked.csv", index=False, sep=mark, decimal=decimal)
@@ -345,6 +345,15 @@ def test_what_is_the_matter_with_a_file_is_said_with_its_remedy(folder, run):
         " line\n"
     )
     assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: {wanted}")
+    (folder / "t.csv").write_text("# made in 2024; by hand\nds,y\n2024-01-01,1.5\n")
+    wanted = (
+        "t.csv is no readable CSV table (its first line begins with # and is a remark); delete the"
+        " lines above the names of the columns\n"
+    )
+    assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: {wanted}")
+    (folder / "t.json").write_text('[{"ds": "2024-01-01", "y": 1.5}]')
+    wanted = "t.json: .json files are not read; save the table as Parquet or CSV\n"
+    assert run("forecast", "t.json", *ARGV) == (2, "", f"tsattn: {wanted}")
     with zipfile.ZipFile("t.zip", "w") as file:
         file.writestr("a.csv", "ds,y\n1,2\n")
         file.writestr("b.csv", "ds,y\n1,2\n")

@@ -6,8 +6,10 @@ import pytest
 
 import tsattn
 from tsattn.catalogue import load_forecaster, make_forecaster
+from tsattn.data.calendar import ticks
+from tsattn.data.columns import read_stamps
 from tsattn.data.frames import from_long, to_long, to_panel
-from tsattn.data.keys import find_keys, join_keys, split_ids
+from tsattn.data.keys import find_blocks, find_keys, join_keys, split_ids
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
@@ -251,6 +253,81 @@ def test_the_command_line_takes_several_columns(tmp_path, run, monkeypatch):
         "1,007,2024-01-31,1.0",
         "1,7,2024-01-31,11.0",
     ]
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_codes_that_are_found_in_a_file_keep_their_zeros(tmp_path, run, monkeypatch, ending):
+    monkeypatch.chdir(tmp_path)
+    frame = shops(stores=("007", "010")).assign(promo=lambda f: f["date"].dt.dayofweek % 2)
+    future = frame[["store", "item", "date", "promo"]].assign(
+        date=lambda f: f["date"] + pd.Timedelta(len(DAYS), "D")
+    )
+    for name, table in {"t": frame, "f": future}.items():
+        if ending == "csv":
+            table.to_csv(f"{name}.csv", index=False)
+        else:
+            table.to_excel(f"{name}.xlsx", index=False)
+    promo = ["--future", f"f.{ending}", "--future-col", "promo", "--model", "least_squares"]
+    code, out, err = run("forecast", f"t.{ending}", "--horizon", "1", *promo)
+    assert (code, err.count("tell series apart")) == (0, 1)
+    assert [line[:6] for line in out.splitlines()[1:]] == ["007,A,", "007,B/", "010,A,", "010,B/"]
+
+
+def test_a_fitted_model_reads_codes_as_those_of_its_fit(tmp_path, run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = shops(stores=("007", "010"), items=("NA", "B"))
+    frame.to_csv("t.csv", index=False)
+    frame[:30].to_csv("one.csv", index=False)
+    columns = ["--id-col", "store", "--id-col", "item", "--target-col", "sales"]
+    fit = ["fit", "t.csv", *columns, "--horizon", "1", "--model", "naive", "--out", "named"]
+    assert run(*fit)[0] == 0
+    shops(stores=("007", "010")).to_csv("t.csv", index=False)
+    fit = ["fit", "t.csv", "--horizon", "1", "--model", "naive", "--out", "found"]
+    assert run(*fit)[0] == 0
+    for model in ("named", "found"):
+        code, out, err = run("forecast", "one.csv", "--from", model)
+        assert (code, err) == (0, "")
+        assert out.splitlines()[1].startswith("007,NA,2024-01-31,")
+
+
+def sensors(order, **more):
+    """Two sensors, one of which measures half a day after the other."""
+    parts = [
+        pd.DataFrame({"sensor": name, "ds": DAYS[:20] + pd.Timedelta(12 * k, "h"), "y": 5.0 * k})
+        for k, name in enumerate(["a", "b"])
+    ]
+    return pd.concat(parts).sort_values(order, kind="stable").assign(**more)
+
+
+def test_series_below_one_another_are_not_mixed():
+    with pytest.warns(UserWarning, match="values of 'sensor' tell series apart, and 'y' is"):
+        answer = tsattn.forecast(sensors("sensor", note="x"), 1, model="naive")
+    assert answer.values.tolist() == [
+        ["a", pd.Timestamp("2024-01-21"), 0.0],
+        ["b", pd.Timestamp("2024-01-21 12:00"), 5.0],
+    ]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        sensors("ds"),  # of one series with remarks
+        sensors("sensor")[:20],
+        sensors("sensor").assign(ds=pd.date_range("2024-01-01", periods=40)),
+        sensors("sensor", other=lambda f: f["sensor"]),
+        sensors("sensor").assign(sensor=lambda f: f["sensor"].where(f.index > 0)),
+        sensors("sensor").assign(ds="at noon"),
+    ],
+    ids=["by time", "one value", "one after another", "two columns", "no id", "no times"],
+)
+def test_other_columns_of_text_name_no_series(frame):
+    columns = ["sensor", *({"other"} & {*frame})]
+    assert find_blocks(frame, columns, lambda: ticks(read_stamps(frame["ds"], "", str))) == ()
+
+
+def test_a_key_of_one_value_and_empty_cells_is_told():
+    with pytest.raises(ValueError, match="column 'item' has no id in row 0"):
+        to_panel(shops(items=(None, "B")))
 
 
 @pytest.mark.filterwarnings("ignore:the values of")

@@ -1,5 +1,6 @@
 """Every table that a data scientist may hold is read rightly, or refused in one clear line."""
 
+import calendar
 import copy
 import datetime
 import re
@@ -1188,8 +1189,22 @@ def test_numbers_of_days_are_told():
         ({"Year": [2023] * 12, "Month": range(1, 13)}, "2024-01-01"),
         ({"year": [2023.0] * 12, "month": [1.0] * 12, "day": range(1, 13)}, "2023-01-13"),
         ({"year": np.repeat([2021, 2022, 2023], 4), "quarter": [1, 2, 3, 4] * 3}, "2024-01-01"),
+        ({"year": [2023] * 12, "month": list(calendar.month_abbr)[1:]}, "2024-01-01"),
+        ({"year": [2023] * 12, "month": [f"{m:02}" for m in range(1, 13)]}, "2024-01-01"),
+        ({"year": [2023] * 12, "week": [f"W{w:02}" for w in range(1, 13)]}, "2023-03-27"),
+        (
+            {"year": np.repeat([2021, 2022, 2023], 4), "quarter": ["Q1", "Q2", "Q3", "Q4"] * 3},
+            "2024-01-01",
+        ),
+        (
+            {"year": [2023] * 12, "month": [1] * 12, "day": [5] * 12, "Hour": range(12)},
+            "2023-01-05 12:00",
+        ),
     ],
-    ids=["weeks", "months", "days", "quarters"],
+    ids=[
+        *("weeks", "months", "days", "quarters", "names of months", "text of months"),
+        *("text of weeks", "text of quarters", "hours"),
+    ],
 )
 def test_the_call_that_joins_parts_of_stamps_works(parts, first):
     df = pd.DataFrame(parts | {"sales": np.arange(12) + 0.5})
@@ -1198,3 +1213,64 @@ def test_the_call_that_joins_parts_of_stamps_works(parts, first):
     call = str(error.value).split("join them by ", 1)[1]
     answer = forecast(eval(call, {"df": df, "pd": pd}), 1)
     assert answer["ds"].iloc[0] == pd.Timestamp(first)
+
+
+HOURS = pd.date_range("2024-01-01", periods=72, freq="h")
+
+
+@pytest.mark.parametrize(
+    ("columns", "part", "first"),
+    [
+        ({"date": HOURS.normalize(), "hour": HOURS.hour}, "hour", "2024-01-04 00:00"),
+        ({"date": HOURS.strftime("%Y-%m-%d"), "Hour": 1 + HOURS.hour}, "Hour", "2024-01-04 01:00"),
+        (
+            {"year": np.repeat(range(2018, 2024), 12), "month": [*calendar.month_abbr[1:]] * 6},
+            "month",
+            "2024-01-01",
+        ),
+    ],
+    ids=["hours", "hours of text", "months"],
+)
+def test_parts_of_times_name_no_series(columns, part, first):
+    df = pd.DataFrame(columns | {"sales": np.arange(72) + 0.5})
+    with pytest.raises(ValueError, match=rf"'{part}' holds parts .* pass id_col='{part}'; join"):
+        forecast(df, 1)
+    shops = pd.concat([df, df], keys=["a", "b"], names=["shop"]).reset_index("shop")
+    for table in (df, shops):
+        with pytest.raises(ValueError, match="join them by") as error:
+            forecast(table, 1)
+        call = str(error.value).split("join them by ", 1)[1]
+        joined = eval(call, {"df": table, "pd": pd})
+        schema = Schema(id_col="shop" if "shop" in table else None, target_col="sales")
+        assert forecast(joined, 1, schema=schema)["ds"].iloc[0] == pd.Timestamp(first)
+
+
+def test_hours_name_series_where_they_are_said_to():
+    df = pd.DataFrame({"date": DAYS.repeat(2), "hour": [8, 9] * N, "sales": np.arange(2.0 * N)})
+    answer = forecast(df, 1, id_col="hour", time_col="date", target_col="sales")
+    assert answer["hour"].tolist() == [8, 9]
+    text = df.assign(hour=df["hour"].map({8: "eight", 9: "nine"}))
+    assert forecast(text, 1)["hour"].tolist() == ["eight", "nine"]
+
+
+@pytest.mark.parametrize(
+    "parts", [{"month": ["Jänner"] * 12}, {"month": [1] * 12, "day": ["first"] * 12}]
+)
+def test_parts_of_stamps_that_cannot_be_joined_get_no_call(parts):
+    df = pd.DataFrame({"year": [2023] * 12, **parts, "sales": np.arange(12) + 0.5})
+    with pytest.raises(ValueError, match="holds times, 2023 in row 0") as error:
+        forecast(df, 1)
+    assert "join them by" not in str(error.value)
+
+
+def test_years_of_two_digits_are_refused():
+    days = pd.date_range("2020-01-20", periods=30).strftime("%y%m%d").astype(int)
+    frame = pd.DataFrame({"date": days, "y": np.arange(30.0)})
+    with pytest.raises(ValueError, match=r"holds 200120 in row 0, .* or pass freq=1 for steps"):
+        forecast(frame, 1)
+    answer = forecast(frame.assign(date=frame["date"] + 20_000_000), 1)
+    assert answer["date"].tolist() == [pd.Timestamp("2020-02-19")]
+    assert forecast(frame, 1, freq=1)["date"].tolist() == [200219]
+    assert forecast(frame.rename(columns={"date": "ds"}), 1)["ds"].tolist() == [200219]
+    months = pd.date_range("2020-01-01", periods=30, freq="MS").strftime("%Y%m").astype(int)
+    assert to_panel(frame.assign(date=months)).freq == "MS"

@@ -18,27 +18,12 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Name
 from tsattn.data.calendar import infer_grid, more, place
+from tsattn.data.parts import PARTS, joined_parts
 
 MISSING = ("error", "interpolate", "ffill", "mask")
 GAPS = ("closed", "missing")
 BAD = ("error", "skip")
 _TIME_NAMES = {"date", "ds", "timestamp", "time", "datetime"}
-_PARTS = {
-    "year": (1678, 2261),
-    "quarter": (1, 4),
-    "month": (1, 12),
-    "week": (1, 53),
-    "weekday": (0, 7),
-    "day": (1, 31),
-    "hour": (0, 24),
-    "minute": (0, 59),
-}
-_JOINED_PARTS = (
-    ("year", "month", "day"),
-    ("year", "month"),
-    ("year", "week"),
-    ("year", "quarter"),
-)
 # Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
 _SERIAL_DAYS = (30_000, 60_000)
 _SERIAL_ORIGIN = pd.Timestamp("1899-12-30")
@@ -59,6 +44,8 @@ _FIRST_YEAR = 1678
 _LAST_YEAR = 2261
 # Four digits are a year from here on; smaller numbers are no stamps.
 _LEAST_STAMP = 1000
+# The first day of 2001 with a year of two digits, without the zero in front.
+_LEAST_SHORT_DATE = 10101
 # Share of the distinct numbers that must read as dates, so that one typing error is named as such.
 _DATE_SHARE = 0.9
 # Rounding of a decimal year to three digits, in years.
@@ -554,7 +541,7 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     first = column.iloc[0]
     if not isinstance(first, Real) or not float(first) >= _LEAST_STAMP:
         return False
-    named_as_part = str(column.name).lower() in _PARTS
+    named_as_part = str(column.name).lower() in PARTS
     stamps = None
     numbers = whole_numbers(column)
     if numbers is not None:
@@ -632,29 +619,10 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
                 " and ",
                 Argument("target_col"),
                 "; or drop the column",
-                InPython(_joined_parts(columns)),
+                InPython(joined_parts(df, columns)),
             )
         names.append(column)
     return names
-
-
-def _joined_parts(columns: Sequence[Any]) -> str:
-    """Advice on how the columns of a year and its months, weeks or quarters become stamps."""
-    names = {str(column).lower(): column for column in columns}
-    for parts in _JOINED_PARTS:
-        present = [names[part] for part in parts if part in names]
-        if len(present) < len(parts):
-            continue
-        year = f"df[{present[0]!r}].astype(int).astype(str)"
-        other = f"df[{present[1]!r}].astype(int).astype(str)"
-        stamps = {
-            ("year", "month", "day"): f"pd.to_datetime(df[{present!r}])",
-            ("year", "month"): f"pd.to_datetime(df[{present!r}].assign(day=1))",
-            ("year", "week"): f"{year} + '-W' + {other}.str.zfill(2)",
-            ("year", "quarter"): f"{year} + 'Q' + {other}",
-        }[parts]
-        return f"; join them by df.assign(ds={stamps}).drop(columns={present!r})"
-    return ""
 
 
 def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
@@ -692,9 +660,9 @@ def _is_part(column: pd.Series) -> bool:
     a time.
     """
     part = str(column.name).lower()
-    if part not in _PARTS or not pd.api.types.is_numeric_dtype(column.dtype):
+    if part not in PARTS or not pd.api.types.is_numeric_dtype(column.dtype):
         return False
-    low, high = _PARTS[part]
+    low, high = PARTS[part]
     if not column.between(low, high).all():
         return False
     # Years may have decimals (1949.083).
@@ -854,6 +822,7 @@ def read_stamps(
         dates = None
         if unit != "integer":
             _refuse_week_numbers(column, numbers, label)
+            _refuse_short_years(column, numbers, label)
             dates = spelt_stamps(numbers, years=unit is not None)
         if dates is None:
             return pd.Index(numbers.copy())
@@ -945,6 +914,24 @@ def _refuse_week_numbers(column: pd.Series | pd.Index, numbers: np.ndarray, labe
             f"{label} holds {numbers[0]} in row 0, a year and a week by its name, but six digits"
             f" are read as a year and a month; write it as '{year}-W{week:02}', or rename the"
             " column if it holds months"
+        )
+
+
+def _refuse_short_years(column: pd.Series | pd.Index, numbers: np.ndarray, label: str) -> None:
+    """Refuse days with years of two digits, which would be steps of a count."""
+    if "date" not in str(column.name).casefold() or not len(numbers):
+        return
+    has_six_digits = numbers.min() >= _LEAST_SHORT_DATE and numbers.max() < 10**6
+    if not has_six_digits or spelt_stamps(numbers) is not None:
+        return
+    text = pd.Series(np.unique(numbers)).astype(str).str.zfill(6)
+    if pd.to_datetime(text, format="%y%m%d", errors="coerce").notna().all():
+        raise InputError(
+            f"{label} holds {numbers[0]} in row 0, a day with a year of two digits by its name, but"
+            " such numbers are read as a count; write the years with four digits, as in 20240131,",
+            " or pass ",
+            Argument("freq", 1),
+            " for steps of a count",
         )
 
 

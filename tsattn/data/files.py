@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +25,7 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, Name
 from tsattn.data.columns import long_names, spelt_stamps
-from tsattn.data.frames import to_panel
+from tsattn.data.frames import name_columns, to_panel
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.storage import is_special, one_line, write_atomic
@@ -37,6 +38,7 @@ _KINDS = {
     ".xlsm": "Excel",
 }
 _UNREAD = (".xls", ".xlsb", ".ods")
+_JSON = (".json", ".jsonl")
 _PACKAGES = {"Parquet": "pyarrow", "Feather": "pyarrow", "Excel": "openpyxl"}
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
 _INTEGER = re.compile(r" *(0|-?[1-9][0-9]{0,17}) *")  # as it is written, within int64
@@ -129,7 +131,7 @@ def read_frame(
 
     Args:
         path: The file; ``-`` is CSV on standard input. CSV may be compressed, and parted by
-            semicolons or tabs.
+            semicolons, tabs or bars.
         schema: What its columns are; those of ids, stamps and categories need not hold numbers.
         max_size: Bytes that a packed file may hold unpacked, such as ``"2GB"``; default 1 GB, of a
             spreadsheet 50 MB.
@@ -140,6 +142,9 @@ def read_frame(
             read.
     """
     kind = kind_of(path)
+    suffix = Path(path).suffix.lower()
+    if suffix in _JSON:
+        raise ValueError(f"{path}: {suffix} files are not read; save the table as Parquet or CSV")
     schema = Schema() if schema is None else schema
     limit = _MOST_UNPACKED.get(kind, 0) if max_size is None else _parse_size(max_size)
     try:
@@ -153,8 +158,8 @@ def read_frame(
         }
         as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
-            return _read_words(_read_excel(path, as_text, limit), schema, as_text)
-        return _split_cells(_read_csv(path, schema, as_text, limit), schema)
+            return _read_excel(path, schema, as_text, limit)
+        return _split_cells(*_read_csv(path, schema, as_text, limit))
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
     except InputError:  # of a table that is no damaged file
@@ -170,24 +175,28 @@ def read_frame(
         raise ValueError(f"{name} is no readable {kind} table ({fact}); {advice}") from None
 
 
-def _read_excel(path: str | Path, as_text: dict[Any, Any], limit: int) -> pd.DataFrame:
+def _read_excel(
+    path: str | Path, schema: Schema, as_text: dict[Any, Any], limit: int
+) -> pd.DataFrame:
     if Path(path).is_file():
         with zipfile.ZipFile(path) as members:
             n_bytes = sum(member.file_size for member in members.infolist())
         if n_bytes > limit:
             _refuse_size(path, limit)
 
-    def read(**more: Any) -> pd.DataFrame:
-        return pd.read_excel(path, engine="openpyxl", converters=as_text, **more)
+    def read(converters: dict[Any, Any] = as_text, **more: Any) -> pd.DataFrame:
+        return pd.read_excel(path, engine="openpyxl", converters=converters, **more)
 
     if _begins_with_values(read):
         return _without_names(read(header=None), path)
-    return read()
+    frame, named = _with_found_keys(read(), schema, read)
+    return _read_words(frame, named, as_text)
 
 
 def _read_csv(
     path: str | Path, schema: Schema, as_text: dict[Any, Any], limit: int
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, Schema]:
+    """The table of a file, and the schema with the ids that were found in it."""
     source: Any = path
     if str(path) == "-":
         if sys.stdin is None:
@@ -206,20 +215,25 @@ def _read_csv(
     def read(**more: Any) -> pd.DataFrame:
         if isinstance(source, io.BytesIO):
             source.seek(0)
-        return pd.read_csv(source, **options, **more)
+        return pd.read_csv(source, **(options | more))
 
     head = read(nrows=1)
     first = str(head.columns[0])
     rows = head if isinstance(head.index, pd.RangeIndex) else head.reset_index()
     if first.startswith("sep="):
         raise ValueError(f"its first line, {first}, is no part of a table; delete this line")
-    for mark in ";\t":
+    if first.startswith("#") and " " in first and head.shape[1] == 1:
+        raise ValueError(
+            "its first line begins with # and is a remark; delete the lines above the names of the"
+            " columns"
+        )
+    for mark in ";\t|":
         # A comma may stand in a later name, as in "ds;sales, EUR".
         if mark in first and (head.shape[1] == 1 or mark in "".join(map(str, rows.iloc[:1, 0]))):
             # Where semicolons part the cells, commas may be decimal points.
             options |= {"sep": mark, "decimal": "," if mark == ";" else "."}
     if _begins_with_values(read):
-        return _without_names(read(header=None), path)
+        return _without_names(read(header=None), path), schema
     frame = read()
     first = str(frame.columns[0])
     if _DATE.match(first):
@@ -227,8 +241,11 @@ def _read_csv(
             f"its first line holds {first!r}, not the names of the columns, such as ds and y; add"
             " these"
         )
-    frame = frame if isinstance(frame.index, pd.RangeIndex) else _without_index(frame, read)
-    return _read_words(frame, schema, as_text, options.get("decimal", "."))
+    if not isinstance(frame.index, pd.RangeIndex):
+        frame = _without_index(frame, read)
+    if isinstance(frame.index, pd.RangeIndex):
+        frame, schema = _with_found_keys(frame, schema, partial(read, index_col=False))
+    return _read_words(frame, schema, as_text, options.get("decimal", ".")), schema
 
 
 # --- the first line -------------------------------------------------------------------------------
@@ -371,6 +388,36 @@ def _text(cell: Any) -> str:
     returns.
     """
     return _MARK if cell != cell else f"{_MARK}{cell}"  # NaN is an error in a spreadsheet
+
+
+def _with_found_keys(
+    frame: pd.DataFrame, schema: Schema, read: Callable[..., pd.DataFrame]
+) -> tuple[pd.DataFrame, Schema]:
+    """A table with the ids that stand in columns that nobody named as they are written, and the
+    schema with the names of these columns.
+
+    Args:
+        frame: The table.
+        schema: What its columns are.
+        read: Function that reads some columns of the file again.
+    """
+    if schema.id_col != "unique_id" or not {"unique_id", "item_id"}.isdisjoint(frame.columns):
+        return frame, schema
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of keys that are found again
+            found = name_columns(frame, schema)[1]
+    except (ValueError, TypeError):  # which the reading of the table tells
+        return frame, schema
+    keys = [key for key in _id_names(found) if key in frame.columns]
+    if not keys:
+        return frame, schema
+    named = schema.changed(id_col=keys)
+    numbers = [key for key in keys if frame[key].dtype != object]
+    if numbers:
+        cells = read(usecols=numbers, converters=dict.fromkeys(numbers, _text))
+        frame = frame.assign(**_read_words(cells, named, numbers))
+    return frame, named
 
 
 def _id_names(schema: Schema) -> tuple[Any, ...]:

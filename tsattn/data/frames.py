@@ -37,6 +37,7 @@ from tsattn.data.covariates import (
     read_static,
 )
 from tsattn.data.panel import Panel, Skipped, tell_ended
+from tsattn.data.parts import refuse_parts
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
 
@@ -438,8 +439,8 @@ def _with_target(frame: pd.DataFrame, schema: Schema) -> Schema:
 def _with_keys(
     frame: pd.DataFrame, schema: Schema, no_values: Collection[Hashable]
 ) -> Schema | None:
-    """The schema with the columns that tell rows of one stamp apart, which a warning names; None if
-    no stamp comes more than once, or there are no such columns.
+    """The schema with the columns that tell rows of one stamp apart, or of series below one another
+    whose stamps differ, which a warning names; None if there are no such rows or columns.
     """
     covariate_cols = (*schema.columns.moving, *schema.columns.static)
     columns = [column for column in frame.columns if column not in covariate_cols]
@@ -450,15 +451,17 @@ def _with_keys(
     if time_col not in columns and not is_dated:
         return None
     times = frame[time_col] if time_col in columns else frame.index
-    if not times.duplicated().any():
-        return None
     target_col = schema.target_col
     others = [column for column in columns if column not in (time_col, target_col)]
-    from tsattn.data.keys import find_keys, value_col
+    from tsattn.data.keys import find_blocks, find_keys, value_col
 
-    keys = find_keys(frame, times, others)
+    if times.duplicated().any():
+        keys = find_keys(frame, times, others)
+    else:
+        keys = find_blocks(frame, others, lambda: ticks(read_stamps(times, "", str)))
     if not keys:
         return None
+    refuse_parts(frame, time_col, keys)
     if target_col == "y" and "y" not in columns:
         target_col = "target"
         if "target" not in columns:
@@ -506,6 +509,8 @@ def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Sche
         others = [column for column in columns if column not in (id_col, time_col)]
         parts_rows = id_name is not None or times.duplicated().any() or not codes.any()
         if parts_rows and len(others) == 1 and pd.api.types.is_numeric_dtype(frame[others[0]]):
+            if id_name is None:
+                refuse_parts(frame, time_col, [id_col])
             return schema.changed(id_col=id_col, time_col=time_col, target_col=others[0])
     return None
 

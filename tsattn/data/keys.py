@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -174,7 +174,7 @@ def find_keys(
     codes: dict[Hashable, np.ndarray] = {}
     for column in columns:
         values = _key_codes(frame[column])
-        if values is not None and 1 < values.max() + 1 <= n_rows / _LEAST_ROWS:
+        if values is not None and 1 < len(np.unique(values)) <= n_rows / _LEAST_ROWS:
             codes[column] = values
     whole = {column: values for column, values in codes.items() if (values >= 0).all()}
     keys = _fewest_keys(whole, stamp)
@@ -195,6 +195,38 @@ def find_keys(
                 Argument("id_col"),
             )
     return keys
+
+
+def find_blocks(
+    frame: pd.DataFrame, columns: Sequence[Hashable], read_clock: Callable[[], np.ndarray]
+) -> tuple[Hashable, ...]:
+    """The column whose values name blocks of rows, one below another, that lie in the same time;
+    none if there is no such column, or more than one.
+
+    Args:
+        frame: A table of which no stamp occurs twice.
+        columns: Columns that may name series; those of text and categories count.
+        read_clock: Function that reads the stamps as integers, or raises ValueError or TypeError.
+    """
+    found: list[Hashable] = []
+    for column in columns:
+        if pd.api.types.infer_dtype(frame[column], skipna=False) not in ("string", "categorical"):
+            continue
+        codes, names = pd.factorize(frame[column])
+        is_in_blocks = np.count_nonzero(np.diff(codes)) == len(names) - 1
+        is_long = len(frame) >= _LEAST_ROWS * len(names)
+        if len(names) > 1 and is_in_blocks and is_long and codes.min() >= 0:
+            found.append(column)
+    if len(found) != 1:
+        return ()
+    try:
+        clock = pd.Series(read_clock())
+    except (ValueError, TypeError):
+        return ()
+    spans = clock.groupby(pd.factorize(frame[found[0]])[0]).agg(["min", "max"])
+    spans = spans.sort_values("min")
+    overlaps = spans["min"].to_numpy()[1:] < spans["max"].cummax().to_numpy()[:-1]
+    return (found[0],) if overlaps.any() else ()
 
 
 def _fewest_keys(codes: dict[Hashable, np.ndarray], stamp: np.ndarray) -> tuple[Hashable, ...]:

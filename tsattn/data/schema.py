@@ -27,8 +27,8 @@ class Schema(Settings):
     Args:
         id_col: Column of the series' names in a long table, or a list of columns that name them
             together, such as ``["store", "item"]``; ``None`` for a table of one series. Where
-            several series have the same stamps and no column is called ``unique_id``, columns that
-            tell them apart are found.
+            several series have the same stamps, or stand below one another, and no column is
+            called ``unique_id``, columns that tell them apart are found.
         time_col: Column of stamps, of periods, of text that reads as stamps (days, months,
             ``"2000Q1"``, weeks), or of integers: such as 20240131, 202401 or seconds and finer
             units since 1970 are read as stamps, years and all others count steps.

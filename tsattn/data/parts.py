@@ -1,0 +1,114 @@
+"""Times in several columns, such as a year and its months, or days and their hours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from tsattn.checks import Argument, InputError, InPython
+
+# Parts of times by the names of their columns, and the numbers that these may hold.
+PARTS = {
+    "year": (1678, 2261),
+    "quarter": (1, 4),
+    "month": (1, 12),
+    "week": (1, 53),
+    "weekday": (0, 7),
+    "day": (1, 31),
+    "hour": (0, 24),
+    "minute": (0, 59),
+}
+_JOINED_PARTS = (
+    ("year", "month", "day"),
+    ("year", "month"),
+    ("year", "week"),
+    ("year", "quarter"),
+)
+_CLOCK_UNITS = {"hour": "h", "minute": "min", "second": "s"}
+# Kinds of pandas' infer_dtype that pd.to_datetime reads.
+_KINDS_OF_DAYS = ("string", "date", "datetime", "datetime64")
+
+
+def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
+    """Refuse a table whose series would be the months or hours of the times that another column
+    begins.
+
+    Args:
+        df: The table.
+        time_col: Column of the times.
+        keys: Columns that were found to tell series apart.
+
+    Raises:
+        ValueError: With the call that joins the columns, if they can be joined.
+    """
+    parts = [key for key in keys if str(key).lower() in PARTS]
+    if not parts or time_col not in df.columns:
+        return
+    call = joined_parts(df, [time_col, *parts]) or _joined_clock(df, time_col, parts)
+    if call:
+        raise InputError(
+            f"column {parts[0]!r} holds parts of the times of column {time_col!r}, but one column"
+            " must hold the times; join them, or, where its values name series, pass ",
+            Argument("id_col", keys[0] if len(keys) == 1 else [*keys]),
+            InPython(call),
+        )
+
+
+def joined_parts(df: pd.DataFrame, columns: Sequence[Any]) -> str:
+    """Advice on how the columns of a year and its months, weeks or quarters become stamps."""
+    names = {str(column).lower(): column for column in columns}
+    for parts in _JOINED_PARTS:
+        present = [names[part] for part in parts if part in names]
+        if len(present) < len(parts):
+            continue
+        if parts[-1] == "day":
+            present += [names[part] for part in _CLOCK_UNITS if part in names]
+        stamps = _joined_stamps(df, parts, present)
+        call = f"; join them by df.assign(ds={stamps}).drop(columns={present!r})"
+        return call if stamps else ""
+    return ""
+
+
+def _joined_clock(df: pd.DataFrame, time_col: Any, parts: Sequence[Any]) -> str:
+    """Advice on how a column of days and those of hours and minutes become stamps."""
+    columns = {str(part).lower(): part for part in parts}
+    days = df[time_col]
+    is_clock = {*columns} <= _CLOCK_UNITS.keys()
+    if not is_clock or pd.api.types.infer_dtype(days) not in _KINDS_OF_DAYS:
+        return ""
+    if pd.to_datetime(days, format="ISO8601", errors="coerce").isna().any():
+        return ""
+    sums = [f"pd.to_datetime(df[{time_col!r}])"]
+    for name, column in columns.items():
+        if not pd.api.types.is_numeric_dtype(df[column].dtype):
+            return ""
+        sums.append(f"pd.to_timedelta(df[{column!r}], {_CLOCK_UNITS[name]!r})")
+    joined = [time_col, *columns.values()]
+    return f"; join them by df.assign(ds={' + '.join(sums)}).drop(columns={joined!r})"
+
+
+def _joined_stamps(df: pd.DataFrame, parts: Sequence[str], present: Sequence[Any]) -> str:
+    """The expression that joins columns to stamps, where their cells can be joined."""
+    are_numbers = [pd.to_numeric(df[name], errors="coerce").notna().all() for name in present]
+    year = f"df[{present[0]!r}].astype(int).astype(str)"
+    other = f"df[{present[1]!r}].astype(int).astype(str)"
+    if all(are_numbers):
+        return {
+            "day": f"pd.to_datetime(df[{present!r}])",
+            "month": f"pd.to_datetime(df[{present!r}].assign(day=1))",
+            "week": f"{year} + '-W' + {other}.str.zfill(2)",
+            "quarter": f"{year} + 'Q' + {other}",
+        }[parts[-1]]
+    if parts[-1] == "day" or not are_numbers[0]:
+        return ""
+    cells = df[present[1]].astype(str)
+    other = f"df[{present[1]!r}].astype(str)"
+    if parts[-1] == "month":
+        names = [pd.to_datetime(cells, format=code, errors="coerce") for code in ("%b", "%B")]
+        is_read = any(name.notna().all() for name in names)
+        return f"{other} + ' ' + {year}" if is_read else ""
+    if parts[-1] == "week":
+        return f"{year} + '-' + {other}" if cells.str.fullmatch(r"W\d\d").all() else ""
+    return f"{year} + {other}" if cells.str.fullmatch("Q[1-4]").all() else ""
