@@ -752,9 +752,22 @@ class Forecaster(ABC):
         Raises:
             ValueError: If the table is faulty, or not one that the fitted forecaster can read.
         """
-        if data is None:
-            return self.panel_
-        return self.read(data, fitted=True)
+        panel = self.panel_ if data is None else self.read(data, fitted=True)
+        from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
+        bad = "error" if from_panel or self.looks_across else self.schema.bad
+        _, usable = skip_bad(panel, self.require_starts, bad)
+        if data is None and len(usable.skipped) > len(panel.skipped):
+            tell_skipped(usable)
+        return usable
+
+    def require_starts(self, panel: Panel) -> None:
+        """Refuse a panel with a series that a forecast cannot start from, such as one without a
+        value among the rows that are read.
+
+        Raises:
+            BadSeriesError: Naming the series.
+        """
+        return
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that
