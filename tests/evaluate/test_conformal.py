@@ -51,6 +51,21 @@ def long(series):
     return long_table(series.values(), list(series), freq="h")
 
 
+@pytest.mark.parametrize("change", [{"levels": (60,)}, {"levels": (50, 60)}, {"gamma": 0.3}])
+def test_levels_in_motion_are_bound_to_their_fit(change):
+    frame = long({"a": np.random.default_rng(0).normal(size=60)})
+    model = AdaptiveConformal(Naive(3), n_windows=8, levels=(50,)).fit(frame)
+    expected = model.predict(level=50)
+    model.set_params(**change)
+    with pytest.raises(ValueError, match=r"is not that of the fit, .*; fit again, or set it back"):
+        model.predict(level=60)
+    pd.testing.assert_frame_equal(
+        model.set_params(levels=[50], gamma=None).predict(level=50), expected
+    )
+    level = model.set_params(**change).levels[0]
+    assert model.fit(frame).predict(level=level).shape == expected.shape
+
+
 def test_series_that_the_forecaster_refuses_are_left_out():
     n = load_network().config.token_context + 20
     hours = np.sin(2 * np.pi * np.arange(n) / 24)

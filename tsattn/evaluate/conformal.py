@@ -486,6 +486,7 @@ class AdaptiveConformal(SplitConformal):
     """
 
     fitted_class: ClassVar[type[Fitted]] = AdaptiveFitted
+    bound: ClassVar[tuple[str, ...]] = ("levels_", "gamma")
     state_: AdaptiveFitted | None = None
 
     adaptive_: AdaptiveIntervals = learnt("adaptive", "The levels in motion.")
