@@ -17,7 +17,7 @@ from tsattn.data.columns import TableLike, as_frame
 from tsattn.data.panel import Panel, require_length, skip_bad, tell_skipped
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
-from tsattn.evaluate.rolling import Rolled, judge_windows
+from tsattn.evaluate.rolling import Rolled, judge_windows, require_starts
 from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.forecasts import Forecast
 from tsattn.storage import one_line
@@ -395,6 +395,7 @@ def _by_series(engine: Any, n_chunks: int | None, plan: BacktestPlan) -> dict[st
             n_judged = int(plan.panel.lengths[0] - plan.origins[0, start])
             training_rows = plan.panel.until(plan.origins[:, start])
             fitted = fit_copy(name, forecaster, training_rows, n_judged)
+            require_starts(fitted, plan.panel, plan.origins[:, start:stop])
             for first, last in chunks:
                 piece = replace(
                     plan,

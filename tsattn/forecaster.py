@@ -532,14 +532,8 @@ class Forecaster(ABC):
             ValueError: If not fitted, a table is faulty, a series too short, ``future`` not
                 complete, or more is asked than the forecaster can give.
         """
-        answer = self._forecast_table(
-            data,
-            level=level,
-            quantiles=quantiles,
-            horizon=horizon,
-            future=future,
-            recursive=recursive,
-        )
+        steps: dict[str, Any] = {"horizon": horizon, "future": future, "recursive": recursive}
+        answer = self._forecast_table(data, level=level, quantiles=quantiles, **steps)
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
         return answer if from_panel else answer.to_frame()
 
@@ -752,9 +746,17 @@ class Forecaster(ABC):
         Raises:
             ValueError: If the table is faulty, or not one that the fitted forecaster can read.
         """
-        if data is None:
-            return self.panel_
-        return self.read(data, fitted=True)
+        panel = self.panel_ if data is None else self.read(data, fitted=True)
+        from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
+        bad = "error" if from_panel or self.looks_across else self.schema.bad
+        _, usable = skip_bad(panel, self.require_starts, bad)
+        if data is None and usable is not panel:
+            tell_skipped(usable)
+        return usable
+
+    def require_starts(self, panel: Panel) -> None:
+        """Refuse series that a forecast cannot start from by a ``BadSeriesError``; none here."""
+        return
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that
@@ -990,8 +992,7 @@ def _answer_ends(
     bounds = np.empty((*point.shape, len(probabilities)))
     longest = int(panel.lengths.max(initial=0))
     n_read = min(forecaster.max_context, longest)
-    n_answers = 1 + len(probabilities)
-    width = n_read + reach * n_answers
+    width = n_read + reach * (1 + len(probabilities))
     if covariate_history is not None:
         width += covariate_history.width(n_read, reach)
     chunk = chunk_size(width)

@@ -30,7 +30,9 @@ from tsattn.evaluate.rolling import roll
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive, SeasonalNaive
+from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.levels import level_to_quantiles
+from tsattn.pretrained.weights import load_network
 from tsattn.storage import file_digest
 
 
@@ -47,6 +49,38 @@ def wide(values):
 
 def long(series):
     return long_table(series.values(), list(series), freq="h")
+
+
+@pytest.mark.parametrize("change", [{"levels": (60,)}, {"levels": (50, 60)}, {"gamma": 0.3}])
+def test_levels_in_motion_are_bound_to_their_fit(change):
+    frame = long({"a": np.random.default_rng(0).normal(size=60)})
+    model = AdaptiveConformal(Naive(3), n_windows=8, levels=(50,)).fit(frame)
+    expected = model.predict(level=50)
+    model.set_params(**change)
+    with pytest.raises(ValueError, match=r"is not that of the fit, .*; fit again, or set it back"):
+        model.predict(level=60)
+    pd.testing.assert_frame_equal(
+        model.set_params(levels=[50], gamma=None).predict(level=50), expected
+    )
+    level = model.set_params(**change).levels[0]
+    assert model.fit(frame).predict(level=level).shape == expected.shape
+
+
+def test_series_that_the_forecaster_refuses_are_left_out():
+    n = load_network().config.token_context + 20
+    hours = np.sin(2 * np.pi * np.arange(n) / 24)
+    ended = np.where(np.arange(n) < 10, hours, np.nan)
+    whole = long({"whole": hours})
+    both = long({"ended": ended, "whole": hours})
+    model = SplitConformal(PretrainedForecaster(3), n_windows=4).fit(whole)
+    with pytest.warns(UserWarning, match="left out: series 'ended' has no value among"):
+        answer = model.predict(both, level=50).set_index("unique_id")
+    assert answer.loc["ended", "zero"].isna().all()
+    expected = model.predict(level=50)["zero"]
+    np.testing.assert_allclose(answer.loc["whole", "zero"], expected, rtol=1e-5, atol=1e-5)
+    strict = PretrainedForecaster(3, schema=Schema(bad="error"))
+    with pytest.raises(ValueError, match=r"series 'ended' has no value among.*leave it out"):
+        SplitConformal(strict, n_windows=4).fit(whole).predict(both, level=50)
 
 
 @pytest.mark.parametrize("n", [4, 5, 9, 19, 20, 99, 100])

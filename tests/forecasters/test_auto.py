@@ -22,6 +22,7 @@ from tsattn.forecasters.deadlines import require_seconds
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive
 from tsattn.forecasters.pretrained import PretrainedForecaster
+from tsattn.pretrained.weights import load_network
 
 H = 6
 QUICK = ("zero", "naive", "seasonal_naive", "drift")
@@ -450,6 +451,19 @@ def test_windows_in_a_gap_longer_than_the_network_reads_are_not_judged(gap):
     auto = Quick(H).fit(pd.DataFrame({"ds": hours, "y": y}))
     assert np.isfinite(auto.band_factor_)
     assert np.isfinite(auto.predict(level=80).drop(columns="ds")).all(axis=None)
+
+
+def test_a_series_that_the_pretrained_network_refuses_is_left_out():
+    n = load_network().config.token_context + 20
+    walk = np.cumsum(np.random.default_rng(0).normal(size=n))
+    ended = np.where(np.arange(n) < 10, walk, np.nan)
+    frame = long_table([walk, ended], freq="h")
+    with pytest.warns(UserWarning, match="left out: series 's1' has no value among"):
+        answer = Quick(H).fit(frame).predict().set_index("unique_id")["auto"]
+    assert answer["s0"].notna().all()
+    assert answer["s1"].isna().all()
+    with pytest.raises(ValueError, match=r"series 's1' has no value among.*leave it out"):
+        Quick(H, schema=Schema(bad="error")).fit(frame)
 
 
 def test_what_the_pretrained_network_refuses_is_refused():

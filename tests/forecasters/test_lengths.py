@@ -14,12 +14,14 @@ from tsattn import (
     LinearForecaster,
     Network,
     Schema,
+    SplitConformal,
     Training,
     backtest,
     make_forecaster,
 )
 from tsattn.data.frames import to_panel
 from tsattn.data.windows import WindowSpec
+from tsattn.distributed import backtest_many, predict_many
 from tsattn.evaluate.metrics import mase
 
 # Series of unlike length may end years before the others, which is told.
@@ -232,18 +234,48 @@ def test_a_context_without_a_value_is_told_by_name(kind):
     df = monthly([80, 80])
     if kind == "wide":
         df = df.pivot(index="ds", columns="unique_id", values="y")
-        gone = df.assign(s0001=df["s0001"].where(np.arange(80) < 50))
+        gone = df.assign(s0001=df["s0001"].where(np.arange(80) < 40))
     else:
         gone = df.assign(
             y=df["y"].where(
-                (df["unique_id"] == "s0000") | (df.groupby("unique_id").cumcount() < 50)
+                (df["unique_id"] == "s0000") | (df.groupby("unique_id").cumcount() < 40)
             )
         )
-    model = small(context=24, schema=Schema(missing="mask")).fit(df)
+    strict = small(context=24, schema=Schema(missing="mask", bad="error")).fit(df)
     with pytest.raises(
         ValueError, match=r"series 's0001' has no value among its last 24 rows.*leave it out"
     ):
-        model.predict(gone)
+        strict.predict(gone)
+    schema = Schema(missing="mask")
+    model = small(context=24, schema=schema).fit(df)
+    told = "left out: series 's0001' has no value among its last 24 rows; their forecasts are NaN"
+    with pytest.warns(UserWarning, match=told):
+        answer = model.predict(gone)
+    assert answer.isna().any(axis=None)
+    with pytest.warns(UserWarning, match=told):
+        pd.testing.assert_frame_equal(predict_many(model, gone, n_chunks=2), answer)
+    # The rows before the gap teach, as the series of a fit do that has too few of them.
+    fitted = small(context=24, schema=schema).fit(gone)
+    with pytest.warns(UserWarning, match=told):
+        pd.testing.assert_frame_equal(fitted.predict().isna(), answer.isna())
+    with pytest.warns(UserWarning, match=told):
+        judged = backtest(small(context=24, schema=schema), gone, n_windows=2)
+    assert judged.panel.n_series == 1
+    # The last cutoff alone has no value before it.
+    late = (
+        gone.shift(9) if kind == "wide" else gone.assign(y=gone.groupby("unique_id")["y"].shift(9))
+    )
+    with pytest.warns(UserWarning, match=told):
+        judged = backtest(small(context=24, schema=schema), late, n_windows=2)
+    assert judged.panel.n_series == 1
+    with pytest.warns(UserWarning, match=told):
+        judged = backtest_many(
+            small(context=24, schema=schema), late, n_windows=2, by="series", n_chunks=2
+        )
+    assert judged.panel.n_series == 1
+    with pytest.warns(UserWarning, match=told):
+        calibrated = SplitConformal(small(context=24, schema=schema), n_windows=4).fit(late)
+    assert calibrated.predict(level=50).isna().any(axis=None)
 
 
 @pytest.mark.parametrize("name", ["ridge", "gbm", "dlinear_gluonts"])

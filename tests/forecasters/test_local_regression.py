@@ -95,7 +95,7 @@ def effect_by_hand(own, y, columns, past, reach):
     target = [0.0 if np.isnan(v) else (v - level) / spread for v in y]
     features = features_by_hand(own, columns, past, begun, memory)
     features = features - np.mean([features[t] for t in usable], axis=0)
-    block = max(min(24, reach // 16), 1)
+    block = max(min(24, len(begun) // 16), 1)
     fold = [(n_rows - 1 - t) // block % 8 if t in memory else -1 for t in range(n_rows)]
     waves = []
     for t in range(n_rows):
@@ -163,6 +163,26 @@ def test_a_window_does_not_depend_on_the_others():
         np.testing.assert_allclose(
             own.effects(y[[b]], columns[[b]], past[[b]])[0], together[b], rtol=1e-9, atol=1e-9
         )
+
+
+@pytest.mark.parametrize("rows", [15, 40, 111, 300])
+def test_rows_before_the_first_value_tell_nothing(rows):
+    own = LocalRegression(horizon=H, season=8, cycle=56)
+    y, columns, past = windows(rows=rows)
+    y[-1] = np.where(np.isnan(y[-1]), 50.0, y[-1])
+    alone = own.effects(y, columns, past)
+    front = 2000 - rows
+    # As a short series stands among longer ones: its first row is repeated.
+    longer = own.effects(
+        np.concatenate([np.full((len(y), front), np.nan), y], axis=1),
+        np.concatenate([np.repeat(columns[:, :1], front, axis=1), columns], axis=1),
+        np.concatenate([np.repeat(past[:, :1], front, axis=1), past], axis=1),
+    )
+    np.testing.assert_allclose(longer[:, front:], alone, rtol=1e-9, atol=1e-9)
+    # Windows that begin at different rows, in one call.
+    y[1, : rows // 3] = np.nan
+    own_effects = [own.effects(y[[b]], columns[[b]], past[[b]])[0] for b in range(len(y))]
+    np.testing.assert_allclose(own.effects(y, columns, past), own_effects, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["noise", "walks", "season"])

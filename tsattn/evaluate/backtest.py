@@ -30,6 +30,7 @@ from tsattn.evaluate.rolling import (
     judge_windows,
     judged_rows,
     ratios,
+    require_starts,
     roll,
     rolling_origins,
     start_rolling,
@@ -510,6 +511,7 @@ def judge_fits(
             fitted.min_context + n_judged,
             f"a judged span of {n_judged} rows after the context of {name}",
         )
+        require_starts(fitted, panel, plan.origins[:, start:stop])
         slots_of_fit = slots[:, start - edges[0] : stop - edges[0]]
         judge_windows(rolled, fitted, history, slots_of_fit.ravel(), tell=tell)
     return rolled

@@ -16,9 +16,10 @@ import torch
 
 from tsattn.catalogue import load_forecaster
 from tsattn.data.calendar import ticks
+from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
-from tsattn.data.panel import Panel, require_length
+from tsattn.data.panel import Panel, require_length, skip_bad
 from tsattn.data.stored import require
 from tsattn.data.windows import History, Scaler, Values, check_windows, chunk_size
 from tsattn.evaluate.intervals import (
@@ -30,7 +31,14 @@ from tsattn.evaluate.intervals import (
     step_of,
     tally_misses,
 )
-from tsattn.evaluate.rolling import Rolled, judged_rows, roll, rolling_origins, start_rolling
+from tsattn.evaluate.rolling import (
+    Rolled,
+    judged_rows,
+    require_starts,
+    roll,
+    rolling_origins,
+    start_rolling,
+)
 from tsattn.forecaster import FitContext, Fitted, Forecaster, check_forecaster, learnt
 from tsattn.levels import check_request, level_to_quantiles, quantile_to_level
 from tsattn.store import Saved
@@ -218,6 +226,27 @@ class SplitConformal(Forecaster):
         """
         return max(self._inner.max_context, self._scale_rows)
 
+    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
+        """A table as it is read; series that the fitted copy refuses are left out, where they may
+        be.
+
+        Raises:
+            ValueError: As the forecaster's own.
+        """
+        panel = super().read(data, fitted=fitted)
+        if fitted:
+            bad = "error" if isinstance(data, Panel) else self.schema.bad
+            _, panel = skip_bad(panel, lambda part: self.forecaster_.read(part, fitted=True), bad)
+        return panel
+
+    def require_starts(self, panel: Panel) -> None:
+        """Refuse a panel with a series that the fitted copy cannot forecast.
+
+        Raises:
+            BadSeriesError: Naming the series.
+        """
+        self.forecaster_.require_starts(panel)
+
     def _fit(self, panel: Panel, context: FitContext) -> ConformalFitted:
         _, judged = judged_rows(self.horizon, n_windows=self.n_windows, step_size=self.step_size)
         require_length(panel, judged + 1, f"a calibration span of {judged} rows with one before it")
@@ -225,6 +254,7 @@ class SplitConformal(Forecaster):
             panel.lengths, self.horizon, n_windows=self.n_windows, step_size=self.step_size
         )
         forecaster = copy.deepcopy(self.forecaster).fit(panel.until(origins[:, 0]))
+        require_starts(forecaster, panel, origins)
         n_rows = forecaster.min_context
         require_length(
             panel,
@@ -456,6 +486,7 @@ class AdaptiveConformal(SplitConformal):
     """
 
     fitted_class: ClassVar[type[Fitted]] = AdaptiveFitted
+    bound: ClassVar[tuple[str, ...]] = ("levels_", "gamma")
     state_: AdaptiveFitted | None = None
 
     adaptive_: AdaptiveIntervals = learnt("adaptive", "The levels in motion.")

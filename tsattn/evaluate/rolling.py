@@ -356,6 +356,23 @@ def start_rolling(
     return Rolled(alias, ends, point, bounds, quantiles, Tally(scale, horizon, quantiles))
 
 
+def require_starts(forecaster: Forecaster, panel: Panel, origins: np.ndarray) -> None:
+    """Refuse series of which a window cannot be forecast, such as those without a value among the
+    rows that are read.
+
+    Args:
+        forecaster: Fitted.
+        panel: The series.
+        origins: Rows of history before each window, ``[N, W]``.
+
+    Raises:
+        BadSeriesError: Naming the series.
+    """
+    if np.isnan(panel.values).any():
+        for stops in origins.T:
+            forecaster.require_starts(panel.until(stops))
+
+
 def judge_windows(
     rolled: Rolled,
     forecaster: Forecaster,

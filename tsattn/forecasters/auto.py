@@ -517,14 +517,11 @@ class AutoForecaster(GapForecaster):
             if line is not None:
                 line.show(number, f"judging {candidate.name}")
             trial = _try(candidate, past, panel, ends, limit)
-            if not isinstance(trial, str):
+            if isinstance(trial, str):
+                notes[candidate.name] = trial
+            else:
                 trials.append(trial)
                 limit = limit.less(trial.later_seconds)
-            elif not trials:
-                # No candidate could stand in for the pretrained network.
-                raise ValueError(trial)
-            else:
-                notes[candidate.name] = trial
             if not len(ends):
                 break
         return trials, notes
@@ -729,6 +726,9 @@ def _try(
     try:
         fit_seconds = _fit_until(candidate, past, left * _FIT_SHARE)
     except ValueError as error:
+        # No candidate could stand in for the pretrained network.
+        if is_fallback:
+            raise
         return str(error)
     except OutOfTime:
         if limit is not None and not is_fallback:

@@ -340,7 +340,8 @@ def has_ended(x: np.ndarray, effect: np.ndarray, season: int) -> np.ndarray:
     """
     runs = EqualRuns.of(x)
     recent_range = _range(effect, runs.in_last)
-    whole_range = _range(effect, np.ones_like(runs.in_last))
+    begun = np.logical_or.accumulate(np.isfinite(x), axis=1)
+    whole_range = _range(effect, begun)
     moved = recent_range > _MOVED_SHARE * whole_range
     return runs.is_long(season) & (runs.is_longest | moved)
 

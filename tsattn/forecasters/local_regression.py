@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,26 +112,71 @@ class LocalRegression:
         n_features = n_columns + (_N_CURVES + len(self.lags)) * len(numbers)
         n_window_values = max(n_steps * n_features, 1)
         size = max(1, _CHUNK_VALUES // n_window_values)
-        for first in range(0, len(y), size):
-            part = slice(first, first + size)
-            effect[part] = self._means(y[part], columns[part], past[part], numbers)
+        for windows, begun_rows in self._alike(y):
+            for first in range(0, len(windows), size):
+                part = windows[first : first + size]
+                effect[part] = self._means(y[part], columns[part], past[part], numbers, begun_rows)
         return effect
 
+    def _alike(self, y: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+        """Windows whose regressions have the same form, and the rows from the first value on of one
+        of them.
+
+        Rows before the first value do not count, but lengthen a window among longer ones.
+        """
+        observed = np.isfinite(y)
+        begun_rows = np.where(observed.any(axis=1), y.shape[1] - observed.argmax(axis=1), 0)
+        lengths, places = np.unique(begun_rows, return_inverse=True)
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for place, length in enumerate(lengths):
+            reaches = [min(memory, int(length)) for memory in self.memories]
+            form = tuple(self._form(reach) for reach in reaches)
+            groups.setdefault(form, []).append(place)
+        for group in groups.values():
+            yield np.flatnonzero(np.isin(places, group)), int(lengths[group[0]])
+
+    def _form(self, n_rows: int) -> tuple[object, ...]:
+        """All that a regression of so many rows decides by their number."""
+        has_waves = [2 * length <= n_rows for length in (self.season, self.cycle)]
+        return self._block_rows(n_rows), *has_waves, self._has_differences(n_rows)
+
+    def _block_rows(self, n_rows: int) -> int:
+        """Rows of a block; each fold has two blocks at least where there are so many rows."""
+        most_rows = n_rows // (2 * self.n_folds)
+        return max(min(self.fold_rows, most_rows), 1)
+
+    def _has_differences(self, n_rows: int) -> bool:
+        """Whether so many rows hold the seasonal differences of a regression."""
+        return _LEAST_SEASONS * self.season < n_rows
+
     def _means(
-        self, y: np.ndarray, columns: np.ndarray, past: np.ndarray, numeric: np.ndarray
+        self,
+        y: np.ndarray,
+        columns: np.ndarray,
+        past: np.ndarray,
+        numeric: np.ndarray,
+        begun_rows: int,
     ) -> np.ndarray:
         """Means of the effects over the memories."""
         reaches = sorted({min(memory, y.shape[1]) for memory in self.memories})
-        effects = [self._recent(y, columns, past, numeric, reach) for reach in reaches]
+        effects = [self._recent(y, columns, past, numeric, reach, begun_rows) for reach in reaches]
         effect = np.mean(effects, axis=0)
         is_missing = np.isnan(columns).any(axis=2)
         effect[is_missing] = np.nan
         return np.asarray(effect)
 
     def _recent(
-        self, y: np.ndarray, columns: np.ndarray, past: np.ndarray, numeric: np.ndarray, reach: int
+        self,
+        y: np.ndarray,
+        columns: np.ndarray,
+        past: np.ndarray,
+        numeric: np.ndarray,
+        reach: int,
+        begun_rows: int,
     ) -> np.ndarray:
-        """Effects in all rows by regressions of the last ``reach`` rows of the context."""
+        """Effects in all rows by regressions of the last ``reach`` rows of the context, whose form
+        is that of ``begun_rows`` rows.
+        """
         n_rows = y.shape[1]
         observed = np.isfinite(y)
         observed[:, : n_rows - reach] = False
@@ -141,11 +187,12 @@ class LocalRegression:
         memory = slice(n_rows - reach, n_rows)
         features = self._features(columns, past, numeric, memory)
         features -= _mean(features[:, :n_rows], observed)
-        fold = self._folds(n_rows, reach)
-        effect_of_levels = self._levels(features, target, observed, fold)
+        used_rows = min(reach, begun_rows)
+        fold = self._folds(n_rows, reach, used_rows)
+        effect_of_levels = self._levels(features, target, observed, fold, used_rows)
         parts = [effect_of_levels]
         lag = 1
-        if _LEAST_SEASONS * self.season < reach:
+        if self._has_differences(used_rows):
             lag = self.season
             effect_of_differences = self._differences(features, target, observed, fold, lag)
             parts.append(effect_of_differences)
@@ -153,16 +200,13 @@ class LocalRegression:
         slope = _slope(effect[:, :n_rows], target, observed, lag, self.fold_rows)
         return np.asarray(effect * slope * spread)
 
-    def _folds(self, n_rows: int, reach: int) -> np.ndarray:
+    def _folds(self, n_rows: int, reach: int, used_rows: int) -> np.ndarray:
         """Fold that each row of the context is left out of, ``[T]``.
 
         It is -1 for rows that no regression reads.
         """
-        # Each fold has two blocks at least where the memory holds so many rows.
-        most_rows = reach // (2 * self.n_folds)
-        block_rows = max(min(self.fold_rows, most_rows), 1)
         age = np.arange(n_rows)[::-1]
-        fold = age // block_rows % self.n_folds
+        fold = age // self._block_rows(used_rows) % self.n_folds
         return np.where(age < reach, fold, -1)
 
     def _features(
@@ -198,15 +242,15 @@ class LocalRegression:
         curves = (square, upper_hinge, lower_hinge)
         return [self.curved_weight * curve for curve in curves]
 
-    def _waves(self, n_rows: int, reach: int) -> np.ndarray:
+    def _waves(self, n_rows: int, used_rows: int) -> np.ndarray:
         """A constant, and waves of the season and of its cycle, ``[T, n]``.
 
-        A season or cycle has waves where the memory holds two.
+        A season or cycle has waves where the rows that are used hold two.
         """
         waves = [np.ones(n_rows)]
         pairs_of_length = ((self.season, self.n_waves), (self.cycle, self.n_cycle_waves))
         for length, most_pairs in pairs_of_length:
-            if 2 * length > reach:
+            if 2 * length > used_rows:
                 continue
             n_pairs = min(most_pairs, length // 2)
             for k in range(1, n_pairs + 1):
@@ -217,12 +261,16 @@ class LocalRegression:
         return np.stack(waves, axis=1)
 
     def _levels(
-        self, features: np.ndarray, target: np.ndarray, observed: np.ndarray, fold: np.ndarray
+        self,
+        features: np.ndarray,
+        target: np.ndarray,
+        observed: np.ndarray,
+        fold: np.ndarray,
+        used_rows: int,
     ) -> np.ndarray:
         """Effects by the regression of levels, beside waves."""
         n_windows, n_rows = target.shape
-        reach = int((fold >= 0).sum())
-        waves = self._waves(n_rows, reach)
+        waves = self._waves(n_rows, used_rows)
         n_waves = waves.shape[1]
         wave_features = np.broadcast_to(waves, (n_windows, *waves.shape))
         rows = np.concatenate([wave_features, features[:, :n_rows]], axis=2)

@@ -380,8 +380,9 @@ class NetworkForecaster(Forecaster):
         ``stacklevel`` is that of the warning.
         """
         least = least_rows(context)
-        short = known_lengths(panel.last(context)) < least
-        if short.all():
+        known = known_lengths(panel.last(context))
+        short = (known > 0) & (known < least)
+        if (known < least).all():
             require_length(panel, least, f"the context of {self.alias_}")
         elif short.any():
             simpler = self._simpler()
@@ -438,10 +439,17 @@ class NetworkForecaster(Forecaster):
                 are read.
         """
         panel = super().series(data)
-        require_known(panel, self.context_)
         if data is not None:
             self._tell_short(panel, self.context_)
         return panel
+
+    def require_starts(self, panel: Panel) -> None:
+        """Refuse a panel with a series that has no value among the rows that are read.
+
+        Raises:
+            BadSeriesError: Naming the series.
+        """
+        require_known(panel, self.context_)
 
     def sample(
         self,

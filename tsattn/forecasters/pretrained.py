@@ -110,8 +110,16 @@ class GapForecaster(Forecaster):
         panel = super().read(data, fitted=fitted)
         if fitted:
             bad = "error" if isinstance(data, Panel) else self.schema.bad
-            _, panel = skip_bad(panel, lambda part: require_known(part, self.least_context), bad)
+            _, panel = skip_bad(panel, self.require_starts, bad)
         return panel
+
+    def require_starts(self, panel: Panel) -> None:
+        """Refuse a panel with a series that has no value among the rows that are read.
+
+        Raises:
+            BadSeriesError: Naming the series.
+        """
+        require_known(panel, self.least_context)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
