@@ -466,8 +466,8 @@ MUTANTS = [
     ),
     Mutant(
         AUTO,
-        "in_time = candidate.by_row or trial.fit_seconds",
-        "in_time = candidate.by_row and trial.fit_seconds",
+        "in_time = candidate.by_row or trial.fit.seconds",
+        "in_time = candidate.by_row and trial.fit.seconds",
         f"{COMBINED}::test_a_candidate_that_learns_is_fitted_again_on_all_rows",
     ),
     Mutant(

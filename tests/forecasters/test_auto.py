@@ -18,7 +18,7 @@ from tsattn.data.schema import Schema
 from tsattn.forecasters import auto as module
 from tsattn.forecasters.auto import AutoForecaster
 from tsattn.forecasters.covariate_weights import PastForecasts
-from tsattn.forecasters.deadlines import require_seconds
+from tsattn.forecasters.deadlines import fit_in_time, require_seconds
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive
 from tsattn.forecasters.pretrained import PretrainedForecaster
@@ -638,6 +638,30 @@ def test_rows_of_a_table_with_covariates_are_bounded(monkeypatch):
     assert max(rows) <= 4000
     assert len(auto.panel_.values) == 20_000
     assert np.isfinite(auto.predict()["auto"]).all()
+
+
+@pytest.mark.parametrize(("columns", "share"), [((), 0.35), (("price",), 0.6)])
+def test_columns_have_most_of_the_time_and_no_second_fit_reads_fewer_rows(
+    monkeypatch, columns, share
+):
+    fits = []
+
+    def watch(fit, panel, seconds, **options):
+        timed = fit_in_time(fit, panel, seconds, **options)
+        if fit.args[0].name == "zero":
+            fits.append((seconds, options["n_rows"], timed.n_rows))
+        return timed
+
+    monkeypatch.setattr(module, "fit_in_time", watch)
+    frame = table(3000)
+    frame["price"] = np.arange(3000) % 5.0
+    Quick(H, max_time=60, schema=Schema(past_cols=list(columns))).fit(
+        frame[["unique_id", "ds", "y", *columns]]
+    )
+    (seconds, first_rows, n_rows), (_, later_first_rows, _) = fits
+    assert share - 0.1 < seconds / 54 <= share
+    assert first_rows == 0
+    assert later_first_rows == n_rows > 1000
 
 
 def test_regressions_on_columns_that_take_too_long_are_left_out(monkeypatch, tmp_path):

@@ -69,6 +69,15 @@ def test_a_table_that_is_fitted_quickly_is_fitted_whole(clock):
     assert rows[2:] == [1900, 20_000]
 
 
+def test_a_later_fit_begins_with_the_rows_of_an_earlier_one(clock):
+    fit, rows = fits(clock, lambda n: n / 1000)
+    earlier = fit_in_time(fit, panel_of(20_000), 10.0, series_rows=256)
+    assert earlier == (4.0, 4000)
+    later = fit_in_time(fit, panel_of(20_000), 5.0, series_rows=256, n_rows=earlier.n_rows)
+    assert later == earlier
+    assert rows == [1000, 4000, 4000]
+
+
 def test_a_fit_whose_pace_is_unknown_ends_in_time(clock):
     """A fit that looks at the clock every second is stopped. The fit before it counts, if any."""
     rows = []
@@ -84,7 +93,7 @@ def test_a_fit_whose_pace_is_unknown_ends_in_time(clock):
         fit_in_time(fit, panel_of(20_000), 5.0, series_rows=256)
     assert clock.seconds == 5
     assert seconds_left() == np.inf
-    assert fit_in_time(fit, panel_of(20_000), 12.0, series_rows=256) == 1
+    assert fit_in_time(fit, panel_of(20_000), 12.0, series_rows=256) == (1.0, 1000)
     assert rows == [1000, 1000, 4000]
     assert clock.seconds == 5 + 12
 

@@ -29,6 +29,7 @@ from tsattn.forecasters.classical import LocalForecaster
 from tsattn.forecasters.deadlines import (
     OutOfTime,
     Progress,
+    TimedFit,
     fit_in_time,
     load_in_time,
     work_at_once,
@@ -107,6 +108,8 @@ _FIT_HORIZONS = 8
 # Share of the remaining time that its first fit may take, and that is kept for the second one.
 _FIT_SHARE = 0.35
 _REFIT_SHARE = 0.25
+# Share that the pretrained network has for its columns, which gain more than other candidates do.
+_COLUMNS_SHARE = 0.6
 # Share of ``max_time`` that is kept for ``predict``, and for work that takes longer than expected.
 _RESERVED_SHARE = 0.1
 # Seconds that must be left for a classical model; one estimation may take as long as a second.
@@ -182,15 +185,13 @@ _Answer = tuple[np.ndarray, np.ndarray]
 
 
 class _Trial(NamedTuple):
-    """The forecasts of a candidate for the judged windows, and the seconds that they took; it was
-    fitted on the rows before these windows.
-    """
+    """A candidate fitted on the rows before the judged windows, its forecasts, and its seconds."""
 
     candidate: _Candidate
     answer: _Answer
     seconds: float
-    # Seconds that the last fit took, and what is kept for another fit and one ``predict``.
-    fit_seconds: float = 0.0
+    # The last fit, and the seconds that are kept for another one and one ``predict``.
+    fit: TimedFit = TimedFit(0.0, 0)
     later_seconds: float = 0.0
     # Whether there was no time for the regressions on its columns.
     without_columns: bool = False
@@ -723,8 +724,10 @@ def _try(
     if limit is not None and not is_fallback and not _can_begin(candidate, left):
         return f"was left out: {limit.words(limit.until - time.monotonic())}"
     without_columns = False
+    share = _COLUMNS_SHARE if is_fallback and candidate.forecaster.covariate_columns else _FIT_SHARE
+    fit = TimedFit(0.0, 0)
     try:
-        fit_seconds = _fit_until(candidate, past, left * _FIT_SHARE)
+        fit = _fit_until(candidate, past, left * share)
     except ValueError as error:
         # No candidate could stand in for the pretrained network.
         if is_fallback:
@@ -732,11 +735,10 @@ def _try(
         return str(error)
     except OutOfTime:
         if limit is not None and not is_fallback:
-            share = f"{max(left * _FIT_SHARE, 0):.0f} seconds"
             words = limit.words(limit.until - time.monotonic())
-            return f"takes longer to fit than its share of {share}; {words}"
+            share_seconds = max(left * share, 0)
+            return f"takes longer to fit than its share of {share_seconds:.0f} seconds; {words}"
         fit_without_columns(candidate.forecaster, past)
-        fit_seconds = 0.0
         without_columns = True
     left -= time.monotonic() - started
     answer, progress = _answer_in_time(candidate, panel, ends, left * _CANDIDATE_SHARE)
@@ -746,11 +748,11 @@ def _try(
         if is_slow or not progress.enough:
             return f"would take {math.ceil(progress.needed_seconds)} seconds; {limit.words(left)}"
     if candidate.by_row:
-        fit_seconds = 0.0
+        fit = TimedFit(0.0, 0)
     # Other candidates are worth more than a second fit on some more rows.
-    later_seconds = predict_seconds + min(fit_seconds, left * _REFIT_SHARE)
+    later_seconds = predict_seconds + min(fit.seconds, left * _REFIT_SHARE)
     seconds = time.monotonic() - started
-    return _Trial(candidate, answer, seconds, fit_seconds, later_seconds, without_columns)
+    return _Trial(candidate, answer, seconds, fit, later_seconds, without_columns)
 
 
 def _can_begin(candidate: _Candidate, left: float) -> bool:
@@ -789,15 +791,13 @@ def _answer_in_time(
     return (point, bounds), progress
 
 
-def _fit_until(candidate: _Candidate, panel: Panel, seconds: float) -> float:
-    """Fit a candidate on a panel, or on the last rows of it that can be fitted in time; the seconds
-    that the last fit took.
-    """
+def _fit_until(candidate: _Candidate, panel: Panel, seconds: float, n_rows: int = 0) -> TimedFit:
+    """Fit a candidate on a panel, or on the last rows of it that can be fitted in time."""
     # A trained network has a time limit of its own; the others of these learn from one series.
     if candidate.by_row or candidate.name == "mlr":
         seconds = math.inf
     least = max(_LEAST_FIT_ROWS, _FIT_HORIZONS * candidate.forecaster.horizon)
-    return fit_in_time(partial(_fit, candidate), panel, seconds, series_rows=least)
+    return fit_in_time(partial(_fit, candidate), panel, seconds, series_rows=least, n_rows=n_rows)
 
 
 def _fit(candidate: _Candidate, panel: Panel) -> None:
@@ -819,13 +819,13 @@ def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
     candidate = trial.candidate
     forecaster = candidate.forecaster
     left = until - time.monotonic()
-    in_time = candidate.by_row or trial.fit_seconds < left * _CANDIDATE_SHARE
+    in_time = candidate.by_row or trial.fit.seconds < left * _CANDIDATE_SHARE
     if trial.without_columns:
         fit_without_columns(forecaster, panel)
     elif candidate.name != "mlr" and in_time:
         # The fit before it counts where this one does not end.
         with suppress(OutOfTime):
-            _fit_until(candidate, panel, left * _CANDIDATE_SHARE)
+            _fit_until(candidate, panel, left * _CANDIDATE_SHARE, trial.fit.n_rows)
     # The rows of the series are stored once, with the pretrained network.
     if candidate.name == "zero":
         tail = panel.keep(forecaster.covariate_columns_)

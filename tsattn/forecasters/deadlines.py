@@ -120,9 +120,21 @@ class Progress(NamedTuple):
         return int(self.done.sum()) >= min(len(self.done), _LEAST_WINDOWS)
 
 
+class TimedFit(NamedTuple):
+    """The last one of the fits of :func:`fit_in_time`: its seconds and its rows."""
+
+    seconds: float
+    n_rows: int
+
+
 def fit_in_time(
-    fit: Callable[[Panel], None], panel: Panel, seconds: float, *, series_rows: int
-) -> float:
+    fit: Callable[[Panel], None],
+    panel: Panel,
+    seconds: float,
+    *,
+    series_rows: int,
+    n_rows: int = 0,
+) -> TimedFit:
     """Fit on a panel, or on the last rows of it that can be fitted in time.
 
     Fits on growing parts of the table are timed until the next one would take too long. The last
@@ -133,9 +145,10 @@ def fit_in_time(
         panel: The table.
         seconds: Time that all fits may take.
         series_rows: Rows of a series from which on a fit takes its usual time.
+        n_rows: Rows of an earlier fit, with which the first of these begins.
 
     Returns:
-        The seconds that the last fit took.
+        Seconds and rows of the last fit.
 
     Raises:
         ValueError: As ``fit`` raises it for the whole table.
@@ -143,11 +156,11 @@ def fit_in_time(
     """
     end = time.monotonic() + seconds
     series_rows = min(series_rows, max(int(np.median(panel.lengths)), 1))
-    n_rows = max(_FIRST_ROWS, series_rows)
+    timed_again = n_rows > 0
+    n_rows = max(_FIRST_ROWS, series_rows, n_rows)
     if math.isinf(seconds):
         n_rows = len(panel.values)
-    last_seconds = math.nan
-    timed_again = False
+    last = None
     while True:
         is_whole = 2 * n_rows > len(panel.values)
         part = panel if is_whole else recent_rows(panel, n_rows, series_rows)
@@ -156,10 +169,10 @@ def fit_in_time(
             with time_limit(end - begun):
                 fit(part)
         except OutOfTime:
-            if math.isnan(last_seconds):
+            if last is None:
                 raise
             # The fit before it counts.
-            return last_seconds
+            return last
         except ValueError:
             if is_whole:
                 raise
@@ -167,18 +180,19 @@ def fit_in_time(
             n_rows *= _ROW_GROWTH
             continue
         now = time.monotonic()
-        last_seconds = now - begun
+        last = TimedFit(now - begun, n_rows)
         if is_whole:
-            return last_seconds
-        larger = _affordable_rows(n_rows, len(panel.values), last_seconds, end - now)
-        # Loading a package takes its time once.
-        may_have_loaded = last_seconds > _SLOW_FIRST_SECONDS and not timed_again
+            return last
+        larger = _affordable_rows(n_rows, len(panel.values), last.seconds, end - now)
+        # The first fit may have loaded a package.
+        may_have_loaded = last.seconds > _SLOW_FIRST_SECONDS and not timed_again
         if larger > n_rows:
             n_rows = larger
-        elif may_have_loaded and last_seconds < end - now:
+            timed_again = True
+        elif may_have_loaded and last.seconds < end - now:
             timed_again = True
         else:
-            return last_seconds
+            return last
 
 
 def _affordable_rows(n_rows: int, n_all: int, fit_seconds: float, left: float) -> int:
