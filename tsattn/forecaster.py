@@ -24,7 +24,6 @@ from tsattn.data.windows import History, check_windows, chunk_size, is_intermitt
 from tsattn.forecasts import Forecast, with_skipped
 from tsattn.levels import check_request
 from tsattn.paths import chosen_points
-from tsattn.sampling import PathSource
 from tsattn.settings import Settings, check_settings
 
 if TYPE_CHECKING:  # what only covariates need is imported by the forecasters that read some
@@ -957,6 +956,8 @@ def forecast_panel(
     source = None
     is_mean = None
     if steps <= forecaster.horizon and forecaster.gives_quantiles:
+        from tsattn.sampling import PathSource
+
         source = PathSource(forecaster, panel, steps, future)
         is_mean = _mean_series(forecaster, history)
     forecast = Forecast(

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,9 @@ from tsattn.data.calendar import future_times
 from tsattn.data.columns import Dialect
 from tsattn.data.panel import Panel
 from tsattn.levels import interval_columns, refuse_twice
-from tsattn.sampling import PathSource
+
+if TYPE_CHECKING:
+    from tsattn.sampling import PathSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class Forecast:
     quantiles: Mapping[float, np.ndarray] = field(default_factory=dict)
     levels: tuple[float, ...] = ()
     asked_quantiles: tuple[float, ...] = ()
-    source: PathSource | None = None
+    source: "PathSource | None" = None
     is_mean: np.ndarray | None = None
 
     @property
