@@ -24,6 +24,10 @@ _FIRST_ROWS = 1000
 _ROW_GROWTH = 4
 # Factor of the time that a larger fit is expected to take, beside its rows.
 _FIT_MARGIN = 1.2
+# Share of the time that is enough for a fit on all rows, since they may be many times as many.
+_WHOLE_SHARE = 2 / 3
+# Time of a further row, at least, as a share of the mean time of the rows so far.
+_LEAST_SLOPE = 0.3
 # Seconds from which the first fit is timed once more, since it may have loaded packages.
 _SLOW_FIRST_SECONDS = 0.3
 # Seconds of work between two looks at the clock, about.
@@ -161,6 +165,7 @@ def fit_in_time(
     if math.isinf(seconds):
         n_rows = len(panel.values)
     last = None
+    earlier = TimedFit(0.0, 0)
     while True:
         is_whole = 2 * n_rows > len(panel.values)
         part = panel if is_whole else recent_rows(panel, n_rows, series_rows)
@@ -180,10 +185,12 @@ def fit_in_time(
             n_rows *= _ROW_GROWTH
             continue
         now = time.monotonic()
+        if last is not None and last.n_rows < n_rows:
+            earlier = last
         last = TimedFit(now - begun, n_rows)
         if is_whole:
             return last
-        larger = _affordable_rows(n_rows, len(panel.values), last.seconds, end - now)
+        larger = _affordable_rows(last, earlier, len(panel.values), end - now)
         # The first fit may have loaded a package.
         may_have_loaded = last.seconds > _SLOW_FIRST_SECONDS and not timed_again
         if larger > n_rows:
@@ -195,15 +202,24 @@ def fit_in_time(
             return last
 
 
-def _affordable_rows(n_rows: int, n_all: int, fit_seconds: float, left: float) -> int:
-    """Rows of the next fit: all, if half of the time is enough for them, or some times as many as
+def _affordable_rows(last: TimedFit, earlier: TimedFit, n_all: int, left: float) -> int:
+    """Rows of the next fit: all, if a part of the time is enough for them, or some times as many as
     those of the last fit; as many as these where that would take too long.
+
+    Rows cost what the line through the last two fits says, since a fit may have a cost of its own.
     """
-    seconds_per_row = fit_seconds * _FIT_MARGIN / n_rows
-    if seconds_per_row * n_all <= left / 2:
+    rows_between = last.n_rows - earlier.n_rows
+    seconds_per_row = (last.seconds - earlier.seconds) / rows_between
+    # Both times are noisy.
+    seconds_per_row = max(seconds_per_row, _LEAST_SLOPE * last.seconds / last.n_rows)
+
+    def expected_seconds(n_rows: int) -> float:
+        return _FIT_MARGIN * (last.seconds + seconds_per_row * (n_rows - last.n_rows))
+
+    if expected_seconds(n_all) <= left * _WHOLE_SHARE:
         return n_all
-    larger = min(n_rows * _ROW_GROWTH, n_all)
-    return larger if seconds_per_row * larger <= left else n_rows
+    larger = min(last.n_rows * _ROW_GROWTH, n_all)
+    return larger if expected_seconds(larger) <= left else last.n_rows
 
 
 def recent_rows(panel: Panel, n_rows: int, series_rows: int) -> Panel:
