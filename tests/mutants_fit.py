@@ -465,6 +465,30 @@ MUTANTS = [
         AUTO, "near = means <= _ERROR_TOLERANCE * means.min()", "near = means < np.inf", COMBINED
     ),
     Mutant(
+        DEADLINES,
+        "timed_again = n_rows > 0",
+        "timed_again = False",
+        f"{DEADLINES_TESTS}::test_a_later_fit_begins_with_the_rows_of_an_earlier_one",
+    ),
+    Mutant(
+        DEADLINES,
+        "n_rows = max(_FIRST_ROWS, series_rows, n_rows)",
+        "n_rows = max(_FIRST_ROWS, series_rows)",
+        f"{DEADLINES_TESTS}::test_a_later_fit_begins_with_the_rows_of_an_earlier_one",
+    ),
+    Mutant(
+        DEADLINES,
+        "seconds_per_row = (last.seconds - earlier.seconds) / rows_between",
+        "seconds_per_row = last.seconds / last.n_rows",
+        f"{DEADLINES_TESTS}::test_a_cost_that_does_not_depend_on_rows_is_no_cost_of_more_rows",
+    ),
+    Mutant(
+        AUTO,
+        "left * _CANDIDATE_SHARE, trial.fit.n_rows)",
+        "left * _CANDIDATE_SHARE)",
+        f"{COMBINED}::test_columns_have_most_of_the_time_and_no_second_fit_reads_fewer_rows",
+    ),
+    Mutant(
         AUTO,
         "in_time = candidate.by_row or trial.fit.seconds",
         "in_time = candidate.by_row and trial.fit.seconds",

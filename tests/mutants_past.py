@@ -29,4 +29,10 @@ MUTANTS = [
         "is_inside = rows < len(panel.values)",
         FLAGGED,
     ),
+    Mutant(
+        ANOMALY,
+        "share = np.where(is_one_constant, 1 - share, share)",
+        "share = np.where(is_one_constant, share, share)",
+        f"{FLAGGED}::test_values_beside_a_constant_stretch_are_not_flagged",
+    ),
 ]

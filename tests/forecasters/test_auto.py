@@ -653,15 +653,15 @@ def test_columns_have_most_of_the_time_and_no_second_fit_reads_fewer_rows(
         return timed
 
     monkeypatch.setattr(module, "fit_in_time", watch)
-    frame = table(3000)
-    frame["price"] = np.arange(3000) % 5.0
-    Quick(H, max_time=60, schema=Schema(past_cols=list(columns))).fit(
+    frame = table(400)
+    frame["price"] = np.arange(400) % 5.0
+    Quick(H, max_time=600, schema=Schema(past_cols=list(columns))).fit(
         frame[["unique_id", "ds", "y", *columns]]
     )
     (seconds, first_rows, n_rows), (_, later_first_rows, _) = fits
-    assert share - 0.1 < seconds / 54 <= share
+    assert share - 0.1 < seconds / 540 <= share
     assert first_rows == 0
-    assert later_first_rows == n_rows > 1000
+    assert later_first_rows == n_rows >= 400
 
 
 def test_regressions_on_columns_that_take_too_long_are_left_out(monkeypatch, tmp_path):

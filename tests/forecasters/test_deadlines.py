@@ -81,7 +81,7 @@ def test_a_later_fit_begins_with_the_rows_of_an_earlier_one(clock):
     fit, rows = fits(clock, lambda n: n / 1000)
     earlier = fit_in_time(fit, panel_of(20_000), 10.0, series_rows=256)
     assert earlier == (4.0, 4000)
-    later = fit_in_time(fit, panel_of(20_000), 5.0, series_rows=256, n_rows=earlier.n_rows)
+    later = fit_in_time(fit, panel_of(20_000), 10.0, series_rows=256, n_rows=earlier.n_rows)
     assert later == earlier
     assert rows == [1000, 4000, 4000]
 
