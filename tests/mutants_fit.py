@@ -514,7 +514,7 @@ MUTANTS = [
     Mutant(DEADLINES, "if left <= seconds_per_item:", "if left <= -1e9:", DEADLINES_TESTS),
     Mutant(
         DEADLINES,
-        "return larger if seconds_per_row * larger <= left else n_rows",
+        "return larger if expected_seconds(larger) <= left else last.n_rows",
         "return larger",
         DEADLINES_TESTS,
     ),

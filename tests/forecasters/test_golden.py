@@ -7,6 +7,8 @@ import pytest
 # Training adds up rounding errors, which differ from processor to processor.
 TRAINED_TOLERANCE = 2e-3
 TOLERANCE = 1e-6
+# The search for the largest likelihood ends elsewhere on another processor.
+SEARCHED_TOLERANCES = {"auto_arima": 1e-4, "sarimax": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -30,4 +32,5 @@ def test_forecasts_are_those_on_record_for_long_and_wide_tables(recorded, name):
     long, wide = (golden.forecast(name, layout) for layout in golden.LAYOUTS)
     assert gap(wide, long) <= 1e-5
     trained = name in golden.MODELS and golden.MODELS[name].trained
-    assert gap(long, recorded[name]) <= (TRAINED_TOLERANCE if trained else TOLERANCE)
+    usual = TRAINED_TOLERANCE if trained else TOLERANCE
+    assert gap(long, recorded[name]) <= SEARCHED_TOLERANCES.get(name, usual)
