@@ -406,10 +406,10 @@ def _with_found_keys(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of keys that are found again
-            found = name_columns(frame, schema)[1]
+            found_schema = name_columns(frame, schema)[1]
     except (ValueError, TypeError):  # which the reading of the table tells
         return frame, schema
-    keys = [key for key in _id_names(found) if key in frame.columns]
+    keys = [key for key in _id_names(found_schema) if key in frame.columns]
     if not keys:
         return frame, schema
     named = schema.changed(id_col=keys)

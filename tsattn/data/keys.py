@@ -208,7 +208,7 @@ def find_blocks(
         columns: Columns that may name series; those of text and categories count.
         read_clock: Function that reads the stamps as integers, or raises ValueError or TypeError.
     """
-    found: list[Hashable] = []
+    block_cols: list[Hashable] = []
     for column in columns:
         if pd.api.types.infer_dtype(frame[column], skipna=False) not in ("string", "categorical"):
             continue
@@ -216,17 +216,17 @@ def find_blocks(
         is_in_blocks = np.count_nonzero(np.diff(codes)) == len(names) - 1
         is_long = len(frame) >= _LEAST_ROWS * len(names)
         if len(names) > 1 and is_in_blocks and is_long and codes.min() >= 0:
-            found.append(column)
-    if len(found) != 1:
+            block_cols.append(column)
+    if len(block_cols) != 1:
         return ()
     try:
         clock = pd.Series(read_clock())
     except (ValueError, TypeError):
         return ()
-    spans = clock.groupby(pd.factorize(frame[found[0]])[0]).agg(["min", "max"])
+    spans = clock.groupby(pd.factorize(frame[block_cols[0]])[0]).agg(["min", "max"])
     spans = spans.sort_values("min")
     overlaps = spans["min"].to_numpy()[1:] < spans["max"].cummax().to_numpy()[:-1]
-    return (found[0],) if overlaps.any() else ()
+    return (block_cols[0],) if overlaps.any() else ()
 
 
 def _fewest_keys(codes: dict[Hashable, np.ndarray], stamp: np.ndarray) -> tuple[Hashable, ...]:
