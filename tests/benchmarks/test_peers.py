@@ -49,8 +49,21 @@ def test_each_processor_has_a_line_of_its_own(results, monkeypatch):
         rows[0]["processor"],
         "Another, family 1, model 2",
     ]
+    # Paces so far apart that no rounding makes them alike.
+    for number, row in enumerate(rows):
+        row["series_per_second"] = 1000.0 + number
+    (results / run.FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = page.pretrained(results)
-    assert "| 40/6       | B " in text
+    paces = {
+        line.split("|")[3].strip(): line.split("|")[5].strip()
+        for line in text.splitlines()
+        if "40/6" in line
+    }
+    pretrained = [row for row in rows if row["kind"] == "pretrained"]
+    assert paces == {
+        letter: f"{row['series_per_second']:.0f}"
+        for letter, row in zip("AB", pretrained, strict=True)
+    }
     assert f"A: {rows[0]['processor']}; B: Another, family 1, model 2." in text
 
 
