@@ -20,8 +20,8 @@ from tsattn.checks import InputError, Name, check_whole
 ALL_THREADS_FROM = 1e9
 # 32 MiB less a page for the header of the block.
 _LARGEST_COUNTED_BLOCK_BYTES = 2**25 - 2**12
-_SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
-_TIME_LIMIT = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?)\s*(?P<unit>[smh])\s*")
+_SECONDS_PER_UNIT = {"": 1, "s": 1, "m": 60, "h": 3600}
+_TIME_LIMIT = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?)\s*(?P<unit>[smh]?)\s*")
 
 
 def choose_threads(n_threads: int | None, work: float) -> int:
@@ -158,8 +158,8 @@ def seconds_from(max_time: Any) -> float | None:
     """Convert a time limit to seconds.
 
     Args:
-        max_time: A text such as ``"90s"``, ``"10m"`` or ``"1.5h"``, a number of seconds, or
-            ``None`` for no limit.
+        max_time: A text such as ``"90s"``, ``"10m"`` or ``"1.5h"``, a number of seconds, as text
+            too, or ``None`` for no limit.
 
     Raises:
         ValueError: If it is anything else.

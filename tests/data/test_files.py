@@ -480,6 +480,17 @@ def test_a_first_line_of_a_month_and_a_value_is_refused(folder):
         read_table("t.csv")
 
 
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "xlsx"])
+def test_names_that_occur_twice_are_refused(folder, ending):
+    frame = pd.DataFrame([["2024-01-01", 1, 5], ["2024-01-02", 2, 6]], columns=["ds", "y", "y"])
+    if ending == "xlsx":
+        frame.to_excel(folder / "t.xlsx", index=False)
+    else:
+        frame.to_csv(folder / f"t.{ending}", index=False)
+    with pytest.raises(ValueError, match=r"names 'y' twice.*; rename or delete one of them$"):
+        read_table(f"t.{ending}")
+
+
 @pytest.mark.parametrize("ending", ["csv", "csv.gz"])
 def test_nul_characters_are_refused_before_they_cut_a_cell(folder, ending):
     content = b"unique_id,ds,y\na\0b,2024-01-01,1\na\0c,2024-01-01,2\n"

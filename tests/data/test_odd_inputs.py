@@ -951,8 +951,9 @@ LINES = {
         NAIVE,
         (
             "column 'v' holds 'pd.f(x=1; y)' at 0 (and 11 more), but values must be numbers;"
-            f" correct the cell, or {EMPTY}; or drop the column; a time column is named by --time-col, the columns of a long table also by"
-            " --id-col and --target-col"
+            " drop the column, or name the one that is forecast ('u') by --target-col; a time"
+            " column is named by --time-col, the columns of a long table also by --id-col and"
+            " --target-col"
         ),
     ),
     "two kinds of points": (
@@ -1223,13 +1224,14 @@ HOURS = pd.date_range("2024-01-01", periods=72, freq="h")
     [
         ({"date": HOURS.normalize(), "hour": HOURS.hour}, "hour", "2024-01-04 00:00"),
         ({"date": HOURS.strftime("%Y-%m-%d"), "Hour": 1 + HOURS.hour}, "Hour", "2024-01-04 01:00"),
+        ({"date": HOURS.strftime("%d.%m.%Y"), "hour": HOURS.hour}, "hour", "2024-01-04 00:00"),
         (
             {"year": np.repeat(range(2018, 2024), 12), "month": [*calendar.month_abbr[1:]] * 6},
             "month",
             "2024-01-01",
         ),
     ],
-    ids=["hours", "hours of text", "months"],
+    ids=["hours", "hours of text", "hours of days before months", "months"],
 )
 def test_parts_of_times_name_no_series(columns, part, first):
     df = pd.DataFrame(columns | {"sales": np.arange(72) + 0.5})

@@ -189,6 +189,7 @@ def _read_excel(
 
     if _begins_with_values(read):
         return _without_names(read(header=None), path)
+    _refuse_equal_names(read)
     frame, named = _with_found_keys(read(), schema, read)
     return _read_words(frame, named, as_text)
 
@@ -234,6 +235,7 @@ def _read_csv(
             options |= {"sep": mark, "decimal": "," if mark == ";" else "."}
     if _begins_with_values(read):
         return _without_names(read(header=None), path), schema
+    _refuse_equal_names(read)
     frame = read()
     first = str(frame.columns[0])
     if _DATE.match(first):
@@ -249,6 +251,18 @@ def _read_csv(
 
 
 # --- the first line -------------------------------------------------------------------------------
+
+
+def _refuse_equal_names(read: Callable[..., pd.DataFrame]) -> None:
+    """Refuse a first line that holds a name twice, of which pandas would number the second."""
+    line = read(header=None, nrows=1)
+    names = line.iloc[0].dropna().astype(str) if len(line) else pd.Series(dtype=str)
+    repeated = names[names.duplicated()]
+    if len(repeated):
+        raise ValueError(
+            f"its first line names {repeated.iloc[0]!r} twice, but each column must have a name of"
+            " its own; rename or delete one of them"
+        )
 
 
 def _begins_with_values(read: Callable[..., pd.DataFrame]) -> bool:

@@ -29,6 +29,8 @@ _JOINED_PARTS = (
 _CLOCK_UNITS = {"hour": "h", "minute": "min", "second": "s"}
 # Kinds of pandas' infer_dtype that pd.to_datetime reads.
 _KINDS_OF_DAYS = ("string", "date", "datetime", "datetime64")
+# Ways of writing days, besides ISO 8601.
+_LAYOUTS_OF_DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
 
 
 def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
@@ -78,9 +80,16 @@ def _joined_clock(df: pd.DataFrame, time_col: Any, parts: Sequence[Any]) -> str:
     is_clock = {*columns} <= _CLOCK_UNITS.keys()
     if not is_clock or pd.api.types.infer_dtype(days) not in _KINDS_OF_DAYS:
         return ""
-    if pd.to_datetime(days, format="ISO8601", errors="coerce").isna().any():
+    layouts = [
+        layout
+        for layout in ("ISO8601", *_LAYOUTS_OF_DAYS)
+        if pd.to_datetime(days, format=layout, errors="coerce").notna().all()
+    ]
+    # Days that two layouts read may be the first to the twelfth of a month, or months.
+    if len(layouts) != 1 and layouts[:1] != ["ISO8601"]:
         return ""
-    sums = [f"pd.to_datetime(df[{time_col!r}])"]
+    layout = "" if layouts[0] == "ISO8601" else f", format={layouts[0]!r}"
+    sums = [f"pd.to_datetime(df[{time_col!r}]{layout})"]
     for name, column in columns.items():
         if not pd.api.types.is_numeric_dtype(df[column].dtype):
             return ""

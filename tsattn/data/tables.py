@@ -31,6 +31,8 @@ from tsattn.data.panel import starts_of
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
 # means that a stamp or the frequency is wrong.
 _LARGEST_GROWTH = 100
+# Columns that an error names at most.
+_MOST_NAMED = 5
 # Days at the end of a series in which a day of the week without a row counts as closed.
 _WATCHED_DAYS = 56
 # Groups of series with their own hours that a message names, at most.
@@ -477,19 +479,31 @@ def _check_numbers(table: Table) -> None:
 
 def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
     """What to do about a cell that is no number."""
-    # Text without a letter is a number with separators or signs, or - for a missing one.
-    is_spelling = isinstance(cell, str) and not any(map(str.isalpha, cell))
-    advice: list[Piece] = [
-        InPython("convert the column by pd.to_numeric, or "),
-        _SPELLING if is_spelling else "correct the cell, or ",
-        "leave a cell without a value empty, with a policy by ",
-        Argument("missing"),
-    ]
-    # Without its only value column a table is of no use.
     n_targets = len(table.columns) - table.n_covariates
-    if n_targets > 1 or column >= n_targets:
-        advice.append("; or drop the column")
-    if table.dialect.kind == "wide":
+    is_wide = table.dialect.kind == "wide"
+    has_letters = isinstance(cell, str) and any(map(str.isalpha, cell))
+    of_numbers = np.flatnonzero(np.isfinite(table.targets).any(axis=0))
+    advice: list[Piece]
+    if is_wide and has_letters and len(of_numbers) and np.isnan(table.values[:, column]).all():
+        # A column of words in a table of which one column may be meant.
+        names = ", ".join(repr(table.columns[k]) for k in of_numbers[:_MOST_NAMED])
+        advice = [
+            f"drop the column, or name the one that is forecast ({names}) by ",
+            Argument("target_col"),
+        ]
+    else:
+        # Text without a letter is a number with separators or signs, or - for a missing one.
+        is_spelling = isinstance(cell, str) and not has_letters
+        advice = [
+            InPython("convert the column by pd.to_numeric, or "),
+            _SPELLING if is_spelling else "correct the cell, or ",
+            "leave a cell without a value empty, with a policy by ",
+            Argument("missing"),
+        ]
+        # Without its only value column a table is of no use.
+        if n_targets > 1 or column >= n_targets:
+            advice.append("; or drop the column")
+    if is_wide:
         advice += [
             "; a time column is named by ",
             Argument("time_col"),
