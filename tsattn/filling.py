@@ -4,13 +4,14 @@ import itertools
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tsattn.checks import InputWarning, check_whole
 from tsattn.data.columns import TableLike
-from tsattn.data.frames import to_long, to_panel, to_wide
+from tsattn.data.frames import to_long, to_panel, to_wide, with_fields
 from tsattn.data.panel import Panel, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values
@@ -44,6 +45,7 @@ def fill(
     max_gap: int | None = None,
     weights: str | Path = SHIPPED,
     n_threads: int | None = None,
+    **fields: Any,
 ) -> pd.DataFrame:
     """Fill the missing values between the first and the last value of each series.
 
@@ -66,6 +68,7 @@ def fill(
             filled.
         weights: Name or file of pretrained weights.
         n_threads: Threads, as for :class:`tsattn.PretrainedForecaster`.
+        **fields: Fields of the schema, which they override, such as ``id_col`` or ``freq``.
 
     Returns:
         The table in its own form, wide or long, sorted by series and time, with a row for each
@@ -83,6 +86,7 @@ def fill(
     longest = LONGEST_GAP if max_gap is None else check_whole("max_gap", max_gap)
     if longest > LONGEST_GAP:
         raise ValueError(f"max_gap must be at most {LONGEST_GAP} rows; got {longest}")
+    data, schema = with_fields(data, schema, fields)
     panel = to_panel(data, schema, missing="mask")
     tell_skipped(panel, "they have no rows in the answer")
     gaps = find_gaps(panel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from tsattn.data.calendar import parse_freq, ticks
 from tsattn.data.columns import (
     Dialect,
     TableLike,
+    as_frame,
     check_frame,
     find_time_col,
     index_time_col,
@@ -322,6 +323,40 @@ def _kept_columns(
     if bad == "error" or not is_kept[:n_series].any():
         is_kept[:] = True
     return is_kept
+
+
+def with_fields(
+    data: TableLike | Panel, schema: Schema, fields: Mapping[str, Any]
+) -> tuple[TableLike | Panel, Schema]:
+    """A table, which must have the columns that are named, and its schema with other fields.
+
+    Args:
+        data: The table.
+        schema: How it is read.
+        fields: Fields of the schema by name, such as ``id_col`` or ``freq``; ``None`` is left out.
+
+    Raises:
+        ValueError: If a name is no field, a column is missing, or the table is a panel, which has
+            been read.
+    """
+    fields = {name: value for name, value in fields.items() if value is not None}
+    if not fields:
+        return data, schema
+    schema = schema.changed(**fields)
+    if isinstance(data, Panel):
+        raise InputError(
+            "a Panel is a table that has been read; give ",
+            Name(next(iter(fields))),
+            " to to_panel, or leave it out",
+        )
+    frame = as_frame(data)
+    levels = {name for name in frame.index.names if name is not None}
+    for name, columns in fields.items():
+        if name.endswith("_col"):
+            for column in columns if isinstance(columns, list | tuple) else [columns]:
+                if column not in levels:
+                    require_columns(frame, {name: column})
+    return frame, schema
 
 
 def to_panel(

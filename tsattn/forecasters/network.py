@@ -453,9 +453,9 @@ class NetworkForecaster(Forecaster):
 
     def sample(
         self,
+        n_samples: int = 100,
         data: TableLike | Panel | None = None,
         *,
-        n_samples: int = 100,
         random_state: Any = None,
         future: TableLike | None = None,
     ) -> np.ndarray:
@@ -463,8 +463,8 @@ class NetworkForecaster(Forecaster):
         another.
 
         Args:
-            data: Series to continue; ``None`` continues those of ``fit``.
             n_samples: Draws for each step.
+            data: Series to continue; ``None`` continues those of ``fit``.
             random_state: Seed; ``None`` draws a new one from the operating system.
             future: As in :meth:`predict`.
 

@@ -76,17 +76,17 @@ class GapForecaster(Forecaster):
 
     def sample(
         self,
+        n_samples: int = 100,
         data: TableLike | Panel | None = None,
         *,
-        n_samples: int = 100,
         random_state: Any = None,
         future: TableLike | None = None,
     ) -> np.ndarray:
         """Sample paths whose steps depend on one another (:meth:`tsattn.Forecast.sample`).
 
         Args:
-            data: Series to continue; ``None`` continues those of ``fit``.
             n_samples: Paths of each series.
+            data: Series to continue; ``None`` continues those of ``fit``.
             random_state: Seed; ``None`` draws a new one from the operating system.
             future: As in :meth:`predict`.
 
