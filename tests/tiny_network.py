@@ -10,7 +10,14 @@ from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.weights import FACTS
 
 # 64 steps of history at most.
-SIZES = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 16, "max_tokens": 8}
+SIZES = {
+    "d_model": 16,
+    "n_heads": 2,
+    "n_layers": 2,
+    "d_ff": 16,
+    "max_tokens": 8,
+    "measure": "recent",
+}
 # What its card says.
 CARD = dict.fromkeys(FACTS, "a test")
 

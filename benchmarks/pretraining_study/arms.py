@@ -36,6 +36,7 @@ class Arm(NamedTuple):
 ARMS = {
     "all encoded": Arm(ZeroConfig(), 2.56),
     "32 encoded": Arm(ZeroConfig(encode=32), 3.3),
+    "32 encoded, recent": Arm(ZeroConfig(encode=32, measure="recent"), 3.3),
     "32 encoded, width 128": Arm(ZeroConfig(128, 4, 4, 512, encode=32), 2.41),
     "32 encoded, width 192": Arm(ZeroConfig(192, 8, 4, 768, encode=32), 1.46),
 }

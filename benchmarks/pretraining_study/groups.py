@@ -47,6 +47,8 @@ from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.pretraining import SIZES, make_optimizers
 
 FILE = "groups_study.jsonl"
+# The weights of the start measure a window by all that it holds.
+CONFIG = replace(SIZES["base"], measure="whole")
 KEY = ("arm", "way", "rate", "seconds", "seed")
 N_TOKENS = 48
 LENGTH = 432
@@ -600,9 +602,7 @@ def execute(cell: Record, options: Any, pools: tuple[Pool, Pool]) -> Record:
     """Train and validate."""
     arm = cell["arm"]
     way = cell["way"]
-    network = GroupNetwork(
-        arm, SIZES["base"], generator=torch.Generator().manual_seed(cell["seed"])
-    )
+    network = GroupNetwork(arm, CONFIG, generator=torch.Generator().manual_seed(cell["seed"]))
     load_start(options.start, network)
     n_steps = round(cell["seconds"] * ARMS[arm].pace)
     seconds = train(network, pools[0], way, cell["rate"], n_steps, cell["seed"])
@@ -635,7 +635,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_memory()
     Path(options.folder).mkdir(parents=True, exist_ok=True)
     with limit_threads(1):
-        plain = ZeroNetwork(SIZES["base"])
+        plain = ZeroNetwork(CONFIG)
         pools = make_pool(options.groups, 0, plain), make_pool(N_VALIDATION, VALIDATION_SEED, plain)
         cells = [START]
         cells += [

@@ -16,11 +16,14 @@ from safetensors.torch import load_file
 
 from tsattn.pretrained import pretraining
 from tsattn.pretrained.network import (
+    MEASURES,
     QUANTILES,
+    RecentMeasure,
     Tokens,
     ZeroConfig,
     ZeroNetwork,
     between_blocks,
+    measure_recent,
     read_recent,
 )
 from tsattn.pretrained.period import MAX_PERIOD, Seasons, block_means, detect_period
@@ -137,8 +140,9 @@ def test_every_step_is_found_in_its_token():
 # --- answers
 
 
-def test_rows_padding_and_order_change_nothing():
-    network = shaken()
+@pytest.mark.parametrize("measure", MEASURES)
+def test_rows_padding_and_order_change_nothing(measure):
+    network = shaken(measure=measure)
     x = some_series()
     x[1, :100] = torch.nan
     x[3, ::4] = torch.nan
@@ -151,11 +155,12 @@ def test_rows_padding_and_order_change_nothing():
     assert whole.std() > 0.1
 
 
+@pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize(
     ("scale", "level"), [(1e-12, 0.0), (1e12, 0.0), (3.0, -200.0), (1e-3, 5.0)]
 )
-def test_forecasts_follow_scale_and_level(scale, level):
-    network = shaken()
+def test_forecasts_follow_scale_and_level(scale, level, measure):
+    network = shaken(measure=measure)
     x = some_series()
     before = network.forecast(x, 20)
     after = network.forecast(scale * x + level, 20)
@@ -171,10 +176,11 @@ def test_quantiles_ascend_for_any_horizon_and_length():
         assert q.isfinite().all()
 
 
-def test_a_constant_is_continued():
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_constant_is_continued(measure):
     x = torch.tensor([[3.0] * 50, [0.0] * 50, [1e12] * 50, [0.1] * 50], dtype=DOUBLE)
     x[3, :49] = torch.nan
-    q = shaken().forecast(x, 7)
+    q = shaken(measure=measure).forecast(x, 7)
     assert torch.allclose(q, x[:, -1][:, None, None].expand_as(q), rtol=1e-12, atol=0)
 
 
@@ -279,6 +285,58 @@ def test_tokens_before_those_that_are_encoded_stay_as_they_were_embedded(monkeyp
         other.load_state_dict(network.state_dict())
     assert (whole(some_series(), 20)[0] - slots).abs().max() > 0.01
     torch.testing.assert_close(more(some_series(), 20)[0], whole(some_series(), 20)[0])
+
+
+def recent_by_loops(row, period):
+    """Mean and deviation of the recent part of a series, and the two facts about it."""
+    period = max(period, 1)
+    n_cycles = 2
+    while n_cycles * period < 64:
+        n_cycles += 1
+    whole = row[np.isfinite(row)]
+    recent = [value for value in row[-n_cycles * period :] if np.isfinite(value)]
+    if len(recent) < 8:
+        recent = whole
+    mean = sum(recent) / len(recent)
+    spread = max(
+        (sum((value - mean) ** 2 for value in recent) / len(recent)) ** 0.5, 0.1 * whole.std()
+    )
+    distance = np.arcsinh((whole.mean() - mean) / spread)
+    return mean, spread, distance, np.log(whole.std() / spread) / 2
+
+
+@pytest.mark.parametrize("period", [0, 7, 12, 50])
+def test_the_recent_part_measures_a_window_as_loops_do(period):
+    x = some_series(5, 300)
+    x[0] += 0.1 * torch.arange(300)
+    x[1, -40:] = x[1, -41]
+    x[1, -64:] = x[1, -64]  # does not vary
+    x[2, -90:-3] = torch.nan
+    x[3, ::3] = torch.nan
+    n_steps = RecentMeasure().length(torch.tensor([period]))
+    is_recent = torch.arange(300, 0, -1)[None] <= n_steps
+    observed = x.isfinite()[:, None]
+    values = x.nan_to_num(0.0)[:, None]
+    is_recent = is_recent[:, None].expand_as(values)
+    scaled, mean, spread, facts = measure_recent(values, observed, is_recent)
+    wanted = torch.tensor([recent_by_loops(row, period) for row in x.numpy()])
+    torch.testing.assert_close(torch.cat([mean, spread], dim=1), wanted[:, :2], rtol=1e-9, atol=0)
+    torch.testing.assert_close(facts, wanted[:, 2:].float(), rtol=1e-5, atol=1e-6)
+    inside = torch.asinh((x - mean) / spread).nan_to_num(0.0)
+    torch.testing.assert_close(scaled[:, 0], inside.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_rise_long_ago_does_not_squeeze_the_season_of_today():
+    """The steps of the season have the same size beside a long rise as without it."""
+    flat = torch.sin(2 * torch.pi * torch.arange(600, dtype=DOUBLE) / 12)[None]
+    rise = torch.minimum(0.05 * torch.arange(600.0), torch.tensor(20.0))
+    observed = torch.ones(1, 1, 600, dtype=torch.bool)
+    is_recent = torch.arange(600, 0, -1)[None, None] <= 72
+    sizes = [
+        measure_recent(x[:, None], observed, is_recent)[0][0, 0, -72:].diff().abs().mean()
+        for x in (flat, flat + rise)
+    ]
+    assert sizes[1] == pytest.approx(float(sizes[0]), rel=1e-6)
 
 
 def test_tokens_beyond_the_limit_are_not_read():
@@ -414,18 +472,24 @@ def test_settings_travel_as_json():
         ZeroConfig(encode=-1)
     with pytest.raises(ValueError, match=r"quantiles must ascend and hold 0\.5"):
         ZeroConfig(quantiles=(0.1, 0.9))
+    with pytest.raises(ValueError, match="measure must be one of whole, recent; got 'half'"):
+        ZeroConfig(measure="half")
 
 
 # --- loss
 
 
-def test_the_loss_against_loops():
-    network = shaken()
+@pytest.mark.parametrize(
+    ("measure", "length", "farthest"), [("whole", 60, 3.5), ("recent", 200, 4.5)]
+)
+def test_the_loss_against_loops(measure, length, farthest):
+    network = shaken(measure=measure)
     with torch.no_grad():
         network.head.weight.zero_()
         network.head.bias.zero_()
         network.head.bias[:-1] = torch.linspace(-1, 1, len(QUANTILES)).repeat(12)
-    x = some_series(3, 60).float()
+    x = some_series(3, length).float()
+    x[0] += 0.1 * torch.arange(length)
     y = some_series(3, 20, seed=1).float()
     y[0, 4] = torch.nan  # a value that is not known teaches nothing
     y[1, 7] = 1e6  # and one far away no more than one at the bound
@@ -433,12 +497,14 @@ def test_the_loss_against_loops():
     answer = network.forecast(x, 20)
     total = weights = 0.0
     for row in (0, 1):
-        level = x[row].double().mean()
-        spread = x[row].double().std(correction=0)
+        part = x[row].double()[-72:] if measure == "recent" else x[row].double()
+        level = part.mean()
+        spread = part.std(correction=0)
         for step in range(20):
             if y[row, step].isnan():
                 continue
-            target = torch.asinh((y[row, step].double() - level) / spread).clamp(-3.5, 3.5)
+            target = torch.asinh((y[row, step].double() - level) / spread)
+            target = target.clamp(-farthest, farthest)
             given = torch.asinh((answer[row, step] - level) / spread)
             weight = (1 + step / 16) ** -0.5
             total += weight * np.mean(
@@ -476,6 +542,24 @@ def test_importance_is_that_of_a_loop_over_steps():
     assert weigh(torch.full((1, 20), 3.0), seasons[:1]).tolist() == pytest.approx([20.0])
 
 
+def test_importance_by_the_recent_part_is_that_of_a_loop_over_its_steps():
+    x = some_series(3, 300)
+    x[0] += 0.2 * torch.arange(300)
+    x[1, 250:260] = torch.nan
+    x[2] = torch.randn(300, generator=torch.Generator().manual_seed(3)).cumsum(0)
+    seasons = torch.tensor([12, 12, 0])
+    weights = weigh(x, seasons, "recent").tolist()
+    for row, period, weight in zip(x.numpy(), seasons.tolist(), weights, strict=True):
+        mean, spread, *_ = recent_by_loops(row, period)
+        scaled = np.arcsinh((row - mean) / spread)
+        first = 300 - (72 if period else 64)
+        by_lag = [
+            np.nanmean([abs(scaled[t] - scaled[t - lag]) for t in range(first, 300)])
+            for lag in {1, period or 1}
+        ]
+        assert weight == pytest.approx(1 / (min(by_lag) + 0.05), rel=1e-5)
+
+
 def test_a_step_weighs_its_windows(monkeypatch):
     monkeypatch.setattr(pretraining, "SHAPES", (shape := Shape(32, 48, 12, 1.0),))
     made = Pretraining(ZeroConfig(**SMALL), Recipe(10, seed=3))
@@ -494,7 +578,7 @@ def test_important_windows_count_more(monkeypatch):
     network = shaken()
     x = some_series(2, 90)
     y = torch.zeros(2, 8)
-    monkeypatch.setattr(pretraining, "weigh", lambda x, period: torch.tensor([3.0, 1.0]))
+    monkeypatch.setattr(pretraining, "weigh", lambda x, period, measure: torch.tensor([3.0, 1.0]))
     x[1] += 5 * torch.randn(90, generator=torch.Generator().manual_seed(0))
     alone = [float(pinball(network, x[k : k + 1], y[k : k + 1]).detach()) for k in range(2)]
     both = float(pinball(network, x, y, weighed=True).detach())
@@ -613,6 +697,52 @@ def test_a_run_goes_on_from_the_weights_that_a_phase_leaves(tmp_path):
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_run_measures_by_the_recent_part_from_a_step_on(tmp_path):
+    """It begins as a run without it, and killed before, at or after that step it ends alike."""
+    config = ZeroConfig(**SMALL, measure="recent")
+    recipe = Recipe(12, seed=3, phase=4, recent_from=8)
+
+    def trained_until(folder, until=None):
+        work = Pretraining(config, recipe)
+        run(work, folder, until=until)
+        return work
+
+    whole = trained_until(tmp_path / "whole")
+    assert whole.network.config == whole.average.config == config
+    assert whole.network.embed.weight[:, -2:].abs().max() > 0
+    first = Pretraining(replace(config, measure="whole"), replace(recipe, recent_from=0))
+    run(first, tmp_path / "first", until=8)
+    before = trained_until(tmp_path / "8", until=8)
+    assert equal(first, before)
+    for stop in (6, 8, 10):
+        trained_until(tmp_path / str(stop), until=stop)
+        assert equal(whole, trained_until(tmp_path / str(stop)))
+    # From the state after a phase alone, with weights and without.
+    trained_until(tmp_path / "phase", until=11)
+    (tmp_path / "phase" / "state.pt").unlink()
+    assert equal(whole, trained_until(tmp_path / "phase"))
+    facts = json.loads((tmp_path / "8" / "phase.json").read_text())
+    tensors = load_file(tmp_path / "8" / "phase.safetensors")
+    assert (facts["config"]["measure"], facts["step"]) == ("recent", 12)
+    work = Pretraining(config, replace(recipe, n_steps=16))
+    work.restore_phase(tensors, facts)
+    assert equal(work, whole)
+
+
+def test_a_network_with_more_inputs_answers_alike_until_it_learns():
+    network = shaken()
+    wider = pretraining._with_settings(network, replace(network.config, measure="recent"))
+    assert wider.embed.weight.shape[1] == network.embed.weight.shape[1] + 2
+    x = some_series(3, 60)  # shorter than the recent part
+    torch.testing.assert_close(wider.forecast(x, 20), network.forecast(x, 20))
+
+
+def test_the_measure_changes_between_two_phases():
+    with pytest.raises(ValueError, match="recent_from must be a multiple of phase = 4; got 6"):
+        Recipe(12, phase=4, recent_from=6)
+
+
+@pytest.mark.usefixtures("tiny")
 def test_another_seed_gives_other_weights_and_training_helps(tmp_path):
     work = Pretraining(ZeroConfig(**SMALL), Recipe(30, seed=0))
     before = work.validate()
@@ -669,10 +799,8 @@ def test_the_command_prints_nothing_without_a_terminal(tmp_path, capsys, monkeyp
     assert torch.get_num_threads() == before
     assert capsys.readouterr() == ("", "")
     assert json.loads((tmp_path / "curve.jsonl").read_text().splitlines()[-1])["step"] == 6
-    assert (
-        ZeroConfig.from_dict(torch.load(tmp_path / "state.pt", weights_only=True)["config"])
-        == SIZES["small"]
-    )
+    config = ZeroConfig.from_dict(torch.load(tmp_path / "state.pt", weights_only=True)["config"])
+    assert replace(config, measure="recent") == SIZES["small"]
     main(["--state", str(tmp_path), "--picture", str(tmp_path / "curve.svg")])
     with pytest.raises(SystemExit):
         main(["--state", str(tmp_path / "b"), "--recipe", "zero-9"])
@@ -708,7 +836,7 @@ def test_the_kept_state_is_one_of_the_recipe(tmp_path):
     """What is committed of the run so far goes on by the command of the recipe."""
     kept = ROOT / "benchmarks" / "pretraining_state" / "zero-5-base"
     facts = json.loads((kept / "phase.json").read_text())
-    assert ZeroConfig.from_dict(facts["config"]) == SIZES["base"]
+    assert replace(ZeroConfig.from_dict(facts["config"]), measure="recent") == SIZES["base"]
     assert facts["recipe"] == asdict(RECIPES["zero-5"])
     curve = [json.loads(line) for line in (kept / "curve.jsonl").read_text().splitlines()]
     assert curve[-1]["step"] == facts["step"] > 0

@@ -44,14 +44,18 @@ QUANTILES = (
 )
 # Values beyond this many deviations, in the space of the arcsinh, are no longer told apart.
 _FARTHEST = 9.0
-# Numbers about a whole series that every token gets.
+# Numbers about a whole series that every token gets, and further ones where windows are measured by
+# their recent part.
 _N_FACTS = 4
+_N_RECENT_FACTS = 2
 # Logarithms of lengths are divided by this, so that facts are about as large as other inputs.
 _LOG_SCALE = 8
 # Steps of the past that are searched for seasons, in steps that tokens of the usual length hold.
 _LONG_PAST = 8
 # Deviations of a window below this, in units of its largest value, are rounding errors.
 _ROUNDING = 1e-14
+# Smallest ratio of deviations whose logarithm is taken.
+_LEAST_RATIO = 1e-3
 # Base of the rotary angles.
 _ROTARY_BASE = 1000.0
 # Sizes of a network above this one come from a damaged file.
@@ -93,6 +97,36 @@ class RecentPart:
 
 _RECENT_PART = RecentPart()
 
+# Parts of a window by which it is measured.
+MEASURES = ("whole", "recent")
+
+
+@dataclass(frozen=True)
+class RecentMeasure:
+    """The recent part of a window, by whose mean and deviation the window is measured.
+
+    Args:
+        n_steps: Steps of the part at least.
+        n_cycles: Cycles that it holds at least; it holds whole ones.
+        least_values: A window with fewer observed values in the part is measured by all of it.
+        least_share: The deviation counts as this share of that of the whole window at least, so
+            that a recent part without changes does not set the scale.
+    """
+
+    n_steps: int = 64
+    n_cycles: int = 2
+    least_values: int = 8
+    least_share: float = 0.1
+
+    def length(self, cycle: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Steps of the part, for windows of these cycles; 0 is none."""
+        cycle = cycle.clamp_min(1)
+        n_cycles = -floor(torch.full_like(cycle, -self.n_steps), cycle)
+        return cycle * n_cycles.clamp_min(self.n_cycles)
+
+
+_RECENT_MEASURE = RecentMeasure()
+
 
 @dataclass(frozen=True)
 class ZeroConfig:
@@ -107,6 +141,8 @@ class ZeroConfig:
         max_len: Steps of the longest token.
         max_tokens: Tokens of the context at most.
         near: Tokens of a near block.
+        measure: Part of a window by whose mean and deviation it is measured: ``"whole"``, or
+            ``"recent"`` (:class:`RecentMeasure`), with which a series that grows is not squeezed.
         encode: Last tokens of the context that pass through the blocks. Earlier tokens are used as
             keys without encoding. Default all.
         quantiles: Probabilities of the answer, ascending, 0.5 among them.
@@ -123,6 +159,7 @@ class ZeroConfig:
     max_len: int = 12
     max_tokens: int = 256
     near: int = 8
+    measure: str = "whole"
     encode: int | None = None
     quantiles: tuple[float, ...] = QUANTILES
 
@@ -140,6 +177,8 @@ class ZeroConfig:
             raise ValueError(
                 f"max_len must be at least 1.5 token_len; got {self.max_len} for {self.token_len}"
             )
+        if self.measure not in MEASURES:
+            raise ValueError(f"measure must be one of {', '.join(MEASURES)}; got {self.measure!r}")
         if self.encode is not None:
             check_whole("encode", self.encode, 0)
         if not all(type(p) is float and 0 < p < 1 for p in self.quantiles):
@@ -156,6 +195,11 @@ class ZeroConfig:
     def max_context(self) -> int:
         """Steps of the past that are read at most, those beyond the tokens for seasons alone."""
         return _LONG_PAST * self.token_context
+
+    @property
+    def n_facts(self) -> int:
+        """Numbers about a whole series that every token gets."""
+        return _N_FACTS + (_N_RECENT_FACTS if self.measure == "recent" else 0)
 
     @property
     def n_block_weights(self) -> int:
@@ -261,11 +305,11 @@ class ZeroNetwork(nn.Module):
 
     It reads the tokens of a context and of the future. Of a past that moved far in small steps the
     recent part is read (:func:`read_recent`). A window is measured by the mean and deviation of its
-    observed values and squeezed by the arcsinh. Tokens of about ``token_len`` steps are cut at the
-    season that :func:`tsattn.pretrained.period.detect_period` finds, so that tokens of one phase
-    are alike; the future has tokens without values. Attention has three levels of features: for all
-    pairs, for tokens of one phase, for near tokens (docs/mathematics.md, section 3). The last block
-    answers future tokens only.
+    observed values, or of the recent ones, and squeezed by the arcsinh. Tokens of about
+    ``token_len`` steps are cut at the season that :func:`tsattn.pretrained.period.detect_period`
+    finds, so that tokens of one phase are alike; the future has tokens without values. Attention
+    has three levels of features: for all pairs, for tokens of one phase, for near tokens
+    (docs/mathematics.md, section 3). The last block answers future tokens only.
 
     Args:
         config: Sizes and kinds.
@@ -279,7 +323,7 @@ class ZeroNetwork(nn.Module):
         super().__init__()
         self.config = config
         width = config.d_model
-        n_inputs = self._n_slot_inputs * config.max_len + _N_FACTS
+        n_inputs = self._n_slot_inputs * config.max_len + config.n_facts
         self.embed = linear(n_inputs, width, generator=generator)
         self.refine = FeedForward(n_inputs, 2 * width, d_out=width, generator=generator)
         self.future = nn.Parameter(torch.zeros(width))
@@ -367,11 +411,18 @@ class ZeroNetwork(nn.Module):
         """
         index, inside = tokens.slots()
         values, observed = read_slots(x, index, inside)
-        scaled, mean, spread = _measure(values, observed)
+        facts = self._facts(seasons, x)
+        if self.config.measure == "recent":
+            n_recent = _RECENT_MEASURE.length(seasons.clear_cycle())
+            is_recent = index >= -n_recent[:, None, None]
+            scaled, mean, spread, more_facts = measure_recent(values, observed, is_recent)
+            facts = torch.cat([facts.to(more_facts), more_facts], dim=1)
+        else:
+            scaled, mean, spread = _measure(values, observed)
         flags = observed.to(scaled.dtype)
         inputs = [scaled, flags, inside.to(scaled.dtype)]
         inputs += self._more(x, seasons.period, index, mean, spread)
-        facts = self._facts(seasons, x)[:, None].to(scaled.dtype)
+        facts = facts[:, None].to(scaled.dtype)
         inputs.append(facts.expand(-1, index.shape[1], -1))
         states = self._embed(torch.cat(inputs, dim=2), tokens)
         is_future = tokens.index >= 0
@@ -739,20 +790,66 @@ def _measure(values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         Values, ``[B, L, P]``; mean and deviation, ``[B, 1]`` each, float64.
     """
+    part, unit = _in_largest(values)
+    mean, spread = _moments(part, observed)
+    mean = unit * mean
+    spread = unit * spread
+    return scale(values, observed, mean, spread), mean, spread
+
+
+def measure_recent(
+    values: Tensor, observed: Tensor, is_recent: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Measure a window by its recent part, as :class:`RecentMeasure` says.
+
+    Args:
+        values: ``[B, L, P]``, 0 where none is observed.
+        observed: Of the same shape.
+        is_recent: Which values belong to the recent part, of the same shape.
+
+    Returns:
+        Values in the space of the arcsinh, ``[B, L, P]``; mean and deviation of the recent part,
+        ``[B, 1]`` each, float64; how far the mean of the whole window lies from that one, and how
+        much larger its deviation is, ``[B, 2]``, float32.
+    """
+    rule = _RECENT_MEASURE
+    part, unit = _in_largest(values)
+    whole_mean, whole_spread = _moments(part, observed)
+    recent = observed & is_recent
+    has_few = recent.sum((1, 2)) < rule.least_values
+    recent = recent | (observed & has_few[:, None, None])
+    mean, spread = _moments(part, recent)
+    spread = torch.maximum(spread, rule.least_share * whole_spread)
+    divisor = torch.where(spread > 0, spread, 1.0)
+    # Runtimes of programs have no arcsinh of float64.
+    distance = ((whole_mean - mean) / divisor).to(torch.float32).asinh()
+    ratio = torch.where(spread > 0, whole_spread / divisor, 1.0).to(torch.float32)
+    facts = torch.cat([distance, ratio.clamp_min(_LEAST_RATIO).log() / 2], dim=1)
+    mean = unit * mean
+    spread = unit * spread
+    return scale(values, observed, mean, spread), mean, spread, facts
+
+
+def _in_largest(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values [B L P] in units of the largest of each window, float64, and these units [B 1].
+
+    Squares of very large or small values leave the range of floats.
+    """
     values = values.to(torch.float64)
-    count = observed.sum((1, 2)).clamp_min(1)
-    # In units of the largest value: squares of very large or small ones leave the range of floats.
     largest = values.abs().amax((1, 2))
     largest = torch.where(largest > 0, largest, 1.0)
-    part = values / largest[:, None, None]
-    mean = part.sum((1, 2)) / count
-    centred = torch.where(observed, part - mean[:, None, None], 0.0)
+    return values / largest[:, None, None], largest[:, None]
+
+
+def _moments(values: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [B 1] of the values [B L P] that are counted, of 1 at most in size."""
+    count = counted.sum((1, 2)).clamp_min(1)
+    mean = torch.where(counted, values, 0.0).sum((1, 2)) / count
+    centred = torch.where(counted, values - mean[:, None, None], 0.0)
     spread = centred.square().sum((1, 2)).div(count).sqrt()
     # A constant series has a deviation of rounding errors.
     spread = torch.where(spread > _ROUNDING, spread, 0.0)
-    mean = (largest * mean)[:, None]
-    spread = (largest * spread)[:, None]
-    return scale(values, observed, mean, spread), mean, spread
+    return mean[:, None], spread[:, None]
 
 
 def scale(values: Tensor, observed: Tensor, mean: Tensor, spread: Tensor) -> Tensor:

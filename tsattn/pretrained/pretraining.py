@@ -1,6 +1,7 @@
 """Pretraining on synthetic series: batches, loss, schedule, and a resumable run as a command."""
 
 import argparse
+import copy
 import functools
 import json
 import math
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tsattn.limits import keep_memory
-from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
+from tsattn.pretrained.network import RecentMeasure, ZeroConfig, ZeroNetwork, measure_recent
 from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import save_network
@@ -27,8 +28,9 @@ from tsattn.terminal import in_words
 # Steps that stand for a minute of one core: a run asked for in minutes must be the same run on any
 # machine.
 STEPS_A_MINUTE = 150
-# Targets beyond this many deviations, in the space of the arcsinh, count as those at it.
-_FARTHEST = 3.5
+# Targets beyond this many deviations, in the space of the arcsinh, count as those at it. Deviations
+# of a recent part are smaller.
+_FARTHEST = {"whole": 3.5, "recent": 4.5}
 # Changes smaller than about this, in the same space, make a window no more important.
 _LEAST_CHANGE = 0.05
 # Observed values of a context that training needs at least.
@@ -97,8 +99,10 @@ SHAPES = (
 
 # Networks that weights are shipped of: the usual one, and one that takes about a fifth of the time.
 SIZES = {
-    "base": ZeroConfig(encode=32),
-    "small": ZeroConfig(80, 2, 2, 256, token_len=16, max_len=24, max_tokens=128, encode=16),
+    "base": ZeroConfig(encode=32, measure="recent"),
+    "small": ZeroConfig(
+        80, 2, 2, 256, token_len=16, max_len=24, max_tokens=128, encode=16, measure="recent"
+    ),
 }
 
 
@@ -122,6 +126,12 @@ class Recipe:
         decay: Share of the steps, the last ones, in which the rates fall to zero.
         average: Share of the steps so far that the running average of weights looks back on.
         phase: Steps of a phase.
+        recent_from: First step of the phase from which on windows are measured as the settings of
+            the network say; before it, by all that they hold. The inputs that come with it begin
+            with weights of zero.
+
+    Raises:
+        ValueError: If ``recent_from`` lies inside a phase.
     """
 
     n_steps: int
@@ -133,6 +143,13 @@ class Recipe:
     decay: float = 0.2
     average: float = 0.05
     phase: int = 4000
+    recent_from: int = 0
+
+    def __post_init__(self) -> None:
+        if self.recent_from % self.phase:
+            raise ValueError(
+                f"recent_from must be a multiple of phase = {self.phase}; got {self.recent_from}"
+            )
 
     def factor(self, step: int) -> float:
         """Factor of the rates in a step, counted from 0."""
@@ -146,10 +163,14 @@ class Recipe:
         return (1 + step / self.half) ** -0.5 * min(warmup, 1.0, decay, rise)
 
 
+# That series which grow are better measured by their recent part was found when so many steps had
+# been taken, and what the network had learnt till then was worth keeping.
+_RECENT_FROM = 132_000
+
 # Recipes of shipped weights. A release before the end of a long recipe is a shorter one.
 RECIPES = {
-    "zero-5a": Recipe(80_000, decay=0.1),
-    "zero-5": Recipe(400_000),
+    "zero-5a": Recipe(160_000, decay=0.1, recent_from=_RECENT_FROM),
+    "zero-5": Recipe(400_000, recent_from=_RECENT_FROM),
 }
 
 
@@ -190,31 +211,46 @@ def pinball(
     x, seasons = network.look(x, y.shape[1])
     losses, weight = pinball_terms(network, x, y, n_tokens, seasons)
     if weighed:
-        importance = weigh(x, seasons.period)[:, None, None]
+        importance = weigh(x, seasons.period, network.config.measure)[:, None, None]
         losses = losses * importance
         weight = weight * importance
     return losses.sum() / weight.sum().clamp_min(_LEAST_WEIGHT)
 
 
-def weigh(x: Tensor, period: Tensor) -> Tensor:
+def weigh(x: Tensor, period: Tensor, measure: str = "whole") -> Tensor:
     """Importance of contexts [B T] of these seasons [B].
 
     It is 1 / (c + .05), c the mean absolute change from one step to the next, or from one season to
     the next where that is less, in the space of the arcsinh. Errors are judged in units of such
     changes (MASE). Without weights a series of small changes around a level that moved far would
     hardly count.
+
+    Args:
+        x: Contexts; NaN is missing.
+        period: Season of each.
+        measure: As in :class:`ZeroConfig`. ``"recent"`` looks at the changes of the recent part.
     """
-    n_observed = x.isfinite().sum(1, keepdim=True).clamp_min(1)
-    mean = x.nan_to_num(0.0).sum(1, keepdim=True) / n_observed
-    centred = x - mean
-    variance = centred.nan_to_num(0.0).square().sum(1, keepdim=True) / n_observed
-    spread = variance.sqrt()
-    scaled = torch.asinh(centred / torch.where(spread > 0, spread, 1.0))
-    step_change = scaled.diff(dim=1).abs().nanmean(1)
+    is_recent = torch.ones_like(x, dtype=torch.bool)
+    if measure == "recent":
+        age = torch.arange(x.shape[1], 0, -1, device=x.device)
+        is_recent = age <= RecentMeasure().length(period)[:, None]
+        observed = x.isfinite()
+        values = x.nan_to_num(0.0)[:, None]
+        scaled = measure_recent(values, observed[:, None], is_recent[:, None])[0][:, 0]
+        scaled = torch.where(observed, scaled, torch.nan)
+    else:
+        n_observed = x.isfinite().sum(1, keepdim=True).clamp_min(1)
+        mean = x.nan_to_num(0.0).sum(1, keepdim=True) / n_observed
+        centred = x - mean
+        variance = centred.nan_to_num(0.0).square().sum(1, keepdim=True) / n_observed
+        spread = variance.sqrt()
+        scaled = torch.asinh(centred / torch.where(spread > 0, spread, 1.0))
+    step_changes = scaled.diff(dim=1).abs()
+    step_change = torch.where(is_recent[:, 1:], step_changes, torch.nan).nanmean(1)
     period = period[:, None]
     season_before = torch.arange(x.shape[1], device=x.device) - period
     changes = (scaled - scaled.gather(1, season_before.clamp_min(0))).abs()
-    has_one = (period > 0) & (season_before >= 0)
+    has_one = (period > 0) & (season_before >= 0) & is_recent
     season_change = torch.where(has_one, changes, torch.nan).nanmean(1)
     change = torch.fmin(step_change, season_change)
     return 1 / (change.nan_to_num(1.0) + _LEAST_CHANGE)
@@ -236,7 +272,8 @@ def pinball_terms(
         Losses and weights of the slots of M future tokens, ``[B, M, P]`` each.
     """
     slots, tokens, mean, spread = network(x, y.shape[1], n_tokens, seasons)
-    target = network.squeeze(y, tokens, mean, spread).clamp(-_FARTHEST, _FARTHEST)
+    farthest = _FARTHEST[network.config.measure]
+    target = network.squeeze(y, tokens, mean, spread).clamp(-farthest, farthest)
     usable = (x.isfinite().sum(1) >= _LEAST_VALUES) & (spread[:, 0] > 0)
     step = tokens.slots()[0].clamp_min(0)
     weight = (1 + step / _HALF_WEIGHT_STEPS).rsqrt()
@@ -321,16 +358,16 @@ class Pretraining:
         self.device = torch.device(device)
         keep_memory()
         generator = torch.Generator().manual_seed(recipe.seed)
-        self.network = self._make(generator).to(self.device)
+        first = replace(config, measure="whole") if recipe.recent_from else config
+        self.network = ZeroNetwork(first, generator=generator).to(self.device)
         if start is not None:
-            if start.config != config:
+            if start.config != self.network.config:
                 raise ValueError(
                     f"a run starts from weights of its own settings; got {start.config} for"
-                    f" {config}"
+                    f" {self.network.config}"
                 )
             self.network.load_state_dict(start.state_dict())
-        self.average = self._make(generator).to(self.device).requires_grad_(False)
-        self.average.load_state_dict(self.network.state_dict())
+        self._begin_average()
         self._begin_phase()
         self.step = 0
         self.windows = 0
@@ -342,9 +379,14 @@ class Pretraining:
         recipe = self.recipe
         self.optimizers = make_optimizers(self.network, recipe.rate, recipe.other_rate)
 
-    def _make(self, generator: torch.Generator) -> ZeroNetwork:
-        """Draw a network."""
-        return ZeroNetwork(self.config, generator=generator)
+    def _begin_average(self) -> None:
+        """Set the running average to the weights."""
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+
+    def _measure_recent(self) -> None:
+        """Let windows be measured as the settings say; new inputs have weights of zero."""
+        self.network = _with_settings(self.network, self.config)
+        self.average = _with_settings(self.average, self.config).requires_grad_(False)
 
     def advance(self) -> float:
         """Take one step.
@@ -353,6 +395,8 @@ class Pretraining:
             The loss before it.
         """
         recipe = self.recipe
+        if self.step == recipe.recent_from and self.network.config != self.config:
+            self._measure_recent()
         if self.step % recipe.phase == 0:
             self._begin_phase()
         rng = np.random.default_rng([recipe.seed, self.step])
@@ -403,7 +447,7 @@ class Pretraining:
     def _facts(self) -> dict[str, Any]:
         """Settings and counts, without tensors."""
         return {
-            "config": self.config.to_dict(),
+            "config": self.network.config.to_dict(),
             "recipe": asdict(self.recipe),
             "step": self.step,
             "windows": self.windows,
@@ -418,6 +462,9 @@ class Pretraining:
                 decay aside.
         """
         self._check_settings(state)
+        if state["step"] > self.recipe.recent_from and self.network.config != self.config:
+            self._measure_recent()
+            self._begin_phase()
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
@@ -428,7 +475,9 @@ class Pretraining:
 
     def _check_settings(self, state: dict[str, Any]) -> None:
         """Refuse a state whose settings are not those of this run."""
-        settings = {**self.config.to_dict(), **asdict(self.recipe)}
+        is_first = self.recipe.recent_from and state["step"] <= self.recipe.recent_from
+        config = replace(self.config, measure="whole") if is_first else self.config
+        settings = {**config.to_dict(), **asdict(self.recipe)}
         state_settings = {**state["config"], **state["recipe"]}
         for name, value in settings.items():
             if name not in _MAY_DIFFER and value != state_settings.get(name):
@@ -463,6 +512,18 @@ class Pretraining:
             part, _, parameter = name.partition(".")
             state[part][parameter] = tensor
         self.restore(state)
+
+
+def _with_settings(network: ZeroNetwork, config: ZeroConfig) -> ZeroNetwork:
+    """A network with the weights of another one, and weights of zero for further inputs."""
+    wider = ZeroNetwork(config, generator=torch.Generator()).to(next(network.parameters()).device)
+    weights = network.state_dict()
+    for name, weight in wider.state_dict().items():
+        if weight.shape != weights[name].shape:
+            n_more = weight.shape[1] - weights[name].shape[1]
+            weights[name] = torch.nn.functional.pad(weights[name], (0, n_more))
+    wider.load_state_dict(weights)
+    return wider
 
 
 # Settings of a recipe that may be others when a run goes on: they change the decay and the warm-up.
