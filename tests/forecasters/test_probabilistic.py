@@ -98,7 +98,7 @@ def test_samples_have_the_quantiles_of_the_forecast(head):
 def test_sampling_touches_no_global_state_and_needs_a_distribution():
     fitted = model("student_t").fit(long_frame())
     state = torch.random.get_rng_state()
-    fitted.sample(long_frame(), n_samples=3)
+    fitted.sample(3, long_frame())
     assert torch.equal(state, torch.random.get_rng_state())
     for other in (attention(), linear()):
         with pytest.raises(ValueError, match="samples need a head that knows a distribution"):
