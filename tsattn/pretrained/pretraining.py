@@ -367,7 +367,7 @@ class Pretraining:
                     f" {self.network.config}"
                 )
             self.network.load_state_dict(start.state_dict())
-        self._begin_average()
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
         self._begin_phase()
         self.step = 0
         self.windows = 0
@@ -378,10 +378,6 @@ class Pretraining:
         """Make fresh optimizers."""
         recipe = self.recipe
         self.optimizers = make_optimizers(self.network, recipe.rate, recipe.other_rate)
-
-    def _begin_average(self) -> None:
-        """Set the running average to the weights."""
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
 
     def _measure_recent(self) -> None:
         """Let windows be measured as the settings say; new inputs have weights of zero."""
