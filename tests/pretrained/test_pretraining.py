@@ -714,6 +714,10 @@ def test_a_run_measures_by_the_recent_part_from_a_step_on(tmp_path):
     run(first, tmp_path / "first", until=8)
     before = trained_until(tmp_path / "8", until=8)
     assert equal(first, before)
+    average = before.average.embed.weight.clone()
+    before._measure_recent()
+    assert torch.equal(before.average.embed.weight[:, :-2], average)
+    assert not torch.equal(before.network.embed.weight[:, :-2], average)
     for stop in (6, 8, 10):
         trained_until(tmp_path / str(stop), until=stop)
         assert equal(whole, trained_until(tmp_path / str(stop)))
