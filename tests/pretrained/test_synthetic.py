@@ -190,6 +190,37 @@ def test_workdays_differ_from_days_off(monkeypatch):
     assert (week > day + 0.1).mean() > 0.15
 
 
+def test_the_climate_has_a_year(monkeypatch):
+    monkeypatch.setattr(families, "_YEAR_STEPS", {365.25: 1})
+    x = families.climate(rng(2), 200, 1461)
+    assert np.median(correlation(x, 365) - correlation(x, 183)) > 0.3
+
+
+def test_a_river_rises_faster_than_it_falls():
+    step_days = np.ones((60, 1))
+    flow = families._flow(rng(2), draws.normal(rng(1), 60, 700), step_days)
+    steps = np.diff(flow, axis=1)
+    assert ((steps < 0).mean(1) > 0.6).all()
+    assert (steps.max(1) > -2 * steps.min(1)).mean() > 0.9
+
+
+def test_holidays_fall_on_the_same_days_of_every_year():
+    day = np.arange(4 * 1461).reshape(1, -1) + np.zeros((80, 1), int)
+    effect = families._holidays(rng(2), day)
+    by_four_years = effect.reshape(80, 4, 1461)
+    assert np.array_equal(by_four_years[:, 0], by_four_years[:, 3])
+    n_days = (effect[:, :365] != 0).sum(1)
+    assert n_days.min() == 0
+    assert 5 < np.median(n_days) < 60
+    assert ((effect < 0).sum(1) > (effect > 0).sum(1)).mean() > 0.5
+
+
+def test_business_by_the_day_has_a_week():
+    x = families.daily(rng(2), 200, 700)
+    steps = np.diff(x, axis=1)
+    assert np.mean(correlation(steps, 7) > correlation(steps, 5) + 0.1) > 0.8
+
+
 def test_smoothing_follows_its_equations(monkeypatch):
     """Without errors a season repeats and a level stays; with a trend only, the slope is
     phi-damped.

@@ -40,6 +40,18 @@ from tsattn.pretrained.draws import (
 SHORT = 170
 # Days of a year.
 _YEAR = 365.25
+# Steps of a year of daily to monthly means, with weights.
+_YEAR_STEPS = {
+    _YEAR: 8,
+    _YEAR / 2: 1,
+    _YEAR / 5: 1,
+    _YEAR / 7: 3,
+    _YEAR / 10: 1,
+    12: 1,
+}
+# Holidays of a year at most, and days of the longest.
+_MOST_HOLIDAYS = 12
+_LONGEST_HOLIDAY = 10
 # Poisson rates beyond these need more memory for no other shape.
 _HIGHEST_RATE = 1e6
 _HIGHEST_EXCITED_RATE = 1e5
@@ -839,6 +851,47 @@ def weather(rng: Rng, n: int, length: int) -> Array:
     return np.where(is_cut, np.maximum(x, bound), x)
 
 
+def climate(rng: Rng, n: int, length: int) -> Array:
+    """Draw daily to monthly means of the weather: a year, fronts of some days, slow anomalies.
+
+    Often less than a year is seen. The fronts are larger in one half of the year. Some series are
+    exponentials, some have a bound, and some are the flow of a river, which rises at once and falls
+    slowly.
+    """
+    year_steps = choose(rng, (n, 1), list(_YEAR_STEPS), list(_YEAR_STEPS.values()))
+    step_days = _YEAR / year_steps
+    year = _year_wave(rng, n, np.arange(length) * step_days)
+    year = year + 0.3 * uniform(rng, n, -1, 1) * (year * year - 0.5)
+    front_days = log_uniform(rng, n, 0.7, 12)
+    anomaly_days = log_uniform(rng, n, 20, 200)
+    fronts = unit(leak(np.exp(-step_days / front_days), normal(rng, n, length)))
+    anomalies = unit(leak(np.exp(-step_days / anomaly_days), normal(rng, n, length)))
+    fronts = fronts * np.exp(year * uniform(rng, n, -0.5, 0.5))
+    fronts = fronts + anomalies * log_uniform(rng, n, 0.03, 1)
+    x = fronts + year * log_uniform(rng, n, 0.2, 5)
+    is_exponential = chance(rng, n, 0.25)
+    spread = log_uniform(rng, n, 0.5, 4)
+    x = np.where(is_exponential, _growing(x, spread), x)
+    rows = some_rows(rng, n, 0.15)
+    x[rows] = _flow(rng, x[rows], step_days[rows])
+    is_cut = chance(rng, n, 0.15)
+    bound = uniform(rng, n, -1, 1)
+    scaled = unit(x)
+    return np.where(is_cut, np.maximum(scaled, bound), scaled)
+
+
+def _flow(rng: Rng, wetness: Array, step_days: Array) -> Array:
+    """Draw the flow of rivers whose rain is heavier where ``wetness`` is high."""
+    n, length = wetness.shape
+    shocks = normal(rng, n, length)
+    rain = np.exp(np.clip(unit(wetness) + 1.5 * shocks, -4, 5))
+    fast_days = log_uniform(rng, n, 1, 10)
+    slow_days = log_uniform(rng, n, 20, 150)
+    fast = unit(leak(np.exp(-step_days / fast_days), rain))
+    slow = unit(leak(np.exp(-step_days / slow_days), rain))
+    return fast + slow * log_uniform(rng, n, 0.2, 3)
+
+
 def workdays(rng: Rng, n: int, length: int) -> Array:
     """Draw a day's profile on workdays, another on days off, and a walking level.
 
@@ -871,11 +924,55 @@ def workdays(rng: Rng, n: int, length: int) -> Array:
     return np.where(is_exponential, exponential, x)
 
 
+def daily(rng: Rng, n: int, length: int) -> Array:
+    """Draw a business by the day: a week, a year, holidays, ends of months, a walking level.
+
+    In half of the series a holiday that falls on one of two days of the week has no effect.
+    """
+    day = np.arange(length) + rng.integers(0, 10_000, (n, 1))
+    week = season(rng, np.full((n, 1), 7.0), length)
+    year = season(rng, np.full((n, 1), _YEAR), length)
+    month = season(rng, np.full((n, 1), _YEAR / 12), length)
+    level = trend(rng, n, length)
+    x = week * log_uniform(rng, n, 0.2, 3)
+    x += year * log_uniform(rng, n, 0.05, 2) * chance(rng, n, 0.8)
+    x += month * log_uniform(rng, n, 0.05, 0.7) * chance(rng, n, 0.3)
+    x += level * log_uniform(rng, n, 0.05, 3)
+    effect = _holidays(rng, day)
+    is_weekend = (day + rng.integers(0, 7, (n, 1))) % 7 < 2
+    without = is_weekend & chance(rng, n, 0.5)
+    x += np.where(without, 0, effect)
+    error = noise(rng, n, length)
+    x += error * log_uniform(rng, n, 0.05, 1)
+    is_exponential = chance(rng, n, 0.4)
+    spread = log_uniform(rng, n, 0.3, 4)
+    return np.where(is_exponential, _growing(x, spread), x)
+
+
+def _holidays(rng: Rng, day: Array) -> Array:
+    """Draw effects of up to twelve holidays a year at these days [N, T], most of one sign."""
+    n = len(day)
+    n_holidays = rng.integers(0, _MOST_HOLIDAYS + 1, (n, 1))
+    year_day = (day % _YEAR).astype(np.intp)
+    table = np.zeros((n, round(_YEAR) + 1), np.float32)
+    rows = np.arange(n)
+    sign = rng.choice([-1, 1], n, p=[0.75, 0.25])
+    for number in range(_MOST_HOLIDAYS):
+        date = rng.integers(0, round(_YEAR), n)
+        n_days = rng.choice([1, 1, 1, 2, 4, _LONGEST_HOLIDAY], n)
+        size = sign * rng.choice([1, 1, 1, -0.5], n) * np.exp(rng.normal(0.5, 0.6, n))
+        size = size * (number < n_holidays[:, 0])
+        for later in range(_LONGEST_HOLIDAY):
+            there = (date + later) % round(_YEAR)
+            table[rows, there] += size * (later < n_days) * 0.8**later
+    return np.take_along_axis(table, year_day, 1)
+
+
 # --- shares ---------------------------------------------------------------------------------------
 
 FAMILIES: dict[str, tuple[Family, float]] = {
-    "structural": (structural, 0.26),
-    "gaussian_process": (gaussian_process, 0.1),
+    "structural": (structural, 0.21),
+    "gaussian_process": (gaussian_process, 0.09),
     "exponential_smoothing": (exponential_smoothing, 0.1),
     "seasonal_autoregression": (seasonal_autoregression, 0.06),
     "counts": (counts, 0.04),
@@ -886,6 +983,8 @@ FAMILIES: dict[str, tuple[Family, float]] = {
     "random_walks": (random_walks, 0.06),
     "regimes": (regimes, 0.02),
     "weather": (weather, 0.04),
+    "climate": (climate, 0.03),
+    "daily": (daily, 0.03),
     "bounded": (bounded, 0.02),
     "finance": (finance, 0.02),
     "solar": (solar, 0.015),
