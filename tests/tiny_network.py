@@ -16,6 +16,7 @@ SIZES = {
     "n_layers": 2,
     "d_ff": 16,
     "max_tokens": 8,
+    "encode": 3,
     "measure": "recent",
 }
 # What its card says.

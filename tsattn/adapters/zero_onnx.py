@@ -18,10 +18,15 @@ from tsattn.kernels.reference import level_scores
 from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock
 from tsattn.nn.scores import GroupLevelScore, Places
-from tsattn.pretrained.network import RecentPart, ZeroNetwork, read_recent
+from tsattn.pretrained.network import (
+    RecentPart,
+    ZeroNetwork,
+    changes_since,
+    read_recent,
+    share_of_changes,
+)
 from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.period import MAX_PERIOD, Seasons, detect_seasons, running_max
-from tsattn.pretrained.weights import SHIPPED
 from tsattn.storage import write_atomic
 
 if TYPE_CHECKING:
@@ -120,6 +125,7 @@ class _PaddedForecaster(nn.Module):
         x = torch.where(x.isinf(), torch.nan, x)
         recent, seasons = self._look(x, horizon, season)
         levels = self._read(recent, seasons, horizon, n_ahead)
+        levels = self._with_changes(levels, recent, seasons.period, horizon, season)
         levels = self._around_last(levels, x, season)
         levels = _nearest(levels, x, self.nonnegative)
         is_ahead = torch.arange(n_ahead) < horizon[:, None]
@@ -150,6 +156,17 @@ class _PaddedForecaster(nn.Module):
         slots, mean, spread = self.network.read(x, seasons, tokens, n_future, steps)
         future_tokens = replace(tokens, index=torch.arange(n_future))
         return self.network.by_step(slots, future_tokens, mean, spread, n_ahead)
+
+    def _with_changes(
+        self, levels: Tensor, x: Tensor, period: Tensor, horizon: Tensor, season: Tensor
+    ) -> Tensor:
+        """Quantiles with the forecast of steady changes among them, as those of a network."""
+        lag = period.clamp_min(1)
+        share = share_of_changes(x, lag, horizon)[:, None, None]
+        changes, seasons = self._look(changes_since(x, lag), horizon, season)
+        ahead = self._read(changes, seasons, horizon, levels.shape[1])
+        added = self.network.added_up(x, ahead, lag, MAX_HORIZON)
+        return torch.where(share > 0, levels + share * (added - levels), levels)
 
     def _around_last(self, levels: Tensor, x: Tensor, season: Tensor) -> Tensor:
         """Quantiles moved to the last value of windows that have ended, as
@@ -234,8 +251,7 @@ def export_zero_onnx(forecaster: PretrainedForecaster, path: str | Path) -> None
     Raises:
         ImportError: If onnx or onnxscript is missing.
         TypeError: If it is no :class:`tsattn.PretrainedForecaster`.
-        ValueError: If it is not fitted, reads covariates, or its network encodes its last tokens
-            only, as ``"zero-small-2"`` does.
+        ValueError: If it is not fitted or reads covariates.
     """
     check_installed("export_zero_onnx", ("onnx", "onnxscript"), "'tsattn[onnx]'")
     _check_fitted(forecaster)
@@ -270,12 +286,6 @@ def _check_fitted(forecaster: PretrainedForecaster) -> None:
         )
     forecaster.check_fitted()
     refuse_covariates(forecaster, "an exported program")
-    n_encoded = forecaster.network_.config.encode
-    if n_encoded is not None:
-        raise ValueError(
-            f"a network that encodes its last tokens only has no ONNX form; got encode={n_encoded};"
-            f" take PretrainedForecaster(weights={SHIPPED!r})"
-        )
 
 
 def _traced(module: _PaddedForecaster) -> "ExportedProgram":

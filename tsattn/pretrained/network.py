@@ -1,5 +1,6 @@
 """The network of the pretrained forecaster, whose tokens and levels follow the season."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, cast
@@ -126,6 +127,56 @@ class RecentMeasure:
 
 
 _RECENT_MEASURE = RecentMeasure()
+
+
+@dataclass(frozen=True)
+class SteadyChanges:
+    """Rule that decides how much the forecast of changes counts beside that of values.
+
+    A change is the difference to the value one season before, or to the last value. The network
+    cannot tell values apart that differ by a few hundredths of the deviation of a window. Where
+    changes are as steady as that, as in a population or in the mean temperature of every hour of a
+    year, they are forecast and added up.
+
+    Unsteadiness is the mean distance of changes to their mean, in units of the deviation of the
+    values, both in the recent part of a window, times the root of the number of changes that are
+    added up. Of noise around a season, one change takes back the one before, to a correlation of
+    -1/2: then differences only add noise, and unsteadiness counts several times.
+
+    Args:
+        all_below: Where unsteadiness is less, the forecast of changes is the forecast.
+        none_above: Where it is more, the forecast of changes does not count. Between the two its
+            share falls with the logarithm.
+        noise_factor: Factor of the unsteadiness at a correlation of -1/2; its logarithm is
+            proportional to the correlation, and at 0 or more it is 1.
+        least_values: Changes that the recent part must hold.
+        power: Distances of quantiles to the median add up as ``(a^power + b^power)^(1/power)``:
+            between 1, as if changes erred all alike, and 2, as if they were independent.
+    """
+
+    all_below: float = 0.06
+    none_above: float = 1.2
+    noise_factor: float = 4.0
+    least_values: int = 8
+    power: float = 1.5
+
+    def share(
+        self, unsteadiness: Float[Tensor, "B 1"], correlation: Float[Tensor, "B 1"]
+    ) -> Float[Tensor, "B 1"]:
+        """Share of the forecast of changes, from 0 to 1.
+
+        Args:
+            unsteadiness: That of the changes of each window.
+            correlation: Of a change with the one before.
+        """
+        taken_back = (-2 * correlation).clamp(0.0, 1.0)
+        logarithm = unsteadiness.clamp_min(_ROUNDING).log()
+        logarithm = logarithm + taken_back * math.log(self.noise_factor)
+        extent = math.log(self.none_above / self.all_below)
+        return ((math.log(self.none_above) - logarithm) / extent).clamp(0.0, 1.0)
+
+
+_STEADY_CHANGES = SteadyChanges()
 
 
 @dataclass(frozen=True)
@@ -456,9 +507,52 @@ class ZeroNetwork(nn.Module):
         if long.any():
             answer[long] = self._forecast_long(x[long], steps[long], horizon)
         if not long.all():
-            recent = x[~long, -context:]
-            answer[~long] = self._forecast_read(recent, seasons.rows(~long), horizon)
+            answer[~long] = self._forecast_short(
+                x[~long, -context:], seasons.rows(~long), horizon, likely
+            )
         return answer
+
+    def _forecast_short(
+        self, x: Tensor, seasons: Seasons, horizon: int, likely: int
+    ) -> Float[Tensor, "B F Q"]:
+        """Quantiles of contexts all of which fits into the tokens, those of steady changes among
+        them, as :class:`SteadyChanges` says.
+        """
+        answer = self._forecast_read(x, seasons, horizon)
+        lag = seasons.period.clamp_min(1)
+        share = share_of_changes(x, lag, horizon)
+        rows = share > 0
+        if rows.any():
+            x = x[rows]
+            lag = lag[rows]
+            changes, seasons = self.look(changes_since(x, lag), horizon, likely)
+            ahead = self._forecast_read(changes, seasons, horizon)
+            added = self.added_up(x, ahead, lag, horizon)
+            answer[rows] = answer[rows].lerp(added, share[rows, None, None])
+        return answer
+
+    def added_up(
+        self, x: Tensor, ahead: Float[Tensor, "B F Q"], lag: Tensor, most: int
+    ) -> Float[Tensor, "B F Q"]:
+        """Quantiles of values from those of changes, as :class:`SteadyChanges` says.
+
+        Args:
+            x: Contexts, of which the last ``lag`` steps are observed.
+            ahead: Quantiles of changes.
+            lag: Steps between the two values of a change, ``[B]``.
+            most: Steps ahead at most.
+        """
+        n_steps = ahead.shape[1]
+        middle = self.config.quantiles.index(0.5)
+        step = torch.arange(n_steps, device=x.device)
+        place = x.shape[1] - lag[:, None] + step % lag[:, None]
+        point = x.gather(1, place)[..., None]
+        change = ahead[..., middle, None]
+        point = point + sum_by_lag(change, lag, most)
+        distance = ahead - change
+        power = _STEADY_CHANGES.power
+        size = sum_by_lag(distance.abs() ** power, lag, most) ** (1 / power)
+        return point + distance.sign() * size
 
     def _forecast_read(self, x: Tensor, seasons: Seasons, horizon: int) -> Tensor:
         """Quantiles [B F Q] of contexts that are read as they are, in passes of alike rows."""
@@ -664,7 +758,7 @@ class ZeroNetwork(nn.Module):
         n_tokens = states.shape[1]
         n_encoded = None
         if self.config.encode is not None:
-            n_encoded = min(n_future + self.config.encode, n_tokens)
+            n_encoded = n_future + min(self.config.encode, n_tokens - n_future)
         for block in first_blocks:
             encoded = block(states, key_mask=key_mask, places=places, n_last=n_encoded)
             if n_encoded is not None:
@@ -696,6 +790,105 @@ def between_blocks(means: Float[Tensor, "B N"], step: int) -> Float[Tensor, "B S
         means[:, None], scale_factor=step, mode="linear", align_corners=False
     )
     return lines[:, 0]
+
+
+def changes_since(x: Float[Tensor, "B T"], lag: Int[Tensor, " B"]) -> Float[Tensor, "B T"]:
+    """Differences to the value ``lag`` steps before, NaN where one of the two is missing.
+
+    Example:
+        >>> changes_since(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([2]))
+        tensor([[nan, nan, 3.]])
+    """
+    place = torch.arange(x.shape[1], device=x.device) - lag[:, None]
+    before = x.gather(1, place.clamp_min(0))
+    return torch.where(place >= 0, x - before, torch.nan)
+
+
+def share_of_changes(
+    x: Float[Tensor, "B T"], lag: Int[Tensor, " B"], horizon: Tensor | int
+) -> Float[Tensor, " B"]:
+    """Share of the forecast of changes in that of contexts, as :class:`SteadyChanges` says.
+
+    It is 0 where one of the last ``lag`` values is missing, or where few changes are seen.
+
+    Args:
+        x: Contexts; NaN is missing.
+        lag: Steps between the two values of a change.
+        horizon: Steps ahead, one number or ``[B]``.
+    """
+    age = torch.arange(x.shape[1], 0, -1, device=x.device)
+    is_recent = age <= _RECENT_MEASURE.length(lag)[:, None]
+    observed = ~x.isnan()
+    has_last = (observed | (age > lag[:, None])).all(1)
+    # In units of the largest value, so that squares stay within range.
+    values = torch.where(is_recent & observed, x, 0.0)
+    largest = values.abs().amax(1, keepdim=True)
+    unit = torch.where(largest > 0, largest, 1.0)
+    _, spread = _moments((values / unit)[:, None], (is_recent & observed)[:, None])
+    changes = changes_since(x / unit, lag)
+    is_seen = is_recent & ~changes.isnan()
+    distances = _centred(changes, is_seen)
+    n_seen = is_seen.sum(1, keepdim=True)
+    n_added = floor(horizon + lag - 1, lag)[:, None]
+    varies = spread > 0
+    unsteadiness = distances.abs().sum(1, keepdim=True) / n_seen.clamp_min(1)
+    unsteadiness = unsteadiness / torch.where(varies, spread, 1.0)
+    unsteadiness = unsteadiness * n_added.to(unsteadiness).sqrt()
+    rule = _STEADY_CHANGES
+    share = rule.share(unsteadiness, _correlation(changes, is_seen, lag))
+    usable = has_last[:, None] & varies & (n_seen >= rule.least_values)
+    return torch.where(usable, share, 0.0)[:, 0]
+
+
+def _centred(values: Tensor, counted: Tensor) -> Tensor:
+    """Distances of the values [B T] that are counted to their mean; 0 for others."""
+    count = counted.sum(1, keepdim=True).clamp_min(1)
+    mean = torch.where(counted, values, 0.0).sum(1, keepdim=True) / count
+    return torch.where(counted, values - mean, 0.0)
+
+
+def _correlation(changes: Tensor, is_seen: Tensor, lag: Tensor) -> Tensor:
+    """Correlation [B 1] of the changes [B T] that are seen with those ``lag`` steps before.
+
+    It is 0 where there are few pairs.
+    """
+    place = torch.arange(changes.shape[1], device=changes.device) - lag[:, None]
+    before = changes.gather(1, place.clamp_min(0))
+    is_pair = is_seen & (place >= 0) & ~before.isnan()
+    later = _centred(changes, is_pair)
+    earlier = _centred(before, is_pair)
+    squares = later.square().sum(1, keepdim=True) * earlier.square().sum(1, keepdim=True)
+    product = (later * earlier).sum(1, keepdim=True)
+    correlation = product / torch.where(squares > 0, squares, 1.0).sqrt()
+    has_pairs = is_pair.sum(1, keepdim=True) >= _STEADY_CHANGES.least_values
+    return torch.where(has_pairs, correlation, 0.0)
+
+
+def sum_by_lag(
+    values: Float[Tensor, "B F Q"], lag: Int[Tensor, " B"], most: int
+) -> Float[Tensor, "B F Q"]:
+    """Sums of every lag-th value up to each: s_h = v_h + s_(h - lag).
+
+    Partial sums of one, two, four and so on values are added, each to the one before.
+
+    Args:
+        values: Of F steps.
+        lag: Of each row.
+        most: Steps at most, F or more.
+
+    Example:
+        >>> values = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+        >>> sum_by_lag(values[None, :, None], torch.tensor([2]), 5).flatten()
+        tensor([1., 2., 4., 6., 9.])
+    """
+    step = torch.arange(values.shape[1], device=values.device)
+    reach = lag[:, None]
+    for _ in range(most.bit_length()):
+        place = step - reach
+        before = values.gather(1, place.clamp_min(0)[..., None].expand_as(values))
+        values = values + torch.where((place >= 0)[..., None], before, 0.0)
+        reach = 2 * reach
+    return values
 
 
 def last_value(
