@@ -103,9 +103,11 @@ def test_a_first_candidate_that_is_clearly_behind_loses_its_place():
 
 def test_with_few_windows_the_preferred_ones_share_the_weight():
     errors = errors_of(1.0, 1.02, 1.04, 0.98, n=4)
-    preferred = np.array([True, True, True, False])
+    preferred = np.array([1.0, 1.0, 1.0, 0.0])
     weights = module._weights(errors, 1, preferred)
     np.testing.assert_allclose(weights[:3], 1 / 3, atol=0.08)
+    unequal = module._weights(errors, 1, np.array([4.0, 1.0, 1.0, 0.0]))
+    np.testing.assert_allclose(unequal[:3], [2 / 3, 1 / 6, 1 / 6], atol=0.08)
     assert weights[3] < 0.06
     far = errors_of(1.0, 1.02, 4.0, 0.98, n=4)
     assert module._weights(far, 1, preferred)[2] == 0
@@ -116,12 +118,10 @@ def test_with_few_windows_the_preferred_ones_share_the_weight():
 def test_two_windows_do_not_show_that_the_preferred_ones_are_behind():
     errors = np.ones((2, 2, H))
     errors[1] = 0.9
-    np.testing.assert_allclose(
-        module._weights(errors, 2, np.array([True, False]))[0], 0.9, atol=0.05
-    )
+    np.testing.assert_allclose(module._weights(errors, 2, np.array([1.0, 0.0]))[0], 0.9, atol=0.05)
     for n in (4, 20):
         more = np.repeat(errors, n // 2, axis=1)
-        assert module._weights(more, n, np.array([True, False]))[0] < 0.1
+        assert module._weights(more, n, np.array([1.0, 0.0]))[0] < 0.1
 
 
 def test_a_candidate_far_behind_has_no_weight():

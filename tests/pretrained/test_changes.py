@@ -138,7 +138,7 @@ def test_the_forecast_of_changes_counts_by_its_share(monkeypatch):
     added_up = network.added_up
     monkeypatch.setattr(type(network), "added_up", lambda self, *rest: recorded(*rest))
     context, seasons = network.look(x, 6)
-    lag = seasons.period.clamp_min(1)
+    lag = seasons.clear_cycle().clamp_min(1)
     share = share_of_changes(context, lag, 6)
     assert share[0] == 1
     assert 0 < share[1] < 1

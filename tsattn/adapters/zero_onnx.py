@@ -125,7 +125,7 @@ class _PaddedForecaster(nn.Module):
         x = torch.where(x.isinf(), torch.nan, x)
         recent, seasons = self._look(x, horizon, season)
         levels = self._read(recent, seasons, horizon, n_ahead)
-        levels = self._with_changes(levels, recent, seasons.period, horizon, season)
+        levels = self._with_changes(levels, recent, seasons.clear_cycle(), horizon, season)
         levels = self._around_last(levels, x, season)
         levels = _nearest(levels, x, self.nonnegative)
         is_ahead = torch.arange(n_ahead) < horizon[:, None]
@@ -158,10 +158,10 @@ class _PaddedForecaster(nn.Module):
         return self.network.by_step(slots, future_tokens, mean, spread, n_ahead)
 
     def _with_changes(
-        self, levels: Tensor, x: Tensor, period: Tensor, horizon: Tensor, season: Tensor
+        self, levels: Tensor, x: Tensor, cycle: Tensor, horizon: Tensor, season: Tensor
     ) -> Tensor:
         """Quantiles with the forecast of steady changes among them, as those of a network."""
-        lag = period.clamp_min(1)
+        lag = cycle.clamp_min(1)
         share = share_of_changes(x, lag, horizon)[:, None, None]
         changes, seasons = self._look(changes_since(x, lag), horizon, season)
         ahead = self._read(changes, seasons, horizon, levels.shape[1])

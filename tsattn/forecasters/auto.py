@@ -80,9 +80,9 @@ _ERROR_TOLERANCE = 1.05
 _EQUAL_SHARE = 0.3
 # Windows that the prior weights count as.
 _PRIOR_WINDOWS = 16
-# Candidates with equal prior weights. On short series the mean of these three is better than the
-# one that is best on few windows.
-_PREFERRED = ("zero", "dynamic_theta", "auto_ets", "theta", "ets")
+# Candidates with prior weights. On short series the mean of these three is better than the one that
+# is best on few windows.
+_PREFERRED = {"zero": 4.0, "dynamic_theta": 1.0, "auto_ets": 1.0, "theta": 1.0, "ets": 1.0}
 # Prior weights fall with this power of the error, and with twice that from so many windows on.
 _PRIOR_POWER = 2.0
 _PRIOR_POWER_WINDOWS = 8
@@ -469,7 +469,7 @@ class AutoForecaster(GapForecaster):
         scored = ~np.isnan(errors[0]).all(axis=1) & (is_mean == squared)
         errors = errors[:, scored]
         evidence = _evidence(ends[scored], owners[scored], self.horizon)
-        preferred = np.array([trial.candidate.name in _PREFERRED for trial in trials])
+        preferred = np.array([_PREFERRED.get(trial.candidate.name, 0.0) for trial in trials])
         weights = _weights(errors, evidence, preferred, squared=squared)
         first = trials[0].answer
         answers = [_completed(trial.answer, first) for trial in trials]
@@ -963,7 +963,7 @@ def _weights(
     Args:
         errors: The errors.
         evidence: Number of independent windows that would tell as much.
-        preferred: Which candidates are preferred, ``[M]`` of bool; by default the first one.
+        preferred: Prior weights ``[M]``, 0 for most; by default the first candidate is preferred.
         squared: Whether squared errors count, as they do for means.
     """
     first_alone = np.eye(len(errors))[0]
@@ -975,8 +975,8 @@ def _weights(
     if preferred is not None:
         # The more windows there are, the more a lead means.
         power = _PRIOR_POWER * (1 + evidence / _PRIOR_POWER_WINDOWS)
-        ratios = means / max(means[preferred].min(), np.finfo(np.float64).tiny)
-        prior = np.where(preferred, np.maximum(ratios, 1.0) ** -power, 0.0)
+        ratios = means / max(means[preferred > 0].min(), np.finfo(np.float64).tiny)
+        prior = preferred * np.maximum(ratios, 1.0) ** -power
         prior /= prior.sum()
     errors = np.where(np.isnan(errors), errors[0], errors)
     best = np.zeros(len(errors))

@@ -133,7 +133,7 @@ _RECENT_MEASURE = RecentMeasure()
 class SteadyChanges:
     """Rule that decides how much the forecast of changes counts beside that of values.
 
-    A change is the difference to the value one season before, or to the last value. The network
+    A change is the difference to the value one cycle before, or to the last value. The network
     cannot tell values apart that differ by a few hundredths of the deviation of a window. Where
     changes are as steady as that, as in a population or in the mean temperature of every hour of a
     year, they are forecast and added up.
@@ -519,7 +519,7 @@ class ZeroNetwork(nn.Module):
         them, as :class:`SteadyChanges` says.
         """
         answer = self._forecast_read(x, seasons, horizon)
-        lag = seasons.period.clamp_min(1)
+        lag = seasons.clear_cycle().clamp_min(1)
         share = share_of_changes(x, lag, horizon)
         rows = share > 0
         if rows.any():
