@@ -51,7 +51,7 @@ def share_by_loops(x, lag, horizon):
         correlation = np.corrcoef(later, earlier)[0, 1]
     factor = 4.0 ** min(max(-2 * correlation, 0.0), 1.0)
     share = math.log(1.2 / max(factor * unsteadiness, 0.06)) / math.log(1.2 / 0.06)
-    return max(share, 0.0)
+    return share if share >= 0.15 else 0.0
 
 
 @pytest.mark.parametrize("lag", [1, 3, 24])

@@ -836,15 +836,16 @@ def test_exported_weights_are_the_average_and_their_card_tells_the_run(tmp_path)
     assert card["licence"] == "Apache-2.0"
 
 
-def test_the_kept_state_is_one_of_the_recipe(tmp_path):
-    """What is committed of the run so far goes on by the command of the recipe."""
-    kept = ROOT / "benchmarks" / "pretraining_state" / "zero-5-base"
+@pytest.mark.parametrize(("size", "recipe"), [("base", "zero-5"), ("small", "zero-5-small")])
+def test_the_kept_state_is_one_of_the_recipe(size, recipe):
+    """What is committed of the runs so far goes on by the command of the recipe."""
+    kept = ROOT / "benchmarks" / "pretraining_state" / f"zero-5-{size}"
     facts = json.loads((kept / "phase.json").read_text())
-    assert replace(ZeroConfig.from_dict(facts["config"]), measure="recent") == SIZES["base"]
-    assert facts["recipe"] == asdict(RECIPES["zero-5"])
+    assert replace(ZeroConfig.from_dict(facts["config"]), measure="recent") == SIZES[size]
+    assert facts["recipe"] == asdict(RECIPES[recipe])
     curve = [json.loads(line) for line in (kept / "curve.jsonl").read_text().splitlines()]
     assert curve[-1]["step"] == facts["step"] > 0
-    work = Pretraining(SIZES["base"], RECIPES["zero-5"])
+    work = Pretraining(SIZES[size], RECIPES[recipe])
     work.restore_phase(load_file(kept / "phase.safetensors"), facts)
     assert work.step == facts["step"]
     x = some_series()

@@ -149,6 +149,7 @@ class SteadyChanges:
             share falls with the logarithm.
         noise_factor: Factor of the unsteadiness at a correlation of -1/2; its logarithm is
             proportional to the correlation, and at 0 or more it is 1.
+        least_share: A smaller share is none: it would cost a second pass for little.
         least_values: Changes that the recent part must hold.
         power: Distances of quantiles to the median add up as ``(a^power + b^power)^(1/power)``:
             between 1, as if changes erred all alike, and 2, as if they were independent.
@@ -157,6 +158,7 @@ class SteadyChanges:
     all_below: float = 0.06
     none_above: float = 1.2
     noise_factor: float = 4.0
+    least_share: float = 0.15
     least_values: int = 8
     power: float = 1.5
 
@@ -173,7 +175,8 @@ class SteadyChanges:
         logarithm = unsteadiness.clamp_min(_ROUNDING).log()
         logarithm = logarithm + taken_back * math.log(self.noise_factor)
         extent = math.log(self.none_above / self.all_below)
-        return ((math.log(self.none_above) - logarithm) / extent).clamp(0.0, 1.0)
+        share = ((math.log(self.none_above) - logarithm) / extent).clamp_max(1.0)
+        return torch.where(share >= self.least_share, share, 0.0)
 
 
 _STEADY_CHANGES = SteadyChanges()
