@@ -27,6 +27,7 @@ STORAGE = "tests/test_storage.py"
 PERIOD = "tests/pretrained/test_period.py"
 CONFORMAL = "tests/evaluate/test_conformal.py"
 PRETRAINING = "tests/pretrained/test_pretraining.py"
+CHANGES = "tests/pretrained/test_changes.py"
 SYNTHETIC = "tests/pretrained/test_synthetic.py"
 CONTRACTS = "tests/forecasters/test_contract.py"
 COMBINED = "tests/forecasters/test_auto.py"
@@ -357,10 +358,21 @@ MUTANTS = [
     Mutant("tsattn/pretrained/network.py", ".nan_to_num(torch.inf)", "", PRETRAINING),
     Mutant(
         "tsattn/pretrained/network.py",
-        "min(n_future + self.config.encode, n_tokens)",
+        "n_future + min(self.config.encode, n_tokens - n_future)",
         "n_future",
         PRETRAINING,
     ),
+    Mutant("tsattn/pretrained/network.py", "distance.sign() * size", "size", CHANGES),
+    Mutant("tsattn/pretrained/network.py", "reach = 2 * reach", "reach = reach + 1", CHANGES),
+    Mutant("tsattn/pretrained/network.py", "+ taken_back *", "+ 0 * taken_back *", CHANGES),
+    Mutant("tsattn/pretrained/network.py", "has_last[:, None] & varies", "varies", CHANGES),
+    Mutant(
+        "tsattn/pretrained/network.py",
+        "n_added.to(unsteadiness).sqrt()",
+        "n_added.to(unsteadiness)",
+        CHANGES,
+    ),
+    Mutant("tsattn/pretrained/network.py", "share >= self.least_share", "share > 0", CHANGES),
     Mutant(
         "tsattn/data/windows.py",
         "axis=1) <= _GRID",

@@ -234,8 +234,8 @@ def _sources(rows: list[Record]) -> str:
 
 
 def by_task(folder: Path) -> str:
-    """A line for each task that we ran: our forecasters that read covariates, a rival, and the best
-    published model.
+    """A line for each task with covariates that we ran: our forecasters that read them, a rival,
+    and the best published model.
     """
     rows = read(folder)
     own_scores = {
@@ -248,7 +248,7 @@ def by_task(folder: Path) -> str:
     lines = []
     for task in _of(rows, "published task"):
         name = task["task"]
-        if any(name in by_name for by_name in own_scores.values()):
+        if _has_covariates(task) and any(name in by_name for by_name in own_scores.values()):
             pairs = [by_name.get(name) for by_name in (*own_scores.values(), *others.values())]
             lines.append([name, *map(_shown, pairs), _best(rows, scores, task)])
     head = ["task", *(f"**{name}**" for name in own_scores), *others, "best published"]
