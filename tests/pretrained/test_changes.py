@@ -34,7 +34,8 @@ def share_by_loops(x, lag, horizon):
     values = [x[t] for t in recent if not math.isnan(x[t])]
     changes = [x[t] - x[t - lag] for t in recent if t >= lag]
     changes = [change for change in changes if not math.isnan(change)]
-    if any(math.isnan(value) for value in x[-lag:]) or len(changes) < 8:
+    last = range(n_steps - lag, n_steps)
+    if any(math.isnan(x[t]) and math.isnan(x[t - lag]) for t in last) or len(changes) < 8:
         return 0.0
     mean = sum(values) / len(values)
     spread = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
@@ -63,6 +64,8 @@ def test_the_share_is_that_of_the_rule(lag, horizon):
     gaps[[30, 150, 160]] = np.nan
     late_gap = gaps.copy()
     late_gap[-1] = np.nan
+    long_gap = gaps.copy()
+    long_gap[[-1, -1 - lag]] = np.nan
     rows = [
         np.sin(2 * np.pi * step / 24) + 0.05 * rng.normal(size=200),
         rng.normal(size=200).cumsum(),
@@ -72,6 +75,7 @@ def test_the_share_is_that_of_the_rule(lag, horizon):
         np.where(step < 195, np.nan, step),
         gaps,
         late_gap,
+        long_gap,
         np.exp(step / 20),
     ]
     x = torch.tensor(np.stack(rows))
@@ -152,6 +156,20 @@ def test_the_forecast_of_changes_counts_by_its_share(monkeypatch):
     assert torch.allclose(answer[1], values[1] + share[1] * (added[1] - values[1]))
     assert torch.equal(answer[2], values[2])
     assert len(given["values"]) == 2, "the third is not read again"
+
+
+def test_a_missing_or_wrong_value_in_the_last_cycle_costs_little():
+    """It is taken from the cycle before."""
+    network = load_network()
+    middle = network.quantile_levels.index(0.5)
+    x = season_and_rise(0.03, 504)
+    truth = season_and_rise(0.0, 504)[0, 480:]
+    error = (network.forecast(x[:, :480], 24)[0, :, middle] - truth).abs().mean()
+    for value in (torch.nan, 1e6):
+        spoilt = x[:, :480].clone()
+        spoilt[0, 474] = value
+        point = network.forecast(spoilt, 24)[0, :, middle]
+        assert (point - truth).abs().mean() < 1.5 * error
 
 
 @pytest.mark.parametrize("weights", ["zero-4", "zero-small-2"])

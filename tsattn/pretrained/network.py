@@ -540,7 +540,7 @@ class ZeroNetwork(nn.Module):
         """Quantiles of values from those of changes, as :class:`SteadyChanges` says.
 
         Args:
-            x: Contexts, of which the last ``lag`` steps are observed.
+            x: Contexts, whose last ``lag`` values are observed or observed ``lag`` steps before.
             ahead: Quantiles of changes.
             lag: Steps between the two values of a change, ``[B]``.
             most: Steps ahead at most.
@@ -549,7 +549,7 @@ class ZeroNetwork(nn.Module):
         middle = self.config.quantiles.index(0.5)
         step = torch.arange(n_steps, device=x.device)
         place = x.shape[1] - lag[:, None] + step % lag[:, None]
-        point = x.gather(1, place)[..., None]
+        point = filled_by_changes(x, lag).gather(1, place)[..., None]
         change = ahead[..., middle, None]
         point = point + sum_by_lag(change, lag, most)
         distance = ahead - change
@@ -807,12 +807,28 @@ def changes_since(x: Float[Tensor, "B T"], lag: Int[Tensor, " B"]) -> Float[Tens
     return torch.where(place >= 0, x - before, torch.nan)
 
 
+def filled_by_changes(x: Float[Tensor, "B T"], lag: Int[Tensor, " B"]) -> Float[Tensor, "B T"]:
+    """Contexts with missing values taken from ``lag`` steps before, the mean change added.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 5.0, 2.0, 6.0, 3.0, torch.nan]])
+        >>> filled_by_changes(x, torch.tensor([2]))
+        tensor([[1., 5., 2., 6., 3., 7.]])
+    """
+    changes = changes_since(x, lag)
+    mean = changes.nanmean(1, keepdim=True)
+    place = torch.arange(x.shape[1], device=x.device) - lag[:, None]
+    before = x.gather(1, place.clamp_min(0))
+    return torch.where(x.isnan() & (place >= 0), before + mean, x)
+
+
 def share_of_changes(
     x: Float[Tensor, "B T"], lag: Int[Tensor, " B"], horizon: Tensor | int
 ) -> Float[Tensor, " B"]:
     """Share of the forecast of changes in that of contexts, as :class:`SteadyChanges` says.
 
-    It is 0 where one of the last ``lag`` values is missing, or where few changes are seen.
+    It is 0 where few changes are seen, or where one of the last ``lag`` values is missing and so is
+    the one ``lag`` steps before.
 
     Args:
         x: Contexts; NaN is missing.
@@ -822,7 +838,7 @@ def share_of_changes(
     age = torch.arange(x.shape[1], 0, -1, device=x.device)
     is_recent = age <= _RECENT_MEASURE.length(lag)[:, None]
     observed = ~x.isnan()
-    has_last = (observed | (age > lag[:, None])).all(1)
+    has_last = (~filled_by_changes(x, lag).isnan() | (age > lag[:, None])).all(1)
     # In units of the largest value, so that squares stay within range.
     values = torch.where(is_recent & observed, x, 0.0)
     largest = values.abs().amax(1, keepdim=True)
