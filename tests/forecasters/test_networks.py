@@ -159,21 +159,22 @@ class Calls:
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "n_passes"),
     [
-        attention,
-        lambda: attention(head="quantile"),
-        lambda: attention(head="student_t"),
-        linear,
-        lambda: PretrainedForecaster(4, weights=tiny_network()),
+        (attention, 1),
+        (lambda: attention(head="quantile"), 1),
+        (lambda: attention(head="student_t"), 1),
+        (linear, 1),
+        # Values and their changes.
+        (lambda: PretrainedForecaster(4, weights=tiny_network()), 2),
     ],
     ids=["attention", "quantile", "student_t", "linear", "pretrained"],
 )
-def test_intervals_take_one_pass_of_the_network(make):
+def test_intervals_take_no_further_pass_of_the_network(make, n_passes):
     model = make().fit(long_frame())
     with Calls() as seen:
         model.predict(level=[80, 95], quantiles=[0.3])
-    assert set(seen.values()) == {1}
+    assert set(seen.values()) == {n_passes}
     with Calls() as points:
         model.predict()
     assert points == seen

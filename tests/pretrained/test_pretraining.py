@@ -494,7 +494,8 @@ def test_the_loss_against_loops(measure, length, farthest):
     y[0, 4] = torch.nan  # a value that is not known teaches nothing
     y[1, 7] = 1e6  # and one far away no more than one at the bound
     x[2] = 1.0  # nor does a context that does not vary
-    answer = network.forecast(x, 20)
+    context, seasons = network.look(x.double(), 20)
+    answer = network._forecast_read(context, seasons, 20).detach()
     total = weights = 0.0
     for row in (0, 1):
         part = x[row].double()[-72:] if measure == "recent" else x[row].double()
