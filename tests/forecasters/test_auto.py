@@ -101,6 +101,19 @@ def test_a_first_candidate_that_is_clearly_behind_loses_its_place():
     assert weights[1:].min() > 0.3
 
 
+def test_a_wrong_value_ruins_neither_weights_nor_forecast():
+    step = np.arange(480)
+    values = 50 + 10 * np.sin(2 * np.pi * step / 24) + np.random.default_rng(0).normal(0, 0.5, 480)
+    table = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=480, freq="h"), "y": values})
+    truth = 50 + 10 * np.sin(2 * np.pi * np.arange(480, 504) / 24)
+    errors = {}
+    for name, value in (("clean", values[475]), ("wrong", -999.0)):
+        table.loc[475, "y"] = value
+        model = AutoForecaster(24, random_state=0).fit(table)
+        errors[name] = np.abs(model.predict()["auto"] - truth).mean()
+    assert errors["wrong"] < 2 * errors["clean"]
+
+
 def test_with_few_windows_the_preferred_ones_share_the_weight():
     errors = errors_of(1.0, 1.02, 1.04, 0.98, n=4)
     preferred = np.array([1.0, 1.0, 1.0, 0.0])

@@ -41,7 +41,9 @@ from tsattn.forecasters.pretrained import (
     GapForecaster,
     PretrainedForecaster,
     check_histories,
+    clean_panel,
     fit_without_columns,
+    without_outliers,
 )
 from tsattn.forecasters.regression import SklearnForecaster
 from tsattn.forecasters.statsforecast import StatsforecastForecaster
@@ -80,8 +82,7 @@ _ERROR_TOLERANCE = 1.05
 _EQUAL_SHARE = 0.3
 # Windows that the prior weights count as.
 _PRIOR_WINDOWS = 16
-# Candidates with prior weights. On short series the mean of these three is better than the one that
-# is best on few windows.
+# Prior weights. On short series this mean is better than the one that is best on few windows.
 _PREFERRED = {"zero": 4.0, "dynamic_theta": 1.0, "auto_ets": 1.0, "theta": 1.0, "ets": 1.0}
 # Prior weights fall with this power of the error, and with twice that from so many windows on.
 _PRIOR_POWER = 2.0
@@ -411,9 +412,7 @@ class AutoForecaster(GapForecaster):
 
     @property
     def max_context(self) -> int:
-        """Rows of history that are read where there are so many; known once it is fitted, one
-        before.
-        """
+        """Rows of history that are read at most; 1 before the fit."""
         if self.state_ is None:
             return 1
         return max(member.forecaster.max_context for member in self._members)
@@ -446,13 +445,15 @@ class AutoForecaster(GapForecaster):
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
-        return check_histories(x, self.max_context, self.least_context)
+        return without_outliers(check_histories(x, self.max_context, self.least_context))
 
     def _fit(self, panel: Panel, context: FitContext) -> AutoFitted:
         title = self.alias_ if context.verbose else None
         seconds = seconds_from(self.max_time)
         with progress_line(title, n_steps=_N_CANDIDATES, seconds=seconds) as line:
-            return self._judge(panel, context.started, line)
+            # One wrong value would ruin most candidates, and decide which seem best.
+            clean = clean_panel(panel, load_network().config.token_context)
+            return self._judge(clean, context.started, line)
 
     def _judge(self, panel: Panel, started: float, line: ProgressLine | None) -> AutoFitted:
         """Judge the candidates and combine the best; ``line`` shows the progress."""
@@ -993,8 +994,7 @@ def _weights(
 
 
 def _losses(errors: np.ndarray, squared: bool) -> np.ndarray:
-    losses: np.ndarray = np.square(errors) if squared else np.abs(errors)
-    return losses
+    return np.asarray(np.square(errors) if squared else np.abs(errors))
 
 
 def _best_weights(errors: np.ndarray, squared: bool) -> np.ndarray:

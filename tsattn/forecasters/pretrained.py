@@ -334,8 +334,7 @@ class PretrainedForecaster(GapForecaster):
         panel = fitted.panel
         encoder = make_encoder(self.covariate_columns, panel)
         # The regressions would follow an outlier, and it would decide which weights seem best.
-        clean_values = _clean_values(panel, fitted.network.config.token_context)
-        clean = replace(panel, values=clean_values)
+        clean = clean_panel(panel, fitted.network.config.token_context)
         plain = self.with_state(fitted)
         regression = fit_covariate_regression(
             plain._answer, plain.windows, clean, encoder, horizon=self.horizon, least=1
@@ -600,21 +599,21 @@ def without_outliers(x: np.ndarray) -> np.ndarray:
     """Windows ``[B, T, C]`` with NaN in place of outliers, which a regression would follow."""
     n_windows, n_rows, n_channels = x.shape
     by_channel = np.ascontiguousarray(np.moveaxis(x, 2, 1))
-    series = torch.from_numpy(by_channel.reshape(-1, n_rows))
+    series = torch.tensor(by_channel.reshape(-1, n_rows))
     outliers = find_outliers(series).numpy().reshape(n_windows, n_channels, n_rows)
     return np.where(np.moveaxis(outliers, 1, 2), np.nan, x)
 
 
-def _clean_values(panel: Panel, n_rows: int) -> np.ndarray:
-    """Values of a panel ``[rows, C]`` with NaN in place of outliers, in blocks of ``n_rows`` rows
-    from the end of each series.
+def clean_panel(panel: Panel, n_rows: int) -> Panel:
+    """A panel with NaN in place of outliers, in blocks of ``n_rows`` rows from the end of each
+    series.
     """
     values = panel.values.copy()
     for start, stop in itertools.pairwise(panel.starts):
         for last in range(stop, start, -n_rows):
             rows = slice(max(last - n_rows, start), last)
             values[rows] = without_outliers(values[None, rows])[0]
-    return values
+    return replace(panel, values=values)
 
 
 def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.ndarray:
