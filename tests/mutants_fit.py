@@ -362,6 +362,18 @@ MUTANTS = [
         "n_future",
         PRETRAINING,
     ),
+    Mutant(
+        "tsattn/forecasters/auto.py",
+        "without_outliers(check_histories(x, self.max_context, self.least_context))",
+        "check_histories(x, self.max_context, self.least_context)",
+        "tests/forecasters/test_auto.py",
+    ),
+    Mutant(
+        "tsattn/forecasters/auto.py",
+        "self._judge(clean,",
+        "self._judge(panel,",
+        "tests/forecasters/test_auto.py",
+    ),
     Mutant("tsattn/pretrained/network.py", "distance.sign() * size", "size", CHANGES),
     Mutant("tsattn/pretrained/network.py", "reach = 2 * reach", "reach = reach + 1", CHANGES),
     Mutant("tsattn/pretrained/network.py", "+ taken_back *", "+ 0 * taken_back *", CHANGES),

@@ -453,7 +453,7 @@ class AutoForecaster(GapForecaster):
         with progress_line(title, n_steps=_N_CANDIDATES, seconds=seconds) as line:
             # One wrong value would ruin most candidates, and decide which seem best.
             clean = clean_panel(panel, load_network().config.token_context)
-            return self._judge(clean, context.started, line)
+            return replace(self._judge(clean, context.started, line), panel=panel)
 
     def _judge(self, panel: Panel, started: float, line: ProgressLine | None) -> AutoFitted:
         """Judge the candidates and combine the best; ``line`` shows the progress."""

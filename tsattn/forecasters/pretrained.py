@@ -596,7 +596,7 @@ def fit_without_columns(forecaster: Forecaster, panel: Panel) -> None:
 
 
 def without_outliers(x: np.ndarray) -> np.ndarray:
-    """Windows ``[B, T, C]`` with NaN in place of outliers, which a regression would follow."""
+    """Windows ``[B, T, C]`` with NaN in place of outliers, which other models would follow."""
     n_windows, n_rows, n_channels = x.shape
     by_channel = np.ascontiguousarray(np.moveaxis(x, 2, 1))
     series = torch.tensor(by_channel.reshape(-1, n_rows))

@@ -940,8 +940,8 @@ def daily(rng: Rng, n: int, length: int) -> Array:
     x += level * log_uniform(rng, n, 0.05, 3)
     effect = _holidays(rng, day)
     is_weekend = (day + rng.integers(0, 7, (n, 1))) % 7 < 2
-    without = is_weekend & chance(rng, n, 0.5)
-    x += np.where(without, 0, effect)
+    has_no_effect = is_weekend & chance(rng, n, 0.5)
+    x += np.where(has_no_effect, 0, effect)
     error = noise(rng, n, length)
     x += error * log_uniform(rng, n, 0.05, 1)
     is_exponential = chance(rng, n, 0.4)
@@ -962,9 +962,9 @@ def _holidays(rng: Rng, day: Array) -> Array:
         n_days = rng.choice([1, 1, 1, 2, 4, _LONGEST_HOLIDAY], n)
         size = sign * rng.choice([1, 1, 1, -0.5], n) * np.exp(rng.normal(0.5, 0.6, n))
         size = size * (number < n_holidays[:, 0])
-        for later in range(_LONGEST_HOLIDAY):
-            there = (date + later) % round(_YEAR)
-            table[rows, there] += size * (later < n_days) * 0.8**later
+        for day_number in range(_LONGEST_HOLIDAY):
+            holiday = (date + day_number) % round(_YEAR)
+            table[rows, holiday] += size * (day_number < n_days) * 0.8**day_number
     return np.take_along_axis(table, year_day, 1)
 
 

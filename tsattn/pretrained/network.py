@@ -518,8 +518,8 @@ class ZeroNetwork(nn.Module):
     def _forecast_short(
         self, x: Tensor, seasons: Seasons, horizon: int, likely: int
     ) -> Float[Tensor, "B F Q"]:
-        """Quantiles of contexts all of which fits into the tokens, those of steady changes among
-        them, as :class:`SteadyChanges` says.
+        """Quantiles of contexts that fit into the tokens; steady changes count as
+        :class:`SteadyChanges` says.
         """
         answer = self._forecast_read(x, seasons, horizon)
         lag = seasons.clear_cycle().clamp_min(1)
@@ -795,6 +795,12 @@ def between_blocks(means: Float[Tensor, "B N"], step: int) -> Float[Tensor, "B S
     return lines[:, 0]
 
 
+def values_before(x: Float[Tensor, "B T"], lag: Int[Tensor, " B"]) -> Float[Tensor, "B T"]:
+    """The value ``lag`` steps before each, NaN where there is none."""
+    place = torch.arange(x.shape[1], device=x.device) - lag[:, None]
+    return torch.where(place >= 0, x.gather(1, place.clamp_min(0)), torch.nan)
+
+
 def changes_since(x: Float[Tensor, "B T"], lag: Int[Tensor, " B"]) -> Float[Tensor, "B T"]:
     """Differences to the value ``lag`` steps before, NaN where one of the two is missing.
 
@@ -802,9 +808,7 @@ def changes_since(x: Float[Tensor, "B T"], lag: Int[Tensor, " B"]) -> Float[Tens
         >>> changes_since(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([2]))
         tensor([[nan, nan, 3.]])
     """
-    place = torch.arange(x.shape[1], device=x.device) - lag[:, None]
-    before = x.gather(1, place.clamp_min(0))
-    return torch.where(place >= 0, x - before, torch.nan)
+    return x - values_before(x, lag)
 
 
 def filled_by_changes(x: Float[Tensor, "B T"], lag: Int[Tensor, " B"]) -> Float[Tensor, "B T"]:
@@ -815,11 +819,8 @@ def filled_by_changes(x: Float[Tensor, "B T"], lag: Int[Tensor, " B"]) -> Float[
         >>> filled_by_changes(x, torch.tensor([2]))
         tensor([[1., 5., 2., 6., 3., 7.]])
     """
-    changes = changes_since(x, lag)
-    mean = changes.nanmean(1, keepdim=True)
-    place = torch.arange(x.shape[1], device=x.device) - lag[:, None]
-    before = x.gather(1, place.clamp_min(0))
-    return torch.where(x.isnan() & (place >= 0), before + mean, x)
+    mean_change = changes_since(x, lag).nanmean(1, keepdim=True)
+    return torch.where(x.isnan(), values_before(x, lag) + mean_change, x)
 
 
 def share_of_changes(
@@ -871,9 +872,8 @@ def _correlation(changes: Tensor, is_seen: Tensor, lag: Tensor) -> Tensor:
 
     It is 0 where there are few pairs.
     """
-    place = torch.arange(changes.shape[1], device=changes.device) - lag[:, None]
-    before = changes.gather(1, place.clamp_min(0))
-    is_pair = is_seen & (place >= 0) & ~before.isnan()
+    before = values_before(changes, lag)
+    is_pair = is_seen & ~before.isnan()
     later = _centred(changes, is_pair)
     earlier = _centred(before, is_pair)
     squares = later.square().sum(1, keepdim=True) * earlier.square().sum(1, keepdim=True)

@@ -18,7 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tsattn.limits import keep_memory
-from tsattn.pretrained.network import RecentMeasure, ZeroConfig, ZeroNetwork, measure_recent
+from tsattn.pretrained.network import (
+    RecentMeasure,
+    ZeroConfig,
+    ZeroNetwork,
+    changes_since,
+    measure_recent,
+)
 from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import save_network
@@ -248,11 +254,9 @@ def weigh(x: Tensor, period: Tensor, measure: str = "whole") -> Tensor:
         scaled = torch.asinh(centred / torch.where(spread > 0, spread, 1.0))
     step_changes = scaled.diff(dim=1).abs()
     step_change = torch.where(is_recent[:, 1:], step_changes, torch.nan).nanmean(1)
-    period = period[:, None]
-    season_before = torch.arange(x.shape[1], device=x.device) - period
-    changes = (scaled - scaled.gather(1, season_before.clamp_min(0))).abs()
-    has_one = (period > 0) & (season_before >= 0) & is_recent
-    season_change = torch.where(has_one, changes, torch.nan).nanmean(1)
+    season_changes = changes_since(scaled, period).abs()
+    has_season = (period > 0)[:, None] & is_recent
+    season_change = torch.where(has_season, season_changes, torch.nan).nanmean(1)
     change = torch.fmin(step_change, season_change)
     return 1 / (change.nan_to_num(1.0) + _LEAST_CHANGE)
 
