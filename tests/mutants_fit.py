@@ -31,6 +31,7 @@ CHANGES = "tests/pretrained/test_changes.py"
 SYNTHETIC = "tests/pretrained/test_synthetic.py"
 CONTRACTS = "tests/forecasters/test_contract.py"
 COMBINED = "tests/forecasters/test_auto.py"
+WEIGHED = "tests/forecasters/test_combination.py"
 DEADLINES_TESTS = "tests/forecasters/test_deadlines.py"
 TUNED = "tests/forecasters/test_fine_tuning.py"
 
@@ -44,6 +45,7 @@ LOOP = "tsattn/training/loop.py"
 REGRESSOR_FILE = "tsattn/forecasters/regressor.py"
 EXPORT_FILE = "tsattn/adapters/export.py"
 AUTO = "tsattn/forecasters/auto.py"
+COMBINATION = "tsattn/forecasters/combination.py"
 DEADLINES = "tsattn/forecasters/deadlines.py"
 TUNING_FILE = "tsattn/forecasters/fine_tuning.py"
 
@@ -486,7 +488,10 @@ MUTANTS = [
         f"{TUNED}::test_steps_after_the_last_training_row_teach_nothing",
     ),
     Mutant(
-        AUTO, "near = means <= _ERROR_TOLERANCE * means.min()", "near = means < np.inf", COMBINED
+        COMBINATION,
+        "near = means <= _ERROR_TOLERANCE * means.min()",
+        "near = means < np.inf",
+        WEIGHED,
     ),
     Mutant(
         DEADLINES,
@@ -519,21 +524,21 @@ MUTANTS = [
         f"{COMBINED}::test_a_candidate_that_learns_is_fitted_again_on_all_rows",
     ),
     Mutant(
-        AUTO,
+        COMBINATION,
         "upper_spread, -lower_spread",
         "-lower_spread, upper_spread",
         f"{COMBINED}::test_each_side_of_a_band_is_measured_by_the_errors_on_that_side",
     ),
     Mutant(
-        AUTO,
+        COMBINATION,
         "np.where(np.isnan(errors), np.nan, losses[0])",
         "np.where(False, np.nan, losses[0] + 0 * np.nan_to_num(errors))",
         f"{COMBINED}::test_a_candidate_is_compared_on_the_windows_that_it_answers",
     ),
-    Mutant(AUTO, "prior = near / near.sum()", "pass", COMBINED),
-    Mutant(AUTO, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", COMBINED),
+    Mutant(COMBINATION, "prior = near / near.sum()", "pass", WEIGHED),
+    Mutant(COMBINATION, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", WEIGHED),
     Mutant(AUTO, "np.minimum.at(stops, owner, ends - panel.starts[owner])", "pass", COMBINED),
-    Mutant(AUTO, "factor**trust", "factor", COMBINED),
+    Mutant(COMBINATION, "factor**trust", "factor", WEIGHED),
     Mutant(AUTO, "if candidate.by_row and not math.isinf(seconds)", "if False", COMBINED),
     Mutant(DEADLINES, "if left <= seconds_per_item:", "if left <= -1e9:", DEADLINES_TESTS),
     Mutant(
@@ -542,6 +547,7 @@ MUTANTS = [
         "return larger",
         DEADLINES_TESTS,
     ),
+    Mutant(AUTO, "np.where(np.isnan(last), point, last)", "point", COMBINED),
     Mutant(AUTO, ".above_zero(counts.all(axis=1, keepdims=True))", "", COMBINED),
     Mutant(
         AUTO,

@@ -141,10 +141,17 @@ def test_a_dead_series_is_forecast_as_dead():
     assert (bands["zero-lo-80"] == 0).all()
 
 
-def test_a_series_that_ended_years_ago_is_told():
-    old = long_table([Y], ["old"], end="2021-03-01")
-    frame = pd.concat([table(empty=False), old])
-    with pytest.warns(UserWarning, match="series 'old' ends at 2021-03-01 .*, years before"):
+@pytest.mark.parametrize(("end", "days"), [("2021-03-01", 1096), ("2023-11-01", 121)])
+def test_a_series_that_ended_long_before_the_others_is_told(end, days):
+    frame = pd.concat([table(empty=False), long_table([Y], ["old"], end=end)])
+    with pytest.warns(UserWarning, match=f"series 'old' ends at {end} .*, {days} days before"):
+        from_long(frame)
+
+
+def test_a_series_that_ends_somewhat_earlier_is_not_told():
+    frame = pd.concat([table(empty=False), long_table([Y], ["late"], end="2024-01-15")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         from_long(frame)
 
 

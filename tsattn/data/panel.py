@@ -24,7 +24,7 @@ _GROUP = "group"
 # Series that a warning names.
 _NAMED_SERIES = 3
 # A series that ends so many days and rows before the last one has ended for good.
-_ENDED_DAYS = 730
+_ENDED_DAYS = 90
 _ENDED_ROWS = 12
 
 T = TypeVar("T")
@@ -320,7 +320,7 @@ def starts_of(lengths: np.ndarray) -> np.ndarray:
 
 
 def tell_ended(panel: Panel) -> None:
-    """Warn once of series that end long before the others, which are forecast from there."""
+    """Warn once of series that end long before most others, which are forecast from there."""
     if not isinstance(panel.times, pd.DatetimeIndex) or panel.n_series < 2:
         return
     ends = panel.last_times()
@@ -336,8 +336,9 @@ def tell_ended(panel: Panel) -> None:
         return
     n = int(ended[0])
     warnings.warn(
-        f"{panel.series_label(n)} ends at {ends[n]}{more(len(ended))}, years before the last"
-        f" stamp of the table, {latest}, and is forecast from its own end",
+        f"{panel.series_label(n)} ends at {ends[n]}{more(len(ended))},"
+        f" {(latest - ends[n]).days} days before the last stamp of the table, {latest}, and is"
+        " forecast from its own end",
         stacklevel=4,
     )
 

@@ -175,7 +175,7 @@ _RECENT_FROM = 132_000
 
 # Recipes of the next weights. A release before the end of a long recipe is a shorter one.
 RECIPES = {
-    "zero-5a": Recipe(200_000, decay=0.1, recent_from=_RECENT_FROM),
+    "zero-5a": Recipe(192_000, decay=0.0625, recent_from=_RECENT_FROM),
     "zero-5": Recipe(400_000, recent_from=_RECENT_FROM),
     "zero-5-small": Recipe(24_000, decay=0.25),
 }
