@@ -50,7 +50,7 @@ def share_by_loops(x, lag, horizon):
     correlation = 0.0
     if len(later) >= 8 and later.std() > 0 and earlier.std() > 0:
         correlation = np.corrcoef(later, earlier)[0, 1]
-    factor = 4.0 ** min(max(-2 * correlation, 0.0), 1.0)
+    factor = 8.0 ** min(max(-2 * correlation, 0.0), 1.0)
     share = math.log(1.2 / max(factor * unsteadiness, 0.06)) / math.log(1.2 / 0.06)
     return share if share >= 0.15 else 0.0
 

@@ -157,7 +157,7 @@ class SteadyChanges:
 
     all_below: float = 0.06
     none_above: float = 1.2
-    noise_factor: float = 4.0
+    noise_factor: float = 8.0
     least_share: float = 0.15
     least_values: int = 8
     power: float = 1.5
