@@ -234,7 +234,7 @@ MUTANTS = [
         BACKTEST,
     ),
     Mutant(
-        "tsattn/evaluate/backtest.py", "values=known.values.copy()", "values=known.values", BACKTEST
+        "tsattn/evaluate/backtest.py", "values=past.values.copy()", "values=known.values", BACKTEST
     ),
     Mutant(
         "tsattn/evaluate/backtest.py",

@@ -548,6 +548,12 @@ MUTANTS = [
         DEADLINES_TESTS,
     ),
     Mutant(AUTO, "np.where(np.isnan(last), point, last)", "point", COMBINED),
+    Mutant(
+        AUTO,
+        "share = _LAST_SHARE if forecaster.covariate_columns_ else _CANDIDATE_SHARE",
+        "share = _CANDIDATE_SHARE",
+        f"{COMBINED}::test_columns_have_most_of_the_time_and_no_second_fit_reads_fewer_rows",
+    ),
     Mutant(AUTO, ".above_zero(counts.all(axis=1, keepdims=True))", "", COMBINED),
     Mutant(
         AUTO,

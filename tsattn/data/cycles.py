@@ -39,14 +39,16 @@ _FITTING = {
 }
 
 
-def choose_cycles(asked: Sequence[str] | str, freq: str | int, times: pd.Index) -> tuple[str, ...]:
+def choose_cycles(
+    calendar: Sequence[str] | str, freq: str | int, times: pd.Index
+) -> tuple[str, ...]:
     """The entries of the calendar that a forecaster will read.
 
     Args:
-        asked: Names of :data:`CYCLES`, special days such as ``"holidays:DE"``, or ``"auto"``, also
-            among others: the cycles that fit the frequency and that ``times`` show whole, the hour,
-            the weekday and the day of the month and year for days and less, the day of the year for
-            weeks, the month for months.
+        calendar: Names of :data:`CYCLES`, special days such as ``"holidays:DE"``, or ``"auto"``,
+            also among others: the cycles that fit the frequency and that ``times`` show whole, the
+            hour, the weekday and the day of the month and year for days and less, the day of the
+            year for weeks, the month for months.
         freq: Frequency of the rows.
         times: Stamps of the rows to learn from.
 
@@ -60,7 +62,7 @@ def choose_cycles(asked: Sequence[str] | str, freq: str | int, times: pd.Index) 
         >>> choose_cycles("auto", "D", days)
         ('weekday', 'monthday')
     """
-    entries = ("auto",) if asked == "auto" else tuple(asked)
+    entries = ("auto",) if calendar == "auto" else tuple(calendar)
     if len(set(entries)) < len(entries):
         raise ValueError(f"calendar must name each cycle once; got {list(entries)!r}")
     shown = _shown_whole(freq, times) if "auto" in entries else ()

@@ -91,7 +91,7 @@ class LongFile:
         """
         schema = find_columns(path, schema, like)
         keys = _keys(schema)
-        seen = _SeenIds()
+        seen_ids = _SeenIds()
         starts: list[np.ndarray] = []
         row = 0
         last_hash = None
@@ -104,15 +104,15 @@ class LongFile:
                 hashes = hashes[1:]
                 places = places[1:]
             last_hash = next_hash
-            seen.add(hashes)
+            seen_ids.add(hashes)
             # Where rows are apart there may be as many starts as rows.
-            starts = [] if seen.is_apart else [*starts, places + row]
+            starts = [] if seen_ids.is_apart else [*starts, places + row]
             row += rows.num_rows
-        seen.merge()
+        seen_ids.merge()
         all_starts = None
-        if not seen.is_apart:
+        if not seen_ids.is_apart:
             all_starts = np.concatenate([*starts, [row]]).astype(np.int64)
-        return cls(path, schema, row, len(seen.hashes), all_starts)
+        return cls(path, schema, row, len(seen_ids.hashes), all_starts)
 
     def batches(self, batch_series: int, folder: Path) -> list[Batch]:
         """The file in batches; rows that are apart are first dealt out into files.
@@ -251,8 +251,9 @@ def _keys(schema: Schema) -> list[Any]:
 
 def _columns(schema: Schema) -> list[Any]:
     """The columns that are read."""
-    beside = schema.columns
-    names = [*_keys(schema), schema.time_col, schema.target_col, *beside.moving, *beside.static]
+    covariates = schema.columns
+    names = [*_keys(schema), schema.time_col, schema.target_col]
+    names += [*covariates.moving, *covariates.static]
     return list(dict.fromkeys(names))
 
 

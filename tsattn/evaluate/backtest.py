@@ -518,15 +518,15 @@ def judge_fits(
 
 
 def fit_copy(
-    name: str, forecaster: Forecaster, known: Panel, judged: int, *, verbose: bool = False
+    name: str, forecaster: Forecaster, past: Panel, judged: int, *, verbose: bool = False
 ) -> Forecaster:
     """Fit a copy on a copy: what was cut off cannot be reached, and nothing of the caller's is
     changed.
     """
     try:
-        covariates = None if known.covariates is None else known.covariates.copy()
-        known = replace(known, values=known.values.copy(), covariates=covariates)
-        return copy.deepcopy(forecaster).fit(known, verbose=verbose)
+        covariates = None if past.covariates is None else past.covariates.copy()
+        past = replace(past, values=past.values.copy(), covariates=covariates)
+        return copy.deepcopy(forecaster).fit(past, verbose=verbose)
     except ValueError as error:
         where = f"{name}, fitted on the rows before the {judged} judged ones: "
         if isinstance(error, BadSeriesError):

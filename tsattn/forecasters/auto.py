@@ -99,6 +99,8 @@ _FIT_SHARE = 0.35
 _REFIT_SHARE = 0.25
 # Share that the pretrained network has for its columns, which gain more than other candidates do.
 _COLUMNS_SHARE = 0.6
+# Share of the time that is left in the end, which the last fit on columns may take.
+_LAST_SHARE = 0.9
 # Share of ``max_time`` that is kept for ``predict``, and for work that takes longer than expected.
 _RESERVED_SHARE = 0.1
 # Seconds that must be left for a classical model; one estimation may take as long as a second.
@@ -801,14 +803,15 @@ def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
     """
     candidate = trial.candidate
     forecaster = candidate.forecaster
-    left = until - time.monotonic()
-    in_time = candidate.by_row or trial.fit.seconds < left * _CANDIDATE_SHARE
+    share = _LAST_SHARE if forecaster.covariate_columns_ else _CANDIDATE_SHARE
+    seconds = share * (until - time.monotonic())
+    in_time = candidate.by_row or trial.fit.seconds < seconds
     if trial.without_columns:
         fit_without_columns(forecaster, panel)
     elif candidate.name != "mlr" and in_time:
         # The fit before it counts where this one does not end.
         with suppress(OutOfTime):
-            _fit_until(candidate, panel, left * _CANDIDATE_SHARE, trial.fit.n_rows)
+            _fit_until(candidate, panel, seconds, trial.fit.n_rows)
     # The rows of the series are stored once, with the pretrained network.
     if candidate.name == "zero":
         tail = panel.keep(forecaster.covariate_columns_)

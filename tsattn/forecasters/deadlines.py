@@ -184,19 +184,19 @@ def fit_in_time(
             # The part is too short for the model.
             n_rows *= _ROW_GROWTH
             continue
-        now = time.monotonic()
+        fitted_at = time.monotonic()
         if last is not None and last.n_rows < n_rows:
             earlier = last
-        last = TimedFit(now - begun, n_rows)
+        last = TimedFit(fitted_at - begun, n_rows)
         if is_whole:
             return last
-        larger = _affordable_rows(last, earlier, len(panel.values), end - now)
+        larger = _affordable_rows(last, earlier, len(panel.values), end - fitted_at)
         # The first fit may have loaded a package.
         may_have_loaded = last.seconds > _SLOW_FIRST_SECONDS and not timed_again
         if larger > n_rows:
             n_rows = larger
             timed_again = True
-        elif may_have_loaded and last.seconds < end - now:
+        elif may_have_loaded and last.seconds < end - fitted_at:
             timed_again = True
         else:
             return last
@@ -302,15 +302,15 @@ def work_in_time(
         chunk = order[done.sum() : done.sum() + size]
         begun = time.monotonic()
         work(chunk)
-        now = time.monotonic()
+        finished = time.monotonic()
         first = not done.any()
         done[chunk] = True
         # The first call may load packages or compile, which says nothing about the others.
         if not first:
             n_timed += len(chunk)
-            timed_seconds += now - begun
+            timed_seconds += finished - begun
             seconds_per_item = timed_seconds / n_timed
-        left = seconds - (now - started) - n_later * seconds_per_item
+        left = seconds - (finished - started) - n_later * seconds_per_item
         allowed = min(left, _CHUNK_SECONDS) / max(seconds_per_item, 1e-9)
         if left <= seconds_per_item:
             break
@@ -340,11 +340,11 @@ def work_at_once(work: Callable[[np.ndarray], None], n_items: int, seconds: floa
     begun = time.monotonic()
     places = np.sort(spread_order(n_items)[:n_done])
     work(places)
-    now = time.monotonic()
-    seconds_per_item = (now - begun) / max(n_done, 1)
+    finished = time.monotonic()
+    seconds_per_item = (finished - begun) / max(n_done, 1)
     done = np.zeros(n_items, dtype=bool)
     done[places] = True
-    return Progress(done, seconds_per_item, now - started)
+    return Progress(done, seconds_per_item, finished - started)
 
 
 def spread_order(n_items: int) -> np.ndarray:

@@ -288,7 +288,7 @@ def _centred_rows(x: torch.Tensor, y: torch.Tensor, revin: RevIN) -> torch.Tenso
     rows = rows[ends_finite & (n_changes < 2)]
     context = rows[:, :length]
     observed = context.isfinite()
-    options = {} if observed.all() else {"seen": observed}
+    options = {} if observed.all() else {"observed": observed}
     level, _ = revin.statistics(context, **options)
     return (rows - level).nan_to_num(0.0).double()
 

@@ -380,9 +380,9 @@ class NetworkForecaster(Forecaster):
         ``stacklevel`` is that of the warning.
         """
         least = least_rows(context)
-        known = known_lengths(panel.last(context))
-        short = (known > 0) & (known < least)
-        if (known < least).all():
+        lengths = known_lengths(panel.last(context))
+        short = (lengths > 0) & (lengths < least)
+        if (lengths < least).all():
             require_length(panel, least, f"the context of {self.alias_}")
         elif short.any():
             simpler = self._simpler()

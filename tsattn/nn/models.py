@@ -126,7 +126,7 @@ class PatchEncoder(nn.Module):
         revin = cast(RevIN, self.revin)
         if self.config.masked:
             observed = series.isfinite()
-            level, spread = revin.statistics(series, seen=observed)
+            level, spread = revin.statistics(series, observed=observed)
             series = revin(series, level, spread).where(observed, 0.0)
         else:
             level, spread = revin.statistics(series)
@@ -135,7 +135,7 @@ class PatchEncoder(nn.Module):
         if self.beside is not None:
             covariate_tokens = self.beside(past, known, static).repeat_interleave(x.shape[2], 0)
         patches = patchify(series, self.config.patch_len, self.config.patch_stride)
-        tokens = self.embedding(patches, beside=covariate_tokens)
+        tokens = self.embedding(patches, extra_tokens=covariate_tokens)
         return tokens, series, level, spread
 
     def _key_mask(self, x: Tensor) -> Tensor | None:

@@ -37,15 +37,16 @@ class RevIN(nn.Module):
         self.scale = scale
 
     def statistics(
-        self, x: Float[Tensor, "*B T"], *, seen: Bool[Tensor, "*B T"] | None = None
+        self, x: Float[Tensor, "*B T"], *, observed: Bool[Tensor, "*B T"] | None = None
     ) -> tuple[Float[Tensor, "*B 1"], Float[Tensor, "*B 1"]]:
         """Shift and scale of each window along its last axis.
 
         Args:
-            seen: True where a value counts; the others may be NaN. For the shift ``"mean"`` only.
+            observed: True where a value counts; the others may be NaN. For the shift ``"mean"``
+                only.
         """
-        if seen is not None:
-            return self._masked_statistics(x, seen)
+        if observed is not None:
+            return self._masked_statistics(x, observed)
         mean = x.mean(-1, keepdim=True)
         if self.shift == "mean":
             level = mean
@@ -146,16 +147,16 @@ class PatchEmbedding(nn.Module):
         patches: Float[Tensor, "B L P"],
         *,
         start: int = 0,
-        beside: Float[Tensor, "B L D"] | None = None,
+        extra_tokens: Float[Tensor, "B L D"] | None = None,
     ) -> Float[Tensor, "B L D"]:
         """Tokens of patches, with the vectors of their positions added.
 
         Args:
             start: Position of the first patch.
-            beside: Further tokens to add, such as those of covariates.
+            extra_tokens: Further tokens to add, such as those of covariates.
         """
         stop = start + patches.shape[1]
         tokens = self.project(patches) + self.positions[start:stop]
-        if beside is not None:
-            tokens = tokens + beside
+        if extra_tokens is not None:
+            tokens = tokens + extra_tokens
         return self.dropout(tokens)
