@@ -449,7 +449,7 @@ def test_a_year_of_weeks_is_forecast_by_the_year_before():
         + year[step // 7 % 52]
         + 0.1 * torch.randn(1500, generator=generator, dtype=DOUBLE)
     )
-    network = load_network("zero-4")
+    network = load_network("zero-5a")
     truth = x[-60:]
     context = x[None, :-60]
     seasons = network._seasons(context)

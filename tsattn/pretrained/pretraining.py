@@ -713,7 +713,7 @@ def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
     Args:
         state: Folder of the run.
         folder: Where ``NAME.safetensors`` and ``NAME.json`` go.
-        name: Such as ``"zero-4"``.
+        name: Such as ``"zero-5a"``.
         facts: What the card tells besides: ``commit``, ``scores``, ``bad_at``.
     """
     content = torch.load(state / "state.pt", map_location="cpu", weights_only=True)
