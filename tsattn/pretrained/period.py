@@ -457,10 +457,13 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
     if torch.compiler.is_exporting():
         return _likeness_at_once(x, n_lags)
     values, weights = _detrended(x)
+    # Where no value is missing, the counts of one series are those of all.
+    if bool(weights.all()):
+        weights = weights[:1]
     pairs = _products(weights, n_lags).round_()
     n_pairs = pairs.clamp_min(1)
-    correlation = torch.zeros_like(pairs[:, 1:])
-    extent = torch.ones_like(pairs[:, 1:])
+    correlation = values.new_zeros(len(x), n_lags)
+    extent = torch.ones_like(correlation)
     # Zeros on either side, for windows that reach beyond the series.
     n_halvings = max((n_lags - 1).bit_length() - 1, 1)
     reach = 2**n_halvings
@@ -500,7 +503,7 @@ def _judged(correlation: Tensor, extent: Tensor, pairs: Tensor, weights: Tensor)
     standard_error = (extent / n_pairs[:, 1:]).sqrt()
     chance = _charges(n_lags, pairs) * standard_error
     correlation = torch.where(tried, correlation, -1.0)
-    return Likeness(correlation, chance, tried)
+    return Likeness(correlation, chance, tried.expand_as(correlation))
 
 
 def _likeness_at_once(x: Tensor, n_lags: int) -> Likeness:
