@@ -208,7 +208,31 @@ TABLES = {
     ),
     "codes as text": (
         lambda: timed(DAYS, "when", y=["007"] * N),
-        "column 'y' holds '007' .*, but values must be numbers; convert the column",
+        r"column 'y' holds '007' .*, but values must be numbers; df\['y'\] = .* reads '007' as 7;",
+    ),
+    "euros": (
+        lambda: timed(DAYS, "when", y=["1.250,50 €"] * N),
+        r"column 'y' holds '1.250,50 €' .* reads '1.250,50 €' as 1250.5; or write numbers",
+    ),
+    "thousands": (
+        lambda: timed(DAYS, "when", y=["$1,250.50", *["$980"] * (N - 1)]),
+        r"column 'y' holds '\$1,250.50' .* reads '\$1,250.50' as 1250.5; or write numbers",
+    ),
+    "units": (
+        lambda: timed(DAYS, "when", y=["12 kg"] * N),
+        r"column 'y' holds '12 kg' .* reads '12 kg' as 12; or correct the cell",
+    ),
+    "unlike units": (
+        lambda: timed(DAYS, "when", y=["12 kg", *["900 g"] * (N - 1)]),
+        r"column 'y' holds '12 kg' .*errors='coerce'\) empties such cells; or correct the cell",
+    ),
+    "events": (
+        lambda: timed(
+            pd.to_datetime("2024-01-01") + pd.to_timedelta(np.arange(N) ** 3 * 977, unit="s"),
+            "when",
+            y=Y,
+        ),
+        r"irregular stamps: .*; add events up by the hour, the day or the like, as df.resample",
     ),
     "array of numbers like times": (
         lambda: 1_700_000_000 + 60 * np.arange(N),
@@ -257,7 +281,7 @@ TABLES = {
     ),
     "columns of two levels": (
         lambda: pd.concat({"x": wide()}, axis=1),
-        "columns must have one level; got 2",
+        r"columns must have one level; got 2; join their names: df.columns = ",
     ),
     "columns of years": (
         lambda: pd.DataFrame(np.ones((3, 4)), columns=range(2000, 2004)).assign(

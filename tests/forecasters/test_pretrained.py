@@ -830,7 +830,10 @@ def test_shipped_weights_are_read_once_and_stay_as_they_are(shipped):
     assert card["licence"] == "Apache-2.0"
     assert ZeroConfig.from_dict(card["network"]) == tiny_network().config
     assert set(FACTS) < set(card)
-    assert sorted(path.name for path in shipped.iterdir()) == ["zero-5a.json", "zero-5a.safetensors"]
+    assert sorted(path.name for path in shipped.iterdir()) == [
+        "zero-5a.json",
+        "zero-5a.safetensors",
+    ]
 
 
 def test_a_changed_byte_is_refused(shipped):

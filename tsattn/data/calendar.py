@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Name
+from tsattn.checks import Argument, InputError, InPython, Name, Piece
 from tsattn.data.grid import (
     DAY_NANOSECONDS,
     FIRST_WEEKDAY,
@@ -34,6 +34,10 @@ from tsattn.data.grid import (
     pattern_season,
 )
 
+# Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
+# means that a stamp or the frequency is wrong.
+LARGEST_GROWTH = 100
+_HOUR_NANOSECONDS = 3600 * 10**9
 # Last stamp in nanoseconds since 1970: neither a rounded float nor a time zone leaves int64 then.
 _LAST_TICK = 2**63 - DAY_NANOSECONDS
 # The shortest day of a time zone, in hours: clocks go forward by one hour.
@@ -45,7 +49,7 @@ _MONTH_SHARE = 0.5
 # Days between stamps that lie on several days of the month, such as the first and the fifteenth.
 _MONTH_PART_DAYS = range(7, 17)
 # Clocks change before this time of the day, in nanoseconds.
-_CLOCK_CHANGE_END = 4 * 3600 * 10**9
+_CLOCK_CHANGE_END = 4 * _HOUR_NANOSECONDS
 # The shortest step for which opening hours are looked for: their aliases have minutes.
 _SHORTEST_OPENING_STEP = 60 * 10**9
 _UNIT_NANOSECONDS = {
@@ -775,12 +779,31 @@ def _check_inferred(
     n_regular = (inner & regular).sum()
     if n_regular < inner.sum() / 2:
         row = int(np.flatnonzero(inner & ~regular)[0]) + 1
+        remedy: list[Piece] = [f"{_zone(times)} pass ", Argument("freq"), ", resample, or"]
+        if _are_events(times, starts):
+            remedy = [
+                " add events up by the hour, the day or the like",
+                InPython(", as df.resample('D', on=TIME_COLUMN).sum() does,"),
+                " or",
+            ]
         raise InputError(
             f"{name(owner[row])}: irregular stamps: {times[row - 1]} is followed by {times[row]},"
-            f" so the frequency cannot be inferred;{_zone(times)} pass ",
-            Argument("freq"),
-            ", resample, or number the rows as integer time",
+            " so the frequency cannot be inferred;",
+            *remedy,
+            " number the rows as integer time",
         )
+
+
+def _are_events(times: pd.Index, starts: np.ndarray) -> bool:
+    """Whether no frequency has all stamps without far more rows than there are; days of another
+    time zone are whole hours apart and no events.
+    """
+    steps = np.diff(ticks(times))
+    # Steps from one series to the next do not count.
+    steps[starts[1:-1] - 1] = 0
+    finest = max(int(np.gcd.reduce(steps)), 1)
+    is_sparse = steps.sum() > LARGEST_GROWTH * finest * len(times)
+    return bool(is_sparse and finest < _HOUR_NANOSECONDS)
 
 
 def _zone(times: pd.Index) -> str:

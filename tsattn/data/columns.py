@@ -276,7 +276,8 @@ def check_frame(data: Any, missing: str) -> pd.DataFrame:
     df = as_frame(data)
     if df.columns.nlevels > 1:
         raise ValueError(
-            f"columns must have one level; got {df.columns.nlevels}; join their names first"
+            f"columns must have one level; got {df.columns.nlevels}; join their names:"
+            " df.columns = [' '.join(map(str, names)) for names in df.columns]"
         )
     twice = df.columns[df.columns.duplicated()]
     if len(twice):

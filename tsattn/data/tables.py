@@ -12,6 +12,7 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece
 from tsattn.data.calendar import (
+    LARGEST_GROWTH,
     check_kind,
     clock_of,
     closing_grid,
@@ -27,10 +28,8 @@ from tsattn.data.calendar import (
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid
 from tsattn.data.panel import starts_of
+from tsattn.data.spelling import conversion
 
-# Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
-# means that a stamp or the frequency is wrong.
-_LARGEST_GROWTH = 100
 # Columns that an error names at most.
 _MOST_NAMED = 5
 # Days at the end of a series in which a day of the week without a row counts as closed.
@@ -433,13 +432,13 @@ def _insert_rows(
 ) -> tuple[Table, np.ndarray]:
     """Insert a row of NaN at every absent stamp; positions count steps since the first stamp."""
     lengths = position[starts[1:] - 1] + 1
-    if lengths.sum() > _LARGEST_GROWTH * len(position):
+    if lengths.sum() > LARGEST_GROWTH * len(position):
         n = int(np.argmax(lengths))
         first = table.times[starts[n]]
         last = table.times[starts[n + 1] - 1]
         raise InputError(
             f"{table.series(n)}: {lengths[n]} rows would lie from {first} to {last} at frequency"
-            f" {grid.alias!r}, but a table may grow {_LARGEST_GROWTH} times at most by inserted"
+            f" {grid.alias!r}, but a table may grow {LARGEST_GROWTH} times at most by inserted"
             " rows; correct the stamps or pass another ",
             Argument("freq"),
         )
@@ -494,8 +493,12 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
     else:
         # Text without a letter is a number with separators or signs, or - for a missing one.
         is_spelling = isinstance(cell, str) and not has_letters
+        place = f"df[{table.columns[column]!r}]"
+        call = conversion(table.cells[column], place)
+        if call is None and isinstance(cell, str):
+            call = f"{place} = pd.to_numeric({place}, errors='coerce') empties such cells"
         advice = [
-            InPython("convert the column by pd.to_numeric, or "),
+            InPython("" if call is None else f"{call}; or "),
             _SPELLING if is_spelling else "correct the cell, or ",
             "leave a cell without a value empty, with a policy by ",
             Argument("missing"),

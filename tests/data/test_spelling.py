@@ -1,0 +1,49 @@
+"""Calls that turn spelt numbers into numbers: each is run on the column that it was advised for."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsattn.data.spelling import conversion
+
+COLUMNS = {
+    "point": (["1,234.50", "980.25"], [1234.5, 980.25]),
+    "comma": (["1.234,50", "980,25"], [1234.5, 980.25]),
+    "spaces": (["1 234,5", "-0,5"], [1234.5, -0.5]),
+    "thousands without decimals": (["1,234", "12,345,678"], [1234, 12345678]),
+    "currency before": (["$1,234.50", "$5"], [1234.5, 5]),
+    "currency after": (["12,5 €", "7 €"], [12.5, 7]),
+    "percent": (["12%", "-7.5%"], [12, -7.5]),
+    "a unit": (["12 kg", "13 kg"], [12, 13]),
+    "empty cells": (["1,5", None, np.nan, "2"], [1.5, np.nan, np.nan, 2]),
+    "numbers among texts": (["1,234.5", 3.25, 4], [1234.5, 3.25, 4]),
+}
+
+
+@pytest.mark.parametrize(("cells", "numbers"), COLUMNS.values(), ids=COLUMNS)
+def test_the_call_turns_the_column_into_numbers(cells, numbers):
+    df = pd.DataFrame({"y": pd.Series(cells, dtype=object)})
+    call, reading = conversion(df["y"], "df['y']").split(" reads ")
+    exec(call, {"pd": pd, "df": df})
+    np.testing.assert_array_equal(df["y"].astype(float), numbers)
+    assert reading == f"{cells[0]!r} as {numbers[0]:g}"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["12 kg", "900 g"],
+        ["12", "12%"],
+        ["(5.00)", "(6.00)"],
+        ["5-", "6-"],
+        ["1.234,50", "1,234.50"],
+        ["Fr. 5.00", "Fr. 6.00"],
+        ["2024-01", "2024-02"],
+        ["n/a", "-"],
+        ["1,5", 1e-7],
+        [None, np.nan],
+        [1.0, 2j],
+    ],
+)
+def test_no_call_is_advised_that_would_change_a_value(cells):
+    assert conversion(pd.Series(cells, dtype=object), "df['y']") is None

@@ -1,0 +1,67 @@
+"""Numbers that a table spells with separators, a currency, or a percent sign."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+
+class _Spelling(NamedTuple):
+    """One way to write numbers.
+
+    Attributes:
+        number: A number in it.
+        dropped: Characters that mean nothing.
+        mark: Decimal mark.
+    """
+
+    number: str
+    dropped: str
+    mark: str
+
+
+# The first that fits all cells counts: groups of three digits are more likely than three decimals.
+_SPELLINGS = (
+    _Spelling(r"-?(\d{1,3}([, ]\d{3})+|\d+)(\.\d+)?", "[^0-9.-]", "."),
+    _Spelling(r"-?(\d{1,3}([. ]\d{3})+|\d+)(,\d+)?", "[^0-9,-]", ","),
+)
+# Text before and after a number, such as a currency or a unit.
+_SURROUNDINGS = r"^[^\d(-]*|[^\d)-]*$"
+
+
+def conversion(cells: pd.Series, place: str) -> str | None:
+    """The call of pandas that turns a column of spelt numbers into numbers, which was tried.
+
+    Args:
+        cells: The column. Cells without a value may be among them.
+        place: How Python writes it, such as ``"df['sales']"``.
+
+    Returns:
+        The call and what it makes of the first text; ``None`` where cells hold words, are spelt in
+        unlike ways, or have unlike units.
+
+    Example:
+        >>> conversion(pd.Series(["1.234,50 €", "980,00 €"]), "df['y']").partition(" reads ")[2]
+        "'1.234,50 €' as 1234.5"
+    """
+    is_text = cells.map(lambda cell: isinstance(cell, str)).to_numpy(dtype=bool)
+    texts = cells[is_text].astype(str).str.strip()
+    units = texts.map(lambda text: tuple(re.findall(_SURROUNDINGS, text)))
+    if units.nunique() != 1:
+        return None
+    spelt = texts.str.replace(_SURROUNDINGS, "", regex=True)
+    for spelling in _SPELLINGS:
+        if not spelt.str.fullmatch(spelling.number).all():
+            continue
+        digits = cells.astype(str).str.replace(spelling.dropped, "", regex=True)
+        numbers = pd.to_numeric(digits.str.replace(",", "."), errors="coerce").astype(np.float64)
+        others = cells[~is_text].astype(np.float64)
+        if numbers[is_text].isna().any() or not numbers[~is_text].equals(others):
+            return None
+        call = f"{place}.astype(str).str.replace(r'{spelling.dropped}', '', regex=True)"
+        if spelling.mark == ",":
+            call += ".str.replace(',', '.')"
+        first = numbers[is_text].iloc[0]
+        return f"{place} = pd.to_numeric({call}) reads {texts.iloc[0]!r} as {first:g}"
+    return None
