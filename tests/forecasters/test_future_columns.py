@@ -2,6 +2,8 @@
 covariates.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,6 +56,24 @@ def test_the_rows_to_fill_in_are_those_that_are_forecast(model):
         model.make_future_frame(covariate_frame((20,)).assign(unique_id="n"))["unique_id"].tolist()
         == ["n"] * H
     )
+
+
+def test_rows_ahead_inside_the_table_are_refused_with_the_way_out():
+    rng = np.random.default_rng(0)
+    price = rng.choice([1.5, 2.0], 97)
+    df = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=97), "price": price})
+    df["y"] = np.where(np.arange(97) < 90, 20 - 4 * price, np.nan)
+    forecaster = make_forecaster("zero", 7, schema=Schema(future_cols=["price"]))
+    message = (
+        r"the last 7 rows of the table have no value, and future= was not given; .*: (.*) and (.*)$"
+    )
+    with pytest.raises(ValueError, match=message) as caught:
+        forecaster.fit(df).predict()
+    names = {"df": df}
+    for call in re.search(message, str(caught.value)).groups():
+        exec(call, names)
+    answer = forecaster.fit(names["df"]).predict(future=names["future"])
+    assert answer["ds"].tolist() == df["ds"][90:].tolist()
 
 
 @pytest.mark.parametrize("where", ["index", "column"])

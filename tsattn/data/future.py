@@ -113,6 +113,7 @@ def read_future(
         others = more(int(is_missing.sum()), n_series_missing)
         absent: list[Piece] = []
         if future is None:
+            _refuse_rows_ahead(panel)
             absent = [Argument("future"), " was not given: "]
         raise InputError(
             *absent,
@@ -123,6 +124,27 @@ def read_future(
             _FILL,
         )
     return np.repeat(values, n_series // panel.n_series, axis=0)
+
+
+def _refuse_rows_ahead(panel: Panel) -> None:
+    """Say where rows belong that stand at the end of the table without a value, as other libraries
+    want them.
+    """
+    values = panel.values[: panel.starts[1]]
+    known = np.flatnonzero(~np.isnan(values).reshape(len(values), -1).all(axis=1))
+    n_ahead = len(values) - 1 - int(known[-1]) if len(known) else 0
+    if n_ahead == 0:
+        return
+    target = panel.dialect.target_col
+    call = f": future = df[df[{target!r}].isna()] and df = df[df[{target!r}].notna()]"
+    raise InputError(
+        f"the last {n_ahead} rows of {panel.series_label(0)} have no value, and ",
+        Argument("future"),
+        " was not given; if these rows are to be forecast, take them out of the table and give"
+        " them by ",
+        Argument("future"),
+        InPython("" if target is None else call),
+    )
 
 
 def _look_up(
