@@ -1,6 +1,7 @@
 """Backtests: their rows, scores, refits and comparisons against loops over the frame."""
 
 import math
+import warnings
 
 import loops
 import numpy as np
@@ -305,6 +306,22 @@ def test_a_result_is_shown_as_a_table_of_one_line_a_model():
     )
 
 
+def test_a_wrong_value_among_the_truths_is_told():
+    values = np.random.default_rng(0).normal(size=120)
+    values[117] = -9999.0
+    frame = pd.DataFrame(
+        {"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=120), "y": values}
+    )
+    told = r"series 'a': -9999 at .* is judged as a truth and rules the scores; make it NaN"
+    with pytest.warns(UserWarning, match=told) as caught:
+        backtest(Naive(6), frame)
+    assert len(caught) == 1
+    frame.loc[117, "y"] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        backtest(Naive(6, schema=Schema(missing="ffill")), frame)
+
+
 def test_a_few_wrong_values_do_not_set_the_scale():
     """One -9999 among 300 values of temperature would make every error tiny."""
     rng = np.random.default_rng(0)
@@ -330,6 +347,7 @@ def test_a_few_wrong_values_do_not_set_the_scale():
     assert result.frame["y"].notna().all()
 
 
+@pytest.mark.filterwarnings("ignore:.* is judged as a truth")
 @pytest.mark.parametrize("kind", ["tail", "shift", "rare", "end"])
 def test_values_that_may_be_right_count_in_the_scale(kind):
     rng = np.random.default_rng(1)

@@ -128,18 +128,26 @@ def _without_far(panel: Panel, far: np.ndarray) -> Panel:
     return replace(panel, values=np.where(far, np.nan, panel.values)) if far.any() else panel
 
 
-def _tell_far(panel: Panel, far: np.ndarray) -> None:
-    """Warn once of the values that are left out of the scales."""
-    if not far.any():
-        return
-    row, column = np.argwhere(far)[0]
-    n = int(np.searchsorted(panel.starts, row, side="right")) - 1
-    warnings.warn(
-        f"{panel.series_label(n)}: {panel.values[row, column]:.10g} at {panel.times[row]}"
-        f"{more(int(far.sum()))} is far from all other values of its series and is left out of the"
-        " scales of mse, mae and mase; make it NaN if it is no value",
-        stacklevel=3,
-    )
+def _tell_far(panel: Panel, stops: np.ndarray) -> None:
+    """Warn once of the values that are left out of the scales, and once of those that are judged,
+    from row ``stops[n]`` of series n on.
+    """
+    row_of_series = np.arange(len(panel.values)) - np.repeat(panel.starts[:-1], panel.lengths)
+    is_judged = row_of_series >= np.repeat(stops, panel.lengths)
+    far_truths = _far_values(panel, panel.lengths) & is_judged[:, None]
+    for far, consequence in (
+        (_far_values(panel, stops), "is left out of the scales of mse, mae and mase"),
+        (far_truths, "is judged as a truth and rules the scores"),
+    ):
+        if far.any():
+            row, column = np.argwhere(far)[0]
+            n = int(np.searchsorted(panel.starts, row, side="right")) - 1
+            warnings.warn(
+                f"{panel.series_label(n)}: {panel.values[row, column]:.10g} at {panel.times[row]}"
+                f"{more(int(far.sum()))} is far from all other values of its series and"
+                f" {consequence}; make it NaN if it is no value",
+                stacklevel=3,
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -380,7 +388,7 @@ def backtest(
 
     Standardised errors are in units of the deviation of the rows before the first cutoff, MASE in
     seasonal differences of these. A few values far from all others, such as -9999, are left out of
-    both, with a warning.
+    both, with a warning; another one tells of those among the truths.
 
     Args:
         forecasters: One, several (named by alias), or a mapping from names. All have one horizon;
@@ -439,7 +447,7 @@ def backtest(
     bad = "error" if isinstance(data, Panel) else schema.bad
     (origins, rolled), panel = skip_bad(panel, judged_plan, bad)
     tell_skipped(panel)
-    _tell_far(panel, _far_values(panel, origins[:, 0]))
+    _tell_far(panel, origins[:, 0])
     return BacktestResult(
         panel, origins, dict(rolled), levels, asked_quantiles, season, horizon, step_size
     )
