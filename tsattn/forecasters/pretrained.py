@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 MAX_HORIZON = 1024
 
 # Steps of one pass of the network, history and horizon together, at most. More need much memory.
-_PASS_STEPS = 2**19
+_PASS_STEPS = 2**20
 # Steps of one pass, at least, where there are so many. In large passes threads seldom wait for one
 # another.
 _LEAST_STEPS = 2**16
