@@ -131,10 +131,10 @@ def _refuse_rows_ahead(panel: Panel) -> None:
     want them.
     """
     values = panel.values[: panel.starts[1]]
-    known = np.flatnonzero(~np.isnan(values).reshape(len(values), -1).all(axis=1))
-    n_ahead = len(values) - 1 - int(known[-1]) if len(known) else 0
-    if n_ahead == 0:
+    is_empty = np.isnan(values).reshape(len(values), -1).all(axis=1)
+    if is_empty.all() or not is_empty[-1]:
         return
+    n_ahead = int(is_empty[::-1].argmin())
     target = panel.dialect.target_col
     call = f": future = df[df[{target!r}].isna()] and df = df[df[{target!r}].notna()]"
     raise InputError(
