@@ -513,8 +513,8 @@ MUTANTS = [
     ),
     Mutant(
         AUTO,
-        "left * _CANDIDATE_SHARE, trial.fit.n_rows)",
-        "left * _CANDIDATE_SHARE)",
+        "_fit_until(candidate, panel, seconds, trial.fit.n_rows)",
+        "_fit_until(candidate, panel, seconds)",
         f"{COMBINED}::test_columns_have_most_of_the_time_and_no_second_fit_reads_fewer_rows",
     ),
     Mutant(

@@ -210,10 +210,10 @@ def test_what_batches_warn_of_alike_is_told_once(folder):
     df = table(n_rows=800)
     ended = df["unique_id"].isin(["s01", "s05"]) & (df["ds"] > "2024-02-01")
     df[~ended].to_parquet("ended.parquet", index=False)
-    with pytest.warns(UserWarning, match="years before") as caught:
+    with pytest.warns(UserWarning, match="days before the last stamp") as caught:
         forecast_file(Naive(HORIZON), "ended.parquet", "out.parquet", batch_series=4)
     (warning,) = caught
-    assert str(warning.message).startswith("series 's01' ends at 2024-02-01 00:00:00, years before")
+    assert str(warning.message).startswith("series 's01' ends at 2024-02-01 00:00:00, 768 days")
     assert str(warning.message).endswith("(such in 2 of 3 batches)")
 
 

@@ -44,13 +44,17 @@ class Slow(Naive):
 
 
 def table(*lengths, kind="walk", seed=0):
-    """Monthly series of these lengths: walks, or years that repeat with little noise."""
+    """Monthly series of these lengths: walks, years that repeat with little noise, or walks of each
+    month.
+    """
     rng = np.random.default_rng(seed)
     values = []
     for n in lengths:
         walk = np.cumsum(rng.normal(size=n))
         year = np.tile(rng.normal(size=12), -(-n // 12))[:n] + rng.normal(size=n) / 20
-        values.append(walk if kind == "walk" else 50 + 9 * year)
+        if kind == "months":
+            walk = np.cumsum(rng.normal(size=(-(-n // 12), 12)), axis=0).ravel()[:n]
+        values.append(50 + 9 * year if kind == "year" else walk)
     return long_table(values, start="1990-01-01", freq="MS")
 
 
@@ -342,7 +346,7 @@ def test_series_too_short_for_any_window_get_the_pretrained_forecast():
 
 @pytest.mark.filterwarnings("ignore:series .* ends at")
 def test_the_pretrained_network_stands_in_for_members_whose_context_a_series_lacks():
-    frame = table(*[90] * 5, 4, kind="year")
+    frame = table(*[90] * 5, 4, kind="months")
     auto = Quick(H).fit(frame)
     auto._weights[:] = [0, 1] if len(auto._weights) == 2 else auto._weights
     zero = PretrainedForecaster(H, alias="auto").fit(frame)

@@ -28,7 +28,6 @@ from tsattn.data.calendar import (
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid
 from tsattn.data.panel import starts_of
-from tsattn.data.spelling import conversion
 
 # Columns that an error names at most.
 _MOST_NAMED = 5
@@ -478,6 +477,8 @@ def _check_numbers(table: Table) -> None:
 
 def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
     """What to do about a cell that is no number."""
+    from tsattn.data.spelling import conversion
+
     n_targets = len(table.columns) - table.n_covariates
     is_wide = table.dialect.kind == "wide"
     has_letters = isinstance(cell, str) and any(map(str.isalpha, cell))
