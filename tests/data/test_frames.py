@@ -340,7 +340,7 @@ BAD_LONG = {
     ),
     "unreadable stamp": (
         lambda df: spoil(df.astype({"ds": str}), [13, 14], ds="2024-01-32"),
-        r"series 'b': column 'ds' holds '2024-01-32' in row 13 \(and 1 more\), which cannot be read .*to_datetime",
+        r"series 'b': column 'ds' holds '2024-01-32' in row 13 \(and 1 more\), which cannot be read .*; correct it, or leave such rows out",
     ),
     "no stamps at all": (
         lambda df: df.assign(ds="soon"),

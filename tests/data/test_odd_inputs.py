@@ -210,6 +210,10 @@ TABLES = {
         lambda: timed(DAYS, "when", y=["007"] * N),
         r"column 'y' holds '007' .*, but values must be numbers; df\['y'\] = .* reads '007' as 7;",
     ),
+    "a row of totals": (
+        lambda: timed([*DAYS.strftime("%Y-%m-%d"), "Total"], "ds", y=[*Y, Y.sum()]),
+        r"column 'ds' holds 'Total' in row 12, .*; correct it, or leave such rows out, as those of",
+    ),
     "euros": (
         lambda: timed(DAYS, "when", y=["1.250,50 €"] * N),
         r"column 'y' holds '1.250,50 €' .* reads '1.250,50 €' as 1250.5; or write numbers",
@@ -224,7 +228,7 @@ TABLES = {
     ),
     "unlike units": (
         lambda: timed(DAYS, "when", y=["12 kg", *["900 g"] * (N - 1)]),
-        r"column 'y' holds '12 kg' .*errors='coerce'\) empties such cells; or correct the cell",
+        r"column 'y' holds '12 kg' .*values must be numbers; correct the cell",
     ),
     "events": (
         lambda: timed(

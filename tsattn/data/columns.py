@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Name
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, Piece
 from tsattn.data.calendar import infer_grid, more, place
 from tsattn.data.parts import PARTS, joined_parts
 
@@ -42,6 +42,8 @@ _LARGEST_INTEGER_TIME = 2**61
 # Whole years that nanoseconds in int64 can count.
 _FIRST_YEAR = 1678
 _LAST_YEAR = 2261
+# Rows whose stamp is none, as a share of all, that may be totals or remarks, at most.
+_TOTALS_SHARE = 0.1
 # Four digits are a year from here on; smaller numbers are no stamps.
 _LEAST_STAMP = 1000
 # The first day of 2001 with a year of two digits, without the zero in front.
@@ -830,11 +832,15 @@ def read_stamps(
         stamps = dates
     bad = np.flatnonzero(stamps.isna())
     if len(bad):
+        remedy: list[Piece] = ["correct it, or leave such rows out, as those of totals"]
+        if len(bad) > _TOTALS_SHARE * len(series):
+            by_format = InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)")
+            remedy = ["correct it", by_format]
         raise InputError(
             f"{name(bad[0])}: {label} holds {series[bad[:1]].tolist()[0]!r:.60} in row"
             f" {bad[0]}{more(len(bad))}, which cannot be read as a stamp of the years"
-            f" {_FIRST_YEAR} to {_LAST_YEAR}; correct it",
-            InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)"),
+            f" {_FIRST_YEAR} to {_LAST_YEAR}; ",
+            *remedy,
         )
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
 

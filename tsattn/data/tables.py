@@ -496,7 +496,7 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
         is_spelling = isinstance(cell, str) and not has_letters
         place = f"df[{table.columns[column]!r}]"
         call = conversion(table.cells[column], place)
-        if call is None and isinstance(cell, str):
+        if call is None and np.isfinite(table.values[:, column]).any():
             call = f"{place} = pd.to_numeric({place}, errors='coerce') empties such cells"
         advice = [
             InPython("" if call is None else f"{call}; or "),
