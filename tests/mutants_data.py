@@ -384,4 +384,47 @@ MUTANTS = [
         "self._history.combine_first(y)",
         ADAPTERS,
     ),
+    # advice that works
+    Mutant(
+        "tsattn/data/spelling.py",
+        "units.nunique() != 1",
+        "False",
+        "tests/data/test_spelling.py",
+    ),
+    Mutant(
+        "tsattn/data/spelling.py",
+        "if numbers[is_text].isna().any() or not numbers[~is_text].equals(others):",
+        "if False:",
+        "tests/data/test_spelling.py",
+    ),
+    Mutant(
+        "tsattn/data/calendar.py",
+        "bool(is_sparse and finest < _HOUR_NANOSECONDS)",
+        "bool(is_sparse)",
+        "tests/data/test_frames.py",
+    ),
+    Mutant(
+        "tsattn/data/future.py",
+        "            _refuse_rows_ahead(panel)\n",
+        "",
+        "tests/forecasters/test_future_columns.py",
+    ),
+    Mutant(
+        "tsattn/data/tables.py",
+        "call is None and np.isfinite(table.values[:, column]).any()",
+        "call is None",
+        ODD,
+    ),
+    Mutant(
+        "tsattn/evaluate/backtest.py",
+        "_far_values(panel, panel.lengths) & is_judged[:, None]",
+        "_far_values(panel, panel.lengths)",
+        "tests/evaluate/test_backtest.py",
+    ),
+    Mutant(
+        "tsattn/pretrained/period.py",
+        "if bool(weights.all()):",
+        "if True:",
+        "tests/pretrained/test_period.py",
+    ),
 ]

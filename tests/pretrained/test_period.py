@@ -408,3 +408,15 @@ def test_seasons_of_some_series_are_replaced():
     assert mixed.period.tolist() == [7, 12, 7, 12]
     assert mixed.rows(torch.tensor([1, 0])).period.tolist() == [12, 7]
     assert Seasons.joined([first, second]).period.tolist() == [7] * 4 + [12] * 2
+
+
+def test_missing_values_of_other_series_do_not_matter():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 120, generator=generator) + 2 * torch.sin(torch.arange(120) * torch.pi / 6)
+    x[1, torch.randperm(120, generator=generator)[:70]] = torch.nan
+    x[2, :80] = torch.nan
+    together = detect_period(x)
+    for n in range(3):
+        alone = detect_period(x[n : n + 1])
+        assert together[0][n] == alone[0][0]
+        assert together[1][n] == pytest.approx(float(alone[1][0]), abs=1e-6)
