@@ -226,6 +226,10 @@ TABLES = {
         lambda: timed(DAYS, "when", y=["12 kg"] * N),
         r"column 'y' holds '12 kg' .* reads '12 kg' as 12; or correct the cell",
     ),
+    "texts and dates": (
+        lambda: timed(DAYS, "when", y=["1,5", *DAYS[1:]]),
+        r"column 'y' holds '1,5' .*values must be numbers; write numbers with a decimal point",
+    ),
     "unlike units": (
         lambda: timed(DAYS, "when", y=["12 kg", *["900 g"] * (N - 1)]),
         r"column 'y' holds '12 kg' .*values must be numbers; correct the cell",

@@ -6,6 +6,14 @@ import pytest
 
 from tsattn.data.spelling import conversion
 
+
+def advised(cells):
+    """The advice on a column of objects, of which a table has read the numbers."""
+    values = [cell if isinstance(cell, int | float) else np.nan for cell in cells]
+    column = pd.Series(cells, dtype=object)
+    return conversion(column, np.array(values, dtype=np.float64), "df['y']")
+
+
 COLUMNS = {
     "point": (["1,234.50", "980.25"], [1234.5, 980.25]),
     "comma": (["1.234,50", "980,25"], [1234.5, 980.25]),
@@ -15,7 +23,7 @@ COLUMNS = {
     "currency after": (["12,5 €", "7 €"], [12.5, 7]),
     "percent": (["12%", "-7.5%"], [12, -7.5]),
     "a unit": (["12 kg", "13 kg"], [12, 13]),
-    "empty cells": (["1,5", None, np.nan, "2"], [1.5, np.nan, np.nan, 2]),
+    "empty cells": (["1,5", None, np.nan, pd.NA, "2"], [1.5, *[np.nan] * 3, 2]),
     "numbers among texts": (["1,234.5", 3.25, 4], [1234.5, 3.25, 4]),
 }
 
@@ -23,7 +31,7 @@ COLUMNS = {
 @pytest.mark.parametrize(("cells", "numbers"), COLUMNS.values(), ids=COLUMNS)
 def test_the_call_turns_the_column_into_numbers(cells, numbers):
     df = pd.DataFrame({"y": pd.Series(cells, dtype=object)})
-    call, reading = conversion(df["y"], "df['y']").split(" reads ")
+    call, reading = advised(cells).split(" reads ")
     exec(call, {"pd": pd, "df": df})
     np.testing.assert_array_equal(df["y"].astype(float), numbers)
     assert reading == f"{cells[0]!r} as {numbers[0]:g}"
@@ -43,7 +51,11 @@ def test_the_call_turns_the_column_into_numbers(cells, numbers):
         ["1,5", 1e-7],
         [None, np.nan],
         [1.0, 2j],
+        ["1,5", 2j],
+        ["1,5", pd.Timestamp("2024-01-01")],
+        ["1,5", [1]],
+        ["1,5", True],
     ],
 )
 def test_no_call_is_advised_that_would_change_a_value(cells):
-    assert conversion(pd.Series(cells, dtype=object), "df['y']") is None
+    assert advised(cells) is None

@@ -30,11 +30,12 @@ _SPELLINGS = (
 _SURROUNDINGS = r"^[^\d(-]*|[^\d)-]*$"
 
 
-def conversion(cells: pd.Series, place: str) -> str | None:
+def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
     """The call of pandas that turns a column of spelt numbers into numbers, which was tried.
 
     Args:
         cells: The column. Cells without a value may be among them.
+        values: The numbers among the cells, float64; NaN for all other cells.
         place: How Python writes it, such as ``"df['sales']"``.
 
     Returns:
@@ -42,26 +43,28 @@ def conversion(cells: pd.Series, place: str) -> str | None:
         unlike ways, or have unlike units.
 
     Example:
-        >>> conversion(pd.Series(["1.234,50 €", "980,00 €"]), "df['y']").partition(" reads ")[2]
+        >>> cells = pd.Series(["1.234,50 €", "980,00 €"])
+        >>> conversion(cells, np.full(2, np.nan), "df['y']").partition(" reads ")[2]
         "'1.234,50 €' as 1234.5"
     """
     is_text = cells.map(lambda cell: isinstance(cell, str)).to_numpy(dtype=bool)
+    is_other = ~is_text & cells.notna().to_numpy() & np.isnan(values)
     texts = cells[is_text].astype(str).str.strip()
     units = texts.map(lambda text: tuple(re.findall(_SURROUNDINGS, text)))
-    if units.nunique() != 1:
+    if is_other.any() or units.nunique() != 1:
         return None
     spelt = texts.str.replace(_SURROUNDINGS, "", regex=True)
     for spelling in _SPELLINGS:
         if not spelt.str.fullmatch(spelling.number).all():
             continue
         digits = cells.astype(str).str.replace(spelling.dropped, "", regex=True)
-        numbers = pd.to_numeric(digits.str.replace(",", "."), errors="coerce").astype(np.float64)
-        others = cells[~is_text].astype(np.float64)
-        if numbers[is_text].isna().any() or not numbers[~is_text].equals(others):
+        numbers = pd.to_numeric(digits.str.replace(",", "."), errors="coerce").to_numpy(np.float64)
+        keeps_others = np.array_equal(numbers[~is_text], values[~is_text], equal_nan=True)
+        if np.isnan(numbers[is_text]).any() or not keeps_others:
             return None
         call = f"{place}.astype(str).str.replace(r'{spelling.dropped}', '', regex=True)"
         if spelling.mark == ",":
             call += ".str.replace(',', '.')"
-        first = numbers[is_text].iloc[0]
+        first = numbers[is_text][0]
         return f"{place} = pd.to_numeric({call}) reads {texts.iloc[0]!r} as {first:g}"
     return None

@@ -495,8 +495,9 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
         # Text without a letter is a number with separators or signs, or - for a missing one.
         is_spelling = isinstance(cell, str) and not has_letters
         place = f"df[{table.columns[column]!r}]"
-        call = conversion(table.cells[column], place)
-        if call is None and np.isfinite(table.values[:, column]).any():
+        values = table.values[:, column]
+        call = conversion(table.cells[column], values, place)
+        if call is None and np.isfinite(values).any():
             call = f"{place} = pd.to_numeric({place}, errors='coerce') empties such cells"
         advice = [
             InPython("" if call is None else f"{call}; or "),
