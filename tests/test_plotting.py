@@ -211,6 +211,13 @@ def test_names_that_end_like_a_bound_are_drawn():
     assert list(bands(ax)) == ["80% interval"]
 
 
+def test_a_wide_table_whose_columns_are_numbers_is_drawn():
+    wide = pd.DataFrame(columns_of(panel_of("wide")), columns=[7, 8])
+    axes = plot_forecast(wide, call_forecast(wide, STEPS, level=80)).figure.axes
+    assert [each.get_title() for each in axes] == ["7", "8"]
+    assert [list(bands(each)) for each in axes] == [["80% interval"]] * 2
+
+
 def test_one_step_is_drawn():
     frame, answer = frames_of("long", ("unique_id", "ds", "y"))
     ax = plot_forecast(frame, answer.groupby("unique_id").head(1), series="s01")

@@ -164,7 +164,7 @@ class Forecast:
             columns.append((dialect.id_col, dialect.restore_ids(ids)))
         times = self.times
         # Series behind one name: all of a long table, one of a wide one.
-        series_of_names: list[tuple[str, Any]] = [(self.alias, slice(None))]
+        series_of_names: list[tuple[str | int, Any]] = [(self.alias, slice(None))]
         if dialect.kind == "wide":
             times = times[: self.horizon]
             places = pd.Index(self.ids).get_indexer(pd.Index(dialect.columns))

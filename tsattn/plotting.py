@@ -431,22 +431,24 @@ class _ForecastTable:
         n_steps: Rows of a series.
     """
 
-    columns: Mapping[str, np.ndarray]
-    names: Sequence[str]
+    columns: Mapping[str | int, np.ndarray]
+    names: Sequence[str | int]
     ids: np.ndarray
     times: pd.Index
     n_steps: int
 
     def array(self, suffix: str = "") -> np.ndarray:
         """The columns of points, or of bounds with one suffix, ``[N, F]``."""
-        values = np.stack([self.columns[f"{name}{suffix}"] for name in self.names])
+        # A name without a suffix may be a number.
+        columns = [f"{name}{suffix}" if suffix else name for name in self.names]
+        values = np.stack([self.columns[column] for column in columns])
         return values.reshape(-1, self.n_steps)
 
     def suffixes(self) -> dict[float, str]:
         """Quantiles, and the suffixes of the columns that hold them."""
         suffixes: dict[float, str] = {}
         for column in self.columns:
-            match = _SUFFIX.search(column)
+            match = _SUFFIX.search(str(column))
             if match is None or column != f"{self.names[0]}{match[0]}":
                 continue
             if all(f"{name}{match[0]}" in self.columns for name in self.names):
@@ -481,7 +483,7 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
         ids=parsed.ids,
         times=times,
         cutoffs=times[:: parsed.n_steps],
-        alias="forecast" if is_wide else parsed.names[0],
+        alias="forecast" if is_wide else str(parsed.names[0]),
         dialect=panel.dialect,
         quantiles={quantile: parsed.array(suffix) for quantile, suffix in suffixes.items()},
     )
@@ -506,7 +508,7 @@ def _read_long(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
     )
     schema = Schema(id_col, time_col, name, past_cols=others)
     rows = from_long(frame, schema, freq=panel.freq)
-    columns = {name: rows.values[:, 0]}
+    columns: dict[str | int, np.ndarray] = {name: rows.values[:, 0]}
     if rows.covariates is not None:
         columns |= dict(zip(others, rows.covariates.values.T, strict=True))
     return _ForecastTable(columns, (name,), rows.ids, rows.times, _steps_of(rows))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from side_by_side import columns_of
 
+from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.calendar import future_times
 from tsattn.data.frames import from_long, from_wide, to_long, to_panel, to_wide
 from tsattn.data.panel import Panel, require_length
@@ -104,6 +105,25 @@ def test_a_wide_frame_with_a_time_index_comes_back(tz):
     assert panel.ids.tolist() == ["OT", "load"]
     assert panel.aligned
     assert_frame_equal(to_wide(panel), df)
+
+
+def test_columns_called_by_whole_numbers_keep_their_names(tmp_path):
+    # As a pivoted table of stores has them; df.update(fill(df)) would do nothing otherwise.
+    df = wide_frame().set_axis([10, 9], axis=1).assign(late=1.0)
+    panel = to_panel(df)
+    assert panel.ids.tolist() == [9, 10, "late"]
+    assert_frame_equal(to_wide(panel), df)
+    forecaster = make_forecaster("zero", 3).fit(df)
+    assert forecaster.predict().columns.tolist() == [10, 9, "late"]
+    bounds = [f"{name}-{side}-80" for name in (10, 9) for side in ("lo", "hi")]
+    columns = forecaster.predict(level=80).columns
+    assert columns[:6].tolist() == [10, *bounds[:2], 9, *bounds[2:]]
+    forecaster.save(tmp_path / "model")
+    loaded = load_forecaster(tmp_path / "model")
+    assert_frame_equal(loaded.predict(), forecaster.predict())
+    # Stamps and other names cannot be saved, and become text.
+    stamps = to_panel(wide_frame().set_axis(pd.to_datetime(["2024", "2025"]), axis=1))
+    assert stamps.ids.tolist() == ["2024-01-01 00:00:00", "2025-01-01 00:00:00"]
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ class Dialect:
     target_col: str | None
     index_name: Hashable | None = None
     id_dtype: Any = None
-    columns: tuple[str, ...] = ()
+    columns: tuple[str | int, ...] = ()
     key_cols: tuple[Hashable, ...] = ()
     key_dtypes: tuple[Any, ...] = ()
 

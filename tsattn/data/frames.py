@@ -22,6 +22,7 @@ from tsattn.data.columns import (
     index_time_col,
     joined_table,
     long_names,
+    plain,
     read_ids,
     read_numbers,
     read_stamps,
@@ -240,7 +241,7 @@ def from_wide(
         rules = replace(rules, freq=abs(df.index.step))
         unit = "integer"
     series_cols = _series_cols(df, time_col, covariates)
-    all_names = tuple(map(str, series_cols))
+    all_names = tuple(map(_series_name, series_cols))
     columns = [*series_cols, *covariates]
     values, foreign = _read_columns(df, columns, n_targets=len(all_names))
     is_kept = _kept_columns(values, foreign, len(all_names), schema.bad)
@@ -310,6 +311,14 @@ def _series_cols(df: pd.DataFrame, time_col: Any, covariates: Sequence[Hashable]
             f"a wide frame needs at least one value column, each with its own name; got {names!r}"
         )
     return columns
+
+
+def _series_name(column: Hashable) -> str | int:
+    """Name of the series in a column: whole numbers and texts stay, others become text, which files
+    can hold.
+    """
+    name = plain(column)
+    return name if type(name) is int else str(column)
 
 
 def _kept_columns(
@@ -704,12 +713,12 @@ def _panel(
     )
 
 
-def _unstacked(group: Panel, columns: Sequence[str]) -> Panel:
+def _unstacked(group: Panel, columns: Sequence[str | int]) -> Panel:
     """The columns of a wide table, read side by side, as series below one another in the order of
-    their names.
+    their names, whole numbers first.
     """
     names = np.array(columns, dtype=object)
-    order = np.argsort(names, kind="stable")
+    order = sorted(range(len(names)), key=lambda n: (isinstance(names[n], str), names[n]))
     n_series = len(names)
     n_rows = len(group.values)
     covariates = group.covariates

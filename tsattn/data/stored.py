@@ -163,8 +163,8 @@ def check_panel(panel: Panel) -> None:
     values = panel.values
     starts = panel.starts
     dialect = panel.dialect
-    has_text_names = all(isinstance(name, str) for name in dialect.columns)
-    require(has_text_names, "names of columns are no text")
+    has_plain_names = all(type(name) in (str, int) for name in dialect.columns)
+    require(has_plain_names, "names of columns are neither text nor whole numbers")
     has_shape = values.shape == (len(panel.times), 1)
     require(values.dtype == np.float64 and has_shape, "values do not fit")
     has_infinite = bool(np.isinf(values).any())
