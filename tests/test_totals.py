@@ -283,8 +283,10 @@ def test_points_without_quantiles_are_summed_and_have_no_bands():
 
 def test_unknown_spans_are_refused():
     model = PretrainedForecaster(6, weights=tiny_network()).fit(walks(1))
-    with pytest.raises(ValueError, match="a calendar span such as 'W', 'M' or 'Q'; got 'moon'"):
-        model.total("moon")
+    # Periods of several units would be counted by single ones.
+    for span in ("moon", "2W", "7D", "B", "A", "W-XYZ"):
+        with pytest.raises(ValueError, match=f"one calendar span such as .*; got '{span}'; write"):
+            model.total(span)
     with pytest.raises(ValueError, match="span must be a whole number of at least 1; got 0"):
         model.total(0)
     numbers = PretrainedForecaster(6, weights=tiny_network()).fit(np.arange(40.0))

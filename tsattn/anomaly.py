@@ -16,7 +16,7 @@ from tsattn.data.columns import TableLike
 from tsattn.data.frames import to_long, to_panel, with_fields
 from tsattn.data.panel import Panel, tell_skipped
 from tsattn.data.schema import Schema
-from tsattn.levels import check_request
+from tsattn.levels import check_request, refuse_twice
 from tsattn.pretrained.weights import SHIPPED
 from tsattn.two_sides import Stretches, TwoSides
 
@@ -34,6 +34,8 @@ _LEAST_SHARE = 0.3
 _WIDEST_LEVEL = 98.0
 # Series that a warning names.
 _NAMED_SERIES = 3
+# Columns beside those of the table.
+_ANSWER = ("expected", "lo", "hi", "score", "anomaly")
 
 
 def anomalies(
@@ -71,7 +73,8 @@ def anomalies(
 
     Raises:
         TypeError: If ``data`` is no table.
-        ValueError: If the table is faulty, or ``level`` is not between 0 and 100.
+        ValueError: If the table is faulty, a column of it has the name of one of these, or
+            ``level`` is not between 0 and 100.
 
     Example:
         >>> table = anomalies([*range(100), 900.0, *range(101, 200)])
@@ -86,6 +89,8 @@ def anomalies(
     beyond = _normal_half(levels[0]) / _normal_half(widest)
     data, schema = with_fields(data, schema, fields)
     panel = to_panel(data, schema, missing="mask")
+    frame = to_long(replace(panel, covariates=None))
+    refuse_twice([*frame.columns, *_ANSWER], has_alias=False)
     tell_skipped(panel, "they have no rows in the answer")
     sides = TwoSides(panel, weights, n_threads)
     lower, median, upper = _both_sides(panel, sides, probabilities)
@@ -96,13 +101,8 @@ def anomalies(
     # A constant series has intervals of no width.
     with np.errstate(divide="ignore", invalid="ignore"):
         score = np.where(distance == 0, 0.0, distance / half)
-    frame = to_long(replace(panel, covariates=None)).assign(
-        expected=median,
-        lo=median - below,
-        hi=median + above,
-        score=score,
-        anomaly=np.abs(score) > 1,
-    )
+    answer = (median, median - below, median + above, score, np.abs(score) > 1)
+    frame = frame.assign(**dict(zip(_ANSWER, answer, strict=True)))
     return frame[~np.isnan(panel.values[:, 0])].reset_index(drop=True)
 
 

@@ -61,8 +61,8 @@ def fill(
     table, for gaps of similar length.
 
     Args:
-        data: A table, as :func:`tsattn.forecast` takes it. Columns beside the target stay as they
-            are.
+        data: A table, as :func:`tsattn.forecast` takes it. Covariates that the schema names stay
+            as they are; other columns are left out.
         schema: How the table is read.
         max_gap: Rows of a gap at most; longer ones stay empty. Default 1,023, the most that can be
             filled.

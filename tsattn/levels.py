@@ -53,17 +53,21 @@ def level_to_quantiles(level: float | Iterable[float]) -> tuple[float, ...]:
     return tuple(sorted(lower | upper))
 
 
-def refuse_twice(columns: Sequence[Any]) -> None:
+def refuse_twice(columns: Sequence[Any], *, has_alias: bool = True) -> None:
     """Refuse a table in which two columns would have one name.
+
+    Args:
+        columns: Names of the columns.
+        has_alias: Whether another alias would change one of them.
 
     Raises:
         ValueError: Naming it.
     """
     ((name, count),) = Counter(columns).most_common(1)
     if count > 1:
+        remedy = ", or give another alias=" if has_alias else ""
         raise InputError(
-            f"two columns of the answer would be called {name!r}; rename it",
-            InPython(", or give another alias="),
+            f"two columns of the answer would be called {name!r}; rename it", InPython(remedy)
         )
 
 

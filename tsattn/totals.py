@@ -1,5 +1,6 @@
 """Sums of a forecast over calendar spans, with bands from sample paths."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from tsattn.levels import check_request, interval_columns, refuse_twice
 ROWS = "rows"
 # The span that holds all rows.
 ALL = "all"
+# One calendar span, maybe with the month or weekday of its end. Periods of several units, such as
+# "2W", are counted by single units, and business days have none for a weekend.
+_SPAN = re.compile(r"(s|min|h|D|W|M|Q|Y)(-[A-Z]{3})?")
 
 
 def total_frame(
@@ -77,13 +81,16 @@ def _period_numbers(times: pd.Index, span: str) -> np.ndarray:
     name = span
     if span[:-1] in ("M", "Q", "Y"):
         name = span.removesuffix("S").removesuffix("E")
+    message = (
+        f"span must be {ALL!r}, a number of rows, or one calendar span such as 'W', 'M' or 'Q'; got"
+        f" {span!r}; write span=14 for sums of fourteen rows"
+    )
+    if not _SPAN.fullmatch(name):
+        raise ValueError(message)
     try:
         periods = times.tz_localize(None).to_period(name)
-    except (ValueError, AttributeError):
-        raise ValueError(
-            f"span must be {ALL!r}, a number of rows, or a calendar span such as 'W', 'M' or 'Q';"
-            f" got {span!r}"
-        ) from None
+    except ValueError:
+        raise ValueError(message) from None
     numbers: np.ndarray = periods.astype(np.int64).to_numpy()
     return numbers
 

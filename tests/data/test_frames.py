@@ -107,6 +107,24 @@ def test_a_wide_frame_with_a_time_index_comes_back(tz):
     assert_frame_equal(to_wide(panel), df)
 
 
+def test_text_that_spells_numbers_is_read_and_the_first_other_cell_is_named():
+    df = long_frame(periods=30, freq="D")
+    texts = df["y"].map("{:.2f}".format).astype(object)
+    expected = from_long(df.assign(y=texts.astype(float)), missing="mask").values
+    for column in (
+        texts.astype("string"),
+        texts.astype("category"),
+        texts.astype(float).astype("category"),
+        texts.where(df.index % 2 == 0, texts.astype(float)),
+    ):
+        np.testing.assert_array_equal(from_long(df.assign(y=column)).values, expected)
+    # An empty text is an empty cell.
+    empty = from_long(df.assign(y=texts.where(df.index != 3, " ")), missing="mask").values
+    assert np.flatnonzero(np.isnan(empty)).tolist() == [3]
+    with pytest.raises(ValueError, match="column 'y' holds 'n/a' at 2024-.*coerce"):
+        from_long(df.assign(y=texts.where(df.index != 3, "n/a")))
+
+
 def test_columns_called_by_whole_numbers_keep_their_names(tmp_path):
     # As a pivoted table of stores has them; df.update(fill(df)) would do nothing otherwise.
     df = wide_frame().set_axis([10, 9], axis=1).assign(late=1.0)

@@ -707,7 +707,8 @@ def read_numbers(column: pd.Series, *, spelt: bool = False) -> tuple[np.ndarray,
 
     Args:
         column: The cells. Whole numbers that float64 rounds are named in a warning.
-        spelt: Whether a column of text whose cells all spell numbers is one of numbers.
+        spelt: Whether text that spells a number counts as one, empty text as a missing cell, and
+            categories as what they stand for.
     """
     kind = column.dtype
     if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind):
@@ -717,20 +718,36 @@ def read_numbers(column: pd.Series, *, spelt: bool = False) -> tuple[np.ndarray,
         return numbers, np.zeros(len(column), dtype=bool)
     numbers = np.full(len(column), np.nan)
     present = column.notna().to_numpy()
-    if spelt and pd.api.types.infer_dtype(column, skipna=True) == "string":
-        spelt_numbers = pd.to_numeric(column.astype(object), errors="coerce")
-        is_number = spelt_numbers.notna()
-        # Zeros in front are those of a code, such as 007.
-        is_number &= ~column.astype(object).str.match(_LEADING_ZERO, na=False).astype(bool)
-        if is_number.to_numpy()[present].all():
-            return spelt_numbers.to_numpy(dtype=np.float64), np.zeros(len(column), dtype=bool)
+    if spelt and isinstance(kind, pd.CategoricalDtype | pd.StringDtype | pd.ArrowDtype):
+        column = column.astype(object)
+        kind = column.dtype
     if kind != np.dtype(object):
         return numbers, present
     numeric = np.array([isinstance(cell, _NUMBER_TYPES) for cell in column], dtype=bool)
     numeric &= present
     numbers[numeric] = [_float(cell) for cell in column[numeric]]
     _warn_of_rounding(column, numbers)
+    if spelt:
+        text, is_blank = _spelt_numbers(column)
+        present &= ~is_blank
+        is_spelt = ~np.isnan(text)
+        numbers[is_spelt] = text[is_spelt]
+        numeric |= is_spelt
     return numbers, present & ~numeric
+
+
+def _spelt_numbers(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers that texts among cells spell, NaN for all other cells, and where text is empty."""
+    is_text = cells.map(lambda cell: isinstance(cell, str)).to_numpy(dtype=bool)
+    numbers = np.full(len(cells), np.nan)
+    is_blank = np.zeros(len(cells), dtype=bool)
+    texts = cells[is_text].astype(str)
+    is_blank[is_text] = texts.str.strip() == ""
+    # Zeros in front are those of a code, such as 007.
+    is_code = texts.str.match(_LEADING_ZERO).to_numpy(dtype=bool)
+    spelt = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
+    numbers[is_text] = np.where(is_code, np.nan, spelt)
+    return numbers, is_blank
 
 
 def _warn_of_rounding(integers: pd.Series, numbers: np.ndarray) -> None:

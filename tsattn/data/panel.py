@@ -320,7 +320,7 @@ def starts_of(lengths: np.ndarray) -> np.ndarray:
 
 
 def tell_ended(panel: Panel) -> None:
-    """Warn once of series that end long before most others, which are forecast from there."""
+    """Warn once of series that end long before most others: forecasts of them begin there."""
     if not isinstance(panel.times, pd.DatetimeIndex) or panel.n_series < 2:
         return
     ends = panel.last_times()
@@ -337,8 +337,8 @@ def tell_ended(panel: Panel) -> None:
     n = int(ended[0])
     warnings.warn(
         f"{panel.series_label(n)} ends at {ends[n]}{more(len(ended))},"
-        f" {(latest - ends[n]).days} days before the last stamp of the table, {latest}, and is"
-        " forecast from its own end",
+        f" {(latest - ends[n]).days} days before the last stamp of the table, {latest}; a forecast"
+        " of it begins there",
         stacklevel=4,
     )
 

@@ -22,12 +22,14 @@ class _Spelling(NamedTuple):
 
 
 # The first that fits all cells counts: groups of three digits are more likely than three decimals.
+# Groups stand apart by a mark, an apostrophe, or a space, which may be one that does not break.
 _SPELLINGS = (
-    _Spelling(r"-?(\d{1,3}([, ]\d{3})+|\d+)(\.\d+)?", "[^0-9.-]", "."),
-    _Spelling(r"-?(\d{1,3}([. ]\d{3})+|\d+)(,\d+)?", "[^0-9,-]", ","),
+    _Spelling(r"-?(\d{1,3}([,'\u2019\s]\d{3})+|\d+)(\.\d+)?", "[^0-9.-]", "."),
+    _Spelling(r"-?(\d{1,3}([.'\u2019\s]\d{3})+|\d+)(,\d+)?", "[^0-9,-]", ","),
 )
-# Text before and after a number, such as a currency or a unit.
-_SURROUNDINGS = r"^[^\d(-]*|[^\d)-]*$"
+# Text before and after a number, such as a currency or a unit; brackets and a typographic minus make
+# numbers negative, and are none.
+_SURROUNDINGS = r"^[^\d(\u2212-]*|[^\d)-]*$"
 
 
 def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
@@ -35,11 +37,12 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
 
     Args:
         cells: The column. Cells without a value may be among them.
-        values: The numbers among the cells, float64; NaN for all other cells.
+        values: The numbers among the cells, float64; NaN for all other cells, of which there is one
+            at least.
         place: How Python writes it, such as ``"df['sales']"``.
 
     Returns:
-        The call and what it makes of the first text; ``None`` where cells hold words, are spelt in
+        The call and what it makes of the first text that is no number yet; ``None`` where cells hold words, are spelt in
         unlike ways, or have unlike units.
 
     Example:
@@ -47,8 +50,10 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
         >>> conversion(cells, np.full(2, np.nan), "df['y']").partition(" reads ")[2]
         "'1.234,50 €' as 1234.5"
     """
-    is_text = cells.map(lambda cell: isinstance(cell, str)).to_numpy(dtype=bool)
-    is_other = ~is_text & cells.notna().to_numpy() & np.isnan(values)
+    is_text = cells.map(lambda cell: isinstance(cell, str) and bool(cell.strip()))
+    is_text = is_text.to_numpy(dtype=bool)
+    is_empty = cells.isna() | (cells.astype(str).str.strip() == "")
+    is_other = ~is_text & ~is_empty.to_numpy() & np.isnan(values)
     texts = cells[is_text].astype(str).str.strip()
     units = texts.map(lambda text: tuple(re.findall(_SURROUNDINGS, text)))
     if is_other.any() or units.nunique() != 1:
@@ -65,6 +70,6 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
         call = f"{place}.astype(str).str.replace(r'{spelling.dropped}', '', regex=True)"
         if spelling.mark == ",":
             call += ".str.replace(',', '.')"
-        first = numbers[is_text][0]
-        return f"{place} = pd.to_numeric({call}) reads {texts.iloc[0]!r} as {first:g}"
+        row = np.flatnonzero(is_text & np.isnan(values))[0]
+        return f"{place} = pd.to_numeric({call}) reads {cells.iloc[row]!r} as {numbers[row]:g}"
     return None

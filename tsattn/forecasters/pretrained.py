@@ -413,7 +413,7 @@ class PretrainedForecaster(GapForecaster):
             longest = lengths[rows[0]]
             part = series[rows, n_rows - longest :]
             levels = self.network_.forecast(
-                torch.from_numpy(part), self.horizon, likely=self.season_
+                torch.from_numpy(part), int(self.horizon), likely=self.season_
             )
             part_bounds = _around_last(between(levels.numpy()), part, self.season_)
             if values is not None:
