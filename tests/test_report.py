@@ -180,9 +180,12 @@ def test_command_writes_a_page(tmp_path, capsys):
     assert main([*words, "--report", str(page)]) == 0
     capsys.readouterr()
     assert data_of(page.read_text(encoding="utf-8"))["ids"] == ["a", "b", "c"]
-    assert main([*words, "--report", str(source)]) == 2
-    assert "is the table that is read" in capsys.readouterr().err
-    assert main([*words, "--report", str(tmp_path)]) == 2
+    for name in ("table.csv", "-", "page"):
+        assert main([*words, "--report", name]) == 2
+        assert f"--report writes an HTML page; got {name}" in capsys.readouterr().err
+    folder = tmp_path / "folder.html"
+    folder.mkdir()
+    assert main([*words, "--report", str(folder)]) == 2
     assert "is a folder" in capsys.readouterr().err
 
 

@@ -393,7 +393,12 @@ def _options_of(arguments: Sequence[str]) -> dict[str, str]:
 
 def _usage_message(error: Any, arguments: Sequence[str]) -> str:
     """What typer says of a mistake, the value that was given, and the help to read."""
-    command = "tsattn" if error.ctx is None else error.ctx.command_path
+    command = "tsattn"
+    if error.ctx is not None:
+        command = error.ctx.command_path
+    elif arguments and not arguments[0].startswith("-"):
+        # typer tells of an option without its value, but not of which command.
+        command += f" {arguments[0]}"
     message = error.format_message().rstrip(".")
     # typer names the option and the rule, but not the value.
     parameter = getattr(error, "param", None)
@@ -522,8 +527,7 @@ def forecast(
     report = answer["report"]
     batches = answer["batches"]
     _check_forecast(saved, horizon, model, plot)
-    _check_out(out, as_json, data, future, plot=plot)
-    _check_out(None, False, data, future, plot=report)
+    _check_out(out, as_json, data, future, plot=plot, report=report)
     from tsattn.levels import check_request
 
     check_request(level, None)
@@ -773,12 +777,19 @@ def _write_forecast(
 
 
 def _check_out(
-    out: Path | None, as_json: bool, *sources: Path | None, plot: Path | None = None
+    out: Path | None,
+    as_json: bool,
+    *sources: Path | None,
+    plot: Path | None = None,
+    report: Path | None = None,
 ) -> None:
     """Refuse files that cannot be written, and files that are read."""
     from tsattn.data.files import check_ending
 
-    for path in (out, plot):
+    # Tables, pictures and pages have endings of their own, so that none replaces another.
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--report writes an HTML page; got {report}: write it as page.html")
+    for path in (out, plot, report):
         if path is None:
             continue
         console.check_target(path, as_json=as_json)
@@ -915,8 +926,9 @@ def _saved_model(path: Path, table: TableChoice, settings: dict[str, Any]) -> An
         raise ValueError(
             "--from takes a model that knows its columns; leave --past-col and the like out"
         )
-    for name in ("context", "max_epochs", "season_length", "fine_tune"):
-        if settings[name] is not None:
+    given = {**settings, "freq": table.named.get("freq")}
+    for name in ("context", "max_epochs", "max_time", "season_length", "fine_tune", "freq"):
+        if given[name] is not None:
             raise ValueError(
                 f"--from takes a fitted model, to which {_option(name)} means nothing: leave it out"
             )
@@ -962,26 +974,34 @@ def _new_model(name: str, horizon: int, schema: "Schema", settings: dict[str, An
         if setting in setting_names:
             chosen[setting] = value
         elif setting not in ("random_state", "n_threads"):
-            _refuse(_option(setting), name)
+            _refuse(_option(setting), name, _model_with(setting))
     forecaster = make_forecaster(name, horizon, schema=schema, **chosen)
     if schema.columns and not forecaster.covariate_columns:
-        _refuse(_first_column_option(schema.columns), name)
+        _refuse(_first_column_option(schema.columns), name, "zero")
     return forecaster
 
 
 def _models_to_judge(
     names: Sequence[str], horizon: int, schema: "Schema", settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Forecasters by name; each takes the options that mean something to it."""
-    from tsattn.catalogue import make_forecaster, settings_for
+    """Forecasters by name; each takes the options that mean something to it, and one of them must.
 
+    Seed and threads have no effect on some models, and the season also serves the scores.
+    """
+    from tsattn.catalogue import find_model, make_forecaster, settings_for
+
+    for setting, value in settings.items():
+        if value is None or setting in ("random_state", "n_threads", "season_length"):
+            continue
+        if not any(setting in find_model(name).settings() for name in names):
+            _refuse(_option(setting), ", ".join(names), _model_with(setting))
     models = {
         name: make_forecaster(name, horizon, schema=schema, **settings_for(name, **settings))
         for name in dict.fromkeys(names)
     }
     if schema.columns and not any(model.covariate_columns for model in models.values()):
         raise ValueError(
-            f"{', '.join(models)} read no covariates; add a model that does, such as --model mlr"
+            f"{', '.join(models)} read no covariates; add a model that does, such as --model zero"
         )
     return models
 
@@ -998,7 +1018,18 @@ def _option(setting: str) -> str:
     return f"--{setting.replace('_', '-')}"
 
 
-def _refuse(option: str, model: str) -> None:
+def _model_with(setting: str) -> str:
+    """The first model of the catalogue to which a setting means something."""
+    from tsattn.catalogue import MODELS, find_model
+
+    return next(
+        name for name in ("zero", "auto", *MODELS) if setting in find_model(name).settings()
+    )
+
+
+def _refuse(option: str, model: str, other: str) -> None:
+    """Refuse an option that means nothing to a model, but something to another one."""
     raise ValueError(
-        f"{option} means nothing to {model}; leave it out, or name another model, as by --model mlr"
+        f"{option} means nothing to {model}; leave it out, or name another model, as by --model"
+        f" {other}"
     )

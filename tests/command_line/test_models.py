@@ -69,7 +69,9 @@ def test_context_and_season_reach_the_models_that_have_them(run):
     assert [row["seasonal_naive"] for row in seasonal][:H] == y[ROWS - 5 : ROWS - 5 + H].tolist()
 
 
-@pytest.mark.parametrize("option", ["--context", "--max-epochs", "--season-length"])
+@pytest.mark.parametrize(
+    "option", ["--context", "--max-epochs", "--max-time", "--season-length", "--freq"]
+)
 def test_a_fitted_model_takes_no_settings(option, run, capsys):
     run("fit", "--model", "naive", "--horizon", H, "--out", "model")
     assert cli.main(["forecast", "long.csv", "--from", "model", option, "5"]) == 2

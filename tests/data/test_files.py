@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+import warnings
 import zipfile
 from types import SimpleNamespace
 
@@ -109,7 +110,7 @@ def test_standard_input_is_read(folder, run, monkeypatch):
     pipe("")
     code, out, err = run("forecast", "-", *ARGV)
     assert (code, out) == (2, "")
-    assert err.startswith("tsattn: standard input is no readable CSV table (No columns")
+    assert err.startswith("tsattn: standard input is no readable CSV table (it is empty")
 
 
 @pytest.mark.parametrize(("mark", "decimal"), [(";", ","), (";", "."), ("\t", "."), ("|", ".")])
@@ -140,6 +141,48 @@ def test_thousands_may_be_parted(folder, cells, numbers):
     (folder / "t.csv").write_text(f"ds{mark}y\n{''.join(rows)}", encoding="utf-8")
     found = read_table("t.csv", missing="mask").values[:, 0]
     np.testing.assert_array_equal(found, numbers)
+
+
+@pytest.mark.parametrize(
+    ("mark", "cells", "numbers"),
+    [
+        (";", ["980", "990", "1,000", "1,010"], [980, 990, 1000, 1010]),
+        (",", ["980", "990", "1.000", "-12.010"], [980, 990, 1000, -12010]),
+        ("\t", ["980", "", "1.000", "1.010"], [980, np.nan, 1000, 1010]),
+        # Decimals stay: of small numbers, and where others have more or fewer of them.
+        (";", ["2", "1,250", "3,500", "4"], [2, 1.25, 3.5, 4]),
+        (";", ["980", "1,5", "1,000", "1,010"], [980, 1.5, 1, 1.01]),
+        (";", ["980,000", "990,000", "1,000", "1,010"], [980, 990, 1, 1.01]),
+        (",", ["980", "0.125", "1.250", "1.010"], [980, 0.125, 1.25, 1.01]),
+    ],
+)
+def test_thousands_beside_smaller_numbers_are_read_with_a_word(folder, mark, cells, numbers):
+    rows = [f"2024-01-0{day}{mark}{cell}\n" for day, cell in enumerate(cells, 1)]
+    (folder / "t.csv").write_text(f"ds{mark}y\n{''.join(rows)}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = read_table("t.csv", missing="mask").values[:, 0]
+    np.testing.assert_allclose(found, numbers)
+    is_told = [f"holds {cells[2]} beside {cells[0]}" in str(each.message) for each in caught]
+    assert any(is_told) == (abs(found[2]) == 1000)
+
+
+@pytest.mark.parametrize(
+    "line", ["A,2024-01-01,5", "50.35,01.01.2024,1", "1,2024-01-01,50.35", "Jan 2020,1.5,2.5"]
+)
+def test_a_date_anywhere_in_the_first_line_is_no_name(folder, line):
+    (folder / "t.csv").write_text(f"{line}\n{line.replace('1,', '2,')}\n")
+    with pytest.raises(ValueError, match=r"its first line holds '.*20.*', not the names of the"):
+        read_table("t.csv")
+
+
+def test_empty_files_and_lines_with_more_cells_are_told(folder):
+    (folder / "t.csv").write_text("")
+    with pytest.raises(ValueError, match=r"t.csv is no readable CSV table .it is empty."):
+        read_table("t.csv")
+    (folder / "t.csv").write_text("ds,y\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3,x\n")
+    with pytest.raises(ValueError, match=r"in line 4, saw 3.; correct that line, or write cells"):
+        read_table("t.csv")
 
 
 def test_points_that_may_part_thousands_are_decimal_with_a_word(folder):
@@ -476,7 +519,7 @@ def test_years_as_names_are_still_refused(folder):
 
 def test_a_first_line_of_a_month_and_a_value_is_refused(folder):
     (folder / "t.csv").write_text("1960-11,5\n1960-12,6\n")
-    with pytest.raises(ValueError, match="its first line holds '1960-11', not the names"):
+    with pytest.raises(ValueError, match=r"its first line holds '1960-11', not the names"):
         read_table("t.csv")
 
 

@@ -121,7 +121,7 @@ def test_text_that_spells_numbers_is_read_and_the_first_other_cell_is_named():
     # An empty text is an empty cell.
     empty = from_long(df.assign(y=texts.where(df.index != 3, " ")), missing="mask").values
     assert np.flatnonzero(np.isnan(empty)).tolist() == [3]
-    with pytest.raises(ValueError, match="column 'y' holds 'n/a' at 2024-.*coerce"):
+    with pytest.raises(ValueError, match=r"column 'y' holds 'n/a' at 2024-.*coerce"):
         from_long(df.assign(y=texts.where(df.index != 3, "n/a")))
 
 

@@ -42,6 +42,9 @@ class WithoutArrow:
         raise ModuleNotFoundError("pyarrow is required")
 
 
+WEEKS = pd.date_range("2024-11-04", periods=12, freq="W-MON")
+
+
 def long(**changed):
     """Two series of six days: a ends with 1.25, b with 2.75."""
     return pd.DataFrame({"unique_id": ["a"] * 6 + ["b"] * 6, "ds": HALVES, "y": Y} | changed)
@@ -54,6 +57,12 @@ def timed(times, name="when", **more):
 
 def text(layout, times=DAYS):
     return timed(times.strftime(layout))
+
+
+def one_of_hours(day, clock, value):
+    hours = pd.date_range("2024-01-01", periods=48, freq="h")
+    cells = {day: hours.strftime("%d.%m.%Y"), clock: hours.strftime("%H:%M")}
+    return pd.DataFrame(cells | {value: np.arange(48.0)})
 
 
 def whole(layout, times=DAYS, name="when"):
@@ -350,7 +359,43 @@ TABLES = {
     ),
     "weeks as numbers": (
         lambda: whole("%G%V", pd.date_range("2024-01-01", periods=N, freq="W-MON"), "week"),
-        "column 'week' holds 202401 in row 0, a year and a week .*; write it as '2024-W01'",
+        "column 'week' holds 202401 in row 0, which spells a week.*'2024-W01', rename the column",
+    ),
+    "weeks as numbers, unnamed": (
+        lambda: whole("%G%V", WEEKS, "ds"),
+        "column 'ds' holds 202445 in row 0, which spells a week.*; write it as '2024-W45', or pass",
+    ),
+    "weeks as numbers, beside values": (
+        lambda: whole("%G%V", WEEKS, "week").rename(columns={"y": "sold"}),
+        "column 'week' holds times, 202445 in row 0, which cannot be forecast",
+    ),
+    "quarters as numbers": (
+        lambda: timed([10 * y + q for y in (2022, 2023, 2024) for q in range(1, 5)], "ds"),
+        "column 'ds' holds 20221 in row 0, which spells a quarter.*; write it as '2022Q1', or pass",
+    ),
+    "days first, as numbers": (
+        lambda: whole("%d%m%Y", pd.date_range("2024-01-26", periods=N), "ds"),
+        r"holds 26012024 in row 0, which spells a day.*zfill.8., format='%d%m%Y'. does, or pass",
+    ),
+    "years in another language": (
+        lambda: pd.DataFrame({"Jahr": [2023] * 4 + [2024], "Monat": [9, 10, 11, 12, 1], "y": 1.0}),
+        "column 'Jahr' holds times, 2023 in row 0",
+    ),
+    "days and times of day": (
+        lambda: one_of_hours("Tag", "Uhrzeit", "Last"),
+        "column 'Uhrzeit' holds times of the days of column 'Tag'.*join them by df.drop",
+    ),
+    "days and times of day under common names": (
+        lambda: one_of_hours("date", "time", "y"),
+        "column 'time' holds times of the days of column 'date'.*join them by df.drop",
+    ),
+    "text of numbers, one bad": (
+        lambda: timed(DAYS).assign(y=[*map(str, range(N - 1)), "n/a"]),
+        "column 'y' holds 'n/a' at 2024-01-12 00:00:00, but values must be numbers; .*coerce",
+    ),
+    "text of numbers, one empty": (
+        lambda: timed(DAYS).assign(y=[*map(str, range(N - 1)), ""]),
+        "column 'y' is missing .NaN. at 2024-01-12",
     ),
     "days in words": (lambda: text("%d %B %Y"), DAY),
     "days in zone Z": (
@@ -807,7 +852,7 @@ def test_new_rows_are_read_as_those_of_the_fit():
     check(model.predict(timed([2020] * N, "year").iloc[:1]), {"year": [2021], "y": [0.0]})
 
 
-@pytest.mark.parametrize("name", ["Unnamed: 0", "", "index", "rownames"])
+@pytest.mark.parametrize("name", ["Unnamed: 0", "", "index", "rownames", "t"])
 def test_the_index_of_a_file_is_left_out_with_a_word(name):
     frame = pd.DataFrame({name: range(N), "date": DAYS, "y": Y})
     with pytest.warns(UserWarning, match=f"column '{name}' numbers the rows and is left out"):
@@ -1241,7 +1286,7 @@ def test_numbers_of_days_are_told():
 )
 def test_the_call_that_joins_parts_of_stamps_works(parts, first):
     df = pd.DataFrame(parts | {"sales": np.arange(12) + 0.5})
-    with pytest.raises(ValueError, match=r"join them by df\.assign") as error:
+    with pytest.raises(ValueError, match=r"join them by df\.drop") as error:
         forecast(df, 1)
     call = str(error.value).split("join them by ", 1)[1]
     answer = forecast(eval(call, {"df": df, "pd": pd}), 1)
@@ -1305,6 +1350,10 @@ def test_years_of_two_digits_are_refused():
     answer = forecast(frame.assign(date=frame["date"] + 20_000_000), 1)
     assert answer["date"].tolist() == [pd.Timestamp("2020-02-19")]
     assert forecast(frame, 1, freq=1)["date"].tolist() == [200219]
-    assert forecast(frame.rename(columns={"date": "ds"}), 1)["ds"].tolist() == [200219]
+    # Without a telling name they are a count where they follow one another.
+    renamed = frame.rename(columns={"date": "ds"})
+    with pytest.raises(ValueError, match="'ds' holds 200120 in row 0, which spells a day"):
+        forecast(renamed, 1)
+    assert forecast(renamed[:10], 1)["ds"].tolist() == [200130]
     months = pd.date_range("2020-01-01", periods=30, freq="MS").strftime("%Y%m").astype(int)
     assert to_panel(frame.assign(date=months)).freq == "MS"

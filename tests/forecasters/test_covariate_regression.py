@@ -258,6 +258,11 @@ def test_a_ridge_regression_is_that_of_standardised_features(assert_close):
     weights = np.linalg.solve(z.T @ z / len(z) + 0.3 * np.eye(4), z.T @ (t - t.mean()) / len(z))
     assert_close(regression(x)[known], z @ weights + t.mean())
     assert regression.weights[4] == 0
+    # Beyond the features of the fit and once their range, it goes no further.
+    reach = np.ptp(a, axis=0)
+    far = np.append(a.max(0) + reach, 7.0)
+    assert_close(regression(far * 1e6), regression(far))
+    assert abs(regression(far + 1e-3 * reach.max()) - regression(far)) < 1e-12
 
 
 def test_trees_answer_as_those_of_scikit_learn():
@@ -648,3 +653,18 @@ def test_a_series_has_ended_where_it_is_constant_for_longer_than_ever(sizes, mov
         effect[:, -3] = 1.0
     assert has_ended(x, effect, 7).tolist() == [[expected]]
     assert not has_ended(x, effect, 60).any()
+
+
+def test_future_numbers_far_from_those_of_the_table_are_told():
+    rng = np.random.default_rng(0)
+    days = pd.date_range("2024-01-01", periods=150)
+    price = rng.uniform(5, 15, 150).round(2)
+    df = pd.DataFrame({"unique_id": "a", "ds": days, "y": 300 - 12 * price, "price": price})
+    model = PretrainedForecaster(2, schema=Schema(future_cols=["price"])).fit(df)
+    ahead = model.make_future_frame().assign(price=[10.0, 1099.0])
+    with pytest.warns(UserWarning, match="1099 in column 'price' at 2024-05-31 00:00:00, where"):
+        far = model.predict(future=ahead)["zero"]
+    near = model.predict(future=ahead.assign(price=[10.0, 25.0]))["zero"]
+    assert far[0] == pytest.approx(near[0])
+    # Squares and products would make it positive, and millions.
+    assert -20_000 < far[1] < near[1]

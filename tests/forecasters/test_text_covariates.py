@@ -137,7 +137,7 @@ def test_a_category_never_seen_has_a_forecast(model):
 def test_the_rows_to_fill_in_take_text_and_what_is_missing_is_named(model):
     future = model.make_future_frame()
     future.loc[:, "sky"] = "rain"
-    future.loc[:, ["price", "promo"]] = 1.0
+    future.loc[:, ["price", "promo"]] = [50.0, 1.0]
     assert len(model.predict(future=future)) == len(future)
     future.loc[5, "sky"] = None
     with pytest.raises(

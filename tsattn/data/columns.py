@@ -30,8 +30,8 @@ _SERIAL_ORIGIN = pd.Timestamp("1899-12-30")
 _DAY_SECONDS = 86_400
 # Names of the column that pandas or R makes of an index in a file.
 _WRITTEN_INDEX_NAMES = ("", "Unnamed: 0", "rownames")
-# Names that reset_index gives; a real column may carry them too.
-_RESET_INDEX_NAMES = ("index", "level_0")
+# Names that reset_index gives, and the usual one of a count; a real column may carry them too.
+_RESET_INDEX_NAMES = ("index", "level_0", "t")
 _NUMBER_TYPES = (Real, Decimal, np.bool_)
 # Attribute of a frame made of bare numbers, none of which is a time.
 _NO_TIMES = "tsattn: no times"
@@ -46,8 +46,6 @@ _LAST_YEAR = 2261
 _TOTALS_SHARE = 0.1
 # Four digits are a year from here on; smaller numbers are no stamps.
 _LEAST_STAMP = 1000
-# The first day of 2001 with a year of two digits, without the zero in front.
-_LEAST_SHORT_DATE = 10101
 # Share of the distinct numbers that must read as dates, so that one typing error is named as such.
 _DATE_SHARE = 0.9
 # Rounding of a decimal year to three digits, in years.
@@ -85,6 +83,9 @@ CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M
 _LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
 _QUARTER = re.compile(r"(?:(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4}))", re.IGNORECASE)
 _WEEK = re.compile(r"(\d{4})-?W(\d{2})", re.IGNORECASE)
+# Years of numbers that no name calls years, and the rows of such a column, at least.
+_USUAL_YEARS = (1900, 2100)
+_LEAST_YEARS = 4
 # Layout of an integer that spells a date, by its number of digits.
 DIGIT_LAYOUTS = {
     4: "%Y",
@@ -94,6 +95,8 @@ DIGIT_LAYOUTS = {
     12: "%Y%m%d%H%M",
     14: "%Y%m%d%H%M%S",
 }
+# Layouts of days that only columns of stamps may have, and their digits.
+_OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6}
 # Integers that count from 1970 are read as stamps of the years 1973 to 2103, in seconds.
 _FIRST_EPOCH_SECOND = 10**8
 _LAST_EPOCH_SECOND = 42 * 10**8
@@ -595,10 +598,16 @@ def _is_even(stamps: pd.Series, codes: np.ndarray) -> bool:
     return True
 
 
-def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
+def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> list[Any]:
     """The columns of a wide frame that can be forecast.
 
     A column that only numbers the rows is left out with a warning.
+
+    Args:
+        df: The table.
+        columns: Its columns that have no other role.
+        has_times: Whether its stamps are in the index or in another column. If not, years in their
+            order are times, whatever they are called.
 
     Raises:
         ValueError: If a column holds times, or a part of them such as the month.
@@ -612,7 +621,8 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any]) -> list[Any]:
         if _NO_TIMES in df.attrs:
             names.append(column)
             continue
-        if _is_part(cells) or _reads_as_times(cells, None, years=False):
+        is_year = not has_times and len(columns) > 1 and _counts_years(cells)
+        if is_year or _is_part(cells) or _reads_as_times(cells, None, years=False):
             raise InputError(
                 f"column {column!r} holds times, {plain(cells.iloc[0])!r:.60} in row 0, which"
                 " cannot be forecast; name the time column by ",
@@ -655,7 +665,17 @@ def _numbers_rows(column: pd.Series) -> bool:
         return False
     if name in _WRITTEN_INDEX_NAMES:
         return pd.Index(numbers).is_unique
-    return np.array_equal(numbers, np.arange(len(numbers)))
+    return len(numbers) > 1 and bool((np.diff(numbers) == 1).all())
+
+
+def _counts_years(column: pd.Series) -> bool:
+    """Whether a column holds years in their order, each once or several times."""
+    numbers = whole_numbers(column)
+    if numbers is None or len(numbers) < _LEAST_YEARS:
+        return False
+    are_years = (numbers >= _USUAL_YEARS[0]) & (numbers <= _USUAL_YEARS[1])
+    steps = np.diff(numbers)
+    return bool(are_years.all() and np.isin(steps, (0, 1)).all() and steps.any())
 
 
 def _is_part(column: pd.Series) -> bool:
@@ -666,6 +686,10 @@ def _is_part(column: pd.Series) -> bool:
     if part not in PARTS or not pd.api.types.is_numeric_dtype(column.dtype):
         return False
     low, high = PARTS[part]
+    if part in ("week", "quarter") and not column.between(low, high).all():
+        # With a year before it, as 202401.
+        numbers = whole_numbers(column)
+        return numbers is not None and _spelt_period(numbers, weeks=part == "week") is not None
     if not column.between(low, high).all():
         return False
     # Years may have decimals (1949.083).
@@ -737,7 +761,7 @@ def read_numbers(column: pd.Series, *, spelt: bool = False) -> tuple[np.ndarray,
 
 
 def _spelt_numbers(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers that texts among cells spell, NaN for all other cells, and where text is empty."""
+    """The numbers that texts among cells spell, NaN for other cells, and where a text is empty."""
     is_text = cells.map(lambda cell: isinstance(cell, str)).to_numpy(dtype=bool)
     numbers = np.full(len(cells), np.nan)
     is_blank = np.zeros(len(cells), dtype=bool)
@@ -841,8 +865,7 @@ def read_stamps(
     else:
         dates = None
         if unit != "integer":
-            _refuse_week_numbers(column, numbers, label)
-            _refuse_short_years(column, numbers, label)
+            _refuse_other_dates(column, numbers, label)
             dates = spelt_stamps(numbers, years=unit is not None)
         if dates is None:
             return pd.Index(numbers.copy())
@@ -929,34 +952,71 @@ def whole_numbers(column: pd.Series) -> np.ndarray | None:
     return column.to_numpy(dtype=np.int64)
 
 
-def _refuse_week_numbers(column: pd.Series | pd.Index, numbers: np.ndarray, label: str) -> None:
-    """Refuse a year and a week as one number, which the first twelve weeks write as months do."""
-    has_years = len(numbers) > 0 and numbers.min() > 190000 and numbers.max() < 210000
-    if has_years and "week" in str(column.name).casefold():
-        year, week = divmod(int(numbers[0]), 100)
-        raise ValueError(
-            f"{label} holds {numbers[0]} in row 0, a year and a week by its name, but six digits"
-            f" are read as a year and a month; write it as '{year}-W{week:02}', or rename the"
-            " column if it holds months"
-        )
+def _refuse_other_dates(column: pd.Series | pd.Index, numbers: np.ndarray, label: str) -> None:
+    """Refuse whole numbers that spell days, weeks or quarters in a way that is not read: they would
+    be steps of a count, in another order.
+
+    Numbers that follow one another at equal steps may be a count; others are dates if all of them
+    can be, or if the column is called so.
+    """
+    distinct = np.unique(numbers)
+    name = str(column.name).casefold()
+    is_count = len(np.unique(np.diff(distinct))) <= 1
+    if not len(numbers) or (is_count and "date" not in name and "week" not in name):
+        return
+    is_week = "week" in name
+    if not is_week and spelt_stamps(numbers) is not None:
+        return
+    layouts = [layout for layout in _OTHER_LAYOUTS if _all_read(distinct, layout)]
+    period = _spelt_period(numbers, weeks=is_week)
+    if layouts and not is_week:
+        kind = "day"
+        texts = f"df[{column.name!r}].astype(str).str.zfill({_OTHER_LAYOUTS[layouts[0]]})"
+        call = f", as pd.to_datetime({texts}, format={layouts[0]!r}) does"
+        remedy: list[Piece] = ["write the days as 20240131"]
+        remedy.append(InPython(call if len(layouts) == 1 else ""))
+    elif period is not None:
+        kind, spelt = period
+        remedy = [f"write it as {spelt!r}"]
+        if kind == "week" and (numbers % 100).max() <= 12:
+            remedy.append(", rename the column if it holds months")
+    else:
+        return
+    raise InputError(
+        f"{label} holds {numbers[0]} in row 0, which spells a {kind}, as all of its numbers do, in"
+        " a way that is not read; ",
+        *remedy,
+        ", or pass ",
+        Argument("freq", 1),
+        " for steps of a count",
+    )
 
 
-def _refuse_short_years(column: pd.Series | pd.Index, numbers: np.ndarray, label: str) -> None:
-    """Refuse days with years of two digits, which would be steps of a count."""
-    if "date" not in str(column.name).casefold() or not len(numbers):
-        return
-    has_six_digits = numbers.min() >= _LEAST_SHORT_DATE and numbers.max() < 10**6
-    if not has_six_digits or spelt_stamps(numbers) is not None:
-        return
-    text = pd.Series(np.unique(numbers)).astype(str).str.zfill(6)
-    if pd.to_datetime(text, format="%y%m%d", errors="coerce").notna().all():
-        raise InputError(
-            f"{label} holds {numbers[0]} in row 0, a day with a year of two digits by its name, but"
-            " such numbers are read as a count; write the years with four digits, as in 20240131,",
-            " or pass ",
-            Argument("freq", 1),
-            " for steps of a count",
-        )
+def _spelt_period(numbers: np.ndarray, *, weeks: bool) -> tuple[str, str] | None:
+    """Whether numbers are years with weeks or with quarters, such as 202401 and 20241, and how the
+    first of them is read; ``None`` where they are neither.
+
+    Args:
+        numbers: Whole numbers.
+        weeks: Whether numbers that may also be years with months are weeks.
+    """
+    for base, kind, last in ((100, "week", 53), (10, "quarter", 4)):
+        years, parts = np.divmod(numbers, base)
+        are_years = (years >= _USUAL_YEARS[0]) & (years <= _USUAL_YEARS[1])
+        are_parts = (parts >= 1) & (parts <= last)
+        if not (are_years & are_parts).all():
+            continue
+        if kind == "quarter":
+            return kind, f"{years[0]}Q{parts[0]}"
+        if parts.max() > 12 or weeks:
+            return kind, f"{years[0]}-W{parts[0]:02}"
+    return None
+
+
+def _all_read(numbers: np.ndarray, layout: str) -> bool:
+    """Whether all numbers are days in a layout that leaves zeros in front out."""
+    texts = pd.Series(numbers).astype(str).str.zfill(_OTHER_LAYOUTS[layout])
+    return bool(pd.to_datetime(texts, format=layout, errors="coerce").notna().all())
 
 
 def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | None:

@@ -45,6 +45,7 @@ _INTEGER = re.compile(r" *(0|-?[1-9][0-9]{0,17}) *")  # as it is written, within
 _MARK = "'"
 _DATE = re.compile(
     r"\d{4}([-/.])\d\d?\1\d|\d\d?([-/.])\d\d?\2\d{4}|\d{4}([-/]\d\d|-?Q[1-4]|-?W\d\d)$"
+    r"|(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]* \d{4}$"
 )
 # Bytes that a packed file may hold unpacked. A cell of a spreadsheet takes about 20 bytes and a
 # microsecond each.
@@ -169,6 +170,11 @@ def read_frame(
         fact, _, advice = one_line(error).partition("; ")
         if fact.startswith("Multiple files"):
             advice = "leave one file in it"
+        if fact.startswith("No columns"):
+            fact = "it is empty"
+            advice = "write the table again"
+        elif "fields in line" in fact:
+            advice = "correct that line, or write cells that hold the separator in quotes"
         advice = advice or (
             "save it as UTF-8 CSV" if kind == "CSV" else "write it again, or as CSV"
         )
@@ -237,16 +243,19 @@ def _read_csv(
         return _without_names(read(header=None), path), schema
     _refuse_equal_names(read)
     frame = read()
-    first = str(frame.columns[0])
-    if _DATE.match(first):
+    dates = [name for name in map(str, frame.columns) if _DATE.match(name)]
+    # Several dates are names of the columns of a table whose rows are series.
+    if len(dates) == 1:
         raise ValueError(
-            f"its first line holds {first!r}, not the names of the columns, such as ds and y; add"
-            " these"
+            f"its first line holds {dates[0]!r}, not the names of the columns, such as ds and y;"
+            " add these"
         )
     if not isinstance(frame.index, pd.RangeIndex):
         frame = _without_index(frame, read)
     if isinstance(frame.index, pd.RangeIndex):
-        frame, schema = _with_found_keys(frame, schema, partial(read, index_col=False))
+        again = partial(read, index_col=False)
+        frame, schema = _with_found_keys(frame, schema, again)
+        frame = _with_thousands(frame, again)
     return _read_words(frame, schema, as_text, options.get("decimal", ".")), schema
 
 
@@ -487,6 +496,44 @@ def _split_cells(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         )
         if numbers.notna().any() and stray:
             frame[name] = numbers.astype(object).where(numbers.notna(), frame[name])
+    return frame
+
+
+def _with_thousands(frame: pd.DataFrame, read: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    """A table with 1000 where a file has 1,000 or 1.000 beside 980, which pandas reads as 1.
+
+    Only numbers of three decimals may be such, in a column with others that have none.
+
+    Args:
+        frame: The table.
+        read: Function that reads some columns of the file again.
+    """
+    suspects = []
+    for name in frame.select_dtypes(float):
+        thousandths = 1000 * frame[name].dropna()
+        if len(thousandths) and np.allclose(thousandths, thousandths.round(), rtol=0, atol=1e-6):
+            suspects.append(name)
+    if not suspects:
+        return frame
+    cells = read(usecols=suspects, converters=dict.fromkeys(suspects, _text))
+    for name in suspects:
+        text = cells[name].str.removeprefix(_MARK).str.strip()
+        has_mark = text.str.fullmatch(r"-?[1-9]\d{0,2}[.,]\d{3}").astype(bool)
+        others = text[~has_mark & (text != "")]
+        are_whole = others.str.fullmatch(r"-?\d{1,3}").astype(bool).all()
+        if not has_mark.any() or not len(others) or not are_whole:
+            continue
+        marked = frame[name][has_mark].abs().median()
+        unmarked = frame[name][others.index].abs().median()
+        # Nearer to the thousands of the others than to their ones.
+        if unmarked**2 > 1000 * marked**2:
+            frame[name] = frame[name].where(~has_mark, (1000 * frame[name]).round())
+            warnings.warn(
+                f"column {name!r} holds {text[has_mark].iloc[0]} beside {others.iloc[0]}, and its"
+                " mark is read as one of thousands; if it is a decimal one, write all numbers with"
+                " decimals",
+                stacklevel=2,
+            )
     return frame
 
 

@@ -39,7 +39,7 @@ from tsattn.data.covariates import (
     read_static,
 )
 from tsattn.data.panel import Panel, Skipped, tell_ended
-from tsattn.data.parts import refuse_parts
+from tsattn.data.parts import refuse_clock, refuse_parts
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
 
@@ -302,8 +302,11 @@ def _series_cols(df: pd.DataFrame, time_col: Any, covariates: Sequence[Hashable]
     other_roles = {*covariates}
     if time_col is not None:
         other_roles.add(time_col)
-    columns = value_cols(df, [column for column in df.columns if column not in other_roles])
-    if time_col is None and not isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex):
+    columns = [column for column in df.columns if column not in other_roles]
+    is_dated = isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex)
+    has_times = is_dated or time_col is not None
+    columns = value_cols(df, columns, has_times=has_times)
+    if not has_times:
         refuse_sideways(df, columns)
     names = [str(column) for column in columns]
     if not names or len(set(names)) < len(names):
@@ -429,6 +432,8 @@ def name_columns(
         frame, schema = _levelled(frame, schema)
     elif frame.index.name in {schema.id_col, "item_id"} - {None, *frame.columns}:
         frame = frame.reset_index()
+    ids = schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
+    refuse_clock(frame, {*ids, *schema.columns.moving, *schema.columns.static})
     if like is not None:
         schema = _named_alike(frame, schema, like)
     names = long_names(frame, schema.id_col, schema.time_col, schema.target_col)

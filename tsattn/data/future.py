@@ -26,6 +26,8 @@ from tsattn.data.panel import Panel
 
 # New categories of a column that a warning names.
 _MOST_NAMED = 5
+# A number is far from those of the table if it lies so many of their ranges outside.
+_FAR_RANGES = 2
 _FILL = InPython(", or begin with make_future_frame(), which gives the rows")
 
 
@@ -177,11 +179,14 @@ def _look_up(
     _refuse_twice(slot[rows], rows, times, series, panel)
     categories = _categories_of(columns)
     new_categories: dict[Hashable, list[Any]] = {}
+    far_numbers: list[str] = []
     for k, column in enumerate(columns.future):
         cells = frame[column]
         column_categories = categories.get(column)
         if column_categories is None:
-            values[slot[rows], k] = _numbers(cells, rows, times)
+            numbers = _numbers(cells, rows, times)
+            values[slot[rows], k] = numbers
+            far_numbers += _far_from(panel, column, numbers, times[rows])
             continue
         codes, _ = category_codes(cells, column_categories)
         values[slot[rows], k] = codes[rows]
@@ -190,6 +195,12 @@ def _look_up(
             new_categories[column] = cells.iloc[new_rows].unique().tolist()
     if new_categories:
         _warn_of_new(new_categories)
+    if far_numbers:
+        warnings.warn(
+            f"future= holds {'; '.join(far_numbers)}, and a forecast so far outside is a guess;"
+            " correct them, or see that both have one unit",
+            stacklevel=8,
+        )
     return values.reshape(panel.n_series, steps, -1)
 
 
@@ -223,6 +234,25 @@ def _numbers(cells: pd.Series, rows: np.ndarray, times: pd.Index) -> np.ndarray:
             f" {times[row]}{more(len(wrong_rows))}, but values must be finite numbers; correct it",
         )
     return numbers[rows]
+
+
+def _far_from(panel: Panel, column: Hashable, numbers: np.ndarray, times: pd.Index) -> list[str]:
+    """What is said of numbers far from those of the table; an empty list where there are none."""
+    covariates = panel.covariates
+    if covariates is None:
+        return []
+    past = covariates.values[:, covariates.columns.index(column)]
+    least = np.fmin.reduce(past)
+    most = np.fmax.reduce(past)
+    reach = _FAR_RANGES * (most - least)
+    is_far = (numbers > most + reach) | (numbers < least - reach)
+    if not (reach > 0 and is_far.any()):
+        return []
+    row = int(np.flatnonzero(is_far)[0])
+    return [
+        f"{numbers[row]:g} in column {column!r} at {times[row]}{more(int(is_far.sum()))}, where the"
+        f" table has {least:g} to {most:g}"
+    ]
 
 
 def _warn_of_new(new_categories: dict[Hashable, list[Any]]) -> None:

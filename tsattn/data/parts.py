@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
@@ -31,6 +32,8 @@ _CLOCK_UNITS = {"hour": "h", "minute": "min", "second": "s"}
 _KINDS_OF_DAYS = ("string", "date", "datetime", "datetime64")
 # Ways of writing days, besides ISO 8601.
 _LAYOUTS_OF_DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+# A time of day, with seconds or without.
+_CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2})?\s*")
 
 
 def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
@@ -68,34 +71,86 @@ def joined_parts(df: pd.DataFrame, columns: Sequence[Any]) -> str:
         if parts[-1] == "day":
             present += [names[part] for part in _CLOCK_UNITS if part in names]
         stamps = _joined_stamps(df, parts, present)
-        call = f"; join them by df.assign(ds={stamps}).drop(columns={present!r})"
+        call = f"; join them by df.drop(columns={present!r}).assign(ds={stamps})"
         return call if stamps else ""
     return ""
+
+
+def refuse_clock(df: pd.DataFrame, roles: Collection[Any]) -> None:
+    """Refuse a table with days in one column and times of day, such as 13:30, in another: they
+    would count as ids, or as the stamps.
+
+    Args:
+        df: The table.
+        roles: Columns that are named as ids or covariates.
+
+    Raises:
+        ValueError: With the call that joins the columns.
+    """
+    columns = [column for column in df.columns if column not in roles]
+    for column in columns:
+        if not _is_clock(df[column]):
+            continue
+        for other in columns:
+            days = "" if other == column else _days_of(df, other)
+            if not days:
+                continue
+            clock = f"df[{column!r}]"
+            # pandas reads hours with minutes and seconds.
+            if df[column].iloc[0].count(":") == 1:
+                clock += " + ':00'"
+            joined = [other, column]
+            raise InputError(
+                f"column {column!r} holds times of the days of column {other!r}, but one column"
+                " must hold the times; join them, or, where its values name series, pass ",
+                Argument("id_col", column),
+                InPython(
+                    f"; join them by df.drop(columns={joined!r})"
+                    f".assign(ds={days} + pd.to_timedelta({clock}))"
+                ),
+            )
+
+
+def _is_clock(cells: pd.Series) -> bool:
+    """Whether all cells are times of day of one length."""
+    if not len(cells) or not isinstance(cells.iloc[0], str) or not _CLOCK.fullmatch(cells.iloc[0]):
+        return False
+    texts = cells.astype(str)
+    n_colons = texts.str.count(":")
+    return bool(texts.str.fullmatch(_CLOCK).all()) and n_colons.nunique() == 1
+
+
+def _days_of(df: pd.DataFrame, column: Any) -> str:
+    """The expression that makes stamps of a column of days; empty where it holds none, or days that
+    two layouts read: they may be the first to the twelfth of a month, or months.
+    """
+    days = df[column]
+    if pd.api.types.infer_dtype(days) not in _KINDS_OF_DAYS:
+        return ""
+    layouts = []
+    for layout in ("ISO8601", *_LAYOUTS_OF_DAYS):
+        stamps = pd.to_datetime(days, format=layout, errors="coerce")
+        if stamps.notna().all() and (stamps == stamps.dt.normalize()).all():
+            layouts.append(layout)
+    if len(layouts) != 1 and layouts[:1] != ["ISO8601"]:
+        return ""
+    layout = "" if layouts[0] == "ISO8601" else f", format={layouts[0]!r}"
+    return f"pd.to_datetime(df[{column!r}]{layout})"
 
 
 def _joined_clock(df: pd.DataFrame, time_col: Any, parts: Sequence[Any]) -> str:
     """Advice on how a column of days and those of hours and minutes become stamps."""
     columns = {str(part).lower(): part for part in parts}
-    days = df[time_col]
-    is_clock = {*columns} <= _CLOCK_UNITS.keys()
-    if not is_clock or pd.api.types.infer_dtype(days) not in _KINDS_OF_DAYS:
+    days = _days_of(df, time_col)
+    if not {*columns} <= _CLOCK_UNITS.keys() or not days:
         return ""
-    layouts = [
-        layout
-        for layout in ("ISO8601", *_LAYOUTS_OF_DAYS)
-        if pd.to_datetime(days, format=layout, errors="coerce").notna().all()
-    ]
-    # Days that two layouts read may be the first to the twelfth of a month, or months.
-    if len(layouts) != 1 and layouts[:1] != ["ISO8601"]:
-        return ""
-    layout = "" if layouts[0] == "ISO8601" else f", format={layouts[0]!r}"
-    sums = [f"pd.to_datetime(df[{time_col!r}]{layout})"]
+    sums = [days]
     for name, column in columns.items():
         if not pd.api.types.is_numeric_dtype(df[column].dtype):
             return ""
         sums.append(f"pd.to_timedelta(df[{column!r}], {_CLOCK_UNITS[name]!r})")
     joined = [time_col, *columns.values()]
-    return f"; join them by df.assign(ds={' + '.join(sums)}).drop(columns={joined!r})"
+    return f"; join them by df.drop(columns={joined!r}).assign(ds={' + '.join(sums)})"
 
 
 def _joined_stamps(df: pd.DataFrame, parts: Sequence[str], present: Sequence[Any]) -> str:

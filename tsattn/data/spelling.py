@@ -27,8 +27,8 @@ _SPELLINGS = (
     _Spelling(r"-?(\d{1,3}([,'\u2019\s]\d{3})+|\d+)(\.\d+)?", "[^0-9.-]", "."),
     _Spelling(r"-?(\d{1,3}([.'\u2019\s]\d{3})+|\d+)(,\d+)?", "[^0-9,-]", ","),
 )
-# Text before and after a number, such as a currency or a unit; brackets and a typographic minus make
-# numbers negative, and are none.
+# Text before and after a number, such as a currency or a unit. Brackets and a typographic minus
+# make a number negative.
 _SURROUNDINGS = r"^[^\d(\u2212-]*|[^\d)-]*$"
 
 
@@ -42,16 +42,16 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
         place: How Python writes it, such as ``"df['sales']"``.
 
     Returns:
-        The call and what it makes of the first text that is no number yet; ``None`` where cells hold words, are spelt in
-        unlike ways, or have unlike units.
+        The call and what it makes of the first text that is no number yet; ``None`` where cells
+        hold words, are spelt in unlike ways, or have unlike units.
 
     Example:
         >>> cells = pd.Series(["1.234,50 €", "980,00 €"])
         >>> conversion(cells, np.full(2, np.nan), "df['y']").partition(" reads ")[2]
         "'1.234,50 €' as 1234.5"
     """
-    is_text = cells.map(lambda cell: isinstance(cell, str) and bool(cell.strip()))
-    is_text = is_text.to_numpy(dtype=bool)
+    has_text = cells.map(lambda cell: isinstance(cell, str) and bool(cell.strip()))
+    is_text = has_text.to_numpy(dtype=bool)
     is_empty = cells.isna() | (cells.astype(str).str.strip() == "")
     is_other = ~is_text & ~is_empty.to_numpy() & np.isnan(values)
     texts = cells[is_text].astype(str).str.strip()

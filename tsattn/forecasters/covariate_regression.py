@@ -249,6 +249,7 @@ class CovariateRegression:
     # --- saved folders ----------------------------------------------------------------------------
 
     _SIZES = ("horizon", "season", "cycle")
+    _BOUNDS = ("least", "most")
     _NUMBERS = ("share", "pooled_weight", "trees_weight", "band_factor", "error_ratio")
 
     def facts(self) -> dict[str, Any]:
@@ -266,7 +267,11 @@ class CovariateRegression:
             for name, array in self.trees.arrays.items():
                 arrays[f"{PREFIX}trees.{name}"] = array
         if self.pooled is not None:
-            arrays[f"{PREFIX}pooled"] = self.pooled.weights
+            weights = self.pooled.weights
+            arrays[f"{PREFIX}pooled"] = weights
+            for name in self._BOUNDS:
+                bound = getattr(self.pooled, name)
+                arrays[f"{PREFIX}pooled.{name}"] = np.broadcast_to(bound, weights.shape).copy()
         return arrays
 
     @classmethod
@@ -314,7 +319,13 @@ class CovariateRegression:
         fits = weights.shape == (self.n_features(squares),)
         is_valid = weights.dtype == np.float64 and bool(np.isfinite(weights).all())
         require(fits and is_valid, f"weights of shape {weights.shape}")
-        return PooledRegression(weights, float(offset), squares)
+        bounds = {}
+        for name in self._BOUNDS:
+            bound = arrays[f"{PREFIX}pooled.{name}"]
+            is_bound = bound.shape == weights.shape and bound.dtype == np.float64
+            require(is_bound and not np.isnan(bound).any(), f"bounds of shape {bound.shape}")
+            bounds[name] = bound
+        return PooledRegression(weights, float(offset), squares, **bounds)
 
 
 def has_ended(x: np.ndarray, effect: np.ndarray, season: int) -> np.ndarray:

@@ -266,15 +266,20 @@ class PooledRegression:
         weights: One a feature.
         offset: Added to it.
         squares: Whether squares of the numeric future columns are among the features.
+        least, most: Bounds of each feature: squares and products of a column far outside the rows
+            that were fitted say nothing. Infinite without bounds.
     """
 
     weights: np.ndarray
     offset: float
     squares: bool
+    least: np.ndarray | float = -np.inf
+    most: np.ndarray | float = np.inf
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """``[...]`` of features ``[..., n]``."""
-        return np.asarray(features @ self.weights + self.offset)
+        bounded = np.clip(features, self.least, self.most)
+        return np.asarray(bounded @ self.weights + self.offset)
 
 
 class NormalEquations:
@@ -288,6 +293,8 @@ class NormalEquations:
         # The last feature is a constant 1.
         self.products = np.zeros((n_features + 1, n_features + 1))
         self.targets = np.zeros(n_features + 1)
+        self.least = np.full(n_features, np.inf)
+        self.most = np.full(n_features, -np.inf)
         self.count = 0
 
     def add(self, features: np.ndarray, target: np.ndarray) -> None:
@@ -296,7 +303,10 @@ class NormalEquations:
         usable = np.isfinite(target) & is_complete
         n_rows = int(usable.sum())
         ones = np.ones((n_rows, 1))
-        rows = np.concatenate([features[usable], ones], axis=1)
+        used = features[usable]
+        self.least = np.minimum(self.least, used.min(axis=0, initial=np.inf))
+        self.most = np.maximum(self.most, used.max(axis=0, initial=-np.inf))
+        rows = np.concatenate([used, ones], axis=1)
         self.products += rows.T @ rows
         self.targets += rows.T @ target[usable]
         self.count += len(rows)
@@ -305,6 +315,8 @@ class NormalEquations:
         """Add the rows of another."""
         self.products += other.products
         self.targets += other.targets
+        self.least = np.minimum(self.least, other.least)
+        self.most = np.maximum(self.most, other.most)
         self.count += other.count
 
     def solve(self, penalty: float, squares: bool) -> PooledRegression:
@@ -326,4 +338,5 @@ class NormalEquations:
         weights = np.zeros(len(mean))
         weights[varying] = solution[:, 0].numpy() / scale
         offset = float(target_mean - mean @ weights)
-        return PooledRegression(weights, offset, squares)
+        reach = self.most - self.least
+        return PooledRegression(weights, offset, squares, self.least - reach, self.most + reach)
