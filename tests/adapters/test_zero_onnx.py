@@ -102,6 +102,8 @@ def series(n_rows, seed=0):
     late[: n_rows // 3] = np.nan
     ended = wave + noise[3]
     ended[-30:] = 2.5
+    fallen = 50 + wave + noise[8]
+    fallen[-3:] = 0.0
     return np.stack(
         [
             wave + noise[4],
@@ -117,6 +119,7 @@ def series(n_rows, seed=0):
             ended,
             wave + 0.01 * noise[4],
             0.1 * step**2 + 0.2 * noise[5],
+            fallen,
         ]
     )
 
@@ -140,13 +143,13 @@ def test_the_file_gives_the_numbers_of_the_forecaster(session, n_rows, horizon):
 
 def test_series_of_different_lengths_and_horizons_are_answered_as_alone(session):
     windows = series(50)
-    lengths = np.array([50, 3, 17, 40, 33, 50, 12, 30, 25, 20, 44, 50, 38])
-    horizons = np.arange(1, 14)
-    seasons = np.array([0, 7] * 6 + [12])
+    lengths = np.array([50, 3, 17, 40, 33, 50, 12, 30, 25, 20, 44, 50, 38, 41])
+    horizons = np.arange(1, 15)
+    seasons = np.array([0, 7] * 6 + [12, 0])
     for window, length in zip(windows, lengths, strict=True):
         window[: 50 - length] = np.nan
     answers = answer(session, windows, horizons, seasons)
-    assert answers.shape == (13, 13, len(LEVELS))
+    assert answers.shape == (14, 14, len(LEVELS))
     for number, horizon in enumerate(horizons):
         alone = answer(session, windows[number, None], horizon, seasons[number])[0]
         assert_close(answers[number, :horizon], alone)

@@ -242,6 +242,32 @@ def test_bounds_are_those_of_loops():
     ]
 
 
+def test_zero_is_a_bound_after_a_fall_to_it():
+    rng = np.random.default_rng(7)
+    steady = 50 + rng.normal(size=60)
+    slow = np.maximum(0.0, 57.0 - np.arange(60))
+    few = np.full(60, np.nan)
+    few[-4:] = [9.0, 8.0, 0.0, 0.0]
+    rows = {
+        "closed": (np.append(steady, [0, 0]), True),
+        "closed for long": (np.append(steady, np.zeros(20)), True),
+        "closed, with gaps before": (
+            np.append(np.where(steady > 50, steady, np.nan), [0, 0]),
+            True,
+        ),
+        "one zero": (np.append(steady, 0), False),
+        "zeros before the end": (np.append(steady, [0, 0, 48]), False),
+        "negative": (np.append(steady - 60, [0, 0]), False),
+        "a slow fall": (slow, False),
+        "wild": (np.append(20 * rng.random(60), [0, 0]), False),
+        "few values": (few, True),
+        "no pair of values": (few[-3:], False),
+    }
+    for name, (row, is_bound) in rows.items():
+        lower = Values.after(row[None, :, None]).lower.item()
+        assert lower == (0 if is_bound else -np.inf), name
+
+
 def test_a_glance_misses_no_bound_and_no_grid():
     rng = np.random.default_rng(3)
     touching = rng.normal(size=(4, 80))

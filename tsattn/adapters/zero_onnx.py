@@ -42,6 +42,7 @@ _SHAPES = (256,)
 _N_PARTS = 4
 _BOUND_PERIOD = 20
 _LEAST_VALUES = 32
+_FALL_CHANGES = 4
 _GRID_STEPS = 64
 _EQUAL_VALUES = 1e-9
 _OFF_GRID = 1e-6
@@ -219,7 +220,7 @@ def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
     is_off_grid = (observed & (distance > _OFF_GRID)).any(1, keepdim=True)
     is_small = value_range <= step * (count / 2).clamp_max(_GRID_STEPS)
     has_grid = enough & is_small & ~is_off_grid & (step < torch.inf)
-    lower = torch.where(repeats(least), least, -torch.inf)
+    lower = torch.where(repeats(least) | _have_fallen(x, least), least, -torch.inf)
     if nonnegative:
         lower = torch.where(least >= 0, lower.clamp_min(0.0), lower)
     upper = torch.where(repeats(most), most, torch.inf)
@@ -228,6 +229,21 @@ def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
     on_grid = origin + unit * ((levels - origin) / unit).round()
     allowed = torch.where(has_grid[..., None], on_grid, levels)
     return torch.minimum(torch.maximum(allowed, lower[..., None]), upper[..., None])
+
+
+def _have_fallen(x: Tensor, least: Tensor) -> Tensor:
+    """Whether windows ``[B, T]`` have fallen to zero, ``[B, 1]``, as
+    :class:`tsattn.data.windows.Values` says.
+    """
+    ends_at_zero = (least == 0) & (x[:, -2:] == 0).all(1, keepdim=True)
+    is_positive = x > 0
+    is_pair = is_positive[:, 1:] & is_positive[:, :-1]
+    changes = torch.where(is_pair, x.diff(dim=1).abs(), 0.0)
+    n_pairs = is_pair.sum(1, keepdim=True)
+    change = changes.sum(1, keepdim=True) / n_pairs.clamp_min(1)
+    place = torch.where(is_positive, torch.arange(x.shape[1]), 0).amax(1, keepdim=True)
+    last_positive = x.gather(1, place)
+    return ends_at_zero & (n_pairs > 0) & (last_positive >= _FALL_CHANGES * change)
 
 
 def export_zero_onnx(forecaster: PretrainedForecaster, path: str | Path) -> None:

@@ -29,6 +29,8 @@ _LEAST_VALUES = 32
 _BOUND_PERIOD = 20
 # Parts of a window, each of which must touch a bound that often.
 _N_PARTS = 4
+# A fall to zero is so many mean changes.
+_FALL_CHANGES = 4
 # A gap below this multiple of the range is rounding, no step between two values.
 _EQUAL_VALUES = 1e-9
 # Largest distance of a value from its grid, in steps.
@@ -333,8 +335,10 @@ class Values(NamedTuple):
 
     A bound is the least or the largest value if it often repeats: at least 32 values are known, and
     in each quarter of them one in twenty equals it. Sales, rain and sunshine have a lower bound of
-    zero, relative humidity an upper bound of 100. Without a bound ``lower`` and ``upper`` are
-    infinite. A grid has equal steps, such as the whole numbers of small counts. All values must lie
+    zero, relative humidity an upper bound of 100. Zero is also a lower bound after a fall to it, as
+    where a shop has closed: no value is negative, the last two are 0, and the one before them is
+    at least four times the mean change between positive values. Without a bound ``lower`` and
+    ``upper`` are infinite. A grid has equal steps, such as the whole numbers of small counts. All values must lie
     on it, at least 32; their range is at most 64 steps, and at most half as many as there are
     values. Without a grid ``step`` is 0.
     """
@@ -366,6 +370,7 @@ class Values(NamedTuple):
         for end in (least, most):
             n_equal = (x == end).sum(axis=1)
             candidates |= _BOUND_PERIOD * n_equal >= count
+        candidates |= (least[:, 0] == 0) & (x[:, -1] == 0)
         windows = candidates.any(axis=1)
         if windows.any():
             for array, part in zip(values, cls._among(x[windows]), strict=True):
@@ -403,9 +408,26 @@ class Values(NamedTuple):
             off_grid = (distance > _OFF_GRID).any(axis=1, keepdims=True)
             small = value_range <= step * np.minimum(_GRID, count / 2)
         has_grid = enough & small & ~off_grid & (step < np.inf)
-        lower = np.where(repeats(least), least, -np.inf)
+        is_bound = repeats(least) | cls._have_fallen(x, least)
+        lower = np.where(is_bound, least, -np.inf)
         upper = np.where(repeats(most), most, np.inf)
         return cls(lower, upper, least, np.where(has_grid, step, 0.0))
+
+    @staticmethod
+    def _have_fallen(x: np.ndarray, least: np.ndarray) -> np.ndarray:
+        """Whether windows have fallen to zero, ``[B, 1, C]``."""
+        ends_at_zero = (least == 0) & (x[:, -2:] == 0).all(axis=1, keepdims=True)
+        is_positive = x > 0
+        is_pair = is_positive[:, 1:] & is_positive[:, :-1]
+        n_pairs = is_pair.sum(axis=1, keepdims=True)
+        # Differences of very large values overflow, which the comparison allows.
+        with np.errstate(over="ignore", invalid="ignore"):
+            changes = np.where(is_pair, np.abs(np.diff(x, axis=1)), 0.0)
+            change = changes.sum(axis=1, keepdims=True) / np.maximum(n_pairs, 1)
+        place = x.shape[1] - 1 - is_positive[:, ::-1].argmax(axis=1, keepdims=True)
+        last_positive = np.take_along_axis(x, place, axis=1)
+        has_fallen: np.ndarray = ends_at_zero & (n_pairs > 0)
+        return has_fallen & (last_positive >= _FALL_CHANGES * change)
 
     def above_zero(self, where: np.ndarray) -> Self:
         """The same without values below 0 for the windows and channels ``where [B, 1, C]``."""
