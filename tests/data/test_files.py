@@ -342,14 +342,22 @@ def test_marks_at_the_end_of_each_row_are_left_out(folder):
         )
 
 
+@pytest.mark.filterwarnings("ignore:.*series apart")
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_ids_that_nobody_names_may_be_na(folder, ending):
+    frame = long_frame().rename(columns={"unique_id": "store"}).replace({"a": "NA", "b": "EU"})
+    write_frame(frame, folder / f"t.{ending}", index=False)
+    assert read_table(f"t.{ending}").ids.tolist() == ["EU", "NA"]
+
+
 @pytest.mark.parametrize(
     ("row", "n"), [("2024-01-0{},5,7", 3), ("{0},7,{0},5", 4), ("7{},3,5", 3), ("{0},7,5", 3)]
 )
 def test_rows_with_more_cells_than_names_are_refused(folder, run, row, n):
     (folder / "t.csv").write_text("\n".join(["ds,y", *(row.format(i) for i in range(1, 9))]))
     wanted = (
-        f"(line 2 holds {n} cells, but the first line names 2 columns); name all, or drop the"
-        " rest\n"
+        f"(a line holds {n} cells, but the first line names 2 columns); name all, drop the rest, or"
+        " delete a title above the names\n"
     )
     assert run("forecast", "t.csv", *ARGV) == (
         2,

@@ -441,6 +441,15 @@ def test_midnights_of_a_zone_told_in_another_are_refused_with_the_way_back(freq)
     np.testing.assert_array_equal(back.values[:, 0], frame["y"])
 
 
+@pytest.mark.parametrize("freq", ["6h", "12h"])
+def test_local_steps_of_hours_across_a_clock_change_are_refused_with_the_way_on(freq):
+    frame = long_frame(ids=("a",), periods=300, freq=freq)
+    local = frame.assign(ds=frame["ds"].dt.tz_localize("America/New_York"))
+    with pytest.raises(ValueError, match=r"drop their zone, as .dt.tz_localize\(None\) does"):
+        from_long(local)
+    assert from_long(local.assign(ds=local["ds"].dt.tz_localize(None))).freq == freq
+
+
 @pytest.mark.parametrize(("change", "message"), BAD_LONG.values(), ids=BAD_LONG)
 def test_bad_long_tables_are_refused(change, message):
     bad = change(long_frame())

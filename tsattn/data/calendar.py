@@ -810,6 +810,10 @@ def _zone(times: pd.Index) -> str:
     """Remedy of an error where the stamps have a time zone, perhaps UTC for local days."""
     if getattr(times, "tz", None) is None:
         return ""
+    local = pd.DatetimeIndex(times).tz_localize(None).unique().sort_values()
+    if len(np.unique(np.diff(local.to_numpy()))) == 1:
+        # Steps of several hours are longer or shorter where the clocks change.
+        return " drop their zone, as .dt.tz_localize(None) does, for local times are even,"
     return " convert them to the zone of their days,"
 
 

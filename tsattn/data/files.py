@@ -401,8 +401,8 @@ def _without_index(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
         return frame
     n = frame.shape[1]
     raise ValueError(
-        f"line 2 holds {n + more} cells, but the first line names {n} columns; name all, or drop"
-        " the rest"
+        f"a line holds {n + more} cells, but the first line names {n} columns; name all, drop the"
+        " rest, or delete a title above the names"
     )
 
 
@@ -426,11 +426,16 @@ def _with_found_keys(
     """
     if schema.id_col != "unique_id" or not {"unique_id", "item_id"}.isdisjoint(frame.columns):
         return frame, schema
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of keys that are found again
-            found_schema = name_columns(frame, schema)[1]
-    except (ValueError, TypeError):  # which the reading of the table tells
+    found_schema = _named(frame, schema)
+    gaps = [name for name in frame.select_dtypes(object) if frame[name].isna().any()]
+    if found_schema is None and gaps:
+        # An id may be NA, which pandas takes for a missing one.
+        cells = read(usecols=gaps, converters=dict.fromkeys(gaps, _text))
+        texts = cells.apply(lambda column: column.str.removeprefix(_MARK))
+        filled = frame.assign(**texts.where(texts != ""))
+        found_schema = _named(filled, schema)
+        frame = frame if found_schema is None else filled
+    if found_schema is None:
         return frame, schema
     keys = [key for key in _id_names(found_schema) if key in frame.columns]
     if not keys:
@@ -441,6 +446,18 @@ def _with_found_keys(
         cells = read(usecols=numbers, converters=dict.fromkeys(numbers, _text))
         frame = frame.assign(**_read_words(cells, named, numbers))
     return frame, named
+
+
+def _named(frame: pd.DataFrame, schema: Schema) -> Schema | None:
+    """The schema with the columns that are found in a table; ``None`` if it is faulty, which the
+    reading of the table tells.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of keys that are found again
+            return name_columns(frame, schema)[1]
+    except (ValueError, TypeError):
+        return None
 
 
 def _id_names(schema: Schema) -> tuple[Any, ...]:

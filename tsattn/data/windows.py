@@ -338,9 +338,9 @@ class Values(NamedTuple):
     zero, relative humidity an upper bound of 100. Zero is also a lower bound after a fall to it, as
     where a shop has closed: no value is negative, the last two are 0, and the one before them is
     at least four times the mean change between positive values. Without a bound ``lower`` and
-    ``upper`` are infinite. A grid has equal steps, such as the whole numbers of small counts. All values must lie
-    on it, at least 32; their range is at most 64 steps, and at most half as many as there are
-    values. Without a grid ``step`` is 0.
+    ``upper`` are infinite. A grid has equal steps, such as the whole numbers of small counts. All
+    values must lie on it, at least 32; their range is at most 64 steps, and at most half as many as
+    there are values. Without a grid ``step`` is 0.
     """
 
     lower: np.ndarray
