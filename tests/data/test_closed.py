@@ -401,3 +401,23 @@ def test_days_that_closed_during_the_past_are_told():
     stamps = pd.date_range("2022-01-03", "2022-12-31").append(SHOP)
     with pytest.warns(UserWarning, match="has had no rows on Sun for 8 weeks"):
         assert from_long(one_series(stamps), missing="mask").freq == "D"
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
+@pytest.mark.parametrize("time_col", [None, "day"])
+def test_closed_days_of_one_column_of_a_wide_table_are_told(time_col):
+    days = pd.date_range("2023-01-02", periods=140, name=time_col)
+    df = pd.DataFrame({"a": np.arange(140.0), "b": 1.0}, index=days)
+    df.loc[days.dayofweek == 6, "a"] = np.nan
+    df = df if time_col is None else df.reset_index()
+    with pytest.warns(UserWarning, match=r"series 'a' has values on 'D\[Mon-Sat\]' only") as caught:
+        assert to_panel(df, missing="mask").freq == "D"
+    call = str(caught[0].message).split("as by ")[1]
+    answer = eval(call, {"tsattn": tsattn, "df": df, "horizon": 9})
+    stamps = answer.index if time_col is None else pd.DatetimeIndex(answer[time_col])
+    assert set(stamps.dayofweek) == {0, 1, 2, 3, 4, 5}
+    # Neither are told if nobody closes, nor if values are missing at any time.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        to_panel(df, Schema(gaps="missing"), missing="mask")
+        to_panel(df.assign(a=df["b"].where(df.index != df.index[9])), missing="mask")

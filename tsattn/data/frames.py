@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InputWarning, Name
-from tsattn.data.calendar import parse_freq, ticks
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Name
+from tsattn.data.calendar import more, parse_freq, ticks
 from tsattn.data.columns import (
     Dialect,
     TableLike,
@@ -269,7 +269,40 @@ def from_wide(
     last_tick = int(ticks(times).max())
     skipped_names = [name for name in all_names if name not in names]
     skipped = tuple(Skipped(name, last_tick, "has no value") for name in skipped_names)
+    if rules.gaps != "missing":
+        _tell_own_hours(panel)
     return replace(panel, skipped=skipped)
+
+
+def _tell_own_hours(panel: Panel) -> None:
+    """Warn of series of a wide table that have no values on days or hours of the week on which
+    others have some, and are forecast there too.
+    """
+    observed = ~np.isnan(panel.values[:, 0])
+    if observed.all() or not isinstance(panel.times, pd.DatetimeIndex):
+        return
+    from tsattn.data.opening import own_hours
+
+    lengths = np.add.reduceat(observed.astype(np.int64), panel.starts[:-1])
+    if not lengths.all():
+        return
+    starts = np.append(0, np.cumsum(lengths))
+    aliases = own_hours(panel.times[observed], starts, parse_freq(panel.freq))
+    others = [n for n, alias in enumerate(aliases) if alias != panel.freq]
+    if not others or len(others) == len(aliases):
+        return
+    n = others[0]
+    time_col = panel.dialect.time_col
+    columns = [panel.ids[n]] if time_col is None else [time_col, panel.ids[n]]
+    warnings.warn(
+        InputWarning(
+            f"{panel.series_label(n)}{more(len(others))} has values on {aliases[n]!r} only, but the"
+            f" table has the frequency {panel.freq!r}, and so has the forecast; forecast such"
+            " series apart",
+            InPython(f", as by tsattn.forecast(df[{columns!r}].dropna(), horizon)"),
+        ),
+        stacklevel=2,
+    )
 
 
 def _wide_time_col(df: pd.DataFrame, schema: Schema) -> Any:
