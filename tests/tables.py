@@ -158,12 +158,13 @@ def wide_covariate_frame(n=70):
 
 
 def fill_future(future, seed=2):
-    """A future frame with values."""
+    """A future frame with values, which lie among those of :func:`covariate_frame`."""
     rng = np.random.default_rng(seed)
     columns = [name for name in future.columns if name in ("temp", "promo", "price")]
-    return future.assign(
-        **{name: rng.integers(0, 2, len(future)).astype(float) for name in columns}
-    )
+    cells = {name: rng.integers(0, 2, len(future)).astype(float) for name in columns}
+    if "price" in cells:
+        cells["price"] += 50
+    return future.assign(**cells)
 
 
 def parts_of(frame, cut):

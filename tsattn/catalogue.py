@@ -299,13 +299,23 @@ def forecast(
             # Columns that name series are no covariates.
             no_values = [*as_frame(future).columns]
             data, schema, _ = name_columns(data, schema, no_values=no_values)
-        schema = schema.changed(future_cols=_future_cols(future, schema))
+        future_cols = _future_cols(future, schema)
+        lacking = [] if isinstance(data, Panel) else [n for n in future_cols if n not in data]
+        if lacking:
+            raise InputError(
+                f"column {lacking[0]!r} of ",
+                Argument("future"),
+                " is not in the table, whose rows must show its effect; leave it out of ",
+                Argument("future"),
+                ", or add it to the table",
+            )
+        schema = schema.changed(future_cols=future_cols)
     forecaster = make_forecaster(model, horizon, schema=schema, **settings)
     if future is not None and not forecaster.covariate_columns:
         raise InputError(
             f"model {model!r} reads no future columns; leave ",
             Argument("future"),
-            " out, or take one such as 'mlr'",
+            " out, or take one such as 'zero'",
         )
     return forecaster.fit(data).predict(level=levels, quantiles=probabilities, future=future)
 

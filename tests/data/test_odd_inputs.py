@@ -381,6 +381,10 @@ TABLES = {
         lambda: pd.DataFrame({"Jahr": [2023] * 4 + [2024], "Monat": [9, 10, 11, 12, 1], "y": 1.0}),
         "column 'Jahr' holds times, 2023 in row 0",
     ),
+    "totals in the last row": (
+        lambda: pd.DataFrame({"Tag": [*DAYS.strftime("%d.%m.%Y"), "Summe"], "y": [*Y, 9.0]}),
+        "column 'Tag' holds 'Summe' in row 12, which cannot be read .* as those of totals",
+    ),
     "days and times of day": (
         lambda: one_of_hours("Tag", "Uhrzeit", "Last"),
         "column 'Uhrzeit' holds times of the days of column 'Tag'.*join them by df.drop",
@@ -1294,6 +1298,20 @@ def test_the_call_that_joins_parts_of_stamps_works(parts, first):
 
 
 HOURS = pd.date_range("2024-01-01", periods=72, freq="h")
+
+
+@pytest.mark.parametrize("clock", ["%H:%M", "%H:%M:%S"])
+@pytest.mark.parametrize("day", [None, "%Y-%m-%d", "%d.%m.%Y"])
+@pytest.mark.parametrize("names", [("ds", "time"), ("Tag", "Uhrzeit")])
+def test_the_call_that_joins_days_and_times_of_day_works(names, day, clock):
+    days = HOURS.normalize() if day is None else HOURS.strftime(day)
+    cells = dict(zip(names, (days, HOURS.strftime(clock)), strict=True))
+    df = pd.DataFrame(cells | {"sales": np.arange(72) + 0.5})
+    with pytest.raises(ValueError, match=rf"'{names[1]}' holds times of the days of") as error:
+        forecast(df, 1)
+    call = str(error.value).split("join them by ", 1)[1]
+    answer = forecast(eval(call, {"df": df, "pd": pd}), 1)
+    assert answer["ds"].iloc[0] == pd.Timestamp("2024-01-04 00:00")
 
 
 @pytest.mark.parametrize(

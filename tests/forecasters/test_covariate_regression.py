@@ -239,6 +239,17 @@ def test_one_call_reads_the_columns_of_the_future():
 # --- what exactly is done? ------------------------------------------------------------------------
 
 
+def test_future_columns_that_the_table_lacks_are_refused():
+    days = pd.date_range("2024-01-01", periods=60)
+    df = pd.DataFrame({"unique_id": "a", "ds": days, "y": np.arange(60.0), "promo": 0})
+    future = pd.DataFrame({"unique_id": "a", "ds": days[-1:] + pd.Timedelta("1D"), "promo": 1})
+    with pytest.raises(
+        ValueError, match=r"column 'temp' of future= is not in the table, .*; leave"
+    ):
+        tsattn.forecast(df, 1, future=future.assign(temp=3.0))
+    assert len(tsattn.forecast(df, 1, future=future)) == 1
+
+
 def test_a_ridge_regression_is_that_of_standardised_features(assert_close):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(6, 9, 5)) * [1, 10, 0.1, 1, 1] + 3

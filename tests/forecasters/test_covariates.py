@@ -284,6 +284,7 @@ def test_an_update_with_another_static_value_changes_nothing(model):
     pd.testing.assert_frame_equal(own.predict(future=fill_future(own.make_future_frame())), kept)
 
 
+@pytest.mark.filterwarnings("ignore:future= holds")
 def test_checkpoints_know_covariates_and_a_warm_start_needs_the_same(tmp_path):
     frame = covariate_frame()
     kept = attention(checkpoint_dir=tmp_path, **EVERY).fit(frame)

@@ -83,8 +83,7 @@ CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M
 _LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
 _QUARTER = re.compile(r"(?:(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4}))", re.IGNORECASE)
 _WEEK = re.compile(r"(\d{4})-?W(\d{2})", re.IGNORECASE)
-# Years of numbers that no name calls years, and the rows of such a column, at least.
-_USUAL_YEARS = (1900, 2100)
+# Rows of a column of years that no name calls so, at least.
 _LEAST_YEARS = 4
 # Layout of an integer that spells a date, by its number of digits.
 DIGIT_LAYOUTS = {
@@ -95,8 +94,6 @@ DIGIT_LAYOUTS = {
     12: "%Y%m%d%H%M",
     14: "%Y%m%d%H%M%S",
 }
-# Layouts of days that only columns of stamps may have, and their digits.
-_OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6}
 # Integers that count from 1970 are read as stamps of the years 1973 to 2103, in seconds.
 _FIRST_EPOCH_SECOND = 10**8
 _LAST_EPOCH_SECOND = 42 * 10**8
@@ -515,6 +512,9 @@ def find_time_col(
         matches = [column for column in columns if _is_time(df[column])]
     if not matches and df.index.name is None and df.index.dtype.kind in "iu":
         matches = [column for column in columns if _reads_as_times(df[column], codes)]
+        # The last row may be one of totals, which the reading of the stamps tells.
+        above = df.iloc[:-1]
+        matches = matches or [name for name in columns if _text_reads_as_times(above[name])]
     if len(matches) > 1:
         # A column of days repeats if another column holds the hours.
         series = np.zeros(len(df)) if codes is None else codes
@@ -670,12 +670,13 @@ def _numbers_rows(column: pd.Series) -> bool:
 
 def _counts_years(column: pd.Series) -> bool:
     """Whether a column holds years in their order, each once or several times."""
+    from tsattn.data.spelling import are_years
+
     numbers = whole_numbers(column)
     if numbers is None or len(numbers) < _LEAST_YEARS:
         return False
-    are_years = (numbers >= _USUAL_YEARS[0]) & (numbers <= _USUAL_YEARS[1])
     steps = np.diff(numbers)
-    return bool(are_years.all() and np.isin(steps, (0, 1)).all() and steps.any())
+    return bool(are_years(numbers).all() and np.isin(steps, (0, 1)).all() and steps.any())
 
 
 def _is_part(column: pd.Series) -> bool:
@@ -687,9 +688,11 @@ def _is_part(column: pd.Series) -> bool:
         return False
     low, high = PARTS[part]
     if part in ("week", "quarter") and not column.between(low, high).all():
+        from tsattn.data.spelling import spelt_period
+
         # With a year before it, as 202401.
         numbers = whole_numbers(column)
-        return numbers is not None and _spelt_period(numbers, weeks=part == "week") is not None
+        return numbers is not None and spelt_period(numbers, weeks=part == "week") is not None
     if not column.between(low, high).all():
         return False
     # Years may have decimals (1949.083).
@@ -865,7 +868,10 @@ def read_stamps(
     else:
         dates = None
         if unit != "integer":
-            _refuse_other_dates(column, numbers, label)
+            from tsattn.data.spelling import refuse_other_dates
+
+            is_read = spelt_stamps(numbers) is not None
+            refuse_other_dates(column.name, numbers, label, is_read=is_read)
             dates = spelt_stamps(numbers, years=unit is not None)
         if dates is None:
             return pd.Index(numbers.copy())
@@ -950,73 +956,6 @@ def whole_numbers(column: pd.Series) -> np.ndarray | None:
     if not whole.all():
         return None
     return column.to_numpy(dtype=np.int64)
-
-
-def _refuse_other_dates(column: pd.Series | pd.Index, numbers: np.ndarray, label: str) -> None:
-    """Refuse whole numbers that spell days, weeks or quarters in a way that is not read: they would
-    be steps of a count, in another order.
-
-    Numbers that follow one another at equal steps may be a count; others are dates if all of them
-    can be, or if the column is called so.
-    """
-    distinct = np.unique(numbers)
-    name = str(column.name).casefold()
-    is_count = len(np.unique(np.diff(distinct))) <= 1
-    if not len(numbers) or (is_count and "date" not in name and "week" not in name):
-        return
-    is_week = "week" in name
-    if not is_week and spelt_stamps(numbers) is not None:
-        return
-    layouts = [layout for layout in _OTHER_LAYOUTS if _all_read(distinct, layout)]
-    period = _spelt_period(numbers, weeks=is_week)
-    if layouts and not is_week:
-        kind = "day"
-        texts = f"df[{column.name!r}].astype(str).str.zfill({_OTHER_LAYOUTS[layouts[0]]})"
-        call = f", as pd.to_datetime({texts}, format={layouts[0]!r}) does"
-        remedy: list[Piece] = ["write the days as 20240131"]
-        remedy.append(InPython(call if len(layouts) == 1 else ""))
-    elif period is not None:
-        kind, spelt = period
-        remedy = [f"write it as {spelt!r}"]
-        if kind == "week" and (numbers % 100).max() <= 12:
-            remedy.append(", rename the column if it holds months")
-    else:
-        return
-    raise InputError(
-        f"{label} holds {numbers[0]} in row 0, which spells a {kind}, as all of its numbers do, in"
-        " a way that is not read; ",
-        *remedy,
-        ", or pass ",
-        Argument("freq", 1),
-        " for steps of a count",
-    )
-
-
-def _spelt_period(numbers: np.ndarray, *, weeks: bool) -> tuple[str, str] | None:
-    """Whether numbers are years with weeks or with quarters, such as 202401 and 20241, and how the
-    first of them is read; ``None`` where they are neither.
-
-    Args:
-        numbers: Whole numbers.
-        weeks: Whether numbers that may also be years with months are weeks.
-    """
-    for base, kind, last in ((100, "week", 53), (10, "quarter", 4)):
-        years, parts = np.divmod(numbers, base)
-        are_years = (years >= _USUAL_YEARS[0]) & (years <= _USUAL_YEARS[1])
-        are_parts = (parts >= 1) & (parts <= last)
-        if not (are_years & are_parts).all():
-            continue
-        if kind == "quarter":
-            return kind, f"{years[0]}Q{parts[0]}"
-        if parts.max() > 12 or weeks:
-            return kind, f"{years[0]}-W{parts[0]:02}"
-    return None
-
-
-def _all_read(numbers: np.ndarray, layout: str) -> bool:
-    """Whether all numbers are days in a layout that leaves zeros in front out."""
-    texts = pd.Series(numbers).astype(str).str.zfill(_OTHER_LAYOUTS[layout])
-    return bool(pd.to_datetime(texts, format=layout, errors="coerce").notna().all())
 
 
 def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | None:

@@ -1,10 +1,13 @@
-"""Numbers that a table spells with separators, a currency, or a percent sign."""
+"""Numbers with separators, a currency or a percent sign, and numbers that spell dates."""
 
 import re
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from tsattn.checks import Argument, InputError, InPython, Piece
 
 
 class _Spelling(NamedTuple):
@@ -27,6 +30,10 @@ _SPELLINGS = (
     _Spelling(r"-?(\d{1,3}([,'\u2019\s]\d{3})+|\d+)(\.\d+)?", "[^0-9.-]", "."),
     _Spelling(r"-?(\d{1,3}([.'\u2019\s]\d{3})+|\d+)(,\d+)?", "[^0-9,-]", ","),
 )
+# Layouts of days that only columns of stamps may have, and their digits.
+_OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6}
+# Years of numbers that no name calls years.
+_USUAL_YEARS = (1900, 2100)
 # Text before and after a number, such as a currency or a unit. Brackets and a typographic minus
 # make a number negative.
 _SURROUNDINGS = r"^[^\d(\u2212-]*|[^\d)-]*$"
@@ -73,3 +80,83 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
         row = np.flatnonzero(is_text & np.isnan(values))[0]
         return f"{place} = pd.to_numeric({call}) reads {cells.iloc[row]!r} as {numbers[row]:g}"
     return None
+
+
+def refuse_other_dates(column: Hashable, numbers: np.ndarray, label: str, *, is_read: bool) -> None:
+    """Refuse whole numbers that spell days, weeks or quarters in a way that is not read: they would
+    be steps of a count, in another order.
+
+    Numbers that follow one another at equal steps may be a count; others are dates if all of them
+    can be, or if the column is called so.
+
+    Args:
+        column: Name of the column.
+        numbers: Its numbers.
+        label: What an error calls it.
+        is_read: Whether they are read as stamps, such as 20240131.
+
+    Raises:
+        InputError: With the spelling that is read.
+    """
+    distinct = np.unique(numbers)
+    name = str(column).casefold()
+    is_count = len(np.unique(np.diff(distinct))) <= 1
+    if not len(numbers) or (is_count and "date" not in name and "week" not in name):
+        return
+    is_week = "week" in name
+    if not is_week and is_read:
+        return
+    layouts = [layout for layout in _OTHER_LAYOUTS if _all_read(distinct, layout)]
+    period = spelt_period(numbers, weeks=is_week)
+    if layouts and not is_week:
+        kind = "day"
+        texts = f"df[{column!r}].astype(str).str.zfill({_OTHER_LAYOUTS[layouts[0]]})"
+        call = f", as pd.to_datetime({texts}, format={layouts[0]!r}) does"
+        remedy: list[Piece] = ["write the days as 20240131"]
+        remedy.append(InPython(call if len(layouts) == 1 else ""))
+    elif period is not None:
+        kind, spelt = period
+        remedy = [f"write it as {spelt!r}"]
+        if kind == "week" and (numbers % 100).max() <= 12:
+            remedy.append(", rename the column if it holds months")
+    else:
+        return
+    raise InputError(
+        f"{label} holds {numbers[0]} in row 0, which spells a {kind}, as all of its numbers do, in"
+        " a way that is not read; ",
+        *remedy,
+        ", or pass ",
+        Argument("freq", 1),
+        " for steps of a count",
+    )
+
+
+def spelt_period(numbers: np.ndarray, *, weeks: bool) -> tuple[str, str] | None:
+    """Whether numbers are years with weeks or with quarters, such as 202401 and 20241, and how the
+    first of them is read; ``None`` where they are neither.
+
+    Args:
+        numbers: Whole numbers.
+        weeks: Whether numbers that may also be years with months are weeks.
+    """
+    for base, kind, last in ((100, "week", 53), (10, "quarter", 4)):
+        years, parts = np.divmod(numbers, base)
+        are_parts = (parts >= 1) & (parts <= last)
+        if not (are_years(years) & are_parts).all():
+            continue
+        if kind == "quarter":
+            return kind, f"{years[0]}Q{parts[0]}"
+        if parts.max() > 12 or weeks:
+            return kind, f"{years[0]}-W{parts[0]:02}"
+    return None
+
+
+def _all_read(numbers: np.ndarray, layout: str) -> bool:
+    """Whether all numbers are days in a layout that leaves zeros in front out."""
+    texts = pd.Series(numbers).astype(str).str.zfill(_OTHER_LAYOUTS[layout])
+    return bool(pd.to_datetime(texts, format=layout, errors="coerce").notna().all())
+
+
+def are_years(numbers: np.ndarray) -> np.ndarray:
+    """Which whole numbers are usual years."""
+    return (numbers >= _USUAL_YEARS[0]) & (numbers <= _USUAL_YEARS[1])
