@@ -926,9 +926,9 @@ def _saved_model(path: Path, table: TableChoice, settings: dict[str, Any]) -> An
         raise ValueError(
             "--from takes a model that knows its columns; leave --past-col and the like out"
         )
-    given = {**settings, "freq": table.named.get("freq")}
+    option_values = {**settings, "freq": table.named.get("freq")}
     for name in ("context", "max_epochs", "max_time", "season_length", "fine_tune", "freq"):
-        if given[name] is not None:
+        if option_values[name] is not None:
             raise ValueError(
                 f"--from takes a fitted model, to which {_option(name)} means nothing: leave it out"
             )
