@@ -18,6 +18,7 @@ REGRESSION = "tests/forecasters/test_regression.py"
 DEEP = "tests/forecasters/test_gluonts.py"
 DISTRIBUTED = "tests/test_distributed.py"
 ADAPTERS = "tests/adapters/test_adapters.py"
+BAD = "tests/data/test_bad_series.py"
 ODD = "tests/data/test_odd_inputs.py"
 FILES = "tests/data/test_files.py"
 ANSWERS = "tests/forecasters/test_future_columns.py"
@@ -27,6 +28,30 @@ COLUMNS = "tsattn/data/columns.py"
 
 MUTANTS = [
     # tables
+    Mutant(
+        "tsattn/data/panel.py",
+        'if panel.missing != "mask" or not has_value.any():',
+        "if not has_value.any():",
+        BAD,
+    ),
+    Mutant(
+        "tsattn/forecasters/pretrained.py",
+        "found.append(ends[owners.numpy()] - windows.shape[1] + steps.numpy())",
+        "found.append(ends[owners.numpy()] - n_rows + steps.numpy())",
+        BAD,
+    ),
+    Mutant(
+        "tsattn/data/layouts.py",
+        "return stamp.isocalendar()[:2]",
+        "return stamp.year, stamp.isocalendar()[1]",
+        ODD,
+    ),
+    Mutant(
+        "tsattn/data/frames.py",
+        "tuple(df[key].infer_objects().dtype for key in key_cols)",
+        "tuple(df[key].dtype for key in key_cols)",
+        "tests/data/test_keys.py",
+    ),
     Mutant(
         "tsattn/data/tables.py",
         "rows = np.flatnonzero((np.diff(clock) == 0) & (np.diff(table.codes) == 0))",

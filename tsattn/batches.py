@@ -280,7 +280,10 @@ class _Work:
             schema = schema.changed(missing="mask")
         missing = self.forecaster.default_missing
         panel = to_panel(frame, schema, freq=self.freq, missing=missing)
-        return replace(panel, values=np.full_like(panel.values, np.nan)) if is_empty else panel
+        if is_empty:
+            return replace(panel, values=np.full_like(panel.values, np.nan))
+        self.forecaster.tell_unread(panel)
+        return panel
 
     def answer(self, panel: Panel) -> Forecast:
         """The forecast of a panel."""

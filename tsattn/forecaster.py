@@ -18,7 +18,7 @@ from tsattn.data.calendar import future_times
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import to_panel
-from tsattn.data.panel import Panel, require_length, skip_bad, tell_skipped
+from tsattn.data.panel import Panel, require_length, skip_bad, tell_empty_end, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
 from tsattn.forecasts import Forecast, with_skipped
@@ -537,9 +537,7 @@ class Forecaster(ABC):
         return answer if from_panel else answer.to_frame()
 
     def _forecast_table(self, data: TableLike | Panel | None, **request: Any) -> Forecast:
-        """The forecast of a table or panel, as :func:`forecast_panel` takes a request; series of a
-        table that are too short are left out.
-        """
+        """What :func:`forecast_panel` answers, without series of a table that are too short."""
         self.check_fitted()
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
         answer, panel = skip_bad(
@@ -757,6 +755,10 @@ class Forecaster(ABC):
         """Refuse series that a forecast cannot start from by a ``BadSeriesError``; none here."""
         return
 
+    def tell_unread(self, panel: Panel) -> None:
+        """Warn of what a forecast of a table that was just read does not go by."""
+        tell_empty_end(panel)
+
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that
         nobody reads.
@@ -782,6 +784,7 @@ class Forecaster(ABC):
                 schema = schema.changed(freq=None)
             like = self.panel_.dialect if fitted else None
             data = to_panel(data, schema, freq=freq, missing=self.default_missing, like=like)
+            self.tell_unread(data)
         panel = data.keep(columns)
         if fitted and panel.freq != self.panel_.freq:
             raise ValueError(
@@ -1069,9 +1072,7 @@ def _check_recursive(
 def _fed_back(
     forecaster: Forecaster, x: np.ndarray, covariates: "CovariateWindows | None", steps: int
 ) -> np.ndarray:
-    """Points ``[B, steps, C]``, one horizon after the other, from the context ``x [B, T, C]`` and
-    the points before.
-    """
+    """Points ``[B, steps, C]``, a horizon at a time, from ``x [B, T, C]`` and points before."""
     horizon = forecaster.horizon
     context = x.shape[1]
     for first in range(0, steps, horizon):

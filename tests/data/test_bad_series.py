@@ -12,6 +12,8 @@ from tsattn.data.frames import from_long, to_panel
 from tsattn.data.schema import Schema
 from tsattn.distributed import predict_many
 from tsattn.evaluate.backtest import backtest
+from tsattn.forecasters.auto import AutoForecaster
+from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.plotting import plot_forecast
 from tsattn.report import write_report
 
@@ -153,6 +155,45 @@ def test_a_series_that_ends_somewhat_earlier_is_not_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         from_long(frame)
+
+
+EMPTY_END = (
+    "no series has a value in the last {}; a forecast begins after them, unless they are left"
+)
+
+
+def test_last_rows_without_a_value_are_told():
+    frame = long_table([[*Y[:-2], None, None], [*Y[:-3], None, None, None]], ["a", "b"])
+    first, last = frame["ds"].iloc[-2:]
+    with pytest.warns(UserWarning, match=EMPTY_END.format(f"2 rows, {first} to {last}")):
+        answer = forecast(frame, 1)
+    assert (answer["ds"] > last).all()
+    with pytest.warns(UserWarning, match=EMPTY_END.format(f"row, {first}")):
+        forecast(frame[frame["ds"] != last], 1)
+
+
+def test_last_rows_that_are_empty_in_one_series_or_filled_are_not_told():
+    uneven = long_table([[*Y[:-1], None], Y], ["a", "b"])
+    filled = long_table([[*Y[:-1], None]], ["a"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        forecast(uneven, 1)
+        forecast(filled, 1, model="naive", missing="ffill")
+
+
+def test_values_that_are_read_as_missing_are_told():
+    values = np.random.default_rng(0).normal(50, 1, (3, 200))
+    values[0, 150] = -9999
+    values[1, [20, 190]] = 1e6
+    frame = long_table(values, ["a", "b", "c"])
+    message = (
+        r"series 'a' has -9999 at 2024.*, far from its neighbours \(and 2 more, 2 series in all"
+    )
+    for model in (PretrainedForecaster(2), AutoForecaster(2, max_time=1)):
+        with pytest.warns(UserWarning, match=message):
+            fitted = model.fit(frame)
+    with pytest.warns(UserWarning, match=message):
+        fitted.predict(frame)
 
 
 def test_every_model_of_the_catalogue_passes_over_an_empty_series():

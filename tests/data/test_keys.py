@@ -100,6 +100,13 @@ def test_keys_come_back_as_they_were(values):
     assert list(frame) == ["store", "item"]
 
 
+def test_numbers_of_a_column_of_objects_come_back_as_numbers():
+    frame = shops()
+    frame["store"] = frame["store"].factorize()[0]
+    answer = tsattn.forecast(frame.astype({"store": object}), 1, id_col=["store", "item"])
+    assert answer.merge(frame, on=["store", "item"])["sales"].notna().sum() == len(frame)
+
+
 @pytest.mark.parametrize(
     ("frame", "schema", "keys", "warned"),
     [

@@ -85,6 +85,26 @@ def quarters(layout):
     return timed([layout.format(year, q) for year in (2000, 2001, 2002) for q in (1, 2, 3, 4)])
 
 
+FRENCH_MONTHS = [
+    "janv",
+    "févr",
+    "mars",
+    "avril",
+    "mai",
+    "juin",
+    "juil",
+    "août",
+    "sept",
+    "oct",
+    "nov",
+    "déc",
+]
+
+
+def weeks(layout):
+    return timed([layout.format(2024, week) for week in range(1, N + 1)])
+
+
 LONG = {"unique_id": ["a", "b"], "ds": ["2024-01-07"] * 2, "naive": [1.25, 2.75]}
 DAY = {"when": ["2024-01-13"], "y": [2.75]}
 MONTH = {"when": ["2013-01-01"], "y": [2.75]}
@@ -304,11 +324,17 @@ TABLES = {
         lambda: pd.DataFrame(np.ones((3, 4)), columns=range(2000, 2004)).assign(
             country=list("abc")
         ),
-        "columns 2000 to 2003 are named by times, but a row must be a time .*; transpose the table",
+        r"columns 2000 to 2003 .* a row must be a time .*; turn the table, as df.set_index\('country'\).T",
+    ),
+    "columns of years, by two names": (
+        lambda: pd.DataFrame(np.ones((3, 4)), columns=range(2000, 2004)).assign(
+            country=list("abc"), code=list("xyz")
+        ),
+        r"turn the table, as df.melt\(\['country', 'code'\], var_name='time', value_name='value'\)",
     ),
     "columns of months": (
         lambda: pd.DataFrame(np.ones((2, N)), columns=MONTHS.strftime("%Y-%m"), index=["a", "b"]),
-        "columns '2012-01' to '2012-12' are named by times",
+        "columns '2012-01' to '2012-12' are named by times, .*; turn the table, as df.T does",
     ),
     "columns of years, in time": (
         lambda: pd.DataFrame({"2000": Y, "2001": Y, "2002": Y}, index=DAYS),
@@ -356,6 +382,13 @@ TABLES = {
     "weeks": (
         lambda: text("%G-W%V", pd.date_range("2024-01-01", periods=N, freq="W-MON")),
         {"when": ["2024-03-25"]},
+    ),
+    "weeks of one digit": (lambda: weeks("{}-W{}"), {"when": ["2024-03-25"]}),
+    "weeks of a German table": (lambda: weeks("KW {1}/{0}"), {"when": ["2024-03-25"]}),
+    "weeks in words": (lambda: weeks("{} week {}"), {"when": ["2024-03-25"]}),
+    "months in another language": (
+        lambda: timed([f"{name} 2024" for name in FRENCH_MONTHS]),
+        "holds 'janv 2024' .* write times as 2024-01-31, or drop the column, or name the one",
     ),
     "weeks as numbers": (
         lambda: whole("%G%V", pd.date_range("2024-01-01", periods=N, freq="W-MON"), "week"),
@@ -987,6 +1020,13 @@ LINES = {
         NAIVE,
         "2024-W13,2.75",
     ),
+    "weeks of one digit": (lambda: weeks("{}-W{}"), NAIVE, "2024-W13,2.75"),
+    "the first week of a year": (
+        lambda: text("%G-W%V", pd.date_range(end="2024-12-23", periods=N, freq="W-MON")),
+        NAIVE,
+        "2025-W01,2.75",
+    ),
+    "weeks of a German table": (lambda: weeks("KW {1}/{0}"), NAIVE, "KW 13/2024,2.75"),
     "a target that is not there": (
         lambda: timed(DAYS, "ds", sold=Y, y=None).drop(columns="y"),
         f"{NAIVE} --target-col y",

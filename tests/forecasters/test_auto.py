@@ -61,6 +61,7 @@ def table(*lengths, kind="walk", seed=0):
 # --- wrong values and series that have ended
 
 
+@pytest.mark.filterwarnings("ignore:.* far from its neighbours")
 def test_a_wrong_value_ruins_neither_weights_nor_forecast():
     step = np.arange(480)
     values = 50 + 10 * np.sin(2 * np.pi * step / 24) + np.random.default_rng(0).normal(0, 0.5, 480)
@@ -434,6 +435,7 @@ def test_counts_have_no_forecast_below_zero():
     assert below["auto-lo-95"].min() == -0.5  # a bound that `zero` sees
 
 
+@pytest.mark.filterwarnings("ignore:.* far from its neighbours")
 def test_each_side_of_a_band_is_measured_by_the_errors_on_that_side():
     """Upper bounds of skewed series are far away, as the large errors are: such bands hold what
     they say and stay nearly as they are.

@@ -18,7 +18,7 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, Piece
 from tsattn.data.calendar import infer_grid, more, place
-from tsattn.data.parts import PARTS, joined_parts
+from tsattn.data.parts import PARTS, joined_parts, turning_call
 
 MISSING = ("error", "interpolate", "ffill", "mask")
 GAPS = ("closed", "missing")
@@ -81,8 +81,13 @@ DATE_LAYOUTS = (
 )
 CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
-_QUARTER = re.compile(r"(?:(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4}))", re.IGNORECASE)
-_WEEK = re.compile(r"(\d{4})-?W(\d{2})", re.IGNORECASE)
+QUARTER = re.compile(r"(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4})", re.IGNORECASE)
+# German tables number weeks by KW.
+_WEEK_WORD = "(?:W|KW|CW|WK|WEEK)[-: ]*"
+WEEK = re.compile(
+    rf"(\d{{4}})[-:/ ]*{_WEEK_WORD}(\d{{1,2}})|{_WEEK_WORD}(\d{{1,2}})[-:/, ]+(\d{{4}})",
+    re.IGNORECASE,
+)
 # Rows of a column of years that no name calls so, at least.
 _LEAST_YEARS = 4
 # Layout of an integer that spells a date, by its number of digits.
@@ -644,14 +649,19 @@ def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
     The rows of such a table are its series.
     """
     names: list[int | str] = []
+    other_columns = []
     for column in columns:
         if pd.api.types.is_numeric_dtype(df[column].dtype):
             text = str(column)
             names.append(int(text) if text.isdigit() else text)
+        else:
+            other_columns.append(column)
     if len(names) > 2 and _reads_as_times(pd.Series(names), None):
-        raise ValueError(
+        raise InputError(
             f"columns {names[0]!r} to {names[-1]!r} are named by times, but a row must be a time"
-            " and a column a series; transpose the table, or give the columns other names"
+            " and a column a series; turn the table",
+            InPython(f", as {turning_call(other_columns)} does"),
+            ", or give the columns other names",
         )
 
 
@@ -1019,10 +1029,10 @@ def _read_text(text: pd.Series, label: str, candidates: pd.Index | None) -> pd.S
         text = text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
     offsets = text.str.extract(_UTC_OFFSET, expand=False)
     _refuse_half_zoned(text, offsets.notna(), label)
-    if _QUARTER.fullmatch(text.iloc[0]):
-        text = text.str.replace(_QUARTER, _first_month, regex=True)
-    if _WEEK.fullmatch(text.iloc[0]):
-        mondays = text.str.replace(_WEEK, r"\1-\2-1", regex=True)
+    if QUARTER.fullmatch(text.iloc[0]):
+        text = text.str.replace(QUARTER, _first_month, regex=True)
+    if WEEK.fullmatch(text.iloc[0]):
+        mondays = text.str.replace(WEEK, _monday, regex=True)
         return pd.to_datetime(mondays, format="%G-%V-%u", errors="coerce")
     if offsets.nunique() > 1:
         local = text.str.replace(_UTC_OFFSET, _without_offset, regex=True)
@@ -1052,6 +1062,13 @@ def _first_month(quarter: re.Match[str]) -> str:
     year = quarter[1] or quarter[4]
     number = int(quarter[2] or quarter[3])
     return f"{year}-{3 * number - 2:02}"
+
+
+def _monday(week: re.Match[str]) -> str:
+    """The first day of a week as ``2024-07-1``: the year, the week and the day of the week."""
+    year = week[1] or week[4]
+    number = week[2] or week[3]
+    return f"{year}-{number:0>2}-1"
 
 
 def _without_offset(stamp: re.Match[str]) -> str:

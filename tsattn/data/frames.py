@@ -146,7 +146,8 @@ def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Diale
         target_col,
         id_dtype=None if id_col is None else df[id_col].dtype,
         key_cols=key_cols,
-        key_dtypes=tuple(df[key].dtype for key in key_cols),
+        # Numbers in a column of objects come back as numbers.
+        key_dtypes=tuple(df[key].infer_objects().dtype for key in key_cols),
     )
     return df, dialect
 

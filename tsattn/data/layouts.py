@@ -4,17 +4,21 @@ import os
 import re
 from collections.abc import Callable
 from itertools import product
-from typing import Any
 
 import pandas as pd
 
-from tsattn.data.columns import CLOCK_LAYOUTS, DATE_LAYOUTS, DIGIT_LAYOUTS, read_stamps
+from tsattn.data.columns import (
+    CLOCK_LAYOUTS,
+    DATE_LAYOUTS,
+    DIGIT_LAYOUTS,
+    QUARTER,
+    WEEK,
+    read_stamps,
+)
 
 # ISO 8601 is read as such; this is how it may be written.
 _ISO_DATES = ("%Y-%m-%d", "%Y%m%d", "%Y")
 _ISO_CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
-_QUARTER = re.compile(r"\d{4}[-:/ ]*Q[1-4]|Q[1-4][-:/ ]*\d{4}", re.IGNORECASE)
-_WEEK = re.compile(r"\d{4}-?W\d{2}", re.IGNORECASE)
 
 # Rows at the end of a column that show its layout.
 _N_ROWS_SHOWN = 500
@@ -86,10 +90,10 @@ def _writers(first: str, *, is_integer: bool) -> list[Writer]:
     """Writers that may fit the first cell."""
     if is_integer:
         layouts = [DIGIT_LAYOUTS[len(first)]] if len(first) in DIGIT_LAYOUTS else []
-    elif _QUARTER.fullmatch(first):
-        return [_quarters_like(first)]
-    elif _WEEK.fullmatch(first):
-        layouts = [f"%G{first[4:-2]}%V"]
+    elif QUARTER.fullmatch(first):
+        return [_periods_like(first, _year_and_quarter, width=1)]
+    elif WEEK.fullmatch(first):
+        return [_periods_like(first, _year_and_week, width) for width in (2, 1)]
     else:
         pairs = [*product(_ISO_DATES, _ISO_CLOCKS), *product(DATE_LAYOUTS, CLOCK_LAYOUTS)]
         layouts = list(dict.fromkeys(date + clock for date, clock in pairs))
@@ -108,16 +112,33 @@ def _writer(layout: str, is_padded: bool) -> Writer:
     return write
 
 
-def _quarters_like(first: str) -> Writer:
-    """A writer of quarters such as ``2000Q1`` or ``Q1 2000``."""
+def _periods_like(
+    first: str, numbers_of: Callable[[pd.Timestamp], tuple[int, int]], width: int
+) -> Writer:
+    """A writer of periods such as ``2000Q1``, ``Q1 2000`` or ``2000-W05``.
+
+    Args:
+        first: One of them: four digits are the year, others the period.
+        numbers_of: The year and the number of the period of a stamp.
+        width: Digits of the number, at least.
+    """
 
     def write(stamps: pd.Series) -> pd.Series:
-        cells = [re.sub(r"\d+", _number_of(stamp), first) for stamp in stamps]
+        cells = []
+        for stamp in stamps:
+            year, number = numbers_of(stamp)
+            text = re.sub(r"\d{4}", str(year), first)
+            # A digit that has no digits beside it belongs to no year.
+            cells.append(re.sub(r"(?<!\d)\d{1,2}(?!\d)", f"{number:0{width}}", text))
         return pd.Series(cells, dtype=object)
 
     return write
 
 
-def _number_of(stamp: Any) -> Callable[[re.Match[str]], str]:
-    """The year of a stamp in the place of four digits, its quarter in the place of one."""
-    return lambda digits: str(stamp.year if len(digits[0]) == 4 else stamp.quarter)
+def _year_and_quarter(stamp: pd.Timestamp) -> tuple[int, int]:
+    return stamp.year, stamp.quarter
+
+
+def _year_and_week(stamp: pd.Timestamp) -> tuple[int, int]:
+    """Those of ISO 8601, whose years have whole weeks."""
+    return stamp.isocalendar()[:2]

@@ -343,6 +343,26 @@ def tell_ended(panel: Panel) -> None:
     )
 
 
+def tell_empty_end(panel: Panel) -> None:
+    """Warn once of last rows in which no series has a value: forecasts begin after them."""
+    has_value = ~np.isnan(panel.values).all(axis=1)
+    # Other policies fill these rows, as the user wants.
+    if panel.missing != "mask" or not has_value.any():
+        return
+    last_time = panel.times[has_value].max()
+    empty = panel.times[panel.times > last_time].unique()
+    if not len(empty):
+        return
+    place = f"last row, {empty[0]}"
+    if len(empty) > 1:
+        place = f"last {len(empty)} rows, {empty.min()} to {empty.max()}"
+    warnings.warn(
+        f"no series has a value in the {place}; a forecast begins after them, unless they are left"
+        " out of the table",
+        stacklevel=4,
+    )
+
+
 def require_length(panel: Panel, n_rows: int, reason: str) -> None:
     """Refuse a panel with series of fewer rows than a task needs.
 

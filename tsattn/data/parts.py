@@ -61,6 +61,19 @@ def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
         )
 
 
+def turning_call(name_columns: Sequence[Any]) -> str:
+    """The call of pandas that makes rows of the columns of a table that are named by times.
+
+    Args:
+        name_columns: Columns that name its rows.
+    """
+    if not name_columns:
+        return "df.T"
+    if len(name_columns) == 1:
+        return f"df.set_index({name_columns[0]!r}).T"
+    return f"df.melt({[*name_columns]!r}, var_name='time', value_name='value')"
+
+
 def joined_parts(df: pd.DataFrame, columns: Sequence[Any]) -> str:
     """Advice on how the columns of a year and its months, weeks or quarters become stamps."""
     names = {str(column).lower(): column for column in columns}

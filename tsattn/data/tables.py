@@ -487,8 +487,12 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
     if is_wide and has_letters and len(of_numbers) and np.isnan(table.values[:, column]).all():
         # A column of words in a table of which one column may be meant.
         names = ", ".join(repr(table.columns[k]) for k in of_numbers[:_MOST_NAMED])
+        cells = table.cells[column].astype(str)
+        # Cells that differ, each with a digit, may be times in a spelling that is not read.
+        may_be_times = cells.is_unique and cells.str.contains(r"\d").all()
+        times = "write times as 2024-01-31, or " if may_be_times else ""
         advice = [
-            f"drop the column, or name the one that is forecast ({names}) by ",
+            f"{times}drop the column, or name the one that is forecast ({names}) by ",
             Argument("target_col"),
         ]
     else:

@@ -53,6 +53,7 @@ from tsattn.forecasters.pretrained import (
     check_histories,
     clean_panel,
     fit_without_columns,
+    tell_outliers,
     without_outliers,
 )
 from tsattn.forecasters.regression import SklearnForecaster
@@ -427,6 +428,11 @@ class AutoForecaster(GapForecaster):
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
         return without_outliers(check_histories(x, self.max_context, self.least_context))
+
+    def tell_unread(self, panel: Panel) -> None:
+        """As in every forecaster, and of values that are taken for wrong."""
+        super().tell_unread(panel)
+        tell_outliers(panel, load_network().config.token_context)
 
     def _fit(self, panel: Panel, context: FitContext) -> AutoFitted:
         title = self.alias_ if context.verbose else None

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import statistics
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from tsattn.checks import InputError, InPython, check_whole
-from tsattn.data.calendar import season_length
+from tsattn.checks import Argument, InputError, InputWarning, InPython, check_whole
+from tsattn.data.calendar import more, season_length
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import to_panel
 from tsattn.data.panel import Panel, skip_bad
 from tsattn.data.schema import Schema
-from tsattn.data.windows import Values, last_of_ended, require_known
+from tsattn.data.windows import History, Values, last_of_ended, require_known
 from tsattn.forecaster import (
     FitContext,
     Fitted,
@@ -54,6 +55,8 @@ _LEAST_SHARE = 0.75
 _SIZES = ("d_model", "d_ff", "n_heads", "n_layers", "max_len")
 # Two probabilities are equal if they differ by less: decimal numbers are rounded.
 _SAME_PROBABILITY = 1e-9
+# Values that are searched for outliers at once when a table is read.
+_SEARCHED_VALUES = 2**20
 # Rows at the end of a window that are equal where it may no longer move.
 _EQUAL_ROWS = 28
 
@@ -304,6 +307,12 @@ class PretrainedForecaster(GapForecaster):
         seasons.
         """
         return self.network_.config.token_context
+
+    def tell_unread(self, panel: Panel) -> None:
+        """As in every forecaster, and of values that are taken for wrong."""
+        super().tell_unread(panel)
+        network = _network(self.weights) if self.state_ is None else self.network_
+        tell_outliers(panel, network.config.token_context)
 
     def _fit(self, panel: Panel, context: FitContext) -> PretrainedFitted:
         _check_steps(self.horizon)
@@ -614,6 +623,34 @@ def clean_panel(panel: Panel, n_rows: int) -> Panel:
             rows = slice(max(last - n_rows, start), last)
             values[rows] = without_outliers(values[None, rows])[0]
     return replace(panel, values=values)
+
+
+def tell_outliers(panel: Panel, n_rows: int) -> None:
+    """Warn once of outliers among the last ``n_rows`` rows of series: they are read as missing."""
+    history = History(panel)
+    n_series = max(_SEARCHED_VALUES // min(n_rows, int(panel.lengths.max())), 1)
+    found = []
+    for first in range(1, panel.n_series + 1, n_series):
+        ends = panel.starts[first : first + n_series]
+        windows = torch.from_numpy(history.reaching(ends, n_rows)[:, :, 0])
+        owners, steps = find_outliers(windows).nonzero(as_tuple=True)
+        found.append(ends[owners.numpy()] - windows.shape[1] + steps.numpy())
+    rows = np.concatenate(found)
+    if not len(rows):
+        return
+    series = np.unique(panel.owners(rows)).tolist()
+    first_row = rows[0]
+    warnings.warn(
+        InputWarning(
+            f"{panel.series_label(series[0])} has {panel.values[first_row, 0]:g} at"
+            f" {panel.times[first_row]}, far from its neighbours"
+            f"{more(len(rows), len(series))}; such values are read as missing; correct"
+            " them, or, if they are right, forecast with ",
+            Argument("model", "ets"),
+            ", which reads them",
+        ),
+        stacklevel=4,
+    )
 
 
 def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.ndarray:
