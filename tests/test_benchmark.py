@@ -341,6 +341,40 @@ def test_suites_come_from_toml_and_what_is_given_stands_above(tmp_path):
     assert suite.settings == {"mlr": {"dropout": 0.1}}
 
 
+def test_what_is_given_stands_above_the_settings_of_a_file(tmp_path):
+    path = tmp_path / "suite.toml"
+    path.write_text("context = 48\n[settings.linear]\ncontext = 96\nmax_epochs = 4\npatience = 2\n")
+    suite = Suite.from_toml(path, datasets=("ETTh1",), max_epochs=1)
+    assert suite.settings_of("nlinear") == {"context": 96, "patience": 2}
+
+
+def test_a_run_with_a_calendar_is_another_run(table, tmp_path):
+    grid = {"models": ("mlr",), "context": 16, "max_epochs": 1}
+    reading = {"mlr": {"calendar": ["weekday"]}}
+    (plain,) = run_suite(suite_of(table, **grid), out=tmp_path)
+    (record,) = run_suite(suite_of(table, **grid, settings=reading), out=tmp_path)
+    assert record["config"]["calendar"] == ["weekday"]
+    assert record["config_hash"] != plain["config_hash"]
+    assert record["params"] > plain["params"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"past_cols": ("u",)},
+            "judged on the values alone; leave out past_cols=, or run backtest",
+        ),
+        ({"calendar": ("hour",)}, "judged on the values alone; leave out calendar="),
+    ],
+)
+def test_columns_that_no_model_would_read_are_refused(table, columns, message):
+    with pytest.raises(ValueError, match=message):
+        suite_of(table, columns=columns)
+    with pytest.raises(ValueError, match="ETTh1 has a card that says how it is read; leave out"):
+        Suite(datasets=("ETTh1",), columns=columns)
+
+
 def test_every_model_of_the_catalogue_can_be_planned(table):
     grid = suite_of(table, models=tuple(MODELS), context=24, horizons=(3,), seeds=(5,))
     planned = {run.model: run for run in benchmark._runs(grid, benchmark._sources(grid, None)[0])}
@@ -380,6 +414,16 @@ def test_a_group_shares_settings_and_single_models_stand_above(table):
         ("max_time = '15 parsecs'", "max_time must be seconds or a text such as '90s'"),
         ("context = 0", "context must be a whole number of at least 1; got 0"),
         ("settings = {mlr = 3}", "settings of mlr must be a table"),
+        (
+            "settings = {mlr = {horizon = 3}}",
+            "horizon = 3, which the suite sets by horizons; leave",
+        ),
+        ("settings = {mlr = {val_size = 3}}", "val_size = 3, which the suite sets by split; leave"),
+        ("settings = {mlr = {random_state = 3}}", "which the suite sets by seeds; leave it out"),
+        (
+            "table = 'a.csv'",
+            "a suite file has no field 'table'; .*a table and its split are given",
+        ),
         ("horizons = [", "is no TOML file"),
     ],
 )

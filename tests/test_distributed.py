@@ -443,6 +443,10 @@ def test_forecasts_of_chunks_are_those_of_the_whole(name, n_chunks):
     theirs = model.predict(panel, **asked)
     pd.testing.assert_frame_equal(ours.to_frame(), theirs.to_frame(), rtol=1e-5)
     assert ours.cutoffs.equals(theirs.cutoffs)
+    if theirs.source is not None:
+        np.testing.assert_array_equal(ours.sums_of_points(), theirs.sums_of_points())
+        paths = [answer.sample(3, random_state=0) for answer in (ours, theirs)]
+        np.testing.assert_allclose(*paths, rtol=1e-5)
     assert (ours.levels, ours.asked_quantiles) == (theirs.levels, theirs.asked_quantiles)
 
 

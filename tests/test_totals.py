@@ -89,7 +89,9 @@ def test_unknown_point_is_refused():
         ):
             make(3, point="mode")
     with pytest.raises(ValueError, match="point must be 'median', 'mean' or 'auto'; got 'mode'"):
-        attention(point="mode").fit(walks(1))
+        attention(point="mode")
+    with pytest.raises(ValueError, match="got 'mode'"):
+        attention().set_params(point="mode")
 
 
 def test_saved_point_is_that_of_the_model(tmp_path):
@@ -254,6 +256,7 @@ def test_panel_gives_a_forecast_with_paths():
     assert len(forecast.total("all", quantiles=[0.25])) == 2
 
 
+@pytest.mark.filterwarnings("ignore:paths and totals of mlr")
 def test_wrapped_and_classical_forecasters_sum_with_bands():
     table = walks(2, 120)
     naive = make_forecaster("naive", 6)
@@ -268,6 +271,27 @@ def test_wrapped_and_classical_forecasters_sum_with_bands():
         column = model.alias_
         assert (frame[f"{column}-lo-80"] < frame[column]).all()
         assert (frame[column] < frame[f"{column}-hi-80"]).all()
+
+
+@pytest.mark.parametrize(
+    "model", [make_forecaster("theta", 14), make_forecaster("least_squares", 14)]
+)
+def test_a_model_that_keeps_few_rows_tells_that_they_show_no_dependence(model, tmp_path):
+    table = walks(n_rows=400)
+    model.fit(table).save(tmp_path / "model")
+    with pytest.warns(UserWarning, match="keeps the last .* rows, .* pass the whole table, as in"):
+        load_forecaster(tmp_path / "model").total(level=80)
+    # The whole table has windows enough, so nothing is told.
+    model.total(data=table, level=80)
+
+
+@pytest.mark.parametrize("n_errors", [1, 3])
+def test_paths_go_through_the_quantiles_that_the_errors_support(n_errors):
+    wrapped = SplitConformal(make_forecaster("naive", 7), n_windows=n_errors).fit(walks(1))
+    quantiles = {1: (0.3, 0.4, 0.5, 0.6, 0.7), 3: (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}
+    assert wrapped.sampled_quantiles == quantiles[n_errors]
+    total = wrapped.total(level=50)
+    assert (total["naive-lo-50"] < total["naive"]).all()
 
 
 def test_points_without_quantiles_are_summed_and_have_no_bands():

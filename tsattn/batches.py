@@ -24,7 +24,14 @@ from tsattn.checks import Argument, InputWarning, InPython, Name, Piece, check_w
 from tsattn.data.columns import plain
 from tsattn.data.files import kind_of
 from tsattn.data.frames import to_panel
-from tsattn.data.panel import BadSeriesError, Panel, Skipped, skip_bad, tell_skipped
+from tsattn.data.panel import (
+    BadSeriesError,
+    Panel,
+    Skipped,
+    require_same_steps,
+    skip_bad,
+    tell_skipped,
+)
 from tsattn.data.parquet import Batch, LongFile, discard_rows, find_columns, n_rows_of
 from tsattn.distributed import distributed_map
 from tsattn.forecaster import Forecaster, check_forecaster
@@ -321,6 +328,8 @@ def _started(work: _Work, batch: Batch) -> tuple[_Work, list[_Remark]]:
         work = replace(work, freq=work.forecaster.panel_.freq)
     with _recorded() as remarks:
         panel = work.panel(batch)
+    if work.forecaster.state_ is not None:
+        require_same_steps(work.forecaster.panel_, panel)
     work = replace(work, freq=panel.freq)
     n_tried = 1 if work.file.schema.bad == "error" else min(_TRIED_SERIES, panel.n_series)
     for n in range(n_tried):

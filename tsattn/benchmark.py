@@ -26,7 +26,7 @@ from tsattn.data.calendar import season_length
 from tsattn.data.cards import load_dataset
 from tsattn.data.files import read_table
 from tsattn.data.panel import Panel
-from tsattn.data.schema import Schema
+from tsattn.data.schema import COVARIATE_FIELDS, Schema
 from tsattn.data.windows import Split, make_scaler
 from tsattn.distributed import distributed_map
 from tsattn.evaluate.backtest import roll
@@ -60,7 +60,7 @@ REQUIRED = (
     "finished",
 )
 # Settings that are no part of a configuration: they say how a table is read or where a run happens,
-# or are fields of the record.
+# or are fields of the record. Covariates are a part.
 _NOT_CONFIG = {
     "horizon",
     "alias",
@@ -68,7 +68,7 @@ _NOT_CONFIG = {
     "val_size",
     "checkpoint_dir",
     "n_threads",
-    *Schema().get_params(),
+    *(Schema().get_params().keys() - set(COVARIATE_FIELDS)),
 }
 # Settings of a training that have no effect on a linear model.
 _SKIPS = ("linear_skip", "skip_rate", "skip_level")

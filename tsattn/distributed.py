@@ -129,7 +129,7 @@ def predict_many(
         for first, stop in _chunk_bounds(panel.n_series, engine, n_chunks)
     ]
     forecasts = distributed_map(partial(_predict, forecaster, options), chunks, engine=engine)
-    forecast = _joined(forecasts)
+    forecast = _joined(forecasts, panel)
     return forecast if isinstance(data, Panel) else forecast.to_frame()
 
 
@@ -342,9 +342,15 @@ def _predict(
     return forecast
 
 
-def _joined(parts: Sequence[Forecast]) -> Forecast:
-    """Join the forecasts of several chunks of series."""
+def _joined(parts: Sequence[Forecast], panel: Panel) -> Forecast:
+    """Join the forecasts of several chunks of the series of a panel."""
     first, *others = parts
+    is_mean = None
+    if first.is_mean is not None:
+        is_mean = np.concatenate([part.is_mean for part in parts])
+    source = first.source
+    if source is not None:
+        source = replace(source, panel=panel)
     return replace(
         first,
         point=np.concatenate([part.point for part in parts]),
@@ -355,6 +361,8 @@ def _joined(parts: Sequence[Forecast]) -> Forecast:
             quantile: np.concatenate([part.quantiles[quantile] for part in parts])
             for quantile in first.quantiles
         },
+        source=source,
+        is_mean=is_mean,
     )
 
 

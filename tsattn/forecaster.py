@@ -18,13 +18,20 @@ from tsattn.data.calendar import future_times
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import to_panel
-from tsattn.data.panel import Panel, require_length, skip_bad, tell_empty_end, tell_skipped
+from tsattn.data.panel import (
+    Panel,
+    require_length,
+    require_same_steps,
+    skip_bad,
+    tell_empty_end,
+    tell_skipped,
+)
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
 from tsattn.forecasts import Forecast, with_skipped
 from tsattn.levels import check_request
 from tsattn.paths import chosen_points
-from tsattn.settings import Settings, check_settings
+from tsattn.settings import Settings, check_settings, checked_group
 
 if TYPE_CHECKING:  # what only covariates need is imported by the forecasters that read some
     from torch import Tensor
@@ -267,7 +274,7 @@ class Forecaster(ABC):
                 names = ", ".join((*parameters, *homes))
                 raise ValueError(f"{cls.__name__} has no setting {name!r}; it has {names}")
         for name, values in inside.items():
-            group = arguments.get(name, groups[name])
+            group = checked_group(name, arguments.get(name, groups[name]))
             arguments[name] = group.changed(**values)
         return arguments
 
@@ -540,10 +547,9 @@ class Forecaster(ABC):
         """What :func:`forecast_panel` answers, without series of a table that are too short."""
         self.check_fitted()
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
+        bad = "error" if from_panel else self.schema.bad
         answer, panel = skip_bad(
-            self.series(data),
-            lambda part: forecast_panel(self, part, **request),
-            "error" if from_panel else self.schema.bad,
+            self.series(data), lambda part: forecast_panel(self, part, **request), bad
         )
         if data is not None and not from_panel:
             tell_skipped(panel)
@@ -757,7 +763,8 @@ class Forecaster(ABC):
 
     def tell_unread(self, panel: Panel) -> None:
         """Warn of what a forecast of a table that was just read does not go by."""
-        tell_empty_end(panel)
+        if not self.covariate_columns.future:
+            tell_empty_end(panel)
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that
@@ -770,8 +777,7 @@ class Forecaster(ABC):
 
         Raises:
             TypeError: If settings are not of their class.
-            ValueError: If the table is faulty, or misses values that the forecaster cannot leave
-                out.
+            ValueError: If the table is faulty, or misses values that nobody may leave out.
         """
         check_settings(self, "schema", "network", "training")
         columns = self.covariate_columns_ if fitted else self.covariate_columns
@@ -786,18 +792,15 @@ class Forecaster(ABC):
             data = to_panel(data, schema, freq=freq, missing=self.default_missing, like=like)
             self.tell_unread(data)
         panel = data.keep(columns)
-        if fitted and panel.freq != self.panel_.freq:
-            raise ValueError(
-                f"the model was fitted on frequency {self.panel_.freq!r}; got {panel.freq!r};"
-                " resample, or fit anew"
-            )
+        if fitted:
+            require_same_steps(self.panel_, panel)
         if panel.missing == "mask" and not self.masks and np.isnan(panel.values).any():
             raise InputError(
                 f"{self.alias_} cannot leave missing values out (",
                 Argument("missing", "mask"),
                 "); fill them in by ",
                 Argument("missing", "interpolate"),
-                " or 'ffill', or take a forecaster that can, such as 'zero' or 'mlr'",
+                " or 'ffill', or take a forecaster that can, such as 'zero'",
             )
         return panel
 
@@ -1088,9 +1091,7 @@ def _fed_back(
 
 
 def first_not_finite(point: np.ndarray, bounds: np.ndarray) -> int | None:
-    """The first of forecasts ``[B, F, C]`` with quantiles ``[B, F, C, Q]`` that is not finite, if
-    there is one.
-    """
+    """The first of forecasts ``[B, F, C]``, bounds ``[B, F, C, Q]``, that is not finite, if any."""
     # A finite sum is the fast proof that all values are finite.
     if math.isfinite(point.sum()) and math.isfinite(bounds.sum()):
         return None

@@ -1,5 +1,6 @@
 """Sample paths of a fitted forecaster, whose steps depend on one another as its past errors did."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,7 @@ class PathSource:
         levels = forecaster.sampled_quantiles
         panel = self.panel.keep(forecaster.covariate_columns_)
         ends = self._past_ends(forecaster)
+        self._tell_cut(len(ends))
         owners = panel.owners(ends)
         history = History(panel)
         truth = history.futures(ends, self.steps)[..., 0]
@@ -107,6 +109,18 @@ class PathSource:
             curves = bounds[:, : self.steps, 0]
             scores[part] = scores_of(levels, curves, truth[part], rng)
         return Dependence(scores, owners)
+
+    def _tell_cut(self, n_windows: int) -> None:
+        """Warn if the rows of a fit, which keeps no more than are read, have few past windows."""
+        longest = int(self.panel.lengths.max())
+        n_wanted = min(_MOST_WINDOWS, self.panel.n_series * _MOST_SERIES_WINDOWS)
+        if longest == self.forecaster.max_context and n_windows < n_wanted:
+            warnings.warn(
+                f"paths and totals of {self.forecaster.alias_}: a fitted or loaded model keeps the"
+                f" last {longest} rows, whose past forecasts are too few to show how steps depend"
+                " on one another; pass the whole table, as in total(data=df)",
+                stacklevel=5,
+            )
 
     def _past_ends(self, forecaster: Any) -> np.ndarray:
         """Absolute rows just after the contexts of past windows, ascending, a horizon apart."""

@@ -62,7 +62,20 @@ def check_settings(owner: object, *names: str) -> None:
     for name in names:
         if not hasattr(owner, name):
             continue
-        value = getattr(owner, name)
-        if not isinstance(value, Settings):
-            class_name = f"tsattn.{name.title()}"
-            raise TypeError(f"{name} must be a {class_name}, such as {class_name}(); got {value!r}")
+        checked_group(name, getattr(owner, name))
+
+
+def checked_group(name: str, value: Any) -> Settings:
+    """A group of settings, if it is one.
+
+    Args:
+        name: Of the argument that holds it.
+        value: What was passed.
+
+    Raises:
+        TypeError: Naming the class.
+    """
+    if not isinstance(value, Settings):
+        class_name = f"tsattn.{name.title()}"
+        raise TypeError(f"{name} must be a {class_name}, such as {class_name}(); got {value!r}")
+    return value

@@ -8,10 +8,13 @@ from typing import Any
 
 from tsattn.catalogue import GROUPS, find_model
 from tsattn.checks import Argument, InputError, check_whole
+from tsattn.data.schema import COVARIATE_FIELDS
 from tsattn.limits import seconds_from
 from tsattn.storage import one_line
 
 _DEFAULT_MODELS = ("mlr", "naive", "seasonal_naive")
+# Settings that a suite gives to its models, by its own fields.
+_OWN_FIELDS = {"horizon": "horizons", "random_state": "seeds", "val_size": "split"}
 # Fields that a file may set, and the types that TOML gives them.
 _TOML_TYPES: dict[str, type] = {
     "datasets": list,
@@ -89,8 +92,23 @@ class Suite:
             )
         if not self.models or not self.seeds:
             raise ValueError("a suite needs at least one model and one seed")
+        self._check_columns()
         self._check_names()
         self._check_numbers()
+
+    def _check_columns(self) -> None:
+        for name in self.columns:
+            if self.table is None:
+                raise InputError(
+                    f"{', '.join(self.datasets)} has a card that says how it is read; leave out ",
+                    Argument(name),
+                )
+            if name in COVARIATE_FIELDS:
+                raise InputError(
+                    "the models of a suite are judged on the values alone; leave out ",
+                    Argument(name),
+                    ", or run backtest, which reads covariates",
+                )
 
     def _check_names(self) -> None:
         for name in self.models:
@@ -102,6 +120,12 @@ class Suite:
                 raise ValueError(
                     f"settings of {name} must be a table of names and values; got {table!r}"
                 )
+            for setting, field_name in _OWN_FIELDS.items():
+                if setting in table:
+                    raise ValueError(
+                        f"settings of {name} have {setting} = {table[setting]!r}, which the suite"
+                        f" sets by {field_name}; leave it out there"
+                    )
 
     def _check_numbers(self) -> None:
         for horizon in self.horizons:
@@ -127,7 +151,8 @@ class Suite:
         """Read a suite from a file.
 
         Args:
-            path: TOML with the fields of this class; the name of the file is that of the suite.
+            path: TOML with the fields of this class but for ``table``, ``split`` and ``columns``;
+                the name of the file is that of the suite.
             **options: Fields that overrule those of the file; ``None`` and empty ones do not.
 
         Raises:
@@ -140,14 +165,20 @@ class Suite:
         for name, value in values.items():
             if name not in _TOML_TYPES:
                 raise ValueError(
-                    f"{path}: a suite has no field {name!r}; known are {', '.join(_TOML_TYPES)}"
-                    " (every window is judged: nothing thins or caps them)"
+                    f"{path}: a suite file has no field {name!r}; known are"
+                    f" {', '.join(_TOML_TYPES)} (a table and its split are given beside it, and"
+                    " every window is judged: nothing thins or caps them)"
                 )
             if not isinstance(value, _TOML_TYPES[name]):
                 raise ValueError(
                     f"{path}: {name} = {value!r} must be a {_TOML_TYPES[name].__name__}"
                 )
-        values |= {name: value for name, value in options.items() if value not in (None, (), {})}
+        given = {name: value for name, value in options.items() if value not in (None, (), {})}
+        values |= given
+        # What is given stands above the settings of models, too.
+        for table in values.get("settings", {}).values():
+            for name in given.keys() & table if isinstance(table, dict) else ():
+                del table[name]
         for name, value in values.items():
             if isinstance(value, list):
                 values[name] = tuple(value)

@@ -131,6 +131,18 @@ def assert_all_passed(results, least):
     assert len(results) >= least
 
 
+def test_new_values_of_a_single_series_count_under_any_name(sk):
+    history = pd.Series(np.sin(np.arange(60.0)), pd.date_range("2024-01-01", periods=60), name="y")
+    new = pd.Series(500.0, pd.date_range("2024-03-01", periods=3))
+    forecasts = []
+    for later in (new.rename("y"), new, new.rename("other")):
+        model = sk.make(LinearForecaster(3, "rlinear", context=14, closed_form=True))
+        model.fit(history, fh=[1, 2]).update(later, update_params=False)
+        forecasts.append(model.predict().tolist())
+    assert forecasts[0] == forecasts[1] == forecasts[2]
+    assert max(forecasts[0]) > 20
+
+
 SLICE = [
     "test_constructor",
     "test_clone",

@@ -57,7 +57,7 @@ def test_whole_floats_name_series():
     frame = shops().astype({"store": float})
     panel = to_panel(frame)
     assert panel.dialect.key_cols == ("store", "item")
-    assert panel.ids[0] == "1.0/A"
+    assert panel.ids[0] == "1/A"
     pd.testing.assert_frame_equal(to_long(panel), frame.astype({"sales": float}))
     assert to_panel(frame[frame["item"] == "A"].drop(columns="item")).n_series == 3
     half = frame.assign(store=frame["store"] + 0.5)

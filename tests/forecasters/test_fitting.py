@@ -14,6 +14,7 @@ from side_by_side import ends_of_all
 from small_forecasters import attention, linear
 from tables import long_frame, wide_frame
 
+from tsattn.catalogue import make_forecaster
 from tsattn.data.frames import from_long, from_wide
 from tsattn.data.transforms import TRANSFORMS, TargetTransform
 from tsattn.evaluate.rolling import roll
@@ -192,6 +193,16 @@ def test_a_warm_start_needs_the_same_network():
     ):
         model.fit(long_frame(), warm_start=True)
     assert model.context_ == 24
+    model.set_params(context=24, training__scale="series")
+    with pytest.raises(ValueError, match="undo the change of settings behind it, or begin anew by"):
+        model.fit(long_frame(), warm_start=True)
+
+
+def test_a_group_of_settings_that_is_none_is_refused_beside_its_fields():
+    with pytest.raises(
+        TypeError, match=r"training must be a tsattn.Training, .*got \{'patience': 1"
+    ):
+        make_forecaster("mlr", 5, training={"patience": 1}, max_epochs=2)
 
 
 @pytest.mark.parametrize("make", [attention, linear])

@@ -197,10 +197,13 @@ def lacking(future, rows=(), **values):
             lambda f: lacking(f, price=-np.inf),
             "column 'price' of future= holds -inf at 2024-07-02 .*must be finite",
         ),
-        (lambda f: f.drop(columns="price"), "column 'price' is missing; the table has columns"),
+        (
+            lambda f: f.drop(columns="price"),
+            "column 'price' is missing from future=, which has the columns",
+        ),
         (
             lambda f: f.drop(columns="unique_id"),
-            "column 'unique_id' is missing; the table has columns",
+            "column 'unique_id' is missing from future=, which has the columns",
         ),
         (
             lambda f: f.assign(ds=f["ds"].dt.tz_localize("UTC")),

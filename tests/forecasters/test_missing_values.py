@@ -19,6 +19,8 @@ from tsattn.nn.patching import RevIN
 from tsattn.training.loop import ForecastModule
 from tsattn.training.settings import Training
 
+pytestmark = pytest.mark.filterwarnings("ignore:no series has a value in the last")
+
 
 def holes(df, share=0.15, seed=0):
     df = df.copy()

@@ -194,6 +194,15 @@ def test_default_window_shows_half_of_the_tokens():
             {"layer_pattern": "GLW"},
             "layer_pattern must be made of G and W, such as 'GWW'; got 'GLW'",
         ),
+        (
+            {
+                "layer_pattern": "GW",
+                "architecture": "decoder",
+                "patch_stride": 8,
+                "linear_skip": False,
+            },
+            "a decoder with attention='mlr' keeps levels of all tokens, and no window; got",
+        ),
         ({"layer_pattern": ""}, "layer_pattern must be made of G and W"),
         ({"scaling": "mup"}, "scaling must be one of default, paper; got 'mup'"),
         ({"offset": "rows"}, "offset must be whole numbers, 'layers' or 'heads'; got 'rows'"),

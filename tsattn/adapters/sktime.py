@@ -124,7 +124,15 @@ class TsattnForecaster(BaseForecaster):
     def _update(
         self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True
     ) -> "TsattnForecaster":
-        history = y.combine_first(self._history)[self._history.columns]
+        columns = self._history.columns
+        if len(columns) == len(y.columns) == 1:
+            # A single series is the same one under any name.
+            y = y.set_axis(columns, axis=1)
+        elif set(columns) != set(y.columns):
+            raise ValueError(
+                f"columns must be those of fit, {[*columns]}; got {[*y.columns]}: rename them"
+            )
+        history = y.combine_first(self._history)[columns]
         if update_params:
             return self._fit(history, X, self.fh)
         self._history = history

@@ -18,7 +18,6 @@ from tsattn.data.columns import (
     plain,
     read_numbers,
     read_stamps,
-    require_columns,
     with_levels,
 )
 from tsattn.data.covariates import CovariateColumns, category_codes
@@ -160,11 +159,11 @@ def _look_up(
     after = future_times(panel.last_times(), panel.freq, steps)
     times = _stamps(frame, panel, after)
     for column in columns.future:
-        require_columns(frame, {"future_cols": column})
+        _require_column(frame, column)
     id_col = panel.dialect.id_col
     series = np.zeros(len(frame), dtype=np.int64)
     if id_col is not None:
-        require_columns(frame, {"id_col": id_col})
+        _require_column(frame, id_col)
         frame_ids = pd.Index(np.asarray(frame[id_col]))
         series = pd.Index(panel.ids).get_indexer(frame_ids)
     # One number for each pair of a series and a stamp; those of the forecast ascend.
@@ -202,6 +201,18 @@ def _look_up(
             stacklevel=8,
         )
     return values.reshape(panel.n_series, steps, -1)
+
+
+def _require_column(frame: pd.DataFrame, column: Hashable) -> None:
+    """Refuse a table of the future without a column, which has the name that the table gives it."""
+    if column not in frame.columns:
+        names = [*map(plain, frame.columns)]
+        raise InputError(
+            f"column {column!r} is missing from ",
+            Argument("future"),
+            f", which has the columns {names!r:.200}; its columns need the names of those of the"
+            " table: rename or add it",
+        )
 
 
 def _with_columns(future: TableLike, panel: Panel) -> pd.DataFrame:
@@ -303,7 +314,7 @@ def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
         column = future.index
         where = "the index of the future table"
     else:
-        require_columns(future, {"time_col": time_col})
+        _require_column(future, time_col)
         column = future[time_col]
         where = f"column {time_col!r} of the future table"
     times = read_stamps(column, where, lambda row: "the future table", unit, after)

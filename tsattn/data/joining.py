@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.calendar import ticks
+from tsattn.data.columns import Dialect
 from tsattn.data.covariates import label
 from tsattn.data.frames import covariate_series, from_long
 from tsattn.data.panel import Panel
@@ -64,11 +65,13 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
     is_empty = table[names["target_col"]].isna() & table.duplicated(keys)
     is_left_out = is_empty | _early_rows(old, new, context)
     table = table[~is_left_out].drop_duplicates(keys, keep="last")
+    if new.dialect.kind == "wide":
+        table = _to_one_end(table, *keys)
     schema = Schema(
         **names, freq=new.freq, missing=new.missing, past_cols=columns, static_cols=statics
     )
     joined = from_long(table, schema)
-    dialect = new.dialect
+    dialect = _joined_types(old.dialect, new.dialect)
     if dialect.key_cols:
         dialect = replace(dialect, id_dtype=joined.dialect.id_dtype)
     if dialect.columns:
@@ -78,6 +81,42 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
     for name in joined.ids:
         left_out.pop(name, None)
     return replace(joined, dialect=dialect, skipped=tuple(left_out.values()))
+
+
+def _to_one_end(table: pd.DataFrame, id_col: str, time_col: str) -> pd.DataFrame:
+    """The table with rows without a value where a series ends before others: the series of a wide
+    table end together.
+    """
+    ends = table.groupby(id_col, sort=False, observed=True)[time_col].max()
+    times = table[time_col].drop_duplicates()
+    late = [
+        pd.DataFrame({id_col: name, time_col: times[times > end]})
+        for name, end in ends[ends < ends.max()].items()
+    ]
+    return pd.concat([table, *late], ignore_index=True)
+
+
+def _joined_types(old: Dialect, new: Dialect) -> Dialect:
+    """The dialect of the new table, with types that hold the names of the series of both."""
+    if not isinstance(new.id_dtype, pd.CategoricalDtype):
+        new = replace(new, id_dtype=_common_type(old.id_dtype, new.id_dtype))
+    key_dtypes = map(_common_type, old.key_dtypes, new.key_dtypes)
+    return replace(new, key_dtypes=tuple(key_dtypes))
+
+
+def _common_type(old: Any, new: Any) -> Any:
+    """The type of a column that holds the values of two others."""
+    if old is None or new is None or old == new:
+        return new
+    kinds = (old, new)
+    if all(isinstance(kind, pd.CategoricalDtype) for kind in kinds):
+        new_names = new.categories.difference(old.categories, sort=False)
+        return pd.CategoricalDtype(old.categories.append(new_names), old.ordered)
+    plain_kinds = [
+        kind.categories.dtype if isinstance(kind, pd.CategoricalDtype) else kind for kind in kinds
+    ]
+    first, second = (pd.Index([], dtype=kind) for kind in plain_kinds)
+    return first.append(second).dtype
 
 
 def _early_rows(old: Panel, new: Panel, context: float) -> np.ndarray:
@@ -92,9 +131,11 @@ def _early_rows(old: Panel, new: Panel, context: float) -> np.ndarray:
 
 
 def _alike(old: Panel, new: Panel) -> Panel:
-    """The new panel with stamps in the zone of the old one, and ids among whose categories the old
-    ones are.
+    """The new panel with stamps in the zone of the old one, names of the same kind, and ids among
+    whose categories the old ones are.
     """
+    if new.dialect.kind == "long":
+        new = replace(new, ids=_names_alike(old.ids, new.ids))
     zone = getattr(old.times, "tz", None)
     kinds = old.dialect.id_dtype
     if zone is not None and getattr(new.times, "tz", None) is not None:
@@ -105,6 +146,16 @@ def _alike(old: Panel, new: Panel) -> Panel:
         dialect = replace(new.dialect, id_dtype=pd.CategoricalDtype(names, kinds.ordered))
         new = replace(new, dialect=dialect)
     return new
+
+
+def _names_alike(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """New names, as the old ones where both read alike: a file may turn ``"1"`` into 1."""
+    is_text = all(isinstance(name, str) for name in old)
+    old_by_text = {str(name): name for name in old}
+    names = np.empty(len(new), dtype=object)
+    for place, name in enumerate(new):
+        names[place] = old_by_text.get(str(name), str(name) if is_text else name)
+    return names
 
 
 def _joined_covariates(

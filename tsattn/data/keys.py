@@ -14,6 +14,8 @@ from tsattn.checks import Argument, InputError, InPython
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
 _ESCAPE = "\\"
+# Floats hold all whole numbers up to this one.
+_LARGEST_WHOLE = 2.0**53
 # Columns that are looked at, and joined, at most.
 _MOST_CANDIDATES = 12
 _MOST_KEYS = 3
@@ -102,9 +104,14 @@ def joined_name(keys: Sequence[Hashable]) -> str:
 
 def joined_ids(frame: pd.DataFrame, keys: Sequence[Hashable]) -> list[str]:
     """Names of series by the values of their keys, one a row."""
-    texts = [map(str, frame[key]) for key in keys]
-    parts = [map(_escaped, column) for column in texts]
+    parts = [map(_key_text, frame[key]) for key in keys]
     return [_SEPARATOR.join(values) for values in zip(*parts, strict=True)]
+
+
+def _key_text(value: Any) -> str:
+    """A value as a part of a name. Whole numbers are alike in columns of integers and of floats."""
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_WHOLE
+    return _escaped(str(int(value) if is_whole else value))
 
 
 def _escaped(text: str) -> str:

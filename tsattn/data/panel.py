@@ -27,6 +27,9 @@ _NAMED_SERIES = 3
 _ENDED_DAYS = 90
 _ENDED_ROWS = 12
 
+# Steps between values, at least, that show a frequency.
+_LEAST_GAPS = 3
+
 T = TypeVar("T")
 
 
@@ -361,6 +364,37 @@ def tell_empty_end(panel: Panel) -> None:
         " out of the table",
         stacklevel=4,
     )
+
+
+def require_same_steps(fitted: Panel, panel: Panel) -> None:
+    """Refuse series of another frequency than those of a fit, or of values that lie farther apart.
+
+    Args:
+        fitted: Those of the fit.
+        panel: New rows of the same or other series.
+
+    Raises:
+        ValueError: With the steps of both.
+    """
+    problem = f"got {panel.freq!r}"
+    if panel.freq == fitted.freq:
+        gap, n_gaps = _least_gap(panel)
+        if n_gaps < _LEAST_GAPS or gap <= _least_gap(fitted)[0]:
+            return
+        problem = f"the new values lie {gap} or more of its steps apart"
+    raise ValueError(
+        f"the model was fitted on frequency {fitted.freq!r}; {problem}; resample, or fit anew"
+    )
+
+
+def _least_gap(panel: Panel) -> tuple[int, int]:
+    """The fewest steps from one value of a series to the next one, 1 where there are no two, and
+    how many gaps there are.
+    """
+    rows = np.flatnonzero(~np.isnan(panel.values).all(axis=1))
+    is_inner = np.diff(panel.owners(rows + 1)) == 0
+    gaps = np.diff(rows)[is_inner]
+    return int(gaps.min(initial=len(panel.values))) if len(gaps) else 1, len(gaps)
 
 
 def require_length(panel: Panel, n_rows: int, reason: str) -> None:

@@ -13,6 +13,9 @@ from tsattn.data.columns import BAD, GAPS, MISSING, plain
 from tsattn.data.covariates import CovariateColumns
 from tsattn.settings import Settings
 
+# Fields that name covariates.
+COVARIATE_FIELDS = ("past_cols", "future_cols", "static_cols", "calendar")
+
 
 @dataclass(frozen=True, repr=False)
 class Schema(Settings):

@@ -239,6 +239,11 @@ class SplitConformal(Forecaster):
             _, panel = skip_bad(panel, lambda part: self.forecaster_.read(part, fitted=True), bad)
         return panel
 
+    @property
+    def sampled_quantiles(self) -> tuple[float, ...]:
+        """Those that the calibration errors support."""
+        return self.intervals_.supported(super().sampled_quantiles)
+
     def require_starts(self, panel: Panel) -> None:
         """Refuse a panel with a series that the fitted copy cannot forecast.
 

@@ -89,6 +89,12 @@ class StepIntervals:
             )
         return np.take_along_axis(self.errors, k[None] - 1, axis=0)[0]
 
+    def supported(self, quantiles: Sequence[float]) -> tuple[float, ...]:
+        """Those of some quantiles that there are errors enough for."""
+        n = int(vars(self)["_counts"].min())
+        most = n / (n + 1) + 10.0**-_RANK_DECIMALS
+        return tuple(q for q in quantiles if abs(2 * q - 1) <= most)
+
     def apply(
         self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray | float = 1.0
     ) -> np.ndarray:

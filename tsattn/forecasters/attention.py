@@ -97,6 +97,8 @@ class AttentionForecaster(NetworkForecaster):
     ) -> None:
         self.horizon = horizon
         self.context = context
+        if point is not None:
+            check_point(point)
         self.attention = attention
         self.network = network
         self.architecture = architecture
@@ -172,8 +174,6 @@ class AttentionForecaster(NetworkForecaster):
             raise ValueError(
                 f"attention must be one of {', '.join(ATTENTION_KINDS)}; got {self.attention!r}"
             )
-        if self.point is not None:
-            check_point(self.point)
         if self.training.solved and self.head in ("negative_binomial", "log_normal"):
             raise ValueError(
                 f"linear_skip='least_squares' forecasts values, and the map of head = {self.head!r}"

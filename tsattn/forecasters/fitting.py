@@ -212,7 +212,8 @@ def start_from(
         name = next(name for name in ours if ours[name] != theirs[name])
         raise ValueError(
             f"warm_start needs the network of the last fit; {name} was {theirs[name]!r} and is"
-            f" {ours[name]!r} now; set {name} to that, or warm_start=False to begin anew"
+            f" {ours[name]!r} now; undo the change of settings behind it, or begin anew by"
+            " warm_start=False"
         )
     network.load_state_dict(old.state_dict())
 

@@ -175,10 +175,14 @@ class NetworkForecaster(Forecaster):
 
     @property
     def sampled_quantiles(self) -> tuple[float, ...]:
-        """Those that a head of quantiles trained; many for a distribution."""
+        """Those that a head of quantiles trained; many for a distribution; of points those that the
+        validation errors support.
+        """
         head = self.fitted_.head
         if head is None:
-            return super().sampled_quantiles
+            intervals = self.fitted_.intervals
+            usual = super().sampled_quantiles
+            return usual if intervals is None else intervals.supported(usual)
         return head.trained if isinstance(head, QuantileHead) else QUANTILES
 
     # --- what was fitted --------------------------------------------------------------------------

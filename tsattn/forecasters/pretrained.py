@@ -638,7 +638,7 @@ def tell_outliers(panel: Panel, n_rows: int) -> None:
     rows = np.concatenate(found)
     if not len(rows):
         return
-    series = np.unique(panel.owners(rows)).tolist()
+    series = np.unique(panel.owners(rows + 1)).tolist()
     first_row = rows[0]
     warnings.warn(
         InputWarning(

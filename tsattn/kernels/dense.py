@@ -121,8 +121,8 @@ class _Gradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> NoReturn:
         raise RuntimeError(
-            "this backend has first derivatives only; for second ones take torch.func, such as its"
-            " hessian, or call attention with backend='reference'"
+            "this backend has first derivatives only; for second ones call attention with"
+            " backend='reference'"
         )
 
 

@@ -328,6 +328,11 @@ class ModelConfig:
             raise ValueError(
                 f"layer_pattern must be made of G and W, such as 'GWW'; got {pattern!r}"
             )
+        if self.causal and self.backbone == "mlr" and "W" in (pattern or ""):
+            raise ValueError(
+                f"a decoder with attention='mlr' keeps levels of all tokens, and no window; got"
+                f" layer_pattern = {pattern!r}; leave it out, or take an encoder"
+            )
         has_window = self.backbone in ("sliding_window", "global_local") or "W" in (pattern or "")
         for name in ("window", "n_global"):
             value = getattr(self, name)

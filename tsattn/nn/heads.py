@@ -478,8 +478,8 @@ class DistributionHead(Head):
         }
         support = supports.get(self.family.name, "finite numbers")
         raise ValueError(
-            f"{self.family.name} needs {support}; got {float(y[outside][0]):g}; use another head or"
-            " transform the target"
+            f"{self.family.name} needs {support}; got {float(y[outside][0]):g}, which may be a"
+            " transformed target; use another head, such as 'normal'"
         )
 
     def extra_repr(self) -> str:

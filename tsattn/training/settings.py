@@ -31,7 +31,8 @@ class Training(Settings):
         weight_decay: Decoupled decay, of matrices only.
         scale: What a window is measured by: ``"window"``, its own mean and deviation, so that a
             forecast follows any shift and scale; or ``"series"``, those of the training rows of its
-            series, which show how a window differs from the usual.
+            series, which show linear models how a window differs from the usual. Encoders and
+            ``"rlinear"`` measure each window anew, so only their intervals differ.
         batch_size: Windows a step; a window of series that look at one another brings all of them.
         max_epochs: Epochs at most, each one pass over the training windows. ``None`` is ten, and as
             what counts is the number of steps, each of as many passes as make up 30 of them.
@@ -60,8 +61,9 @@ class Training(Settings):
             all of torch's for a large one.
         trainer: Several processes that train together
             (:class:`tsattn.training.processes.DDPSettings`); ``None`` trains in this one.
-        checkpoint_dir: Folder in which each epoch is kept, so that an unfinished fit goes on;
-            ``None`` writes nothing.
+        checkpoint_dir: Folder in which each epoch is kept, so that an unfinished fit goes on, and a
+            finished one is not repeated, not even with ``random_state=None``; ``None`` writes
+            nothing.
 
     Raises:
         ValueError: If a value is out of its range.

@@ -1,0 +1,116 @@
+"""Tables continued by later rows: names in other types, late series, another frequency."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from tables import long_table, wide_table
+
+from tsattn.catalogue import forecast, make_forecaster
+
+ROWS = 60
+NEW_ROWS = 10
+VALUES = 50 + np.random.default_rng(0).normal(0, 3, (4, ROWS))
+
+
+def linear(**settings):
+    return make_forecaster("least_squares", 7, context=14, **settings)
+
+
+def split(frame):
+    """Its rows without the last stamps, and those."""
+    first_new = frame["ds"].drop_duplicates().sort_values().iloc[-NEW_ROWS]
+    return frame[frame["ds"] < first_new], frame[frame["ds"] >= first_new]
+
+
+def shops(items=(1, 2)):
+    frame = long_table(VALUES, range(4))
+    frame["store"] = frame["unique_id"].map(dict(enumerate("AABB")))
+    frame["item"] = frame["unique_id"].map(dict(enumerate([*items, *items])))
+    return frame.drop(columns="unique_id")
+
+
+@pytest.mark.parametrize(("fitted", "later"), [(int, float), (float, int), (object, int)])
+def test_numbers_name_the_same_series_in_any_type(fitted, later):
+    old, new = split(shops())
+    model = linear(id_col=["store", "item"]).fit(old.astype({"item": fitted}))
+    updated = model.update(new.astype({"item": later})).predict()
+    expected = linear(id_col=["store", "item"]).fit(old).update(new).predict()
+    pd.testing.assert_frame_equal(updated, expected, check_dtype=False)
+
+
+def test_names_that_a_file_turns_into_numbers_stay_text():
+    old, new = split(long_table(VALUES[:3], ["1", "2", "X3"]))
+    model = linear().fit(old)
+    expected = linear().fit(old).update(new[new["unique_id"] != "X3"]).predict()
+    numbers = new[new["unique_id"] != "X3"].astype({"unique_id": int})
+    pd.testing.assert_frame_equal(model.update(numbers).predict(), expected)
+    assert expected["unique_id"].tolist()[::7] == ["1", "2", "X3"]
+
+
+def test_names_that_a_smaller_type_cannot_hold_stay():
+    old, new = split(long_table(VALUES[:2], [1, 300]))
+    updated = linear().fit(old).update(new[new["unique_id"] == 1].astype({"unique_id": "int8"}))
+    assert updated.predict()["unique_id"].tolist()[::7] == [1, 300]
+
+
+def test_categories_of_keys_that_new_rows_lack_stay():
+    frame = shops(items=("x", "y"))
+    old, new = split(frame.assign(item=frame["item"].astype("category")))
+    new = new[new["item"] == "x"]
+    new = new.assign(item=new["item"].cat.remove_unused_categories())
+    answer = linear(id_col=["store", "item"]).fit(old).update(new).predict()
+    assert answer["item"].tolist()[::7] == ["x", "y", "x", "y"]
+
+
+@pytest.mark.parametrize("missing", ["interpolate", "ffill"])
+@pytest.mark.parametrize("late", ["a", "b"])
+def test_a_late_column_of_a_wide_table_is_missing(missing, late):
+    wide = wide_table(VALUES[:3].T, ["a", "b", "c"])
+    old, new = wide[:-NEW_ROWS], wide[-NEW_ROWS:]
+    whole = wide.copy()
+    whole.loc[new.index, late] = np.nan
+    expected = linear(missing=missing).fit(old).predict(whole)
+    without = linear(missing=missing).fit(old).update(new.drop(columns=late))
+    pd.testing.assert_frame_equal(without.predict(), expected)
+    with pytest.raises(
+        ValueError, match=f"series '{late}': .* is missing .*and {NEW_ROWS - 1} more"
+    ):
+        linear().fit(old).update(new.drop(columns=late))
+
+
+@pytest.mark.parametrize(("freq", "steps"), [("D", 24), ("2h", 2)])
+def test_rows_of_another_frequency_are_refused_where_values_may_be_missing(freq, steps):
+    hours = long_table(VALUES[:1], ["a"], freq="h")
+    others = long_table(VALUES[:1], ["a"], freq=freq)
+    model = make_forecaster("zero", 3).fit(hours)
+    message = f"frequency 'h'; the new values lie {steps} or more of its steps apart; resample"
+    with pytest.raises(ValueError, match=message):
+        model.predict(others)
+    # A few rows show no frequency, and absent rows are no other one.
+    model.predict(others[:3])
+    model.predict(hours.drop(index=range(5, 20, 2)))
+
+
+def test_sparse_rows_may_follow_sparse_rows():
+    sparse = long_table(VALUES[:1], ["a"], freq="h")
+    sparse.loc[sparse.index % 3 < 2, "y"] = np.nan
+    make_forecaster("zero", 3).fit(sparse).predict(sparse)
+
+
+def test_a_future_table_needs_the_names_of_the_table():
+    table = long_table(VALUES[:2], ["a", "b"]).assign(promo=0.0)
+    later = long_table(VALUES[:2, :3], ["a", "b"], start=table["ds"].max() + pd.Timedelta(1, "D"))
+    later = later.drop(columns="y").assign(promo=0.0)
+    message = "column 'ds' is missing from future=, .*'date'.*rename or add it"
+    with pytest.raises(ValueError, match=message):
+        forecast(table, 3, future=later.rename(columns={"ds": "date"}))
+
+
+def test_a_file_of_another_frequency_is_refused(tmp_path):
+    from tsattn.batches import forecast_file
+
+    long_table(VALUES[:2], ["a", "b"]).to_parquet(tmp_path / "days.parquet")
+    model = make_forecaster("zero", 3).fit(long_table(VALUES[:2], ["a", "b"], freq="h"))
+    with pytest.raises(ValueError, match="frequency 'h'; the new values lie 24"):
+        forecast_file(model, tmp_path / "days.parquet", tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
