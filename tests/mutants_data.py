@@ -18,6 +18,7 @@ REGRESSION = "tests/forecasters/test_regression.py"
 DEEP = "tests/forecasters/test_gluonts.py"
 DISTRIBUTED = "tests/test_distributed.py"
 ADAPTERS = "tests/adapters/test_adapters.py"
+JOINING = "tests/data/test_joining.py"
 BAD = "tests/data/test_bad_series.py"
 ODD = "tests/data/test_odd_inputs.py"
 FILES = "tests/data/test_files.py"
@@ -28,6 +29,33 @@ COLUMNS = "tsattn/data/columns.py"
 
 MUTANTS = [
     # tables
+    Mutant("tsattn/data/joining.py", "table = _to_one_end(table, *keys)", "pass", JOINING),
+    Mutant(
+        "tsattn/data/joining.py",
+        "old_by_text.get(str(name), str(name) if is_text else name)",
+        "name",
+        JOINING,
+    ),
+    Mutant(
+        "tsattn/data/keys.py",
+        "_escaped(str(int(value) if is_whole else value))",
+        "str(value)",
+        JOINING,
+    ),
+    Mutant(
+        "tsattn/data/panel.py",
+        "if n_gaps < _LEAST_GAPS or gap <= _least_gap(fitted)[0]:",
+        "if True:",
+        JOINING,
+    ),
+    Mutant(
+        "tsattn/evaluate/intervals.py",
+        "most = n / (n + 1) + 10.0**-_RANK_DECIMALS",
+        "most = 1.0",
+        "tests/test_totals.py",
+    ),
+    Mutant("tsattn/distributed.py", "source = replace(source, panel=panel)", "pass", DISTRIBUTED),
+    Mutant("tsattn/suite.py", "del table[name]", "pass", "tests/test_benchmark.py"),
     Mutant(
         "tsattn/data/panel.py",
         'if panel.missing != "mask" or not has_value.any():',

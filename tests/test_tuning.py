@@ -211,6 +211,7 @@ def test_a_map_that_is_solved_has_no_loss_to_compare():
         search(linear(closed_form=True), space={"context": [12, 24]}, n_trials=1)
 
 
+@pytest.mark.filterwarnings("ignore:no series has a value in the last")
 def test_validation_rows_without_a_value_are_told():
     table = long_frame()
     last = table.groupby("unique_id")["ds"].transform("max")

@@ -886,6 +886,7 @@ def test_a_correction_older_than_the_context_is_no_gap():
     )
 
 
+@pytest.mark.filterwarnings("ignore:no series has a value in the last")
 @pytest.mark.parametrize("missing", ["ffill", "interpolate", "mask"])
 def test_what_an_update_left_missing_is_filled_as_in_one_table(missing, tmp_path):
     frame = long_frame(2)

@@ -239,6 +239,7 @@ def test_a_backtest_reads_all_the_history_that_there_is():
         assert np.allclose(forecaster.predict_windows(other)[0], base, rtol=1e-6) == same
 
 
+@pytest.mark.filterwarnings("ignore:no series has a value in the last")
 @pytest.mark.parametrize("place", ["leading", "inner", "trailing"])
 def test_missing_values_are_used_as_such(network, place):
     full = weekly_values(50)

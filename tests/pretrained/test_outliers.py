@@ -135,6 +135,7 @@ def test_a_wrong_value_costs_little(damage):
     assert np.isfinite(float(wrong))
 
 
+@pytest.mark.filterwarnings("ignore:.* far from its neighbours")
 @pytest.mark.parametrize("size", [100.0, 1e6])
 def test_a_wrong_value_costs_little_beside_columns(size):
     """A regression on columns would follow it, in the fit and in a forecast."""

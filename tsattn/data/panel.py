@@ -356,14 +356,11 @@ def tell_empty_end(panel: Panel) -> None:
     empty = panel.times[panel.times > last_time].unique()
     if not len(empty):
         return
-    place = f"last row, {empty[0]}"
+    place = f"last row, {empty[0]}; a forecast begins after it, unless it is"
     if len(empty) > 1:
-        place = f"last {len(empty)} rows, {empty.min()} to {empty.max()}"
-    warnings.warn(
-        f"no series has a value in the {place}; a forecast begins after them, unless they are left"
-        " out of the table",
-        stacklevel=4,
-    )
+        span = f"{empty.min()} to {empty.max()}"
+        place = f"last {len(empty)} rows, {span}; a forecast begins after them, unless they are"
+    warnings.warn(f"no series has a value in the {place} left out of the table", stacklevel=4)
 
 
 def require_same_steps(fitted: Panel, panel: Panel) -> None:
