@@ -64,8 +64,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "found.append(ends[owners.numpy()] - windows.shape[1] + steps.numpy())",
-        "found.append(ends[owners.numpy()] - n_rows + steps.numpy())",
+        "row_parts.append(ends[owners.numpy()] - windows.shape[1] + steps.numpy())",
+        "row_parts.append(ends[owners.numpy()] - n_rows + steps.numpy())",
         BAD,
     ),
     Mutant(

@@ -86,9 +86,7 @@ MUTANTS = [
         "if self.horizon > 2 * self.config_.horizon:",
         ESTIMATOR,
     ),
-    Mutant(
-        "tsattn/forecaster.py", "fitted and panel.freq != self", "fitted and not self", CONTRACTS
-    ),
+    Mutant("tsattn/data/panel.py", "if panel.freq == fitted.freq:", "if panel.freq:", CONTRACTS),
     Mutant(
         NETWORK,
         "set(panel.ids) != set(self.fitted_.ids)",

@@ -173,12 +173,13 @@ class Suite:
                 raise ValueError(
                     f"{path}: {name} = {value!r} must be a {_TOML_TYPES[name].__name__}"
                 )
-        given = {name: value for name, value in options.items() if value not in (None, (), {})}
-        values |= given
-        # What is given stands above the settings of models, too.
+        overruling = {name: value for name, value in options.items() if value not in (None, (), {})}
+        # Options stand above the settings of models, too.
         for table in values.get("settings", {}).values():
-            for name in given.keys() & table if isinstance(table, dict) else ():
-                del table[name]
+            if isinstance(table, dict):
+                for name in overruling.keys() & table:
+                    del table[name]
+        values |= overruling
         for name, value in values.items():
             if isinstance(value, list):
                 values[name] = tuple(value)

@@ -629,13 +629,13 @@ def tell_outliers(panel: Panel, n_rows: int) -> None:
     """Warn once of outliers among the last ``n_rows`` rows of series: they are read as missing."""
     history = History(panel)
     n_series = max(_SEARCHED_VALUES // min(n_rows, int(panel.lengths.max())), 1)
-    found = []
+    row_parts = []
     for first in range(1, panel.n_series + 1, n_series):
         ends = panel.starts[first : first + n_series]
         windows = torch.from_numpy(history.reaching(ends, n_rows)[:, :, 0])
         owners, steps = find_outliers(windows).nonzero(as_tuple=True)
-        found.append(ends[owners.numpy()] - windows.shape[1] + steps.numpy())
-    rows = np.concatenate(found)
+        row_parts.append(ends[owners.numpy()] - windows.shape[1] + steps.numpy())
+    rows = np.concatenate(row_parts)
     if not len(rows):
         return
     series = np.unique(panel.owners(rows + 1)).tolist()
