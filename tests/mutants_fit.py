@@ -50,6 +50,12 @@ DEADLINES = "tsattn/forecasters/deadlines.py"
 TUNING_FILE = "tsattn/forecasters/fine_tuning.py"
 
 MUTANTS = [
+    Mutant(
+        "tsattn/forecasters/pretrained.py",
+        "Values.after(without_outliers(x[:, -self.least_context :]))",
+        "Values.after(x[:, -self.least_context :])",
+        "tests/pretrained/test_outliers.py",
+    ),
     # answers of a fitted network: one pass, scales, intervals, windows
     Mutant(
         FITTED,

@@ -136,6 +136,20 @@ def test_a_wrong_value_costs_little(damage):
 
 
 @pytest.mark.filterwarnings("ignore:.* far from its neighbours")
+def test_a_sentinel_hides_neither_whole_numbers_nor_the_bound_at_zero():
+    rng = np.random.default_rng(0)
+    sales = rng.poisson(0.5, 300) * 1.0
+    days = pd.date_range("2024-01-01", periods=300)
+    clean = PretrainedForecaster(14).fit(pd.DataFrame({"ds": days, "y": sales})).predict(level=98)
+    sales[100] = -9999
+    dirty = PretrainedForecaster(14).fit(pd.DataFrame({"ds": days, "y": sales})).predict(level=98)
+    numbers = dirty.drop(columns="ds").to_numpy()
+    assert (numbers == np.round(numbers)).all()
+    assert numbers.min() >= 0
+    assert np.abs(numbers - clean.drop(columns="ds").to_numpy()).max() <= 1
+
+
+@pytest.mark.filterwarnings("ignore:.* far from its neighbours")
 @pytest.mark.parametrize("size", [100.0, 1e6])
 def test_a_wrong_value_costs_little_beside_columns(size):
     """A regression on columns would follow it, in the fit and in a forecast."""

@@ -128,7 +128,8 @@ class _PaddedForecaster(nn.Module):
         levels = self._read(recent, seasons, horizon, n_ahead)
         levels = self._with_changes(levels, recent, seasons.clear_cycle(), horizon, season)
         levels = self._around_last(levels, x, season)
-        levels = _nearest(levels, x, self.nonnegative)
+        clean = torch.where(find_outliers(x), torch.nan, x)
+        levels = _nearest(levels, clean, self.nonnegative)
         is_ahead = torch.arange(n_ahead) < horizon[:, None]
         return torch.where((is_usable[:, None] & is_ahead)[..., None], levels, torch.nan)
 

@@ -397,7 +397,8 @@ class PretrainedForecaster(GapForecaster):
 
     def _values(self, x: np.ndarray) -> Values:
         """The values that may follow windows ``[B, T, C]``."""
-        values = Values.after(x[:, -self.least_context :])
+        # A sentinel would hide that a series has only whole numbers, and none below zero.
+        values = Values.after(without_outliers(x[:, -self.least_context :]))
         return values.above_zero(values.origin >= 0) if self.nonnegative else values
 
     def _answer(
