@@ -239,6 +239,9 @@ MUTANTS = [
         "            write(target)",
         STORAGE,
     ),
+    Mutant(
+        "tsattn/storage.py", "if _identity(standing_folder(path)) == identity:", "if True:", SAVED
+    ),
     # the command line
     Mutant(
         "tsattn/cli.py", "schema=model.schema.changed(**table.named)", "schema=table.schema", CLI

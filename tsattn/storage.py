@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 _FACTS = "facts"
 # Attempts of a writer that other writers disturb.
 _MOST_ATTEMPTS = 20
+_MOST_REREADS = 100  # of a folder that writers replace all the time
 _MOST_CHARACTERS = 300  # of an error in one line
 _RANDOM_BYTES = 6  # of the name of a temporary file
 # Systems without fcntl have no lock that ends with its process; nothing is cleaned up there.
 _HAS_LOCKS = find_spec("fcntl") is not None
 # Codes of the errors of a full disk, a full quota and a file at its largest size.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_AnyT = TypeVar("_AnyT")
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -141,6 +144,42 @@ def standing_folder(path: Path) -> Path:
         return path
     folders = _set_aside(path.resolve())
     return max(folders, key=_modified_at) if folders else path
+
+
+def read_folder(path: Path, read: Callable[[Path], _AnyT]) -> _AnyT:
+    """What ``read`` makes of the folder that :func:`write_folder` wrote.
+
+    It reads again where it fails and a writer has replaced the folder meanwhile, so that it sees
+    the files of one writer.
+
+    Args:
+        path: The folder.
+        read: Called with :func:`standing_folder`.
+
+    Raises:
+        ValueError: What ``read`` raises for a folder that stayed.
+    """
+    for _ in range(_MOST_REREADS):
+        folder = standing_folder(path)
+        identity = _identity(folder)
+        try:
+            return read(folder)
+        except ValueError:
+            if _identity(standing_folder(path)) == identity:
+                raise
+    return read(standing_folder(path))
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from the one that replaces it; ``None`` where there is none.
+
+    A file system may give the number of a removed folder to a new one, so the time counts too.
+    """
+    try:
+        facts = folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return facts.st_ino, facts.st_mtime_ns
 
 
 def _modified_at(folder: Path) -> int:

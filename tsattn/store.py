@@ -22,6 +22,7 @@ from tsattn.settings import Settings
 from tsattn.storage import (
     file_digest,
     one_line,
+    read_folder,
     read_json,
     read_tensors,
     standing_folder,
@@ -33,7 +34,6 @@ from tsattn.storage import (
 FORMAT = 3
 _TENSORS = "model.safetensors"
 _FACTS = "config.json"
-_TRIES = 10  # a writer may exchange the folder between two reads, and a busy machine several times
 _MEASURES = ("mean", "scale", "static_mean", "static_scale")
 # Options of format 1 that say nothing about a fitted network, or that its description holds.
 _GONE = ("compile", "verbose", "warm_start", "learn_scales", "tt_rank", "n_kv_heads", "n_global")
@@ -260,7 +260,7 @@ def saved_class(path: Path) -> str:
     Raises:
         ValueError: If the folder holds no saved forecaster.
     """
-    return str(read_json(standing_folder(path) / _FACTS).get("class"))
+    return str(read_folder(path, lambda folder: read_json(folder / _FACTS)).get("class"))
 
 
 def read_model(
@@ -276,31 +276,28 @@ def read_model(
     Raises:
         ValueError: If files are missing, damaged, of another class or of a newer format.
     """
-    for attempt in range(_TRIES):
-        folder = standing_folder(path)
+
+    def read(folder: Path) -> _AnyT:
+        facts = read_json(folder / _FACTS)
+        if facts.get("format") not in range(1, FORMAT + 1):
+            raise ValueError(
+                f"{path} has format {facts.get('format')!r:.40}; this version reads up to"
+                f" {FORMAT}: upgrade tsattn"
+            )
+        # Files of 0.1 before time zones of every kind have no digest.
+        tensors, _ = read_tensors(folder / _TENSORS, digest=facts.get("sha256"))
+        if facts.get("class") != kind:
+            saved_kind = f"{facts.get('class')!r:.60}".strip("'")
+            raise ValueError(f"{path} holds a {saved_kind}; load it with {saved_kind}.load")
         try:
-            facts = read_json(folder / _FACTS)
-            if facts.get("format") not in range(1, FORMAT + 1):
-                raise ValueError(
-                    f"{path} has format {facts.get('format')!r:.40}; this version reads up to"
-                    f" {FORMAT}: upgrade tsattn"
-                )
-            # Files of 0.1 before time zones of every kind have no digest.
-            tensors, _ = read_tensors(folder / _TENSORS, digest=facts.get("sha256"))
-            break
-        except ValueError:
-            if attempt == _TRIES - 1:
-                raise
-    if facts.get("class") != kind:
-        saved_kind = f"{facts.get('class')!r:.60}".strip("'")
-        raise ValueError(f"{path} holds a {saved_kind}; load it with {saved_kind}.load")
-    try:
-        return rebuild(*of_present_format(facts, tensors))
-    except HolidaysMissing:  # no damage, and its message says what to do
-        raise
-    except _DAMAGES as error:
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise ValueError(f"{path} is not what save() wrote ({reason}); save it anew") from None
+            return rebuild(*of_present_format(facts, tensors))
+        except HolidaysMissing:  # no damage, and its message says what to do
+            raise
+        except _DAMAGES as error:
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            raise ValueError(f"{path} is not what save() wrote ({reason}); save it anew") from None
+
+    return read_folder(path, read)
 
 
 def check_weights(

@@ -26,7 +26,7 @@ from tsattn.data.stored import time_facts as _time_facts
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.pretrained import PretrainedForecaster
-from tsattn.storage import read_json, standing_folder, write_folder
+from tsattn.storage import read_folder, read_json, standing_folder, write_folder
 
 
 def models_of_all_kinds():
@@ -245,6 +245,46 @@ def test_what_a_killed_writer_set_aside_is_found_and_cleared(tmp_path):
     assert (standing_folder(path) / "config.json").read_text() == "new"
     assert sorted(each.name for each in tmp_path.iterdir()) == [".model.old.notes", "model"]
     assert standing_folder(tmp_path / "no" / "model") == tmp_path / "no" / "model"
+
+
+def test_a_folder_replaced_while_it_is_read_is_read_again(tmp_path):
+    path = tmp_path / "model"
+
+    def save(text):
+        def write(folder):
+            for name in ("config.json", "model.safetensors"):
+                (folder / name).write_text(text)
+
+        write_folder(path, write)
+
+    def read(folder):
+        reads.append(folder)
+        config = (folder / "config.json").read_text()
+        if len(reads) <= n_replacements:
+            save(json.dumps({"format": 1, "class": str(len(reads))}))
+        if config != (folder / "model.safetensors").read_text():
+            raise ValueError("mixed")
+        return config
+
+    for n_replacements in (0, 1, 30):
+        reads = []
+        save('{"format": 1, "class": "first"}')
+        expected = f'"{n_replacements or "first"}"'
+        assert expected in read_folder(path, read)
+        assert len(reads) == n_replacements + 1
+
+
+def test_a_damaged_folder_that_stays_is_read_once(tmp_path):
+    reads = []
+
+    def read(folder):
+        reads.append(folder)
+        return read_json(folder / "config.json")
+
+    for path in (tmp_path, tmp_path / "no" / "model"):
+        with pytest.raises(ValueError, match=r"config\.json is missing"):
+            read_folder(path, read)
+    assert reads == [tmp_path, tmp_path / "no" / "model"]
 
 
 def test_what_its_writer_clears_while_it_is_looked_for_is_no_fault(tmp_path, monkeypatch):
