@@ -124,5 +124,8 @@ def test_rolling_evaluation_takes_memory_for_the_table_and_not_for_the_windows(
         record_testsuite_property(
             name, f"{found['grown']:.0f} MB for a float32 table of {found['raw']:.0f} MB"
         )
-        assert found["grown"] < 2 * found["raw"] + 100
+        # The panel has a value and a stamp of eight bytes each for every float32; a fit reads a
+        # copy of the rows before the first cutoff, whose numbers take half a panel.
+        panel = 4 * found["raw"]
+        assert found["grown"] < 2.5 * panel + 50
     assert many["grown"] < few["grown"] + 10

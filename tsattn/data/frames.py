@@ -770,6 +770,6 @@ def _unstacked(group: Panel, columns: Sequence[str | int]) -> Panel:
         values=np.ascontiguousarray(group.values[:, order].T).reshape(-1, 1),
         starts=n_rows * np.arange(n_series + 1),
         ids=names[order],
-        times=group.times[np.tile(np.arange(n_rows), n_series)],
+        times=group.times.append([group.times] * (n_series - 1)),
         covariates=covariates,
     )

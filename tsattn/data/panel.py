@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,7 +27,8 @@ _NAMED_SERIES = 3
 # A series that ends so many days and rows before the last one has ended for good.
 _ENDED_DAYS = 90
 _ENDED_ROWS = 12
-
+# Rows of a block of series, about: 8 MB in float64.
+_BLOCK_ROWS = 2**20
 # Steps between values, at least, that show a frequency.
 _LEAST_GAPS = 3
 
@@ -204,6 +206,27 @@ class Panel:
         covariates = self.covariates.only(columns) if columns.moving or columns.static else None
         return replace(self, covariates=covariates)
 
+    def heads(self, stops: np.ndarray) -> Iterator[tuple[slice, Panel]]:
+        """The first ``stops[n]`` rows of series n, without covariates, in blocks of series, so that
+        what is computed of them takes little memory at once.
+
+        Yields:
+            The series of a block, and a panel of them.
+        """
+        number = self.starts[:-1] // _BLOCK_ROWS
+        borders = [*np.flatnonzero(np.diff(number, prepend=-1)), self.n_series]
+        for first, last in pairwise(borders):
+            rows = slice(self.starts[first], self.starts[last])
+            block = replace(
+                self,
+                values=self.values[rows],
+                times=self.times[rows],
+                starts=self.starts[first : last + 1] - self.starts[first],
+                ids=self.ids[first:last],
+                covariates=None,
+            )
+            yield slice(first, last), block.until(stops[first:last])
+
     def rows(self, start: int | None, stop: int | None) -> Panel:
         """The same slice ``start:stop`` of every series, counted as Python slices are."""
 
@@ -298,8 +321,12 @@ class Panel:
         return digest.hexdigest()
 
     def _take(self, lo: np.ndarray, hi: np.ndarray) -> Panel:
-        """Rows ``lo[n]:hi[n]`` of each series; a view when there is one series."""
+        """Rows ``lo[n]:hi[n]`` of each series; a view when there is one series, and the panel
+        itself where these are all of its rows.
+        """
         counts = np.maximum(hi - lo, 0)
+        if np.array_equal(counts, self.lengths):
+            return self
         starts = starts_of(counts)
         pick: slice | np.ndarray
         if self.n_series == 1:

@@ -15,8 +15,6 @@ from tsattn.data.panel import BadSeriesError, Panel
 # Values in a chunk of windows at most (32 MB in float64), which limits the memory of one call.
 _CHUNK_VALUES = 2**22
 _CHUNK_WINDOWS = 512
-# Values in a block of channels whose statistics are computed at once: 8 MB in float64.
-_SCALER_VALUES = 2**20
 # A deviation below this multiple of the mean is rounding of a constant series.
 _ROUNDING = 1e-12
 # A mean of zero must not make that limit zero, since a constant series has deviation zero.
@@ -521,22 +519,16 @@ def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
     Raises:
         ValueError: If values are so large that their squares leave float64.
     """
-    part = panel
-    if stops is not None:
-        part = panel.until(np.broadcast_to(stops, (panel.n_series,)))
-    n_channels = part.values.shape[1]
-    mean = np.empty((panel.n_series, n_channels))
-    scale = np.empty((panel.n_series, n_channels))
-    # Blocks of channels avoid several copies of a table with many of them.
-    block_size = max(1, _SCALER_VALUES // max(len(part.values), 1))
-    for first in range(0, n_channels, block_size):
-        block = slice(first, first + block_size)
-        mean[:, block], scale[:, block] = _moments(part.values[:, block], part.starts)
+    ends = panel.lengths if stops is None else np.broadcast_to(stops, (panel.n_series,))
+    mean = np.empty((panel.n_series, panel.n_channels))
+    scale = np.empty_like(mean)
+    for series, block in panel.heads(ends):
+        mean[series], scale[series] = _moments(block.values, block.starts)
     if not np.isfinite(scale).all():
         n = int(np.argwhere(~np.isfinite(scale))[0, 0])
         raise ValueError(
             f"{panel.series_label(n)}: values must have squares within float64; got up to"
-            f" {np.nanmax(np.abs(part.values)):.3g}; give them in a larger unit"
+            f" {np.nanmax(np.abs(panel.until(ends).values)):.3g}; give them in a larger unit"
         )
     # A constant series may have a rounding error as deviation, which would amplify noise.
     constant = scale <= _ROUNDING * np.maximum(np.abs(mean), _LEAST_MAGNITUDE)

@@ -21,7 +21,14 @@ from tsattn.data.calendar import season_length as season_of
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import to_panel
-from tsattn.data.panel import BadSeriesError, Panel, require_length, skip_bad, tell_skipped
+from tsattn.data.panel import (
+    BadSeriesError,
+    Panel,
+    require_length,
+    skip_bad,
+    starts_of,
+    tell_skipped,
+)
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
 from tsattn.evaluate import metrics
@@ -76,20 +83,19 @@ def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
     """
     total = np.zeros((panel.n_series, panel.n_channels))
     count = np.zeros_like(total)
-    row = np.arange(season, len(panel.values))
-    owner = np.searchsorted(panel.starts, row, side="right") - 1
-    first_row = panel.starts[owner]
-    has_season = row - season >= first_row
-    inside = has_season & (row < first_row + stops[owner])
-    row = row[inside]
-    owner = owner[inside]
-    if len(owner):
-        gap = np.abs(panel.values[row] - panel.values[row - season])
+    for series, block in panel.heads(stops):
+        lengths = block.lengths
+        row_of_series = np.arange(len(block.values)) - np.repeat(block.starts[:-1], lengths)
+        later = np.flatnonzero(row_of_series >= season)
+        gap = np.abs(block.values[later] - block.values[later - season])
         observed = ~np.isnan(gap)
-        zeroed = np.where(observed, gap, 0.0)
-        first = np.flatnonzero(np.diff(owner, prepend=-1))
-        total[owner[first]] = np.add.reduceat(zeroed, first, axis=0)
-        count[owner[first]] = np.add.reduceat(observed.astype(np.float64), first, axis=0)
+        n_gaps = np.maximum(lengths - season, 0)
+        some = n_gaps > 0
+        if not some.any():
+            continue
+        first = starts_of(n_gaps[some])[:-1]
+        total[series][some] = np.add.reduceat(np.where(observed, gap, 0.0), first, axis=0)
+        count[series][some] = np.add.reduceat(observed.astype(np.float64), first, axis=0)
     return ratios(total, count)
 
 
@@ -132,16 +138,17 @@ def _tell_far(panel: Panel, stops: np.ndarray) -> None:
     """Warn once of the values that are left out of the scales, and once of those that are judged,
     from row ``stops[n]`` of series n on.
     """
-    row_of_series = np.arange(len(panel.values)) - np.repeat(panel.starts[:-1], panel.lengths)
-    is_judged = row_of_series >= np.repeat(stops, panel.lengths)
-    far_truths = _far_values(panel, panel.lengths) & is_judged[:, None]
+    far_truths = _far_values(panel, panel.lengths)
+    rows = np.flatnonzero(far_truths.any(axis=1))
+    owners = panel.owners(rows + 1)
+    far_truths[rows[rows - panel.starts[owners] < stops[owners]]] = False
     for far, consequence in (
         (_far_values(panel, stops), "is left out of the scales of mse, mae and mase"),
         (far_truths, "is judged as a truth and rules the scores"),
     ):
         if far.any():
             row, column = np.argwhere(far)[0]
-            n = int(np.searchsorted(panel.starts, row, side="right")) - 1
+            n = int(panel.owners(row + 1))
             warnings.warn(
                 f"{panel.series_label(n)}: {panel.values[row, column]:.10g} at {panel.times[row]}"
                 f"{more(int(far.sum()))} is far from all other values of its series and"
