@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import pickle
-import secrets
 import shutil
 import signal
 import socket
@@ -21,6 +20,7 @@ import pytest
 import ranks
 import torch
 from checkout import ROOT
+from errands import Mortal, cube_root, die_at_first, leave_trace
 from sklearn.base import clone
 from small_forecasters import attention, linear
 from tables import covariate_frame, fill_future, long_frame, wide_frame
@@ -317,41 +317,6 @@ def test_one_process_is_training_as_usual():
 # --- items ----------------------------------------------------------------------------------------
 
 
-def cube_root(x):
-    if x < 0:
-        raise ValueError(f"{x} is below 0")
-    return x ** (1 / 3), os.getpid()
-
-
-def leave_trace(folder, item):
-    (folder / f"{item}-{secrets.token_hex(8)}").touch()
-
-
-def die_at_first(folder, item):
-    """The third item kills its process, unless it has done so before."""
-    mark = folder / f"died-{item}"
-    if item == 2 and not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return 3**item
-
-
-class Mortal(Naive):
-    """A forecaster that kills the process in which it first forecasts, if it is another one."""
-
-    def _forecast(self, x, quantiles, covariates):
-        mark = self.folder / "died"
-        if os.getpid() != self.owner and not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super()._forecast(x, quantiles, covariates)
-
-
-# As functions of a script: other processes need not find this module.
-for each in (cube_root, leave_trace, die_at_first, Mortal):
-    each.__module__ = "__main__"
-
-
 @pytest.mark.parametrize("engine", [None, "native", "2"])
 def test_results_come_in_the_order_of_items(engine):
     found = distributed_map(cube_root, range(7), engine=engine)
@@ -599,7 +564,7 @@ def cluster(request):
         distributed = pytest.importorskip("distributed")
         dask = pytest.importorskip("dask")
         # A worker that is killed may take longer than the usual 15 seconds to start again.
-        patience = {"distributed.deploy.lost-worker-timeout": "10min"}
+        patience = {"distributed.deploy.lost-worker-timeout": "10 minutes"}
         with (
             dask.config.set(patience),
             distributed.LocalCluster(
