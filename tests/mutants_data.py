@@ -178,6 +178,10 @@ MUTANTS = [
         "is_fixed = rules.gaps == 'no' or (",
         CLOSED,
     ),
+    Mutant("tsattn/data/files.py", "not all(is_unnamed[1:])", "all(is_unnamed[1:])", FILES),
+    Mutant(
+        "tsattn/data/files.py", 'errors="coerce").isna().all():', 'errors="coerce").size:', FILES
+    ),
     Mutant("tsattn/data/files.py", "if len(dates) == 1:", "if len(dates) > 1:", FILES),
     Mutant("tsattn/data/files.py", "if unmarked**2 > 1000 * marked**2:", "if True:", FILES),
     Mutant("tsattn/data/files.py", "if found_schema is None and gaps:", "if False:", FILES),
@@ -312,6 +316,19 @@ MUTANTS = [
         "make_scaler(panel)",
         BACKTEST,
     ),
+    Mutant(
+        "tsattn/evaluate/backtest.py",
+        'if panel.missing == "mask" and not forecaster.masks:',
+        "if False:",
+        BACKTEST,
+    ),
+    Mutant(
+        "tsattn/evaluate/backtest.py",
+        "far_truths[rows[rows - panel.starts[owners] < stops[owners]]] = False",
+        "far_truths[rows[rows < stops[owners]]] = False",
+        BACKTEST,
+    ),
+    Mutant("tsattn/data/panel.py", "block.until(stops[first:last])", "block", BACKTEST),
     Mutant(
         "tsattn/evaluate/backtest.py", "values=past.values.copy()", "values=known.values", BACKTEST
     ),

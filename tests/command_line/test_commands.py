@@ -268,6 +268,9 @@ BAD_USAGE = {
     "forecast long.csv --horizon 4 --level 0.8": "80 means 80%.*got 0.8: write --level 80",
     "backtest long.csv --horizon 4 --model naive --n-windows 0": "--n-windows must be .* got 0",
     "backtest long.csv --horizon 4 --model naive --step 0": "--step must be .* got 0",
+    "backtest long.csv --horizon 4 --model naive --refit 0": (
+        "--refit must be a whole number of windows of at least 1; got 0"
+    ),
     "backtest long.csv --horizon 4 --model naive --n-windows 99": "rows",
     "backtest long.csv --horizon 4 --model seasonal_naive --season-length 0": (
         "--season-length must be .* got 0"
@@ -307,6 +310,18 @@ def test_series_with_nothing_known_before_a_gap_are_refused(folder, run, policy)
     frame.loc[0, "y"] = np.nan
     frame.to_csv("bad.csv", index=False)
     check_refusal(run(*WRITERS["backtest"], "--missing", policy), "'a'.*2024-01-01")
+
+
+def test_a_backtest_of_the_usual_models_reads_a_table_with_gaps(folder, run):
+    frame = wide_frame()
+    frame.loc[[10, 11, len(frame) - 1], "a"] = np.nan
+    frame.to_csv("gaps.csv", index=False)
+    code, out, err = run("backtest", "gaps.csv", "--horizon", 2, "--json")
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    scores = {row["model"]: row for row in rows}
+    assert list(scores) == ["zero", "naive", "seasonal_naive"]
+    assert all(np.isfinite(row["mae"]) for row in scores.values())
 
 
 def test_control_characters_of_a_table_do_not_reach_the_terminal(folder, run):

@@ -267,6 +267,34 @@ def test_ids_of_a_file_stay_as_they_are_written(folder, ending, id_col, ids, wan
         read_table(f"t.{ending}", named)
 
 
+def write_cells(rows, path):
+    """Write rows as they are, without names above them."""
+    cells = pd.DataFrame(rows)
+    write = cells.to_csv if path.suffix == ".csv" else cells.to_excel
+    write(path, index=False, header=False)
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_a_title_above_the_names_of_columns_is_refused(folder, ending):
+    frame = long_frame()
+    nothing = [None] * (len(frame.columns) - 1)
+    rows = [["Sales of 2024", *nothing], [None, *nothing], frame.columns, *frame.to_numpy()]
+    write_cells(rows, folder / f"t.{ending}")
+    with pytest.raises(
+        ValueError, match="a title, 'Sales of 2024', and its columns are named below"
+    ):
+        read_table(f"t.{ending}")
+    write_cells(rows[2:], folder / f"t.{ending}")
+    assert read_table(f"t.{ending}").ids.tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_columns_without_names_are_no_title(folder, ending):
+    rows = [["y", None], [1.5, None], [2.5, "note"], [3.5, 7.0], [4.5, None]]
+    write_cells(rows, folder / f"t.{ending}")
+    assert read_frame(f"t.{ending}")["y"].tolist() == [1.5, 2.5, 3.5, 4.5]
+
+
 def test_integer_ids_of_a_spreadsheet_stay_integers(folder):
     long_frame().assign(unique_id=[1] * 12 + [2] * 12).to_excel("t.xlsx", index=False)
     assert read_table("t.xlsx").ids.tolist() == [1, 2]

@@ -1168,8 +1168,7 @@ LINES = {
         f"{NAIVE} --gaps closed",
         (
             "the table has no days or hours of the week that are without rows again and again, but"
-            " --gaps closed needs such; leave it out, or name the hours by --freq h[Mon-Fri"
-            " 07:00-21:00]"
+            " --gaps closed needs such; leave it out, or name the days by --freq D[Mon-Sat]"
         ),
     ),
     "monthly on the 15th": (lambda: timed(FIFTEENTHS), NAIVE, "2013-01-15,2.75"),

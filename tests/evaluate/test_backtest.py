@@ -10,7 +10,7 @@ import pytest
 from side_by_side import ends_of_all
 from tables import wide_table
 
-from tsattn.catalogue import forecast
+from tsattn.catalogue import forecast, make_forecaster
 from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import make_scaler
@@ -338,6 +338,9 @@ def test_a_few_wrong_values_do_not_set_the_scale():
         result = backtest(Naive(7), pd.concat([frame, other]), n_windows=3)
     assert len(record) == 1
     scores = result.by_series.loc["naive"]
+    with pytest.warns(UserWarning, match=told.replace("'a'", "'c'")) as record:
+        backtest(Naive(7), pd.concat([other, frame.assign(unique_id="c")]), n_windows=3)
+    assert len(record) == 1
     for name, y in {"a": clean["y"], "b": other["y"]}.items():
         past = y.to_numpy()[:291]
         row = scores.loc[name]
@@ -466,9 +469,24 @@ def test_refits_use_what_was_known_and_no_more():
     )
 
 
+def test_beside_one_that_leaves_missing_values_out_the_others_fill_them_in():
+    frame = wide_frame()
+    frame.iloc[[7, 30, 31, 55, -1], 1] = np.nan
+    models = {"zero": make_forecaster("zero", 2), "naive": Naive(2)}
+    settings = {"n_windows": 5, "step_size": 2}
+    found = backtest(models, frame, **settings).frame
+    alone = backtest(models["zero"], frame, **settings).frame
+    filled = backtest(Naive(2), frame, schema=Schema(missing="interpolate"), **settings).frame
+    np.testing.assert_array_equal(found["zero"], alone["zero"])
+    np.testing.assert_array_equal(found["naive"], filled["naive"])
+    assert found["y"].isna().sum() == alone["y"].isna().sum() > 0
+    with pytest.raises(ValueError, match="missing='error' allows no missing values"):
+        backtest([Naive(2), SeasonalNaive(2, 3)], frame, **settings)
+
+
 @pytest.mark.parametrize("refit", [0, -1, 1.5, "yes", None])
 def test_other_refits_are_refused(refit):
-    with pytest.raises(ValueError, match="refit is False"):
+    with pytest.raises(ValueError, match="refit must be False"):
         backtest(Naive(2), long_frame(), n_windows=2, refit=refit)
 
 

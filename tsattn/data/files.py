@@ -50,6 +50,10 @@ _DATE = re.compile(
 # Bytes that a packed file may hold unpacked. A cell of a spreadsheet takes about 20 bytes and a
 # microsecond each.
 _MOST_UNPACKED = {"CSV": 10**9, "Excel": 50 * 10**6}
+# What pandas calls a column without a name, before its number.
+_UNNAMED = "Unnamed: "
+# Lines in which the names of columns are looked for below a title.
+_TITLE_LINES = 10
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kMGT]?)B?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _CHUNK_BYTES = 2**20
@@ -196,7 +200,9 @@ def _read_excel(
     if _begins_with_values(read):
         return _without_names(read(header=None), path)
     _refuse_equal_names(read)
-    frame, named = _with_found_keys(read(), schema, read)
+    frame = read()
+    _refuse_title(frame, read)
+    frame, named = _with_found_keys(frame, schema, read)
     return _read_words(frame, named, as_text)
 
 
@@ -243,6 +249,7 @@ def _read_csv(
         return _without_names(read(header=None), path), schema
     _refuse_equal_names(read)
     frame = read()
+    _refuse_title(frame, read)
     dates = [name for name in map(str, frame.columns) if _DATE.match(name)]
     # Several dates are names of the columns of a table whose rows are series.
     if len(dates) == 1:
@@ -272,6 +279,24 @@ def _refuse_equal_names(read: Callable[..., pd.DataFrame]) -> None:
             f"its first line names {repeated.iloc[0]!r} twice, but each column must have a name of"
             " its own; rename or delete one of them"
         )
+
+
+def _refuse_title(frame: pd.DataFrame, read: Callable[..., pd.DataFrame]) -> None:
+    """Refuse a first line that names the first of several columns only, where the names of all
+    follow in a later line.
+    """
+    is_unnamed = [str(name).startswith(_UNNAMED) for name in frame.columns]
+    if len(is_unnamed) < 2 or is_unnamed[0] or not all(is_unnamed[1:]):
+        return
+    lines = read(header=None, nrows=_TITLE_LINES)
+    for _, line in lines[lines.notna().sum(axis=1) > 1].iterrows():
+        names = line.dropna()
+        if pd.to_numeric(names, errors="coerce").isna().all():
+            raise ValueError(
+                f"its first line is a title, {lines.iloc[0, 0]!r:.60}, and its columns are named"
+                f" below it, {names.iloc[0]!r:.40} first; delete the lines above these names"
+            )
+        return
 
 
 def _begins_with_values(read: Callable[..., pd.DataFrame]) -> bool:

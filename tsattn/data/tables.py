@@ -39,6 +39,9 @@ _NAMED_GROUPS = 3
 # policy is set.
 _HOLIDAY_SHARE = 0.1
 _HOLIDAY_POLICY = "interpolate"
+# What is open, and how a frequency says so.
+_OPEN_HOURS = ("hours", "h[Mon-Fri 07:00-21:00]")
+_OPEN_DAYS = ("days", "D[Mon-Sat]")
 _SPELLING = "write numbers with a decimal point only, such as 10037.72, and "
 
 
@@ -201,12 +204,13 @@ def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
     _tell_clock_changes(table, starts, grid, closing)
     if closing is None:
         if rules.gaps == "closed" and not grid.closes:
+            unit, example = _OPEN_HOURS if grid.unit == "tick" else _OPEN_DAYS
             raise InputError(
                 "the table has no days or hours of the week that are without rows again and again,"
                 " but ",
                 Argument("gaps", "closed"),
-                " needs such; leave it out, or name the hours by ",
-                Argument("freq", "h[Mon-Fri 07:00-21:00]"),
+                f" needs such; leave it out, or name the {unit} by ",
+                Argument("freq", example),
             )
         return grid
     if closing.alias != grid.alias:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputError, Name, check_whole, pieces_of
+from tsattn.checks import InputError, InPython, Name, check_whole, pieces_of
 from tsattn.data.calendar import more
 from tsattn.data.calendar import season_length as season_of
 from tsattn.data.columns import TableLike
@@ -397,6 +397,9 @@ def backtest(
     seasonal differences of these. A few values far from all others, such as -9999, are left out of
     both, with a warning; another one tells of those among the truths.
 
+    Where one of several forecasters leaves missing values out, those that cannot read them filled
+    in at each cutoff, as ``missing="interpolate"`` does. Missing truths are not judged.
+
     Args:
         forecasters: One, several (named by alias), or a mapping from names. All have one horizon;
             each reads the covariates that it declares, if any.
@@ -506,6 +509,9 @@ def judge_fits(
     """
     forecaster = plan.named[name]
     panel = plan.panel
+    if panel.missing == "mask" and not forecaster.masks:
+        panel = replace(panel, missing="interpolate")
+        history = History(panel)
     n_windows = plan.origins.shape[1]
     last = len(plan.fits) if last is None else last
     # Windows before which the forecaster is fitted, and the window after the last one.
@@ -602,11 +608,11 @@ def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
 
 
 def _joint_missing(named: Mapping[str, Forecaster]) -> str:
-    """The policy where no schema names one: that of all forecasters, or else to refuse missing
-    values.
+    """The policy where no schema names one: to leave missing values out if one of the forecasters
+    does so by itself.
     """
     policies = {forecaster.default_missing for forecaster in named.values()}
-    return policies.pop() if len(policies) == 1 else "error"
+    return "mask" if "mask" in policies else "error"
 
 
 def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
@@ -614,8 +620,11 @@ def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
     if isinstance(refit, bool):
         return list(range(n_windows)) if refit else [0]
     if not isinstance(refit, Integral) or refit < 1:
-        raise ValueError(
-            f"refit is False (once), True (every window) or every how many windows; got {refit!r}"
+        raise InputError(
+            Name("refit"),
+            " must be ",
+            InPython("False (once), True (every window) or "),
+            f"a whole number of windows of at least 1; got {refit!r}",
         )
     return list(range(0, n_windows, int(refit)))
 
