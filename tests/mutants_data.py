@@ -125,8 +125,8 @@ MUTANTS = [
     Mutant("tsattn/data/windows.py", "x[before] = np.nan", "pass", PRETRAINED),
     Mutant(
         "tsattn/data/windows.py",
-        "if stops is not None:\n        part = panel.until(",
-        "if stops is not None:\n        part = panel or panel.until(",
+        "ends = panel.lengths if stops is None else",
+        "ends = panel.lengths if True else",
         WINDOWS,
     ),
     # tables of every kind
