@@ -512,12 +512,6 @@ MUTANTS = [
         ODD,
     ),
     Mutant(
-        "tsattn/evaluate/backtest.py",
-        "_far_values(panel, panel.lengths) & is_judged[:, None]",
-        "_far_values(panel, panel.lengths)",
-        "tests/evaluate/test_backtest.py",
-    ),
-    Mutant(
         "tsattn/pretrained/period.py",
         "if bool(weights.all()):",
         "if True:",
