@@ -178,7 +178,7 @@ MUTANTS = [
         "is_fixed = rules.gaps == 'no' or (",
         CLOSED,
     ),
-    Mutant("tsattn/data/files.py", "not all(is_unnamed[1:])", "all(is_unnamed[1:])", FILES),
+    Mutant("tsattn/data/files.py", "if len(named) > 1 or", "if len(named) > 0 or", FILES),
     Mutant(
         "tsattn/data/files.py", 'errors="coerce").isna().all():', 'errors="coerce").size:', FILES
     ),

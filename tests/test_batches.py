@@ -259,8 +259,11 @@ def test_a_killed_run_goes_on(folder, monkeypatch, source):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"level": 90}, r"\.out\.parquet\.batches holds 2 batches of .* another options; repeat"),
-        ({"batch_series": 3}, "another options"),
+        (
+            {"level": 90},
+            r"\.out\.parquet\.batches holds 2 batches of .* other options \(level\); repeat",
+        ),
+        ({"batch_series": 3}, r"other options \(batch_series\)"),
         ({"forecaster": Naive(HORIZON)}, "another model"),
         ({"table": None}, "another table"),
     ],

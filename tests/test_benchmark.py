@@ -88,6 +88,13 @@ def test_naive_scores_equal_loops_over_every_window(table):
     assert seasonal["season_length"] == seasonal["context"] == SEASON
 
 
+def test_what_draws_no_random_numbers_runs_once(table):
+    models = ("least_squares", "nlinear", "naive")
+    grid = suite_of(table, models=models, context=8, max_epochs=1, seeds=(0, 1))
+    runs = [(record["model"], record["seed"]) for record in run_suite(grid)]
+    assert runs == [("least_squares", 0), ("nlinear", 0), ("nlinear", 1), ("naive", 0)]
+
+
 def test_a_record_says_what_was_run_and_where_it_comes_from(table):
     record = run_suite(suite_of(table, models=("seasonal_naive",), season_length=3, seeds=(4, 5)))[
         0

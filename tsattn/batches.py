@@ -8,7 +8,7 @@ import re
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -442,18 +442,30 @@ def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
         earlier = read_json(path)
         if earlier == plan:
             return
-        differing = [name for name in plan if earlier.get(name) != plan[name]]
         n_parts = len(_parts_in(folder))
         if n_parts:
             raise ValueError(
-                f"{folder} holds {n_parts} batches of an earlier run with another"
-                f" {' and '.join(differing)}; repeat that run to go on with it, or remove this"
+                f"{folder} holds {n_parts} batches of an earlier run with"
+                f" {_other_parts(earlier, plan)}; repeat that run to go on with it, or remove this"
                 " folder to begin anew"
             )
     discard_rows(folder)
     for part in _parts_in(folder):
         part.unlink()
     write_json(path, plan)
+
+
+def _other_parts(earlier: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """What differs between two plans, in words."""
+    parts = [
+        f"another {name}" for name in plan if name != "options" and earlier.get(name) != plan[name]
+    ]
+    old_options = earlier.get("options") or {}
+    options = plan["options"]
+    changed = [name for name in options if old_options.get(name) != options[name]]
+    if changed:
+        parts.append(f"other options ({', '.join(changed)})")
+    return " and ".join(parts)
 
 
 def _digest(forecaster: Forecaster) -> Any:

@@ -402,8 +402,10 @@ def _runs(suite: Suite, source: _Source) -> Iterator[_Run]:
                 " shorten the horizon or enlarge the test share"
             )
         for model in dict.fromkeys(suite.models):
-            trained = _is_trained(model, suite.settings_of(model))
-            for seed in dict.fromkeys(suite.seeds if trained else suite.seeds[:1]):
+            settings = suite.settings_of(model)
+            is_solved = {**settings, **find_model(model).fixed}.get("closed_form") is True
+            draws = _is_trained(model, settings) and not is_solved
+            for seed in dict.fromkeys(suite.seeds if draws else suite.seeds[:1]):
                 yield _plan(suite, source, horizon, model, seed)
 
 

@@ -288,6 +288,29 @@ def test_a_title_above_the_names_of_columns_is_refused(folder, ending):
     assert read_table(f"t.{ending}").ids.tolist() == ["a", "b"]
 
 
+def test_names_of_columns_below_empty_lines_are_refused(folder):
+    long_frame().to_excel("t.xlsx", index=False, startrow=2)
+    with pytest.raises(ValueError, match="first line is empty, and its columns are named below it"):
+        read_table("t.xlsx")
+
+
+def test_lines_above_the_names_of_a_csv_file_are_to_be_deleted(folder):
+    lines = ["Monthly report", "made in 2024", "", "ds,y", "2024-01-01,1", "2024-01-02,2"]
+    (folder / "t.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="delete the lines above the names of the columns"):
+        read_table("t.csv")
+
+
+def test_sheets_that_are_not_read_are_told(folder):
+    with pd.ExcelWriter("t.xlsx") as book:
+        long_frame().to_excel(book, sheet_name="sales", index=False)
+        pd.DataFrame().to_excel(book, sheet_name="empty", index=False)
+        long_frame().to_excel(book, sheet_name="older", index=False)
+    told = r"t.xlsx: only the first sheet, 'sales', is read, and not \['older'\]; move the table"
+    with pytest.warns(UserWarning, match=told):
+        assert read_table("t.xlsx").ids.tolist() == ["a", "b"]
+
+
 @pytest.mark.parametrize("ending", ["csv", "xlsx"])
 def test_columns_without_names_are_no_title(folder, ending):
     rows = [["y", None], [1.5, None], [2.5, "note"], [3.5, 7.0], [4.5, None]]

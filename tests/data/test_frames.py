@@ -450,6 +450,19 @@ def test_local_steps_of_hours_across_a_clock_change_are_refused_with_the_way_on(
     assert from_long(local.assign(ds=local["ds"].dt.tz_localize(None))).freq == freq
 
 
+def test_a_zone_is_blamed_only_where_stamps_fit_without_it():
+    frame = long_frame(ids=("a",), periods=300, freq="6h")
+    local = frame.assign(ds=frame["ds"].dt.tz_localize("America/New_York"))
+    with pytest.raises(ValueError, match="drop their zone"):
+        from_long(local, Schema(freq="6h"))
+    assert from_long(frame, Schema(freq="6h")).freq == "6h"
+    with pytest.raises(ValueError, match="must lie on it; correct or resample them, or pass an"):
+        from_long(local, Schema(freq="W"))
+    days = long_frame(ids=("a",), periods=90, freq="D", tz="Europe/Berlin", start="2024-02-01")
+    with pytest.raises(ValueError, match="convert them to the zone of their days"):
+        from_long(days.assign(ds=days["ds"].dt.tz_convert("UTC")), Schema(freq="D"))
+
+
 @pytest.mark.parametrize(("change", "message"), BAD_LONG.values(), ids=BAD_LONG)
 def test_bad_long_tables_are_refused(change, message):
     bad = change(long_frame())

@@ -47,6 +47,28 @@ def test_names_that_a_file_turns_into_numbers_stay_text():
     assert expected["unique_id"].tolist()[::7] == ["1", "2", "X3"]
 
 
+@pytest.mark.parametrize("layout", ["long", "wide"])
+def test_new_rows_without_a_value_are_refused_and_filled_by_a_policy(layout):
+    frame = long_table(VALUES[:3], ["a", "b", "c"])
+    first_day, last_day = sorted(frame["ds"].unique())[-2:]
+    frame.loc[(frame["unique_id"] == "b") & (frame["ds"] == first_day), "y"] = np.nan
+    filled = frame.assign(y=frame.groupby("unique_id")["y"].ffill())
+    if layout == "wide":
+        frame, filled = (
+            table.pivot(index="ds", columns="unique_id", values="y").reset_index()
+            for table in (frame, filled)
+        )
+    model = linear(time_col="ds").fit(frame[frame["ds"] < first_day])
+    before = model.predict()
+    with pytest.raises(ValueError, match="'b' has no value in the new rows, but"):
+        model.update(frame[frame["ds"] == first_day])
+    pd.testing.assert_frame_equal(model.predict(), before)
+    model.set_params(schema__missing="ffill")
+    for day in (first_day, last_day):
+        model.update(frame[frame["ds"] == day])
+    pd.testing.assert_frame_equal(model.predict(), model.predict(filled))
+
+
 def test_names_that_a_smaller_type_cannot_hold_stay():
     old, new = split(long_table(VALUES[:2], [1, 300]))
     updated = linear().fit(old).update(new[new["unique_id"] == 1].astype({"unique_id": "int8"}))

@@ -187,6 +187,15 @@ def test_what_keys_do_not_tell_is_refused(frame, schema, message):
         to_panel(frame, schema)
 
 
+@pytest.mark.filterwarnings("ignore:the values of")
+@pytest.mark.parametrize("name", ["Unnamed: 0", "index"])
+def test_a_column_that_numbers_the_rows_is_no_target(name):
+    frame = shops().reset_index(drop=True)
+    frame.insert(0, name, frame.index)
+    for schema in (Schema(), Schema(id_col=["store", "item"], time_col="date")):
+        assert to_panel(frame, schema).dialect.target_col == "sales"
+
+
 def test_two_equal_stamps_make_no_keys():
     # Counts are whole numbers that come again and again, too.
     frame = pd.DataFrame({"date": DAYS, "a": np.arange(30) % 5, "b": np.arange(30) % 3})

@@ -336,6 +336,12 @@ TABLES = {
         lambda: pd.DataFrame(np.ones((2, N)), columns=MONTHS.strftime("%Y-%m"), index=["a", "b"]),
         "columns '2012-01' to '2012-12' are named by times, .*; turn the table, as df.T does",
     ),
+    "columns of days, ids in the index": (
+        lambda: pd.DataFrame(
+            np.ones((2, N)), columns=DAYS, index=pd.Index(["a", "b"], name="item_id")
+        ),
+        "columns '2024-01-01 00:00:00' to '2024-01-12 00:00:00' are named by times, but a row must",
+    ),
     "columns of years, in time": (
         lambda: pd.DataFrame({"2000": Y, "2001": Y, "2002": Y}, index=DAYS),
         {"index": ["2024-01-13"], "2002": [2.75]},

@@ -105,8 +105,11 @@ ENTRIES = ("days:fair=2023-05-04,2024-05-02", "days:race=2024-06-01")
         (FRAME[["date"]], ("days:2023-05-04,2024-05-02,2024-06-01",)),
         (pd.DatetimeIndex(FRAME["date"]), ("days:2023-05-04,2024-05-02,2024-06-01",)),
         (["2024-05-02", "2024-05-02"], ("days:2024-05-02",)),
+        ("2024-05-02", ("days:2024-05-02",)),
+        (pd.Timestamp("2024-05-02"), ("days:2024-05-02",)),
+        (np.datetime64("2024-05-02"), ("days:2024-05-02",)),
     ],
-    ids=["table", "stamps", "mapping", "column", "index", "list"],
+    ids=["table", "stamps", "mapping", "column", "index", "list", "text", "stamp", "numpy"],
 )
 def test_dates_of_any_form_become_entries(days, expected):
     assert special_days(days) == expected

@@ -183,7 +183,14 @@ def lacking(future, rows=(), **values):
         ),
         (
             lambda f: f.assign(ds=f["ds"] + pd.Timedelta("1h")),
-            r"\(and 23 more.*make_future_frame\(\)",
+            (
+                r"future= has the stamps 2024-07-01 01:00:00 to .* series 's0' is forecast at"
+                r" 2024-07-01 00:00:00 and later, at steps of 'D'; give rows .*make_future_frame\(\)"
+            ),
+        ),
+        (
+            lambda f: f.assign(unique_id="t0"),
+            "future= has ids such as 't0', and the table has others, such as 's0'; write them",
         ),
         (
             lambda f: pd.concat([f, f[3:4]]),
@@ -220,6 +227,21 @@ def test_an_incomplete_future_is_one_clear_error(model, make, message):
     with pytest.raises(ValueError, match=message) as caught:
         model.predict(future=make(fill_future(model.make_future_frame())))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kinds", [(int, str), (str, int), (int, float)])
+def test_ids_of_the_future_may_be_text_or_numbers(kinds):
+    ids = {"s0": 1, "s1": 2, "s2": 3}
+    frame = covariate_frame()
+    frame["unique_id"] = frame["unique_id"].map(ids)
+    model = make_forecaster("ridge", H, schema=Schema(future_cols=["promo"]))
+    model.fit(frame.astype({"unique_id": kinds[0]}))
+    future = fill_future(model.make_future_frame())
+    expected = model.predict(future=future)
+    other_ids = future["unique_id"].astype(kinds[1])
+    pd.testing.assert_frame_equal(
+        model.predict(future=future.assign(unique_id=other_ids)), expected
+    )
 
 
 @pytest.mark.parametrize("layout", ["%d/%m/%Y", "%m/%d/%Y"])

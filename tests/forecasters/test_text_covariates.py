@@ -1,6 +1,7 @@
 """Text, categories and booleans as past and future columns: read, encoded, used, saved."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -370,7 +371,7 @@ def test_booleans_with_gaps_are_refused_or_carried_forward(dtype):
         model.predict(future=future)
 
 
-def test_numbers_stored_as_text_are_categories_whatever_the_future_holds():
+def test_codes_stored_as_text_are_categories_whatever_the_future_holds():
     frame = skies_that_matter()
     frame["size"] = frame["sky"].map({"clear": "1", "rain": "2", "snow": "3"})
     model = make_forecaster("gbm", 4, schema=Schema(future_cols=["size"]), random_state=0).fit(
@@ -381,13 +382,24 @@ def test_numbers_stored_as_text_are_categories_whatever_the_future_holds():
     expected = model.predict(future=future.assign(size="2"))
     pd.testing.assert_frame_equal(model.predict(future=future.assign(size=2)), expected)
     pd.testing.assert_frame_equal(model.predict(future=future.assign(size=2.0)), expected)
-    numbers = make_forecaster("gbm", 4, schema=Schema(future_cols=["size"])).fit(
-        frame.astype({"size": int})
-    )
-    with pytest.raises(
-        ValueError, match=r"column 'size' of future= holds '2' at 2024-02-05 .* must be finite"
-    ):
-        numbers.predict(future=future.assign(size="2"))
+
+
+def test_decimals_stored_as_text_are_numbers_in_table_and_future():
+    frame = skies_that_matter()
+    frame["size"] = frame["sky"].map({"clear": 1.5, "rain": 2.0, "snow": 3.25})
+    make = partial(make_forecaster, "gbm", 4, schema=Schema(future_cols=["size"]), random_state=0)
+    model = make().fit(frame)
+    future = model.make_future_frame()
+    expected = model.predict(future=future.assign(size=3.25))
+    for text in (frame["size"].map("{:.3f}".format), frame["size"].astype("string")):
+        by_text = make().fit(frame.assign(size=text))
+        assert by_text.covariate_columns_.categories in ((), (None,))
+        for size in (3.25, "3.25", "3.2500"):
+            pd.testing.assert_frame_equal(
+                by_text.predict(future=future.assign(size=size)), expected
+            )
+    with pytest.raises(ValueError, match=r"column 'size' of future= holds 'big' at .* be finite"):
+        model.predict(future=future.assign(size="big"))
 
 
 @pytest.mark.parametrize("name", ["zero", "ridge"])

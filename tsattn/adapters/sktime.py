@@ -207,7 +207,7 @@ def _check(forecaster: object, rule: str) -> None:
     if not isinstance(forecaster, NetworkForecaster):
         raise TypeError(
             f"{rule} an AttentionForecaster or a LinearForecaster; got {type(forecaster).__name__};"
-            " sktime has its own rules for baselines"
+            " call predict of the others, or give to_sktime one of those two"
         )
     refuse_covariates(forecaster, "the sktime adapter")
 

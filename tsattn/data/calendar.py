@@ -727,11 +727,12 @@ def place(
         others = more(len(bad), len(np.unique(owner[bad])))
         adjective = "inferred " if inferred else ""
         doubt = " (mixed frequencies or anchors?)" if inferred else ""
+        fits_without = inferred or _fits_without_zone(times, starts[owner], grid)
         raise InputError(
             f"{name(n)}: the stamp {times[bad[0]]}{others} is off the"
             f" {adjective}frequency {grid.alias!r} that starts at"
-            f" {times[starts[n]]}, but all stamps must lie on it{doubt};{_zone(times)} correct or"
-            " resample them, or pass another ",
+            f" {times[starts[n]]}, but all stamps must lie on it{doubt};"
+            f"{_zone(times, fits_without)} correct or resample them, or pass another ",
             Argument("freq"),
         )
     return position
@@ -806,14 +807,26 @@ def _are_events(times: pd.Index, starts: np.ndarray) -> bool:
     return bool(is_sparse and finest < _HOUR_NANOSECONDS)
 
 
-def _zone(times: pd.Index) -> str:
-    """Remedy of an error where the stamps have a time zone, perhaps UTC for local days."""
+def _fits_without_zone(times: pd.Index, first_rows: np.ndarray, grid: Grid) -> bool:
+    """Whether stamps that lie off a frequency have a zone and lie on it without."""
+    if getattr(times, "tz", None) is None:
+        return False
+    local = pd.DatetimeIndex(times).tz_localize(None)
+    _, exact = locate(local, first_rows, grid)
+    return bool(exact.all())
+
+
+def _zone(times: pd.Index, fits_without: bool = True) -> str:
+    """Remedy of an error where the stamps have a time zone, perhaps UTC for local days; even local
+    times are only named where they fit.
+    """
     if getattr(times, "tz", None) is None:
         return ""
     local = pd.DatetimeIndex(times).tz_localize(None).unique().sort_values()
     if len(np.unique(np.diff(local.to_numpy()))) == 1:
         # Steps of several hours are longer or shorter where the clocks change.
-        return " drop their zone, as .dt.tz_localize(None) does, for local times are even,"
+        remedy = " drop their zone, as .dt.tz_localize(None) does, for local times are even,"
+        return remedy if fits_without else ""
     return " convert them to the zone of their days,"
 
 

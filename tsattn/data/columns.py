@@ -330,12 +330,15 @@ def require_columns(df: pd.DataFrame, names: dict[str | tuple[str, ...], Any]) -
     """
     for parameter, column in names.items():
         if column not in df.columns:
+            if parameter == "time_col":
+                refuse_sideways(df, [*df.columns])
             table_columns = [str(name) for name in df.columns]
             matches = get_close_matches(str(column), table_columns, n=1, cutoff=0.6)
             question = f" (did you mean {matches[0]!r}?)" if matches else ""
             raise InputError(
                 f"column {column!r} is missing{question}; the table has columns"
-                f" {_listed(df, str(column))}; name it by ",
+                f" {_listed(df, str(column))};"
+                f" {'name it by' if isinstance(parameter, str) else 'add it, or correct'} ",
                 *_alternatives(parameter),
             )
 
@@ -620,7 +623,7 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> 
     names = []
     for column in columns:
         cells = df[column]
-        if _numbers_rows(cells):
+        if numbers_rows(cells):
             warnings.warn(f"column {column!r} numbers the rows and is left out", stacklevel=2)
             continue
         if _NO_TIMES in df.attrs:
@@ -665,7 +668,7 @@ def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
         )
 
 
-def _numbers_rows(column: pd.Series) -> bool:
+def numbers_rows(column: pd.Series) -> bool:
     """Whether the column is the index that a file was written with."""
     name = "" if column.name is None else column.name
     if name not in _WRITTEN_INDEX_NAMES + _RESET_INDEX_NAMES:

@@ -305,12 +305,26 @@ def read_categories(
     for k in np.flatnonzero(has_text).tolist():
         cells = df[columns[k]]
         kind = pd.api.types.infer_dtype(cells, skipna=True)
-        if kind in ("string", "categorical"):
+        numbers = _spelt_decimals(cells) if kind == "string" else None
+        if numbers is not None:
+            values[:, k] = numbers
+            foreign[:, k] = False
+        elif kind in ("string", "categorical"):
             codes, names = category_codes(cells)
             values[:, k] = codes
             categories[k] = names
             foreign[:, k] = False
     return tuple(categories) if any(categories) else ()
+
+
+def _spelt_decimals(cells: pd.Series) -> np.ndarray | None:
+    """The numbers that a column of text spells, some with decimals; None if it spells others, which
+    may be codes such as 001.
+    """
+    numbers, is_foreign = read_numbers(cells, spelt=True)
+    if is_foreign.any() or not cells.astype(str).str.contains(".", regex=False).any():
+        return None
+    return numbers
 
 
 def category_codes(

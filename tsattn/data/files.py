@@ -177,6 +177,8 @@ def read_frame(
         if fact.startswith("No columns"):
             fact = "it is empty"
             advice = "write the table again"
+        elif "Expected 1 fields" in fact:
+            advice = "delete the lines above the names of the columns, or correct that line"
         elif "fields in line" in fact:
             advice = "correct that line, or write cells that hold the separator in quotes"
         advice = advice or (
@@ -197,6 +199,7 @@ def _read_excel(
     def read(converters: dict[Any, Any] = as_text, **more: Any) -> pd.DataFrame:
         return pd.read_excel(path, engine="openpyxl", converters=converters, **more)
 
+    _tell_other_sheets(path)
     if _begins_with_values(read):
         return _without_names(read(header=None), path)
     _refuse_equal_names(read)
@@ -204,6 +207,20 @@ def _read_excel(
     _refuse_title(frame, read)
     frame, named = _with_found_keys(frame, schema, read)
     return _read_words(frame, named, as_text)
+
+
+def _tell_other_sheets(path: str | Path) -> None:
+    """Warn of sheets that are not read."""
+    with pd.ExcelFile(path, engine="openpyxl") as book:
+        first, *others = book.book.worksheets
+        # Empty sheets, as old versions of Excel add them, have one row.
+        names = [sheet.title for sheet in others if (sheet.max_row or 2) > 1]
+        if names:
+            warnings.warn(
+                f"{path}: only the first sheet, {first.title!r}, is read, and not {names!r:.100};"
+                " move the table there, or save its sheet as a file",
+                stacklevel=2,
+            )
 
 
 def _read_csv(
@@ -282,19 +299,20 @@ def _refuse_equal_names(read: Callable[..., pd.DataFrame]) -> None:
 
 
 def _refuse_title(frame: pd.DataFrame, read: Callable[..., pd.DataFrame]) -> None:
-    """Refuse a first line that names the first of several columns only, where the names of all
-    follow in a later line.
+    """Refuse a first line that names at most one of several columns, where the names of all follow
+    in a later line.
     """
-    is_unnamed = [str(name).startswith(_UNNAMED) for name in frame.columns]
-    if len(is_unnamed) < 2 or is_unnamed[0] or not all(is_unnamed[1:]):
+    named = [name for name in frame.columns if not str(name).startswith(_UNNAMED)]
+    if len(named) > 1 or frame.shape[1] < 2:
         return
+    content = f"is a title, {named[0]!r:.60}" if named else "is empty"
     lines = read(header=None, nrows=_TITLE_LINES)
     for _, line in lines[lines.notna().sum(axis=1) > 1].iterrows():
         names = line.dropna()
         if pd.to_numeric(names, errors="coerce").isna().all():
             raise ValueError(
-                f"its first line is a title, {lines.iloc[0, 0]!r:.60}, and its columns are named"
-                f" below it, {names.iloc[0]!r:.40} first; delete the lines above these names"
+                f"its first line {content}, and its columns are named below it,"
+                f" {names.iloc[0]!r:.40} first; delete the lines above these names"
             )
         return
 

@@ -21,7 +21,7 @@ from tsattn.data.columns import (
     with_levels,
 )
 from tsattn.data.covariates import CovariateColumns, category_codes
-from tsattn.data.panel import Panel
+from tsattn.data.panel import Panel, names_alike
 
 # New categories of a column that a warning names.
 _MOST_NAMED = 5
@@ -164,14 +164,15 @@ def _look_up(
     series = np.zeros(len(frame), dtype=np.int64)
     if id_col is not None:
         _require_column(frame, id_col)
-        frame_ids = pd.Index(np.asarray(frame[id_col]))
-        series = pd.Index(panel.ids).get_indexer(frame_ids)
+        series = _series_of(frame[id_col], panel)
     # One number for each pair of a series and a stamp; those of the forecast ascend.
     stamps, clock = np.unique(ticks(after), return_inverse=True)
     n_stamps = len(stamps)
     first_keys = np.repeat(np.arange(panel.n_series), steps) * n_stamps
     place = pd.Index(stamps).get_indexer(pd.Index(ticks(times)))
     has_place = (series >= 0) & (place >= 0)
+    if len(times) and not has_place.any():
+        _refuse_other_times(times, after, panel)
     keys = np.where(has_place, series * n_stamps + place, -1)
     slot = pd.Index(first_keys + clock).get_indexer(pd.Index(keys))
     rows = np.flatnonzero(slot >= 0)
@@ -201,6 +202,35 @@ def _look_up(
             stacklevel=8,
         )
     return values.reshape(panel.n_series, steps, -1)
+
+
+def _series_of(ids: pd.Series, panel: Panel) -> np.ndarray:
+    """The series of each row, -1 for one that the panel does not have.
+
+    Raises:
+        ValueError: If no row belongs to a series of the panel.
+    """
+    codes, distinct = pd.factorize(ids)
+    names = names_alike(panel.ids, np.asarray(distinct, dtype=object))
+    # The code of a missing id is -1, which reads the last entry.
+    series = np.append(pd.Index(panel.ids).get_indexer(pd.Index(names)), -1)[codes]
+    if len(names) and not (series >= 0).any():
+        raise InputError(
+            Argument("future"),
+            f" has ids such as {plain(distinct[0])!r:.60}, and the table has others, such as"
+            f" {plain(panel.ids[0])!r:.60}; write them as the table does",
+        )
+    return series
+
+
+def _refuse_other_times(times: pd.Index, after: pd.Index, panel: Panel) -> None:
+    """Say that a table of the future has rows for other stamps only."""
+    raise InputError(
+        Argument("future"),
+        f" has the stamps {times.min()} to {times.max()}, and {panel.series_label(0)} is forecast"
+        f" at {after[0]} and later, at steps of {panel.freq!r}; give rows at these stamps",
+        _FILL,
+    )
 
 
 def _require_column(frame: pd.DataFrame, column: Hashable) -> None:
@@ -233,7 +263,7 @@ def _numbers(cells: pd.Series, rows: np.ndarray, times: pd.Index) -> np.ndarray:
     Raises:
         ValueError: If one of them is infinite or no number.
     """
-    numbers, is_foreign = read_numbers(cells)
+    numbers, is_foreign = read_numbers(cells, spelt=True)
     is_wrong = is_foreign | np.isinf(numbers)
     wrong_rows = rows[is_wrong[rows]]
     if len(wrong_rows):

@@ -13,7 +13,7 @@ from tsattn.data.calendar import ticks
 from tsattn.data.columns import Dialect
 from tsattn.data.covariates import label
 from tsattn.data.frames import covariate_series, from_long
-from tsattn.data.panel import Panel
+from tsattn.data.panel import Panel, names_alike
 from tsattn.data.schema import Schema
 
 
@@ -135,7 +135,7 @@ def _alike(old: Panel, new: Panel) -> Panel:
     whose categories the old ones are.
     """
     if new.dialect.kind == "long":
-        new = replace(new, ids=_names_alike(old.ids, new.ids))
+        new = replace(new, ids=names_alike(old.ids, new.ids))
     zone = getattr(old.times, "tz", None)
     kinds = old.dialect.id_dtype
     if zone is not None and getattr(new.times, "tz", None) is not None:
@@ -146,16 +146,6 @@ def _alike(old: Panel, new: Panel) -> Panel:
         dialect = replace(new.dialect, id_dtype=pd.CategoricalDtype(names, kinds.ordered))
         new = replace(new, dialect=dialect)
     return new
-
-
-def _names_alike(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """New names, as the old ones where both read alike: a file may turn ``"1"`` into 1."""
-    is_text = all(isinstance(name, str) for name in old)
-    old_by_text = {str(name): name for name in old}
-    names = np.empty(len(new), dtype=object)
-    for place, name in enumerate(new):
-        names[place] = old_by_text.get(str(name), str(name) if is_text else name)
-    return names
 
 
 def _joined_covariates(

@@ -349,6 +349,16 @@ def starts_of(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
+def names_alike(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """New names, as the old ones where both read alike: a file may turn ``"1"`` into 1."""
+    is_text = all(isinstance(name, str) for name in old)
+    old_by_text = {str(name): name for name in old}
+    names = np.empty(len(new), dtype=object)
+    for place, name in enumerate(new):
+        names[place] = old_by_text.get(str(name), str(name) if is_text else name)
+    return names
+
+
 def tell_ended(panel: Panel) -> None:
     """Warn once of series that end long before most others: forecasts of them begin there."""
     if not isinstance(panel.times, pd.DatetimeIndex) or panel.n_series < 2:

@@ -89,6 +89,8 @@ def _dates_and_names(days: Any) -> tuple[pd.Series, pd.Series | None]:
         dates = pd.Series(list(days), dtype=object)
         names = pd.Series(list(days.values()), dtype=object)
         return dates, names
+    if isinstance(days, str | date | np.datetime64):
+        return pd.Series([days]), None
     if not hasattr(days, "columns"):
         return pd.Series(list(days)), None
     frame = as_frame(days).reset_index(drop=True)

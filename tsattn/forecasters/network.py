@@ -19,8 +19,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from tsattn.checks import check_whole
-from tsattn.data.columns import TableLike
+from tsattn.checks import Argument, InputError, InPython, check_whole
+from tsattn.data.calendar import more
+from tsattn.data.columns import TableLike, plain
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.future import read_future
@@ -705,13 +706,15 @@ class NetworkForecaster(Forecaster):
                 have a value. Series may be new.
 
         Raises:
-            ValueError: If rows are missing in between or the channels differ. Nothing is changed
-                then.
+            ValueError: If rows are missing in between, a series of the fit has rows without any
+                value, or the channels differ. Nothing is changed then.
         """
         from tsattn.data.joining import continued_panel
 
         self.check_fitted()
-        panel = continued_panel(self.panel_, self.read(data, fitted=True), self.context_)
+        new_panel = self.read(data, fitted=True)
+        _refuse_empty(new_panel, self.panel_)
+        panel = continued_panel(self.panel_, new_panel, self.context_)
         self._tell_short(panel, self.context_)
         places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
         model = self.fitted_
@@ -774,3 +777,21 @@ class NetworkForecaster(Forecaster):
         places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
         scaler = self.score_scaler_.at(places, make_scaler(panel))
         return -roll(self, panel, ends, scaler=scaler, keep=False).mae
+
+
+def _refuse_empty(new_panel: Panel, old_panel: Panel) -> None:
+    """Refuse rows of a known series that hold no value, which later rows could not follow.
+
+    A series without any value is left out of a panel, so that it does not stop the others.
+    """
+    if new_panel.missing != "error":
+        return
+    known_names = {*map(str, old_panel.ids)}
+    empty = [series.name for series in new_panel.skipped if str(series.name) in known_names]
+    if empty:
+        raise InputError(
+            f"series {plain(empty[0])!r}{more(len(empty))} has no value in the new rows, but ",
+            Argument("missing", "error"),
+            " allows no missing values; fill them in",
+            InPython(", or first call set_params(schema__missing='ffill')"),
+        )
