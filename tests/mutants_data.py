@@ -129,6 +129,61 @@ MUTANTS = [
         "ends = panel.lengths if True else",
         WINDOWS,
     ),
+    Mutant(
+        "tsattn/data/covariates.py",
+        'if kind == "string" else None',
+        'if kind == "no" else None',
+        "tests/forecasters/test_text_covariates.py",
+    ),
+    Mutant(
+        "tsattn/data/covariates.py",
+        'or not cells.astype(str).str.contains(".", regex=False).any()',
+        "or False",
+        "tests/forecasters/test_text_covariates.py",
+    ),
+    Mutant(
+        "tsattn/data/future.py",
+        "if len(names) and not (series >= 0).any():",
+        "if False:",
+        "tests/forecasters/test_future_columns.py",
+    ),
+    Mutant(
+        "tsattn/data/future.py",
+        "if len(times) and not has_place.any():",
+        "if False:",
+        "tests/forecasters/test_future_columns.py",
+    ),
+    Mutant(
+        "tsattn/data/future.py",
+        "names = names_alike(panel.ids, np.asarray(distinct, dtype=object))",
+        "names = np.asarray(distinct, dtype=object)",
+        "tests/forecasters/test_future_columns.py",
+    ),
+    Mutant(
+        "tsattn/data/frames.py",
+        "if column not in no_values and not numbers_rows(frame[column])",
+        "if column not in no_values",
+        "tests/data/test_keys.py",
+    ),
+    Mutant(
+        "tsattn/data/calendar.py",
+        'return remedy if fits_without else ""',
+        "return remedy",
+        "tests/data/test_frames.py",
+    ),
+    Mutant(
+        "tsattn/forecasters/network.py",
+        'if new_panel.missing != "error":',
+        "if True:",
+        "tests/data/test_joining.py",
+    ),
+    Mutant(
+        "tsattn/benchmark.py",
+        "_is_trained(model, settings) and not is_solved",
+        "_is_trained(model, settings)",
+        "tests/test_benchmark.py",
+    ),
+    Mutant("tsattn/data/files.py", "(sheet.max_row or 2) > 1", "(sheet.max_row or 2) > 0", FILES),
     # tables of every kind
     Mutant(
         COLUMNS, "if zoned.any() and not zoned.all():", "if zoned.all() and not zoned.any():", ODD

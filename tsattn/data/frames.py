@@ -22,6 +22,7 @@ from tsattn.data.columns import (
     index_time_col,
     joined_table,
     long_names,
+    numbers_rows,
     plain,
     read_ids,
     read_numbers,
@@ -515,6 +516,7 @@ def _with_target(frame: pd.DataFrame, schema: Schema) -> Schema:
     ):
         time_col = find_time_col(frame, [*other_roles])
     columns = [column for column in frame.columns if column not in {*other_roles, time_col}]
+    columns = [column for column in columns if not numbers_rows(frame[column])]
     target_col = "target" if "target" in columns else value_col(frame, keys, columns)
     return schema.changed(target_col=target_col)
 
@@ -548,7 +550,11 @@ def _with_keys(
     if target_col == "y" and "y" not in columns:
         target_col = "target"
         if "target" not in columns:
-            candidates = [column for column in others if column not in no_values]
+            candidates = [
+                column
+                for column in others
+                if column not in no_values and not numbers_rows(frame[column])
+            ]
             target_col = value_col(frame, keys, candidates)
     key_names = " and ".join(map(repr, keys))
     warnings.warn(

@@ -288,7 +288,7 @@ def _joint_codes(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[Hashable]) -> Any:
-    """The only column of numbers beside the keys. One that numbers the rows does not count.
+    """The only column of numbers beside the keys.
 
     Args:
         frame: A long table.
@@ -298,15 +298,12 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
     Raises:
         ValueError: If there is none or more than one.
     """
-    from tsattn.data.columns import numbers_rows
-
     numbers = [
         column
         for column in columns
         if column not in keys
         and pd.api.types.is_numeric_dtype(frame[column].dtype)
         and not pd.api.types.is_bool_dtype(frame[column].dtype)
-        and not numbers_rows(frame[column])
     ]
     if len(numbers) == 1:
         return numbers[0]
