@@ -1133,16 +1133,16 @@ LINES = {
         long,
         KNOWN,
         (
-            "column 'p' is missing; the table has columns ['unique_id', 'ds', 'y']; name it by"
-            " --past-col or --future-col"
+            "column 'p' is missing; the table has columns ['unique_id', 'ds', 'y']; add it,"
+            " or correct --past-col or --future-col"
         ),
     ),
     "future of other rows": (
         lambda: long(p=1.0),
         KNOWN,
         (
-            "series 'a': column 'p' of --future is missing at 2024-01-07 00:00:00 (and 1 more, 2"
-            " series in all), but a forecast needs the future columns at all 1 steps; fill it in"
+            "--future has the stamps 2024-01-01 00:00:00 to 2024-01-06 00:00:00, and series 'a' is"
+            " forecast at 2024-01-07 00:00:00 and later, at steps of 'D'; give rows at these stamps"
         ),
     ),
     "opening days that are named": (
