@@ -31,7 +31,7 @@ MUTANTS = [
     # tables
     Mutant("tsattn/data/joining.py", "table = _to_one_end(table, *keys)", "pass", JOINING),
     Mutant(
-        "tsattn/data/joining.py",
+        "tsattn/data/panel.py",
         "old_by_text.get(str(name), str(name) if is_text else name)",
         "name",
         JOINING,
