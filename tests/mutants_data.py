@@ -142,6 +142,12 @@ MUTANTS = [
         "tests/forecasters/test_text_covariates.py",
     ),
     Mutant(
+        "tsattn/data/covariates.py",
+        "= numbers[values[is_given, k].astype(int)]",
+        "= values[is_given, k]",
+        "tests/forecasters/test_text_covariates.py",
+    ),
+    Mutant(
         "tsattn/data/future.py",
         "if len(names) and not (series >= 0).any():",
         "if False:",

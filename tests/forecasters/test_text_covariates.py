@@ -13,7 +13,7 @@ from tsattn import PretrainedForecaster, make_forecaster
 from tsattn.data.columns import plain
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory
-from tsattn.data.frames import from_long, from_wide, to_long, to_wide
+from tsattn.data.frames import from_long, from_wide, to_long, to_panel, to_wide
 from tsattn.data.joining import continued_panel
 from tsattn.data.schema import Schema
 from tsattn.forecasters.attention import AttentionForecaster
@@ -398,8 +398,29 @@ def test_decimals_stored_as_text_are_numbers_in_table_and_future():
             pd.testing.assert_frame_equal(
                 by_text.predict(future=future.assign(size=size)), expected
             )
+    day = frame["ds"].max() + pd.Timedelta("1D")
+    new = frame.tail(1).assign(ds=day)
+    make_linear = partial(make_forecaster, "least_squares", 4, schema=Schema(future_cols=["size"]))
+    by_numbers = make_linear().fit(frame)
+    by_text = make_linear().fit(frame.assign(size=frame["size"].map("{:g}".format)))
+    # The only new cell spells a whole number.
+    by_numbers.update(new.assign(size=2.0))
+    by_text.update(new.assign(size="2"))
+    later = by_numbers.make_future_frame().assign(size=2.0)
+    pd.testing.assert_frame_equal(by_text.predict(future=later), by_numbers.predict(future=later))
+    # Every cell of the table spells a whole number.
+    whole = frame.assign(size=frame["sky"].map({"clear": 2.0, "rain": 3.0, "snow": 7.0}))
+    spelt = whole.assign(size=whole["size"].map("{:g}".format))
+    pd.testing.assert_frame_equal(
+        model.predict(spelt, future=future.assign(size=3.25)),
+        model.predict(whole, future=future.assign(size=3.25)),
+    )
+    panel = to_panel(spelt, model.schema)
+    np.testing.assert_array_equal(
+        panel.covariates.coded(model.covariate_columns_)[:, 0], whole["size"]
+    )
     with pytest.raises(ValueError, match=r"column 'size' of future= holds 'big' at .* be finite"):
-        model.predict(future=future.assign(size="big"))
+        by_text.predict(future=future.assign(size="big"))
 
 
 @pytest.mark.parametrize("name", ["zero", "ridge"])

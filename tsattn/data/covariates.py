@@ -159,7 +159,7 @@ class Covariates:
 
     def coded(self, columns: CovariateColumns) -> np.ndarray:
         """Moving columns as a fitted forecaster knows them: categories by their place among its
-        own, -1 for a new one.
+        own, -1 for a new one, and text that spells numbers as these where it knows numbers.
 
         Raises:
             ValueError: If a column of numbers holds text now.
@@ -170,10 +170,16 @@ class Covariates:
         for k, (name, fitted) in enumerate(fitted_categories):
             categories = self.kind(name)
             if fitted is None and categories is not None:
-                raise ValueError(
-                    f"column {name!r} held numbers in training; got text such as"
-                    f" {categories[0]!r:.60}; give numbers, or fit again"
-                )
+                numbers, is_foreign = read_numbers(pd.Series(categories), spelt=True)
+                if is_foreign.any():
+                    word = categories[int(is_foreign.argmax())]
+                    raise ValueError(
+                        f"column {name!r} held numbers in training; got text such as"
+                        f" {word!r:.60}; give numbers, or fit again"
+                    )
+                # The code of a missing cell is NaN, and stays so.
+                is_given = ~np.isnan(values[:, k])
+                values[is_given, k] = numbers[values[is_given, k].astype(int)]
             if fitted is None or categories == fitted:
                 continue
             codes, distinct = pd.factorize(values[:, k])
