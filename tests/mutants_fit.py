@@ -377,6 +377,24 @@ MUTANTS = [
         "check_histories(x, self.max_context, self.least_context)",
         "tests/forecasters/test_auto.py",
     ),
+    Mutant(AUTO, "not (is_slow_fit and few_new_rows)", "not is_slow_fit", COMBINED),
+    Mutant(AUTO, "not (is_slow_fit and few_new_rows)", "not few_new_rows", COMBINED),
+    Mutant(
+        AUTO, "if candidate.name in _LEARNERS else _FIT_SHARE", "if False else _FIT_SHARE", COMBINED
+    ),
+    Mutant(DEADLINES, "permutation(len(target))[:n_rows]", "permutation(n_rows)", DEADLINES_TESTS),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
+        "order = spread_order(n_windows)",
+        "pass",
+        "tests/forecasters/test_covariate_regression.py",
+    ),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
+        "every[places] = known",
+        "every[: len(places)] = known",
+        "tests/forecasters/test_covariate_regression.py",
+    ),
     Mutant(
         "tsattn/forecasters/auto.py",
         "self._judge(clean,",
@@ -522,7 +540,7 @@ MUTANTS = [
         AUTO,
         "_fit_until(candidate, panel, seconds, trial.fit.n_rows)",
         "_fit_until(candidate, panel, seconds)",
-        f"{COMBINED}::test_columns_have_most_of_the_time_and_no_second_fit_reads_fewer_rows",
+        f"{COMBINED}::test_no_second_fit_begins_with_fewer_rows",
     ),
     Mutant(
         AUTO,
@@ -559,7 +577,7 @@ MUTANTS = [
         AUTO,
         "share = _LAST_SHARE if forecaster.covariate_columns_ else _CANDIDATE_SHARE",
         "share = _CANDIDATE_SHARE",
-        f"{COMBINED}::test_columns_have_most_of_the_time_and_no_second_fit_reads_fewer_rows",
+        f"{COMBINED}::test_the_last_fit_on_columns_has_nearly_all_that_is_left",
     ),
     Mutant(AUTO, ".above_zero(counts.all(axis=1, keepdims=True))", "", COMBINED),
     Mutant(

@@ -4,6 +4,7 @@ held-out windows.
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,9 +24,11 @@ from tsattn.data.windows import History
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.evaluate.rolling import roll
+from tsattn.forecasters import covariate_weights, deadlines
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CovariateRegression, has_ended, make_encoder
-from tsattn.forecasters.covariate_weights import Origins
+from tsattn.forecasters.covariate_weights import Origins, PastForecasts
+from tsattn.forecasters.deadlines import time_limit
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression, WindowFeatures
 
@@ -401,6 +404,42 @@ def test_origins_are_apart_and_none_that_teaches_ends_in_rows_that_check():
         assert rows.max() == 100 + n - H
         assert rows[~checks].max() + H <= rows[checks].min()
         assert abs(checks.mean() - 0.25) < 0.05
+
+
+def test_a_limited_time_forecasts_some_windows_that_are_spread_evenly(monkeypatch):
+    """A pass takes a second, so that half of 20 seconds allows ten passes, and one that has begun."""
+    clock = SimpleNamespace(seconds=0.0)
+    clock.monotonic = lambda: clock.seconds
+    for module in (covariate_weights, deadlines):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(covariate_weights, "CHUNK_VALUES", 1)  # a window a pass
+    panel = to_panel(series(0, promotion), SCHEMA.changed(future_cols=["promo"]))
+    encoder = make_encoder(CovariateColumns(future=("promo",)), panel)
+    regression = CovariateRegression(encoder, H, season=7)
+    origins = Origins.of(panel, H, 5, regression.rows)
+
+    def slow(x, quantiles):
+        clock.seconds += 0.5  # with the effect of the columns, and without
+        return base(x, quantiles)
+
+    def windows(history, ends):
+        return history.reaching(ends, 28)
+
+    known = {}
+    for seconds in (20.0, np.inf):
+        with time_limit(seconds):
+            past = PastForecasts.of(regression, slow, windows, panel, origins)
+        known[seconds] = past
+    some, every = known.values()
+    is_done = some.usable
+    assert is_done.sum() == 11
+    assert every.usable.all()
+    gaps = np.diff(np.flatnonzero(is_done))
+    assert gaps.max() <= 2 * len(is_done) / 11
+    for share, answer in some.answers.items():
+        assert np.isnan(answer.point[~is_done]).all()
+        for made, whole in zip(answer, every.answers[share], strict=True):
+            np.testing.assert_array_equal(made[is_done], whole[is_done])
 
 
 # --- everywhere -----------------------------------------------------------------------------------

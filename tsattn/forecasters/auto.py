@@ -42,6 +42,7 @@ from tsattn.forecasters.deadlines import (
     TimedFit,
     fit_in_time,
     load_in_time,
+    time_limit,
     work_at_once,
     work_in_time,
 )
@@ -98,8 +99,12 @@ _FIT_HORIZONS = 8
 # Share of the remaining time that its first fit may take, and that is kept for the second one.
 _FIT_SHARE = 0.35
 _REFIT_SHARE = 0.25
-# Share that the pretrained network has for its columns, which gain more than other candidates do.
-_COLUMNS_SHARE = 0.6
+# A slow fit stays where the judged windows have less than this share of the rows that it read.
+_NEW_ROWS_SHARE = 0.05
+# Candidates that learn most from columns beside the target, on as many windows as the time allows,
+# and the share of the remaining time that they have for it.
+_LEARNERS = ("zero", "gbm")
+_LEARNERS_SHARE = 0.6
 # Share of the time that is left in the end, which the last fit on columns may take.
 _LAST_SHARE = 0.9
 # Share of ``max_time`` that is kept for ``predict``, and for work that takes longer than expected.
@@ -178,6 +183,8 @@ class _Trial(NamedTuple):
     later_seconds: float = 0.0
     # Whether there was no time for the regressions on its columns.
     without_columns: bool = False
+    # Whether it is fitted again, on all rows.
+    refits: bool = True
 
 
 class _Limit(NamedTuple):
@@ -188,7 +195,7 @@ class _Limit(NamedTuple):
 
     def words(self, left: float) -> str:
         """How much time is left, for a note."""
-        amount = "no time is left" if left < 1 else f"{left:.0f} seconds are left"
+        amount = "hardly any time is left" if left < 1.5 else f"{left:.0f} seconds are left"
         return f"{amount} of max_time={self.max_time!r}"
 
     def less(self, seconds: float) -> "_Limit":
@@ -715,7 +722,7 @@ def _try(
     if limit is not None and not is_fallback and not _can_begin(candidate, left):
         return f"was left out: {limit.words(limit.until - time.monotonic())}"
     without_columns = False
-    share = _COLUMNS_SHARE if is_fallback and candidate.forecaster.covariate_columns else _FIT_SHARE
+    share = _LEARNERS_SHARE if candidate.name in _LEARNERS else _FIT_SHARE
     fit = TimedFit(0.0, 0)
     try:
         fit = _fit_until(candidate, past, left * share)
@@ -741,9 +748,14 @@ def _try(
     if candidate.by_row:
         fit = TimedFit(0.0, 0)
     # Other candidates are worth more than a second fit on some more rows.
-    later_seconds = predict_seconds + min(fit.seconds, left * _REFIT_SHARE)
+    is_slow_fit = fit.seconds > _FREE_SECONDS
+    few_new_rows = len(panel.values) - len(past.values) < _NEW_ROWS_SHARE * fit.n_rows
+    refits = candidate.name != "mlr" and not (is_slow_fit and few_new_rows)
+    later_seconds = predict_seconds
+    if refits:
+        later_seconds += min(fit.seconds, left * _REFIT_SHARE)
     seconds = time.monotonic() - started
-    return _Trial(candidate, answer, seconds, fit, later_seconds, without_columns)
+    return _Trial(candidate, answer, seconds, fit, later_seconds, without_columns, refits)
 
 
 def _can_begin(candidate: _Candidate, left: float) -> bool:
@@ -784,6 +796,12 @@ def _answer_in_time(
 
 def _fit_until(candidate: _Candidate, panel: Panel, seconds: float, n_rows: int = 0) -> TimedFit:
     """Fit a candidate on a panel, or on the last rows of it that can be fitted in time."""
+    if candidate.name in _LEARNERS:
+        # It reads as many windows as the time allows.
+        begun = time.monotonic()
+        with time_limit(seconds):
+            _fit(candidate, panel)
+        return TimedFit(time.monotonic() - begun, len(panel.values))
     # A trained network has a time limit of its own; the others of these learn from one series.
     if candidate.by_row or candidate.name == "mlr":
         seconds = math.inf
@@ -804,8 +822,8 @@ def _fit(candidate: _Candidate, panel: Panel) -> None:
 
 
 def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
-    """The candidate fitted on all rows; a trained network, and one that takes more time than is
-    left, stay as they are.
+    """The candidate fitted on all rows, unless that is not worth the time or takes more of it than
+    is left.
     """
     candidate = trial.candidate
     forecaster = candidate.forecaster
@@ -814,7 +832,7 @@ def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
     in_time = candidate.by_row or trial.fit.seconds < seconds
     if trial.without_columns:
         fit_without_columns(forecaster, panel)
-    elif candidate.name != "mlr" and in_time:
+    elif trial.refits and in_time:
         # The fit before it counts where this one does not end.
         with suppress(OutOfTime):
             _fit_until(candidate, panel, seconds, trial.fit.n_rows)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,7 +16,12 @@ from tsattn.data.panel import Panel
 from tsattn.data.windows import History, spread_places
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CHUNK_VALUES, Base, CovariateRegression
-from tsattn.forecasters.deadlines import OutOfTime, require_seconds
+from tsattn.forecasters.deadlines import (
+    OutOfTime,
+    require_seconds,
+    seconds_left,
+    spread_order,
+)
 from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression
 
 # Contexts before ends, as a forecaster cuts them.
@@ -33,6 +39,8 @@ _MOST_WINDOWS = 1024
 _WINDOWS_A_PASS = 512
 # Series that they are taken from at most.
 _MOST_SERIES = 128
+# Share of the time that these forecasts may take; learning from them takes the rest.
+_FORECAST_SHARE = 0.5
 # Windows without which nothing is learnt.
 _LEAST_WINDOWS = 32
 # The last windows of a series check: one of so many.
@@ -65,7 +73,8 @@ def fit_covariate_regression(
     The pooled regression and the trees learn from the earlier origins, and the last quarter of each
     series chooses shares and weights, those of "no columns" among them: others are taken if the
     base's error falls by 1% and by two standard errors. The pooled regression and the trees are
-    then learnt from all windows.
+    then learnt from all windows. Under a :func:`tsattn.forecasters.deadlines.time_limit` there are
+    as many windows, spread evenly, as can be forecast in half of the time.
 
     Args:
         base: Forecasts without covariates.
@@ -161,6 +170,17 @@ class _Answer(NamedTuple):
     point: np.ndarray
     bounds: np.ndarray
 
+    @classmethod
+    def joined(cls, answers: Sequence[_Answer], places: np.ndarray, n_windows: int) -> _Answer:
+        """The answers for the windows at some places, NaN for all others."""
+        parts = []
+        for values in zip(*answers, strict=True):
+            known = np.concatenate(values)
+            every = np.full((n_windows, *known.shape[1:]), np.nan)
+            every[places] = known
+            parts.append(every)
+        return cls(*parts)
+
 
 @dataclass(frozen=True, eq=False)
 class PastForecasts:
@@ -198,14 +218,19 @@ class PastForecasts:
         panel: Panel,
         origins: Origins,
     ) -> PastForecasts:
-        """Let the base forecast the windows before all origins."""
+        """Let the base forecast the windows before all origins, or before those for which there is
+        time, which are spread evenly over all of them.
+        """
+        begun = time.monotonic()
+        seconds = _FORECAST_SHARE * seconds_left()
         horizon = regression.horizon
         history = History(panel)
         columns = CovariateHistory(panel, regression.encoder.columns)
+        n_windows = len(origins.ends)
         truth = history.futures(origins.ends, horizon)
-        level = np.empty((len(origins.ends), 1, panel.n_channels))
-        spread = np.empty(level.shape)
-        effect = np.empty(truth.shape)
+        level = np.full((n_windows, 1, panel.n_channels), np.nan)
+        spread = np.full(level.shape, np.nan)
+        effect = np.full(truth.shape, np.nan)
         answers: dict[float, _Answer] = {}
         past = cls(
             regression=regression,
@@ -222,7 +247,11 @@ class PastForecasts:
         batches: dict[float, list[_Answer]] = {0.0: []}
         if regression.reads_rows:
             batches[1.0] = []
-        for part, x, covariates in past.parts(np.arange(len(origins.ends))):
+        order = np.arange(n_windows)
+        if math.isfinite(seconds):
+            order = spread_order(n_windows)
+        n_done = 0
+        for part, x, covariates in past.parts(order):
             effects = regression.effects(x, covariates)
             effect[part] = effects[:, x.shape[1] :]
             for share, batch in batches.items():
@@ -232,11 +261,12 @@ class PastForecasts:
                 features = regression.features(x[..., c], covariates)
                 level[part, :, c] = features.level
                 spread[part, :, c] = features.spread
+            n_done += len(part)
+            if time.monotonic() - begun > seconds:
+                break
         spread[spread == 0] = np.nan
         for share, batch in batches.items():
-            points = np.concatenate([answer.point for answer in batch])
-            bounds = np.concatenate([answer.bounds for answer in batch])
-            answers[share] = _Answer(points, bounds)
+            answers[share] = _Answer.joined(batch, order[:n_done], n_windows)
         if regression.reads_rows:
             plain = answers[0.0]
             local = answers[1.0]
