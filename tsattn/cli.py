@@ -331,8 +331,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; default those of the process.
 
     Returns:
-        0 on success. 2 where the input or the usage is wrong, after one line on stderr. 130 where
-        the user interrupts, 141 where the reader of standard output has gone.
+        0 on success. 2 where the input or the usage is wrong, after one line on stderr, which
+        follows warnings. 130 where the user interrupts, 141 where the reader of standard output has
+        gone.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
@@ -367,11 +368,14 @@ def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        code = command.main(args=arguments, prog_name="tsattn", standalone_mode=False)
-    if sys.stdout is not None:
-        sys.stdout.flush()
-    if "--quiet" not in arguments:
-        console.mention(caught, _options_of(arguments))
+        try:
+            code = command.main(args=arguments, prog_name="tsattn", standalone_mode=False)
+        finally:
+            # Before an error, too, which they may explain.
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            if "--quiet" not in arguments:
+                console.mention(caught, _options_of(arguments))
     return code if isinstance(code, int) else 0
 
 

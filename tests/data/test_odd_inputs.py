@@ -101,6 +101,12 @@ FRENCH_MONTHS = [
 ]
 
 
+def first_and_last(between, freq):
+    """Periods from 2024 on as their first and last day."""
+    periods = pd.period_range("2024-01-01", periods=N, freq=freq)
+    return timed([f"{one.start_time:%F}{between}{one.end_time:%F}" for one in periods])
+
+
 def weeks(layout):
     return timed([layout.format(2024, week) for week in range(1, N + 1)])
 
@@ -392,6 +398,8 @@ TABLES = {
     "weeks of one digit": (lambda: weeks("{}-W{}"), {"when": ["2024-03-25"]}),
     "weeks of a German table": (lambda: weeks("KW {1}/{0}"), {"when": ["2024-03-25"]}),
     "weeks in words": (lambda: weeks("{} week {}"), {"when": ["2024-03-25"]}),
+    "weeks as pandas writes them": (lambda: first_and_last("/", "W-SUN"), {"when": ["2024-03-25"]}),
+    "months by first and last day": (lambda: first_and_last(" to ", "M"), {"when": ["2025-01-01"]}),
     "months in another language": (
         lambda: timed([f"{name} 2024" for name in FRENCH_MONTHS]),
         "holds 'janv 2024' .* write times as 2024-01-31, or drop the column, or name the one",
@@ -1033,6 +1041,16 @@ LINES = {
         "2025-W01,2.75",
     ),
     "weeks of a German table": (lambda: weeks("KW {1}/{0}"), NAIVE, "KW 13/2024,2.75"),
+    "weeks as pandas writes them": (
+        lambda: first_and_last("/", "W-SUN"),
+        NAIVE,
+        "2024-03-25/2024-03-31,2.75",
+    ),
+    "months by first and last day": (
+        lambda: first_and_last(" to ", "M"),
+        NAIVE,
+        "2025-01-01 to 2025-01-31,2.75",
+    ),
     "a target that is not there": (
         lambda: timed(DAYS, "ds", sold=Y, y=None).drop(columns="y"),
         f"{NAIVE} --target-col y",
@@ -1298,6 +1316,33 @@ def test_warnings_advise_options(tmp_path, monkeypatch, run, make, options, warn
     code, out, err = run("forecast", "t.csv", *options.split())
     assert (code, err) == (0, f"tsattn: warning: {warning}\n")
     assert out.splitlines()[-1] == last
+
+
+def test_a_warning_is_shown_before_the_error_that_it_may_explain(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    with pd.ExcelWriter("t.xlsx") as book:
+        pd.DataFrame({"a": ["x"] * N, "b": ["z"] * N}).to_excel(
+            book, sheet_name="notes", index=False
+        )
+        timed(DAYS, "ds").to_excel(book, sheet_name="sales", index=False)
+    code, out, err = run("forecast", "t.xlsx", "--horizon", "1")
+    warning, error = err.splitlines()
+    assert (code, out) == (2, "")
+    assert warning.startswith("tsattn: warning: t.xlsx: only the first sheet, 'notes', is read")
+    assert error.startswith("tsattn: column 'a' holds 'x'")
+    assert run("forecast", "t.xlsx", "--horizon", "1", "--quiet")[2] == error + "\n"
+
+
+@pytest.mark.parametrize("name", ["target_col", "time_col"])
+def test_a_column_called_unique_id_may_be_something_else(name):
+    frame = timed(DAYS, "ds").rename(columns={"y": "unique_id"})
+    wanted = {"ds": ["2024-01-13"], "naive": [2.75]}
+    if name == "time_col":
+        frame = timed(DAYS, "unique_id")
+        wanted = {"unique_id": ["2024-01-13"], "naive": [2.75]}
+    made = forecast(frame, 1, model="naive", **{name: "unique_id"})
+    assert made.columns.tolist() == [*wanted]
+    check(made, wanted)
 
 
 def test_numbers_of_days_are_told():

@@ -81,13 +81,6 @@ DATE_LAYOUTS = (
 )
 CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
-QUARTER = re.compile(r"(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4})", re.IGNORECASE)
-# German tables number weeks by KW.
-_WEEK_WORD = "(?:W|KW|CW|WK|WEEK)[-: ]*"
-WEEK = re.compile(
-    rf"(\d{{4}})[-:/ ]*{_WEEK_WORD}(\d{{1,2}})|{_WEEK_WORD}(\d{{1,2}})[-:/, ]+(\d{{4}})",
-    re.IGNORECASE,
-)
 # Rows of a column of years that no name calls so, at least.
 _LEAST_YEARS = 4
 # Layout of an integer that spells a date, by its number of digits.
@@ -348,9 +341,11 @@ def long_names(
 ) -> tuple[Any, Any, Any]:
     """Id, time and target column; defaults that are absent become those of the second dialect.
 
-    The id column is None if the table has one nameless series.
+    The id column is None if the table has one nameless series, as where it is something else.
     """
     columns = set(df.columns)
+    if id_col == "unique_id" and id_col in (time_col, target_col):
+        return None, time_col, target_col
     if (id_col, time_col, target_col) == ("unique_id", "ds", "y"):
         other = "item_id" in columns or columns >= {"timestamp", "target"}
         if other and "unique_id" not in columns and not columns >= {"ds", "y"}:
@@ -1028,15 +1023,15 @@ def _refuse_half_zoned(cells: pd.Series, zoned: pd.Series, label: str) -> None:
 
 def _read_text(text: pd.Series, label: str, candidates: pd.Index | None) -> pd.Series:
     """Stamps of a column of text, NaT where one cannot be read."""
+    from tsattn.data.spelling import first_days
+
+    periods = first_days(text)
+    if periods is not None:
+        return periods
     if text.iloc[0].endswith(("UTC", "GMT")):
         text = text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
     offsets = text.str.extract(_UTC_OFFSET, expand=False)
     _refuse_half_zoned(text, offsets.notna(), label)
-    if QUARTER.fullmatch(text.iloc[0]):
-        text = text.str.replace(QUARTER, _first_month, regex=True)
-    if WEEK.fullmatch(text.iloc[0]):
-        mondays = text.str.replace(WEEK, _monday, regex=True)
-        return pd.to_datetime(mondays, format="%G-%V-%u", errors="coerce")
     if offsets.nunique() > 1:
         local = text.str.replace(_UTC_OFFSET, _without_offset, regex=True)
         return _of_changing_offsets(text, local)
@@ -1058,20 +1053,6 @@ def _read_text(text: pd.Series, label: str, candidates: pd.Index | None) -> pd.S
             InPython(", or pass datetimes, as from pd.to_datetime(..., dayfirst=True)"),
         )
     return max(readings, key=lambda reading: int(reading.notna().sum()), default=stamps)
-
-
-def _first_month(quarter: re.Match[str]) -> str:
-    """The first month of a quarter as ``2024-04``."""
-    year = quarter[1] or quarter[4]
-    number = int(quarter[2] or quarter[3])
-    return f"{year}-{3 * number - 2:02}"
-
-
-def _monday(week: re.Match[str]) -> str:
-    """The first day of a week as ``2024-07-1``: the year, the week and the day of the week."""
-    year = week[1] or week[4]
-    number = week[2] or week[3]
-    return f"{year}-{number:0>2}-1"
 
 
 def _without_offset(stamp: re.Match[str]) -> str:

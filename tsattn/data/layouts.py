@@ -4,17 +4,18 @@ import os
 import re
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import pandas as pd
+from pandas.tseries.offsets import MonthEnd, QuarterEnd
 
 from tsattn.data.columns import (
     CLOCK_LAYOUTS,
     DATE_LAYOUTS,
     DIGIT_LAYOUTS,
-    QUARTER,
-    WEEK,
     read_stamps,
 )
+from tsattn.data.spelling import DAYS, QUARTER, WEEK
 
 # ISO 8601 is read as such; this is how it may be written.
 _ISO_DATES = ("%Y-%m-%d", "%Y%m%d", "%Y")
@@ -94,6 +95,9 @@ def _writers(first: str, *, is_integer: bool) -> list[Writer]:
         return [_periods_like(first, _year_and_quarter, width=1)]
     elif WEEK.fullmatch(first):
         return [_periods_like(first, _year_and_week, width) for width in (2, 1)]
+    elif days := DAYS.fullmatch(first):
+        length = pd.Timestamp(days[3]) - pd.Timestamp(days[1])
+        return [_days_like(days[2], step) for step in (length, MonthEnd(0), QuarterEnd(0))]
     else:
         pairs = [*product(_ISO_DATES, _ISO_CLOCKS), *product(DATE_LAYOUTS, CLOCK_LAYOUTS)]
         layouts = list(dict.fromkeys(date + clock for date, clock in pairs))
@@ -131,6 +135,17 @@ def _periods_like(
             # A digit that has no digits beside it belongs to no year.
             cells.append(re.sub(r"(?<!\d)\d{1,2}(?!\d)", f"{number:0{width}}", text))
         return pd.Series(cells, dtype=object)
+
+    return write
+
+
+def _days_like(between: str, length: Any) -> Writer:
+    """A writer of first and last days, such as ``2020-01-06/2020-01-12``."""
+
+    def write(stamps: pd.Series) -> pd.Series:
+        ends = pd.DatetimeIndex(stamps) + length
+        texts = stamps.dt.strftime("%Y-%m-%d") + between + ends.strftime("%Y-%m-%d")
+        return pd.Series(texts.to_numpy(), dtype=object)
 
     return write
 

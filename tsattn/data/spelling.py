@@ -1,4 +1,4 @@
-"""Numbers with separators, a currency or a percent sign, and numbers that spell dates."""
+"""Numbers with separators, a currency or a percent sign, numbers that spell dates, and periods."""
 
 import re
 from collections.abc import Hashable
@@ -30,6 +30,15 @@ _SPELLINGS = (
     _Spelling(r"-?(\d{1,3}([,'\u2019\s]\d{3})+|\d+)(\.\d+)?", "[^0-9.-]", "."),
     _Spelling(r"-?(\d{1,3}([.'\u2019\s]\d{3})+|\d+)(,\d+)?", "[^0-9,-]", ","),
 )
+QUARTER = re.compile(r"(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4})", re.IGNORECASE)
+# German tables number weeks by KW.
+_WEEK_WORD = "(?:W|KW|CW|WK|WEEK)[-: ]*"
+WEEK = re.compile(
+    rf"(\d{{4}})[-:/ ]*{_WEEK_WORD}(\d{{1,2}})|{_WEEK_WORD}(\d{{1,2}})[-:/, ]+(\d{{4}})",
+    re.IGNORECASE,
+)
+# First and last day, such as pandas writes weeks.
+DAYS = re.compile(r"(\d{4}-\d\d-\d\d)( ?(?:/|-|\u2013|to) ?)(\d{4}-\d\d-\d\d)")
 # Layouts of days that only columns of stamps may have, and their digits.
 _OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6}
 # Years of numbers that no name calls years.
@@ -160,3 +169,45 @@ def _all_read(numbers: np.ndarray, layout: str) -> bool:
 def are_years(numbers: np.ndarray) -> np.ndarray:
     """Which whole numbers are usual years."""
     return (numbers >= _USUAL_YEARS[0]) & (numbers <= _USUAL_YEARS[1])
+
+
+def first_days(text: pd.Series) -> pd.Series | None:
+    """First days of quarters, of weeks, or of periods that are written as their first and last day.
+
+    Args:
+        text: The cells.
+
+    Returns:
+        Stamps, NaT where a cell is written in another way than the first one; ``None`` where that
+        is no such period.
+
+    Example:
+        >>> first_days(pd.Series(["2020-01-06/2020-01-12", "2020-01-13/2020-01-19"])).tolist()
+        [Timestamp('2020-01-06 00:00:00'), Timestamp('2020-01-13 00:00:00')]
+        >>> first_days(pd.Series(["2024Q2"])).tolist()
+        [Timestamp('2024-04-01 00:00:00')]
+    """
+    readings = (
+        (QUARTER, _first_month, "%Y-%m"),
+        (WEEK, _monday, "%G-%V-%u"),
+        (DAYS, r"\1", "%Y-%m-%d"),
+    )
+    for pattern, first_day, layout in readings:
+        if pattern.fullmatch(text.iloc[0]):
+            days = text.str.replace(pattern, first_day, regex=True)
+            return pd.to_datetime(days, format=layout, errors="coerce")
+    return None
+
+
+def _first_month(quarter: re.Match[str]) -> str:
+    """The first month of a quarter as ``2024-04``."""
+    year = quarter[1] or quarter[4]
+    number = int(quarter[2] or quarter[3])
+    return f"{year}-{3 * number - 2:02}"
+
+
+def _monday(week: re.Match[str]) -> str:
+    """The first day of a week as ``2024-07-1``: the year, the week and the day of the week."""
+    year = week[1] or week[4]
+    number = week[2] or week[3]
+    return f"{year}-{number:0>2}-1"
