@@ -294,22 +294,8 @@ def forecast(
     data, schema = with_fields(data, schema, schema_fields)
     for name in settings:
         _require_setting(model, name)
-    if future is not None and not schema.columns.future:
-        if not isinstance(data, Panel):
-            # Columns that name series are no covariates.
-            no_values = [*as_frame(future).columns]
-            data, schema, _ = name_columns(data, schema, no_values=no_values)
-        future_cols = _future_cols(future, schema)
-        lacking = [] if isinstance(data, Panel) else [n for n in future_cols if n not in data]
-        if lacking:
-            raise InputError(
-                f"column {lacking[0]!r} of ",
-                Argument("future"),
-                " is not in the table, whose rows must show its effect; leave it out of ",
-                Argument("future"),
-                ", or add it to the table",
-            )
-        schema = schema.changed(future_cols=future_cols)
+    if future is not None:
+        data, schema = with_future_columns(data, future, schema)
     forecaster = make_forecaster(model, horizon, schema=schema, **settings)
     if future is not None and not forecaster.covariate_columns:
         raise InputError(
@@ -318,6 +304,36 @@ def forecast(
             " out, or take one such as 'zero'",
         )
     return forecaster.fit(data).predict(level=levels, quantiles=probabilities, future=future)
+
+
+def with_future_columns(data: Any, future: Any, schema: Schema) -> tuple[Any, Schema]:
+    """The table, and a schema that names the columns of a table of the rows after it.
+
+    Args:
+        data: The table.
+        future: The rows after it.
+        schema: How the table is read; it stays where it names future columns.
+
+    Raises:
+        ValueError: If the table lacks one of the columns.
+    """
+    if schema.columns.future:
+        return data, schema
+    if not isinstance(data, Panel):
+        # Columns that name series are no covariates.
+        no_values = [*as_frame(future).columns]
+        data, schema, _ = name_columns(data, schema, no_values=no_values)
+    future_cols = _future_cols(future, schema)
+    lacking = [] if isinstance(data, Panel) else [n for n in future_cols if n not in data]
+    if lacking:
+        raise InputError(
+            f"column {lacking[0]!r} of ",
+            Argument("future"),
+            " is not in the table, whose rows must show its effect; leave it out of ",
+            Argument("future"),
+            ", or add it to the table",
+        )
+    return data, schema.changed(future_cols=future_cols)
 
 
 def _require_setting(model: str, setting: str) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -536,7 +536,10 @@ def forecast(
 
     check_request(level, None)
     if saved is None:
-        forecaster = _new_model(model or "zero", cast(int, horizon), table.schema, settings)
+        name = model or "zero"
+        if future is not None:
+            table = _with_future_columns(table, data, future, name)
+        forecaster = _new_model(name, cast(int, horizon), table.schema, settings)
     else:
         forecaster = _saved_model(saved, table, settings)
     steps = None if saved is None else horizon
@@ -894,7 +897,8 @@ def _read_future(
         )
     if path is not None and not columns.future:
         raise ValueError(
-            "--future was given, but the model reads no future columns; name them by --future-col"
+            "--future was given, but the model reads no future columns; leave it out, or fit with"
+            " --future-col"
         )
     frame = None
     if path is not None:
@@ -983,6 +987,20 @@ def _new_model(name: str, horizon: int, schema: "Schema", settings: dict[str, An
     if schema.columns and not forecaster.covariate_columns:
         _refuse(_first_column_option(schema.columns), name, "zero")
     return forecaster
+
+
+def _with_future_columns(table: TableChoice, data: Path, future: Path, model: str) -> TableChoice:
+    """The choice with the columns of ``--future``, if it names none."""
+    from tsattn.catalogue import make_forecaster, with_future_columns
+
+    if table.schema.columns.future:
+        return table
+    frame = table.read(data, table.schema)
+    rows = table.read_as_is(future, table.schema)
+    _, schema = with_future_columns(frame, rows, table.schema)
+    if not make_forecaster(model, len(rows), schema=schema).covariate_columns:
+        _refuse("--future", model, "zero")
+    return replace(table, schema=schema)
 
 
 def _models_to_judge(

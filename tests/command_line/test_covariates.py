@@ -89,8 +89,9 @@ def test_a_forecast_reads_the_columns_that_the_python_call_reads(folder, run):
     assert not np.allclose(flipped, model.predict(future=future)["mlr"]), "promo is not read at all"
 
 
+@pytest.mark.parametrize("named", [["--future-col", "promo"], []])
 @pytest.mark.parametrize("model", ["zero", "ridge"])
-def test_future_columns_may_be_text(folder, run, model):
+def test_future_columns_may_be_text_and_need_no_names(folder, run, model, named):
     for file in ("table.csv", "future.csv"):
         frame = pd.read_csv(file)
         frame.assign(promo=frame["promo"].map({0: "none", 1: "sale"})).to_csv(file, index=False)
@@ -100,8 +101,7 @@ def test_future_columns_may_be_text(folder, run, model):
         HORIZON,
         "--model",
         model,
-        "--future-col",
-        "promo",
+        *named,
         "--future",
         "future.csv",
     ]
@@ -110,6 +110,13 @@ def test_future_columns_may_be_text(folder, run, model):
     own = make_forecaster(model, HORIZON, schema=Schema(future_cols=["promo"]), random_state=0)
     wanted = own.fit(pd.read_csv("table.csv")).predict(future=pd.read_csv("future.csv"))
     np.testing.assert_allclose(pd.read_csv(io.StringIO(out))[model], wanted[model], rtol=1e-6)
+
+
+def test_a_saved_model_without_columns_reads_no_future(folder, run):
+    run("fit", "table.csv", "--horizon", HORIZON, "--model", "naive", "--out", "model")
+    code, out, err = run("forecast", "table.csv", "--from", "model", "--future", "future.csv")
+    assert (code, out) == (2, "")
+    assert "model reads no future columns; leave it out, or fit with --future-col" in err
 
 
 def test_a_saved_model_knows_its_columns(folder, run):
@@ -172,9 +179,14 @@ def spoilt(path, **cells):
     [
         (READS, {}, "--future is missing"),
         (
-            ["--past-col", "warmth", "--future", "future.csv"],
+            ["--model", "naive", "--future", "future.csv"],
             {},
-            "the model reads no future columns",
+            "--future means nothing to naive; leave it out, or name another model",
+        ),
+        (
+            ["--model", "zero", "--future", "future.csv"],
+            {"wind": 1.0},
+            "column 'wind' of --future is not in the table, whose rows must show its effect",
         ),
         ([*READS, "--future", "nowhere.csv"], {}, "there is no file nowhere.csv"),
         (
@@ -195,6 +207,7 @@ def spoilt(path, **cells):
     ids=[
         "no_future",
         "future_unread",
+        "future_of_another_table",
         "no_file",
         "gap",
         "word",
@@ -210,9 +223,10 @@ def test_what_cannot_be_read_is_refused_before_training(
     spoilt("future.csv", **spoil)
     monkeypatch.setattr(loop, "train", lambda *args, **kwargs: pytest.fail("training began"))
     before = sorted(folder.iterdir())
-    code, out, err = run(
-        "forecast", "table.csv", "--model", "mlr", *FIT, *options, "--out", "f.csv"
-    )
+    how = ["--model", "mlr", *FIT]
+    if "--model" in options:
+        how = ["--horizon", HORIZON]
+    code, out, err = run("forecast", "table.csv", *how, *options, "--out", "f.csv")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert said.format(day=DAYS[ROWS + 1].date()) in err
