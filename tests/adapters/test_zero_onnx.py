@@ -3,6 +3,7 @@ service of the page, which loses no request.
 """
 
 import copy
+import io
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -209,6 +211,24 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     assert not path.exists()
 
 
+def test_a_terminal_is_told_how_far_an_export_is_and_nobody_else(monkeypatch, tmp_path):
+    graph = onnx.helper.make_graph([], "none", [], [])
+    program = SimpleNamespace(model_proto=onnx.helper.make_model(graph))
+    monkeypatch.setattr(tsattn.adapters.zero_onnx, "_traced", lambda module: module)
+    monkeypatch.setattr(tsattn.adapters.zero_onnx, "to_onnx", lambda *_, **__: program)
+    monkeypatch.setattr(tsattn.adapters.zero_onnx, "_joined", lambda graphs: program.model_proto)
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    export_zero_onnx(forecaster(3), tmp_path / "zero.onnx", verbose=True)
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    export_zero_onnx(forecaster(3), tmp_path / "zero.onnx")
+    assert screen.getvalue() == ""
+    export_zero_onnx(forecaster(3), tmp_path / "zero.onnx", verbose=True)
+    assert "\rzero.onnx [" in screen.getvalue()
+    assert f"tracing {CONTEXT} rows" in screen.getvalue()
+    assert screen.getvalue().endswith("\n")
+
+
 # --- the page and its service ---------------------------------------------------------------------
 
 
@@ -221,7 +241,7 @@ def test_the_serving_page_runs(exported, tmp_path, monkeypatch):
     assert set(modules) - sys.stdlib_module_names == {"numpy", "onnxruntime"}
     assert len([line for line in service.splitlines() if line]) <= 66
 
-    def copied(model, path):
+    def copied(model, path, **_):
         assert isinstance(model, PretrainedForecaster)
         shutil.copy(exported / "zero.onnx", path)
 

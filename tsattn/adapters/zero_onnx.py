@@ -28,6 +28,7 @@ from tsattn.pretrained.network import (
 from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.period import MAX_PERIOD, Seasons, detect_seasons, running_max
 from tsattn.storage import write_atomic
+from tsattn.terminal import progress_line
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
@@ -247,8 +248,11 @@ def _have_fallen(x: Tensor, least: Tensor) -> Tensor:
     return ends_at_zero & (n_pairs > 0) & (last_positive >= _FALL_CHANGES * change)
 
 
-def export_zero_onnx(forecaster: PretrainedForecaster, path: str | Path) -> None:
+def export_zero_onnx(
+    forecaster: PretrainedForecaster, path: str | Path, *, verbose: bool = False
+) -> None:
     """Write the pretrained forecaster into one ONNX file, which onnxruntime runs without torch.
+    That takes a minute or more.
 
     The inputs are ``windows``, float64 ``[batch, rows]`` in original units, NaN where a value is
     missing or a series begins later; ``horizon``, int64 ``[batch]`` from 1 to ``max_horizon``; and
@@ -264,6 +268,7 @@ def export_zero_onnx(forecaster: PretrainedForecaster, path: str | Path) -> None
     Args:
         forecaster: Its network is written, also a fine-tuned one, with ``nonnegative``.
         path: The file; an older file is replaced in one step.
+        verbose: Show progress on stderr where that is a terminal.
 
     Raises:
         ImportError: If onnx or onnxscript is missing.
@@ -274,13 +279,21 @@ def export_zero_onnx(forecaster: PretrainedForecaster, path: str | Path) -> None
     _check_fitted(forecaster)
     network = forecaster.network_
     context = network.config.token_context
+    sizes = [size for size in _SHAPES if size < context]
+    sizes.append(context)
     graphs = {}
-    for size in (*(size for size in _SHAPES if size < context), context):
-        module = _PaddedForecaster(network, size, forecaster.nonnegative).eval()
-        axes = ({0: "batch", 1: "rows"}, {0: "batch"}, {0: "batch"}, None)
-        program = to_onnx(_traced(module), list(_INPUTS), _OUTPUT, axes, optimize=False)
-        graphs[size] = program.model_proto
-    model = _joined(graphs)
+    title = Path(path).name if verbose else None
+    with progress_line(title, n_steps=len(sizes) + 1) as line:
+        for number, size in enumerate(sizes):
+            if line is not None:
+                line.show(number, f"tracing {size} rows")
+            module = _PaddedForecaster(network, size, forecaster.nonnegative).eval()
+            axes = ({0: "batch", 1: "rows"}, {0: "batch"}, {0: "batch"}, None)
+            program = to_onnx(_traced(module), list(_INPUTS), _OUTPUT, axes, optimize=False)
+            graphs[size] = program.model_proto
+        if line is not None:
+            line.show(len(sizes), "joining")
+        model = _joined(graphs)
     facts = {
         "format": FORMAT,
         "model": forecaster.alias_,
