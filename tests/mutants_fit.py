@@ -384,6 +384,12 @@ MUTANTS = [
     ),
     Mutant(DEADLINES, "permutation(len(target))[:n_rows]", "permutation(n_rows)", DEADLINES_TESTS),
     Mutant(
+        "tsattn/forecasters/regression.py",
+        "spread_order(len(z)) if math.isfinite(seconds) else np.arange(len(z))",
+        "np.arange(len(z))",
+        "tests/forecasters/test_regression.py",
+    ),
+    Mutant(
         "tsattn/forecasters/covariate_weights.py",
         "order = spread_order(n_windows)",
         "pass",

@@ -1,6 +1,7 @@
 """Regression on lags: its windows, its regressors, its refusals."""
 
 import doctest
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,8 @@ from tables import seasonal_table, wide_table
 from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.rolling import roll
-from tsattn.forecasters import pooled, regression
+from tsattn.forecasters import deadlines, pooled, regression
+from tsattn.forecasters.deadlines import time_limit
 from tsattn.forecasters.pooled import choose_context, standardise, training_windows
 from tsattn.forecasters.regression import SklearnForecaster
 from tsattn.forecasters.step_features import StepFeatures
@@ -482,3 +484,37 @@ def test_covariates_of_a_short_series_are_lengthened_as_its_values_are(name, sch
     alone = model.predict(few, future=told[0])
     both = model.predict(pd.concat([few, beside]), future=told[1])
     np.testing.assert_allclose(both[both["unique_id"] == "a"][name], alone[name], rtol=1e-9)
+
+
+def test_a_limited_time_reads_windows_that_are_spread_evenly(monkeypatch):
+    """Ten windows take a second. Of 20 seconds, 8 are for windows, and one pass has begun then."""
+    clock = SimpleNamespace(seconds=0.0)
+    clock.monotonic = lambda: clock.seconds
+    for each in (regression, deadlines):
+        monkeypatch.setattr(each, "time", clock)
+    monkeypatch.setattr(regression, "chunk_size", lambda width: 10)
+    monkeypatch.setattr(regression, "fit_boosted", lambda learner, x, y: learner.fit(x, y))
+    rows = StepFeatures.rows
+    seen = []
+
+    def slow(self, z, parts, steps):
+        clock.seconds += 1
+        seen.extend(parts["known"][:, 0, 0].tolist())
+        return rows(self, z, parts, steps)
+
+    monkeypatch.setattr(StepFeatures, "rows", slow)
+    n = 600
+    value = np.random.default_rng(0).normal(size=n)
+    frame = pd.DataFrame({"ds": np.arange(n), "y": value, "row": np.arange(n) / n})
+    n_windows = {}
+    for seconds in (20.0, np.inf):
+        seen.clear()
+        model = SklearnForecaster(4, "gbm", context=8, schema=Schema(future_cols=["row"]))
+        with time_limit(seconds):
+            model.fit(frame)
+        n_windows[seconds] = model.n_windows_
+        assert len(seen) == model.n_windows_
+        assert np.ptp(seen) > 0.95 * np.ptp(
+            (frame["row"] - frame["row"].mean()) / frame["row"].std()
+        )
+    assert n_windows == {20.0: 90, np.inf: n - 8 - 4 + 1}

@@ -1,5 +1,7 @@
 """Forecasts by a regression of the next rows on the last ones."""
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -17,7 +19,12 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import chunk_size
 from tsattn.forecaster import FitContext, Fitted, learnt
 from tsattn.forecasters.boosted_trees import BoostedTrees
-from tsattn.forecasters.deadlines import fit_boosted
+from tsattn.forecasters.deadlines import (
+    fit_boosted,
+    require_seconds,
+    seconds_left,
+    spread_order,
+)
 from tsattn.forecasters.naive import PointForecaster
 from tsattn.forecasters.pooled import (
     PooledForecaster,
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
 
 # Training rows of boosted trees, at most: pairs of a window and one of its steps.
 _TREE_ROWS = 100_000
+# Share of the time for their features; boosting takes the rest.
+_FEATURES_SHARE = 0.4
 
 
 def _ridge() -> Any:
@@ -382,7 +391,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         generator: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray, int]:
         """Features ``[n, features]`` and targets ``[n]`` of pairs of a window and a step, and the
-        number of windows.
+        number of windows, which is smaller where the time is short.
         """
         context = features.context
         z, future, ends = drawn_windows(
@@ -403,8 +412,14 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         size = chunk_size(width)
         rows = []
         targets = []
-        for first in range(0, len(z), size):
-            part = slice(first, first + size)
+        n_read = 0
+        begun = time.monotonic()
+        seconds = _FEATURES_SHARE * seconds_left()
+        # Under a limit of time those that come first are spread over all.
+        order = spread_order(len(z)) if math.isfinite(seconds) else np.arange(len(z))
+        while n_read < len(z):
+            require_seconds()
+            part = order[n_read : n_read + size]
             parts: Mapping[str, np.ndarray] = {}
             if history is not None and encoder is not None:
                 parts = encoder.parts(history.windows(ends[part], context, self.horizon))
@@ -412,7 +427,10 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             observed = ~np.isnan(target)
             rows.append(features.rows(z[part], parts, steps[part])[observed])
             targets.append(target[observed])
-        return np.concatenate(rows), np.concatenate(targets), len(z)
+            n_read += len(part)
+            if time.monotonic() - begun > seconds:
+                break
+        return np.concatenate(rows), np.concatenate(targets), n_read
 
     covariate_columns = property(
         attrgetter("schema.columns"), doc="Covariates that the next fit reads."
