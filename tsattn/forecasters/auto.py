@@ -313,9 +313,9 @@ class AutoForecaster(GapForecaster):
     series is too short for a member. Counts (whole numbers, none negative) have no forecast below
     zero.
 
-    Each candidate may take a part of what is left of ``max_time``: it learns from as many of the
-    last rows, and is judged on as many of the windows, as that allows. One that would take more
-    than half of it is left out. Under a tight limit the forecast depends on the machine.
+    Each candidate may take a part of what is left of ``max_time``: it learns from as much of the
+    past, and is judged on as many of the windows, as that allows. One that would take more than
+    half of it is left out. Under a tight limit the forecast depends on the machine.
 
     Args:
         horizon: Rows forecast ahead, 1 to 1,024.
