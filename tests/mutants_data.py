@@ -198,6 +198,12 @@ MUTANTS = [
     Mutant(COLUMNS, "(years or n_digits > 4)", "digits > 4", ODD),
     Mutant("tsattn/data/spelling.py", "3 * number - 2:02", "3 * number:02", ODD),
     Mutant("tsattn/data/frames.py", "(next_series == 0) & later)", "(next_series == 0))", ODD),
+    Mutant(
+        "tsattn/data/panel.py",
+        "is_next[first_rows[(first_rows > 0) & (first_rows < len(has_value))] - 1] = False",
+        "pass",
+        JOINING,
+    ),
     Mutant("tsattn/data/frames.py", "if has_value.all():", "if has_value.any():", BAD),
     Mutant("tsattn/data/layouts.py", "(length, MonthEnd(0), QuarterEnd(0))", "(length,)", ODD),
     Mutant(COLUMNS, "id_col in (time_col, target_col)", "id_col == time_col", ODD),

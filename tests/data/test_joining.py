@@ -108,6 +108,9 @@ def test_rows_of_another_frequency_are_refused_where_values_may_be_missing(freq,
     message = f"frequency 'h'; the new values lie {steps} or more of its steps apart; resample"
     with pytest.raises(ValueError, match=message):
         model.predict(others)
+    # The last value of a series and the first of the next one are no neighbours.
+    with pytest.raises(ValueError, match=message):
+        model.predict(long_table(VALUES[:2], ["a", "b"], freq=freq))
     # A few rows show no frequency, and absent rows are no other one.
     model.predict(others[:3])
     model.predict(hours.drop(index=range(5, 20, 2)))

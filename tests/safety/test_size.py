@@ -88,9 +88,12 @@ def roll_over_much(n_windows, n_rows=26_304, n_channels=321, horizon=96):
 
 @LINUX
 @pytest.mark.slow
-@pytest.mark.parametrize(("context", "most_of_a_frame"), [(None, 2.6), (500, 1.6)])
+@pytest.mark.parametrize(
+    ("context", "most"),
+    [(None, {"frame": 2.6, "panel": 1.5}), (500, {"frame": 1.6, "panel": 1.2})],
+)
 def test_very_many_series_are_forecast_in_little_more_than_a_bare_pass(
-    context, most_of_a_frame, record_testsuite_property
+    context, most, record_testsuite_property
 ):
     """Reading a table of five million rows is in it; where the network reads but the last fifth of
     them, it shows.
@@ -102,8 +105,9 @@ def test_very_many_series_are_forecast_in_little_more_than_a_bare_pass(
         name = f"predict of a {way}, times a bare pass over {facts['context']} of the 500 steps"
         median = facts[way][len(facts[way]) // 2]
         record_testsuite_property(name, f"{median:.2f} in the median, {facts[way][0]:.2f} at best")
-        # Reading five million rows takes as long as 1.5 bare passes over a fifth of them.
-        assert facts[way][0] < (most_of_a_frame if way == "frame" else 1.2), facts
+        # A bare pass over a fifth of the rows is so fast that reading and looking at all of them
+        # takes as long.
+        assert facts[way][0] < most[way], facts
     record_testsuite_property(
         f"its seconds with {facts['context']} steps, the slowest run", f"{facts['seconds'][-1]:.1f}"
     )

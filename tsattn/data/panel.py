@@ -423,9 +423,16 @@ def require_same_steps(fitted: Panel, panel: Panel) -> None:
 
 def _least_gap(panel: Panel) -> tuple[int, int]:
     """The fewest steps from one value of a series to the next one, 1 where there are no two, and
-    how many gaps there are.
+    how many gaps there are, of one step alone where there are some.
     """
-    rows = np.flatnonzero(~np.isnan(panel.values).all(axis=1))
+    has_value = ~np.isnan(panel.values).all(axis=1)
+    is_next = has_value[1:] & has_value[:-1]
+    first_rows = panel.starts[1:-1]
+    is_next[first_rows[(first_rows > 0) & (first_rows < len(has_value))] - 1] = False
+    # Most tables have neighbours, which tell it at little cost.
+    if is_next.any():
+        return 1, int(is_next.sum())
+    rows = np.flatnonzero(has_value)
     is_inner = np.diff(panel.owners(rows + 1)) == 0
     gaps = np.diff(rows)[is_inner]
     return int(gaps.min(initial=len(panel.values))) if len(gaps) else 1, len(gaps)
