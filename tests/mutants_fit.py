@@ -397,8 +397,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/covariate_weights.py",
-        "every[places] = known",
-        "every[: len(places)] = known",
+        "all_rows[places] = rows_at_places",
+        "all_rows[: len(places)] = rows_at_places",
         "tests/forecasters/test_covariate_regression.py",
     ),
     Mutant(

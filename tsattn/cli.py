@@ -998,7 +998,7 @@ def _with_future_columns(table: TableChoice, data: Path, future: Path, model: st
     frame = table.read(data, table.schema)
     rows = table.read_as_is(future, table.schema)
     _, schema = with_future_columns(frame, rows, table.schema)
-    if not make_forecaster(model, len(rows), schema=schema).covariate_columns:
+    if not make_forecaster(model, 1, schema=schema).covariate_columns:
         _refuse("--future", model, "zero")
     return replace(table, schema=schema)
 

@@ -112,6 +112,17 @@ def test_future_columns_may_be_text_and_need_no_names(folder, run, model, named)
     np.testing.assert_allclose(pd.read_csv(io.StringIO(out))[model], wanted[model], rtol=1e-6)
 
 
+def test_the_future_of_many_series_may_have_more_rows_than_a_horizon(folder, run):
+    rows = [(number, DAYS[k], k % 7.0, k % 2) for number in range(1030) for k in range(9)]
+    table = pd.DataFrame(rows, columns=["unique_id", "ds", "y", "promo"])
+    is_known = table["ds"] < DAYS[8]
+    table[is_known].to_csv("many.csv", index=False)
+    table[~is_known].drop(columns="y").to_csv("next.csv", index=False)
+    code, out, err = run("forecast", "many.csv", "--horizon", 1, "--future", "next.csv")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 1031
+
+
 def test_a_saved_model_without_columns_reads_no_future(folder, run):
     run("fit", "table.csv", "--horizon", HORIZON, "--model", "naive", "--out", "model")
     code, out, err = run("forecast", "table.csv", "--from", "model", "--future", "future.csv")

@@ -175,10 +175,10 @@ class _Answer(NamedTuple):
         """The answers for the windows at some places, NaN for all others."""
         parts = []
         for values in zip(*answers, strict=True):
-            known = np.concatenate(values)
-            every = np.full((n_windows, *known.shape[1:]), np.nan)
-            every[places] = known
-            parts.append(every)
+            rows_at_places = np.concatenate(values)
+            all_rows = np.full((n_windows, *rows_at_places.shape[1:]), np.nan)
+            all_rows[places] = rows_at_places
+            parts.append(all_rows)
         return cls(*parts)
 
 

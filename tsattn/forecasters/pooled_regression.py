@@ -191,10 +191,12 @@ class WindowFeatures:
         for season in seasons:
             n_seasons = steps // season + 1
             rows = ahead - season * n_seasons
-            if rows[0] >= 0:
-                seasonal_change = numbers[:, ahead] - numbers[:, rows]
-                parts.append(self.scaled(self.x[:, rows]))
-                parts.append(seasonal_change)
+            # Windows that are shorter than a season have as many features, which are zero.
+            is_known = (rows >= 0).all()
+            rows = np.maximum(rows, 0)
+            seasonal_change = numbers[:, ahead] - numbers[:, rows]
+            parts.append(is_known * self.scaled(self.x[:, rows]))
+            parts.append(is_known * seasonal_change)
         n_last = max(seasons[0] if seasons else 1, 1)
         last_mean, _ = _level_and_spread(self.x[:, -n_last:])
         scaled_mean = self.scaled(last_mean)
