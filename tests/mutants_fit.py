@@ -240,6 +240,12 @@ MUTANTS = [
         STORAGE,
     ),
     Mutant(
+        "tsattn/storage.py",
+        "        folder.replace(removed)\n        shutil.rmtree(removed)",
+        "        shutil.rmtree(folder)",
+        SAVED,
+    ),
+    Mutant(
         "tsattn/storage.py", "if _identity(standing_folder(path)) == identity:", "if True:", SAVED
     ),
     # the command line

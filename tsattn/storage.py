@@ -14,7 +14,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -130,9 +130,21 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
                 abandoned = _set_aside(target)
                 replaced = _exchange(temporary, target)
                 for folder in (*abandoned, *replaced):
-                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove_folder(folder, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_folder(folder: Path, path: Path) -> None:
+    """Remove a folder that made room for ``path``.
+
+    It is renamed first: :func:`standing_folder` must not take what is removed in part for whole.
+    """
+    removed = _temporary_path(path)
+    # Another writer may have removed it, and a folder of another user stays.
+    with suppress(OSError):
+        folder.replace(removed)
+        shutil.rmtree(removed)
 
 
 def standing_folder(path: Path) -> Path:

@@ -247,6 +247,28 @@ def test_what_a_killed_writer_set_aside_is_found_and_cleared(tmp_path):
     assert standing_folder(tmp_path / "no" / "model") == tmp_path / "no" / "model"
 
 
+def test_what_was_removed_in_part_is_never_taken_for_a_model(tmp_path, monkeypatch):
+    """The first writer is killed while it clears up, the second between its two renames."""
+
+    def write(text):
+        return lambda folder: (folder / "config.json").write_text(text)
+
+    def remove_in_part(folder, **options):
+        (folder / "config.json").unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    path = tmp_path / "model"
+    write_folder(path, write('{"format": 1, "class": "old"}'))
+    with monkeypatch.context() as patched:
+        patched.setattr(storage.shutil, "rmtree", remove_in_part)
+        with pytest.raises(KeyboardInterrupt):
+            write_folder(path, write('{"format": 1, "class": "new"}'))
+    path.replace(tmp_path / ".model.old.0123456789ab")
+    assert read_folder(path, lambda folder: read_json(folder / "config.json"))["class"] == "new"
+    write_folder(path, write('{"format": 1, "class": "newest"}'))
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]
+
+
 def test_a_folder_replaced_while_it_is_read_is_read_again(tmp_path):
     path = tmp_path / "model"
 
