@@ -27,6 +27,7 @@ STORAGE = "tests/test_storage.py"
 PERIOD = "tests/pretrained/test_period.py"
 CONFORMAL = "tests/evaluate/test_conformal.py"
 PRETRAINING = "tests/pretrained/test_pretraining.py"
+LOSSES = "tests/pretrained/test_losses.py"
 CHANGES = "tests/pretrained/test_changes.py"
 SYNTHETIC = "tests/pretrained/test_synthetic.py"
 CONTRACTS = "tests/forecasters/test_contract.py"
@@ -352,10 +353,10 @@ MUTANTS = [
     Mutant("tsattn/pretrained/period.py", "_LIKELY_CHANCE / _CALENDAR_CHANCE", "1", PERIOD),
     Mutant("tsattn/pretrained/network.py", "4 * steps < 3 *", "steps < 3 *", PRETRAINING),
     Mutant(
-        "tsattn/pretrained/pretraining.py",
+        "tsattn/pretrained/losses.py",
         "(levels - 1) * error).mean",
         "(1 - levels) * error).mean",
-        PRETRAINING,
+        LOSSES,
     ),
     Mutant(
         "tsattn/pretrained/network.py",
@@ -449,9 +450,33 @@ MUTANTS = [
         "tests/forecasters/test_pretrained.py",
     ),
     Mutant(
+        "tsattn/pretrained/losses.py",
+        "x, seasons = network.look(x, y.shape[1])",
+        "_, seasons = network.look(x, y.shape[1])",
+        PRETRAINING,
+    ),
+    Mutant(
+        "tsattn/pretrained/losses.py",
+        "quantiles[n_windows:].flip(2)",
+        "quantiles[n_windows:]",
+        LOSSES,
+    ),
+    Mutant(
+        "tsattn/pretrained/losses.py",
+        "middles = (levels[1:] + levels[:-1]) / 2",
+        "middles = levels[1:]",
+        LOSSES,
+    ),
+    Mutant(
+        "tsattn/pretrained/losses.py",
+        "weight = weight * weigh(",
+        "weight = weight + 0 * weigh(",
+        LOSSES,
+    ),
+    Mutant(
         "tsattn/pretrained/pretraining.py",
-        "x, seasons = network.look",
-        "_, seasons = network.look",
+        "for name in {**settings, **state_settings}:",
+        "for name in settings:",
         PRETRAINING,
     ),
     Mutant(
@@ -467,10 +492,10 @@ MUTANTS = [
         f"{PRETRAINING}::test_the_averaged_weights_are_validated",
     ),
     Mutant(
-        "tsattn/pretrained/pretraining.py",
+        "tsattn/pretrained/losses.py",
         "change = torch.fmin(",
         "change = torch.fmax(",
-        PRETRAINING,
+        LOSSES,
     ),
     Mutant(
         "tsattn/pretrained/pretraining.py",

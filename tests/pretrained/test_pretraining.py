@@ -1,20 +1,21 @@
-"""The pretrained network and its training: cuts, invariances, loss by loops, and runs that repeat
-to the bit.
-"""
+"""The pretrained network and its training: cuts, invariances, and runs that repeat to the bit."""
 
 import io
 import json
+import shutil
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from checkout import ROOT
+from pretrained_networks import SMALL, recent_by_loops, shaken, some_series
 from safetensors.torch import load_file
 
 from tsattn.pretrained import pretraining
+from tsattn.pretrained.losses import Teachers, distance, pinball
 from tsattn.pretrained.network import (
     MEASURES,
     QUANTILES,
@@ -26,7 +27,7 @@ from tsattn.pretrained.network import (
     measure_recent,
     read_recent,
 )
-from tsattn.pretrained.period import MAX_PERIOD, Seasons, block_means, detect_period
+from tsattn.pretrained.period import MAX_PERIOD, Seasons, block_means
 from tsattn.pretrained.pretraining import (
     RECIPES,
     SHAPES,
@@ -36,30 +37,11 @@ from tsattn.pretrained.pretraining import (
     Shape,
     draw_batch,
     main,
-    pinball,
     run,
-    weigh,
 )
-from tsattn.pretrained.weights import load_network, read_network
+from tsattn.pretrained.weights import FACTS, load_network, read_network, save_network
 
 DOUBLE = torch.float64
-SMALL = {"d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 32, "max_tokens": 32}
-
-
-def shaken(**settings):
-    """A small network whose every weight does something."""
-    generator = torch.Generator().manual_seed(0)
-    network = ZeroNetwork(ZeroConfig(**{**SMALL, **settings}), generator=generator).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.15 * torch.randn(parameter.shape, generator=generator))
-    return network
-
-
-def some_series(n=6, length=150, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    wave = torch.sin(2 * torch.pi * torch.arange(length, dtype=DOUBLE) / 12)
-    return wave + 0.3 * torch.randn(n, length, generator=generator, dtype=DOUBLE)
 
 
 # --- tokens
@@ -287,24 +269,6 @@ def test_tokens_before_those_that_are_encoded_stay_as_they_were_embedded(monkeyp
     torch.testing.assert_close(more(some_series(), 20)[0], whole(some_series(), 20)[0])
 
 
-def recent_by_loops(row, period):
-    """Mean and deviation of the recent part of a series, and the two facts about it."""
-    period = max(period, 1)
-    n_cycles = 2
-    while n_cycles * period < 64:
-        n_cycles += 1
-    whole = row[np.isfinite(row)]
-    recent = [value for value in row[-n_cycles * period :] if np.isfinite(value)]
-    if len(recent) < 8:
-        recent = whole
-    mean = sum(recent) / len(recent)
-    spread = max(
-        (sum((value - mean) ** 2 for value in recent) / len(recent)) ** 0.5, 0.1 * whole.std()
-    )
-    distance = np.arcsinh((whole.mean() - mean) / spread)
-    return mean, spread, distance, np.log(whole.std() / spread) / 2
-
-
 @pytest.mark.parametrize("period", [0, 7, 12, 50])
 def test_the_recent_part_measures_a_window_as_loops_do(period):
     x = some_series(5, 300)
@@ -474,117 +438,6 @@ def test_settings_travel_as_json():
         ZeroConfig(quantiles=(0.1, 0.9))
     with pytest.raises(ValueError, match="measure must be one of whole, recent; got 'half'"):
         ZeroConfig(measure="half")
-
-
-# --- loss
-
-
-@pytest.mark.parametrize(
-    ("measure", "length", "farthest"), [("whole", 60, 3.5), ("recent", 200, 4.5)]
-)
-def test_the_loss_against_loops(measure, length, farthest):
-    network = shaken(measure=measure)
-    with torch.no_grad():
-        network.head.weight.zero_()
-        network.head.bias.zero_()
-        network.head.bias[:-1] = torch.linspace(-1, 1, len(QUANTILES)).repeat(12)
-    x = some_series(3, length).float()
-    x[0] += 0.1 * torch.arange(length)
-    y = some_series(3, 20, seed=1).float()
-    y[0, 4] = torch.nan  # a value that is not known teaches nothing
-    y[1, 7] = 1e6  # and one far away no more than one at the bound
-    x[2] = 1.0  # nor does a context that does not vary
-    context, seasons = network.look(x.double(), 20)
-    answer = network._forecast_read(context, seasons, 20).detach()
-    total = weights = 0.0
-    for row in (0, 1):
-        part = x[row].double()[-72:] if measure == "recent" else x[row].double()
-        level = part.mean()
-        spread = part.std(correction=0)
-        for step in range(20):
-            if y[row, step].isnan():
-                continue
-            target = torch.asinh((y[row, step].double() - level) / spread)
-            target = target.clamp(-farthest, farthest)
-            given = torch.asinh((answer[row, step] - level) / spread)
-            weight = (1 + step / 16) ** -0.5
-            total += weight * np.mean(
-                [
-                    2 * max(q * float(target - g), (q - 1) * float(target - g))
-                    for q, g in zip(QUANTILES, given, strict=True)
-                ]
-            )
-            weights += weight
-    assert float(pinball(network, x, y, 32).detach()) == pytest.approx(total / weights, rel=1e-5)
-
-
-def test_importance_is_that_of_a_loop_over_steps():
-    x = some_series(3, 60)
-    x[0] = torch.arange(60.0).remainder(12) + 50 * (torch.arange(60.0) > 30)
-    x[1, 5:9] = torch.nan
-    x[2] = torch.randn(60, generator=torch.Generator().manual_seed(3)).cumsum(0)
-    seasons = detect_period(x)[0]
-    periods = seasons.tolist()
-    assert periods[2] == 0 < periods[1]
-    for row, period, found in zip(x.numpy(), periods, weigh(x, seasons).tolist(), strict=True):
-        scaled = np.arcsinh((row - np.nanmean(row)) / np.nanstd(row))
-        by_lag = [
-            np.mean(
-                [
-                    abs(scaled[t] - scaled[t - lag])
-                    for t in range(lag, 60)
-                    if np.isfinite(scaled[[t, t - lag]]).all()
-                ]
-            )
-            for lag in {1, period or 1}
-        ]
-        assert found == pytest.approx(1 / (min(by_lag) + 0.05), rel=1e-6)
-    torch.testing.assert_close(weigh(1000 + 7 * x, seasons), weigh(x, seasons), rtol=1e-8, atol=0)
-    assert weigh(torch.full((1, 20), 3.0), seasons[:1]).tolist() == pytest.approx([20.0])
-
-
-def test_importance_by_the_recent_part_is_that_of_a_loop_over_its_steps():
-    x = some_series(3, 300)
-    x[0] += 0.2 * torch.arange(300)
-    x[1, 250:260] = torch.nan
-    x[2] = torch.randn(300, generator=torch.Generator().manual_seed(3)).cumsum(0)
-    seasons = torch.tensor([12, 12, 0])
-    weights = weigh(x, seasons, "recent").tolist()
-    for row, period, weight in zip(x.numpy(), seasons.tolist(), weights, strict=True):
-        mean, spread, *_ = recent_by_loops(row, period)
-        scaled = np.arcsinh((row - mean) / spread)
-        first = 300 - (72 if period else 64)
-        by_lag = [
-            np.nanmean([abs(scaled[t] - scaled[t - lag]) for t in range(first, 300)])
-            for lag in {1, period or 1}
-        ]
-        assert weight == pytest.approx(1 / (min(by_lag) + 0.05), rel=1e-5)
-
-
-def test_a_step_weighs_its_windows(monkeypatch):
-    monkeypatch.setattr(pretraining, "SHAPES", (shape := Shape(32, 48, 12, 1.0),))
-    made = Pretraining(ZeroConfig(**SMALL), Recipe(10, seed=3))
-    rng = np.random.default_rng([3, 0])
-    rng.choice(1, p=[1.0])
-    x, y = draw_batch(shape, rng)
-    weighed, plain = (
-        float(pinball(made.network, x, y, shape.n_tokens, weighed=each).detach())
-        for each in (True, False)
-    )
-    assert made.advance() == pytest.approx(weighed, rel=1e-6)
-    assert abs(weighed / plain - 1) > 1e-3
-
-
-def test_important_windows_count_more(monkeypatch):
-    network = shaken()
-    x = some_series(2, 90)
-    y = torch.zeros(2, 8)
-    monkeypatch.setattr(pretraining, "weigh", lambda x, period, measure: torch.tensor([3.0, 1.0]))
-    x[1] += 5 * torch.randn(90, generator=torch.Generator().manual_seed(0))
-    alone = [float(pinball(network, x[k : k + 1], y[k : k + 1]).detach()) for k in range(2)]
-    both = float(pinball(network, x, y, weighed=True).detach())
-    assert alone[0] != pytest.approx(alone[1], rel=0.01)
-    assert both == pytest.approx((3 * alone[0] + alone[1]) / 4, rel=1e-5)
 
 
 # --- batches and runs
@@ -774,19 +627,63 @@ def test_a_state_of_another_network_is_refused(tmp_path):
         run(Pretraining(ZeroConfig(**{**SMALL, "d_ff": 64}), Recipe(12, seed=3)), tmp_path)
 
 
+def kept(folder, **networks):
+    """A folder of weights under these names."""
+    facts = dict.fromkeys(FACTS, "a test")
+    for name, network in networks.items():
+        save_network(network, folder, name, facts)
+    return folder
+
+
 @pytest.mark.usefixtures("tiny")
 def test_a_run_starts_from_the_answers_of_trained_weights(tmp_path):
     start = shaken()
     x = some_series()
-    work = Pretraining(ZeroConfig(**SMALL), Recipe(6), start=start)
+    weights = kept(tmp_path / "weights", first=start)
+    recipe = Recipe(6, start="first")
+    work = Pretraining(ZeroConfig(**SMALL), recipe, weights=weights)
     for network in (work.network, work.average):
         assert torch.equal(network.forecast(x, 20), start.forecast(x, 20))
-    run(work, tmp_path)
+    run(work, tmp_path / "run")
     assert not torch.equal(work.network.forecast(x, 20), start.forecast(x, 20))
     with pytest.raises(
         ValueError, match=r"weights of its own settings; got .*d_ff=32.* for .*d_ff=64"
     ):
-        Pretraining(ZeroConfig(**{**SMALL, "d_ff": 64}), Recipe(6), start=start)
+        Pretraining(ZeroConfig(**{**SMALL, "d_ff": 64}), recipe, weights=weights)
+    with pytest.raises(ValueError, match="needs the weights first; name their folder by --weights"):
+        Pretraining(ZeroConfig(**SMALL), recipe)
+    with pytest.raises(ValueError, match=r"other\.json is missing"):
+        Pretraining(ZeroConfig(**SMALL), replace(recipe, start="other"), weights=weights)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_taught_run_comes_nearer_and_goes_on_to_the_same_weights(tmp_path):
+    """Killed inside a phase, or with nothing left but the state after one."""
+    teachers = [shaken(), shaken(n_layers=1)]
+    weights = kept(tmp_path / "weights", a=teachers[0], b=teachers[1])
+    recipe = Recipe(12, seed=3, rate=0.01, phase=4, teachers=("a", "b"))
+
+    def taught(folder, until=None):
+        work = Pretraining(ZeroConfig(**SMALL), recipe, weights=weights)
+        run(work, folder, until=until)
+        return work
+
+    whole = taught(tmp_path / "whole")
+    taught(tmp_path / "killed", until=6)
+    (tmp_path / "phase").mkdir()
+    for name in ("phase.json", "phase.safetensors"):
+        shutil.copy(tmp_path / "killed" / name, tmp_path / "phase" / name)
+    for folder in ("killed", "phase"):
+        assert equal(whole, taught(tmp_path / folder))
+    x = some_series()
+    before = Pretraining(ZeroConfig(**SMALL), replace(recipe, teachers=None))
+    first, last = (
+        float(distance(work.network, Teachers(teachers), x, 12).detach())
+        for work in (before, whole)
+    )
+    assert last < 0.9 * first
+    with pytest.raises(ValueError, match=r"teachers = \['a', 'b'\]; got None"):
+        run(before, tmp_path / "killed")
 
 
 @pytest.mark.usefixtures("tiny")
@@ -843,7 +740,7 @@ def test_the_kept_state_is_one_of_the_recipe(size, recipe):
     kept = ROOT / "benchmarks" / "pretraining_state" / f"zero-5-{size}"
     facts = json.loads((kept / "phase.json").read_text())
     assert replace(ZeroConfig.from_dict(facts["config"]), measure="recent") == SIZES[size]
-    assert facts["recipe"] == asdict(RECIPES[recipe])
+    assert facts["recipe"] == RECIPES[recipe].to_dict()
     curve = [json.loads(line) for line in (kept / "curve.jsonl").read_text().splitlines()]
     assert curve[-1]["step"] == facts["step"] > 0
     work = Pretraining(SIZES[size], RECIPES[recipe])

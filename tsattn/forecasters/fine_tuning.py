@@ -12,8 +12,9 @@ from tsattn.data.panel import Panel
 from tsattn.data.windows import History, spread_places
 from tsattn.forecasters.fitting import validation_rows
 from tsattn.limits import IN_SINGLE, limit_threads
+from tsattn.pretrained.losses import pinball, pinball_terms
 from tsattn.pretrained.network import ZeroNetwork
-from tsattn.pretrained.pretraining import make_optimizers, pinball, pinball_terms, take_step
+from tsattn.pretrained.pretraining import make_optimizers, take_step
 from tsattn.random import seed_from
 from tsattn.terminal import ProgressLine, progress_line
 from tsattn.training.evidence import clearly_lower

@@ -571,16 +571,22 @@ class ZeroNetwork(nn.Module):
         self, slots: Tensor, tokens: Tokens, mean: Tensor, spread: Tensor, horizon: int
     ) -> Float[Tensor, "B F Q"]:
         """Ascending quantiles of each step ahead in the units of the series, from :meth:`read`."""
-        token, slot = tokens.find(horizon)
-        place = token * self.config.max_len + slot
-        by_step = slots.flatten(1, 2)
-        by_step = by_step.gather(1, place[..., None].expand(-1, -1, by_step.shape[2]))
+        by_step = self.squeezed_by_step(slots, tokens, horizon)
         # Sorted, so that quantiles ascend.
         squeezed = by_step.clamp(-_FARTHEST, _FARTHEST).sort(dim=2).values.to(torch.float64)
         if torch.compiler.is_exporting():
             # Runtimes of programs have no sinh of float64.
             return mean[..., None] + spread[..., None] * (squeezed.exp() - (-squeezed).exp()) / 2
         return mean[..., None] + spread[..., None] * squeezed.sinh()
+
+    def squeezed_by_step(
+        self, slots: Float[Tensor, "B M P Q"], tokens: Tokens, horizon: int
+    ) -> Float[Tensor, "B F Q"]:
+        """Quantiles of each step ahead in the space of the arcsinh, from those of slots."""
+        token, slot = tokens.find(horizon)
+        place = token * self.config.max_len + slot
+        flat = slots.flatten(1, 2)
+        return flat.gather(1, place[..., None].expand(-1, -1, flat.shape[2]))
 
     def _forecast_long(self, x: Tensor, steps: Tensor, horizon: int) -> Tensor:
         """Quantiles [B F Q] of series whose longest cycle is not twice among the tokens.

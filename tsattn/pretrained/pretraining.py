@@ -18,37 +18,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tsattn.limits import keep_memory
-from tsattn.pretrained.network import (
-    RecentMeasure,
-    ZeroConfig,
-    ZeroNetwork,
-    changes_since,
-    measure_recent,
-)
-from tsattn.pretrained.period import Seasons
+from tsattn.pretrained.losses import Teachers, distance, pinball
+from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.synthetic import make
-from tsattn.pretrained.weights import save_network
+from tsattn.pretrained.weights import read_network, save_network
 from tsattn.storage import write_atomic
 from tsattn.terminal import in_words
 
 # Steps that stand for a minute of one core: a run asked for in minutes must be the same run on any
 # machine.
 STEPS_A_MINUTE = 150
-# Targets beyond this many deviations, in the space of the arcsinh, count as those at it. Deviations
-# of a recent part are smaller.
-_FARTHEST = {"whole": 3.5, "recent": 4.5}
-# Changes smaller than about this, in the same space, make a window no more important.
-_LEAST_CHANGE = 0.05
-# Observed values of a context that training needs at least.
-_LEAST_VALUES = 3
-# Steps ahead after which a step weighs 2^(-1/2) of the first one.
-_HALF_WEIGHT_STEPS = 16
-# Weights of a loss that sum to less are no divisor.
-_LEAST_WEIGHT = 1e-6
 # Largest norm of the gradient of a step.
 _GRADIENT_NORM = 1.0
 # Steps of the warm-up at most.
 _MOST_WARMUP_STEPS = 1000
+# Steps in which no rate falls.
+_NEVER = 10**9
 # Steps in which the rates rise again after the optimizers have begun anew.
 _RISE_STEPS = 50
 # Steps that the running average looks back on at least.
@@ -150,12 +135,19 @@ class Recipe:
     average: float = 0.05
     phase: int = 4000
     recent_from: int = 0
+    start: str | None = None
+    teachers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.recent_from % self.phase:
             raise ValueError(
                 f"recent_from must be a multiple of phase = {self.phase}; got {self.recent_from}"
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without weights where none are named."""
+        values = {**asdict(self), "teachers": self.teachers and list(self.teachers)}
+        return {name: value for name, value in values.items() if value is not None}
 
     def factor(self, step: int) -> float:
         """Factor of the rates in a step, counted from 0."""
@@ -173,11 +165,32 @@ class Recipe:
 # been taken, and what the network had learnt till then was worth keeping.
 _RECENT_FROM = 132_000
 
+
+def _taught(n_steps: int, start: str, rate: float) -> Recipe:
+    """A recipe of which the mean forecast of three networks is learnt; its rates fall all the time.
+
+    What it starts from has seen the series of seed 0.
+    """
+    return Recipe(
+        n_steps,
+        seed=1,
+        rate=rate,
+        other_rate=rate / 10,
+        half=_NEVER,
+        decay=1.0,
+        phase=2000,
+        start=start,
+        teachers=("zero-5", "zero-5a", "zero-4"),
+    )
+
+
 # Recipes of the next weights. A release before the end of a long recipe is a shorter one.
 RECIPES = {
     "zero-5a": Recipe(192_000, decay=0.0625, recent_from=_RECENT_FROM),
     "zero-5": Recipe(400_000, recent_from=_RECENT_FROM),
     "zero-5-small": Recipe(24_000, decay=0.25),
+    "zero-5b": _taught(12_000, "zero-5", rate=0.006),
+    "zero-5b-small": _taught(10_000, "zero-5-small", rate=0.012),
 }
 
 
@@ -196,97 +209,6 @@ def draw_batch(shape: Shape, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     first = np.where(is_short, n_steps - length, 0)
     x[np.arange(n_steps) < first[:, None]] = np.nan
     return torch.from_numpy(x), torch.from_numpy(y)
-
-
-def pinball(
-    network: ZeroNetwork,
-    x: Tensor,
-    y: Tensor,
-    n_tokens: int | None = None,
-    *,
-    weighed: bool = False,
-) -> Tensor:
-    """Mean pinball loss of a batch, weighted as :func:`pinball_terms` says.
-
-    Args:
-        network: What forecasts.
-        x: Contexts, ``[B, T]``.
-        y: Futures, ``[B, F]``.
-        n_tokens: Tokens of the context at most; default that of the network.
-        weighed: Whether windows also weigh as :func:`weigh` says.
-    """
-    x, seasons = network.look(x, y.shape[1])
-    losses, weight = pinball_terms(network, x, y, n_tokens, seasons)
-    if weighed:
-        importance = weigh(x, seasons.period, network.config.measure)[:, None, None]
-        losses = losses * importance
-        weight = weight * importance
-    return losses.sum() / weight.sum().clamp_min(_LEAST_WEIGHT)
-
-
-def weigh(x: Tensor, period: Tensor, measure: str = "whole") -> Tensor:
-    """Importance of contexts [B T] of these seasons [B].
-
-    It is 1 / (c + .05), c the mean absolute change from one step to the next, or from one season to
-    the next where that is less, in the space of the arcsinh. Errors are judged in units of such
-    changes (MASE). Without weights a series of small changes around a level that moved far would
-    hardly count.
-
-    Args:
-        x: Contexts; NaN is missing.
-        period: Season of each.
-        measure: As in :class:`ZeroConfig`. ``"recent"`` looks at the changes of the recent part.
-    """
-    is_recent = torch.ones_like(x, dtype=torch.bool)
-    if measure == "recent":
-        age = torch.arange(x.shape[1], 0, -1, device=x.device)
-        is_recent = age <= RecentMeasure().length(period)[:, None]
-        observed = x.isfinite()
-        values = x.nan_to_num(0.0)[:, None]
-        scaled = measure_recent(values, observed[:, None], is_recent[:, None])[0][:, 0]
-        scaled = torch.where(observed, scaled, torch.nan)
-    else:
-        n_observed = x.isfinite().sum(1, keepdim=True).clamp_min(1)
-        mean = x.nan_to_num(0.0).sum(1, keepdim=True) / n_observed
-        centred = x - mean
-        variance = centred.nan_to_num(0.0).square().sum(1, keepdim=True) / n_observed
-        spread = variance.sqrt()
-        scaled = torch.asinh(centred / torch.where(spread > 0, spread, 1.0))
-    step_changes = scaled.diff(dim=1).abs()
-    step_change = torch.where(is_recent[:, 1:], step_changes, torch.nan).nanmean(1)
-    season_changes = changes_since(scaled, period).abs()
-    has_season = (period > 0)[:, None] & is_recent
-    season_change = torch.where(has_season, season_changes, torch.nan).nanmean(1)
-    change = torch.fmin(step_change, season_change)
-    return 1 / (change.nan_to_num(1.0) + _LEAST_CHANGE)
-
-
-def pinball_terms(
-    network: ZeroNetwork,
-    x: Tensor,
-    y: Tensor,
-    n_tokens: int | None = None,
-    seasons: Seasons | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Weighted pinball losses of a batch in the space of the arcsinh, and their weights.
-
-    A step h (from 0) weighs ``(1 + h / 16)^(-1/2)``. Windows of which fewer than three values are
-    observed, or whose context does not vary, weigh nothing.
-
-    Returns:
-        Losses and weights of the slots of M future tokens, ``[B, M, P]`` each.
-    """
-    slots, tokens, mean, spread = network(x, y.shape[1], n_tokens, seasons)
-    farthest = _FARTHEST[network.config.measure]
-    target = network.squeeze(y, tokens, mean, spread).clamp(-farthest, farthest)
-    usable = (x.isfinite().sum(1) >= _LEAST_VALUES) & (spread[:, 0] > 0)
-    step = tokens.slots()[0].clamp_min(0)
-    weight = (1 + step / _HALF_WEIGHT_STEPS).rsqrt()
-    weight = weight * target.isfinite() * usable[:, None, None]
-    levels = torch.tensor(network.quantile_levels, device=slots.device)
-    error = target.nan_to_num(0.0)[..., None] - slots
-    losses = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(3)
-    return losses * weight, weight
 
 
 def make_optimizers(
@@ -344,10 +266,11 @@ class Pretraining:
         config: The network.
         recipe: How it learns.
         device: Where.
-        start: A trained network of the same settings, whose weights are taken over.
+        weights: Folder of the weights that the recipe names; needed where it names some.
 
     Raises:
-        ValueError: If the settings of ``start`` are others.
+        ValueError: If there is no such folder, weights are missing, or those to start from have
+            other settings.
     """
 
     def __init__(
@@ -356,7 +279,7 @@ class Pretraining:
         recipe: Recipe,
         *,
         device: str = "cpu",
-        start: ZeroNetwork | None = None,
+        weights: Path | None = None,
     ) -> None:
         self.config = config
         self.recipe = recipe
@@ -365,13 +288,18 @@ class Pretraining:
         generator = torch.Generator().manual_seed(recipe.seed)
         first = replace(config, measure="whole") if recipe.recent_from else config
         self.network = ZeroNetwork(first, generator=generator).to(self.device)
-        if start is not None:
+        self.teachers = None
+        if recipe.start is not None:
+            start = _read_weights(recipe.start, weights)
             if start.config != self.network.config:
                 raise ValueError(
                     f"a run starts from weights of its own settings; got {start.config} for"
                     f" {self.network.config}"
                 )
             self.network.load_state_dict(start.state_dict())
+        if recipe.teachers is not None:
+            networks = [_read_weights(name, weights) for name in recipe.teachers]
+            self.teachers = Teachers([network.to(self.device) for network in networks])
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self._begin_phase()
         self.step = 0
@@ -405,7 +333,10 @@ class Pretraining:
         x, y = self._draw(shape, rng)
         factor = recipe.factor(self.step)
         rates = (recipe.rate * factor, recipe.other_rate * factor)
-        loss = pinball(self.network, x, y, shape.n_tokens, weighed=True)
+        if self.teachers is None:
+            loss = pinball(self.network, x, y, shape.n_tokens, weighed=True)
+        else:
+            loss = distance(self.network, self.teachers, x, shape.horizon, shape.n_tokens)
         take_step(self.network, self.optimizers, loss, rates)
         self._move_average()
         self.step += 1
@@ -449,7 +380,7 @@ class Pretraining:
         """Settings and counts, without tensors."""
         return {
             "config": self.network.config.to_dict(),
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.to_dict(),
             "step": self.step,
             "windows": self.windows,
             "seconds": self.seconds,
@@ -478,9 +409,10 @@ class Pretraining:
         """Refuse a state whose settings are not those of this run."""
         is_first = self.recipe.recent_from and state["step"] <= self.recipe.recent_from
         config = replace(self.config, measure="whole") if is_first else self.config
-        settings = {**config.to_dict(), **asdict(self.recipe)}
+        settings = {**config.to_dict(), **self.recipe.to_dict()}
         state_settings = {**state["config"], **state["recipe"]}
-        for name, value in settings.items():
+        for name in {**settings, **state_settings}:
+            value = settings.get(name)
             if name not in _MAY_DIFFER and value != state_settings.get(name):
                 raise ValueError(
                     f"the state was trained with {name} = {state_settings.get(name)!r}; got"
@@ -513,6 +445,13 @@ class Pretraining:
             part, _, parameter = name.partition(".")
             state[part][parameter] = tensor
         self.restore(state)
+
+
+def _read_weights(name: str, folder: Path | None) -> ZeroNetwork:
+    """The network of a name that a recipe gives."""
+    if folder is None:
+        raise ValueError(f"the recipe needs the weights {name}; name their folder by --weights")
+    return read_network(folder / f"{name}.safetensors")
 
 
 def _with_settings(network: ZeroNetwork, config: ZeroConfig) -> ZeroNetwork:
@@ -655,7 +594,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="how the network learns",
     )
     parser.add_argument("--size", choices=sorted(SIZES), default="base", help="of the network")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="default that of the recipe")
+    parser.add_argument(
+        "--weights", type=Path, help="folder of the weights that the recipe starts or learns from"
+    )
     parser.add_argument(
         "--minutes",
         type=float,
@@ -697,11 +639,15 @@ def main(argv: list[str] | None = None) -> None:
     until = None
     if options.minutes is not None:
         until = round(options.minutes * STEPS_A_MINUTE)
-    recipe = replace(RECIPES[options.recipe], seed=options.seed)
+    recipe = RECIPES[options.recipe]
+    if options.seed is not None:
+        recipe = replace(recipe, seed=options.seed)
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        pretraining = Pretraining(SIZES[options.size], recipe, device=options.device)
+        pretraining = Pretraining(
+            SIZES[options.size], recipe, device=options.device, weights=options.weights
+        )
         run(pretraining, options.state, until=until)
     finally:
         torch.set_num_threads(n_threads)
@@ -711,14 +657,24 @@ def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
     """Write the averaged weights of a run and their card.
 
     Args:
-        state: Folder of the run.
+        state: Folder of the run, or what is kept of it after a phase.
         folder: Where ``NAME.safetensors`` and ``NAME.json`` go.
         name: Such as ``"zero-5a"``.
         facts: What the card tells besides: ``commit``, ``scores``, ``bad_at``.
     """
-    content = torch.load(state / "state.pt", map_location="cpu", weights_only=True)
+    if (state / "state.pt").exists():
+        content = torch.load(state / "state.pt", map_location="cpu", weights_only=True)
+        average = content["average"]
+    else:
+        content = json.loads((state / "phase.json").read_text(encoding="utf-8"))
+        tensors = load_file(state / "phase.safetensors")
+        average = {
+            name.removeprefix("average."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("average.")
+        }
     network = ZeroNetwork(ZeroConfig.from_dict(content["config"]))
-    network.load_state_dict(content["average"])
+    network.load_state_dict(average)
     run_facts = {
         "learnt_from": "synthetic series of tsattn.pretrained.synthetic; no real series",
         "steps": content["step"],

@@ -1,0 +1,215 @@
+"""What the pretrained network learns by: pinball loss of truths, or distance to teachers."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tsattn.pretrained.network import (
+    RecentMeasure,
+    ZeroNetwork,
+    changes_since,
+    measure_recent,
+)
+from tsattn.pretrained.period import Seasons
+
+# Targets beyond this many deviations, in the space of the arcsinh, count as those at it. Deviations
+# of a recent part are smaller.
+_FARTHEST = {"whole": 3.5, "recent": 4.5}
+# Changes smaller than about this, in the same space, make a window no more important.
+_LEAST_CHANGE = 0.05
+# Observed values of a context that training needs at least.
+_LEAST_VALUES = 3
+# Steps ahead after which a step weighs 2^(-1/2) of the first one.
+_HALF_WEIGHT_STEPS = 16
+# Weights of a loss that sum to less are no divisor.
+_LEAST_WEIGHT = 1e-6
+# Probabilities between which most of a distribution lies, and its least width, in deviations.
+_MOST = (0.1, 0.9)
+_LEAST_WIDTH = 1e-3
+
+
+def pinball(
+    network: ZeroNetwork,
+    x: Tensor,
+    y: Tensor,
+    n_tokens: int | None = None,
+    *,
+    weighed: bool = False,
+) -> Tensor:
+    """Mean pinball loss of a batch, weighted as :func:`pinball_terms` says.
+
+    Args:
+        network: What forecasts.
+        x: Contexts, ``[B, T]``.
+        y: Futures, ``[B, F]``.
+        n_tokens: Tokens of the context at most; default that of the network.
+        weighed: Whether windows also weigh as :func:`weigh` says.
+    """
+    x, seasons = network.look(x, y.shape[1])
+    losses, weight = pinball_terms(network, x, y, n_tokens, seasons)
+    if weighed:
+        importance = weigh(x, seasons.period, network.config.measure)[:, None, None]
+        losses = losses * importance
+        weight = weight * importance
+    return losses.sum() / weight.sum().clamp_min(_LEAST_WEIGHT)
+
+
+def weigh(x: Tensor, period: Tensor, measure: str = "whole") -> Tensor:
+    """Importance of contexts [B T] of these seasons [B].
+
+    It is 1 / (c + .05), c the mean absolute change from one step to the next, or from one season to
+    the next where that is less, in the space of the arcsinh. Errors are judged in units of such
+    changes (MASE). Without weights a series of small changes around a level that moved far would
+    hardly count.
+
+    Args:
+        x: Contexts; NaN is missing.
+        period: Season of each.
+        measure: As in :class:`ZeroConfig`. ``"recent"`` looks at the changes of the recent part.
+    """
+    is_recent = torch.ones_like(x, dtype=torch.bool)
+    if measure == "recent":
+        age = torch.arange(x.shape[1], 0, -1, device=x.device)
+        is_recent = age <= RecentMeasure().length(period)[:, None]
+        observed = x.isfinite()
+        values = x.nan_to_num(0.0)[:, None]
+        scaled = measure_recent(values, observed[:, None], is_recent[:, None])[0][:, 0]
+        scaled = torch.where(observed, scaled, torch.nan)
+    else:
+        n_observed = x.isfinite().sum(1, keepdim=True).clamp_min(1)
+        mean = x.nan_to_num(0.0).sum(1, keepdim=True) / n_observed
+        centred = x - mean
+        variance = centred.nan_to_num(0.0).square().sum(1, keepdim=True) / n_observed
+        spread = variance.sqrt()
+        scaled = torch.asinh(centred / torch.where(spread > 0, spread, 1.0))
+    step_changes = scaled.diff(dim=1).abs()
+    step_change = torch.where(is_recent[:, 1:], step_changes, torch.nan).nanmean(1)
+    season_changes = changes_since(scaled, period).abs()
+    has_season = (period > 0)[:, None] & is_recent
+    season_change = torch.where(has_season, season_changes, torch.nan).nanmean(1)
+    change = torch.fmin(step_change, season_change)
+    return 1 / (change.nan_to_num(1.0) + _LEAST_CHANGE)
+
+
+def pinball_terms(
+    network: ZeroNetwork,
+    x: Tensor,
+    y: Tensor,
+    n_tokens: int | None = None,
+    seasons: Seasons | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Weighted pinball losses of a batch in the space of the arcsinh, and their weights.
+
+    A step h (from 0) weighs ``(1 + h / 16)^(-1/2)``. Windows of which fewer than three values are
+    observed, or whose context does not vary, weigh nothing.
+
+    Returns:
+        Losses and weights of the slots of M future tokens, ``[B, M, P]`` each.
+    """
+    slots, tokens, mean, spread = network(x, y.shape[1], n_tokens, seasons)
+    farthest = _FARTHEST[network.config.measure]
+    target = network.squeeze(y, tokens, mean, spread).clamp(-farthest, farthest)
+    usable = _is_usable(x, spread)
+    step = tokens.slots()[0].clamp_min(0)
+    weight = (1 + step / _HALF_WEIGHT_STEPS).rsqrt()
+    weight = weight * target.isfinite() * usable[:, None, None]
+    levels = torch.tensor(network.quantile_levels, device=slots.device)
+    error = target.nan_to_num(0.0)[..., None] - slots
+    losses = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(3)
+    return losses * weight, weight
+
+
+class Teachers:
+    """Trained networks whose mean forecast another one learns.
+
+    Each forecasts a window and its mirror image, in which every value has the other sign. It
+    answers the two differently, and the mean of both is better than either.
+
+    Args:
+        networks: Of any sizes, with equal quantiles.
+
+    Raises:
+        ValueError: If there is none, or their quantiles differ.
+    """
+
+    def __init__(self, networks: Sequence[ZeroNetwork]) -> None:
+        levels = {network.quantile_levels for network in networks}
+        if len(levels) != 1:
+            raise ValueError(
+                f"teachers must answer the same quantiles; got {len(levels)} sets of"
+                f" {len(networks)} networks"
+            )
+        self.networks = tuple(networks)
+        (self.quantile_levels,) = levels
+
+    @torch.no_grad()
+    def forecast(
+        self, x: Float[Tensor, "B T"], horizon: int, n_tokens: int | None, seasons: Seasons
+    ) -> Float[Tensor, "B F Q"]:
+        """Mean quantiles in the units of the series, float64.
+
+        Args:
+            x: Contexts that are read as they are.
+            horizon: Steps ahead.
+            n_tokens: Tokens of the context at most; default that of each network.
+            seasons: Those of each series; a mirror image has the same.
+        """
+        n_windows = len(x)
+        row = torch.arange(n_windows, device=x.device)
+        both = torch.cat([x, -x])
+        seasons = seasons.rows(torch.cat([row, row]))
+        total = torch.zeros((), dtype=torch.float64, device=x.device)
+        for network in self.networks:
+            slots, tokens, mean, spread = network(both, horizon, n_tokens, seasons)
+            quantiles = network.by_step(slots, tokens, mean, spread, horizon)
+            total = total + quantiles[:n_windows] - quantiles[n_windows:].flip(2)
+        return total / (2 * len(self.networks))
+
+
+def distance(
+    network: ZeroNetwork,
+    teachers: Teachers,
+    x: Float[Tensor, "B T"],
+    horizon: int,
+    n_tokens: int | None = None,
+) -> Tensor:
+    """Mean distance of the quantiles of a network to those of its teachers.
+
+    In the space of the arcsinh of the network, a quantile at distance d is ``w (sqrt(1 + (d / w)^2)
+    - 1)`` away, w the distance of the teachers' quantiles .1 and .9: about ``d^2 / 2w``, as an
+    expected pinball loss grows, and ``|d|`` far away. A quantile weighs as the probability that is
+    nearer to it than to others, steps and windows as in :func:`pinball`.
+
+    Args:
+        network: What learns.
+        teachers: What it learns from, with the same quantiles.
+        x: Contexts.
+        horizon: Steps ahead.
+        n_tokens: Tokens of the context at most; default that of each network.
+    """
+    x, seasons = network.look(x, horizon)
+    slots, tokens, mean, spread = network(x, horizon, n_tokens, seasons)
+    quantiles = network.squeezed_by_step(slots, tokens, horizon)
+    unit = torch.where(spread > 0, spread, 1.0)[..., None]
+    target = (teachers.forecast(x, horizon, n_tokens, seasons) - mean[..., None]) / unit
+    farthest = _FARTHEST[network.config.measure]
+    target = target.asinh().clamp(-farthest, farthest).to(quantiles.dtype)
+    low, high = (network.quantile_levels.index(level) for level in _MOST)
+    width = (target[..., high] - target[..., low]).clamp_min(_LEAST_WIDTH)[..., None]
+    distances = width * ((1 + ((target - quantiles) / width).square()).sqrt() - 1)
+    levels = torch.tensor(network.quantile_levels, device=x.device)
+    middles = (levels[1:] + levels[:-1]) / 2
+    edges = torch.nn.functional.pad(middles, (1, 0))
+    nearest = torch.nn.functional.pad(edges, (0, 1), value=1.0).diff()
+    step = torch.arange(horizon, device=x.device)
+    weight = (1 + step / _HALF_WEIGHT_STEPS).rsqrt() * _is_usable(x, spread)[:, None]
+    weight = weight * weigh(x, seasons.period, network.config.measure)[:, None]
+    total = ((distances * nearest).sum(2) * weight).sum()
+    return total / weight.sum().clamp_min(_LEAST_WEIGHT)
+
+
+def _is_usable(x: Tensor, spread: Tensor) -> Tensor:
+    """Whether enough values of each context are observed, and they vary."""
+    return (x.isfinite().sum(1) >= _LEAST_VALUES) & (spread[:, 0] > 0)
