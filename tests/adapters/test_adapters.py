@@ -17,6 +17,7 @@ from tsattn.evaluate import metrics
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive, SeasonalNaive, WindowAverage
+from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.forecasts import Forecast
 
 # Networks compute in float32, and where a window lies in memory moves the last digits.
@@ -153,21 +154,22 @@ SLICE = [
 ]
 
 
-def test_slice_of_the_suite_of_sktime(sk):
-    model = sk.module.TsattnForecaster(**sk.module.TsattnForecaster.get_test_params()[0])
+@pytest.mark.parametrize("number", [0, 2], ids=["linear", "pretrained"])
+def test_slice_of_the_suite_of_sktime(sk, number):
+    model = sk.module.TsattnForecaster(**sk.module.TsattnForecaster.get_test_params()[number])
     results = sktime_results(sk, model, tests_to_run=SLICE)
     assert_all_passed(results, 30)
     assert {name.split("[")[0] for name in results} == set(SLICE)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [0, 1], ids=["linear", "attention"])
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["linear", "attention", "pretrained"])
 def test_whole_suite_of_sktime(sk, number, record_testsuite_property):
     model = sk.module.TsattnForecaster(**sk.module.TsattnForecaster.get_test_params()[number])
     results = sktime_results(sk, model)
     passed = sum(isinstance(result, str) and result == "PASSED" for result in results.values())
     record_testsuite_property(
-        f"checks, {['linear', 'attention'][number]}", f"{passed} of {len(results)}"
+        f"checks, {['linear', 'attention', 'pretrained'][number]}", f"{passed} of {len(results)}"
     )
     assert_all_passed(results, 350)
 
@@ -354,9 +356,25 @@ def test_sktime_seed_takes_the_place_of_the_forecasters(sk):
     assert not answers[0].equals(answers[2])
 
 
-def test_sktime_takes_trained_forecasters_only(sk):
+def test_sktime_forecasts_of_the_pretrained_network_are_ours(sk):
+    """Its own quantiles, and missing values without a word; nothing is shrunk or held back."""
+    y = monthly(40)
+    y.iloc[[20, 39], 0] = np.nan
+    model = sk.make(PretrainedForecaster(1, n_threads=1)).fit(y, fh=[1, 3])
+    assert model.get_tag("capability:missing_values")
+    assert model.forecaster_.horizon == 3
+    ours = PretrainedForecaster(3).fit(y.reset_index(drop=True))
+    np.testing.assert_allclose(model.predict(), ours.predict().iloc[[0, 2]], rtol=FLOAT32)
+    bands = model.predict_interval(coverage=0.6)
+    frame = ours.predict(level=60).to_numpy().reshape(3, 2, 3)[[0, 2]]
+    np.testing.assert_allclose(bands.to_numpy().reshape(2, 2, 2), frame[:, :, 1:], rtol=FLOAT32)
+    swapped = model.predict_quantiles(alpha=[0.9, 0.1]).to_numpy()
+    assert (swapped[:, 0] > swapped[:, 1]).all()
+
+
+def test_sktime_takes_forecasters_with_weights_only(sk):
     with pytest.raises(
-        TypeError, match="to_sktime takes an AttentionForecaster or a LinearForecaster; got Naive"
+        TypeError, match=r"to_sktime takes .*LinearForecaster or a PretrainedForecaster; got Naive"
     ):
         sk.make(Naive(1))
     with pytest.raises(TypeError, match=r"forecaster must be .* got Naive"):

@@ -17,28 +17,32 @@ from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.network import NetworkForecaster
+from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.nn.config import Network
 from tsattn.training.settings import Training
 
 _DECIMALS = 12  # of probabilities
 
+_Wrapped = NetworkForecaster | PretrainedForecaster
+
 
 class TsattnForecaster(BaseForecaster):
-    """A trained forecaster of tsattn with sktime's interface.
+    """A forecaster of tsattn with sktime's interface.
 
-    The horizon is the largest step of ``fh``. Where a series is too short for the forecaster's
-    context, patches or validation rows, the fitted copy has smaller ones. Forecasts do not depend
-    on the index: stamps, periods and numbers give the same. ``update`` adds rows to the history and
+    The horizon is the largest step of ``fh``. Where a series is too short for the context, patches
+    or validation rows of a network, the fitted copy has smaller ones. Forecasts do not depend on
+    the index: stamps, periods and numbers give the same. ``update`` adds rows to the history and
     fits again unless ``update_params=False``.
 
-    Quantiles are those of a quantile or distribution head. Without one they come from the absolute
+    Quantiles are those of the pretrained network, or of a quantile or distribution head. Without
+    one they come from the absolute
     errors on the validation rows. n errors at a step bound levels up to 100 n / (n + 1) percent.
     The bounds of higher levels are those of that level, stretched as for a normal distribution, and
     a warning says so.
 
     Parameters
     ----------
-    forecaster : AttentionForecaster or LinearForecaster, default None
+    forecaster : AttentionForecaster, LinearForecaster or PretrainedForecaster, default None
         The forecaster. Each fit takes a copy with another horizon. None is an attention forecaster
         with its defaults.
     random_state : int or None, default None
@@ -46,7 +50,7 @@ class TsattnForecaster(BaseForecaster):
 
     Attributes
     ----------
-    ``forecaster_`` : AttentionForecaster or LinearForecaster
+    ``forecaster_`` : of the same class
         The fitted copy.
 
     Examples
@@ -82,16 +86,11 @@ class TsattnForecaster(BaseForecaster):
     # it needs.
     _config: ClassVar[dict[str, Any]] = {"warnings": "off"}
 
-    def __init__(
-        self, forecaster: NetworkForecaster | None = None, random_state: int | None = None
-    ) -> None:
+    def __init__(self, forecaster: _Wrapped | None = None, random_state: int | None = None) -> None:
         self.forecaster = forecaster
         self.random_state = random_state
         super().__init__()
-        accepts_missing = isinstance(
-            forecaster, NetworkForecaster
-        ) and forecaster.schema.missing not in (None, "error")
-        if accepts_missing:
+        if isinstance(forecaster, _Wrapped) and _policy(forecaster) != "error":
             self.set_tags(**{"capability:missing_values": True})
 
     def _fit(
@@ -101,10 +100,13 @@ class TsattnForecaster(BaseForecaster):
         _check(template, "forecaster must be")
         steps = max(int(self._steps(fh).max()) + 1, 1)
         model = clone(template)
-        model.set_params(**shrunk(template, len(y), steps))
+        if isinstance(template, NetworkForecaster):
+            model.set_params(**shrunk(template, len(y), steps))
+        else:
+            model.set_params(horizon=steps)
         if self.random_state is not None:
             model.set_params(random_state=self.random_state)
-        self.forecaster_ = model.fit(_panel(y, template.schema.missing or "error"))
+        self.forecaster_ = model.fit(_panel(y, _policy(template)))
         self._history = y.copy()
         return self
 
@@ -151,7 +153,7 @@ class TsattnForecaster(BaseForecaster):
                 f" {len(rows)}: update with more, or fit a forecaster with a smaller context"
             )
         rows = rows.iloc[-self.forecaster_.max_context :]
-        panel = _panel(rows, self.forecaster_.schema.missing or "error")
+        panel = _panel(rows, _policy(self.forecaster_))
         points, bounds = self.forecaster_.predict_before(
             History(panel), panel.starts[1:], quantiles=quantiles
         )
@@ -176,16 +178,15 @@ class TsattnForecaster(BaseForecaster):
         return [
             {"forecaster": LinearForecaster(1, training=Training(max_epochs=1)), "random_state": 0},
             {"forecaster": attention, "random_state": 1},
+            {"forecaster": PretrainedForecaster(1), "random_state": 2},
         ]
 
 
-def to_sktime(
-    forecaster: NetworkForecaster, *, random_state: int | None = None
-) -> TsattnForecaster:
-    """Give a trained forecaster the interface of sktime.
+def to_sktime(forecaster: _Wrapped, *, random_state: int | None = None) -> TsattnForecaster:
+    """Give a forecaster the interface of sktime.
 
     Args:
-        forecaster: An attention or a linear forecaster. Each fit takes a copy.
+        forecaster: An attention, linear or pretrained forecaster. Each fit takes a copy.
         random_state: Seed that replaces the forecaster's own.
 
     Returns:
@@ -204,12 +205,18 @@ def to_sktime(
 
 
 def _check(forecaster: object, rule: str) -> None:
-    if not isinstance(forecaster, NetworkForecaster):
+    if not isinstance(forecaster, _Wrapped):
         raise TypeError(
-            f"{rule} an AttentionForecaster or a LinearForecaster; got {type(forecaster).__name__};"
-            " call predict of the others, or give to_sktime one of those two"
+            f"{rule} an AttentionForecaster, a LinearForecaster or a PretrainedForecaster; got"
+            f" {type(forecaster).__name__}; call predict of the others, or give to_sktime one of"
+            " those"
         )
     refuse_covariates(forecaster, "the sktime adapter")
+
+
+def _policy(forecaster: _Wrapped) -> str:
+    """What a forecaster does with missing values."""
+    return forecaster.schema.missing or forecaster.default_missing
 
 
 def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, Any]:
@@ -258,13 +265,11 @@ def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, 
 _Forecast = Callable[[Sequence[float]], tuple[np.ndarray, np.ndarray]]
 
 
-def quantiles_of(
-    forecaster: NetworkForecaster, forecast: _Forecast, alpha: Sequence[float]
-) -> np.ndarray:
-    """Quantiles of forecasts, from a head or from calibration errors.
+def quantiles_of(forecaster: _Wrapped, forecast: _Forecast, alpha: Sequence[float]) -> np.ndarray:
+    """Quantiles of forecasts, from weights that know them or from calibration errors.
 
     Args:
-        forecaster: A fitted forecaster, with a head that knows quantiles or calibration errors.
+        forecaster: A fitted forecaster, whose weights know quantiles, or with calibration errors.
         forecast: Gives points ``[F, N]`` and quantiles ``[F, N, Q]`` for Q ascending probabilities.
         alpha: Probabilities.
 
@@ -276,7 +281,7 @@ def quantiles_of(
     """
     # predict_windows compares rounded probabilities.
     probabilities = [round(float(probability), _DECIMALS) for probability in alpha]
-    if forecaster.fitted_.head is not None:
+    if isinstance(forecaster, PretrainedForecaster) or forecaster.fitted_.head is not None:
         _, bounds = _bounds_of(forecast, probabilities)
         return bounds
     n_errors = _least_errors(forecaster)
