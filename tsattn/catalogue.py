@@ -319,11 +319,14 @@ def with_future_columns(data: Any, future: Any, schema: Schema) -> tuple[Any, Sc
     """
     if schema.columns.future:
         return data, schema
+    is_long = True
     if not isinstance(data, Panel):
         # Columns that name series are no covariates.
         no_values = [*as_frame(future).columns]
-        data, schema, _ = name_columns(data, schema, no_values=no_values)
+        data, schema, is_long = name_columns(data, schema, no_values=no_values)
     future_cols = _future_cols(future, schema)
+    if not is_long:
+        future_cols = _without_series(data, future, future_cols, schema)
     lacking = [] if isinstance(data, Panel) else [n for n in future_cols if n not in data]
     if lacking:
         raise InputError(
@@ -352,14 +355,40 @@ def _require_setting(model: str, setting: str) -> None:
     raise InputError(f"model {model!r} takes no ", Name(setting), f"; {advice}")
 
 
+def _without_series(
+    data: pd.DataFrame, future: Any, future_cols: list[Any], schema: Schema
+) -> list[Any]:
+    """The future columns of a wide table but for those without a value, which are forecast.
+
+    Raises:
+        ValueError: If no column is left to forecast.
+    """
+    frame = as_frame(future)
+    future_cols = [column for column in future_cols if frame[column].notna().any()]
+    time_col = schema.time_col if schema.time_col in data else find_time_col(data)
+    others = {time_col, *future_cols, *schema.columns.past}
+    if future_cols and not set(data.columns) - others:
+        raise InputError(
+            Argument("future"),
+            f" holds values of every column of the table, {future_cols!r}, so none is left to"
+            " forecast; name those that are known ahead by ",
+            Argument("future_cols", future_cols[-1:]),
+            ", or leave the others out of ",
+            Argument("future"),
+        )
+    return future_cols
+
+
 def _future_cols(future: Any, schema: Schema) -> list[Any]:
-    """The columns of a future frame that are neither id, time nor target."""
+    """The columns of a future frame that are neither id, time nor target, and not named as past or
+    static ones.
+    """
     frame = as_frame(future)
     ids = schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
     named_columns = {*ids, schema.time_col, schema.target_col}
     # The other long dialect is read without being named.
     other_dialect = {"item_id", "timestamp", "target"}
-    excluded = named_columns | other_dialect
+    excluded = {*named_columns, *other_dialect, *schema.columns.past, *schema.columns.static}
     time_columns = {schema.time_col, "timestamp"} & {*frame.columns}
     # The stamps of a frame without such a column are in a column of another name, unless they are
     # in an index of several levels.

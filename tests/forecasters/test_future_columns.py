@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import covariate_frame, fill_future, parts_of, wide_covariate_frame
 
-from tsattn import make_forecaster
+from tsattn import forecast, make_forecaster
 from tsattn.adapters.export import export_program
 from tsattn.adapters.gluonts import to_gluonts
 from tsattn.adapters.sktime import to_sktime
@@ -272,6 +272,33 @@ def test_stamps_of_another_kind_than_those_of_the_series_are_refused(stamps, mes
     assert len(fitted.predict(future=future)) == H
     with pytest.raises(ValueError, match=message):
         fitted.predict(future=future.set_axis(pd.date_range("2024-03-11", periods=H)))
+
+
+def test_a_future_with_every_column_of_a_wide_table_leaves_none_to_forecast():
+    days = pd.date_range("2024-01-01", periods=64)
+    table = pd.DataFrame({"shop": np.arange(64.0) % 7, "promo": np.arange(64.0) % 3}, index=days)
+    for rows in (table, table.rename_axis("day").reset_index()):
+        told = (
+            r"values of every column of the table, \['shop', 'promo'\], .*future_cols=\['promo'\]"
+        )
+        with pytest.raises(ValueError, match=told):
+            forecast(rows[:60], 4, future=rows[60:])
+        # Columns that are to be filled in are forecast.
+        answer = forecast(rows[:60], 4, future=rows[60:].assign(shop=np.nan))
+        expected = forecast(rows[:60], 4, future=rows[60:].drop(columns="shop"))
+        pd.testing.assert_frame_equal(answer, expected)
+        assert "shop" in answer
+
+
+def test_past_and_static_columns_beside_the_future_ones_are_not_taken_for_such():
+    table = covariate_frame().assign(kind="shop")
+    rows = table.groupby("unique_id").tail(H)
+    past = table.drop(rows.index)
+    fields = {"past_cols": ["temp"], "static_cols": ["kind"]}
+    named = forecast(past, H, model="ridge", future=rows, future_cols=["promo", "price"], **fields)
+    columns = ["unique_id", "ds", "promo", "price", "temp", "kind"]
+    answer = forecast(past, H, model="ridge", future=rows[columns], **fields)
+    pd.testing.assert_frame_equal(answer, named)
 
 
 def test_a_future_that_nobody_reads_is_refused():
