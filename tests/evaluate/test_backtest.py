@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from side_by_side import ends_of_all
 from tables import wide_table
+from tiny_network import tiny_network
 
 from tsattn.catalogue import forecast, make_forecaster
 from tsattn.data.frames import to_panel
@@ -371,7 +372,8 @@ def test_values_that_may_be_right_count_in_the_scale(kind):
 def test_an_all_missing_span_scores_nan_and_never_zero():
     data = wide_frame(n_channels=1)
     data.iloc[-4:] = np.nan
-    result = backtest(Naive(4), data, schema=Schema(missing="ffill"))
+    with pytest.warns(UserWarning, match="has no value in the judged rows"):
+        result = backtest(Naive(4), data, schema=Schema(missing="ffill"))
     assert result.scores.drop(columns="n_windows").isna().all(axis=None)
     assert result.by_step.isna().all(axis=None)
     assert result.frame["naive"].notna().all()
@@ -752,3 +754,20 @@ def test_published_scores_to_four_digits(name, data_dir):
             found = (f"{rolled.mse:.4f}", f"{rolled.mae:.4f}")
             assert found == (f"{float(mse):.4f}", f"{float(mae):.4f}"), (forecaster.alias_, horizon)
             assert rolled.n_windows == len(ends)
+
+
+def test_series_without_a_judged_value_are_told():
+    days = pd.date_range("2024-01-01", periods=60)
+    values = np.arange(60.0) % 9
+    table = pd.DataFrame({"whole": values, "ended": values}, index=days)
+    table.loc[days[50:], "ended"] = np.nan
+    zero = make_forecaster("zero", 7, weights=tiny_network())
+    told = "series 'ended' has no value in the judged rows and counts in no score"
+    with pytest.warns(UserWarning, match=told):
+        result = backtest(zero, table, n_windows=1)
+    assert result.scores["mae"].notna().all()
+    with pytest.warns(UserWarning, match=told):
+        result = backtest(zero, table[["ended"]], n_windows=1)
+    assert result.scores["mae"].isna().all()
+    # A series with a value in another window is judged there.
+    assert len(backtest(zero, table, n_windows=3, step_size=7).scores) == 1

@@ -157,6 +157,21 @@ def _tell_far(panel: Panel, stops: np.ndarray) -> None:
             )
 
 
+def _tell_unjudged(panel: Panel, origins: np.ndarray, horizon: int) -> None:
+    """Warn once of series without a value in any judged window."""
+    first = panel.starts[:-1, None] + origins
+    observed = ~np.isnan(panel.values).all(axis=1)
+    n_before = np.append(0, np.cumsum(observed))
+    is_empty = n_before[first + horizon] == n_before[first]
+    series = np.flatnonzero(is_empty.all(axis=1))
+    if len(series):
+        warnings.warn(
+            f"{panel.series_label(series[0])}{more(len(series))} has no value in the judged rows"
+            " and counts in no score",
+            stacklevel=3,
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class BacktestPlan:
     """What a backtest is to do, checked before anything is fitted.
@@ -458,6 +473,7 @@ def backtest(
     (origins, rolled), panel = skip_bad(panel, judged_plan, bad)
     tell_skipped(panel)
     _tell_far(panel, origins[:, 0])
+    _tell_unjudged(panel, origins, horizon)
     return BacktestResult(
         panel, origins, dict(rolled), levels, asked_quantiles, season, horizon, step_size
     )
