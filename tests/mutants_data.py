@@ -371,8 +371,8 @@ MUTANTS = [
     Mutant("tsattn/forecaster.py", "if answer.shape != shape:", "if answer.ndim < 2:", FORECASTER),
     Mutant(
         "tsattn/forecaster.py",
-        "freq = self.panel_.freq\n",
-        "freq = None\n",
+        'of_fit = {"freq": self.panel_.freq, "like"',
+        'of_fit = {"like"',
         FORECASTER,
     ),
     # backtests and rolling evaluation
@@ -582,6 +582,36 @@ MUTANTS = [
         "call is None and np.isfinite(values).any()",
         "call is None",
         ODD,
+    ),
+    Mutant(
+        "tsattn/data/frames.py",
+        "return read(frame, schema, freq=freq, missing=missing, zone=zone)",
+        "return read(frame, schema, freq=freq, missing=missing)",
+        "tests/test_forecaster.py",
+    ),
+    Mutant(
+        "tsattn/data/panel.py",
+        "(fitted.zone is None) != (panel.zone is None)",
+        "(fitted.zone is None) != (fitted.zone is None)",
+        "tests/test_forecaster.py",
+    ),
+    Mutant(
+        "tsattn/catalogue.py",
+        "if frame[column].notna().any()]",
+        "if frame[column].size]",
+        "tests/forecasters/test_future_columns.py",
+    ),
+    Mutant(
+        "tsattn/catalogue.py",
+        "*schema.columns.past, *schema.columns.static}",
+        "*schema.columns.past}",
+        "tests/forecasters/test_future_columns.py",
+    ),
+    Mutant(
+        "tsattn/evaluate/backtest.py",
+        "series = np.flatnonzero(is_empty.all(axis=1))",
+        "series = np.flatnonzero(is_empty.any(axis=1))",
+        "tests/evaluate/test_backtest.py",
     ),
     Mutant(
         "tsattn/pretrained/period.py",

@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from tables import long_table, wide_table
 
 from tsattn import forecaster as module
-from tsattn import levels
+from tsattn import levels, make_forecaster
+from tsattn.checks import InputWarning
 from tsattn.data import windows
 from tsattn.data.frames import to_panel
 from tsattn.data.panel import Panel
@@ -463,3 +464,46 @@ def test_a_second_fit_forgets_what_was_learnt_before_and_a_failed_one_does_not()
     assert model.state_ is not before
     assert model.panel_.ids.tolist() == ["heat", "load"]
     assert list(model.predict().columns) == ["load", "heat"]
+
+
+# --- time zones -----------------------------------------------------------------------------------
+
+
+def in_berlin(zone="Europe/Berlin"):
+    """A value for each hour of the day of Berlin, over a change of the clocks."""
+    hours = pd.date_range("2024-03-20", periods=600, freq="h", tz="Europe/Berlin")
+    values = np.where((hours.hour >= 8) & (hours.hour < 18), 10.0 + hours.hour, 0.0)
+    return pd.DataFrame({"unique_id": "a", "ds": hours.tz_convert(zone), "y": values})
+
+
+def test_new_rows_in_another_zone_are_read_in_that_of_the_fit():
+    table = in_berlin()
+    model = make_forecaster("ridge", 24, context=24, calendar=("hour",), random_state=0).fit(table)
+    expected = model.predict(table)
+    pd.testing.assert_frame_equal(model.predict(in_berlin("America/New_York")), expected)
+    assert str(expected["ds"].dt.tz) == "Europe/Berlin"
+
+
+def test_opening_hours_are_those_of_the_zone_of_the_fit():
+    def opened(zone):
+        table = in_berlin(zone)
+        hour = table["ds"].dt.tz_convert("Europe/Berlin").dt.hour
+        return table[(hour >= 8) & (hour < 18)]
+
+    with pytest.warns(InputWarning, match="read as closed"):
+        model = make_forecaster("naive", 4).fit(opened("Europe/Berlin"))
+    answer = model.predict(opened("UTC"))
+    pd.testing.assert_frame_equal(answer, model.predict())
+    assert answer["ds"].dt.hour.tolist() == [8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("fitted", ["Europe/Berlin", None])
+def test_stamps_with_and_without_a_zone_do_not_meet(fitted):
+    zoned = in_berlin()
+    naive = zoned.assign(ds=zoned["ds"].dt.tz_convert("UTC").dt.tz_localize(None))
+    table, rows = (zoned, naive) if fitted else (naive, zoned)
+    model = LinearForecaster(2, context=24, closed_form=True).fit(table)
+    told = f"stamps in the time zone {fitted}; got the time zone .*; give both the same"
+    for call in (model.predict, model.update):
+        with pytest.raises(ValueError, match=told):
+            call(rows)

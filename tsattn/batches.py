@@ -286,7 +286,8 @@ class _Work:
             frame[schema.target_col] = 0.0
             schema = schema.changed(missing="mask")
         missing = self.forecaster.default_missing
-        panel = to_panel(frame, schema, freq=self.freq, missing=missing)
+        zone = None if self.forecaster.state_ is None else self.forecaster.panel_.zone
+        panel = to_panel(frame, schema, freq=self.freq, missing=missing, zone=zone)
         if is_empty:
             return replace(panel, values=np.full_like(panel.values, np.nan))
         self.forecaster.tell_unread(panel)

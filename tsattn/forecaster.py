@@ -783,13 +783,13 @@ class Forecaster(ABC):
         columns = self.covariate_columns_ if fitted else self.covariate_columns
         if not isinstance(data, Panel):
             schema = self.schema
-            freq = None
+            of_fit: dict[str, Any] = {}
             if fitted:
-                freq = self.panel_.freq
                 # Closed hours that the fit has found count, not those of the new rows.
                 schema = schema.changed(freq=None)
-            like = self.panel_.dialect if fitted else None
-            data = to_panel(data, schema, freq=freq, missing=self.default_missing, like=like)
+                of_fit = {"freq": self.panel_.freq, "like": self.panel_.dialect}
+                of_fit["zone"] = self.panel_.zone
+            data = to_panel(data, schema, missing=self.default_missing, **of_fit)
             self.tell_unread(data)
         panel = data.keep(columns)
         if fitted:

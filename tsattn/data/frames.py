@@ -6,6 +6,7 @@ import itertools
 import warnings
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
+from datetime import tzinfo
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,12 @@ __all__ = ["from_long", "from_wide", "to_long", "to_panel", "to_wide"]
 
 
 def from_long(
-    df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None
+    df: pd.DataFrame,
+    schema: Schema | None = None,
+    *,
+    freq: Any = None,
+    missing: str | None = None,
+    zone: tzinfo | None = None,
 ) -> Panel:
     """Check a long frame (one row per series and stamp) and stack it; the frame is left as it was.
 
@@ -64,6 +70,7 @@ def from_long(
         freq: Frequency where the schema names none.
         missing: Policy where the schema names none; ``None`` is ``"error"``. Absent rows are
             inserted as NaN.
+        zone: Time zone to which stamps with another one are converted; default they keep theirs.
 
     Returns:
         The panel: N series.
@@ -75,7 +82,7 @@ def from_long(
             the rule and the remedy.
     """
     schema = Schema() if schema is None else schema
-    rules = _rules(schema, freq, missing)
+    rules = _rules(schema, freq, missing, zone)
     unit = None if rules.freq is None else parse_freq(rules.freq).unit
     df = check_frame(df, rules.missing)
     moving = schema.columns.moving
@@ -213,7 +220,12 @@ def _refuse_hidden_keys(
 
 
 def from_wide(
-    df: pd.DataFrame, schema: Schema | None = None, *, freq: Any = None, missing: str | None = None
+    df: pd.DataFrame,
+    schema: Schema | None = None,
+    *,
+    freq: Any = None,
+    missing: str | None = None,
+    zone: tzinfo | None = None,
 ) -> Panel:
     """Check a wide frame (one row per stamp, one column per series) and stack it; the frame is
     left as it was.
@@ -225,7 +237,7 @@ def from_wide(
             whose text or numbers read as stamps; else the index, as integers or text. A column of
             numbers that an index became in a file is left out, with a warning.
         schema: What its columns are; covariates are no series.
-        freq, missing: As in :func:`from_long`.
+        freq, missing, zone: As in :func:`from_long`.
 
     Returns:
         The panel: a series for each value column, aligned.
@@ -236,7 +248,7 @@ def from_wide(
             holds times too, or there are static columns.
     """
     schema = Schema() if schema is None else schema
-    rules = _rules(schema, freq, missing)
+    rules = _rules(schema, freq, missing, zone)
     unit = None if rules.freq is None else parse_freq(rules.freq).unit
     df = check_frame(df, rules.missing)
     if schema.columns.static:
@@ -421,6 +433,7 @@ def to_panel(
     freq: Any = None,
     missing: str | None = None,
     like: Dialect | None = None,
+    zone: tzinfo | None = None,
 ) -> Panel:
     """Recognise a table as long or wide and check it; a panel passes through as it is.
 
@@ -440,6 +453,7 @@ def to_panel(
         missing: Policy where the schema names none; ``None`` is ``"error"``.
         like: How the table of a fit looked: the columns that were found there count where the frame
             has them.
+        zone: As in :func:`from_long`.
 
     Returns:
         The panel.
@@ -454,7 +468,7 @@ def to_panel(
         return data
     frame, schema, is_long = name_columns(data, schema, like)
     read = from_long if is_long else from_wide
-    return read(frame, schema, freq=freq, missing=missing)
+    return read(frame, schema, freq=freq, missing=missing, zone=zone)
 
 
 def name_columns(
@@ -634,7 +648,7 @@ def _of_many_levels(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, 
     return frame.reset_index(), schema.changed(id_col=keys, time_col=time_col)
 
 
-def _rules(schema: Schema, freq: Any, missing: str | None) -> Rules:
+def _rules(schema: Schema, freq: Any, missing: str | None, zone: tzinfo | None) -> Rules:
     """What stamps must follow and what is done about absent values: the schema decides, then a
     fit, then the forecaster.
     """
@@ -645,6 +659,7 @@ def _rules(schema: Schema, freq: Any, missing: str | None) -> Rules:
         gaps=schema.gaps,
         fitted=fitted,
         fills_holidays=schema.missing is None,
+        zone=zone,
     )
 
 

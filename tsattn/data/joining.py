@@ -136,10 +136,9 @@ def _alike(old: Panel, new: Panel) -> Panel:
     """
     if new.dialect.kind == "long":
         new = replace(new, ids=names_alike(old.ids, new.ids))
-    zone = getattr(old.times, "tz", None)
     kinds = old.dialect.id_dtype
-    if zone is not None and getattr(new.times, "tz", None) is not None:
-        new = replace(new, times=cast(pd.DatetimeIndex, new.times).tz_convert(zone))
+    if old.zone is not None and new.zone is not None:
+        new = replace(new, times=cast(pd.DatetimeIndex, new.times).tz_convert(old.zone))
     if isinstance(kinds, pd.CategoricalDtype):
         new_names = pd.Index(new.ids).difference(kinds.categories, sort=False)
         names = kinds.categories.append(new_names)

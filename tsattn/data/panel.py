@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -295,9 +296,15 @@ class Panel:
         if not isinstance(self.times, pd.DatetimeIndex):
             return pd.Index(clock)
         stamps = pd.DatetimeIndex(clock.view("M8[ns]"))
-        if self.times.tz is not None:
-            stamps = stamps.tz_localize("UTC").tz_convert(self.times.tz)
+        if self.zone is not None:
+            stamps = stamps.tz_localize("UTC").tz_convert(self.zone)
         return stamps.as_unit(self.times.unit)
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """Time zone of the stamps; ``None`` where they have none or are integers."""
+        zone: tzinfo | None = getattr(self.times, "tz", None)
+        return zone
 
     def last_times(self) -> pd.Index:
         """The last stamp of each series, [N]; every series must have a row."""
@@ -401,15 +408,22 @@ def tell_empty_end(panel: Panel) -> None:
 
 
 def require_same_steps(fitted: Panel, panel: Panel) -> None:
-    """Refuse series of another frequency than those of a fit, or of values that lie farther apart.
+    """Refuse series of another frequency than those of a fit, of values that lie farther apart, or
+    with stamps in a time zone where those of the fit have none, or without one.
 
     Args:
         fitted: Those of the fit.
         panel: New rows of the same or other series.
 
     Raises:
-        ValueError: With the steps of both.
+        ValueError: With the steps or stamps of both.
     """
+    if panel.freq == fitted.freq and (fitted.zone is None) != (panel.zone is None):
+        raise ValueError(
+            f"the model was fitted on stamps in the time zone {fitted.zone}; got the time zone"
+            f" {panel.zone}; give both the same: .dt.tz_localize('Europe/Berlin') names the zone of"
+            " stamps without one, .dt.tz_localize(None) drops it"
+        )
     problem = f"got {panel.freq!r}"
     if panel.freq == fitted.freq:
         gap, n_gaps = _least_gap(panel)

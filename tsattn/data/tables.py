@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from datetime import tzinfo
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import pandas as pd
@@ -126,6 +127,7 @@ class Rules:
         fitted: Whether the frequency is that of a fit, which is followed as it is.
         fills_holidays: Whether whole days without rows may be filled where the rest of the week
             has a rule, although the policy is to refuse absent rows.
+        zone: Time zone of a fit, to which stamps with another one are converted; None keeps theirs.
     """
 
     freq: Any
@@ -133,6 +135,7 @@ class Rules:
     gaps: str | None = None
     fitted: bool = False
     fills_holidays: bool = False
+    zone: tzinfo | None = None
 
 
 def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, str]:
@@ -150,6 +153,8 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
         ValueError: At the first check that fails.
     """
     table = table.sorted()
+    if rules.zone is not None and getattr(table.times, "tz", None) is not None:
+        table = replace(table, times=cast(pd.DatetimeIndex, table.times).tz_convert(rules.zone))
     starts = _starts(table)
     missing = rules.missing
     _check_numbers(table)
