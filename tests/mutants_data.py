@@ -31,6 +31,12 @@ MUTANTS = [
     # tables
     Mutant("tsattn/data/joining.py", "table = _to_one_end(table, *keys)", "pass", JOINING),
     Mutant(
+        "tsattn/data/joining.py",
+        "pd.CategoricalDtype(pd.Index(old.ids), new_kinds.ordered)",
+        "new_kinds",
+        JOINING,
+    ),
+    Mutant(
         "tsattn/data/panel.py",
         "old_by_text.get(str(name), str(name) if is_text else name)",
         "name",

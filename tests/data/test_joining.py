@@ -84,6 +84,23 @@ def test_categories_of_keys_that_new_rows_lack_stay():
     assert answer["item"].tolist()[::7] == ["x", "y", "x", "y"]
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")
+@pytest.mark.parametrize("fitted", ["plain", "category"])
+@pytest.mark.parametrize("ids", [["a", "b", "c"], [1, 2, 3]])
+def test_categories_need_not_name_the_series_that_new_rows_lack(ids, fitted):
+    old, new = split(long_table(VALUES[:3], ids))
+    old = old[old["unique_id"] != ids[2]]
+    if fitted == "category":
+        old = old.astype({"unique_id": "category"})
+    for later in (new[new["unique_id"] == ids[1]], new[new["unique_id"] != ids[0]]):
+        updated = linear().fit(old).update(later.astype({"unique_id": "category"})).predict()
+        expected = linear().fit(old).update(later).predict()
+        assert isinstance(updated["unique_id"].dtype, pd.CategoricalDtype)
+        pd.testing.assert_frame_equal(
+            updated.astype({"unique_id": expected["unique_id"].dtype}), expected
+        )
+
+
 @pytest.mark.parametrize("missing", ["interpolate", "ffill"])
 @pytest.mark.parametrize("late", ["a", "b"])
 def test_a_late_column_of_a_wide_table_is_missing(missing, late):

@@ -137,11 +137,17 @@ def _alike(old: Panel, new: Panel) -> Panel:
     if new.dialect.kind == "long":
         new = replace(new, ids=names_alike(old.ids, new.ids))
     kinds = old.dialect.id_dtype
+    kinds = old.dialect.id_dtype
+    new_kinds = new.dialect.id_dtype
+    # The new categories perhaps lack some of the old ids.
+    if isinstance(new_kinds, pd.CategoricalDtype) and not isinstance(kinds, pd.CategoricalDtype):
+        kinds = pd.CategoricalDtype(pd.Index(old.ids), new_kinds.ordered)
     if old.zone is not None and new.zone is not None:
         new = replace(new, times=cast(pd.DatetimeIndex, new.times).tz_convert(old.zone))
     if isinstance(kinds, pd.CategoricalDtype):
         new_names = pd.Index(new.ids).difference(kinds.categories, sort=False)
-        names = kinds.categories.append(new_names)
+        # pandas warns where an index is joined to an empty one.
+        names = kinds.categories.append(new_names) if len(new_names) else kinds.categories
         dialect = replace(new.dialect, id_dtype=pd.CategoricalDtype(names, kinds.ordered))
         new = replace(new, dialect=dialect)
     return new
