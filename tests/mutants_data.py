@@ -29,6 +29,13 @@ COLUMNS = "tsattn/data/columns.py"
 
 MUTANTS = [
     # tables
+    Mutant("tsattn/data/grid.py", "clipped | (numbers == days[-1])", "numbers == days[-1]", CLOSED),
+    Mutant(
+        "tsattn/data/calendar.py",
+        "if shares[best] < 1 and not equal_steps:",
+        "if False:",
+        CLOSED,
+    ),
     Mutant("tsattn/data/joining.py", "table = _to_one_end(table, *keys)", "pass", JOINING),
     Mutant(
         "tsattn/data/joining.py",

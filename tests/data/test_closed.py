@@ -98,6 +98,43 @@ def test_stamps_go_on_where_the_past_has_rows(name):
     assert again.times.equals(stamps)
 
 
+def monthly(first, day, n_rows):
+    """Stamps on a day of each month, or on the last one of shorter months."""
+    months = pd.date_range(first, periods=n_rows, freq="MS")
+    days = np.minimum(day, months.days_in_month)
+    return months + pd.to_timedelta(days - 1, "D")
+
+
+@pytest.mark.parametrize("n_rows", [3, 4, 5, 7, 13, 26, 48])
+@pytest.mark.parametrize("day", [28, 29, 30, 31])
+def test_days_at_the_end_of_months_are_seen_from_any_month_on(day, n_rows):
+    for first in pd.date_range("2019-01-01", "2020-12-01", freq="MS"):
+        stamps = monthly(first, day, n_rows)
+        steps = np.diff(stamps) // np.timedelta64(1, "D")
+        wanted = f"M[{day}]"
+        # Three stamps may follow a simpler rule as well.
+        if stamps.is_month_end.all():
+            wanted = "ME"
+        elif (stamps + pd.offsets.BMonthEnd(0) == stamps).all():
+            wanted = "BME"
+        elif len(set(steps)) == 1:
+            wanted = f"{steps[0]}D"
+        assert n_rows == 3 or wanted in ("ME", f"M[{day}]")
+        assert from_long(one_series(stamps)).freq == wanted, stamps
+
+
+def test_two_days_of_the_month_are_seen_in_leap_years():
+    stamps = monthly("2019-01-01", 15, 26).append(monthly("2019-01-01", 30, 26)).sort_values()
+    assert from_long(one_series(stamps)).freq == "M[15 30]"
+
+
+def test_stamps_off_the_ends_of_months_are_told():
+    stamps = monthly("2019-01-01", 31, 24)
+    wrong = stamps[5] - pd.Timedelta(3, "D")
+    with pytest.raises(ValueError, match=f"the stamp {wrong} is off the inferred frequency 'ME'"):
+        from_long(one_series(stamps.where(stamps != stamps[5], wrong)))
+
+
 @pytest.mark.parametrize(
     ("freq", "season", "cycles"),
     [

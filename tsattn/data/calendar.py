@@ -661,12 +661,17 @@ def _infer_months(
     month = day.astype("M8[D]").astype("M8[M]").astype(np.int64)
     shares = [(_rule_day(month, rule) == day).mean() for rule in _RULES]
     best = int(np.argmax(shares))
+    step = max(1, common(month))
     # Equal steps are those of days, unless they fit months without exception.
     equal_steps = (steps == steps[0]).all()
+    # A day such as the 30th is the last one of many months.
+    if shares[best] < 1 and not equal_steps:
+        pattern = find_month_days(day, step)
+        if pattern is not None and len(pattern.slots) == 1:
+            return pattern
     least_share = 1.0 if equal_steps else _MONTH_SHARE
     if shares[best] < least_share:
         return None
-    step = max(1, common(month))
     unit = "M"
     if step % 12 == 0:
         unit = "Y"

@@ -468,14 +468,14 @@ def find_month_days(day: np.ndarray, months: int) -> Grid | None:
     dates = pd.DatetimeIndex(day.astype("M8[D]").astype("M8[ns]"))
     numbers = dates.day.to_numpy()
     is_last = numbers == dates.days_in_month.to_numpy()
-    ends = np.where(is_last, _LAST_MONTH_DAY, numbers)
-    days = min((np.unique(numbers), np.unique(ends)), key=len)
-    if len(days) > 1 and days[-1] > _SHORTEST_MONTH_DAYS:
-        # The 28th of February may stand for a later day of the month.
-        later = numbers == days[-1]
-        clipped = is_last & (dates.month == 2)
-        if (later | clipped | (numbers < _SHORTEST_MONTH_DAYS)).all():
-            days = np.array([n for n in days if n < _SHORTEST_MONTH_DAYS or n == days[-1]])
+    days = np.unique(numbers)
+    # The last day of February may stand for a later day of the month.
+    clipped = is_last & (dates.month == 2)
+    if (clipped | (numbers == days[-1]) | (numbers < _SHORTEST_MONTH_DAYS)).all():
+        days = days[(days < _SHORTEST_MONTH_DAYS) | (days == days[-1])]
+    else:
+        ends = np.where(is_last, _LAST_MONTH_DAY, numbers)
+        days = min((days, np.unique(ends)), key=len)
     if len(days) > _MOST_MONTH_DAYS:
         return None
     unit = next((name for name, span in UNIT_MONTHS.items() if span == months), None)
