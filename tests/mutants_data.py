@@ -270,6 +270,8 @@ MUTANTS = [
     Mutant("tsattn/data/files.py", "if len(dates) == 1:", "if len(dates) > 1:", FILES),
     Mutant("tsattn/data/files.py", "if unmarked**2 > 1000 * marked**2:", "if True:", FILES),
     Mutant("tsattn/data/files.py", "if found_schema is None and gaps:", "if False:", FILES),
+    Mutant("tsattn/data/files.py", "or frame[key].isna().any()]", "]", FILES),
+    Mutant("tsattn/data/files.py", "(frame, frame.assign(y=0.0))", "(frame,)", FILES),
     Mutant(
         "tsattn/data/windows.py",
         "is_bound = repeats(least) | cls._have_fallen(x, least)",

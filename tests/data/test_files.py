@@ -399,6 +399,36 @@ def test_ids_that_nobody_names_may_be_na(folder, ending):
     frame = long_frame().rename(columns={"unique_id": "store"}).replace({"a": "NA", "b": "EU"})
     write_frame(frame, folder / f"t.{ending}", index=False)
     assert read_table(f"t.{ending}").ids.tolist() == ["EU", "NA"]
+    frame = frame.rename(columns={"y": "sales"})
+    write_frame(frame, folder / f"t.{ending}", index=False)
+    assert read_table(f"t.{ending}").ids.tolist() == ["EU", "NA"]
+    frame.loc[3, "store"] = ""
+    write_frame(frame, folder / f"t.{ending}", index=False)
+    with pytest.raises(ValueError, match="column 'store' has no id in row 3, but"):
+        read_table(f"t.{ending}")
+
+
+@pytest.mark.parametrize("ids", [["EU", "NA"], ["001", "002"]])
+def test_future_rows_of_ids_that_nobody_names_are_found(folder, run, ids):
+    frame = long_frame().rename(columns={"unique_id": "store", "y": "sales"})
+    frame = frame.replace(dict(zip("ab", ids, strict=True))).assign(p=np.arange(24) % 2 / 2)
+    frame.to_csv("t.csv", index=False)
+    days = ["2024-01-13", "2024-01-14"]
+    ahead = pd.DataFrame({"store": np.repeat(ids, 2), "ds": [*days, *days], "p": 0.5})
+    ahead.to_csv("f.csv", index=False)
+    argv = ["--horizon", "2", "--model", "ridge", "--future", "f.csv"]
+    code, out, err = run("forecast", "t.csv", *argv)
+    assert code == 0, err
+    assert [row.split(",")[0] for row in out.splitlines()] == ["store", *np.repeat(ids, 2)]
+
+
+def test_gaps_of_other_columns_stay_where_an_id_is_na(folder):
+    frame = long_frame().rename(columns={"unique_id": "store"}).replace({"a": "NA", "b": "EU"})
+    frame["sky"] = ["NA", "clear"] * 12
+    frame.to_csv("t.csv", index=False)
+    table = read_frame("t.csv")
+    assert set(table["store"]) == {"NA", "EU"}
+    assert table["sky"].isna().sum() == 12
 
 
 @pytest.mark.parametrize(

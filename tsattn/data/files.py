@@ -475,19 +475,18 @@ def _with_found_keys(
         # An id may be NA, which pandas takes for a missing one.
         cells = read(usecols=gaps, converters=dict.fromkeys(gaps, _text))
         texts = cells.apply(lambda column: column.str.removeprefix(_MARK))
-        filled = frame.assign(**texts.where(texts != ""))
-        found_schema = _named(filled, schema)
-        frame = frame if found_schema is None else filled
+        found_schema = _named(frame.assign(**texts.where(texts != "")), schema)
     if found_schema is None:
         return frame, schema
     keys = [key for key in _id_names(found_schema) if key in frame.columns]
     if not keys:
         return frame, schema
     named = schema.changed(id_col=keys)
-    numbers = [key for key in keys if frame[key].dtype != object]
-    if numbers:
-        cells = read(usecols=numbers, converters=dict.fromkeys(numbers, _text))
-        frame = frame.assign(**_read_words(cells, named, numbers))
+    # Numbers may be written as 001, and gaps as NA.
+    changed = [key for key in keys if frame[key].dtype != object or frame[key].isna().any()]
+    if changed:
+        cells = read(usecols=changed, converters=dict.fromkeys(changed, _text))
+        frame = frame.assign(**_read_words(cells, named, changed))
     return frame, named
 
 
@@ -495,12 +494,15 @@ def _named(frame: pd.DataFrame, schema: Schema) -> Schema | None:
     """The schema with the columns that are found in a table; ``None`` if it is faulty, which the
     reading of the table tells.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of keys that are found again
-            return name_columns(frame, schema)[1]
-    except (ValueError, TypeError):
-        return None
+    # Where several columns hold numbers, a table of future rows may tell which one is forecast.
+    for table in (frame, frame.assign(y=0.0)):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of keys that are found again
+                return name_columns(table, schema)[1]
+        except (ValueError, TypeError):
+            continue
+    return None
 
 
 def _id_names(schema: Schema) -> tuple[Any, ...]:
