@@ -29,6 +29,12 @@ COLUMNS = "tsattn/data/columns.py"
 
 MUTANTS = [
     # tables
+    Mutant(
+        "tsattn/catalogue.py",
+        "if not future_cols:",
+        "if False:",
+        f"{PRETRAINED}::test_one_call_takes_any_model_and_the_columns_that_it_reads",
+    ),
     Mutant("tsattn/data/grid.py", "clipped | (numbers == days[-1])", "numbers == days[-1]", CLOSED),
     Mutant(
         "tsattn/data/calendar.py",

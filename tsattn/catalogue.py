@@ -315,7 +315,7 @@ def with_future_columns(data: Any, future: Any, schema: Schema) -> tuple[Any, Sc
         schema: How the table is read; it stays where it names future columns.
 
     Raises:
-        ValueError: If the table lacks one of the columns.
+        ValueError: If there are no such columns, or the table lacks one.
     """
     if schema.columns.future:
         return data, schema
@@ -325,6 +325,13 @@ def with_future_columns(data: Any, future: Any, schema: Schema) -> tuple[Any, Sc
         no_values = [*as_frame(future).columns]
         data, schema, is_long = name_columns(data, schema, no_values=no_values)
     future_cols = _future_cols(future, schema)
+    if not future_cols:
+        raise InputError(
+            Argument("future"),
+            " holds no column beside ids and stamps whose values are known ahead; leave ",
+            Argument("future"),
+            " out, or add such columns to both tables",
+        )
     if not is_long:
         future_cols = _without_series(data, future, future_cols, schema)
     lacking = [] if isinstance(data, Panel) else [n for n in future_cols if n not in data]

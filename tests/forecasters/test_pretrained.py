@@ -798,6 +798,15 @@ def test_one_call_takes_any_model_and_the_columns_that_it_reads():
         ValueError, match="model 'naive' reads no future columns; leave future= out"
     ):
         forecast(frame, H, future=ahead, model="naive")
+    for nothing in (
+        ahead[["unique_id", "ds"]],
+        ahead[["unique_id", "ds"]].assign(y=np.nan),
+        ahead.set_index(["unique_id", "ds"])[[]],
+    ):
+        with pytest.raises(
+            ValueError, match=r"future= holds no column beside ids and stamps .*; leave future= out"
+        ):
+            forecast(frame, H, future=nothing)
     answer = forecast(frame, H, model="least_squares")
     assert list(answer.columns) == ["unique_id", "ds", "least_squares"]
 

@@ -137,7 +137,6 @@ def _alike(old: Panel, new: Panel) -> Panel:
     if new.dialect.kind == "long":
         new = replace(new, ids=names_alike(old.ids, new.ids))
     kinds = old.dialect.id_dtype
-    kinds = old.dialect.id_dtype
     new_kinds = new.dialect.id_dtype
     # The new categories perhaps lack some of the old ids.
     if isinstance(new_kinds, pd.CategoricalDtype) and not isinstance(kinds, pd.CategoricalDtype):
