@@ -9,6 +9,7 @@ FILLED = "tests/test_filling.py"
 FLAGGED = "tests/test_anomaly.py"
 
 MUTANTS = [
+    Mutant(FILLING, '"their columns stay empty" if is_wide', '"" if is_wide', FILLED),
     Mutant(FILLING, "later * back[:, -2::-1]", "later * back[:, :-1]", FILLED),
     Mutant(FILLING, "joined = (1 - later) * joined_ahead", "joined = later * joined_ahead", FILLED),
     Mutant(FILLING, "is_inside = (begins > 0) & (ends", "is_inside = (ends", FILLED),

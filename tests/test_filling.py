@@ -134,6 +134,13 @@ def test_series_without_a_value_are_told(work):
         work(long, schema=Schema(bad="error"))
 
 
+def test_a_wide_table_keeps_the_column_of_a_series_without_a_value():
+    table = pd.DataFrame({"a": hourly(), "b": np.nan})
+    with pytest.warns(InputWarning, match="left out: series 'b' .*; their columns stay empty; "):
+        filled = fill(table)
+    pd.testing.assert_frame_equal(filled, table, check_freq=False)
+
+
 def test_sides_end_with_their_series():
     table = pd.DataFrame({"a": np.arange(6.0), "b": 10 + np.arange(6.0)})
     stretch = Stretches(np.array([7]), np.array([2]), np.array([1]))

@@ -73,7 +73,8 @@ def fill(
     Returns:
         The table in its own form, wide or long, sorted by series and time, with a row for each
         stamp from the first to the last of a series. Values before the first and after the last
-        observed one stay missing. Series without a value are left out, with a warning.
+        observed one stay missing. Series without a value are left out, with a warning; a wide table
+        keeps their columns, which stay empty.
 
     Raises:
         TypeError: If ``data`` is no table.
@@ -88,7 +89,9 @@ def fill(
         raise ValueError(f"max_gap must be at most {LONGEST_GAP} rows; got {longest}")
     data, schema = with_fields(data, schema, fields)
     panel = to_panel(data, schema, missing="mask")
-    tell_skipped(panel, "they have no rows in the answer")
+    is_wide = panel.dialect.kind == "wide"
+    left = "their columns stay empty" if is_wide else "they have no rows in the answer"
+    tell_skipped(panel, left)
     gaps = find_gaps(panel)
     is_filled = gaps.length <= longest
     if max_gap is None and not is_filled.all():
@@ -104,7 +107,7 @@ def fill(
             for batch in alike.batches():
                 values[batch.rows(), 0] = filler.fill(batch, shares)
     filled = replace(panel, values=values)
-    return to_wide(filled) if panel.dialect.kind == "wide" else to_long(filled)
+    return to_wide(filled) if is_wide else to_long(filled)
 
 
 def find_gaps(panel: Panel) -> Stretches:
