@@ -30,6 +30,21 @@ COLUMNS = "tsattn/data/columns.py"
 MUTANTS = [
     # tables
     Mutant(
+        "tsattn/forecasts.py",
+        'has_alias=dialect.kind == "long"',
+        "has_alias=True",
+        f"{FORECASTER}::test_two_columns_of_one_name_are_refused",
+    ),
+    Mutant(
+        "tsattn/totals.py",
+        "refuse_twice([name for name, _ in cells], has_alias=False)",
+        "pass",
+        "tests/test_totals.py::test_an_alias_is_no_remedy_for_a_column_of_rows",
+    ),
+    Mutant(
+        "tsattn/evaluate/backtest.py", "refuse_twice(columns, has_alias=False)", "pass", BACKTEST
+    ),
+    Mutant(
         "tsattn/catalogue.py",
         "if not future_cols:",
         "if False:",

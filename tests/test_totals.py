@@ -230,6 +230,20 @@ def test_sum_of_means_is_the_sum_of_the_points():
     assert (median.total()["zero"] > 2 * medians).all()
 
 
+def test_an_alias_is_no_remedy_for_a_column_of_rows():
+    days = pd.date_range("2024-01-01", periods=DAYS)
+    values = np.arange(float(DAYS))
+    column = pd.DataFrame({"rows": days, "y": values})
+    channel = pd.DataFrame({"rows": values, "b": values}, index=days)
+    for table in (column, channel, walks(1).rename(columns={"ds": "rows"})):
+        model = PretrainedForecaster(7, weights=tiny_network()).fit(table)
+        with pytest.raises(ValueError, match=r"would be called 'rows'; rename it$"):
+            model.total()
+    named = PretrainedForecaster(7, weights=tiny_network(), alias="rows").fit(walks(1))
+    with pytest.raises(ValueError, match=r"called 'rows'; rename it, or give another alias=$"):
+        named.total()
+
+
 def test_sums_of_wide_tables_stand_by_stamp():
     rng = np.random.default_rng(0)
     table = wide_table(rng.normal(size=(90, 2)) + 9, ["b", "a"], freq="D")

@@ -584,7 +584,13 @@ def test_several_forecasters_by_alias_or_by_name():
             Naive(2, alias="cutoff"),
             wide_frame(),
             {},
-            "two columns of the answer would be called 'cutoff'",
+            "two columns of the answer would be called 'cutoff'; rename it, or give another alias=",
+        ),
+        (
+            Naive(2, schema=Schema(id_col="cutoff")),
+            long_frame(names=("cutoff", "ds", "y")),
+            {},
+            "two columns of the answer would be called 'cutoff'; rename it$",
         ),
     ],
 )

@@ -482,6 +482,7 @@ def backtest(
 def _refuse_equal_columns(panel: Panel, names: Iterable[str], suffixes: Sequence[str]) -> None:
     """Refuse names with which two columns of the frame of a result would have one name."""
     columns = [*_columns(panel)]
+    refuse_twice(columns, has_alias=False)
     for name in names:
         columns.append(name)
         columns += [f"{name}-{suffix}" for suffix in suffixes]
