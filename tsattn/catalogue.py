@@ -325,6 +325,8 @@ def with_future_columns(data: Any, future: Any, schema: Schema) -> tuple[Any, Sc
         no_values = [*as_frame(future).columns]
         data, schema, is_long = name_columns(data, schema, no_values=no_values)
     future_cols = _future_cols(future, schema)
+    if not is_long:
+        future_cols = _without_series(data, future, future_cols, schema)
     if not future_cols:
         raise InputError(
             Argument("future"),
@@ -332,8 +334,6 @@ def with_future_columns(data: Any, future: Any, schema: Schema) -> tuple[Any, Sc
             Argument("future"),
             " out, or add such columns to both tables",
         )
-    if not is_long:
-        future_cols = _without_series(data, future, future_cols, schema)
     lacking = [] if isinstance(data, Panel) else [n for n in future_cols if n not in data]
     if lacking:
         raise InputError(
