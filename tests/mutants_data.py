@@ -164,6 +164,18 @@ MUTANTS = [
         WINDOWS,
     ),
     Mutant(
+        "tsattn/data/tables.py",
+        "if rules.tells_carried:",
+        "if False:",
+        "tests/data/test_covariates.py",
+    ),
+    Mutant(
+        "tsattn/data/tables.py",
+        "is_blank = 2 * n_gone > lengths[:, None]",
+        "is_blank = n_gone == lengths[:, None]",
+        "tests/data/test_covariates.py",
+    ),
+    Mutant(
         "tsattn/data/covariates.py",
         'if kind == "string" else None',
         'if kind == "no" else None',

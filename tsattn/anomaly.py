@@ -13,7 +13,7 @@ import pandas as pd
 
 from tsattn.checks import InputWarning
 from tsattn.data.columns import TableLike
-from tsattn.data.frames import to_long, to_panel, with_fields
+from tsattn.data.frames import to_long, to_target_panel, with_fields
 from tsattn.data.panel import Panel, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.levels import check_request, refuse_twice
@@ -88,7 +88,7 @@ def anomalies(
     _, _, probabilities = check_request(widest, None)
     beyond = _normal_half(levels[0]) / _normal_half(widest)
     data, schema = with_fields(data, schema, fields)
-    panel = to_panel(data, schema, missing="mask")
+    panel = to_target_panel(data, schema)
     frame = to_long(replace(panel, covariates=None))
     refuse_twice([*frame.columns, *_ANSWER], has_alias=False)
     tell_skipped(panel, "they have no rows in the answer")

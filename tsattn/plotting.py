@@ -16,7 +16,7 @@ import pandas as pd
 
 from tsattn.checks import check_whole
 from tsattn.data.columns import TableLike, check_frame
-from tsattn.data.frames import from_long, from_wide, to_panel
+from tsattn.data.frames import from_long, from_wide, to_target_panel
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
@@ -93,10 +93,10 @@ def plot_forecast(
             rows, a name is unknown, or several series are to be drawn on one ``ax``.
         ImportError: If matplotlib is missing.
     """
-    panel = to_panel(history, schema, missing="mask")
+    panel = to_target_panel(history, schema)
     if not isinstance(forecast, Forecast):
         forecast = _read_forecast(forecast, panel)
-    truth_panel = panel if truth is None else to_panel(truth, schema, missing="mask")
+    truth_panel = panel if truth is None else to_target_panel(truth, schema)
     names = [_plain_text(name) for name in forecast.ids]
     chosen = _chosen_series(forecast, series, only_one=ax is not None)
     if n_history is None:

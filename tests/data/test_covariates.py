@@ -2,6 +2,7 @@
 time.
 """
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import covariate_frame, wide_covariate_frame
 
+from tsattn.checks import InputError, InputWarning
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import CYCLES, choose_cycles, cycle_features
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory
-from tsattn.data.frames import from_long, from_wide, to_long, to_panel, to_wide
+from tsattn.data.frames import from_long, from_wide, to_long, to_panel, to_target_panel, to_wide
 from tsattn.data.joining import continued_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import WindowBatches, WindowSpec
@@ -205,13 +207,95 @@ def test_under_a_policy_the_last_value_is_carried_forward_and_never_a_later_one(
     holed = frame.astype({"temp": float})
     holed.loc[100:102, "temp"] = np.nan
     holed = holed.drop(index=[30, 31, 120])
-    found = panel(holed, missing=missing)
+    found = from_long(holed, Schema(past_cols=MOVING, static_cols=STATIC, missing=missing))
     expected = frame.astype({"promo": float})[list(MOVING)].copy()
     expected.iloc[[30, 31, 120]] = np.nan
     expected.iloc[100:103, 0] = np.nan
     expected = expected.groupby(frame["unique_id"]).ffill()
     np.testing.assert_array_equal(found.covariates.values, expected.to_numpy(float))
     assert np.isnan(found.values[[30, 31, 120]]).all()
+
+
+def test_covariates_carried_forward_by_default_are_named_once():
+    frame = covariate_frame().astype({"temp": float})
+    frame["sky"] = np.where(frame["temp"] > 0, "clear", "rain")
+    frame.loc[[100, 101, 180], "temp"] = np.nan
+    frame.loc[102, "sky"] = None
+    schema = Schema(past_cols=[*MOVING, "sky"])
+    with pytest.warns(InputWarning) as caught:
+        found = from_long(frame, schema, missing="mask")
+    (warning,) = caught
+    message = str(warning.message)
+    stamps = frame["ds"]
+    assert message.startswith(
+        f"series 's1': column 'temp' is missing (NaN) at {stamps[100]} (and 2 more, 2 series in"
+        f" all); series 's1': column 'sky' is missing (NaN) at {stamps[102]}; such cells take the"
+        " value before them; if a blank means 0 or none, write it there: df['temp'] ="
+        " df['temp'].fillna(0); df['sky'] = df['sky'].fillna('none'); if"
+    )
+    assert "df[" not in warning.message.for_command_line({"missing": "--missing"})
+    chosen = from_long(frame, schema.changed(missing="mask"))
+    np.testing.assert_array_equal(chosen.covariates.values, found.covariates.values)
+
+
+def test_covariates_of_absent_rows_need_no_word():
+    found = panel(covariate_frame().drop(index=[30, 31]), missing="mask")
+    assert np.isfinite(found.covariates.values).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "call"),
+    [
+        ([1.0, None], ".fillna(0)"),
+        (["sale", None], ".fillna('none')"),
+        ([True, None], ".fillna(False)"),
+        (pd.Categorical(["sale", None]), ".astype(object).fillna('none')"),
+        (pd.array([1, None], dtype="Int64"), ".fillna(0)"),
+        (pd.array([True, None], dtype="boolean"), ".fillna(False)"),
+    ],
+)
+def test_mostly_blank_covariates_are_refused_with_a_call_that_fills_them(values, call):
+    df, schema = half_blank(values)
+    to_panel(df, schema.changed(missing="mask"))
+    df["promo"] = df["promo"].where(df.index != 100)
+    with pytest.raises(InputError) as caught:
+        to_panel(df, schema, missing="mask")
+    message = str(caught.value)
+    assert message.startswith(
+        "series 's1': column 'promo' is missing (NaN) in 31 of 60 rows, the first at 2024-05-03"
+        " 00:00:00, but a covariate needs a value in at least half of the rows of a series; if"
+    )
+    statement = f"df['promo'] = df['promo']{call}"
+    assert f"write it there: {statement};" in message
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        exec(statement)
+    assert len(to_panel(df, schema, missing="mask").values) == 196
+
+
+@pytest.mark.parametrize("missing", ["error", "ffill", "interpolate", "mask"])
+def test_mostly_blank_covariates_are_refused_under_every_policy(missing):
+    df, schema = half_blank([1.0, None])
+    df.loc[[70, 100], "promo"] = np.nan
+    with pytest.raises(InputError, match=r"32 of 60 rows, the first at 2024-05-02 .*fillna\(0\)"):
+        to_panel(df, schema.changed(missing=missing))
+
+
+def half_blank(values):
+    """A table with a covariate that holds two values in turn, the second one blank."""
+    frame = covariate_frame()
+    cells = pd.Series(values).take(np.arange(len(frame)) % 2)
+    return frame.assign(promo=cells.set_axis(frame.index)), Schema(past_cols=["promo"])
+
+
+def test_wide_tables_name_their_blank_covariates():
+    frame = wide_covariate_frame().astype({"temp": float})
+    frame.iloc[[5, 6], frame.columns.get_loc("temp")] = np.nan
+    with pytest.warns(
+        InputWarning, match=r"^column 'temp' is missing \(NaN\) at .*\(and 1 more\);"
+    ):
+        from_wide(frame, Schema(past_cols=["temp"]), missing="mask")
+    assert np.isnan(to_target_panel(frame, Schema(past_cols=["temp"])).covariates.values).any()
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,11 @@ from covariate_forecasters import EVERY, LEARN, H, attention, rolling_error
 from sklearn.base import clone
 from tables import covariate_frame, fill_future, parts_of, wide_covariate_frame
 
+from tsattn import make_forecaster
+from tsattn.checks import InputWarning
 from tsattn.data.encoding import CovariateHistory
 from tsattn.data.frames import to_panel
+from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecasters.attention import AttentionForecaster
@@ -377,3 +380,16 @@ def test_intervals_are_calibrated_with_covariates():
         axis=1, keepdims=True
     )
     np.testing.assert_allclose(model.fitted_.intervals.errors, np.sort(errors, axis=0), rtol=1e-5)
+
+
+def test_forecasters_say_once_which_covariates_they_carry_forward():
+    frame = covariate_frame((70,))
+    frame.loc[[30, 31], "temp"] = np.nan
+    schema = Schema(past_cols=["temp"])
+    with pytest.warns(InputWarning, match="value before them; if a blank means 0") as caught:
+        told = make_forecaster("zero", H, schema=schema).fit(frame)
+    assert len(caught) == 1
+    silent = make_forecaster("zero", H, schema=schema.changed(missing="mask")).fit(frame)
+    pd.testing.assert_frame_equal(told.predict(), silent.predict())
+    with pytest.raises(ValueError, match=r"column 'temp' is missing .* needs a value in every row"):
+        make_forecaster("gbm", H, schema=schema).fit(frame)

@@ -66,7 +66,8 @@ def from_long(
     Args:
         df: The table.
         schema: What its columns are. A missing covariate takes the last value before it under every
-            policy but ``"error"``.
+            policy but ``"error"``, with a warning where the schema names no policy; one that is
+            missing in more than half of the rows of a series is refused.
         freq: Frequency where the schema names none.
         missing: Policy where the schema names none; ``None`` is ``"error"``. Absent rows are
             inserted as NaN.
@@ -82,7 +83,10 @@ def from_long(
             the rule and the remedy.
     """
     schema = Schema() if schema is None else schema
-    rules = _rules(schema, freq, missing, zone)
+    return _read_long(df, schema, _rules(schema, freq, missing, zone))
+
+
+def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     unit = None if rules.freq is None else parse_freq(rules.freq).unit
     df = check_frame(df, rules.missing)
     moving = schema.columns.moving
@@ -248,7 +252,10 @@ def from_wide(
             holds times too, or there are static columns.
     """
     schema = Schema() if schema is None else schema
-    rules = _rules(schema, freq, missing, zone)
+    return _read_wide(df, schema, _rules(schema, freq, missing, zone))
+
+
+def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     unit = None if rules.freq is None else parse_freq(rules.freq).unit
     df = check_frame(df, rules.missing)
     if schema.columns.static:
@@ -471,6 +478,19 @@ def to_panel(
     return read(frame, schema, freq=freq, missing=missing, zone=zone)
 
 
+def to_target_panel(data: TableLike | Panel, schema: Schema | None = None) -> Panel:
+    """As :func:`to_panel`, for a reader of the target alone: missing values may be left out, and
+    missing covariates stay missing.
+    """
+    schema = Schema() if schema is None else schema
+    if isinstance(data, Panel):
+        return to_panel(data, schema)
+    frame, schema, is_long = name_columns(data, schema)
+    rules = replace(_rules(schema, None, "mask"), fills_covariates=False)
+    read = _read_long if is_long else _read_wide
+    return read(frame, schema, rules)
+
+
 def name_columns(
     data: TableLike,
     schema: Schema,
@@ -648,7 +668,9 @@ def _of_many_levels(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, 
     return frame.reset_index(), schema.changed(id_col=keys, time_col=time_col)
 
 
-def _rules(schema: Schema, freq: Any, missing: str | None, zone: tzinfo | None) -> Rules:
+def _rules(
+    schema: Schema, freq: Any, missing: str | None, zone: tzinfo | None = None
+) -> Rules:
     """What stamps must follow and what is done about absent values: the schema decides, then a
     fit, then the forecaster.
     """
@@ -660,6 +682,8 @@ def _rules(schema: Schema, freq: Any, missing: str | None, zone: tzinfo | None) 
         fitted=fitted,
         fills_holidays=schema.missing is None,
         zone=zone,
+        # Other policies are nobody's default.
+        tells_carried=schema.missing is None and missing in (None, "error", "mask"),
     )
 
 

@@ -71,6 +71,12 @@ class Table:
         n_targets = len(self.columns) - self.n_covariates
         return self.values[:, :n_targets]
 
+    @property
+    def covariates(self) -> np.ndarray:
+        """The values of the covariates, [rows, K]."""
+        n_targets = len(self.columns) - self.n_covariates
+        return self.values[:, n_targets:]
+
     def series(self, n: int) -> str:
         """Name of series n in an error."""
         if self.dialect.id_col is not None:
@@ -127,6 +133,10 @@ class Rules:
         fitted: Whether the frequency is that of a fit, which is followed as it is.
         fills_holidays: Whether whole days without rows may be filled where the rest of the week
             has a rule, although the policy is to refuse absent rows.
+        tells_carried: Whether a warning names missing covariates that take the value before them,
+            since nobody chose the policy.
+        fills_covariates: Whether missing covariates are filled or refused; else they stay missing,
+            for a reader of the target alone.
         zone: Time zone of a fit, to which stamps with another one are converted; None keeps theirs.
     """
 
@@ -135,6 +145,8 @@ class Rules:
     gaps: str | None = None
     fitted: bool = False
     fills_holidays: bool = False
+    tells_carried: bool = False
+    fills_covariates: bool = True
     zone: tzinfo | None = None
 
 
@@ -168,6 +180,9 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
     same_series = np.diff(table.codes) == 0
     n_absent = np.diff(position) - 1
     gaps = np.where(same_series, n_absent, 0)
+    own_rows = table
+    if rules.fills_covariates:
+        _refuse_mostly_blank(own_rows, starts)
     if gaps.any():
         if missing == "error":
             _refuse_own_hours(table, starts, grid, rules)
@@ -185,7 +200,11 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
             _tell_own_hours(table, starts, grid)
         table, starts = _insert_rows(table, starts, position, grid)
     _check_missing(table, starts, missing)
-    return _carry_covariates(table, starts, missing), starts, grid.alias, missing
+    if rules.fills_covariates:
+        table = _carry_covariates(table, starts, missing)
+        if rules.tells_carried:
+            _tell_carried(own_rows, missing)
+    return table, starts, grid.alias, missing
 
 
 def _starts(table: Table) -> np.ndarray:
@@ -602,7 +621,7 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
 def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
     """Fill missing covariates with the last value before them, unless the policy is ``"error"``."""
     n_targets = len(table.columns) - table.n_covariates
-    covariates = table.values[:, n_targets:]
+    covariates = table.covariates
     gone = np.isnan(covariates)
     if not gone.any():
         return table
@@ -628,3 +647,78 @@ def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
         )
     carried = np.take_along_axis(covariates, last_rows, axis=0)
     return replace(table, values=np.concatenate([table.targets, carried], axis=1))
+
+
+def _tell_carried(table: Table, missing: str) -> None:
+    """Warn once of missing covariates that take the value before them by a default policy."""
+    gone = np.isnan(table.covariates)
+    columns = np.flatnonzero(gone.any(axis=0)).tolist()
+    if not columns:
+        return
+    n_targets = len(table.columns) - table.n_covariates
+    places = []
+    for column in columns[:_MOST_NAMED]:
+        row = int(gone[:, column].argmax())
+        name = table.place(table.codes[row], n_targets + column)
+        n_series = len(np.unique(table.codes[gone[:, column]]))
+        others = more(int(gone[:, column].sum()), n_series)
+        places.append(f"{name} is missing (NaN) at {table.times[row]}{others}")
+    n_others = len(columns) - len(places)
+    other_columns = f"; and {n_others} more columns" if n_others else ""
+    warnings.warn(
+        InputWarning(
+            f"{'; '.join(places)}{other_columns}; such cells take the value before them; ",
+            *_advice_on_blanks(table, columns[:_MOST_NAMED]),
+            "; if the value before holds on, ",
+            Argument("missing", missing),
+            " says so",
+        ),
+        stacklevel=2,
+    )
+
+
+def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
+    """Refuse a covariate without a value in most rows of a series: the few that it has would stand
+    in for all.
+    """
+    gone = np.isnan(table.covariates)
+    if not gone.any():
+        return
+    n_gone = np.add.reduceat(gone, starts[:-1], axis=0, dtype=np.int64)
+    lengths = np.diff(starts)
+    is_blank = 2 * n_gone > lengths[:, None]
+    if not is_blank.any():
+        return
+    n, column = _first_cell(is_blank)
+    n_targets = len(table.columns) - table.n_covariates
+    row = starts[n] + int(gone[starts[n] : starts[n + 1], column].argmax())
+    columns = np.flatnonzero(is_blank.any(axis=0)).tolist()
+    raise InputError(
+        f"{table.place(n, n_targets + column)}{more(int(is_blank.sum()))} is missing (NaN) in"
+        f" {n_gone[n, column]} of {lengths[n]} rows, the first at {table.times[row]}, but a"
+        " covariate needs a value in at least half of the rows of a series; ",
+        *_advice_on_blanks(table, columns[:_MOST_NAMED]),
+        "; if the value before holds on, write that",
+    )
+
+
+def _advice_on_blanks(table: Table, columns: list[int]) -> list[Piece]:
+    """What to do about covariates whose empty cells stand for nothing."""
+    n_targets = len(table.columns) - table.n_covariates
+    calls = []
+    words = []
+    for column in columns:
+        cells = table.cells[n_targets + column]
+        kind = pd.api.types.infer_dtype(cells, skipna=True)
+        blank: Any = 0
+        if kind == "boolean":
+            blank = False
+        elif kind in ("string", "categorical"):
+            blank = "none"
+        place = f"df[{table.columns[n_targets + column]!r}]"
+        # A categorical column takes no new category.
+        objects = ".astype(object)" if kind == "categorical" else ""
+        calls.append(f"{place} = {place}{objects}.fillna({blank!r})")
+        words.append(str(blank))
+    meanings = " or ".join(dict.fromkeys(words))
+    return [f"if a blank means {meanings}, write it there", InPython(f": {'; '.join(calls)}")]
