@@ -16,6 +16,12 @@ MUTANTS = [
     Mutant(
         FILLING, "errors.mean(axis=(1, 2)).argmin()", "errors.mean(axis=(1, 2)).argmax()", FILLED
     ),
+    Mutant(
+        "tsattn/data/frames.py",
+        'replace(_rules(schema, None, "mask"), fills_covariates=False)',
+        '_rules(schema, None, "mask")',
+        FILLED,
+    ),
     Mutant(FILLING, "return nearest[..., 0]", "return answer", FILLED),
     Mutant(TWO_SIDES, "rows >= self.panel.starts[stretches.owner][:, None]", "rows >= 0", FILLED),
     Mutant(TWO_SIDES, "np.arange(CONTEXT)[::-1]", "np.arange(CONTEXT)", FLAGGED),

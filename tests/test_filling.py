@@ -52,6 +52,20 @@ def test_rows_that_are_absent_are_added():
     assert filled["y"].notna().all()
 
 
+@pytest.mark.parametrize("shape", ["long", "wide"])
+def test_covariates_stay_as_they_are(shape):
+    table = hourly().rename("y").rename_axis("ds").reset_index()
+    if shape == "wide":
+        table = table.rename(columns={"y": "a"})
+    table["promo"] = np.where(np.arange(ROWS) % 5, np.nan, 1.0)
+    table["event"] = np.where(np.arange(ROWS) % 7 == 1, "sale", None)
+    filled = fill(table.drop(index=range(100, 106)), past_cols=["promo", "event"])
+    expected = table[["promo", "event"]]
+    expected.iloc[100:106] = np.nan
+    pd.testing.assert_frame_equal(filled[["promo", "event"]], expected.fillna(np.nan))
+    assert filled.iloc[:, 1].notna().all()
+
+
 def test_long_and_wide_tables_keep_their_form():
     wide = pd.DataFrame({"a": hourly(0), "b": 3 * hourly(1)})
     wide.iloc[60:70, 0] = np.nan

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tsattn.checks import InputWarning, check_whole
 from tsattn.data.columns import TableLike
-from tsattn.data.frames import to_long, to_panel, to_wide, with_fields
+from tsattn.data.frames import to_long, to_target_panel, to_wide, with_fields
 from tsattn.data.panel import Panel, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values
@@ -88,7 +88,7 @@ def fill(
     if longest > LONGEST_GAP:
         raise ValueError(f"max_gap must be at most {LONGEST_GAP} rows; got {longest}")
     data, schema = with_fields(data, schema, fields)
-    panel = to_panel(data, schema, missing="mask")
+    panel = to_target_panel(data, schema)
     is_wide = panel.dialect.kind == "wide"
     left = "their columns stay empty" if is_wide else "they have no rows in the answer"
     tell_skipped(panel, left)

@@ -722,7 +722,9 @@ def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
         categories = covariates.kind(name)
         cells = values
         if categories is not None:
-            cells = np.array(categories, dtype=object)[values.astype(np.int64)]
+            # The place of a missing cell reads the last entry.
+            places = np.nan_to_num(values, nan=-1).astype(np.int64)
+            cells = np.array([*categories, np.nan], dtype=object)[places]
         columns[name] = pd.Series(cells)
     for name, static_values in zip(covariates.statics, covariates.static.T, strict=True):
         of_series = pd.Series(static_values).infer_objects()
