@@ -176,6 +176,12 @@ MUTANTS = [
         "tests/data/test_covariates.py",
     ),
     Mutant(
+        "tsattn/data/future.py",
+        "return panel.covariates.new_categories(columns)",
+        "return {}",
+        "tests/forecasters/test_text_covariates.py",
+    ),
+    Mutant(
         "tsattn/data/covariates.py",
         'if kind == "string" else None',
         'if kind == "no" else None',

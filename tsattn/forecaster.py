@@ -928,8 +928,7 @@ def forecast_panel(
         quantiles: Quantiles; ``(0.1, 0.9)`` are the bounds of level 80, bit for bit.
         horizon: Number of steps; fewer than the forecaster's are the first of its steps. ``None``
             takes all.
-        future: Values of the future columns after each series' end, as
-            :func:`tsattn.data.future.read_future` takes them, for a forecaster that reads some.
+        future: As :func:`tsattn.data.future.read_future` takes it, for one that reads it.
         recursive: For more steps than the forecaster's, feed its points back and go on. Points
             only.
 
@@ -950,7 +949,8 @@ def forecast_panel(
     if future is not None or forecaster.covariate_columns_:
         from tsattn.data.future import read_future
 
-        ahead = read_future(future, panel, forecaster.covariate_columns_, steps, reach)
+        is_new = panel is not forecaster.panel_
+        ahead = read_future(future, panel, forecaster.covariate_columns_, steps, reach, is_new)
     covariate_history = forecaster.covariate_history(panel, ahead)
     point, bounds = _answer_ends(forecaster, history, covariate_history, steps, probabilities)
     n = first_not_finite(point, bounds)

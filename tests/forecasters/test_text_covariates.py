@@ -129,10 +129,11 @@ def test_a_category_never_seen_has_a_forecast(model):
     assert np.isfinite(fog).all()
     assert not np.array_equal(fog, model.predict(future=future.assign(sky="rain"))["mlr"])
     frame = table()
-    np.testing.assert_array_equal(
-        model.predict(frame.assign(sky="fog"), future=future)["mlr"],
-        model.predict(frame.assign(sky="dust"), future=future)["mlr"],
-    )
+    with pytest.warns(UserWarning, match="the table holds categories"):
+        after_fog = model.predict(frame.assign(sky="fog"), future=future)
+    with pytest.warns(UserWarning, match="the table holds categories"):
+        after_dust = model.predict(frame.assign(sky="dust"), future=future)
+    np.testing.assert_array_equal(after_fog["mlr"], after_dust["mlr"])
 
 
 def test_the_rows_to_fill_in_take_text_and_what_is_missing_is_named(model):
@@ -209,7 +210,8 @@ def test_saved_and_updated_models_keep_their_categories(tmp_path):
     frame = table()
     before, after = parts_of(frame, 9)
     model = attention(**COLUMNS).fit(before)
-    model.update(after.assign(sky="fog"))
+    with pytest.warns(UserWarning, match="^the table holds categories .*: 'fog' in column 'sky'"):
+        model.update(after.assign(sky="fog"))
     model.save(tmp_path / "m")
     loaded = AttentionForecaster.load(tmp_path / "m")
     assert loaded.covariate_columns_ == model.covariate_columns_
@@ -328,6 +330,31 @@ def test_one_warning_names_all_columns_and_values():
         "future= holds categories that no training row has: 'fog', 'dust' in column 'sky'; 0, 3, 4,"
         " 5, 6 and 5 more in column 'mood'; each counts as none of those known"
     ]
+
+
+@pytest.mark.parametrize("name", ["zero", "ridge", "mlr"])
+def test_new_categories_of_a_table_are_named_as_those_of_future_are(name):
+    frame = skies_that_matter()
+    model = MAKERS[name](Schema(future_cols=["sky"])).fit(frame)
+    renamed = frame.assign(sky=frame["sky"].replace("rain", "fog"))
+    future = model.make_future_frame().assign(sky="snow")
+    tail = "categories that no training row has: {} in column 'sky'; each counts as none of those"
+    for skies, head, words in (
+        ("snow", "the table holds ", "'fog'"),
+        ("fog", "the table and future= hold ", "'fog'"),
+        (["fog", "dust", "snow", "fog"], "the table and future= hold ", "'fog', 'dust'"),
+    ):
+        with pytest.warns(UserWarning, match="no training row") as caught:
+            model.predict(renamed, future=future.assign(sky=skies))
+        assert [str(warning.message) for warning in caught] == [f"{head}{tail.format(words)} known"]
+    model.predict(frame, future=future)
+
+
+def test_new_categories_of_past_columns_are_named():
+    frame = skies_that_matter()
+    model = make_forecaster("ridge", 4, schema=Schema(past_cols=["sky"])).fit(frame)
+    with pytest.warns(UserWarning, match="^the table holds categories .*: 'fog' in column 'sky'"):
+        model.predict(frame.assign(sky="fog"))
 
 
 def test_rows_of_future_that_are_not_forecast_are_not_told_of():

@@ -183,12 +183,27 @@ class Covariates:
             if fitted is None or categories == fitted:
                 continue
             codes, distinct = pd.factorize(values[:, k])
-            if categories is None:
-                names = [label(value) for value in distinct.tolist()]
-            else:
-                names = [categories[int(place)] for place in distinct.tolist()]
-            values[:, k] = places_among(names, fitted)[codes]
+            values[:, k] = places_among(_names_of(distinct, categories), fitted)[codes]
         return values
+
+    def new_categories(self, columns: CovariateColumns) -> dict[Hashable, list[str]]:
+        """Categories of these rows that a fit has not seen, by column, without columns that have
+        none.
+
+        Args:
+            columns: As the fit knows them.
+        """
+        new: dict[Hashable, list[str]] = {}
+        # There are no categories before a fit.
+        for name, fitted in zip(columns.moving, columns.categories, strict=False):
+            categories = self.kind(name)
+            if fitted is None or categories == fitted:
+                continue
+            _, distinct = pd.factorize(self.pick([name])[:, 0])
+            names = [word for word in _names_of(distinct, categories) if word not in fitted]
+            if names:
+                new[name] = names
+        return new
 
     def pick(self, names: Sequence[Hashable]) -> np.ndarray:
         """Some columns, ``[rows, len(names)]``."""
@@ -215,6 +230,13 @@ class Covariates:
             *self.static.ravel().tolist(),
             *categories,
         ]
+
+
+def _names_of(distinct: np.ndarray, categories: tuple[str, ...] | None) -> list[str]:
+    """Values of a column as categories: numbers as text, and places by their names."""
+    if categories is None:
+        return [label(value) for value in distinct.tolist()]
+    return [categories[int(place)] for place in distinct.tolist()]
 
 
 def read_static(

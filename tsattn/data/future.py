@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tsattn.data.columns import (
     read_stamps,
     with_levels,
 )
-from tsattn.data.covariates import CovariateColumns, category_codes
+from tsattn.data.covariates import CovariateColumns, category_codes, label
 from tsattn.data.panel import Panel, names_alike
 
 # New categories of a column that a warning names.
@@ -72,7 +72,12 @@ def _with_rows(panel: Panel) -> Panel:
 
 
 def read_future(
-    future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int, reach: int = 0
+    future: TableLike | None,
+    panel: Panel,
+    columns: CovariateColumns,
+    steps: int,
+    reach: int = 0,
+    is_new: bool = False,
 ) -> np.ndarray:
     """Values of the future columns after the end of each series; rows may come in any order, others
     are not read.
@@ -84,27 +89,32 @@ def read_future(
         steps: Steps ahead that need a value.
         reach: Steps ahead that may have one, if more: a forecaster may read them for the steps
             before.
+        is_new: Whether the panel is not that of the forecaster, so that nobody has told yet which
+            of its categories no training row has.
 
     Returns:
         float64 ``[N, F, K]``, F the larger of the two, without NaN in the first ``steps``; K = 0
         where nothing is read. A category is its place among those of the columns, -1 if it is none
-        of them; one warning names all such.
+        of them; one warning names all such, and those of a new panel.
 
     Raises:
         TypeError: If it is no frame, or its time column holds no stamps.
         ValueError: If nobody reads it, a column is absent, a value is no number, or a row is
             missing or comes twice.
     """
+    new_in_table = _new_in(panel, columns) if is_new else {}
     if not columns.future:
         if future is not None:
             raise InputError(
                 Argument("future"),
                 " was given, but the model reads no future columns; leave it out, or fit with some",
             )
+        _warn_of_new(new_in_table, {}, stacklevel=8)
         return np.empty((panel.n_series, max(steps, reach), 0))
     n_series = panel.n_series
     panel = _with_rows(panel)
-    values = _look_up(future, panel, columns, max(steps, reach))
+    values, new_in_future = _look_up(future, panel, columns, max(steps, reach))
+    _warn_of_new(new_in_table, new_in_future, stacklevel=8)
     is_missing = np.isnan(values[:, :steps])
     if is_missing.any():
         n, step, column = np.argwhere(is_missing)[0].tolist()
@@ -150,11 +160,14 @@ def _refuse_rows_ahead(panel: Panel) -> None:
 
 def _look_up(
     future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int
-) -> np.ndarray:
-    """Values ``[N, F, K]``, NaN where the frame has none."""
+) -> tuple[np.ndarray, dict[Hashable, list[Any]]]:
+    """Values ``[N, F, K]``, NaN where the frame has none, and the categories that the fit has not
+    seen, by column.
+    """
     values = np.full((panel.n_series * steps, len(columns.future)), np.nan)
+    new_categories: dict[Hashable, list[Any]] = {}
     if future is None or (isinstance(future, pd.DataFrame) and not len(future)):
-        return values.reshape(panel.n_series, steps, -1)
+        return values.reshape(panel.n_series, steps, -1), new_categories
     frame = _with_columns(future, panel)
     after = future_times(panel.last_times(), panel.freq, steps)
     times = _stamps(frame, panel, after)
@@ -178,7 +191,6 @@ def _look_up(
     rows = np.flatnonzero(slot >= 0)
     _refuse_twice(slot[rows], rows, times, series, panel)
     categories = _categories_of(columns)
-    new_categories: dict[Hashable, list[Any]] = {}
     far_numbers: list[str] = []
     for k, column in enumerate(columns.future):
         cells = frame[column]
@@ -193,15 +205,13 @@ def _look_up(
         new_rows = rows[codes[rows] < 0]
         if len(new_rows):
             new_categories[column] = cells.iloc[new_rows].unique().tolist()
-    if new_categories:
-        _warn_of_new(new_categories)
     if far_numbers:
         warnings.warn(
             f"future= holds {'; '.join(far_numbers)}, and a forecast so far outside is a guess;"
             " correct them, or see that both have one unit",
             stacklevel=8,
         )
-    return values.reshape(panel.n_series, steps, -1)
+    return values.reshape(panel.n_series, steps, -1), new_categories
 
 
 def _series_of(ids: pd.Series, panel: Panel) -> np.ndarray:
@@ -296,18 +306,44 @@ def _far_from(panel: Panel, column: Hashable, numbers: np.ndarray, times: pd.Ind
     ]
 
 
-def _warn_of_new(new_categories: dict[Hashable, list[Any]]) -> None:
-    """Warn once of the categories of some columns that the fit has not seen."""
+def tell_new_categories(panel: Panel, columns: CovariateColumns) -> None:
+    """Warn once of categories in the rows of a panel that the fit of some columns has not seen."""
+    _warn_of_new(_new_in(panel, columns), {}, stacklevel=4)
+
+
+def _new_in(panel: Panel, columns: CovariateColumns) -> dict[Hashable, list[str]]:
+    """Categories of a panel that the fit has not seen, by column."""
+    if panel.covariates is None:
+        return {}
+    return panel.covariates.new_categories(columns)
+
+
+def _warn_of_new(
+    in_table: Mapping[Hashable, list[str]],
+    in_future: Mapping[Hashable, list[Any]],
+    *,
+    stacklevel: int,
+) -> None:
+    """Warn once of the categories of some columns that the fit has not seen, if there are any."""
+    if not (in_table or in_future):
+        return
+    subject = "future= holds"
+    if in_table:
+        subject = "the table and future= hold" if in_future else "the table holds"
     parts = []
-    for column, categories in new_categories.items():
-        examples = [f"{plain(category)!r:.60}" for category in categories[:_MOST_NAMED]]
+    for column in dict.fromkeys([*in_table, *in_future]):
+        # Both may hold the same one.
+        words = [*in_table.get(column, []), *map(plain, in_future.get(column, []))]
+        by_label = {label(word): word for word in words}
+        categories = list(by_label.values())
+        examples = [f"{category!r:.60}" for category in categories[:_MOST_NAMED]]
         n_others = len(categories) - len(examples)
         others = f" and {n_others} more" if n_others else ""
         parts.append(f"{', '.join(examples)}{others} in column {column!r}")
     warnings.warn(
-        f"future= holds categories that no training row has: {'; '.join(parts)}; each counts as"
-        " none of those known",
-        stacklevel=9,
+        f"{subject} categories that no training row has: {'; '.join(parts)}; each counts as none of"
+        " those known",
+        stacklevel=stacklevel,
     )
 
 

@@ -24,7 +24,7 @@ from tsattn.data.calendar import more
 from tsattn.data.columns import TableLike, plain
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
-from tsattn.data.future import read_future
+from tsattn.data.future import read_future, tell_new_categories
 from tsattn.data.panel import Panel, require_length
 from tsattn.data.stored import require
 from tsattn.data.windows import (
@@ -491,7 +491,8 @@ class NetworkForecaster(Forecaster):
         steps = self._own_steps()
         require_length(panel, least_rows(self.context_), f"the context of {self.alias_}")
         ends = panel.starts[1:]
-        future_values = read_future(future, panel, self.covariate_columns_, steps)
+        columns = self.covariate_columns_
+        future_values = read_future(future, panel, columns, steps, is_new=data is not None)
         covariate_history = self.covariate_history(panel, future_values)
         x = self._checked(self.windows(History(panel), ends))
         covariates = None
@@ -715,6 +716,7 @@ class NetworkForecaster(Forecaster):
         new_panel = self.read(data, fitted=True)
         _refuse_empty(new_panel, self.panel_)
         panel = continued_panel(self.panel_, new_panel, self.context_)
+        tell_new_categories(new_panel, self.covariate_columns_)
         self._tell_short(panel, self.context_)
         places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
         model = self.fitted_
