@@ -668,9 +668,7 @@ def _of_many_levels(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, 
     return frame.reset_index(), schema.changed(id_col=keys, time_col=time_col)
 
 
-def _rules(
-    schema: Schema, freq: Any, missing: str | None, zone: tzinfo | None = None
-) -> Rules:
+def _rules(schema: Schema, freq: Any, missing: str | None, zone: tzinfo | None = None) -> Rules:
     """What stamps must follow and what is done about absent values: the schema decides, then a
     fit, then the forecaster.
     """
