@@ -273,12 +273,16 @@ def test_mostly_blank_covariates_are_refused_with_a_call_that_fills_them(values,
     assert len(to_panel(df, schema, missing="mask").values) == 196
 
 
-@pytest.mark.parametrize("missing", ["error", "ffill", "interpolate", "mask"])
-def test_mostly_blank_covariates_are_refused_under_every_policy(missing):
+def test_who_names_a_policy_may_have_mostly_blank_covariates():
     df, schema = half_blank([1.0, None])
-    df.loc[[70, 100], "promo"] = np.nan
-    with pytest.raises(InputError, match=r"32 of 60 rows, the first at 2024-05-02 .*fillna\(0\)"):
-        to_panel(df, schema.changed(missing=missing))
+    df.loc[[72, 100], "promo"] = np.nan
+    for missing in (None, "mask"):
+        with pytest.raises(InputError, match=r"32 of 60 rows, .*fillna\(0\).* missing='ffill'"):
+            to_panel(df, schema, missing=missing)
+    carried = to_panel(df, schema.changed(missing="ffill")).covariates.values
+    assert (carried == 1).all()
+    with pytest.raises(ValueError, match="column 'promo' is missing"):
+        to_panel(df, schema.changed(missing="error"))
 
 
 def half_blank(values):

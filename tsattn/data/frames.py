@@ -66,8 +66,8 @@ def from_long(
     Args:
         df: The table.
         schema: What its columns are. A missing covariate takes the last value before it under every
-            policy but ``"error"``, with a warning where the schema names no policy; one that is
-            missing in more than half of the rows of a series is refused.
+            policy but ``"error"``. Where the schema names no policy, a warning tells it, and one
+            that is missing in more than half of the rows of a series is refused.
         freq: Frequency where the schema names none.
         missing: Policy where the schema names none; ``None`` is ``"error"``. Absent rows are
             inserted as NaN.

@@ -181,7 +181,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
     n_absent = np.diff(position) - 1
     gaps = np.where(same_series, n_absent, 0)
     own_rows = table
-    if rules.fills_covariates:
+    if rules.fills_covariates and rules.tells_carried:
         _refuse_mostly_blank(own_rows, starts)
     if gaps.any():
         if missing == "error":
@@ -698,7 +698,8 @@ def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
         f" {n_gone[n, column]} of {lengths[n]} rows, the first at {table.times[row]}, but a"
         " covariate needs a value in at least half of the rows of a series; ",
         *_advice_on_blanks(table, columns[:_MOST_NAMED]),
-        "; if the value before holds on, write that",
+        "; if the value before holds on, pass ",
+        Argument("missing", "ffill"),
     )
 
 
