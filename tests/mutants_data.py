@@ -37,7 +37,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/totals.py",
-        "refuse_twice([name for name, _ in cells], has_alias=False)",
+        "refuse_twice(taken, has_alias=False)",
         "pass",
         "tests/test_totals.py::test_an_alias_is_no_remedy_for_a_column_of_rows",
     ),
@@ -666,6 +666,12 @@ MUTANTS = [
         "series = np.flatnonzero(is_empty.all(axis=1))",
         "series = np.flatnonzero(is_empty.any(axis=1))",
         "tests/evaluate/test_backtest.py",
+    ),
+    Mutant(
+        "tsattn/totals.py",
+        "taken = [*dialect.key_cols, ",
+        "taken = [",
+        "tests/test_totals.py",
     ),
     Mutant(
         "tsattn/pretrained/period.py",

@@ -230,6 +230,19 @@ def test_sum_of_means_is_the_sum_of_the_points():
     assert (median.total()["zero"] > 2 * medians).all()
 
 
+@pytest.mark.parametrize("key", ["rows", "zero"])
+def test_keys_are_not_lost_behind_columns_of_the_answer(key):
+    days = pd.date_range("2024-01-01", periods=40)
+    table = pd.DataFrame({key: "p", "shop": "s", "ds": days, "y": np.arange(40.0) % 7})
+    schema = Schema(id_col=[key, "shop"])
+    model = PretrainedForecaster(3, weights=tiny_network(), schema=schema).fit(table)
+    with pytest.raises(ValueError, match=f"two columns .* would be called '{key}'"):
+        model.total()
+    if key == "zero":
+        with pytest.raises(ValueError, match="would be called 'zero'; rename it, or give another"):
+            model.predict()
+
+
 def test_an_alias_is_no_remedy_for_a_column_of_rows():
     days = pd.date_range("2024-01-01", periods=DAYS)
     values = np.arange(float(DAYS))

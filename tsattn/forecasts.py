@@ -176,7 +176,8 @@ class Forecast:
             for suffix, quantile in suffixes:
                 bounds = self.quantiles[quantile][series]
                 columns.append((f"{name}-{suffix}", bounds.ravel()))
-        refuse_twice([name for name, _ in columns], has_alias=dialect.kind == "long")
+        names = [*dialect.key_cols, *(name for name, _ in columns)]
+        refuse_twice(names, has_alias=dialect.kind == "long")
         index = None if dialect.time_col is not None else times.rename(dialect.index_name)
         return dialect.with_keys(pd.DataFrame(dict(columns), index=index))
 

@@ -122,12 +122,14 @@ def _frame(
     if dialect.time_col is not None:
         cells.append((dialect.time_col, times))
     cells.append((ROWS, counts))
-    refuse_twice([name for name, _ in cells], has_alias=False)
+    taken = [*dialect.key_cols, *(name for name, _ in cells)]
+    refuse_twice(taken, has_alias=False)
     for name, rows in names:
         for suffix, values in columns:
             # A name without a suffix stays what it is, also where it is no text.
             column = f"{name}{suffix}" if suffix else name
             cells.append((column, values[rows]))
-    refuse_twice([name for name, _ in cells], has_alias=dialect.kind == "long")
+            taken.append(column)
+    refuse_twice(taken, has_alias=dialect.kind == "long")
     index = None if dialect.time_col is not None else times.rename(dialect.index_name)
     return dialect.with_keys(pd.DataFrame(dict(cells), index=index))

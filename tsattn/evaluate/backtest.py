@@ -481,7 +481,7 @@ def backtest(
 
 def _refuse_equal_columns(panel: Panel, names: Iterable[str], suffixes: Sequence[str]) -> None:
     """Refuse names with which two columns of the frame of a result would have one name."""
-    columns = [*_columns(panel)]
+    columns = [*panel.dialect.key_cols, *_columns(panel)]
     refuse_twice(columns, has_alias=False)
     for name in names:
         columns.append(name)
