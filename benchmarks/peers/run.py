@@ -567,7 +567,7 @@ def main(argv: list[str] | None = None) -> None:
         "steps": 16,
         "threads": 1,
     }
-    defaults |= {"context": 512, "horizon": 24, "series": 10_000, "weights": ("zero-5a",)}
+    defaults |= {"context": 512, "horizon": 24, "series": 10_000, "weights": ("zero-5b",)}
     defaults |= {"forecaster": tuple(FORECASTERS)}
     choices = {"part": PARTS, "setting": SETTINGS, "peer": PEERS, "forecaster": FORECASTERS}
     options = parse(argv, __doc__, {"data_dir": None, **defaults}, choices=choices)

@@ -288,6 +288,7 @@ def test_trees_answer_as_those_of_scikit_learn():
         loss="absolute_error",
         max_iter=200,
         learning_rate=0.05,
+        max_features=0.5,
         min_samples_leaf=40,
         l2_regularization=1.0,
         early_stopping=False,

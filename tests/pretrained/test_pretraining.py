@@ -39,7 +39,13 @@ from tsattn.pretrained.pretraining import (
     main,
     run,
 )
-from tsattn.pretrained.weights import FACTS, load_network, read_network, save_network
+from tsattn.pretrained.weights import (
+    FACTS,
+    load_card,
+    load_network,
+    read_network,
+    save_network,
+)
 
 DOUBLE = torch.float64
 
@@ -413,7 +419,7 @@ def test_a_year_of_weeks_is_forecast_by_the_year_before():
         + year[step // 7 % 52]
         + 0.1 * torch.randn(1500, generator=generator, dtype=DOUBLE)
     )
-    network = load_network("zero-5a")
+    network = load_network("zero-5b")
     truth = x[-60:]
     context = x[None, :-60]
     seasons = network._seasons(context)
@@ -751,3 +757,12 @@ def test_the_kept_state_is_one_of_the_recipe(size, recipe):
     middle = work.average.quantile_levels.index(0.5)
     truth = torch.sin(2 * torch.pi * torch.arange(150, 162, dtype=DOUBLE) / 12)
     assert (answer[..., middle] - truth).abs().mean() < 0.3
+
+
+def test_the_networks_that_the_shipped_one_has_learnt_from_are_kept():
+    weights = ROOT / "benchmarks" / "pretraining_state" / "weights"
+    work = Pretraining(SIZES["base"], RECIPES["zero-5b"], weights=weights)
+    start = read_network(weights / "zero-5.safetensors")
+    assert torch.equal(work.network.head.weight, start.head.weight)
+    assert len(work.teachers.networks) == 3
+    assert load_card()["recipe"] == work.recipe.to_dict()

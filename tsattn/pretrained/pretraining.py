@@ -166,31 +166,23 @@ class Recipe:
 _RECENT_FROM = 132_000
 
 
-def _taught(n_steps: int, start: str, rate: float) -> Recipe:
-    """A recipe of which the mean forecast of three networks is learnt; its rates fall all the time.
-
-    What it starts from has seen the series of seed 0.
-    """
-    return Recipe(
-        n_steps,
-        seed=1,
-        rate=rate,
-        other_rate=rate / 10,
-        half=_NEVER,
-        decay=1.0,
-        phase=2000,
-        start=start,
-        teachers=("zero-5", "zero-5a", "zero-4"),
-    )
-
-
 # Recipes of the next weights. A release before the end of a long recipe is a shorter one.
 RECIPES = {
     "zero-5a": Recipe(192_000, decay=0.0625, recent_from=_RECENT_FROM),
     "zero-5": Recipe(400_000, recent_from=_RECENT_FROM),
     "zero-5-small": Recipe(24_000, decay=0.25),
-    "zero-5b": _taught(12_000, "zero-5", rate=0.006),
-    "zero-5b-small": _taught(10_000, "zero-5-small", rate=0.012),
+    # What it starts from has seen the series of seed 0. The rates fall to zero from the beginning.
+    "zero-5b": Recipe(
+        12_000,
+        seed=1,
+        rate=0.006,
+        other_rate=0.006 / 10,
+        half=_NEVER,
+        decay=1.0,
+        phase=2000,
+        start="zero-5",
+        teachers=("zero-5", "zero-5a", "zero-4"),
+    ),
 }
 
 
@@ -659,7 +651,7 @@ def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
     Args:
         state: Folder of the run, or what is kept of it after a phase.
         folder: Where ``NAME.safetensors`` and ``NAME.json`` go.
-        name: Such as ``"zero-5a"``.
+        name: Such as ``"zero-5b"``.
         facts: What the card tells besides: ``commit``, ``scores``, ``bad_at``.
     """
     if (state / "state.pt").exists():
