@@ -35,10 +35,9 @@ class TsattnForecaster(BaseForecaster):
     fits again unless ``update_params=False``.
 
     Quantiles are those of the pretrained network, or of a quantile or distribution head. Without
-    one they come from the absolute
-    errors on the validation rows. n errors at a step bound levels up to 100 n / (n + 1) percent.
-    The bounds of higher levels are those of that level, stretched as for a normal distribution, and
-    a warning says so.
+    one they come from the absolute errors on the validation rows. n errors at a step bound levels
+    up to 100 n / (n + 1) percent. The bounds of higher levels are those of that level, stretched as
+    for a normal distribution, and a warning says so.
 
     Parameters
     ----------

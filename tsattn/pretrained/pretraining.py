@@ -176,6 +176,7 @@ RECIPES = {
         12_000,
         seed=1,
         rate=0.006,
+        # Its run began so, and 0.0006 is another number.
         other_rate=0.006 / 10,
         half=_NEVER,
         decay=1.0,
