@@ -457,6 +457,18 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/pretrained/losses.py",
+        "expected = (losses @ _nearest(network)).mean(2)",
+        "expected = losses.mean((2, 3))",
+        LOSSES,
+    ),
+    Mutant(
+        "tsattn/pretrained/losses.py",
+        "lesson.target[..., None, :] - lesson.quantiles[..., None]",
+        "lesson.quantiles[..., None] - lesson.target[..., None, :]",
+        LOSSES,
+    ),
+    Mutant(
+        "tsattn/pretrained/losses.py",
         "quantiles[n_windows:].flip(2)",
         "quantiles[n_windows:]",
         LOSSES,

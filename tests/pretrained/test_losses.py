@@ -6,7 +6,7 @@ import torch
 from pretrained_networks import SMALL, recent_by_loops, shaken, some_series
 
 from tsattn.pretrained import losses, pretraining
-from tsattn.pretrained.losses import Teachers, distance, pinball, weigh
+from tsattn.pretrained.losses import Teachers, distance, expected_pinball, pinball, weigh
 from tsattn.pretrained.network import QUANTILES, ZeroConfig
 from tsattn.pretrained.period import detect_period
 from tsattn.pretrained.pretraining import Pretraining, Recipe, Shape, draw_batch
@@ -155,8 +155,41 @@ def test_teachers_answer_the_same_quantiles():
         Teachers([])
 
 
+def distance_of_loops(answer, target):
+    """Of the quantiles [Q] of one step to those of the teachers."""
+    width = max(target[QUANTILES.index(0.9)] - target[QUANTILES.index(0.1)], 1e-3)
+    total = 0.0
+    for place in range(len(QUANTILES)):
+        ratio = (target[place] - answer[place]) / width
+        total += nearest_of_loops(place) * width * (np.sqrt(1 + ratio**2) - 1)
+    return total
+
+
+def expected_pinball_of_loops(answer, target):
+    """Of the quantiles [Q] of one step, if truths are distributed as the teachers say."""
+    total = 0.0
+    for level, quantile in zip(QUANTILES, answer, strict=True):
+        for place, truth in enumerate(target):
+            error = truth - quantile
+            loss = 2 * (level * error if error > 0 else (level - 1) * error)
+            total += nearest_of_loops(place) * loss / len(QUANTILES)
+    return total
+
+
+def nearest_of_loops(place):
+    """Probability that is nearer to a quantile than to others."""
+    level = QUANTILES[place]
+    below = (QUANTILES[place - 1] + level) / 2 if place else 0.0
+    above = (level + QUANTILES[place + 1]) / 2 if level < 0.99 else 1.0
+    return above - below
+
+
+@pytest.mark.parametrize(
+    ("loss", "loss_of_loops"),
+    [(distance, distance_of_loops), (expected_pinball, expected_pinball_of_loops)],
+)
 @pytest.mark.parametrize(("measure", "farthest"), [("whole", 3.5), ("recent", 4.5)])
-def test_the_distance_to_teachers_against_loops(measure, farthest):
+def test_what_teachers_teach_against_loops(loss, loss_of_loops, measure, farthest):
     network = shaken(measure=measure)
     teachers = Teachers([shaken(n_layers=1), shaken(n_layers=3)])
     x, seasons = network.look(series_with_gaps(), 20)
@@ -171,32 +204,54 @@ def test_the_distance_to_teachers_against_loops(measure, farthest):
             weight = importance[row] * (1 + step / 16) ** -0.5
             squeezed = np.arcsinh((target[row, step] - float(mean[row])) / float(spread[row]))
             squeezed = np.clip(squeezed, -farthest, farthest)
-            width = max(squeezed[QUANTILES.index(0.9)] - squeezed[QUANTILES.index(0.1)], 1e-3)
-            for place, level in enumerate(QUANTILES):
-                below = (QUANTILES[place - 1] + level) / 2 if place else 0.0
-                above = (level + QUANTILES[place + 1]) / 2 if level < 0.99 else 1.0
-                answer = slots[row, token[row, step], slot[row, step], place]
-                ratio = (squeezed[place] - answer) / width
-                total += weight * (above - below) * width * (np.sqrt(1 + ratio**2) - 1)
+            answer = slots[row, token[row, step], slot[row, step]]
+            total += weight * loss_of_loops(answer, squeezed)
             weights += weight
-    found = float(distance(network, teachers, series_with_gaps(), 20).detach())
+    found = float(loss(network, teachers, series_with_gaps(), 20).detach())
     assert found == pytest.approx(total / weights, rel=1e-4)
 
 
-def test_only_the_network_that_learns_has_gradients():
+def test_a_network_that_cannot_tell_windows_apart_learns_their_mixture():
+    """The mean of the quantiles of two distributions is narrower."""
+    network = shaken()
+    levels = torch.tensor(QUANTILES)
+    lesson = losses._Lesson
+    normal = torch.distributions.Normal(0.0, 1.0).icdf(levels)
+    target = torch.stack([normal - 3, normal + 3])[:, None]
+    x = torch.zeros(2, 30)
+    answer = torch.zeros(len(QUANTILES), requires_grad=True)
+    with pytest.MonkeyPatch.context() as patch:
+        weight = torch.ones(2, 1)
+        patch.setattr(losses, "_lesson", lambda *_: lesson(answer.expand(2, 1, -1), target, weight))
+        optimizer = torch.optim.Adam([answer], lr=0.02)
+        for _ in range(1500):
+            optimizer.zero_grad()
+            expected_pinball(network, Teachers([network]), x, 1).backward()
+            optimizer.step()
+    low, high = (float(answer[QUANTILES.index(level)].detach()) for level in (0.1, 0.9))
+    # Eight tenths of the mixture lie between -3.84 and 3.84, of the mean between -1.28 and 1.28.
+    assert low == pytest.approx(-3.84, abs=0.3)
+    assert high == pytest.approx(3.84, abs=0.3)
+
+
+@pytest.mark.parametrize("loss", [distance, expected_pinball])
+def test_only_the_network_that_learns_has_gradients(loss):
     network = shaken(measure="recent")
     teacher = shaken()
-    distance(network, Teachers([teacher]), some_series(), 20).backward()
+    loss(network, Teachers([teacher]), some_series(), 20).backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
-def test_steps_of_a_taught_run_follow_the_distance(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "loss"), [(None, distance), ("expected_pinball", expected_pinball)]
+)
+def test_steps_of_a_taught_run_follow_its_loss(monkeypatch, name, loss):
     monkeypatch.setattr(pretraining, "SHAPES", (shape := Shape(32, 48, 12, 1.0),))
-    work = Pretraining(ZeroConfig(**SMALL), Recipe(10, seed=3))
+    work = Pretraining(ZeroConfig(**SMALL), Recipe(10, seed=3, loss=name))
     work.teachers = Teachers([shaken()])
     rng = np.random.default_rng([3, 0])
     rng.choice(1, p=[1.0])
     x, _ = draw_batch(shape, rng)
-    expected = float(distance(work.network, work.teachers, x, 48, 32).detach())
+    expected = float(loss(work.network, work.teachers, x, 48, 32).detach())
     assert work.advance() == pytest.approx(expected, rel=1e-6)

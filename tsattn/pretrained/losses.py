@@ -1,6 +1,7 @@
-"""What the pretrained network learns by: pinball loss of truths, or distance to teachers."""
+"""What the pretrained network learns by: pinball loss of truths, or forecasts of teachers."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -168,6 +169,34 @@ class Teachers:
         return total / (2 * len(self.networks))
 
 
+def expected_pinball(
+    network: ZeroNetwork,
+    teachers: Teachers,
+    x: Float[Tensor, "B T"],
+    horizon: int,
+    n_tokens: int | None = None,
+) -> Tensor:
+    """Mean pinball loss of a network, expected if truths are as its teachers forecast.
+
+    A truth is one of the teachers' quantiles, each as probable as what is nearer to it than to
+    others. A network that cannot tell windows apart learns the mixture of their distributions by
+    this loss, and the mean of their quantiles, which is narrower, by :func:`distance`.
+
+    Args:
+        network: What learns.
+        teachers: What it learns from, with the same quantiles.
+        x: Contexts.
+        horizon: Steps ahead.
+        n_tokens: Tokens of the context at most; default that of each network.
+    """
+    lesson = _lesson(network, teachers, x, horizon, n_tokens)
+    levels = torch.tensor(network.quantile_levels, device=x.device)[:, None]
+    error = lesson.target[..., None, :] - lesson.quantiles[..., None]
+    losses = 2 * torch.maximum(levels * error, (levels - 1) * error)
+    expected = (losses @ _nearest(network)).mean(2)
+    return lesson.mean(expected)
+
+
 def distance(
     network: ZeroNetwork,
     teachers: Teachers,
@@ -189,6 +218,31 @@ def distance(
         horizon: Steps ahead.
         n_tokens: Tokens of the context at most; default that of each network.
     """
+    lesson = _lesson(network, teachers, x, horizon, n_tokens)
+    low, high = (network.quantile_levels.index(level) for level in _MOST)
+    spread = lesson.target[..., high] - lesson.target[..., low]
+    width = spread.clamp_min(_LEAST_WIDTH)[..., None]
+    offset = (lesson.target - lesson.quantiles) / width
+    distances = width * ((1 + offset.square()).sqrt() - 1)
+    return lesson.mean((distances * _nearest(network)).sum(2))
+
+
+class _Lesson(NamedTuple):
+    """What a network forecasts and what its teachers do, in the space of its arcsinh."""
+
+    quantiles: Float[Tensor, "B F Q"]
+    target: Float[Tensor, "B F Q"]
+    weight: Float[Tensor, "B F"]  # of windows and steps, as in :func:`pinball`
+
+    def mean(self, losses: Float[Tensor, "B F"]) -> Tensor:
+        """Weighted mean."""
+        return (losses * self.weight).sum() / self.weight.sum().clamp_min(_LEAST_WEIGHT)
+
+
+def _lesson(
+    network: ZeroNetwork, teachers: Teachers, x: Tensor, horizon: int, n_tokens: int | None
+) -> _Lesson:
+    """Forecasts of a network and its teachers from the same contexts [B T]."""
     x, seasons = network.look(x, horizon)
     slots, tokens, mean, spread = network(x, horizon, n_tokens, seasons)
     quantiles = network.squeezed_by_step(slots, tokens, horizon)
@@ -196,18 +250,18 @@ def distance(
     target = (teachers.forecast(x, horizon, n_tokens, seasons) - mean[..., None]) / unit
     farthest = _FARTHEST[network.config.measure]
     target = target.asinh().clamp(-farthest, farthest).to(quantiles.dtype)
-    low, high = (network.quantile_levels.index(level) for level in _MOST)
-    width = (target[..., high] - target[..., low]).clamp_min(_LEAST_WIDTH)[..., None]
-    distances = width * ((1 + ((target - quantiles) / width).square()).sqrt() - 1)
-    levels = torch.tensor(network.quantile_levels, device=x.device)
-    middles = (levels[1:] + levels[:-1]) / 2
-    edges = torch.nn.functional.pad(middles, (1, 0))
-    nearest = torch.nn.functional.pad(edges, (0, 1), value=1.0).diff()
     step = torch.arange(horizon, device=x.device)
     weight = (1 + step / _HALF_WEIGHT_STEPS).rsqrt() * _is_usable(x, spread)[:, None]
     weight = weight * weigh(x, seasons.period, network.config.measure)[:, None]
-    total = ((distances * nearest).sum(2) * weight).sum()
-    return total / weight.sum().clamp_min(_LEAST_WEIGHT)
+    return _Lesson(quantiles, target, weight)
+
+
+def _nearest(network: ZeroNetwork) -> Float[Tensor, " Q"]:
+    """Probability that is nearer to each quantile of a network than to others."""
+    levels = torch.tensor(network.quantile_levels, device=next(network.parameters()).device)
+    middles = (levels[1:] + levels[:-1]) / 2
+    edges = torch.nn.functional.pad(middles, (1, 0))
+    return torch.nn.functional.pad(edges, (0, 1), value=1.0).diff()
 
 
 def _is_usable(x: Tensor, spread: Tensor) -> Tensor:

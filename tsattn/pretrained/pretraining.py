@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tsattn.limits import keep_memory
-from tsattn.pretrained.losses import Teachers, distance, pinball
+from tsattn.pretrained.losses import Teachers, distance, expected_pinball, pinball
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import read_network, save_network
@@ -53,6 +53,8 @@ _SHORTENED_SHARE = 0.3
 _SHORTEST_CONTEXT = 8
 # Steps of the tokens that a batch fills, about.
 _STEPS_A_TOKEN = 9
+# Losses of a network that learns from teachers, by the names that recipes give them.
+_COMPARISONS = {None: distance, "expected_pinball": expected_pinball}
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,10 @@ class Recipe:
         recent_from: First step of the phase from which on windows are measured as the settings of
             the network say; before it, by all that they hold. The inputs that come with it begin
             with weights of zero.
+        start: Name of the weights to begin with; default none, random ones.
+        teachers: Names of the weights to learn from; default none, the truths teach.
+        loss: Function of :mod:`tsattn.pretrained.losses` that compares with the teachers,
+            ``"expected_pinball"`` or by default ``distance``.
 
     Raises:
         ValueError: If ``recent_from`` lies inside a phase.
@@ -137,6 +143,7 @@ class Recipe:
     recent_from: int = 0
     start: str | None = None
     teachers: tuple[str, ...] | None = None
+    loss: str | None = None
 
     def __post_init__(self) -> None:
         if self.recent_from % self.phase:
@@ -183,6 +190,19 @@ RECIPES = {
         phase=2000,
         start="zero-5",
         teachers=("zero-5", "zero-5a", "zero-4"),
+    ),
+    # A small network cannot tell apart what its teacher can, and has to learn wider intervals.
+    "zero-5b-small": Recipe(
+        16_000,
+        seed=2,
+        rate=0.012,
+        other_rate=0.0012,
+        half=_NEVER,
+        decay=1.0,
+        phase=2000,
+        start="zero-5-small",
+        teachers=("zero-5b",),
+        loss="expected_pinball",
     ),
 }
 
@@ -329,7 +349,8 @@ class Pretraining:
         if self.teachers is None:
             loss = pinball(self.network, x, y, shape.n_tokens, weighed=True)
         else:
-            loss = distance(self.network, self.teachers, x, shape.horizon, shape.n_tokens)
+            compare = _COMPARISONS[recipe.loss]
+            loss = compare(self.network, self.teachers, x, shape.horizon, shape.n_tokens)
         take_step(self.network, self.optimizers, loss, rates)
         self._move_average()
         self.step += 1
