@@ -487,6 +487,12 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/pretrained/pretraining.py",
+        "self.network = self._make(first, generator)",
+        "self.network = ZeroNetwork(first, generator=generator)",
+        "tests/benchmarks/test_pretraining_study.py",
+    ),
+    Mutant(
+        "tsattn/pretrained/pretraining.py",
         "for name in {**settings, **state_settings}:",
         "for name in settings:",
         PRETRAINING,

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import records
 import render
-from pretraining_study import floor, groups
+from pretraining_study import floor, groups, long
 from pretraining_study.run import ARMS, FILE, KEY
 from records import Record
 from suite.page import interval
@@ -179,6 +179,7 @@ def _across_line(rows: list[Record]) -> list[str]:
 
 BLOCKS = {
     ("docs/findings.md", "study"): study,
+    ("docs/findings.md", "long"): long.table,
     ("docs/findings.md", "floor"): bounds,
     ("docs/findings.md", "groups"): across,
 }

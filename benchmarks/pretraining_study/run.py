@@ -247,8 +247,8 @@ class Study(Pretraining):
         self.arm = arm
         super().__init__(config, recipe)
 
-    def _make(self, generator: torch.Generator) -> ZeroNetwork:
-        return StudyNetwork(self.arm, self.config, generator=generator)
+    def _make(self, config: ZeroConfig, generator: torch.Generator) -> ZeroNetwork:
+        return StudyNetwork(self.arm, config, generator=generator)
 
 
 def multiply_adds(network: ZeroNetwork) -> int:

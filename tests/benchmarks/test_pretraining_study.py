@@ -7,14 +7,16 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 pytest.importorskip("records")
 from checkout import ORIGIN
-from pretraining_study import floor, page
-from pretraining_study.run import ARMS, RANKS, StudyNetwork, detect_second, multiply_adds
+from pretraining_study import floor, long, page
+from pretraining_study.run import ARMS, RANKS, Study, StudyNetwork, detect_second, multiply_adds
 
-from tsattn.pretrained.network import QUANTILES, ZeroConfig
+from tsattn.pretrained.network import QUANTILES, ZeroConfig, ZeroNetwork
 from tsattn.pretrained.period import Seasons
+from tsattn.pretrained.pretraining import Recipe
 from tsattn.pretrained.synthetic import make
 
 HOURS = torch.arange(24.0 * 21)
@@ -25,6 +27,11 @@ def network_of(name, **config):
     network = StudyNetwork(
         ARMS[name], ZeroConfig(**sizes), generator=torch.Generator().manual_seed(0)
     )
+    return shaken(network)
+
+
+def shaken(network):
+    """With weights that forecast something else than the start values do."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for p in network.parameters():
@@ -51,6 +58,78 @@ def test_each_arm_reads_each_series_by_itself_and_learns(name):
     network.train()
     network(x, 30)[0].square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_a_run_of_an_arm_trains_the_network_of_the_arm():
+    config = ZeroConfig(d_model=48, n_heads=2, n_layers=1, d_ff=32)
+    study = Study(ARMS["standard"], config, Recipe(10))
+    assert isinstance(study.network, StudyNetwork)
+    assert isinstance(study.average, StudyNetwork)
+    assert study.network.arm == ARMS["standard"]
+
+
+def test_each_level_of_standard_attention_holds_all_pairs():
+    config = ZeroConfig(d_model=48, n_heads=2, n_layers=1, d_ff=32)
+    ours, standard = (
+        shaken(kind(config, generator=torch.Generator().manual_seed(0)))
+        for kind in (ZeroNetwork, long.StandardNetwork)
+    )
+    x = torch.sin(2 * torch.pi * HOURS / 24)[None].double()
+    seen = []
+    place = standard.stack.blocks[0].attention.score.place
+
+    def placed(groups, times):
+        seen.append((groups, times))
+        return place(groups, times)
+
+    standard.stack.blocks[0].attention.score.place = placed
+    answer = standard.forecast(x, 24)
+    assert seen
+    for groups, times in seen:
+        assert all((group == group[..., :1]).all() for group in groups)
+        assert all((time.diff() > 0).all() for time in times)
+        assert all(torch.equal(time, times[0]) for time in times)
+    assert not torch.allclose(answer, ours.forecast(x, 24))
+
+
+def test_standard_attention_learns_by_the_recipe_and_stands_beside_it(tmp_path, monkeypatch):
+    config = ZeroConfig(d_model=48, n_heads=2, n_layers=1, d_ff=32, measure="recent")
+    monkeypatch.setattr(long, "SIZES", {long.SIZE: config})
+    monkeypatch.setattr(long, "RECIPES", {long.RECIPE: Recipe(8, phase=4, recent_from=4)})
+    monkeypatch.setattr(long, "STEPS_A_MINUTE", 2)
+    states = tmp_path / long.STATES.name
+    assert long.table(tmp_path / "results") == "No run is recorded yet."
+    given = ["--state", str(states / long.STANDARD)]
+    assert long.main([*given, "--minutes", "1"]) == 0
+    assert long.main([*given, "--minutes", "3"]) == 0
+    lines = (states / long.STANDARD / "curve.jsonl").read_text().splitlines()
+    curve = [json.loads(line) for line in lines]
+    assert [point["step"] for point in curve] == [2, 6]
+    saved = torch.load(states / long.STANDARD / "state.pt", weights_only=True)
+    network = long.StandardNetwork(config)
+    network.load_state_dict(saved["average"])
+    (states / long.OURS).mkdir()
+    points = [{**point, "validation": point["validation"] / 1.05} for point in curve]
+    text = "".join(json.dumps(point) + "\n" for point in points)
+    (states / long.OURS / "curve.jsonl").write_text(text)
+    monkeypatch.setattr(long, "SHOWN", (2, 5000))
+    *_, first, last = long.table(tmp_path / "results").splitlines()
+    assert [cell.strip() for cell in first.split("|")][1::3] == ["2", "+5.0"]
+    assert [cell.strip() for cell in last.split("|")][1::3] == ["6", "+5.0"]
+
+
+def test_the_kept_state_of_standard_attention_goes_on():
+    kept = long.STATES / long.STANDARD
+    facts = json.loads((kept / "phase.json").read_text())
+    curve = [json.loads(line) for line in (kept / "curve.jsonl").read_text().splitlines()]
+    assert curve[-1]["step"] >= facts["step"] > 0
+    work = long.StandardPretraining(long.SIZES[long.SIZE], long.RECIPES[long.RECIPE])
+    work.restore_phase(load_file(kept / "phase.safetensors"), facts)
+    assert work.step == facts["step"]
+    x = torch.sin(2 * torch.pi * torch.arange(174.0) / 12)[None].double()
+    answer = work.average.forecast(x[:, :150], 24)[0]
+    middle = work.average.quantile_levels.index(0.5)
+    assert (answer[:, middle] - x[0, 150:]).abs().mean() < 0.3
 
 
 def test_arms_differ_in_what_they_look_at():

@@ -300,7 +300,7 @@ class Pretraining:
         keep_memory()
         generator = torch.Generator().manual_seed(recipe.seed)
         first = replace(config, measure="whole") if recipe.recent_from else config
-        self.network = ZeroNetwork(first, generator=generator).to(self.device)
+        self.network = self._make(first, generator).to(self.device)
         self.teachers = None
         if recipe.start is not None:
             start = _read_weights(recipe.start, weights)
@@ -320,6 +320,10 @@ class Pretraining:
         # Seconds of all cores.
         self.seconds = 0.0
 
+    def _make(self, config: ZeroConfig, generator: torch.Generator) -> ZeroNetwork:
+        """A network that has learnt nothing yet; a study trains another one."""
+        return ZeroNetwork(config, generator=generator)
+
     def _begin_phase(self) -> None:
         """Make fresh optimizers."""
         recipe = self.recipe
@@ -327,8 +331,21 @@ class Pretraining:
 
     def _measure_recent(self) -> None:
         """Let windows be measured as the settings say; new inputs have weights of zero."""
-        self.network = _with_settings(self.network, self.config)
-        self.average = _with_settings(self.average, self.config).requires_grad_(False)
+        self.network = self._with_settings(self.network)
+        self.average = self._with_settings(self.average).requires_grad_(False)
+
+    def _with_settings(self, network: ZeroNetwork) -> ZeroNetwork:
+        """A network of the settings of this run that has the weights of another one, and weights of
+        zero for further inputs.
+        """
+        wider = self._make(self.config, torch.Generator()).to(self.device)
+        weights = network.state_dict()
+        for name, weight in wider.state_dict().items():
+            if weight.shape != weights[name].shape:
+                n_more = weight.shape[1] - weights[name].shape[1]
+                weights[name] = torch.nn.functional.pad(weights[name], (0, n_more))
+        wider.load_state_dict(weights)
+        return wider
 
     def advance(self) -> float:
         """Take one step.
@@ -466,18 +483,6 @@ def _read_weights(name: str, folder: Path | None) -> ZeroNetwork:
     if folder is None:
         raise ValueError(f"the recipe needs the weights {name}; name their folder by --weights")
     return read_network(folder / f"{name}.safetensors")
-
-
-def _with_settings(network: ZeroNetwork, config: ZeroConfig) -> ZeroNetwork:
-    """A network with the weights of another one, and weights of zero for further inputs."""
-    wider = ZeroNetwork(config, generator=torch.Generator()).to(next(network.parameters()).device)
-    weights = network.state_dict()
-    for name, weight in wider.state_dict().items():
-        if weight.shape != weights[name].shape:
-            n_more = weight.shape[1] - weights[name].shape[1]
-            weights[name] = torch.nn.functional.pad(weights[name], (0, n_more))
-    wider.load_state_dict(weights)
-    return wider
 
 
 # Settings of a recipe that may be others when a run goes on: they change the decay and the warm-up.
