@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, Name
-from tsattn.data.columns import TableLike, as_frame, find_time_col
+from tsattn.data.columns import TableLike, as_frame, find_time_col, numbers_rows
 from tsattn.data.frames import name_columns, with_fields
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
@@ -368,13 +368,17 @@ def _without_series(
     """The future columns of a wide table but for those without a value, which are forecast.
 
     Raises:
-        ValueError: If no column is left to forecast.
+        ValueError: If no column is left to forecast, or several are, so that those of numbers may
+            be series as well.
     """
     frame = as_frame(future)
     future_cols = [column for column in future_cols if frame[column].notna().any()]
     time_col = schema.time_col if schema.time_col in data else find_time_col(data)
     others = {time_col, *future_cols, *schema.columns.past}
-    if future_cols and not set(data.columns) - others:
+    left = [
+        column for column in data.columns if column not in others and not numbers_rows(data[column])
+    ]
+    if future_cols and not left:
         raise InputError(
             Argument("future"),
             f" holds values of every column of the table, {future_cols!r}, so none is left to"
@@ -383,7 +387,25 @@ def _without_series(
             ", or leave the others out of ",
             Argument("future"),
         )
+    # One column of numbers among others alike may be a series whose later values are known.
+    like_series = [name for name in future_cols if name in data and _is_of_numbers(data[name])]
+    if like_series and len(left) > 1:
+        raise InputError(
+            Argument("future"),
+            f" holds values of some columns of a wide table, {like_series!r:.100}, and others are"
+            f" left to forecast, {left!r:.100}, so all may be series; name those that are known"
+            " ahead by ",
+            Argument("future_cols", future_cols),
+            ", or leave them out of ",
+            Argument("future"),
+        )
     return future_cols
+
+
+def _is_of_numbers(cells: pd.Series) -> bool:
+    """Whether a column holds numbers, booleans aside."""
+    kind = cells.dtype
+    return pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
 
 
 def _future_cols(future: Any, schema: Schema) -> list[Any]:

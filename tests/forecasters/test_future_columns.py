@@ -290,6 +290,26 @@ def test_a_future_with_every_column_of_a_wide_table_leaves_none_to_forecast():
         assert "shop" in answer
 
 
+def test_a_future_with_some_columns_of_a_wide_table_needs_their_names_where_others_are_alike():
+    days = pd.date_range("2024-01-01", periods=64)
+    y = np.arange(64.0)
+    table = pd.DataFrame({"a": y % 7, "b": y % 5, "promo": y % 3, "rain": y % 4 < 2}, index=days)
+    for rows in (table, table.rename_axis("day").reset_index()):
+        told = r"some columns of a wide table, \['promo'\], .*\['a', 'b'\], .*future_cols=\['promo'"
+        with pytest.raises(ValueError, match=told):
+            forecast(rows[:60], 4, future=rows[60:].drop(columns=["a", "b"]))
+        ahead = rows[60:].drop(columns=["a", "b"])
+        answer = forecast(rows[:60], 4, future=ahead, future_cols=["promo", "rain"])
+        assert {"a", "b"} <= {*answer}
+        assert not {"promo", "rain"} & {*answer}
+        # Truth values are no series, and beside them and one other column nothing is left.
+        alone = forecast(rows[:60].drop(columns="promo"), 4, future=ahead.drop(columns="promo"))
+        assert {"a", "b"} <= {*alone}
+        beside = forecast(rows[:60].drop(columns="b"), 4, future=ahead)
+        assert "a" in beside
+        assert "promo" not in beside
+
+
 def test_past_and_static_columns_beside_the_future_ones_are_not_taken_for_such():
     table = covariate_frame().assign(kind="shop")
     rows = table.groupby("unique_id").tail(H)
