@@ -53,7 +53,7 @@ MUTANTS = [
     Mutant("tsattn/data/grid.py", "clipped | (numbers == days[-1])", "numbers == days[-1]", CLOSED),
     Mutant(
         "tsattn/data/calendar.py",
-        "if shares[best] < 1 and not equal_steps:",
+        "if shares[best] < 1:",
         "if False:",
         CLOSED,
     ),

@@ -110,17 +110,32 @@ def monthly(first, day, n_rows):
 def test_days_at_the_end_of_months_are_seen_from_any_month_on(day, n_rows):
     for first in pd.date_range("2019-01-01", "2020-12-01", freq="MS"):
         stamps = monthly(first, day, n_rows)
-        steps = np.diff(stamps) // np.timedelta64(1, "D")
         wanted = f"M[{day}]"
         # Three stamps may follow a simpler rule as well.
         if stamps.is_month_end.all():
             wanted = "ME"
         elif (stamps + pd.offsets.BMonthEnd(0) == stamps).all():
             wanted = "BME"
-        elif len(set(steps)) == 1:
-            wanted = f"{steps[0]}D"
         assert n_rows == 3 or wanted in ("ME", f"M[{day}]")
         assert from_long(one_series(stamps)).freq == wanted, stamps
+
+
+@pytest.mark.parametrize(
+    ("stamps", "alias", "following"),
+    [
+        (["2024-07-30", "2024-08-30", "2024-09-30"], "M[30]", "2024-10-30"),
+        (["2024-07-15", "2024-08-15"], "M[15]", "2024-09-15"),
+        (["2024-07-15", "2024-10-15", "2025-01-15"], "Q-JAN[15]", "2025-04-15"),
+        (["2021-07-15", "2022-07-15", "2023-07-15"], "Y-JUL[15]", "2024-07-15"),
+        (["2024-07-15", "2024-08-14", "2024-09-13"], "30D", "2024-10-13"),
+    ],
+)
+def test_few_stamps_on_a_day_of_the_month_are_months_though_these_have_as_many_days(
+    stamps, alias, following
+):
+    panel = from_long(one_series(pd.DatetimeIndex(stamps)))
+    assert panel.freq == alias
+    assert future_times(panel.last_times(), panel.freq, 1)[0] == pd.Timestamp(following)
 
 
 def test_two_days_of_the_month_are_seen_in_leap_years():

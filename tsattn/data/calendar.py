@@ -662,10 +662,11 @@ def _infer_months(
     shares = [(_rule_day(month, rule) == day).mean() for rule in _RULES]
     best = int(np.argmax(shares))
     step = max(1, common(month))
-    # Equal steps are those of days, unless they fit months without exception.
+    # Equal steps are those of days, unless they fit months without exception: in a few rows all
+    # months may have as many days.
     equal_steps = (steps == steps[0]).all()
     # A day such as the 30th is the last one of many months.
-    if shares[best] < 1 and not equal_steps:
+    if shares[best] < 1:
         pattern = find_month_days(day, step)
         if pattern is not None and len(pattern.slots) == 1:
             return pattern
