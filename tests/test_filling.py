@@ -66,6 +66,42 @@ def test_covariates_stay_as_they_are(shape):
     assert filled.iloc[:, 1].notna().all()
 
 
+@pytest.mark.parametrize("shape", ["long", "wide"])
+@pytest.mark.parametrize("dtype", [bool, "boolean", object])
+def test_booleans_come_back_as_such(shape, dtype):
+    table = hourly().rename("y").rename_axis("ds").reset_index()
+    table["promo"] = pd.Series(np.arange(ROWS) % 5 == 0, dtype=dtype)
+    columns = {"past_cols": ["promo"]}
+    if shape == "wide":
+        table = table.rename(columns={"y": "a"})
+    else:
+        table["big"] = True
+        columns["static_cols"] = ["big"]
+    filled = fill(
+        table.assign(**{table.columns[1]: table.iloc[:, 1].where(table.index != 7)}), **columns
+    )
+    for name in {*table.columns} & {"promo", "big"}:
+        assert filled[name].dtype == bool
+        assert (filled[name] == table[name]).all()
+    # A row that is added has no value.
+    promo = fill(table.drop(index=[7]), **columns)["promo"]
+    assert pd.isna(promo[7])
+    assert promo.drop(7).tolist() == table["promo"].drop(7).tolist()
+    assert {type(cell) for cell in promo.drop(7)} == {bool}
+
+
+def test_a_wide_table_keeps_its_booleans_where_it_names_no_covariates():
+    table = hourly().rename("a").to_frame()
+    table["open"] = np.arange(ROWS) % 5 == 0
+    table["always"] = True
+    filled = fill(table.assign(a=table["a"].where(np.arange(ROWS) != 7)))
+    columns = ["open", "always"]
+    pd.testing.assert_frame_equal(filled[columns], table[columns], check_freq=False)
+    added = fill(table.drop(table.index[50]))
+    assert added["always"].dtype == bool
+    assert added["open"].dtype == bool
+
+
 def test_long_and_wide_tables_keep_their_form():
     wide = pd.DataFrame({"a": hourly(0), "b": 3 * hourly(1)})
     wide.iloc[60:70, 0] = np.nan

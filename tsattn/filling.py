@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import InputWarning, check_whole
-from tsattn.data.columns import TableLike
+from tsattn.data.columns import TableLike, as_frame
 from tsattn.data.frames import to_long, to_target_panel, to_wide, with_fields
 from tsattn.data.panel import Panel, tell_skipped
 from tsattn.data.schema import Schema
@@ -107,7 +107,21 @@ def fill(
             for batch in alike.batches():
                 values[batch.rows(), 0] = filler.fill(batch, shares)
     filled = replace(panel, values=values)
-    return to_wide(filled) if is_wide else to_long(filled)
+    if not is_wide:
+        return to_long(filled)
+    answer = to_wide(filled)
+    return answer if isinstance(data, Panel) else _with_truths(answer, as_frame(data))
+
+
+def _with_truths(filled: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """A filled wide table with the booleans of its columns; a column of which a filled value is
+    neither stays one of numbers.
+    """
+    for column in filled.columns.intersection(table.columns):
+        is_truth = pd.api.types.is_bool_dtype(table[column].dtype)
+        if is_truth and filled[column].isin([0, 1]).all():
+            filled[column] = filled[column].astype(bool)
+    return filled
 
 
 def find_gaps(panel: Panel) -> Stretches:

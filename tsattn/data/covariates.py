@@ -123,6 +123,7 @@ class Covariates:
         static: object [N, S]; a number as float, a category as text.
         categories: For each of the K columns its categories, sorted, or None for one of numbers;
             empty: all of numbers.
+        truths: Names of columns of the table that held booleans, which are numbers here.
     """
 
     columns: tuple[Hashable, ...]
@@ -130,6 +131,7 @@ class Covariates:
     statics: tuple[Hashable, ...]
     static: np.ndarray
     categories: tuple[tuple[str, ...] | None, ...] = ()
+    truths: tuple[Hashable, ...] = ()
 
     def take(self, pick: slice | np.ndarray) -> Covariates:
         """Some rows of the same series."""
@@ -148,7 +150,7 @@ class Covariates:
             kinds = tuple(self.kind(name) for name in columns.moving)
         moving = self.pick(columns.moving)
         static = self.pick_static(columns.static)
-        return Covariates(columns.moving, moving, columns.static, static, kinds)
+        return Covariates(columns.moving, moving, columns.static, static, kinds, self.truths)
 
     def kind(self, name: Hashable) -> tuple[str, ...] | None:
         """Categories of a column, or None for one of numbers."""

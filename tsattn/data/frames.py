@@ -129,7 +129,8 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     static = np.empty((len(table.ids), 0), dtype=object)
     if statics:
         static = read_static(df, statics, table.codes, table.series)
-    panel = replace(_panel(table, rules, statics, static), skipped=skipped)
+    truths = _truth_cols(df, [*moving, *statics])
+    panel = replace(_panel(table, rules, statics, static, truths), skipped=skipped)
     tell_ended(panel)
     return panel
 
@@ -294,7 +295,7 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         n_covariates=len(covariates),
         categories=read_categories(df, covariates, values[:, n_series:], foreign[:, n_series:]),
     )
-    panel = _unstacked(_panel(table, rules), names)
+    panel = _unstacked(_panel(table, rules, truths=_truth_cols(df, covariates)), names)
     last_tick = int(ticks(times).max())
     skipped_names = [name for name in all_names if name not in names]
     skipped = tuple(Skipped(name, last_tick, "has no value") for name in skipped_names)
@@ -705,7 +706,7 @@ def to_long(panel: Panel) -> pd.DataFrame:
         if dialect.id_col is not None:
             columns[dialect.id_col] = dialect.restore_ids(names)
         columns |= {dialect.time_col: panel.times, dialect.target_col: values}
-    columns |= covariate_series(panel)
+    columns |= _restored_covariates(panel)
     return dialect.with_keys(pd.DataFrame(columns))
 
 
@@ -730,6 +731,21 @@ def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
     return columns
 
 
+def _truth_cols(df: pd.DataFrame, columns: Sequence[Hashable]) -> tuple[Hashable, ...]:
+    """The columns that hold booleans."""
+    kinds = {column: pd.api.types.infer_dtype(df[column], skipna=True) for column in columns}
+    return tuple(column for column, kind in kinds.items() if kind == "boolean")
+
+
+def _restored_covariates(panel: Panel) -> dict[Any, pd.Series]:
+    """As :func:`covariate_series`, with booleans where the table had them."""
+    columns = covariate_series(panel)
+    truths = () if panel.covariates is None else panel.covariates.truths
+    for name in columns.keys() & {*truths}:
+        columns[name] = columns[name].map({0.0: False, 1.0: True})
+    return columns
+
+
 def to_wide(panel: Panel) -> pd.DataFrame:
     """The panel as a wide frame, one column per series.
 
@@ -751,7 +767,7 @@ def to_wide(panel: Panel) -> pd.DataFrame:
     if dialect.kind == "long":
         return frame
     frame = frame.reindex(columns=list(dialect.columns))
-    for name, covariate in covariate_series(panel.some(0, 1)).items():
+    for name, covariate in _restored_covariates(panel.some(0, 1)).items():
         frame[name] = covariate.to_numpy()
     if dialect.time_col is not None:
         return frame.reset_index()
@@ -782,6 +798,7 @@ def _panel(
     rules: Rules,
     statics: tuple[Hashable, ...] = (),
     static: np.ndarray | None = None,
+    truths: tuple[Hashable, ...] = (),
 ) -> Panel:
     """The panel of a table whose stamps and values are made regular by the rules."""
     table, starts, alias, missing = regular(table, rules)
@@ -792,7 +809,7 @@ def _panel(
             static = np.empty((len(table.ids), 0), dtype=object)
         moving = np.ascontiguousarray(table.values[:, n_targets:])
         names = table.columns[n_targets:]
-        covariates = Covariates(names, moving, statics, static, table.categories)
+        covariates = Covariates(names, moving, statics, static, table.categories, truths)
     return Panel(
         values=np.ascontiguousarray(table.targets),
         starts=starts,
