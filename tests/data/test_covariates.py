@@ -2,6 +2,7 @@
 time.
 """
 
+import re
 import warnings
 from dataclasses import replace
 
@@ -283,6 +284,49 @@ def test_who_names_a_policy_may_have_mostly_blank_covariates():
     assert (carried == 1).all()
     with pytest.raises(ValueError, match="column 'promo' is missing"):
         to_panel(df, schema.changed(missing="error"))
+
+
+@pytest.mark.parametrize("missing", ["error", "mask"])
+@pytest.mark.parametrize("layout", ["ids", "keys", "wide"])
+def test_covariates_without_a_first_value_are_refused_with_calls_that_help(layout, missing):
+    fields = {"past_cols": ["temp", "sky"]}
+    df = wide_covariate_frame().astype({"temp": float}).drop(columns="promo")
+    first = 0
+    if layout != "wide":
+        df = covariate_frame().astype({"temp": float})
+        first = 70
+    if layout == "keys":
+        df = df.assign(store="n", item=df["unique_id"]).drop(columns="unique_id")
+        fields |= {"id_col": ["store", "item"], "target_col": "y"}
+    df["sky"] = np.where(df["temp"] > 0, "clear", "rain")
+    df.iloc[[first, first + 1, first + 9], df.columns.get_loc("temp")] = np.nan
+    df.iloc[[first], df.columns.get_loc("sky")] = None
+    schema = Schema(**fields)
+    with pytest.raises(InputError, match=r"column 'temp' is missing .*nothing stands") as caught:
+        to_panel(df, schema, missing=missing)
+    message = str(caught.value)
+    filling = "df['temp'] = df['temp'].fillna(0); df['sky'] = df['sky'].fillna('none')"
+    assert f"if a blank means 0 or none, write it there: {filling}; or drop" in message
+    drop = message.partition("before its first value: ")[2]
+    for call, n_lost in ((filling, 0), (drop, 2)):
+        names = {"df": df.copy()}
+        exec(call, names)
+        schema_now = schema.changed(missing="ffill" if call == drop else None)
+        n_rows = len(df) - n_lost
+        if layout == "wide":
+            n_rows *= 2
+        assert len(to_panel(names["df"], schema_now, missing=missing).values) == n_rows
+
+
+def test_mostly_blank_covariates_without_a_first_value_are_refused_with_calls_that_help():
+    df, schema = half_blank([1.0, None])
+    df.loc[70:110, "promo"] = np.nan
+    with pytest.raises(InputError, match=r"51 of 60 rows.*drop the rows before") as caught:
+        to_panel(df, schema, missing="mask")
+    drop = re.search(r"first value: (df = .*) and pass missing='ffill'$", str(caught.value))
+    names = {"df": df}
+    exec(drop[1], names)
+    assert len(to_panel(names["df"], schema.changed(missing="ffill")).values) == 196 - 42
 
 
 def half_blank(values):

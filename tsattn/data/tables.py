@@ -625,6 +625,21 @@ def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
     gone = np.isnan(covariates)
     if not gone.any():
         return table
+    # Row of the last value up to each row; it may lie in the series before.
+    rows = np.arange(len(gone))[:, None]
+    last_rows = np.maximum.accumulate(np.where(gone, -1, rows), axis=0)
+    early = last_rows < starts[table.codes][:, None]
+    if early.any():
+        row, column = _first_cell(early)
+        columns = np.flatnonzero(early.any(axis=0)).tolist()
+        raise InputError(
+            f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at"
+            f" {table.times[row]}{table.count(early)}, but nothing stands before it that could be"
+            " carried forward; ",
+            *_advice_on_blanks(table, columns[:_MOST_NAMED]),
+            "; or drop the rows before its first value",
+            _dropping_call(table, columns[:_MOST_NAMED]),
+        )
     if missing == "error":
         row, column = _first_cell(gone)
         raise InputError(
@@ -633,17 +648,6 @@ def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
             " every row; fill it in, or have the last value carried forward by ",
             Argument("missing", "ffill"),
             ", 'interpolate' or 'mask'",
-        )
-    # Row of the last value up to each row; it may lie in the series before.
-    rows = np.arange(len(gone))[:, None]
-    last_rows = np.maximum.accumulate(np.where(gone, -1, rows), axis=0)
-    early = last_rows < starts[table.codes][:, None]
-    if early.any():
-        row, column = _first_cell(early)
-        raise ValueError(
-            f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at"
-            f" {table.times[row]}{table.count(early)}, but nothing stands before it that could be"
-            " carried forward; fill it in, or drop the rows before its first value"
         )
     carried = np.take_along_axis(covariates, last_rows, axis=0)
     return replace(table, values=np.concatenate([table.targets, carried], axis=1))
@@ -692,13 +696,19 @@ def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
     n, column = _first_cell(is_blank)
     n_targets = len(table.columns) - table.n_covariates
     row = starts[n] + int(gone[starts[n] : starts[n + 1], column].argmax())
-    columns = np.flatnonzero(is_blank.any(axis=0)).tolist()
+    columns = np.flatnonzero(is_blank.any(axis=0)).tolist()[:_MOST_NAMED]
+    first_value: list[Piece] = []
+    if gone[starts[:-1]][:, columns].any():
+        drop = _dropping_call(table, columns)
+        first_value = ["drop the rows before the first value", drop, " and "]
     raise InputError(
         f"{table.place(n, n_targets + column)}{more(int(is_blank.sum()))} is missing (NaN) in"
         f" {n_gone[n, column]} of {lengths[n]} rows, the first at {table.times[row]}, but a"
         " covariate needs a value in at least half of the rows of a series; ",
-        *_advice_on_blanks(table, columns[:_MOST_NAMED]),
-        "; if the value before holds on, pass ",
+        *_advice_on_blanks(table, columns),
+        "; if the value before holds on, ",
+        *first_value,
+        "pass ",
         Argument("missing", "ffill"),
     )
 
@@ -723,3 +733,13 @@ def _advice_on_blanks(table: Table, columns: list[int]) -> list[Piece]:
         words.append(str(blank))
     meanings = " or ".join(dict.fromkeys(words))
     return [f"if a blank means {meanings}, write it there", InPython(f": {'; '.join(calls)}")]
+
+
+def _dropping_call(table: Table, columns: list[int]) -> InPython:
+    """The call that drops the rows of each series before the first value of some covariates."""
+    n_targets = len(table.columns) - table.n_covariates
+    names = [table.columns[n_targets + column] for column in columns]
+    dialect = table.dialect
+    keys = [*dialect.key_cols] or dialect.id_col
+    series = "" if dialect.id_col is None else f".groupby({keys!r})"
+    return InPython(f": df = df[df{series}[{names!r}].ffill().notna().all(axis=1)]")
