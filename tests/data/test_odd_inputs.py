@@ -26,6 +26,7 @@ Y = np.arange(N) / 4  # the last is 2.75
 DAYS = pd.date_range("2024-01-01", periods=N)
 MONTHS = pd.date_range("2012-01-01", periods=N, freq="MS")
 HALVES = [*DAYS[:6], *DAYS[:6]]
+HALVED = ["a"] * 6 + ["b"] * 6
 
 
 class Interchange:
@@ -294,6 +295,18 @@ TABLES = {
     # indexes
     "index of ids and times": (lambda: levels("unique_id", "ds"), LONG),
     "index of times and ids": (lambda: levels("ds", "unique_id"), LONG),
+    "index of times as text and ids": (
+        lambda: levels("ds", "unique_id", ds=DAYS[[*range(6)] * 2].strftime("%Y-%m-%d")),
+        LONG,
+    ),
+    "index of dates and ids": (
+        lambda: levels("when", "shop", when=DAYS[[*range(6)] * 2].date, shop=HALVED),
+        {"shop": ["a", "b"], "when": ["2024-01-07"] * 2, "naive": [1.25, 2.75]},
+    ),
+    "index of years and numbered ids": (
+        lambda: levels("year", "shop", year=[*range(2001, 2007)] * 2, shop=[7] * 6 + [9] * 6),
+        {"shop": [7, 9], "year": [2007] * 2, "naive": [1.25, 2.75]},
+    ),
     "nameless levels": (lambda: levels("unique_id", "ds").rename_axis([None, None]), LONG),
     "levels of other names": (
         lambda: levels("unique_id", "ds").rename_axis(["shop", "day"]),
@@ -1430,6 +1443,40 @@ def test_parts_of_times_name_no_series(columns, part, first):
         joined = eval(call, {"df": table, "pd": pd})
         schema = Schema(id_col="shop" if "shop" in table else None, target_col="sales")
         assert forecast(joined, 1, schema=schema)["ds"].iloc[0] == pd.Timestamp(first)
+
+
+@pytest.mark.filterwarnings("ignore:the values of 'store' and 'item' tell series apart")
+@pytest.mark.parametrize(
+    ("layout", "call"),
+    [
+        ("columns of keys", r"df\.columns = .*"),
+        ("columns of keys and one of times", r"df\.columns = .*"),
+        ("rows and columns of keys", r"df = .*"),
+        ("rows of keys and columns of times", r"df\.melt.*reset_index\(\)"),
+    ],
+)
+def test_the_call_that_flattens_keys_works(layout, call):
+    rows = shops()
+    whole = rows.set_index(["date", "store", "item"])[["sales"]]
+    df = {
+        "columns of keys": whole["sales"].unstack(["store", "item"]),
+        "columns of keys and one of times": whole.unstack(["store", "item"]).reset_index(),
+        "rows and columns of keys": whole.unstack("item"),
+        "rows of keys and columns of times": whole["sales"].unstack("date"),
+    }[layout]
+    with pytest.raises(ValueError, match=r"one level|turn the table") as caught:
+        forecast(df, 1, model="naive")
+    (found,) = re.findall(call, str(caught.value).partition(" does, or")[0])
+    names = {"df": df}
+    exec(found if " = " in found else f"df = {found}", names)
+    answer = forecast(names["df"], 1, model="naive")
+    last = rows.groupby(["store", "item"])["sales"].last().tolist()
+    if layout.startswith("columns"):
+        assert answer.select_dtypes(float).iloc[0].tolist() == last
+        assert answer.columns[-1].endswith(" ".join(map(str, rows.iloc[-1][["store", "item"]])))
+    else:
+        assert answer["naive"].tolist() == last
+        assert {"store", "item"} <= {*answer}
 
 
 def test_hours_name_series_where_they_are_said_to():

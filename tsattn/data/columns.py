@@ -18,7 +18,7 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, Piece
 from tsattn.data.calendar import infer_grid, more, place
-from tsattn.data.parts import PARTS, joined_parts, turning_call
+from tsattn.data.parts import PARTS, flattening_call, joined_parts, turning_call
 
 MISSING = ("error", "interpolate", "ffill", "mask")
 GAPS = ("closed", "missing")
@@ -276,8 +276,7 @@ def check_frame(data: Any, missing: str) -> pd.DataFrame:
     df = as_frame(data)
     if df.columns.nlevels > 1:
         raise ValueError(
-            f"columns must have one level; got {df.columns.nlevels}; join their names:"
-            " df.columns = [' '.join(map(str, names)) for names in df.columns]"
+            f"columns must have one level; got {df.columns.nlevels}; {flattening_call(df)}"
         )
     twice = df.columns[df.columns.duplicated()]
     if len(twice):
@@ -424,12 +423,11 @@ def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFr
     Raises:
         ValueError: If there are other levels.
     """
-    levels = [df.index.get_level_values(i) for i in range(df.index.nlevels)]
-    time_levels = _time_levels(levels, time_col)
-    if len(levels) != 2 or len(time_levels) != 1:
-        raise _levels_error(df.index, len(time_levels))
-    time = levels[time_levels[0]]
-    ids = levels[1 - time_levels[0]]
+    time_levels = _time_levels(df.index, time_col)
+    if df.index.nlevels != 2 or len(time_levels) != 1:
+        raise _levels_error(df, len(time_levels))
+    time = df.index.get_level_values(time_levels[0])
+    ids = df.index.get_level_values(1 - time_levels[0])
     if time.name is not None and time_col == "ds":
         time_col = time.name
     if ids.name is not None and id_col in (None, "unique_id"):
@@ -440,8 +438,11 @@ def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFr
     return _with_level(flat, id_col, ids), id_col, time_col
 
 
-def _levels_error(index: pd.Index, n_times: int) -> InputError:
+def _levels_error(df: pd.DataFrame, n_times: int) -> InputError:
     """The error of an index whose levels are not ids and times."""
+    index = df.index
+    if not n_times:
+        refuse_sideways(df, [*df.columns])
     return InputError(
         f"an index of several levels must hold ids and times; got {index.nlevels} levels"
         f" {list(index.names)!r}, {n_times or 'none'} of times; make columns of them by"
@@ -458,34 +459,41 @@ def index_time_col(df: pd.DataFrame, time_col: Any) -> Any:
     Raises:
         ValueError: If none or several do, or a level has no name.
     """
-    levels = [df.index.get_level_values(i) for i in range(df.index.nlevels)]
-    time_levels = _time_levels(levels, time_col)
+    time_levels = _time_levels(df.index, time_col)
     if len(time_levels) != 1 or None in df.index.names:
-        raise _levels_error(df.index, len(time_levels))
+        raise _levels_error(df, len(time_levels))
     return df.index.names[time_levels[0]]
 
 
-def _time_levels(levels: list[pd.Index], time_col: Any) -> list[int]:
-    """Numbers of the levels that hold times: by name, by type, or the second one by its values."""
+def _time_levels(index: pd.Index, time_col: Any) -> list[int]:
+    """Numbers of the levels that hold times: by the name given, by type, by a usual name, or by
+    their values.
+    """
+    levels = [index.get_level_values(i) for i in range(index.nlevels)]
     numbered = list(enumerate(levels))
-    if time_col is not None:
-        named = [i for i, level in numbered if level.name == time_col]
-        if named:
-            return named
-    typed = [i for i, level in numbered if _is_time(level)]
-    if typed or len(levels) != 2:
-        return typed
-    codes, _ = pd.factorize(levels[0])
-    second = levels[1]
-    if _reads_as_times(second.to_series(), codes) or second.dtype.kind in "iu":
-        return [1]
-    return []
+    ways = [
+        [i for i, level in numbered if time_col is not None and level.name == time_col],
+        [i for i, level in numbered if _is_time(level)],
+        [i for i, level in numbered if str(level.name).lower() in _TIME_NAMES],
+    ]
+    found = next(filter(None, ways), [])
+    if found:
+        return found
+    for i, level in numbered:
+        codes, _ = pd.factorize(index.droplevel(i))
+        if _reads_as_times(level.to_series(), codes):
+            found.append(i)
+    if len(levels) != 2 or len(found) == 1:
+        return found
+    # Ids may read as times too, and counts need not.
+    return [1] if found or levels[1].dtype.kind in "iu" else []
 
 
 def _is_time(column: pd.Series | pd.Index) -> bool:
-    return pd.api.types.is_datetime64_any_dtype(column.dtype) or isinstance(
-        column.dtype, pd.PeriodDtype
-    )
+    kind = column.dtype
+    if kind == np.dtype(object):
+        return pd.api.types.infer_dtype(column[:9], skipna=True) in ("date", "datetime")
+    return pd.api.types.is_datetime64_any_dtype(kind) or isinstance(kind, pd.PeriodDtype)
 
 
 def find_time_col(
@@ -658,7 +666,7 @@ def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
         raise InputError(
             f"columns {names[0]!r} to {names[-1]!r} are named by times, but a row must be a time"
             " and a column a series; turn the table",
-            InPython(f", as {turning_call(other_columns)} does"),
+            InPython(f", as {turning_call(df, other_columns)} does"),
             ", or give the columns other names",
         )
 

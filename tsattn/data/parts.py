@@ -61,17 +61,32 @@ def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
         )
 
 
-def turning_call(name_columns: Sequence[Any]) -> str:
+def turning_call(df: pd.DataFrame, name_columns: Sequence[Any]) -> str:
     """The call of pandas that makes rows of the columns of a table that are named by times.
 
     Args:
+        df: The table.
         name_columns: Columns that name its rows.
     """
+    if df.index.nlevels > 1:
+        melted = "df.melt(ignore_index=False, var_name='time', value_name='value')"
+        return f"{melted}.reset_index()"
     if not name_columns:
         return "df.T"
     if len(name_columns) == 1:
         return f"df.set_index({name_columns[0]!r}).T"
     return f"df.melt({[*name_columns]!r}, var_name='time', value_name='value')"
+
+
+def flattening_call(df: pd.DataFrame) -> str:
+    """Advice on how a table whose columns have several levels gets one of them."""
+    if df.index.nlevels > 1:
+        # Their names are keys of series, as those of its rows.
+        levels = [*range(1, df.columns.nlevels)]
+        return f"stack the others: df = df.stack({levels!r}, future_stack=True).dropna(how='all')"
+    return (
+        "join their names: df.columns = [' '.join(map(str, names)).strip() for names in df.columns]"
+    )
 
 
 def joined_parts(df: pd.DataFrame, columns: Sequence[Any]) -> str:
