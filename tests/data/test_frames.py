@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -836,3 +837,14 @@ def test_named_covariates_stand_beside_such_columns():
 def test_what_columns_do_not_say_must_be_said(table, told):
     with pytest.raises(ValueError, match=told):
         to_panel(table)
+
+
+@pytest.mark.parametrize("beside", [Decimal(1), "text", 2])
+def test_a_signalling_nan_of_decimals_is_missing(beside):
+    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=6), "y": np.arange(6.0)})
+    frame["y"] = [*map(Decimal, range(5)), Decimal("sNaN")]
+    frame[7] = pd.Series([beside] * 5 + [Decimal("sNaN")], dtype=object)
+    assert np.isnan(from_long(frame, missing="mask").values[-1])
+    assert frame["y"].iloc[-1].is_snan()
+    with pytest.raises(ValueError, match=r"column 'y' is missing \(NaN\) at 2024-01-06"):
+        from_long(frame)

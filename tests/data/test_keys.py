@@ -1,5 +1,7 @@
 """Series that several columns name together, given or found."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,8 @@ from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.calendar import ticks
 from tsattn.data.columns import read_stamps
 from tsattn.data.frames import from_long, to_long, to_panel
-from tsattn.data.keys import find_blocks, find_keys, join_keys, split_ids
+from tsattn.data.joining import continued_panel
+from tsattn.data.keys import find_blocks, find_keys, join_keys, key_values, split_ids
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
@@ -89,15 +92,42 @@ def test_keys_without_a_value_are_refused(value):
         {"store": [True, False], "item": [1.5, -2.0]},
         {"store": pd.to_datetime(["2024-01-01", "2024-01-02"]), "item": ["b", "c"]},
         {"store": pd.Categorical(["b", "a"], ["b", "a", "z"]), "item": [3, 2]},
+        {"store": [1, "a"], "item": [Decimal("1.5"), b"x"]},
+        {"store": pd.Categorical([2.0, "a"]), "item": [(1, 2), pd.Timestamp("2024-01-01")]},
     ],
 )
 def test_keys_come_back_as_they_were(values):
     frame = pd.DataFrame(values)
     joined, name = join_keys(frame, ("store", "item"))
     assert joined[name].nunique() == 2
-    back = split_ids(joined[name].tolist(), ("store", "item"), tuple(frame.dtypes))
+    values = [key_values(frame[key]) for key in frame]
+    back = split_ids(joined[name].tolist(), ("store", "item"), tuple(frame.dtypes), values)
     pd.testing.assert_frame_equal(pd.DataFrame(back), frame)
+    assert all([*map(type, back[key])] == [*map(type, frame[key])] for key in frame)
     assert list(frame) == ["store", "item"]
+
+
+def test_keys_of_several_types_are_kept_in_files_and_by_new_rows(tmp_path):
+    frame = shops()
+    frame["store"] = frame["store"].map({1: 1, 2: 2.5, 10: "a"}.get).astype(object)
+    fitted = make_forecaster("naive", 2, schema=NAMED).fit(frame)
+    answer = fitted.predict()
+    assert answer["store"].unique().tolist() == [1, 2.5, "a"]
+    fitted.save(tmp_path / "m")
+    loaded = load_forecaster(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict(), answer)
+    later = frame.groupby(["store", "item"]).tail(1)
+    later = later.assign(date=later["date"] + pd.Timedelta(days=1))
+    new_store = frame[frame["store"] == 1].assign(store="b")
+    both = continued_panel(loaded.panel_, to_panel(pd.concat([later, new_store]), NAMED))
+    assert to_long(both)["store"].unique().tolist() == [1, 2.5, "a", "b"]
+
+
+def test_keys_of_the_same_text_are_refused():
+    frame = shops()
+    frame["store"] = frame["store"].map({1: 1, 2: 2, 10: "1"}.get).astype(object)
+    with pytest.raises(ValueError, match=r"'store' holds .* are the same text, .* rename one"):
+        to_panel(frame, NAMED)
 
 
 def test_numbers_of_a_column_of_objects_come_back_as_numbers():

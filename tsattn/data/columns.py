@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -141,6 +141,7 @@ class Dialect:
         key_cols: Columns that name series together; ``id_col`` then names a column that joins them
             inside the library, and that the user never sees.
         key_dtypes: Their dtypes.
+        key_values: For each its values by their texts, if no dtype makes them of text.
     """
 
     kind: Literal["long", "wide"]
@@ -152,6 +153,7 @@ class Dialect:
     columns: tuple[str | int, ...] = ()
     key_cols: tuple[Hashable, ...] = ()
     key_dtypes: tuple[Any, ...] = ()
+    key_values: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def id_names(self) -> Any:
@@ -170,7 +172,8 @@ class Dialect:
             return frame
         from tsattn.data.keys import split_ids
 
-        keys = split_ids(frame[self.id_col].tolist(), self.key_cols, self.key_dtypes)
+        ids = frame[self.id_col].tolist()
+        keys = split_ids(ids, self.key_cols, self.key_dtypes, self.key_values)
         columns: dict[Any, Any] = {}
         for name in frame.columns:
             columns |= keys if name == self.id_col else {name: frame[name]}
@@ -289,6 +292,18 @@ def check_frame(data: Any, missing: str) -> pd.DataFrame:
             f"the table is empty: columns {_listed(df)} and no rows; give at least one row per"
             " series"
         )
+    return _without_signals(df)
+
+
+def _without_signals(df: pd.DataFrame) -> pd.DataFrame:
+    """The table with NaN for each signalling NaN of Decimal, which pandas cannot look at."""
+    for column in df.select_dtypes(object):
+        kind = pd.api.types.infer_dtype(df[column], skipna=False)
+        if kind in ("decimal", "mixed", "mixed-integer"):
+            signals = df[column].map(lambda cell: isinstance(cell, Decimal) and cell.is_snan())
+            if signals.any():
+                df = df.copy(deep=False)
+                df[column] = df[column].mask(signals, np.nan)
     return df
 
 
@@ -440,12 +455,11 @@ def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFr
 
 def _levels_error(df: pd.DataFrame, n_times: int) -> InputError:
     """The error of an index whose levels are not ids and times."""
-    index = df.index
     if not n_times:
         refuse_sideways(df, [*df.columns])
     return InputError(
-        f"an index of several levels must hold ids and times; got {index.nlevels} levels"
-        f" {list(index.names)!r}, {n_times or 'none'} of times; make columns of them by"
+        f"an index of several levels must hold ids and times; got {df.index.nlevels} levels"
+        f" {list(df.index.names)!r}, {n_times or 'none'} of times; make columns of them by"
         " reset_index, and name these by ",
         Argument("id_col"),
         " and ",
@@ -479,10 +493,8 @@ def _time_levels(index: pd.Index, time_col: Any) -> list[int]:
     found = next(filter(None, ways), [])
     if found:
         return found
-    for i, level in numbered:
-        codes, _ = pd.factorize(index.droplevel(i))
-        if _reads_as_times(level.to_series(), codes):
-            found.append(i)
+    codes = [pd.factorize(index.droplevel(i))[0] for i in range(len(levels))]
+    found = [i for i, level in numbered if _reads_as_times(level.to_series(), codes[i])]
     if len(levels) != 2 or len(found) == 1:
         return found
     # Ids may read as times too, and counts need not.

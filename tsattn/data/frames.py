@@ -139,10 +139,15 @@ def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Diale
     """The frame with its ids and stamps in one column each, and the names of its columns."""
     covariate_cols = [*schema.columns.moving, *schema.columns.static]
     key_cols: tuple[Hashable, ...] = ()
+    values_by_text: tuple[dict[str, Any], ...] = ()
     if isinstance(schema.id_col, tuple):
         key_cols = schema.id_col
         require_columns(df, {"target_col": schema.target_col})
         df, joined_name = joined_table(df, key_cols)
+        from tsattn.data.keys import key_values
+
+        # Numbers in a column of objects come back as numbers.
+        values_by_text = tuple(key_values(df[key].infer_objects()) for key in key_cols)
         schema = schema.changed(id_col=joined_name)
     names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
     df, (id_col, time_col, target_col) = with_time(df, names, covariate_cols)
@@ -159,8 +164,8 @@ def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Diale
         target_col,
         id_dtype=None if id_col is None else df[id_col].dtype,
         key_cols=key_cols,
-        # Numbers in a column of objects come back as numbers.
         key_dtypes=tuple(df[key].infer_objects().dtype for key in key_cols),
+        key_values=values_by_text,
     )
     return df, dialect
 

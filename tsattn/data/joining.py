@@ -101,7 +101,10 @@ def _joined_types(old: Dialect, new: Dialect) -> Dialect:
     if not isinstance(new.id_dtype, pd.CategoricalDtype):
         new = replace(new, id_dtype=_common_type(old.id_dtype, new.id_dtype))
     key_dtypes = map(_common_type, old.key_dtypes, new.key_dtypes)
-    return replace(new, key_dtypes=tuple(key_dtypes))
+    key_values = [
+        {**of_old, **of_new} for of_old, of_new in zip(old.key_values, new.key_values, strict=True)
+    ]
+    return replace(new, key_dtypes=tuple(key_dtypes), key_values=tuple(key_values))
 
 
 def _common_type(old: Any, new: Any) -> Any:

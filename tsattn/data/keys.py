@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -67,7 +67,7 @@ def join_keys(frame: pd.DataFrame, keys: Sequence[Hashable]) -> tuple[pd.DataFra
         The frame, and the name of its new column, of categories in the order of the keys.
 
     Raises:
-        ValueError: If a key has no value in some row.
+        ValueError: If a key has no value in some row, or two that are the same text.
     """
     for key in keys:
         gone = np.flatnonzero(frame[key].isna())
@@ -81,11 +81,40 @@ def join_keys(frame: pd.DataFrame, keys: Sequence[Hashable]) -> tuple[pd.DataFra
     order = np.lexsort([_ranks(distinct[key]) for key in reversed(keys)])
     distinct = distinct.iloc[order]
     ids = joined_ids(distinct, keys)
+    if len({*ids}) < len(ids):
+        _refuse_alike(distinct, keys)
     distinct_keys = pd.MultiIndex.from_frame(distinct)
     row_keys = pd.MultiIndex.from_frame(frame[[*keys]])
     place = distinct_keys.get_indexer(row_keys)
     column = pd.Categorical.from_codes(place.tolist(), categories=pd.Index(ids, dtype=object))
     return frame.assign(**{name: column}), name
+
+
+def _refuse_alike(distinct: pd.DataFrame, keys: Sequence[Hashable]) -> None:
+    """Name two values of a key that are the same text, such as 1 and "1"."""
+    for key in keys:
+        values = distinct[key].drop_duplicates()
+        first: dict[str, Any] = {}
+        for value in values:
+            other = first.setdefault(_key_text(value), value)
+            if other is not value:
+                raise InputError(
+                    f"column {key!r} holds {other!r:.60} and {value!r:.60}, which are the same"
+                    " text, but keys must differ as text; write them alike if they are one, or"
+                    " rename one of them"
+                )
+
+
+def key_values(column: pd.Series) -> dict[str, Any]:
+    """The values of a key by their texts, where these are of several types or of none that a dtype
+    tells; else nothing.
+    """
+    values: Any = column
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        values = column.cat.categories
+    if values.dtype != np.dtype(object) or pd.api.types.infer_dtype(values) == "string":
+        return {}
+    return {_plain_text(value): value for value in pd.unique(values)}
 
 
 def _ranks(column: pd.Series) -> np.ndarray:
@@ -109,9 +138,14 @@ def joined_ids(frame: pd.DataFrame, keys: Sequence[Hashable]) -> list[str]:
 
 
 def _key_text(value: Any) -> str:
-    """A value as a part of a name. Whole numbers are alike in columns of integers and of floats."""
+    """A value as a part of a name."""
+    return _escaped(_plain_text(value))
+
+
+def _plain_text(value: Any) -> str:
+    """A value as text. Whole numbers are alike in columns of integers and of floats."""
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_WHOLE
-    return _escaped(str(int(value) if is_whole else value))
+    return str(int(value) if is_whole else value)
 
 
 def _escaped(text: str) -> str:
@@ -120,7 +154,10 @@ def _escaped(text: str) -> str:
 
 
 def split_ids(
-    ids: Sequence[str], keys: Sequence[Hashable], dtypes: Sequence[Any]
+    ids: Sequence[str],
+    keys: Sequence[Hashable],
+    dtypes: Sequence[Any],
+    values_by_text: Sequence[Mapping[str, Any]],
 ) -> dict[Hashable, pd.Series]:
     """The columns of the keys from names that :func:`joined_ids` gave.
 
@@ -128,15 +165,19 @@ def split_ids(
         ids: Names of series, ``[rows]``.
         keys: The columns.
         dtypes: Their dtypes.
+        values_by_text: What :func:`key_values` gave of each.
     """
     names = np.asarray(ids, dtype=object).astype(str)
     distinct, row = np.unique(names, return_inverse=True)
     parts = [_split(text) for text in distinct]
     columns: dict[Hashable, pd.Series] = {}
-    for k, (key, dtype) in enumerate(zip(keys, dtypes, strict=True)):
-        texts = pd.Series([values[k] for values in parts], dtype=object)
+    for k, (key, dtype, by_text) in enumerate(zip(keys, dtypes, values_by_text, strict=True)):
+        texts = pd.Series([words[k] for words in parts], dtype=object)
         values: pd.Series
-        if pd.api.types.is_bool_dtype(dtype):
+        if by_text:
+            values = pd.Series([by_text.get(text, text) for text in texts], dtype=object)
+            values = values.astype(dtype)
+        elif pd.api.types.is_bool_dtype(dtype):
             values = texts == "True"
         elif isinstance(dtype, pd.CategoricalDtype):
             values = texts.astype(dtype.categories.dtype).astype(dtype)

@@ -68,6 +68,10 @@ def _dialect_facts(dialect: Dialect) -> dict[str, Any]:
         "columns": list(dialect.columns),
         "key_cols": [exact(name, "id_col") for name in dialect.key_cols],
         "key_dtypes": [str(dtype) for dtype in dialect.key_dtypes],
+        "key_values": [
+            {text: exact(value, "ids") for text, value in by_text.items()}
+            for by_text in dialect.key_values
+        ],
     }
 
 
@@ -139,6 +143,13 @@ def _dialect(facts: dict[str, Any]) -> Dialect:
     facts["key_dtypes"] = tuple(_key_dtype(name) for name in key_dtypes)
     n_keys = len(facts["key_cols"])
     require(len(facts["key_dtypes"]) == n_keys, "columns of keys do not fit their types")
+    # Nor have those of 0.1 before keys of several types their values.
+    key_values = facts.get("key_values", [{}] * n_keys)
+    facts["key_values"] = tuple(
+        {text: exact(value, "ids") for text, value in dict(by_text).items()}
+        for by_text in key_values
+    )
+    require(len(facts["key_values"]) == n_keys, "columns of keys do not fit their values")
     return Dialect(**facts)
 
 
