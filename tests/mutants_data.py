@@ -72,7 +72,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/keys.py",
-        "_escaped(str(int(value) if is_whole else value))",
+        "_escaped(_plain_text(value))",
         "str(value)",
         JOINING,
     ),
@@ -270,7 +270,7 @@ MUTANTS = [
     Mutant(COLUMNS, "return rising and _is_even(", "return rising or _is_even(", ODD),
     Mutant(COLUMNS, 'return part == "year" or', 'return part != "year" and', ODD),
     Mutant(COLUMNS, "return pd.Index(numbers).is_unique", "return True", ODD),
-    Mutant(COLUMNS, "len(levels) != 2 or len(time_levels) != 1", "len(time_levels) < 1", ODD),
+    Mutant(COLUMNS, "df.index.nlevels != 2 or len(time_levels) != 1", "len(time_levels) < 1", ODD),
     Mutant(
         COLUMNS,
         "pattern).ratio(), reverse=True",
