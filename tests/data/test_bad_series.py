@@ -229,3 +229,25 @@ def test_paths_of_series_without_a_forecast_are_nan():
     paths = forecast.sample(3, random_state=0)
     assert paths.shape == (*forecast.point.shape, 3)
     assert np.isnan(paths).all(axis=(1, 2)).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("shape", ["long", "wide"])
+def test_a_sentinel_at_the_end_is_told(shape):
+    frame = table(empty=False)
+    wrong = frame.assign(y=frame["y"].where(~frame["ds"].isin(frame["ds"].unique()[-3:]), -9999.0))
+    dead = frame.assign(y=frame["y"].where(frame["unique_id"] != "a", 0.0))
+    if shape == "wide":
+        frame, wrong, dead = map(wide_of, (frame, wrong, dead))
+    told = r"series 'a' ends with -9999 from 2024-02-28 00:00:00 on \(and 1 more\), far from all"
+    with pytest.warns(UserWarning, match=told) as caught:
+        forecast(wrong, 2, model="naive")
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for right in (frame, dead):
+            forecast(right, 2, model="naive")
+        # A series may lie there.
+        number = frame.select_dtypes(float).columns
+        forecast(
+            frame.assign(**{name: frame[name] - 9999 - Y[-1] for name in number}), 2, model="naive"
+        )

@@ -30,6 +30,11 @@ _ENDED_DAYS = 90
 _ENDED_ROWS = 12
 # Rows of a block of series, about: 8 MB in float64.
 _BLOCK_ROWS = 2**20
+# Numbers that stand for a missing value in many tables, and values beside them that show where a
+# series lies, at least. They lie so many of its ranges outside.
+_SENTINELS = (-99, -999, -9999, -99999, -999999, -32768, 999, 9999, 99999, 999999)
+_LEAST_OTHERS = 5
+_FAR_RANGES = 2
 # Steps between values, at least, that show a frequency.
 _LEAST_GAPS = 3
 
@@ -386,6 +391,34 @@ def tell_ended(panel: Panel) -> None:
         f"{panel.series_label(n)} ends at {ends[n]}{more(len(ended))},"
         f" {(latest - ends[n]).days} days before the last stamp of the table, {latest}; a forecast"
         " of it begins there",
+        stacklevel=4,
+    )
+
+
+def tell_sentinel_end(panel: Panel) -> None:
+    """Warn once of series that end with a number such as -9999, which often stands for a missing
+    value, far from all their other values: forecasts may go on from there.
+    """
+    values = panel.values[:, 0]
+    last = values[panel.starts[1:] - 1]
+    places = []
+    for n in np.flatnonzero(np.isin(last, _SENTINELS)).tolist():
+        own = values[panel.starts[n] : panel.starts[n + 1]]
+        others = own[~np.isnan(own) & (own != last[n])]
+        if len(others) < _LEAST_OTHERS:
+            continue
+        reach = _FAR_RANGES * (others.max() - others.min())
+        if last[n] > others.max() + reach or last[n] < others.min() - reach:
+            first = panel.starts[n] + len(own) - int((own[::-1] == last[n]).argmin())
+            places.append(
+                f"{panel.series_label(n)} ends with {last[n]:g} from {panel.times[first]}"
+            )
+    if not places:
+        return
+    warnings.warn(
+        f"{places[0]} on{more(len(places))}, far from all values before, where forecasts may go on"
+        "; if such a number stands for a missing value, leave the cells empty, or the rows"
+        " out",
         stacklevel=4,
     )
 
