@@ -35,7 +35,7 @@ _MILLIONS |= {
 _MILLIONS |= {"kairos_10m": 10, "yinglong_6m": 6, "timesfm-2.5": 200, "sundial_base": 128}
 _MILLIONS |= {"reverso": 2.6, "flowstate-r1.1": 9}
 # Shipped weights by the digits that a record has of their numbers.
-NAMES = {"332aec": "zero-5b", "daf958": "zero-5-small"}
+NAMES = {"332aec": "zero-5b", "ea3190": "zero-5b-small"}
 _SAW = "† saw test data or was trained on some tasks."
 # published models behind this MASE on development tasks are left out of the long table, but for
 # README's

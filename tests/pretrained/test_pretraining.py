@@ -741,10 +741,18 @@ def test_exported_weights_are_the_average_and_their_card_tells_the_run(tmp_path)
     assert card["licence"] == "Apache-2.0"
 
 
-def test_the_networks_that_the_shipped_one_has_learnt_from_are_kept():
+def test_the_networks_that_the_shipped_ones_have_learnt_from_are_kept():
     weights = ROOT / "benchmarks" / "pretraining_state" / "weights"
     work = Pretraining(SIZES["base"], RECIPES["zero-5b"], weights=weights)
     start = read_network(weights / "zero-5.safetensors")
     assert torch.equal(work.network.head.weight, start.head.weight)
     assert len(work.teachers.networks) == 3
     assert load_card()["recipe"] == work.recipe.to_dict()
+    small = Pretraining(SIZES["small"], RECIPES["zero-5b-small"], weights=weights)
+    start = read_network(weights / "zero-5-small.safetensors")
+    assert torch.equal(small.network.head.weight, start.head.weight)
+    (teacher,) = small.teachers.networks
+    shipped = load_network()
+    assert teacher is not shipped
+    assert torch.equal(teacher.head.weight, shipped.head.weight)
+    assert load_card("zero-5b-small")["recipe"] == small.recipe.to_dict()

@@ -21,7 +21,7 @@ from tsattn.limits import keep_memory
 from tsattn.pretrained.losses import Teachers, distance, expected_pinball, pinball
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.synthetic import make
-from tsattn.pretrained.weights import read_network, save_network
+from tsattn.pretrained.weights import SHIPPED, load_network, read_network, save_network
 from tsattn.storage import write_atomic
 from tsattn.terminal import in_words
 
@@ -279,7 +279,8 @@ class Pretraining:
         config: The network.
         recipe: How it learns.
         device: Where.
-        weights: Folder of the weights that the recipe names; needed where it names some.
+        weights: Folder of the weights that the recipe names; needed where it names others than the
+            shipped ones.
 
     Raises:
         ValueError: If there is no such folder, weights are missing, or those to start from have
@@ -479,7 +480,10 @@ class Pretraining:
 
 
 def _read_weights(name: str, folder: Path | None) -> ZeroNetwork:
-    """The network of a name that a recipe gives."""
+    """The network of a name that a recipe gives: the shipped one, or one of a folder."""
+    if name == SHIPPED:
+        # The network that is loaded is shared, and this one may move to another device.
+        return copy.deepcopy(load_network(name))
     if folder is None:
         raise ValueError(f"the recipe needs the weights {name}; name their folder by --weights")
     return read_network(folder / f"{name}.safetensors")
