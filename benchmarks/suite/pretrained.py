@@ -1,5 +1,5 @@
-"""The pretrained weights on the long-horizon tables: as they are, fine-tuned, and combined with the
-solved map.
+"""The pretrained weights on the long-horizon tables: as they are, fine-tuned, and combined with
+solved maps.
 
 Forecasts are costly, so they are written once to a folder, some origins a file; what is there is
 not made again. Standard attention is trained as in headline.toml where it is asked for
@@ -21,7 +21,7 @@ import render
 from records import RESULTS, Record, Records
 from scipy.optimize import nnls
 from suite import page
-from suite.page import COMBINED, KEY, MAP, PRETRAINED, THEIRS, TUNED, ZERO
+from suite.page import COMBINED, KEY, MAP, MAPS, PRETRAINED, THEIRS, TUNED, ZERO
 from zero_shot.pack import geometric_mean
 
 from tsattn.catalogue import load_forecaster, make_forecaster
@@ -35,7 +35,6 @@ from tsattn.storage import write_atomic
 SUITE = Path(__file__).with_name("headline.toml")
 TABLES = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "weather")
 HORIZONS = (96, 192, 336, 720)
-CONTEXT = 336
 THIN = (
     25  # validation origins only choose; 25 has no divisor in common with a season of these tables
 )
@@ -101,14 +100,15 @@ class Table:
         """
         rows = self.panel.rows(0, self.split.bounds[1])
         how = {"val_size": self.split.valid}
-        if model.startswith((MAP, THEIRS)):
-            name, horizon = re.split(r"(?=\d)", model, maxsplit=1)
+        if model not in (ZERO, TUNED):
+            name, horizon = model.rsplit(maxsplit=1)
+            how["context"] = MAPS.get(name, MAPS[MAP])
             if name == THEIRS:
-                how |= {
-                    **tomllib.loads(SUITE.read_text())["settings"]["attention"],
-                    "random_state": seed,
-                }
-            return make_forecaster(name, int(horizon), context=CONTEXT, **how).fit(rows)
+                how |= tomllib.loads(SUITE.read_text())["settings"]["attention"]
+                how["random_state"] = seed
+            else:
+                name = MAP
+            return make_forecaster(name, int(horizon), **how).fit(rows)
         make = partial(make_forecaster, ZERO, max(HORIZONS), n_threads=1)
         if model == ZERO:
             return make().fit(rows)
@@ -120,10 +120,8 @@ class Table:
     def sources(self, horizon: int, seed: int) -> dict[str, tuple[str, int, int]]:
         """Members whose forecasts are whole: name, seed and steps of each."""
         most = max(HORIZONS)
-        known = {
-            MAP: (f"{MAP}{horizon}", 0, horizon),
-            THEIRS: (f"{THEIRS}{horizon}", seed, horizon),
-        }
+        known = {name: (f"{name} {horizon}", 0, horizon) for name in MAPS}
+        known[THEIRS] = (f"{THEIRS} {horizon}", seed, horizon)
         known |= {ZERO: (ZERO, 0, most), TUNED: (TUNED, seed, most)}
         whole = (
             all(self.file(*of[:2], part).exists() for part in range(len(self.parts)))
@@ -265,10 +263,11 @@ def main(argv: list[str] | None = None) -> None:
                 name, data.panel.rows(0, data.split.bounds[2]), data.split, Path(options.cache)
             )
             wanted = options.model or (ZERO, TUNED)
-            runs = [(f"{MAP}{h}", 0) for h in HORIZONS] + [(ZERO, 0)] * (ZERO in wanted)
+            runs = [(f"{name} {h}", 0) for name, h in product(MAPS, HORIZONS)]
+            runs += [(ZERO, 0)] * (ZERO in wanted)
             runs += [(TUNED, seed) for seed in options.seed if TUNED in wanted]
             runs += [
-                (f"{THEIRS}{h}", seed)
+                (f"{THEIRS} {h}", seed)
                 for seed, h in product(options.seed, HORIZONS)
                 if THEIRS in wanted
             ]
@@ -290,8 +289,11 @@ def tables(folder: Path) -> str:
         return render.NONE
     # Standard attention was stopped by the validation rows, so they cannot judge it.
     models = [
-        name for name in (MAP, ZERO, TUNED, *COMBINED) if any(row["model"] == name for row in rows)
+        name
+        for name in (*MAPS, ZERO, TUNED, *COMBINED)
+        if any(row["model"] == name for row in rows)
     ]
+    shown = [name for name in models if name not in MAPS]
     n_cells = 0
     apart = []
     spans = []
@@ -306,7 +308,7 @@ def tables(folder: Path) -> str:
             chosen = min(valid, key=valid.__getitem__)
             for name, scores in others.items():
                 lower[name] += render.mean(cell[chosen], "mse") < scores[str(h)][0]
-            beyond = {name: _beyond(cell[name]) for name in models[1:] if name in cell}
+            beyond = {name: _beyond(cell[name]) for name in shown if name in cell}
             spans += [span for _, span in beyond.values() if span]
             texts = {
                 name: f"**{text}**" if name == chosen else text
@@ -314,8 +316,8 @@ def tables(folder: Path) -> str:
             }
             n_cells += 1
             if h in (horizons[0], horizons[-1]):
-                apart.append([dataset, str(h), *(texts.get(name, "") for name in models[1:])])
-    head = ["data set", "horizon", *models[1:]]
+                apart.append([dataset, str(h), *(texts.get(name, "") for name in shown)])
+    head = ["data set", "horizon", *shown]
     counts = ", ".join(f"{name} in {n}" for name, n in lower.items())
     sides = sum(high < 0 for _, high in spans), sum(low > 0 for low, _ in spans)
     text = (

@@ -286,7 +286,7 @@ def test_what_kept_the_map_is_named_so_and_the_pretrained_weights_stand_beside_t
     assert ("standard", "kept the map", "kept the map") in found
     assert ("mlr", "0.300/0.150", "kept the map") in found
     assert {each[0] for each in found} >= {"zero", "map + zero", "zero, fine-tuned"}
-    whole = "map + zero + fine-tuned"
+    whole = "maps + zero + fine-tuned"
     kept = [
         {**row, "model": name, "kept": True}
         for row in ours[:-1]
