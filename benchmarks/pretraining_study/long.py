@@ -55,24 +55,22 @@ class StandardPretraining(Pretraining):
         return StandardNetwork(config, generator=generator)
 
 
-def curves(states: Path) -> dict[str, dict[int, float]]:
+def curves() -> dict[str, dict[int, float]]:
     """Validation loss by step of both runs; nothing of a run that has no state."""
     losses: dict[str, dict[int, float]] = {}
     for name in (OURS, STANDARD):
-        path = states / name / "curve.jsonl"
+        path = STATES / name / "curve.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         points = [json.loads(line) for line in lines]
         losses[name] = {point["step"]: point["validation"] for point in points}
     return losses
 
 
-def table(folder: Path) -> str:
-    """A line for each step shown that both runs have reached, and the last one.
-
-    Args:
-        folder: Of the records, beside that of the states.
+def table(_: Path) -> str:
+    """A line for each step shown that both runs have reached, and the last one: their curves are
+    the records.
     """
-    ours, standard = curves(folder.parent / STATES.name).values()
+    ours, standard = curves().values()
     if not standard:
         return render.NONE
     last = max(standard)

@@ -41,10 +41,11 @@ KEPT_WEIGHTS = "kept zero"
 RIVAL = "PatchTST/42 re-run, bug fixed"
 BEST = {"best": "best published", "best_any": "best of any kind"}
 _NAIVE = {"naive", "seasonal_naive"}
-# Models that every table leaves out, as one of their kind is better everywhere.
-_LEFT_OUT = {"dlinear", "nlinear", "gbm", "naive"}
+# Models that every table leaves out, as one of their kind is better everywhere, and solved maps that
+# are shown in combinations with the pretrained weights.
+_LEFT_OUT = {"dlinear", "nlinear", "ridge", "gbm", "naive", *MAPS, "maps"} - {MAP}
 # Models of README's table.
-README = ("mlr", MAP, ZERO, "map + zero", "maps + zero + fine-tuned", "seasonal_naive")
+README = ("mlr", MAP, ZERO, "map + zero", "maps + zero", "seasonal_naive")
 _POINTS = 48  # of a curve: more would be a large file and look the same
 CONFIDENCE = 0.95
 ENOUGH_SEEDS = 3  # an interval from two numbers would say nothing
@@ -232,6 +233,7 @@ def datasets(folder: Path) -> str:
     for (dataset,), of in records.cells(rows, "dataset").items():
         horizons = sorted({row["horizon"] for row in of})
         of = [*of, *(row for row in pretrained if row["dataset"] == dataset)]
+        of = [row for row in of if row["model"] not in _LEFT_OUT]
         groups = records.by(of, "horizon", "model").items()
         best = {h: min(level(some) for (at, _), some in groups if at == h) for h in horizons}
         body = []
@@ -240,7 +242,7 @@ def datasets(folder: Path) -> str:
             records.by(of, "model").items(), key=lambda item: _rank(item[0][0])
         ):
             # Further attentions that kept the map say nothing new.
-            if model in _LEFT_OUT or (model not in known and kept(mine)):
+            if model not in known and kept(mine):
                 continue
             by_horizon = records.by(mine, "horizon")
             learnt = [

@@ -97,8 +97,9 @@ def test_standard_attention_learns_by_the_recipe_and_stands_beside_it(tmp_path, 
     monkeypatch.setattr(long, "SIZES", {long.SIZE: config})
     monkeypatch.setattr(long, "RECIPES", {long.RECIPE: Recipe(8, phase=4, recent_from=4)})
     monkeypatch.setattr(long, "STEPS_A_MINUTE", 2)
-    states = tmp_path / long.STATES.name
-    assert long.table(tmp_path / "results") == "No run is recorded yet."
+    states = tmp_path / "states"
+    monkeypatch.setattr(long, "STATES", states)
+    assert long.table(tmp_path) == "No run is recorded yet."
     given = ["--state", str(states / long.STANDARD)]
     assert long.main([*given, "--minutes", "1"]) == 0
     assert long.main([*given, "--minutes", "3"]) == 0
@@ -113,7 +114,7 @@ def test_standard_attention_learns_by_the_recipe_and_stands_beside_it(tmp_path, 
     text = "".join(json.dumps(point) + "\n" for point in points)
     (states / long.OURS / "curve.jsonl").write_text(text)
     monkeypatch.setattr(long, "SHOWN", (2, 5000))
-    *_, first, last = long.table(tmp_path / "results").splitlines()
+    *_, first, last = long.table(tmp_path).splitlines()
     assert [cell.strip() for cell in first.split("|")][1::3] == ["2", "+5.0"]
     assert [cell.strip() for cell in last.split("|")][1::3] == ["6", "+5.0"]
 
