@@ -41,8 +41,8 @@ KEPT_WEIGHTS = "kept zero"
 RIVAL = "PatchTST/42 re-run, bug fixed"
 BEST = {"best": "best published", "best_any": "best of any kind"}
 _NAIVE = {"naive", "seasonal_naive"}
-# Models that every table leaves out, as one of their kind is better everywhere, and solved maps that
-# are shown in combinations with the pretrained weights.
+# Models that every table leaves out, as one of their kind is better everywhere, and solved maps
+# that are shown in combinations with the pretrained weights.
 _LEFT_OUT = {"dlinear", "nlinear", "ridge", "gbm", "naive", *MAPS, "maps"} - {MAP}
 # Models of README's table.
 README = ("mlr", MAP, ZERO, "map + zero", "maps + zero", "seasonal_naive")

@@ -248,6 +248,34 @@ def means_of_the_map_and_zero():
     yield "mean of `zero` and the map has a lower MSE than both on all five tables."
 
 
+def maps_of_several_lengths():
+    rows = suite.read_pretrained(RESULTS)
+    lower = {"map + zero": set(), "maps + zero": set()}
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        scores = suite.beside(suite.read_published(RESULTS), dataset, tuple(suite.BEST))
+        for horizon, (mse, _) in scores["best of any kind"].items():
+            for model, cells in lower.items():
+                cell = [
+                    row["mse"]
+                    for row in rows
+                    if (row["dataset"], row["horizon"], row["model"])
+                    == (dataset, int(horizon), model)
+                ]
+                if fmean(cell) < mse:
+                    cells.add((dataset, horizon))
+    one, several = (len(cells) for cells in lower.values())
+    assert lower["map + zero"] <= lower["maps + zero"]
+    yield f"is below the best published of any kind in {several} of 20 cells, with one map in {one}."
+
+
+def long_training():
+    ours, standard = study.long.curves().values()
+    assert min(standard[step] / ours[step] for step in standard if step >= 1_000) > 1.05
+    ratios = [standard[step] / ours[step] for step in sorted(standard)]
+    assert ratios[0] > ratios[-1]
+    yield "In longer training levels pay less, and still pay."
+
+
 def the_service():
     row = records.read(RESULTS / load.FILE, load.KEY)[-1]
     assert row["lost_requests"] == row["misjudged_requests"] == row["exit_status"] == 0
@@ -263,7 +291,7 @@ def the_service():
 
 CLAIMS = {
     "../README.md": (means_of_the_map_and_zero,),
-    "findings.md": (across_series,),
+    "findings.md": (across_series, maps_of_several_lengths, long_training),
     "benchmarks.md": (pairs_of_the_suite, beyond_the_map, beside_published),
     "serving.md": (the_service,),
     "speed.md": (speed,),
