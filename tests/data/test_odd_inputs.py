@@ -801,7 +801,7 @@ TABLES = {
         lambda: pattern(
             pd.date_range("2024-10-26", periods=48, freq="h", tz="Europe/Berlin").tz_localize(None)
         ),
-        "duplicate stamp 2024-10-27 02:00:00",
+        "duplicate stamp 2024-10-27 02:00:00, .* in zones such as Europe/Berlin",
     ),
     # dicts, arrays and lists
     "a dict of series": (

@@ -164,13 +164,14 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
     Raises:
         ValueError: At the first check that fails.
     """
+    table_as_it_came = table
     table = table.sorted()
     if rules.zone is not None and getattr(table.times, "tz", None) is not None:
         table = replace(table, times=cast(pd.DatetimeIndex, table.times).tz_convert(rules.zone))
     starts = _starts(table)
     missing = rules.missing
     _check_numbers(table)
-    _check_duplicates(table)
+    _check_duplicates(table, table_as_it_came)
     grid = _find_grid(table, starts, rules)
     check_kind(table.times, grid)
     table = _without_off_hours(table, grid, rules)
@@ -196,6 +197,8 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
             _check_missing(table, starts, missing)
             missing = _HOLIDAY_POLICY
             _tell_holidays(table, gaps)
+        elif rules.tells_carried:
+            _tell_skipped_hours(table, starts, position, gaps, grid, missing)
         if rules.gaps != "missing":
             _tell_own_hours(table, starts, grid)
         table, starts = _insert_rows(table, starts, position, grid)
@@ -439,19 +442,79 @@ def _refuse_gap(
     """Name the first absent stamp; ``gaps`` counts the absent rows after each row but the last."""
     rows = np.flatnonzero(gaps)
     row = int(rows[0])
-    first_row = starts[table.codes[[row]]]
-    clock = clock_of(table.times, grid)[first_row]
-    absent = stamps_at(clock, position[[row]] + 1, grid, table.times)[0]
+    absent = _first_absent(table, starts, position, rows[:1], grid)[0]
     n_series = len(np.unique(table.codes[rows]))
     others = more(int(gaps.sum()), n_series)
+    advice: list[Piece] = ["add the rows, pass another ", Argument("freq"), ", or "]
+    zone = _zone_of_gaps(table, starts, position, gaps, grid)
+    if zone is not None:
+        from tsattn.data.clock_changes import advice_on_zone
+
+        advice = [
+            f"clocks skip this hour in zones such as {zone}, so the stamps look like local times"
+            " without their zone; ",
+            *advice_on_zone(table.times, table.codes, table.dialect, zone),
+        ]
     raise InputError(
         f"{table.series(table.codes[row])}: gap: there is no row at {absent}{others}, but stamps"
-        f" must follow frequency {grid.alias!r} without gaps; add the rows, pass another ",
-        Argument("freq"),
-        ", or have gaps filled by ",
+        f" must follow frequency {grid.alias!r} without gaps; ",
+        *advice,
+        "have gaps filled by ",
         Argument("missing", "interpolate"),
         " or 'ffill'",
     )
+
+
+def _tell_skipped_hours(
+    table: Table,
+    starts: np.ndarray,
+    position: np.ndarray,
+    gaps: np.ndarray,
+    grid: Grid,
+    missing: str,
+) -> None:
+    """Warn where all gaps are hours that clocks skip, since the stamps may be local times."""
+    zone = _zone_of_gaps(table, starts, position, gaps, grid)
+    if zone is None:
+        return
+    from tsattn.data.clock_changes import advice_on_zone
+
+    rows = np.flatnonzero(gaps)
+    absent = _first_absent(table, starts, position, rows[:1], grid)[0]
+    warnings.warn(
+        InputWarning(
+            f"{table.series(table.codes[rows[0]])}: there is no row at"
+            f" {absent}{more(int(gaps.sum()), len(np.unique(table.codes[rows])))}, an hour that"
+            f" clocks skip in zones such as {zone}: the stamps look like local times without their"
+            " zone, and the hour counts as missing; ",
+            *advice_on_zone(table.times, table.codes, table.dialect, zone),
+            "if that is right, ",
+            Argument("missing", missing),
+            " says so",
+        ),
+        stacklevel=2,
+    )
+
+
+def _zone_of_gaps(
+    table: Table, starts: np.ndarray, position: np.ndarray, gaps: np.ndarray, grid: Grid
+) -> str | None:
+    """A zone whose clocks skip the hours of all gaps; None if there is none."""
+    rows = np.flatnonzero(gaps)
+    # Clocks skip one hour.
+    if grid.unit != "tick" or (gaps[rows] * grid.step * 24 != DAY_NANOSECONDS).any():
+        return None
+    from tsattn.data.clock_changes import zone_that_skips
+
+    return zone_that_skips(_first_absent(table, starts, position, rows, grid))
+
+
+def _first_absent(
+    table: Table, starts: np.ndarray, position: np.ndarray, rows: np.ndarray, grid: Grid
+) -> pd.Index:
+    """The stamps that are absent after some rows, the first of each gap."""
+    clock = clock_of(table.times, grid)[starts[table.codes[rows]]]
+    return stamps_at(clock, position[rows] + 1, grid, table.times)
 
 
 def _insert_rows(
@@ -558,22 +621,45 @@ def _first_cell(mask: np.ndarray) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def _check_duplicates(table: Table) -> None:
-    """Refuse a series with the same stamp twice."""
+def _check_duplicates(table: Table, table_as_it_came: Table) -> None:
+    """Refuse a series with the same stamp twice; two equal ones keep their order only in the table
+    as it came.
+    """
     clock = ticks(table.times)
     rows = np.flatnonzero((np.diff(clock) == 0) & (np.diff(table.codes) == 0))
     if len(rows):
         row = int(rows[0])
         others = more(len(rows), len(np.unique(table.codes[rows])))
-        remedy: list[Piece] = ["if its rows are of several series, name the column that tells them"]
-        if table.dialect.id_col is not None:
-            remedy = ["if ids repeat, join a further column to the id, and name the joined column"]
-        remedy += [" by ", Argument("id_col"), "; else add up, average or drop the further rows"]
         raise InputError(
             f"{table.series(table.codes[row])}: duplicate stamp {table.times[row]}{others}, but a"
             " stamp may occur once in a series; ",
-            *remedy,
+            *_advice_on_duplicates(table_as_it_came, table.times[rows]),
         )
+
+
+def _advice_on_duplicates(table: Table, stamps: pd.Index) -> list[Piece]:
+    """What to do about stamps that occur twice."""
+    from tsattn.data.clock_changes import advice_on_zone, zone_that_repeats
+
+    dialect = table.dialect
+    zone = zone_that_repeats(stamps)
+    if zone is not None:
+        call = "df[~df.index.duplicated()]"
+        if dialect.time_col is not None:
+            id_cols = [] if dialect.id_col is None else [dialect.id_col]
+            keys = [*dialect.key_cols] or id_cols
+            call = f"df.drop_duplicates({[*keys, dialect.time_col]!r})"
+        return [
+            f"clocks show this hour twice in zones such as {zone}, so the stamps look like local"
+            " times without their zone; ",
+            *advice_on_zone(table.times, table.codes, dialect, zone),
+            "keep one row of each such hour",
+            InPython(f": df = {call}"),
+        ]
+    remedy: list[Piece] = ["if its rows are of several series, name the column that tells them"]
+    if dialect.id_col is not None:
+        remedy = ["if ids repeat, join a further column to the id, and name the joined column"]
+    return [*remedy, " by ", Argument("id_col"), "; else add up, average or drop the further rows"]
 
 
 def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:

@@ -1,0 +1,101 @@
+"""Hours that clocks skip or repeat, where local times have no time zone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from tsattn.checks import InPython, Piece
+from tsattn.data.calendar import ticks
+from tsattn.data.columns import Dialect
+
+# A zone for each hour and day at which clocks change.
+_ZONES = (
+    "Europe/Berlin",
+    "Europe/London",
+    "Europe/Athens",
+    "America/New_York",
+    "Australia/Sydney",
+    "Pacific/Auckland",
+)
+
+
+def zone_that_skips(stamps: pd.Index) -> str | None:
+    """A time zone whose clocks skip all of some local times; None if there is none."""
+    local = _without_zone(stamps)
+    if local is None:
+        return None
+    return next((zone for zone in _ZONES if _skipped(local, zone).all()), None)
+
+
+def zone_that_repeats(stamps: pd.Index) -> str | None:
+    """A time zone whose clocks show all of some local times twice; None if there is none."""
+    local = _without_zone(stamps)
+    if local is None:
+        return None
+    return next((zone for zone in _ZONES if _repeated(local, zone).all()), None)
+
+
+def advice_on_zone(
+    times: pd.Index, codes: np.ndarray, dialect: Dialect, zone: str
+) -> tuple[Piece, ...]:
+    """How local times get the zone at whose changes of clocks they have gaps or come twice; nothing
+    where pandas cannot tell which of two equal times comes first.
+
+    Args:
+        times: [rows] stamps in the order of the table.
+        codes: [rows] which series.
+        dialect: Names of the columns.
+        zone: The zone.
+    """
+    local = _without_zone(times)
+    if local is None or not _fits(local, codes, zone):
+        return ()
+    call = f"tz_localize({zone!r}, ambiguous='infer')"
+    if dialect.time_col is None:
+        call = f"df.index = pd.to_datetime(df.index).{call}"
+    else:
+        column = f"df[{dialect.time_col!r}]"
+        read = f"pd.to_datetime({column})"
+        keys = [f"df[{key!r}]" for key in dialect.key_cols or [dialect.id_col] if key is not None]
+        if not keys:
+            call = f"{column} = {read}.dt.{call}"
+        else:
+            # pandas tells the two hours of a series apart by their order.
+            groups = keys[0] if len(keys) == 1 else f"[{', '.join(keys)}]"
+            call = f"{column} = {read}.groupby({groups}).transform(lambda times: times.dt.{call})"
+    return ("give all stamps their zone or UTC offset", InPython(f": {call}"), "; or ")
+
+
+def _without_zone(times: pd.Index) -> pd.DatetimeIndex | None:
+    if not isinstance(times, pd.DatetimeIndex) or times.tz is not None:
+        return None
+    return times
+
+
+def _skipped(local: pd.DatetimeIndex, zone: str) -> np.ndarray:
+    """Which local times the clocks of a zone never show, bool [rows]."""
+    first = np.ones(len(local), dtype=bool)
+    return local.tz_localize(zone, ambiguous=first, nonexistent="NaT").isna()
+
+
+def _repeated(local: pd.DatetimeIndex, zone: str) -> np.ndarray:
+    """Which local times the clocks of a zone show twice, bool [rows]."""
+    return local.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward").isna()
+
+
+def _fits(local: pd.DatetimeIndex, codes: np.ndarray, zone: str) -> bool:
+    """Whether each series has the hours that clocks repeat twice, the others once, none that they
+    skip, and its rows in the order of time.
+    """
+    if _skipped(local, zone).any():
+        return False
+    rows = pd.DataFrame({"series": codes, "time": local})
+    groups = rows.groupby(["series", "time"])["time"]
+    if (groups.transform("size") != 1 + _repeated(local, zone)).any():
+        return False
+    is_first = (groups.cumcount() == 0).to_numpy()
+    clock = ticks(local.tz_localize(zone, ambiguous=is_first))
+    order = np.argsort(codes, kind="stable")
+    same_series = np.diff(codes[order]) == 0
+    return bool((np.diff(clock[order])[same_series] > 0).all())
