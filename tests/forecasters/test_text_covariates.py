@@ -278,6 +278,35 @@ def test_what_is_no_column_of_text_is_refused(model, monkeypatch):
     assert model.panel_ is before
 
 
+@pytest.mark.parametrize("words", [("False", "True"), ("FALSE", "TRUE"), ("no", "yes"), ("N", "Y")])
+def test_words_for_booleans_of_the_table_are_told_the_call(words):
+    frame = covariate_frame()
+    frame["promo"] = frame["promo"] > 0
+    model = make_forecaster("ridge", 4, schema=Schema(future_cols=["promo"])).fit(frame)
+    future = model.make_future_frame().assign(promo=[words[row % 2] for row in range(12)])
+    told = rf"holds '{words[0]}' .* and the table has booleans there; write such cells as the table"
+    with pytest.raises(ValueError, match=told) as refused:
+        model.predict(future=future)
+    right = future.copy()
+    exec(str(refused.value).split("does: ")[1], {"future": right})
+    assert right["promo"].tolist() == [False, True] * 6
+    model.predict(future=right)
+    texts = frame.assign(promo=frame["promo"].map({False: words[0], True: words[1]}))
+    with pytest.raises(ValueError, match="column 'promo' held numbers in training") as refused:
+        model.predict(texts, future=right)
+    call = str(refused.value).split("as by ")[1].removesuffix(", or fit again")
+    exec(call, {"df": texts})
+    assert texts["promo"].equals(frame["promo"])
+
+
+def test_other_words_get_no_call():
+    frame = covariate_frame()
+    model = make_forecaster("ridge", 4, schema=Schema(future_cols=["promo"])).fit(frame)
+    future = model.make_future_frame().assign(promo="soon")
+    with pytest.raises(ValueError, match=r"has booleans there; write such .* does$"):
+        model.predict(future=future)
+
+
 # --- categories that no training row has ----------------------------------------------------------
 
 MAKERS = {

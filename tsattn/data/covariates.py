@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputError, Name
+from tsattn.checks import InputError, InPython, Name
 from tsattn.data.calendar import more
 from tsattn.data.columns import plain, read_numbers, require_columns
+from tsattn.data.spelling import truth_call
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,12 @@ class Covariates:
                 numbers, is_foreign = read_numbers(pd.Series(categories), spelt=True)
                 if is_foreign.any():
                     word = categories[int(is_foreign.argmax())]
-                    raise ValueError(
+                    call = truth_call(pd.Series(categories), f"df[{name!r}]")
+                    raise InputError(
                         f"column {name!r} held numbers in training; got text such as"
-                        f" {word!r:.60}; give numbers, or fit again"
+                        f" {word!r:.60}; give numbers",
+                        InPython("" if call is None else f", as by {call}"),
+                        ", or fit again",
                     )
                 # The code of a missing cell is NaN, and stays so.
                 is_given = ~np.isnan(values[:, k])

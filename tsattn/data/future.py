@@ -22,6 +22,7 @@ from tsattn.data.columns import (
 )
 from tsattn.data.covariates import CovariateColumns, category_codes, label
 from tsattn.data.panel import Panel, names_alike
+from tsattn.data.spelling import truth_call
 
 # New categories of a column that a warning names.
 _MOST_NAMED = 5
@@ -196,7 +197,7 @@ def _look_up(
         cells = frame[column]
         column_categories = categories.get(column)
         if column_categories is None:
-            numbers = _numbers(cells, rows, times)
+            numbers = _numbers(cells, rows, times, panel)
             values[slot[rows], k] = numbers
             far_numbers += _far_from(panel, column, numbers, times[rows])
             continue
@@ -267,8 +268,8 @@ def _with_columns(future: TableLike, panel: Panel) -> pd.DataFrame:
     return panel.dialect.with_ids(frame)
 
 
-def _numbers(cells: pd.Series, rows: np.ndarray, times: pd.Index) -> np.ndarray:
-    """Numbers of a column in some rows.
+def _numbers(cells: pd.Series, rows: np.ndarray, times: pd.Index, panel: Panel) -> np.ndarray:
+    """Numbers of a column in some rows, which it holds in the panel.
 
     Raises:
         ValueError: If one of them is infinite or no number.
@@ -278,11 +279,17 @@ def _numbers(cells: pd.Series, rows: np.ndarray, times: pd.Index) -> np.ndarray:
     wrong_rows = rows[is_wrong[rows]]
     if len(wrong_rows):
         row = wrong_rows[0]
+        # A column of the table, of which the future takes the kind.
+        has_truths = panel.covariates is not None and cells.name in panel.covariates.truths
+        kind = "booleans" if has_truths else "numbers"
+        call = truth_call(cells, f"future[{cells.name!r}]")
         raise InputError(
             f"column {cells.name!r} of ",
             Argument("future"),
-            f" holds {plain(cells.iloc[row])!r:.60} at"
-            f" {times[row]}{more(len(wrong_rows))}, but values must be finite numbers; correct it",
+            f" holds {plain(cells.iloc[row])!r:.60} at {times[row]}{more(len(wrong_rows))}, but"
+            f" values must be finite numbers, and the table has {kind} there; write such cells"
+            " as the table does",
+            InPython("" if call is None else f": {call}"),
         )
     return numbers[rows]
 

@@ -1,4 +1,6 @@
-"""Numbers with separators, a currency or a percent sign, numbers that spell dates, and periods."""
+"""Numbers with separators, a currency or a percent sign, numbers that spell dates, periods, and
+words for booleans.
+"""
 
 import re
 from collections.abc import Hashable
@@ -46,6 +48,8 @@ _USUAL_YEARS = (1900, 2100)
 # Text before and after a number, such as a currency or a unit. Brackets and a typographic minus
 # make a number negative.
 _SURROUNDINGS = r"^[^\d(\u2212-]*|[^\d)-]*$"
+# Words for booleans, in small letters.
+_TRUTHS = {"true": True, "false": False, "yes": True, "no": False, "y": True, "n": False}
 
 
 def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
@@ -89,6 +93,29 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
         row = np.flatnonzero(is_text & np.isnan(values))[0]
         return f"{place} = pd.to_numeric({call}) reads {cells.iloc[row]!r} as {numbers[row]:g}"
     return None
+
+
+def truth_call(cells: pd.Series, place: str) -> str | None:
+    """The call of pandas that turns the words of a column into True and False.
+
+    Args:
+        cells: The column. Booleans and missing cells may be among them.
+        place: How Python writes it, such as ``"df['promo']"``.
+
+    Returns:
+        The call; ``None`` where a cell is another word.
+
+    Example:
+        >>> truth_call(pd.Series(["yes", "no", "yes"]), "df['promo']")
+        "df['promo'] = df['promo'].map({'yes': True, 'no': False})"
+    """
+    truths = {}
+    for cell in cells.dropna().unique().tolist():
+        word = str(cell).strip().casefold()
+        if word not in _TRUTHS:
+            return None
+        truths[cell] = _TRUTHS[word]
+    return f"{place} = {place}.map({truths!r})"
 
 
 def refuse_other_dates(column: Hashable, numbers: np.ndarray, label: str, *, is_read: bool) -> None:
