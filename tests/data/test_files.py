@@ -19,6 +19,7 @@ from tables import long_table
 
 from tsattn.data import files
 from tsattn.data.files import kind_of, read_frame, read_table, write_frame
+from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
 
 ENDINGS = [
@@ -299,6 +300,71 @@ def test_lines_above_the_names_of_a_csv_file_are_to_be_deleted(folder):
     (folder / "t.csv").write_text("\n".join(lines))
     with pytest.raises(ValueError, match="delete the lines above the names of the columns"):
         read_table("t.csv")
+
+
+def priced(names=(None, None), index_name="Date"):
+    """Prices as yfinance gives them: two levels of columns, with names or without."""
+    columns = pd.MultiIndex.from_product([["Close", "Volume"], ["AAPL", "MSFT"]], names=names)
+    index = pd.date_range("2024-01-01", periods=20, freq="B", name=index_name)
+    return pd.DataFrame(np.arange(80.0).reshape(20, 4), index=index, columns=columns)
+
+
+MANY_HEADERS = {
+    "named levels": priced(("Price", "Ticker")),
+    "levels": priced(),
+    "no name": priced(index_name=None),
+    "one ticker": priced(("Price", "Ticker"))[[("Close", "AAPL"), ("Volume", "AAPL")]],
+    "numbers": priced(("store", "item")).set_axis(
+        pd.MultiIndex.from_product([[1, 2], [1, 2]], names=["store", "item"]), axis=1
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+@pytest.mark.parametrize("frame", MANY_HEADERS.values(), ids=MANY_HEADERS)
+def test_several_header_rows_are_told_with_a_call_that_works(folder, frame, ending):
+    path = folder / f"prices.{ending}"
+    frame.to_csv(path) if ending == "csv" else frame.to_excel(path)
+    with pytest.raises(ValueError, match=r"the first 2 lines of .* name its columns") as refused:
+        read_frame(path)
+    names = {"pd": pd}
+    exec(str(refused.value).split("file by ")[1], names)
+    assert to_panel(names["df"]).n_series == frame.shape[1]
+    read = pd.read_csv if ending == "csv" else pd.read_excel
+    if "Unnamed: 0" in read(path) and ending == "xlsx":
+        # The empty row below the names is told first.
+        return
+    with pytest.raises(
+        ValueError, match=r"first rows hold names of columns, .* first 2"
+    ) as refused:
+        to_panel(read(path))
+    names = {"pd": pd, "path": path}
+    exec(str(refused.value).split("names: ")[1].replace("read_csv", read.__name__), names)
+    assert to_panel(names["df"]).n_series == frame.shape[1]
+
+
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_units_below_the_names_are_told(folder, mark):
+    decimal = "," if mark == ";" else "."
+    lines = [f"2024-01-{day:02}{mark}{day}{decimal}5" for day in range(1, 20)]
+    path = folder / "load.csv"
+    path.write_text("\n".join([f"time{mark}load", f"UTC{mark}MW", *lines]))
+    with pytest.raises(ValueError, match=r"as \['load', 'MW'\], .* as 'load MW'"):
+        read_frame(path)
+
+
+def test_words_among_values_are_no_names(folder):
+    path = folder / "sales.csv"
+    path.write_text("ds,y\n2024-01-01,closed\n2024-01-02,3\n2024-01-03,4\n")
+    with pytest.raises(ValueError, match="column 'y' holds 'closed' at 2024-01-01 00:00:00, but"):
+        read_table(path)
+    path.write_text("ds,y,z\n2024-01-01,,\n2024-01-02,3,\n2024-01-03,4,\n")
+    assert read_frame(path).shape == (3, 3)
+    path.write_text("name,kind\na,b\nc,d\n")
+    assert read_frame(path).shape == (2, 2)
+    # Rows are series, one of which has no values.
+    path.write_text("store,2024-01,2024-02\na,1,2\nb,,\nc,3,4\n")
+    assert read_frame(path).shape == (3, 3)
 
 
 def test_sheets_that_are_not_read_are_told(folder):

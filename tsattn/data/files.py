@@ -23,10 +23,11 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, Name
+from tsattn.checks import Argument, InputError, InPython, Name
 from tsattn.data.columns import long_names, spelt_stamps
 from tsattn.data.frames import name_columns, to_panel
 from tsattn.data.panel import Panel
+from tsattn.data.parts import header_call, header_rows
 from tsattn.data.schema import Schema
 from tsattn.storage import is_special, one_line, write_atomic
 
@@ -202,6 +203,7 @@ def _read_excel(
     _tell_other_sheets(path)
     if _begins_with_values(read):
         return _without_names(read(header=None), path)
+    _refuse_header_rows(read, path)
     _refuse_equal_names(read)
     frame = read()
     _refuse_title(frame, read)
@@ -264,6 +266,8 @@ def _read_csv(
             options |= {"sep": mark, "decimal": "," if mark == ";" else "."}
     if _begins_with_values(read):
         return _without_names(read(header=None), path), schema
+    # Lines of other lengths are named where the table is read.
+    _refuse_header_rows(partial(read, on_bad_lines="skip"), path)
     _refuse_equal_names(read)
     frame = read()
     _refuse_title(frame, read)
@@ -284,6 +288,19 @@ def _read_csv(
 
 
 # --- the first line -------------------------------------------------------------------------------
+
+
+def _refuse_header_rows(read: Callable[..., pd.DataFrame], path: str | Path) -> None:
+    """Refuse a file whose columns are named in several lines."""
+    lines = read(header=None, nrows=_TITLE_LINES, dtype=str)
+    n_lines = 1 + header_rows(lines.iloc[1:])
+    if n_lines > 1:
+        names = lines.iloc[:n_lines, 1].fillna("").tolist()
+        raise InputError(
+            f"the first {n_lines} lines of {path} name its columns, as {names!r:.80}, but one line"
+            f" must hold their names, as {' '.join(names)!r:.80}; write that line in their place",
+            InPython(f", or read the file by {header_call(n_lines, repr(str(path)))}"),
+        )
 
 
 def _refuse_equal_names(read: Callable[..., pd.DataFrame]) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython
@@ -32,6 +33,9 @@ _CLOCK_UNITS = {"hour": "h", "minute": "min", "second": "s"}
 _KINDS_OF_DAYS = ("string", "date", "datetime", "datetime64")
 # Ways of writing days, besides ISO 8601.
 _LAYOUTS_OF_DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+_JOINED_NAMES = "df.columns = [' '.join(map(str, names)).strip() for names in df.columns]"
+# Rows below the first line that hold names of columns, at most.
+_MOST_HEADER_ROWS = 3
 # A time of day, with seconds or without.
 _CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2})?\s*")
 
@@ -84,9 +88,49 @@ def flattening_call(df: pd.DataFrame) -> str:
         # Their names are keys of series, as those of its rows.
         levels = [*range(1, df.columns.nlevels)]
         return f"stack the others: df = df.stack({levels!r}, future_stack=True).dropna(how='all')"
-    return (
-        "join their names: df.columns = [' '.join(map(str, names)).strip() for names in df.columns]"
-    )
+    return f"join their names: {_JOINED_NAMES}"
+
+
+def header_rows(rows: pd.DataFrame) -> int:
+    """How many of the first rows of a table below its first line hold names of columns too, as in
+    files of tables whose columns have several levels, or with units below the names; 0 where they
+    hold values.
+
+    Example:
+        >>> header_rows(pd.DataFrame([["Ticker", "AAPL"], ["Date", None], ["2024-01-01", "7"]]))
+        1
+    """
+    # Excel files of pandas have an empty row below the names.
+    rows = rows.dropna(how="all")
+    others = rows.iloc[:, 1:]
+    if others.empty:
+        return 0
+    is_word = ~rows.iloc[:, 0].fillna("").astype(str).str.contains(r"\d").to_numpy()
+    n_words = int(np.append(is_word, False).argmin())
+    # Where more rows begin with words, these name series.
+    if n_words > min(_MOST_HEADER_ROWS, len(rows) - 1) or is_word[n_words:].any():
+        return 0
+    texts = others.astype(str).apply(lambda cells: cells.str.replace(",", "."))
+    is_number = texts.apply(pd.to_numeric, errors="coerce").notna()
+    # The name of the first column stands alone, below the names of the others.
+    is_alone = others.iloc[:n_words].isna().all(axis=1).to_numpy()
+    if is_alone[1:].any():
+        return 1 + int(is_alone[1:].argmax())
+    has_names = (others.notna() & ~is_number).iloc[:n_words].all(axis=None)
+    has_values = (is_number | others.isna()).iloc[n_words:].all(axis=None)
+    return n_words if has_names and has_values else 0
+
+
+def header_call(n_lines: int, path: str) -> str:
+    """The calls of pandas that read a file whose columns are named in several lines, and join the
+    names.
+
+    Args:
+        n_lines: How many there are.
+        path: How Python writes the file.
+    """
+    reader = "read_excel" if "xls" in path else "read_csv"
+    return f"df = pd.{reader}({path}, header={[*range(n_lines)]!r}, index_col=0); {_JOINED_NAMES}"
 
 
 def joined_parts(df: pd.DataFrame, columns: Sequence[Any]) -> str:

@@ -29,9 +29,12 @@ from tsattn.data.calendar import (
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid
 from tsattn.data.panel import starts_of
+from tsattn.data.parts import header_call, header_rows
 
 # Columns that an error names at most.
 _MOST_NAMED = 5
+# Rows in which further header rows are looked for.
+_SEEN_ROWS = 10
 # Days at the end of a series in which a day of the week without a row counts as closed.
 _WATCHED_DAYS = 56
 # Groups of series with their own hours that a message names, at most.
@@ -572,6 +575,13 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
 
     n_targets = len(table.columns) - table.n_covariates
     is_wide = table.dialect.kind == "wide"
+    n_headers = header_rows(pd.concat([cells.iloc[:_SEEN_ROWS] for cells in table.cells], axis=1))
+    if n_headers:
+        return [
+            "its first rows hold names of columns, as those of a file whose first"
+            f" {n_headers + 1} lines do; join these names",
+            InPython(f": {header_call(n_headers + 1, 'path')}"),
+        ]
     has_letters = isinstance(cell, str) and any(map(str.isalpha, cell))
     of_numbers = np.flatnonzero(np.isfinite(table.targets).any(axis=0))
     advice: list[Piece]
