@@ -23,7 +23,7 @@ from tsattn.data.panel import (
     require_length,
     require_same_steps,
     skip_bad,
-    tell_empty_end,
+    tell_doubtful_rows,
     tell_skipped,
 )
 from tsattn.data.schema import Schema
@@ -761,10 +761,10 @@ class Forecaster(ABC):
         """Refuse series that a forecast cannot start from by a ``BadSeriesError``; none here."""
         return
 
-    def tell_unread(self, panel: Panel) -> None:
-        """Warn of what a forecast of a table that was just read does not go by."""
-        if not self.covariate_columns.future:
-            tell_empty_end(panel)
+    def tell_unread(self, panel: Panel, told: np.ndarray | None = None) -> None:
+        """Warn of rows of a table just read that may mean no value, unless they are told."""
+        has_future = bool(self.covariate_columns.future)
+        tell_doubtful_rows(panel, has_future=has_future, told=told)
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that

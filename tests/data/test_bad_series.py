@@ -251,3 +251,58 @@ def test_a_sentinel_at_the_end_is_told(shape):
         forecast(
             frame.assign(**{name: frame[name] - 9999 - Y[-1] for name in number}), 2, model="naive"
         )
+
+
+def daily(values, column="y"):
+    return pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=len(values)), column: values})
+
+
+def around(level, **at):
+    values = np.random.default_rng(0).normal(level, 1, 120).round(2)
+    for row, value in at.items():
+        values[int(row[1:])] = value
+    return values
+
+
+@pytest.mark.parametrize("model", ["gbm", "seasonal_naive", "least_squares", "ets"])
+def test_sentinels_in_the_middle_are_told_with_a_call_that_works(model):
+    for target in ("y", "sales"):
+        df = daily(around(20, r50=-9999, r51=-999, r80=-9999), target)
+        told = r"has -9999 at 2024-02-20 00:00:00 \(and 2 more\), far from all other values"
+        with pytest.warns(UserWarning, match=told) as caught:
+            forecast(df, 2, model=model)
+        assert len(caught) == 1
+        names = {"df": df.copy()}
+        exec(str(caught[0].message).split("empty: ")[1].split(", with")[0], names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            answer = forecast(names["df"], 2, model=model, missing="interpolate")
+        assert answer.iloc[:, 1].between(10, 30).all()
+
+
+@pytest.mark.parametrize("model", ["zero", "auto"])
+@pytest.mark.parametrize("rows", [["r119"], ["r50", "r119"], ["r50", "r80"], ["r118", "r119"]])
+def test_each_wrong_value_is_told_once(model, rows):
+    df = daily(around(20, **dict.fromkeys(rows, -9999)))
+    with pytest.warns(UserWarning, match="-9999") as caught:
+        forecast(df, 2, model=model, **({"max_time": 1} if model == "auto" else {}))
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        around(20, r50=0, r51=0, r80=0),
+        np.clip(around(1000) * np.linspace(0.5, 1.5, 120), None, 999),
+        np.round(np.abs(around(0)) * 300, 0),
+        around(999).round(0),
+        around(20, r50=999),
+        around(-100).round(0),
+        np.where(np.arange(120) % 7 == 6, 0.0, 999.0),
+    ],
+    ids=["zeros", "cap", "counts", "level", "a peak", "decibels", "weekends"],
+)
+def test_values_that_may_be_right_are_no_sentinels(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        forecast(daily(values), 2, model="seasonal_naive")

@@ -40,7 +40,7 @@ from tsattn.data.covariates import (
     read_categories,
     read_static,
 )
-from tsattn.data.panel import Panel, Skipped, tell_ended, tell_sentinel_end
+from tsattn.data.panel import Panel, Skipped, tell_ended
 from tsattn.data.parts import refuse_clock, refuse_parts
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
@@ -132,7 +132,6 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     truths = _truth_cols(df, [*moving, *statics])
     panel = replace(_panel(table, rules, statics, static, truths), skipped=skipped)
     tell_ended(panel)
-    tell_sentinel_end(panel)
     return panel
 
 
@@ -307,7 +306,6 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     skipped = tuple(Skipped(name, last_tick, "has no value") for name in skipped_names)
     if rules.gaps != "missing":
         _tell_own_hours(panel)
-    tell_sentinel_end(panel)
     return replace(panel, skipped=skipped)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece
 from tsattn.data.calendar import more, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import CovariateColumns, Covariates
@@ -395,35 +395,89 @@ def tell_ended(panel: Panel) -> None:
     )
 
 
-def tell_sentinel_end(panel: Panel) -> None:
-    """Warn once of series that end with a number such as -9999, which often stands for a missing
-    value, far from all their other values: forecasts may go on from there.
+def tell_doubtful_rows(panel: Panel, *, has_future: bool, told: np.ndarray | None = None) -> None:
+    """Warn of rows that may not mean what they say: empty ones at the end, and those of numbers
+    that often stand for a missing value.
+
+    Args:
+        panel: The series of a table that was just read.
+        has_future: Whether a forecaster reads columns of the future, whose rows may stand there.
+        told: Rows that a warning has named already.
     """
+    if not has_future:
+        _tell_empty_end(panel)
+    rows = _sentinel_rows(panel)
+    rows = rows if told is None else np.setdiff1d(rows, told)
+    if len(rows):
+        _tell_sentinels(panel, rows)
+
+
+def _sentinel_rows(panel: Panel) -> np.ndarray:
+    """Rows of numbers such as -9999, far from all other values of their series."""
     values = panel.values[:, 0]
-    last = values[panel.starts[1:] - 1]
-    places = []
-    for n in np.flatnonzero(np.isin(last, _SENTINELS)).tolist():
+    first_rows = panel.starts[:-1]
+    least = np.fmin.reduceat(values, first_rows)
+    most = np.fmax.reduceat(values, first_rows)
+    found = [np.empty(0, dtype=np.int64)]
+    for n in np.flatnonzero(np.isin(least, _SENTINELS) | np.isin(most, _SENTINELS)).tolist():
         own = values[panel.starts[n] : panel.starts[n + 1]]
-        others = own[~np.isnan(own) & (own != last[n])]
-        if len(others) < _LEAST_OTHERS:
+        is_sentinel = np.isin(own, _SENTINELS)
+        others = own[~np.isnan(own) & ~is_sentinel]
+        # What most values are stands for a value.
+        if len(others) < max(_LEAST_OTHERS, is_sentinel.sum()):
             continue
         reach = _FAR_RANGES * (others.max() - others.min())
-        if last[n] > others.max() + reach or last[n] < others.min() - reach:
-            first = panel.starts[n] + len(own) - int((own[::-1] == last[n]).argmin())
-            places.append(
-                f"{panel.series_label(n)} ends with {last[n]:g} from {panel.times[first]}"
-            )
-    if not places:
-        return
+        is_above = is_sentinel & (own > others.max() + reach)
+        # A single peak may be right.
+        if is_above.sum() == 1 and not is_above[-1]:
+            is_above[:] = False
+        is_below = is_sentinel & (own < others.min() - reach)
+        found.append(panel.starts[n] + np.flatnonzero(is_above | is_below))
+    return np.concatenate(found)
+
+
+def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
+    """Warn once of rows that :func:`_sentinel_rows` finds, first of those at the end of series, at
+    which forecasts may go on.
+    """
+    values = panel.values[:, 0]
+    owners = panel.owners(rows + 1)
+    last_rows = rows[np.isin(rows, panel.starts[1:] - 1)]
+    n_series = len(np.unique(owners))
+    first = rows[0]
+    place = (
+        f"{panel.series_label(int(owners[0]))} has {values[first]:g} at"
+        f" {panel.times[first]}{more(len(rows), n_series)}, far from all other values, which"
+        " forecasts may follow"
+    )
+    if len(last_rows):
+        n = int(panel.owners(last_rows[:1] + 1)[0])
+        own = values[panel.starts[n] : panel.starts[n + 1]]
+        begin = panel.starts[n] + len(own) - int((own[::-1] == own[-1]).argmin())
+        place = (
+            f"{panel.series_label(n)} ends with {own[-1]:g} from {panel.times[begin]}"
+            f" on{more(len(last_rows))}, far from all values before, where forecasts may go on"
+        )
+    numbers = [int(number) for number in np.unique(values[rows])]
+    target = panel.dialect.target_col
+    column = "df" if target is None else f"df[{target!r}]"
+    policy: list[Piece] = []
+    if panel.missing == "error":
+        policy = [", with a policy such as ", Argument("missing", "interpolate")]
     warnings.warn(
-        f"{places[0]} on{more(len(places))}, far from all values before, where forecasts may go on"
-        "; if such a number stands for a missing value, leave the cells empty, or the rows"
-        " out",
-        stacklevel=4,
+        InputWarning(
+            f"{place}; if such a number stands for a missing value, leave its cells empty",
+            InPython(
+                f": {column} = {column}.replace({numbers[0] if len(numbers) == 1 else numbers!r},"
+                " float('nan'))"
+            ),
+            *policy,
+        ),
+        stacklevel=6,
     )
 
 
-def tell_empty_end(panel: Panel) -> None:
+def _tell_empty_end(panel: Panel) -> None:
     """Warn once of last rows in which no series has a value: forecasts begin after them."""
     has_value = ~np.isnan(panel.values).all(axis=1)
     # Other policies fill these rows, as the user wants.
@@ -437,7 +491,7 @@ def tell_empty_end(panel: Panel) -> None:
     if len(empty) > 1:
         span = f"{empty.min()} to {empty.max()}"
         place = f"last {len(empty)} rows, {span}; a forecast begins after them, unless they are"
-    warnings.warn(f"no series has a value in the {place} left out of the table", stacklevel=4)
+    warnings.warn(f"no series has a value in the {place} left out of the table", stacklevel=5)
 
 
 def require_same_steps(fitted: Panel, panel: Panel) -> None:

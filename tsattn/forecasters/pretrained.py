@@ -308,11 +308,10 @@ class PretrainedForecaster(GapForecaster):
         """
         return self.network_.config.token_context
 
-    def tell_unread(self, panel: Panel) -> None:
+    def tell_unread(self, panel: Panel, told: np.ndarray | None = None) -> None:
         """As in every forecaster, and of values that are taken for wrong."""
-        super().tell_unread(panel)
         network = _network(self.weights) if self.state_ is None else self.network_
-        tell_outliers(panel, network.config.token_context)
+        super().tell_unread(panel, tell_outliers(panel, network.config.token_context))
 
     def _fit(self, panel: Panel, context: FitContext) -> PretrainedFitted:
         _check_steps(self.horizon)
@@ -626,8 +625,12 @@ def clean_panel(panel: Panel, n_rows: int) -> Panel:
     return replace(panel, values=values)
 
 
-def tell_outliers(panel: Panel, n_rows: int) -> None:
-    """Warn once of outliers among the last ``n_rows`` rows of series: they are read as missing."""
+def tell_outliers(panel: Panel, n_rows: int) -> np.ndarray:
+    """Warn once of outliers among the last ``n_rows`` rows of series: they are read as missing.
+
+    Returns:
+        Their rows.
+    """
     history = History(panel)
     n_series = max(_SEARCHED_VALUES // min(n_rows, int(panel.lengths.max())), 1)
     row_parts = []
@@ -638,7 +641,7 @@ def tell_outliers(panel: Panel, n_rows: int) -> None:
         row_parts.append(ends[owners.numpy()] - windows.shape[1] + steps.numpy())
     rows = np.concatenate(row_parts)
     if not len(rows):
-        return
+        return rows
     series = np.unique(panel.owners(rows + 1)).tolist()
     first_row = rows[0]
     warnings.warn(
@@ -652,6 +655,7 @@ def tell_outliers(panel: Panel, n_rows: int) -> None:
         ),
         stacklevel=4,
     )
+    return rows
 
 
 def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.ndarray:
