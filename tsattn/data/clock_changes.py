@@ -76,12 +76,13 @@ def _without_zone(times: pd.Index) -> pd.DatetimeIndex | None:
 def _skipped(local: pd.DatetimeIndex, zone: str) -> np.ndarray:
     """Which local times the clocks of a zone never show, bool [rows]."""
     first = np.ones(len(local), dtype=bool)
-    return local.tz_localize(zone, ambiguous=first, nonexistent="NaT").isna()
+    return np.asarray(local.tz_localize(zone, ambiguous=first, nonexistent="NaT").isna())
 
 
 def _repeated(local: pd.DatetimeIndex, zone: str) -> np.ndarray:
     """Which local times the clocks of a zone show twice, bool [rows]."""
-    return local.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward").isna()
+    zoned = local.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward")
+    return np.asarray(zoned.isna())
 
 
 def _fits(local: pd.DatetimeIndex, codes: np.ndarray, zone: str) -> bool:
