@@ -12,7 +12,6 @@ import pandas as pd
 from tsattn.checks import InputError, InPython, Name
 from tsattn.data.calendar import more
 from tsattn.data.columns import plain, read_numbers, require_columns
-from tsattn.data.spelling import truth_call
 
 
 @dataclass(frozen=True)
@@ -176,6 +175,8 @@ class Covariates:
                 numbers, is_foreign = read_numbers(pd.Series(categories), spelt=True)
                 if is_foreign.any():
                     word = categories[int(is_foreign.argmax())]
+                    from tsattn.data.spelling import truth_call
+
                     call = truth_call(pd.Series(categories), f"df[{name!r}]")
                     raise InputError(
                         f"column {name!r} held numbers in training; got text such as"

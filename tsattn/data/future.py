@@ -22,7 +22,6 @@ from tsattn.data.columns import (
 )
 from tsattn.data.covariates import CovariateColumns, category_codes, label
 from tsattn.data.panel import Panel, names_alike
-from tsattn.data.spelling import truth_call
 
 # New categories of a column that a warning names.
 _MOST_NAMED = 5
@@ -278,6 +277,8 @@ def _numbers(cells: pd.Series, rows: np.ndarray, times: pd.Index, panel: Panel) 
     is_wrong = is_foreign | np.isinf(numbers)
     wrong_rows = rows[is_wrong[rows]]
     if len(wrong_rows):
+        from tsattn.data.spelling import truth_call
+
         row = wrong_rows[0]
         # A column of the table, of which the future takes the kind.
         has_truths = panel.covariates is not None and cells.name in panel.covariates.truths
