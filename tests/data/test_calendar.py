@@ -1,5 +1,7 @@
 """Frequencies are read, inferred and continued as pandas would, in every time zone and spelling."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -238,3 +240,44 @@ def test_short_series_of_equal_days_are_no_months(days):
     for freq in ("MS", "ME", "QS", "YE"):
         times = pd.date_range("2013-01-01", periods=3, freq=freq)
         assert to_panel(pd.Series(np.arange(3.0), index=times)).freq == freq or freq in ("QS", "YE")
+
+
+WEEKS = pd.date_range("2024-01-07", periods=40, freq="W-SUN")
+MONTH_ENDS = pd.date_range("2022-01-31", periods=30, freq="ME")
+MONTH_STARTS = pd.date_range("2022-01-01", periods=30, freq="MS")
+
+
+def moved(times, rows):
+    return times.where(~np.isin(np.arange(len(times)), rows), times + pd.Timedelta(1, "D"))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [moved(WEEKS, [20])],
+        [moved(WEEKS, range(20, 40))],
+        [WEEKS, moved(WEEKS, range(40))],
+        [MONTH_ENDS - pd.Timedelta(1, "D") * (np.arange(30) == 6)],
+        [moved(MONTH_STARTS, [6])],
+    ],
+)
+def test_one_stamp_for_each_week_or_month_is_told_how_to_be_even(parts):
+    df = pd.concat(
+        pd.DataFrame({"unique_id": n, "ds": part, "y": np.arange(float(len(part)))})
+        for n, part in enumerate(parts)
+    )
+    with pytest.raises(ValueError, match=r", as .* does, ") as refused:
+        from_long(df)
+    call = re.search(", as (.*?) does,", str(refused.value))[1]
+    names = {"df": df, "pd": pd}
+    exec(f"df['ds'] = df['ds'] {call}", names)
+    panel = from_long(names["df"])
+    assert panel.n_series == len(parts)
+    assert panel.lengths.tolist() == [len(part) for part in parts]
+
+
+def test_stamps_with_gaps_get_no_such_call():
+    df = pd.DataFrame({"ds": moved(WEEKS, [20]).delete(30), "y": 1.0})
+    with pytest.raises(ValueError, match="is off the inferred") as refused:
+        from_long(df)
+    assert "to_period" not in str(refused.value)

@@ -738,7 +738,9 @@ def place(
             f"{name(n)}: the stamp {times[bad[0]]}{others} is off the"
             f" {adjective}frequency {grid.alias!r} that starts at"
             f" {times[starts[n]]}, but all stamps must lie on it{doubt};"
-            f"{_zone(times, fits_without)} correct or resample them, or pass another ",
+            f"{_zone(times, fits_without)}",
+            *_rounding(times, starts, grid),
+            " correct or resample them, or pass another ",
             Argument("freq"),
         )
     return position
@@ -786,7 +788,14 @@ def _check_inferred(
     n_regular = (inner & regular).sum()
     if n_regular < inner.sum() / 2:
         row = int(np.flatnonzero(inner & ~regular)[0]) + 1
-        remedy: list[Piece] = [f"{_zone(times)} pass ", Argument("freq"), ", resample, or"]
+        rounding = _rounding(times, starts, grid)
+        remedy: list[Piece] = [
+            _zone(times),
+            *rounding,
+            " pass ",
+            Argument("freq"),
+            ", resample, or",
+        ]
         if _are_events(times, starts):
             remedy = [
                 " add events up by the hour, the day or the like",
@@ -811,6 +820,31 @@ def _are_events(times: pd.Index, starts: np.ndarray) -> bool:
     finest = max(int(np.gcd.reduce(steps)), 1)
     is_sparse = steps.sum() > LARGEST_GROWTH * finest * len(times)
     return bool(is_sparse and finest < _HOUR_NANOSECONDS)
+
+
+def _rounding(times: pd.Index, starts: np.ndarray, grid: Grid) -> list[Piece]:
+    """Remedy of an error where each week or month has one stamp, on unlike days; else nothing."""
+    is_weekly = grid.unit == "day" and grid.modulus == 7 and grid.step == 7
+    is_monthly = grid.unit == "month" and grid.step == 1
+    if not isinstance(times, pd.DatetimeIndex) or times.tz is not None:
+        return []
+    day = ticks(times) // DAY_NANOSECONDS
+    inner = np.ones(len(day) - 1, dtype=bool)
+    inner[starts[1:-1] - 1] = False
+    if is_monthly:
+        month = day.astype("M8[D]").astype("M8[M]").astype(np.int64)
+        if (np.diff(month)[inner] == 1).all():
+            end = grid.rule.endswith("E")
+            call = "+ pd.offsets.MonthEnd(0)" if end else ".dt.to_period('M').dt.start_time"
+            place = "end" if end else "beginning"
+            return [f" move them to the {place} of their month", InPython(f", as {call} does"), ","]
+    for last in range(7) if is_weekly else ():
+        # Weeks that begin on the day after the last one.
+        week = (day + FIRST_WEEKDAY - last - 1) // 7
+        if (np.diff(week)[inner] == 1).all():
+            call = f".dt.to_period('W-{WEEKDAYS[last]}').dt.start_time"
+            return [" give all weeks one day", InPython(f", as {call} does"), ","]
+    return []
 
 
 def _fits_without_zone(times: pd.Index, first_rows: np.ndarray, grid: Grid) -> bool:
