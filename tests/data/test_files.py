@@ -289,6 +289,18 @@ def test_a_title_above_the_names_of_columns_is_refused(folder, ending):
     assert read_table(f"t.{ending}").ids.tolist() == ["a", "b"]
 
 
+@pytest.mark.parametrize("n_empty", [0, 1])
+def test_a_title_in_a_frame_is_told_with_a_call_that_works(folder, n_empty):
+    rows = [[f"2024-01-{day:02}", "a", float(day)] for day in range(1, 20)]
+    empty = [[None] * 3] * n_empty
+    path = folder / "t.xlsx"
+    write_cells([["Sales in 2024", None, None], *empty, ["ds", "unique_id", "y"], *rows], path)
+    with pytest.raises(ValueError, match=f"named in row {n_empty}, below a title") as refused:
+        to_panel(pd.read_excel(path))
+    call = re.search("as (pd.*) does", str(refused.value))[1]
+    assert to_panel(eval(call, {"pd": pd, "path": path})).lengths.tolist() == [19]
+
+
 def test_names_of_columns_below_empty_lines_are_refused(folder):
     long_frame().to_excel("t.xlsx", index=False, startrow=2)
     with pytest.raises(ValueError, match="first line is empty, and its columns are named below it"):

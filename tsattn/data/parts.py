@@ -133,6 +133,17 @@ def header_call(n_lines: int, path: str) -> str:
     return f"df = pd.{reader}({path}, header={[*range(n_lines)]!r}, index_col=0); {_JOINED_NAMES}"
 
 
+def names_row(rows: pd.DataFrame) -> int | None:
+    """The first row of text only in a table whose first line was a title, since it names at most
+    one of several columns; None in other tables.
+    """
+    named = [name for name in rows.columns if not str(name).startswith("Unnamed: ")]
+    is_text = rows.map(lambda cell: isinstance(cell, str)).all(axis=1).to_numpy()
+    if len(named) > 1 or rows.shape[1] < 2 or not is_text.any():
+        return None
+    return int(is_text.argmax())
+
+
 def joined_parts(df: pd.DataFrame, columns: Sequence[Any]) -> str:
     """Advice on how the columns of a year and its months, weeks or quarters become stamps."""
     names = {str(column).lower(): column for column in columns}

@@ -29,7 +29,7 @@ from tsattn.data.calendar import (
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid
 from tsattn.data.panel import starts_of
-from tsattn.data.parts import header_call, header_rows
+from tsattn.data.parts import header_call, header_rows, names_row
 
 # Columns that an error names at most.
 _MOST_NAMED = 5
@@ -575,7 +575,14 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
 
     n_targets = len(table.columns) - table.n_covariates
     is_wide = table.dialect.kind == "wide"
-    n_headers = header_rows(pd.concat([cells.iloc[:_SEEN_ROWS] for cells in table.cells], axis=1))
+    rows = pd.concat([cells.iloc[:_SEEN_ROWS] for cells in table.cells], axis=1)
+    row_of_names = names_row(rows) if is_wide else None
+    if row_of_names is not None:
+        return [
+            f"the columns are named in row {row_of_names}, below a title; drop the lines above",
+            InPython(f", as pd.read_excel(path, header={row_of_names + 1}) does"),
+        ]
+    n_headers = header_rows(rows)
     if n_headers:
         return [
             "its first rows hold names of columns, as those of a file whose first"
