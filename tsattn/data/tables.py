@@ -200,7 +200,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
             _check_missing(table, starts, missing)
             missing = _HOLIDAY_POLICY
             _tell_holidays(table, gaps)
-        elif rules.tells_carried:
+        elif missing == "mask" and rules.tells_carried:
             _tell_skipped_hours(table, starts, position, gaps, grid, missing)
         if rules.gaps != "missing":
             _tell_own_hours(table, starts, grid)
