@@ -293,7 +293,7 @@ def tables(folder: Path) -> str:
         for name in (*MAPS, ZERO, TUNED, *COMBINED)
         if any(row["model"] == name for row in rows)
     ]
-    shown = [name for name in models if name in (TUNED, *COMBINED) and name != "maps"]
+    shown = [name for name in models if name in COMBINED and name != "maps"]
     n_cells = 0
     apart = []
     spans = []
