@@ -141,6 +141,8 @@ def headline(folder: Path, shown: tuple[str, ...] = ()) -> str:
         ).items():
             if {row["horizon"] for row in mine} == horizons:
                 found[model, dataset] = None if kept_weights(mine) else _mean(mine)
+    if shown:
+        found = {key: scores for key, scores in found.items() if key[0] in shown}
     datasets = list(dict.fromkeys(dataset for _, dataset in found))
     best = {
         name: min(round(of[0], 5) for (_, at), of in found.items() if at == name and of)
@@ -154,7 +156,7 @@ def headline(folder: Path, shown: tuple[str, ...] = ()) -> str:
         text = f"{scores[0]:.3f}/{scores[1]:.3f}"
         return f"**{text}**" if round(scores[0], 5) == best[dataset] else text
 
-    models = sorted({model for model, _ in found if not shown or model in shown}, key=_rank)
+    models = sorted({model for model, _ in found}, key=_rank)
     text = render.lines(
         ["model", *datasets],
         ([model, *(cell(model, name) for name in datasets)] for model in models),

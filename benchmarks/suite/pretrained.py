@@ -22,7 +22,6 @@ from records import RESULTS, Record, Records
 from scipy.optimize import nnls
 from suite import page
 from suite.page import COMBINED, KEY, MAP, MAPS, PRETRAINED, THEIRS, TUNED, ZERO
-from zero_shot.pack import geometric_mean
 
 from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.cards import load_dataset
@@ -325,18 +324,6 @@ def tables(folder: Path) -> str:
         " cells, what the"
     )
     text += f" validation rows choose has a lower MSE than {counts}."
-    if mixed := [row["second_half"] for row in rows if row["model"] in COMBINED]:
-        moved = [
-            100 * (geometric_mean([row[k] / row[0] for row in mixed]) - 1)
-            for k in range(1, len(SHRINKS))
-        ]
-        shares = (f"{share:.0%}" for share in SHRINKS[1:])
-        changes = (f"{change:+z.2f}%" for change in moved)
-        text += (
-            f" Weights moved to equal ones by {', '.join(shares)} change the MSE of the second half"
-            " of the"
-        )
-        text += f" validation rows by {', '.join(changes)}."
     return f"{render.lines(head, apart)}\n\n{text} {records.commits(rows)}"
 
 
