@@ -761,10 +761,10 @@ class Forecaster(ABC):
         """Refuse series that a forecast cannot start from by a ``BadSeriesError``; none here."""
         return
 
-    def tell_unread(self, panel: Panel, told: np.ndarray | None = None) -> None:
+    def tell_unread(self, panel: Panel, told_rows: np.ndarray | None = None) -> None:
         """Warn of rows of a table just read that may mean no value, unless they are told."""
         has_future = bool(self.covariate_columns.future)
-        tell_doubtful_rows(panel, has_future=has_future, told=told)
+        tell_doubtful_rows(panel, has_future=has_future, told_rows=told_rows)
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that

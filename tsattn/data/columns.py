@@ -490,15 +490,15 @@ def _time_levels(index: pd.Index, time_col: Any) -> list[int]:
         [i for i, level in numbered if _is_time(level)],
         [i for i, level in numbered if str(level.name).lower() in _TIME_NAMES],
     ]
-    found = next(filter(None, ways), [])
-    if found:
-        return found
+    time_levels = next(filter(None, ways), [])
+    if time_levels:
+        return time_levels
     codes = [pd.factorize(index.droplevel(i))[0] for i in range(len(levels))]
-    found = [i for i, level in numbered if _reads_as_times(level.to_series(), codes[i])]
-    if len(levels) != 2 or len(found) == 1:
-        return found
+    time_levels = [i for i, level in numbered if _reads_as_times(level.to_series(), codes[i])]
+    if len(levels) != 2 or len(time_levels) == 1:
+        return time_levels
     # Ids may read as times too, and counts need not.
-    return [1] if found or levels[1].dtype.kind in "iu" else []
+    return [1] if time_levels or levels[1].dtype.kind in "iu" else []
 
 
 def _is_time(column: pd.Series | pd.Index) -> bool:

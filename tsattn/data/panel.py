@@ -395,19 +395,21 @@ def tell_ended(panel: Panel) -> None:
     )
 
 
-def tell_doubtful_rows(panel: Panel, *, has_future: bool, told: np.ndarray | None = None) -> None:
+def tell_doubtful_rows(
+    panel: Panel, *, has_future: bool, told_rows: np.ndarray | None = None
+) -> None:
     """Warn of rows that may not mean what they say: empty ones at the end, and those of numbers
     that often stand for a missing value.
 
     Args:
         panel: The series of a table that was just read.
         has_future: Whether a forecaster reads columns of the future, whose rows may stand there.
-        told: Rows that a warning has named already.
+        told_rows: Those that a warning has named already.
     """
     if not has_future:
         _tell_empty_end(panel)
     rows = _sentinel_rows(panel)
-    rows = rows if told is None else np.setdiff1d(rows, told)
+    rows = rows if told_rows is None else np.setdiff1d(rows, told_rows)
     if len(rows):
         _tell_sentinels(panel, rows)
 
@@ -418,22 +420,22 @@ def _sentinel_rows(panel: Panel) -> np.ndarray:
     first_rows = panel.starts[:-1]
     least = np.fmin.reduceat(values, first_rows)
     most = np.fmax.reduceat(values, first_rows)
-    found = [np.empty(0, dtype=np.int64)]
+    row_parts = [np.empty(0, dtype=np.int64)]
     for n in np.flatnonzero(np.isin(least, _SENTINELS) | np.isin(most, _SENTINELS)).tolist():
-        own = values[panel.starts[n] : panel.starts[n + 1]]
-        is_sentinel = np.isin(own, _SENTINELS)
-        others = own[~np.isnan(own) & ~is_sentinel]
+        own_values = values[panel.starts[n] : panel.starts[n + 1]]
+        is_sentinel = np.isin(own_values, _SENTINELS)
+        others = own_values[~np.isnan(own_values) & ~is_sentinel]
         # What most values are stands for a value.
         if len(others) < max(_LEAST_OTHERS, is_sentinel.sum()):
             continue
         reach = _FAR_RANGES * (others.max() - others.min())
-        is_above = is_sentinel & (own > others.max() + reach)
+        is_above = is_sentinel & (own_values > others.max() + reach)
         # A single peak may be right.
         if is_above.sum() == 1 and not is_above[-1]:
             is_above[:] = False
-        is_below = is_sentinel & (own < others.min() - reach)
-        found.append(panel.starts[n] + np.flatnonzero(is_above | is_below))
-    return np.concatenate(found)
+        is_below = is_sentinel & (own_values < others.min() - reach)
+        row_parts.append(panel.starts[n] + np.flatnonzero(is_above | is_below))
+    return np.concatenate(row_parts)
 
 
 def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
@@ -452,10 +454,12 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
     )
     if len(last_rows):
         n = int(panel.owners(last_rows[:1] + 1)[0])
-        own = values[panel.starts[n] : panel.starts[n + 1]]
-        begin = panel.starts[n] + len(own) - int((own[::-1] == own[-1]).argmin())
+        own_values = values[panel.starts[n] : panel.starts[n + 1]]
+        begin = (
+            panel.starts[n] + len(own_values) - int((own_values[::-1] == own_values[-1]).argmin())
+        )
         place = (
-            f"{panel.series_label(n)} ends with {own[-1]:g} from {panel.times[begin]}"
+            f"{panel.series_label(n)} ends with {own_values[-1]:g} from {panel.times[begin]}"
             f" on{more(len(last_rows))}, far from all values before, where forecasts may go on"
         )
     numbers = [int(number) for number in np.unique(values[rows])]

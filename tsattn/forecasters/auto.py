@@ -436,7 +436,7 @@ class AutoForecaster(GapForecaster):
         self.check_fitted()
         return without_outliers(check_histories(x, self.max_context, self.least_context))
 
-    def tell_unread(self, panel: Panel, told: np.ndarray | None = None) -> None:
+    def tell_unread(self, panel: Panel, told_rows: np.ndarray | None = None) -> None:
         """As in every forecaster, and of values that are taken for wrong."""
         super().tell_unread(panel, tell_outliers(panel, load_network().config.token_context))
 

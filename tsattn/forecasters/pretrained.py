@@ -308,7 +308,7 @@ class PretrainedForecaster(GapForecaster):
         """
         return self.network_.config.token_context
 
-    def tell_unread(self, panel: Panel, told: np.ndarray | None = None) -> None:
+    def tell_unread(self, panel: Panel, told_rows: np.ndarray | None = None) -> None:
         """As in every forecaster, and of values that are taken for wrong."""
         network = _network(self.weights) if self.state_ is None else self.network_
         super().tell_unread(panel, tell_outliers(panel, network.config.token_context))
