@@ -270,8 +270,9 @@ def maps_of_several_lengths():
 
 def long_training():
     ours, standard = study.long.curves().values()
-    assert min(standard[step] / ours[step] for step in standard if step >= 1_000) > 1.05
-    ratios = [standard[step] / ours[step] for step in sorted(standard)]
+    steps = sorted(step for step in ours.keys() & standard.keys() if step >= 1_000)
+    ratios = [standard[step] / ours[step] for step in steps]
+    assert min(ratios) > 1.05
     assert ratios[0] > ratios[-1]
     yield "In longer training levels pay less, and still pay."
 
