@@ -70,8 +70,8 @@ MUTANTS = [
     ),
     Mutant(
         "benchmarks/suite/pretrained.py",
-        "weights.append(best_weights(products, pick, SHRINK))",
-        "weights.append(best_weights(products[-3:], pick, SHRINK))",
+        "weights.append(weigh(products))",
+        "weights.append(weigh(products[-3:]))",
         "tests/benchmarks/test_pretrained_tables.py",
     ),
     Mutant(

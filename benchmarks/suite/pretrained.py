@@ -21,7 +21,18 @@ import render
 from records import RESULTS, Record, Records
 from scipy.optimize import nnls
 from suite import page
-from suite.page import COMBINED, KEY, MAP, MAPS, PRETRAINED, THEIRS, TUNED, ZERO
+from suite.page import (
+    BY_COLUMN,
+    COMBINED,
+    KEY,
+    MAP,
+    MAPS,
+    MEAN,
+    PRETRAINED,
+    THEIRS,
+    TUNED,
+    ZERO,
+)
 
 from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.cards import load_dataset
@@ -38,10 +49,9 @@ THIN = (
     25  # validation origins only choose; 25 has no divisor in common with a season of these tables
 )
 PART = 64  # origins a file
-# How far weights may go to equal ones. On ETTh1 and ETTh2, those of the first half of the
-# validation rows lose least on the second half where they stay as they are.
-SHRINKS = (0.0, 0.25, 0.5, 0.75, 1.0)
-SHRINK = 0.0
+# Weights of a column are the mean of its own best ones and of those of all columns. Where weights
+# of one half of the validation rows are judged on the other, that is ahead of both in the mean.
+OWN_SHARE = 0.5
 
 
 class Table:
@@ -99,7 +109,7 @@ class Table:
         """
         rows = self.panel.rows(0, self.split.bounds[1])
         how = {"val_size": self.split.valid}
-        if model not in (ZERO, TUNED):
+        if model not in (ZERO, MEAN, TUNED):
             name, horizon = model.rsplit(maxsplit=1)
             how["context"] = MAPS.get(name, MAPS[MAP])
             if name == THEIRS:
@@ -109,8 +119,8 @@ class Table:
                 name = MAP
             return make_forecaster(name, int(horizon), **how).fit(rows)
         make = partial(make_forecaster, ZERO, max(HORIZONS), n_threads=1)
-        if model == ZERO:
-            return make().fit(rows)
+        if model in (ZERO, MEAN):
+            return make(point="mean" if model == MEAN else "median").fit(rows)
         saved = self.file(model, seed, 0).with_name("model")
         if not saved.exists():
             make(fine_tune=True, random_state=seed, **how).fit(rows).save(saved)
@@ -121,7 +131,8 @@ class Table:
         most = max(HORIZONS)
         known = {name: (f"{name} {horizon}", 0, horizon) for name in MAPS}
         known[THEIRS] = (f"{THEIRS} {horizon}", seed, horizon)
-        known |= {ZERO: (ZERO, 0, most), TUNED: (TUNED, seed, most)}
+        known |= {name: (name, 0, most) for name in (ZERO, MEAN)}
+        known[TUNED] = (TUNED, seed, most)
         whole = (
             all(self.file(*of[:2], part).exists() for part in range(len(self.parts)))
             for of in known.values()
@@ -161,79 +172,101 @@ class Table:
         return np.concatenate([self.ends[part][inside[part]] for part in self.parts])
 
 
-def best_weights(products: np.ndarray, members: Sequence[int], shrink: float) -> np.ndarray:
-    """Weights ``[M]`` of the least error: not negative, summing to one, then moved to equal ones.
+def simplex_weights(gram: np.ndarray) -> np.ndarray:
+    """Weights ``[M]`` of the least error: not negative, summing to one.
 
     Args:
-        products: Mean products of the errors of all M members at each origin, ``[B, M, M]``.
-        members: Which may have a weight.
-        shrink: 0 leaves the weights, 1 makes them equal.
+        gram: Mean products of the errors of M members, ``[M, M]``.
     """
-    gram = products.mean(0)[np.ix_(members, members)]
-    weights = np.zeros(products.shape[1])
     # Members may be the same forecasts.
     root = np.linalg.cholesky(gram + 1e-9 * np.trace(gram) * np.eye(len(gram)))
-    found = nnls(root.T, np.linalg.solve(root, np.ones(len(gram))))[0]
-    weights[list(members)] = (1 - shrink) * found / found.sum() + shrink / len(gram)
+    unscaled, _ = nnls(root.T, np.linalg.solve(root, np.ones(len(gram))))
+    return unscaled / unscaled.sum()
+
+
+def best_weights(
+    products: np.ndarray, members: Sequence[int], *, by_column: bool = False
+) -> np.ndarray:
+    """Weights ``[C, M]`` of the members in each column.
+
+    Args:
+        products: Mean products of the errors of all M members at each origin, ``[B, C, M, M]``.
+        members: Which may have a weight.
+        by_column: Whether columns have weights of their own, by ``OWN_SHARE``.
+    """
+    grams = products.mean(0)[:, members][:, :, members]
+    weights = np.zeros(products.shape[1:3])
+    weights[:, members] = simplex_weights(grams.mean(0))
+    if by_column:
+        own_weights = np.stack([simplex_weights(gram) for gram in grams])
+        weights[:, members] = OWN_SHARE * own_weights + (1 - OWN_SHARE) * weights[:, members]
     return weights
+
+
+def mean_squares(products: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean squared error ``[B]`` of members with weights ``[C, M]``, from their products."""
+    return np.einsum("cm,bcmn,cn->bc", weights, products, weights).mean(1)
 
 
 def score(table: Table, horizon: int, seed: int) -> list[Record]:
     """A row for each member and each combination whose forecasts are whole.
 
     Weights come from all validation origins. ``valid_mse`` is that of weights from the windows
-    inside one half of the validation rows, on the windows inside the other; ``second_half`` the
-    latter alone, by the shares of ``SHRINKS``; ``kept`` says that fine-tuning kept the weights.
+    inside one half of the validation rows, on the windows inside the other; ``kept`` says that
+    fine-tuning kept the weights.
     """
-    sources, (train, valid, _) = table.sources(horizon, seed), table.split.bounds
-    flat = (
-        each.reshape(*each.shape[:2], -1) for each in table.errors(horizon, sources, test=False)
-    )
+    sources = table.sources(horizon, seed)
+    names = list(sources)
+    train, valid, _ = table.split.bounds
     products = np.concatenate(
-        [np.einsum("ibn,jbn->bij", each, each) / each.shape[2] for each in flat]
+        [
+            np.einsum("mbhc,nbhc->bcmn", errors, errors) / horizon
+            for errors in table.errors(horizon, sources, test=False)
+        ]
     )
     ends = table.origins(horizon, test=False)
     middle = (train + valid) / 2
-    halves = products[ends + horizon <= middle], products[ends >= middle]
-    places = [place for place, name in enumerate(sources) if name in (ZERO, TUNED)]
-    kept = len(places) == 2 and np.allclose(*(products[:, place] for place in places), rtol=1e-9)
+    first_half = products[ends + horizon <= middle]
+    second_half = products[ends >= middle]
+    is_kept = {ZERO, TUNED} <= {*names} and np.allclose(
+        products[:, :, names.index(ZERO)], products[:, :, names.index(TUNED)], rtol=1e-9
+    )
     rows = []
     weights = []
-    for name in (*sources, *COMBINED):
+    for name in (*names, *COMBINED):
         wanted = COMBINED.get(name, (name,))
-        if {*wanted} <= {*sources}:
-            pick = [list(sources).index(member) for member in wanted]
-
-            def judge(
-                learnt: np.ndarray, judged: np.ndarray, shrink: float, pick: list[int] = pick
-            ) -> np.ndarray:
-                mixed = best_weights(learnt, pick, shrink)
-                return np.einsum("i,bij,j->b", mixed, judged, mixed)
-
-            crossed = np.concatenate([judge(halves[k], halves[1 - k], SHRINK) for k in (0, 1)])
-            weights.append(best_weights(products, pick, SHRINK))
-            row = {
-                "dataset": table.name,
-                "horizon": horizon,
-                "model": name,
-                "seed": sources[wanted[-1]][1],
-            }
-            row |= {"kept": True} if kept and TUNED in wanted else {}
-            if name in COMBINED:
-                row["weights"] = dict(zip(wanted, weights[-1][pick].round(4).tolist(), strict=True))
-                row["second_half"] = [
-                    round(float(judge(*halves, shrink).mean()), 6) for shrink in SHRINKS
-                ]
-            rows.append(row | {"valid_mse": float(crossed.mean())})
-    mixed = (np.tensordot(weights, each, 1) for each in table.errors(horizon, sources, test=True))
-    scores = np.concatenate(
-        [[np.square(each).mean((2, 3)), np.abs(each).mean((2, 3))] for each in mixed], axis=2
-    )
-    scores = scores[
-        ..., np.argsort(table.origins(horizon, test=True))
-    ]  # MSE and MAE, model, origin
-    for row, mse, mae in zip(rows, *scores, strict=True):
-        apart = mse - scores[0, list(sources).index(MAP)]
+        if not {*wanted} <= {*names}:
+            continue
+        members = [names.index(member) for member in wanted]
+        weigh = partial(best_weights, members=members, by_column=name in BY_COLUMN)
+        crossed = [
+            mean_squares(second_half, weigh(first_half)),
+            mean_squares(first_half, weigh(second_half)),
+        ]
+        weights.append(weigh(products))
+        row = {
+            "dataset": table.name,
+            "horizon": horizon,
+            "model": name,
+            "seed": sources[wanted[-1]][1],
+        }
+        if is_kept and TUNED in wanted:
+            row["kept"] = True
+        if name in COMBINED:
+            of_members = weights[-1][:, members].round(4)
+            if name not in BY_COLUMN:
+                of_members = of_members[0]
+            row["weights"] = dict(zip(wanted, of_members.T.tolist(), strict=True))
+        rows.append(row | {"valid_mse": float(np.concatenate(crossed).mean())})
+    scores = []
+    for errors in table.errors(horizon, sources, test=True):
+        mixed = np.einsum("kcm,mbhc->kbhc", np.stack(weights), errors)
+        scores.append([np.square(mixed).mean((2, 3)), np.abs(mixed).mean((2, 3))])
+    in_time = np.argsort(table.origins(horizon, test=True))
+    squares, absolutes = np.concatenate(scores, axis=2)[..., in_time]
+    of_map = squares[names.index(MAP)]
+    for row, mse, mae in zip(rows, squares, absolutes, strict=True):
+        apart = mse - of_map
         blocks = np.array_split(apart, max(1, len(apart) // horizon))
         row |= {"n_windows": len(apart), "mse": float(mse.mean()), "mae": float(mae.mean())}
         if row["model"] != MAP:
@@ -252,7 +285,7 @@ def main(argv: list[str] | None = None) -> None:
         "out": RESULTS / PRETRAINED,
     }
     options = records.parse(
-        argv, __doc__, defaults, choices={"table": TABLES, "model": (ZERO, TUNED, THEIRS)}
+        argv, __doc__, defaults, choices={"table": TABLES, "model": (ZERO, MEAN, TUNED, THEIRS)}
     )
     file = Records(options.out, KEY)
     with limit_threads(1):
@@ -261,9 +294,9 @@ def main(argv: list[str] | None = None) -> None:
             table = Table(
                 name, data.panel.rows(0, data.split.bounds[2]), data.split, Path(options.cache)
             )
-            wanted = options.model or (ZERO, TUNED)
+            wanted = options.model or (ZERO, MEAN, TUNED)
             runs = [(f"{name} {h}", 0) for name, h in product(MAPS, HORIZONS)]
-            runs += [(ZERO, 0)] * (ZERO in wanted)
+            runs += [(name, 0) for name in (ZERO, MEAN) if name in wanted]
             runs += [(TUNED, seed) for seed in options.seed if TUNED in wanted]
             runs += [
                 (f"{THEIRS} {h}", seed)
@@ -278,53 +311,50 @@ def main(argv: list[str] | None = None) -> None:
                     file.add(row)
 
 
+_SHOWN = ("map + zero", "maps + zero")
+_CANDIDATES = (*MAPS, *page.WITH_ZERO)
+
+
 def tables(folder: Path) -> str:
-    """What each has beyond the solved map, what validation rows choose, and how that stands beside
-    published scores.
+    """What combinations have beyond the solved map, what validation rows choose, and how that
+    stands beside published scores.
     """
     rows = page.read_pretrained(folder)
     published = page.read_published(folder)
     if not rows:
         return render.NONE
     # Standard attention was stopped by the validation rows, so they cannot judge it.
-    models = [
-        name
-        for name in (*MAPS, ZERO, TUNED, *COMBINED)
-        if any(row["model"] == name for row in rows)
-    ]
-    shown = [name for name in models if name in COMBINED and name != "maps"]
+    models = [name for name in _CANDIDATES if any(row["model"] == name for row in rows)]
     n_cells = 0
-    apart = []
+    body = []
     spans = []
-    lower = dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
-    for (dataset,), of in records.cells(rows, "dataset").items():
-        found = records.by(of, "horizon", "model")
-        horizons = sorted({row["horizon"] for row in of})
+    n_lower = dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
+    for (dataset,), mine in records.cells(rows, "dataset").items():
+        cells = records.by(mine, "horizon", "model")
+        horizons = sorted({row["horizon"] for row in mine})
         others = page.beside(published, dataset, tuple(page.BEST))
-        for h in horizons:
-            cell = {name: found[h, name] for name in models if (h, name) in found}
-            valid = {name: render.mean(some, "valid_mse") for name, some in cell.items()}
-            chosen = min(valid, key=valid.__getitem__)
+        for horizon in horizons:
+            cell = {name: cells[horizon, name] for name in models if (horizon, name) in cells}
+            errors = {name: render.mean(runs, "valid_mse") for name, runs in cell.items()}
+            chosen = min(errors, key=errors.__getitem__)
+            mse = render.mean(cell[chosen], "mse")
             for name, scores in others.items():
-                lower[name] += render.mean(cell[chosen], "mse") < scores[str(h)][0]
-            beyond = {name: _beyond(cell[name]) for name in shown if name in cell}
-            spans += [span for _, span in beyond.values() if span]
-            texts = {
-                name: f"**{text}**" if name == chosen else text
-                for name, (text, _) in beyond.items()
-            }
+                n_lower[name] += mse < scores[str(horizon)][0]
             n_cells += 1
-            if h in (horizons[0], horizons[-1]):
-                apart.append([dataset, str(h), *(texts.get(name, "") for name in shown)])
-    head = ["data set", "horizon", *shown]
-    counts = ", ".join(f"{name} in {n}" for name, n in lower.items())
-    sides = sum(high < 0 for _, high in spans), sum(low > 0 for low, _ in spans)
+            change, span = _beyond(cell[chosen]) if chosen != MAP else ("", None)
+            spans += [span] if span else []
+            if horizon in (horizons[0], horizons[-1]):
+                plain = [_beyond(cell[name])[0] if name in cell else "" for name in _SHOWN]
+                body.append([dataset, str(horizon), *plain, chosen, change])
+    head = ["data set", "horizon", *_SHOWN, "chosen", "its change"]
+    counts = ", ".join(f"{name} in {n}" for name, n in n_lower.items())
+    below = sum(high < 0 for _, high in spans)
+    above = sum(low > 0 for low, _ in spans)
     text = (
-        f"Of {len(spans)} intervals, {sides[0]} lie below zero and {sides[1]} above. In {n_cells}"
-        " cells, what the"
+        f"Of {len(spans)} intervals of what is chosen, {below} lie below zero and {above} above. In"
+        f" {n_cells} cells it has a lower MSE than {counts}."
     )
-    text += f" validation rows choose has a lower MSE than {counts}."
-    return f"{render.lines(head, apart)}\n\n{text} {records.commits(rows)}"
+    return f"{render.lines(head, body)}\n\n{text} {records.commits(rows)}"
 
 
 def _beyond(rows: list[Record]) -> tuple[str, tuple[float, float] | None]:

@@ -58,7 +58,7 @@ class Table(pretrained.Table):
 
 
 MODELS = [(f"{name} {h}", 0) for name in page.MAPS for h in HORIZONS]
-MODELS += [(page.ZERO, 0), (page.TUNED, 1)]
+MODELS += [(page.ZERO, 0), (page.MEAN, 0), (page.TUNED, 1)]
 
 
 def filled(cache, change=0.0):
@@ -103,16 +103,19 @@ def test_only_what_is_missing_is_forecast_again(cache):
     other = table.file(page.ZERO, 0, 2)
     stamp = other.stat().st_mtime_ns
     path.unlink()
-    assert list(table.sources(2, 1)) == [*page.MAPS, page.TUNED]
+    assert list(table.sources(2, 1)) == [*page.MAPS, page.MEAN, page.TUNED]
     assert [row["model"] for row in pretrained.score(table, 2, 1)] == [
         *page.MAPS,
+        page.MEAN,
         page.TUNED,
         "maps",
+        "maps + mean",
+        "maps + mean by column",
     ]
     table.forecast(page.ZERO, 0)
     assert path.read_bytes() == whole
     assert other.stat().st_mtime_ns == stamp
-    assert list(table.sources(2, 1)) == [*page.MAPS, page.ZERO, page.TUNED]
+    assert list(table.sources(2, 1)) == [*page.MAPS, page.ZERO, page.MEAN, page.TUNED]
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
@@ -120,7 +123,7 @@ def test_scores_are_those_of_a_backtest_of_every_test_window(cache, horizon):
     table = Table("tiny", make_panel(), SPLIT, cache)
     panel = make_panel()
     rows = {row["model"]: row for row in pretrained.score(table, horizon, 1)}
-    assert list(rows) == [*page.MAPS, page.ZERO, page.TUNED, *page.COMBINED]
+    assert list(rows) == [*page.MAPS, *page.WITH_ZERO]
     ends = np.arange(160, 200 - horizon + 1)
     known = panel.rows(0, 160)
     made = {
@@ -129,6 +132,7 @@ def test_scores_are_those_of_a_backtest_of_every_test_window(cache, horizon):
             for name, n in MAPS.items()
         },
         page.ZERO: PretrainedForecaster(horizon).fit(known),
+        page.MEAN: PretrainedForecaster(horizon, point="mean").fit(known),
         page.TUNED: Naive(horizon).fit(known),
     }
     points = {}
@@ -143,8 +147,13 @@ def test_scores_are_those_of_a_backtest_of_every_test_window(cache, horizon):
     for name, members in page.COMBINED.items():
         weights = rows[name]["weights"]
         assert tuple(weights) == members
-        assert sum(weights.values()) == pytest.approx(1, abs=1e-3)
-        mixed = sum(weight * points[member] for member, weight in weights.items())
+        # Of each series in turn, the windows of one behind those of another.
+        by_column = np.array([np.broadcast_to(weight, 2) for weight in weights.values()])
+        assert by_column.sum(0) == pytest.approx(1, abs=1e-3)
+        by_window = np.repeat(by_column, len(ends), axis=1)[..., None, None]
+        mixed = sum(
+            weight * points[member] for member, weight in zip(members, by_window, strict=True)
+        )
         truth = np.stack([panel.values[end : end + horizon] for end in every_end])
         error = (mixed - truth) / scale
         assert rows[name]["mse"] == pytest.approx(np.square(error).mean(), rel=1e-3)
@@ -154,7 +163,7 @@ def test_scores_are_those_of_a_backtest_of_every_test_window(cache, horizon):
         blocks = np.array_split(apart, len(ends) // horizon)
         expected = [block.mean() for block in blocks]
         assert rows[name]["beyond_map"] == pytest.approx(expected, abs=2e-3)
-    assert [row["seed"] for row in rows.values()] == [0, 0, 0, 0, 1, 0, 0, 0, 1], (
+    assert [row["seed"] for row in rows.values()] == [0] * 5 + [1, 0, 0, 0, 1, 0, 0, 0], (
         "a seed belongs to what is fine-tuned"
     )
 
@@ -199,7 +208,7 @@ def test_standard_attention_is_trained_as_in_the_suite_and_no_member(cache, tmp_
         suite | {"context": 16, "val_size": 40, "random_state": 1},
     )
     rows = {row["model"]: row for row in pretrained.score(table, 2, 1)}
-    assert list(rows) == [*page.MAPS, page.THEIRS, page.ZERO, page.TUNED, *page.COMBINED]
+    assert list(rows) == [*page.MAPS, page.THEIRS, *page.WITH_ZERO]
     assert rows[page.THEIRS]["mse"] == pytest.approx(rows[page.TUNED]["mse"], rel=1e-6), (
         "both are the last value"
     )
@@ -226,10 +235,8 @@ def test_weights_are_those_of_all_validation_windows(cache, horizon):
     one, two = ((rolled.point - truth) / scale for rolled in (solved, zero))
     best = np.clip((two * (two - one)).mean() / np.square(one - two).mean(), 0, 1)
     (row,) = [row for row in pretrained.score(table, horizon, 1) if row["model"] == "map + zero"]
-    wanted = (1 - pretrained.SHRINK) * best + pretrained.SHRINK / 2
-    assert row["weights"][page.MAP] == pytest.approx(wanted, abs=1e-3)
+    assert row["weights"][page.MAP] == pytest.approx(best, abs=1e-3)
     assert 0.05 < best < 0.95
-    assert len(row["second_half"]) == len(pretrained.SHRINKS)
 
 
 def test_weights_know_no_test_row(cache, tmp_path):
@@ -244,24 +251,38 @@ def test_weights_know_no_test_row(cache, tmp_path):
 def test_weights_are_the_best_of_a_simplex():
     rng = np.random.default_rng(0)
     errors = rng.normal(size=(3, 50, 7)) * np.array([1.0, 1.2, 3.0])[:, None, None]
-    products = np.einsum("ibn,jbn->bij", errors, errors) / 7
-    found = pretrained.best_weights(products, [0, 1, 2], 0.0)
+    gram = np.einsum("ibn,jbn->ij", errors, errors) / 350
+    found = pretrained.simplex_weights(gram)
     assert found.min() >= 0
     assert found.sum() == pytest.approx(1)
-    gram = products.mean(0)
     grid = [
         np.array([a, b, 1 - a - b])
         for a in np.linspace(0, 1, 41)
         for b in np.linspace(0, 1 - a, 41)
     ]
     assert found @ gram @ found <= min(w @ gram @ w for w in grid) + 1e-9
-    assert pretrained.best_weights(products, [0, 2], 1.0) == pytest.approx([0.5, 0, 0.5])
-    assert pretrained.best_weights(products, [1], 0.3) == pytest.approx([0, 1, 0])
-    half = pretrained.best_weights(products, [0, 1, 2], 0.5)
-    assert half == pytest.approx((found + 1 / 3) / 2)
-    same = np.repeat(errors[:1], 2, axis=0)
-    alike = pretrained.best_weights(np.einsum("ibn,jbn->bij", same, same), [0, 1], 0.0)
+    alike = pretrained.simplex_weights(np.full((2, 2), gram[0, 0]))
     assert alike.sum() == pytest.approx(1), "a fine-tuned model may be the one that it began from"
+
+
+def test_a_column_has_half_of_its_own_weights():
+    rng = np.random.default_rng(0)
+    sizes = np.array([[1.0, 1.2, 3.0], [4.0, 1.0, 2.0]])
+    errors = rng.normal(size=(50, 2, 3, 7)) * sizes[:, :, None]
+    products = np.einsum("bcmn,bckn->bcmk", errors, errors) / 7
+    members = [0, 2]
+    grams = products.mean(0)[:, members][:, :, members]
+    shared = pretrained.simplex_weights(grams.sum(0))
+    found = pretrained.best_weights(products, members)
+    np.testing.assert_allclose(found, [[shared[0], 0, shared[1]]] * 2)
+    by_column = pretrained.best_weights(products, members, by_column=True)
+    for column, gram in zip(by_column, grams, strict=True):
+        own = pretrained.simplex_weights(gram)
+        np.testing.assert_allclose(column[members], (own + shared) / 2)
+    assert not by_column[:, 1].any()
+    whole = np.einsum("cm,bcmn->bcn", by_column, errors)
+    squares = np.square(whole).mean((1, 2))
+    np.testing.assert_allclose(pretrained.mean_squares(products, by_column), squares)
 
 
 def test_the_script_forecasts_and_records_once(tmp_path, monkeypatch, capsys):
@@ -288,7 +309,8 @@ def test_the_script_forecasts_and_records_once(tmp_path, monkeypatch, capsys):
     pretrained.main(given)
     assert asked == [("etth1", "somewhere")]
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    names = [*page.MAPS, page.ZERO, "map + zero", "maps", "maps + zero"]
+    combined = ["map + zero", "maps", "maps + zero", "maps + zero by column"]
+    names = [*page.MAPS, page.ZERO, *combined]
     assert [(row["horizon"], row["model"]) for row in rows] == [
         (h, name) for h in HORIZONS for name in names
     ]
@@ -348,15 +370,8 @@ def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_pat
     second = [-0.04, -0.03, -0.02]
     rows = [row(page.MAP, 0.38), row(page.ZERO, 0.39, valid=0.5, blocks=[0.0, 0.03, 0.0])]
     rows += [
-        row(
-            "maps + zero",
-            mse,
-            seed=seed,
-            valid=0.3,
-            blocks=b,
-            second_half=[1.0, 1.1, 2.0, 1.0, 0.5],
-        )
-        for seed, mse, b in ((0, 0.35, first), (1, 0.36, second))
+        row("maps + zero", mse, seed=seed, valid=0.3, blocks=blocks)
+        for seed, mse, blocks in ((0, 0.35, first), (1, 0.36, second))
     ]
     rows.append(row("map + zero", 0.37, blocks=[0.1]))
     rows.append(row(page.THEIRS, 0.2, valid=0.1, blocks=[-0.17, -0.18, -0.19]))
@@ -364,9 +379,9 @@ def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_pat
     write(tmp_path, page.PUBLISHED, BEST)
     text = pretrained.tables(tmp_path)
     found = cells_of(text)
-    told = ["+0.100", "**-0.030 (-0.030,-0.030)**"]
+    told = ["+0.100", "-0.030 (-0.030,-0.030)", "maps + zero", "-0.030 (-0.030,-0.030)"]
     assert found["ETTh1"] == ["96", *told], (
         "validation rows stopped standard attention, so choose it not"
     )
-    assert "Of 1 intervals, 1 lie below zero and 0 above. In 1 cells" in text
+    assert "Of 1 intervals of what is chosen, 1 lie below zero and 0 above. In 1 cells" in text
     assert "lower MSE than PatchTST/42 in 1, best published in 0, best of any kind in 0." in text
