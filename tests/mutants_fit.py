@@ -349,6 +349,13 @@ MUTANTS = [
         OUTLIERS,
     ),
     Mutant("tsattn/pretrained/outliers.py", "<= _most_wrong(count))", "<= count)", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "n_others >= n_sentinels.clamp_min(LEAST_OTHERS)",
+        "n_others > 0",
+        OUTLIERS,
+    ),
+    Mutant("tsattn/pretrained/outliers.py", "SENTINEL_RANGES * (most - least)", "0", OUTLIERS),
     Mutant("tsattn/pretrained/period.py", "whole & is_day", "whole | is_day", PERIOD),
     Mutant("tsattn/pretrained/period.py", "_LIKELY_CHANCE / _CALENDAR_CHANCE", "1", PERIOD),
     Mutant("tsattn/pretrained/network.py", "4 * steps < 3 *", "steps < 3 *", PRETRAINING),

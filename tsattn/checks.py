@@ -11,6 +11,12 @@ from importlib.util import find_spec
 from numbers import Integral
 from typing import Any
 
+# Numbers that stand for a missing value in many tables, and values beside them that show where a
+# series lies, at least. They lie so many of its ranges outside.
+SENTINELS = (-99, -999, -9999, -99999, -999999, -32768, 999, 9999, 99999, 999999)
+LEAST_OTHERS = 5
+SENTINEL_RANGES = 2
+
 
 @dataclass(frozen=True)
 class Name:

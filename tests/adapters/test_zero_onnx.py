@@ -100,6 +100,8 @@ def series(n_rows, seed=0):
     gaps[-1] = 3.0
     outlier = wave + noise[1]
     outlier[n_rows // 2] = 1e4
+    sentinels = wave + noise[0]
+    sentinels[rng.random(n_rows) < 0.1] = -999.0
     late = wave + noise[2]
     late[: n_rows // 3] = np.nan
     ended = wave + noise[3]
@@ -117,6 +119,7 @@ def series(n_rows, seed=0):
             1e-6 * np.exp(noise[8]),
             gaps,
             outlier,
+            sentinels,
             late,
             ended,
             wave + 0.01 * noise[4],
@@ -145,13 +148,13 @@ def test_the_file_gives_the_numbers_of_the_forecaster(session, n_rows, horizon):
 
 def test_series_of_different_lengths_and_horizons_are_answered_as_alone(session):
     windows = series(50)
-    lengths = np.array([50, 3, 17, 40, 33, 50, 12, 30, 25, 20, 44, 50, 38, 41])
-    horizons = np.arange(1, 15)
-    seasons = np.array([0, 7] * 6 + [12, 0])
+    lengths = np.array([50, 3, 17, 40, 33, 50, 12, 30, 25, 20, 44, 50, 38, 41, 35])
+    horizons = np.arange(1, 16)
+    seasons = np.array([0, 7] * 6 + [12, 0, 7])
     for window, length in zip(windows, lengths, strict=True):
         window[: 50 - length] = np.nan
     answers = answer(session, windows, horizons, seasons)
-    assert answers.shape == (14, 14, len(LEVELS))
+    assert answers.shape == (15, 15, len(LEVELS))
     for number, horizon in enumerate(horizons):
         alone = answer(session, windows[number, None], horizon, seasons[number])[0]
         assert_close(answers[number, :horizon], alone)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tsattn import PretrainedForecaster, Schema
+from tsattn.data.panel import find_sentinels
 from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import load_network
@@ -74,6 +75,52 @@ def test_sentinels_are_found_side_by_side():
     assert find_outliers(x).nonzero()[:, 1].reshape(-1, 3).unique(dim=0).tolist() == [
         [100, 101, 250]
     ]
+
+
+def test_many_sentinels_are_found_as_number_by_number():
+    """They may be any share of the values up to a half."""
+    generator = torch.Generator().manual_seed(2)
+    x = waves(12)
+    for row, number in enumerate([-99.0, -999.0, 999.0, 9999.0, -32768.0, 99.0] * 2):
+        share = (0.03, 0.4)[row // 6]
+        x[row, torch.rand(400, generator=generator) < share] = number
+    x[0, 7] += 40  # another wrong value, which they do not hide
+    x[1, -30:] = -999.0
+    x[2, torch.rand(400, generator=generator) < 0.2] = torch.nan
+    by_number = torch.from_numpy(np.stack([find_sentinels(row) for row in x.numpy()]))
+    flags = find_outliers(x)
+    assert not by_number[[5, 11]].any(), "99 is a value of many tables"
+    assert by_number[[0, 1, 2, 3, 4, 6, 7, 8, 9, 10]].any(1).all()
+    assert flags[0, 7]
+    flags[0, 7] = False
+    assert torch.equal(flags, by_number)
+    near = 800 + 60 * (waves(1) - 10)
+    near[:, ::40] = 999.0
+    assert not find_outliers(near).any(), "a limit of the values beside it"
+    most = waves(1)
+    most[:, 150:] = -999.0
+    assert not find_outliers(most).any(), "what most values are stands for a value"
+
+
+@pytest.mark.filterwarnings("ignore:.* far from its neighbours")
+def test_a_tenth_of_sentinels_costs_little():
+    """The forecast was flat."""
+    x = waves(4, 448).numpy()
+    clean = PretrainedForecaster(48).fit(long_table(x[:, :400]))
+    wrong = np.random.default_rng(0).random((4, 400)) < 0.1
+    dirty = PretrainedForecaster(48).fit(long_table(np.where(wrong, -999.0, x[:, :400])))
+    errors = [
+        np.abs(model.predict()["zero"].to_numpy() - x[:, 400:].ravel()).mean()
+        for model in (clean, dirty)
+    ]
+    assert errors[1] < 1.2 * errors[0]
+
+
+def long_table(x):
+    hours = pd.date_range("2024-01-01", periods=x.shape[1], freq="h")
+    return pd.concat(
+        pd.DataFrame({"unique_id": f"s{n}", "ds": hours, "y": row}) for n, row in enumerate(x)
+    )
 
 
 def test_what_comes_often_or_stays_is_not_wrong():

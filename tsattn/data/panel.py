@@ -14,7 +14,16 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece
+from tsattn.checks import (
+    LEAST_OTHERS,
+    SENTINEL_RANGES,
+    SENTINELS,
+    Argument,
+    InputError,
+    InputWarning,
+    InPython,
+    Piece,
+)
 from tsattn.data.calendar import more, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import CovariateColumns, Covariates
@@ -30,11 +39,6 @@ _ENDED_DAYS = 90
 _ENDED_ROWS = 12
 # Rows of a block of series, about: 8 MB in float64.
 _BLOCK_ROWS = 2**20
-# Numbers that stand for a missing value in many tables, and values beside them that show where a
-# series lies, at least. They lie so many of its ranges outside.
-_SENTINELS = (-99, -999, -9999, -99999, -999999, -32768, 999, 9999, 99999, 999999)
-_LEAST_OTHERS = 5
-_FAR_RANGES = 2
 # Steps between values, at least, that show a frequency.
 _LEAST_GAPS = 3
 
@@ -415,27 +419,42 @@ def tell_doubtful_rows(
 
 
 def _sentinel_rows(panel: Panel) -> np.ndarray:
-    """Rows of numbers such as -9999, far from all other values of their series."""
+    """Rows that :func:`find_sentinels` finds in each series."""
     values = panel.values[:, 0]
     first_rows = panel.starts[:-1]
     least = np.fmin.reduceat(values, first_rows)
     most = np.fmax.reduceat(values, first_rows)
     row_parts = [np.empty(0, dtype=np.int64)]
-    for n in np.flatnonzero(np.isin(least, _SENTINELS) | np.isin(most, _SENTINELS)).tolist():
-        own_values = values[panel.starts[n] : panel.starts[n + 1]]
-        is_sentinel = np.isin(own_values, _SENTINELS)
-        others = own_values[~np.isnan(own_values) & ~is_sentinel]
-        # What most values are stands for a value.
-        if len(others) < max(_LEAST_OTHERS, is_sentinel.sum()):
-            continue
-        reach = _FAR_RANGES * (others.max() - others.min())
-        is_above = is_sentinel & (own_values > others.max() + reach)
-        # A single peak may be right.
-        if is_above.sum() == 1 and not is_above[-1]:
-            is_above[:] = False
-        is_below = is_sentinel & (own_values < others.min() - reach)
-        row_parts.append(panel.starts[n] + np.flatnonzero(is_above | is_below))
+    for n in np.flatnonzero(np.isin(least, SENTINELS) | np.isin(most, SENTINELS)).tolist():
+        start = panel.starts[n]
+        is_sentinel = find_sentinels(values[start : panel.starts[n + 1]])
+        row_parts.append(start + np.flatnonzero(is_sentinel))
     return np.concatenate(row_parts)
+
+
+def find_sentinels(values: np.ndarray) -> np.ndarray:
+    """Numbers such as -9999, which stand for a missing value in many tables, far from all other
+    values ``[T]`` of a series.
+
+    Returns:
+        bool ``[T]``.
+
+    Example:
+        >>> find_sentinels(np.array([3.0, -999.0, 4.0, 5.0, 4.0, 3.0])).nonzero()[0].tolist()
+        [1]
+    """
+    is_sentinel = np.isin(values, SENTINELS)
+    others = values[~np.isnan(values) & ~is_sentinel]
+    # What most values are stands for a value.
+    if len(others) < max(LEAST_OTHERS, is_sentinel.sum()):
+        return np.zeros_like(is_sentinel)
+    reach = SENTINEL_RANGES * (others.max() - others.min())
+    is_above = is_sentinel & (values > others.max() + reach)
+    # A single peak may be right.
+    if is_above.sum() == 1 and not is_above[-1]:
+        is_above[:] = False
+    is_below = is_sentinel & (values < others.min() - reach)
+    return is_above | is_below
 
 
 def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:

@@ -24,6 +24,7 @@ from tsattn.data.frames import to_panel
 from tsattn.data.panel import (
     BadSeriesError,
     Panel,
+    find_sentinels,
     require_length,
     skip_bad,
     starts_of,
@@ -113,6 +114,8 @@ def _far_values(panel: Panel, stops: np.ndarray) -> np.ndarray:
         largest = np.nan_to_num(deviations).max(axis=0, initial=0.0)
         for c in np.flatnonzero(largest > _SUSPICIOUS_SHARE * possible):
             far[rows, c] = _far_of_series(panel.values[rows, c])
+        for channel in range(panel.n_channels):
+            far[rows, channel] |= find_sentinels(panel.values[rows, channel])
     return far
 
 

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tsattn.checks import LEAST_OTHERS, SENTINEL_RANGES, SENTINELS
+
 # Steps of the running median. It passes over runs of wrong values that are shorter than half of it.
 _WINDOW = 9
 # A value is far if its distance to the running median is so many times the usual change from step
@@ -38,7 +40,8 @@ def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
     than 20 times the usual change and a later value is near again, or if the last value alone is
     farther than 200 times. The far values of a series are wrong if they are few: at most a
     hundredth of its values, or three, and at most a sixteenth. What is far often, as the peaks of a
-    season are, is not wrong.
+    season are, is not wrong. Numbers that stand for a missing value in many tables, such as -9999,
+    are wrong up to half of the values, where they lie far outside the range of all others.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
@@ -52,16 +55,49 @@ def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
         >>> find_outliers(x[None]).nonzero()[:, 1].tolist()
         [20]
     """
-    is_suspicious = _suspicious_rows(x)
     if torch.compiler.is_exporting():
         # A program has no shapes that depend on values, so it searches all series.
-        first = (~x.isnan()).to(torch.uint8).argmax(1, keepdim=True)
-        return _find(x, first) & is_suspicious[:, None]
+        sentinels = _find_sentinels(x)
+        rest = torch.where(sentinels, torch.nan, x)
+        first = (~rest.isnan()).to(torch.uint8).argmax(1, keepdim=True)
+        return sentinels | (_find(rest, first) & _suspicious_rows(rest)[:, None])
     wrong = torch.zeros_like(x, dtype=torch.bool)
-    rows = is_suspicious.nonzero()[:, 0]
+    rows = _rows_of_sentinels(x).nonzero()[:, 0]
     if len(rows):
-        wrong[rows] = _find(x[rows])
+        wrong[rows] = _find_sentinels(x[rows])
+        x = torch.where(wrong, torch.nan, x)
+    rows = _suspicious_rows(x).nonzero()[:, 0]
+    if len(rows):
+        wrong[rows] |= _find(x[rows])
     return wrong
+
+
+def _rows_of_sentinels(x: Tensor) -> Bool[Tensor, " B"]:
+    """Series whose least or largest value is a sentinel."""
+    observed = x.isfinite()
+    least = torch.where(observed, x, torch.inf).amin(1)
+    most = torch.where(observed, x, -torch.inf).amax(1)
+    sentinels = x.new_tensor(SENTINELS)
+    return torch.isin(least, sentinels) | torch.isin(most, sentinels)
+
+
+def _find_sentinels(x: Tensor) -> Bool[Tensor, "B T"]:
+    """Sentinels far from all other values of a series, as
+    :func:`tsattn.data.panel.find_sentinels` finds them; a single one above the others may be right.
+    """
+    observed = x.isfinite()
+    is_sentinel = (x[..., None] == x.new_tensor(SENTINELS)).any(2)
+    is_other = observed & ~is_sentinel
+    most = torch.where(is_other, x, -torch.inf).amax(1, keepdim=True)
+    least = torch.where(is_other, x, torch.inf).amin(1, keepdim=True)
+    reach = SENTINEL_RANGES * (most - least)
+    is_above = is_sentinel & (x > most + reach)
+    is_above &= is_above.sum(1, keepdim=True) > 1
+    is_below = is_sentinel & (x < least - reach)
+    n_others = is_other.sum(1, keepdim=True)
+    n_sentinels = is_sentinel.sum(1, keepdim=True)
+    is_usable = n_others >= n_sentinels.clamp_min(LEAST_OTHERS)
+    return (is_above | is_below) & is_usable
 
 
 def _suspicious_rows(x: Tensor) -> Bool[Tensor, " B"]:
