@@ -71,23 +71,28 @@ _N_HARMONICS = 8
 _CONSTANT = 1e-12
 # Exponents beyond this would leave the range of float32.
 _EXPONENT_LIMIT = 50
+# Least divisor of roots of densities, which may all be 0.
+_LEAST_ROOT = 1e-30
 
 
 def mix(rng: Rng, n: int, length: int, *choices: tuple[float | int, Family]) -> Array:
     """Draw n series, each from one of the families with the weights given, in random order."""
     weights = np.array([weight for weight, _ in choices])
-    counts = rng.multinomial(n, weights / weights.sum())
+    shares = weights / weights.sum()
+    counts = rng.multinomial(n, shares)
     blocks = []
     for count, (_, family) in zip(counts, choices, strict=True):
         if count:
-            blocks.append(family(rng, int(count), length))
+            block = family(rng, int(count), length)
+            blocks.append(block)
     order = rng.permutation(n)
     x = np.empty((n, length), np.float32)
     first = 0
     for block in blocks:
-        rows = order[first : first + len(block)]
+        end = first + len(block)
+        rows = order[first:end]
         x[rows] = block
-        first += len(block)
+        first = end
     return x
 
 
@@ -100,28 +105,36 @@ def choose(
     """Draw values with weights that need not sum to one."""
     options = np.asarray(values)
     shares = np.asarray(weights)
-    return np.asarray(rng.choice(options, size, p=shares / shares.sum()))
+    shares = shares / shares.sum()
+    chosen = rng.choice(options, size, p=shares)
+    return np.asarray(chosen)
 
 
 def uniform(rng: Rng, n: int, low: float | int, high: float | int) -> Array:
     """Draw uniform numbers ``[n, 1]``."""
-    return rng.uniform(low, high, (n, 1)).astype(np.float32)
+    numbers = rng.uniform(low, high, (n, 1))
+    return numbers.astype(np.float32)
 
 
 def log_uniform(rng: Rng, n: int, low: float | int, high: float | int) -> Array:
     """Draw numbers ``[n, 1]`` whose logarithm is uniform: every order of magnitude is as likely."""
-    logarithm = rng.uniform(np.log(low), np.log(high), (n, 1))
-    return np.exp(logarithm).astype(np.float32)
+    log_low = np.log(low)
+    log_high = np.log(high)
+    logarithm = rng.uniform(log_low, log_high, (n, 1))
+    numbers = np.exp(logarithm)
+    return numbers.astype(np.float32)
 
 
 def chance(rng: Rng, n: int, probability: float | int) -> Array:
     """Draw flags ``[n, 1]`` that are True with this probability."""
-    return rng.random((n, 1)) < probability
+    draws = rng.random((n, 1))
+    return draws < probability
 
 
 def some_rows(rng: Rng, n: int, probability: float | int) -> Array:
     """Draw the numbers of some of n series, each with this probability."""
-    return np.flatnonzero(rng.random(n) < probability)
+    is_drawn = rng.random(n) < probability
+    return np.flatnonzero(is_drawn)
 
 
 def normal(rng: Rng, n: int, length: int) -> Array:
@@ -131,16 +144,23 @@ def normal(rng: Rng, n: int, length: int) -> Array:
 
 def unit(x: Array) -> Array:
     """Scale each series to mean 0 and deviation 1; one without variation becomes 0."""
-    x = x - x.mean(1, keepdims=True)
-    squares = np.einsum("nt,nt->n", x, x)
-    deviation = np.sqrt(squares / x.shape[1])[:, None]
-    scaled = x / np.where(deviation > _CONSTANT, deviation, np.inf)
+    mean = x.mean(1, keepdims=True)
+    centred = x - mean
+    sums_of_squares = np.einsum("nt,nt->n", centred, centred)
+    variance = sums_of_squares / x.shape[1]
+    deviation = np.sqrt(variance)[:, None]
+    is_varying = deviation > _CONSTANT
+    # A division by infinity leaves 0.
+    divisor = np.where(is_varying, deviation, np.inf)
+    scaled = centred / divisor
     return scaled.astype(np.float32, copy=False)
 
 
 def sigmoid(x: Array, limit: float | int = _EXPONENT_LIMIT) -> Array:
     """The logistic function 1 / (1 + exp(-x)), with x cut at plus and minus the limit."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(x, -limit, limit))))
+    bounded = np.clip(x, -limit, limit)
+    odds_against = np.exp(-bounded)
+    return np.asarray(1 / (1 + odds_against))
 
 
 def spectral(rng: Rng, n: int, length: int, density: Callable[[Array], Array]) -> Array:
@@ -160,19 +180,28 @@ def spectral(rng: Rng, n: int, length: int, density: Callable[[Array], Array]) -
     n_frequencies = size // 2
     frequencies = np.arange(1, n_frequencies + 1, dtype=np.float32)
     omega = 2 * np.pi * frequencies / size
+    # Real and imaginary parts of the waves.
     parts = rng.standard_normal((n, 2, omega.size), dtype=np.float32)
-    root = np.sqrt(density(omega)).astype(np.float32, copy=False)
-    root = root / np.maximum(root.max(1, keepdims=True), 1e-30)
+    power = density(omega)
+    root = np.sqrt(power).astype(np.float32, copy=False)
+    # The factor of a density is free, so the largest root is made 1: no square overflows.
+    largest = root.max(1, keepdims=True)
+    root = root / np.maximum(largest, _LEAST_ROOT)
     # The mean, at frequency 0, stays 0.
     waves = np.zeros((n, n_frequencies + 1), np.complex64)
     waves.real[:, 1:] = parts[:, 0] * root
     waves.imag[:, 1:] = parts[:, 1] * root
-    return unit(np.fft.irfft(waves, size)[:, :length])
+    circles = np.fft.irfft(waves, size)
+    return unit(circles[:, :length])
 
 
 def _circle_steps(least: float) -> int:
     """The smallest length of at least so many steps whose Fourier transform is fast."""
-    sizes = [2**k * odd for k in range(3, 16) for odd in (1, 3)]
+    sizes = []
+    for exponent in range(3, 16):
+        power_of_two = 2**exponent
+        sizes.append(power_of_two)
+        sizes.append(3 * power_of_two)
     return min(size for size in sizes if size >= least)
 
 
@@ -181,11 +210,14 @@ def smooth(rng: Rng, n: int, length: int, *, shortest: float | int = 4) -> Array
 
     The scale s is log-uniform from ``shortest`` to the length.
     """
-    scale = log_uniform(rng, n, shortest, max(2 * shortest, length))
+    longest = max(2 * shortest, length)
+    scale = log_uniform(rng, n, shortest, longest)
 
     def density(w: Array) -> Array:
-        exponent = np.minimum((w * scale) ** 2, 150)
-        return np.exp(-0.5 * exponent) + 1e-12
+        squares = (w * scale) ** 2
+        # exp(-75) is nothing beside 1e-12; less comes near the least numbers of float32.
+        bounded = np.minimum(squares, 150)
+        return np.exp(-0.5 * bounded) + 1e-12
 
     return spectral(rng, n, length, density)
 
@@ -195,28 +227,34 @@ def rough(rng: Rng, n: int, length: int) -> Array:
 
     It lies between noise of long memory and a smooth curve.
     """
-    scale = log_uniform(rng, n, 2, max(4, length))
+    longest = max(4, length)
+    scale = log_uniform(rng, n, 2, longest)
     power = uniform(rng, n, 0.6, 2.5)
 
     def density(w: Array) -> Array:
-        return np.exp(-power * np.log1p((w * scale) ** 2))
+        squares = (w * scale) ** 2
+        return np.exp(-power * np.log1p(squares))
 
     return spectral(rng, n, length, density)
 
 
 def walk(rng: Rng, n: int, length: int) -> Array:
     """Draw random walks: cumulative sums of white noise, deviation 1."""
-    return unit(np.cumsum(normal(rng, n, length), 1))
+    steps = normal(rng, n, length)
+    return unit(np.cumsum(steps, 1))
 
 
 def leak(decay: Array, x: Array) -> Array:
     """y_t = d_t y_(t-1) + x_t from y = 0, for decays [N, 1] or [N, T] and inputs [N, T]."""
+    # One step of all series lies together in memory, as the loop over time reads it.
     y = np.ascontiguousarray(x.T, dtype=np.float32)
-    decay_by_time = np.broadcast_to(np.asarray(decay, np.float32).T, y.shape)
+    n = y.shape[1]
+    decays = np.asarray(decay, np.float32)
+    decay_by_time = np.broadcast_to(decays.T, y.shape)
     if decay.shape[1] > 1:
         decay_by_time = np.ascontiguousarray(decay_by_time)
-    previous = np.zeros(y.shape[1], np.float32)
-    carried = np.empty(y.shape[1], np.float32)
+    previous = np.zeros(n, np.float32)
+    carried = np.empty(n, np.float32)
     for current, step_decay in zip(y, decay_by_time, strict=True):
         np.multiply(previous, step_decay, out=carried)
         current += carried
@@ -226,8 +264,9 @@ def leak(decay: Array, x: Array) -> Array:
 
 def hold(values: Array, change: Array) -> Array:
     """Repeat values [N, T] since the last step that changes [N, T]: piecewise constant series."""
-    steps = np.where(change, np.arange(values.shape[1]), 0)
-    last_change = np.maximum.accumulate(steps, axis=1)
+    step = np.arange(values.shape[1])
+    change_steps = np.where(change, step, 0)
+    last_change = np.maximum.accumulate(change_steps, axis=1)
     return np.take_along_axis(values, last_change, 1)
 
 
@@ -243,8 +282,10 @@ def changes(
     The mean time between two of them is log-uniform from the shortest to the longest.
     """
     draws = rng.random((n, length), dtype=np.float32)
-    steps_between = log_uniform(rng, n, shortest, max(shortest * 1.5, longest))
-    return draws < 1 / steps_between
+    most_steps = max(shortest * 1.5, longest)
+    steps_between = log_uniform(rng, n, shortest, most_steps)
+    probability = 1 / steps_between
+    return draws < probability
 
 
 def pieces(rng: Rng, n: int, length: int) -> Array:
@@ -254,8 +295,10 @@ def pieces(rng: Rng, n: int, length: int) -> Array:
     """
     change = changes(rng, n, length, 8, length)
     values = normal(rng, n, length)
-    walks = chance(rng, n, 0.5)
-    x = np.where(walks, np.cumsum(values * change, 1), hold(values, change))
+    is_walk = chance(rng, n, 0.5)
+    walks = np.cumsum(values * change, 1)
+    independent = hold(values, change)
+    x = np.where(is_walk, walks, independent)
     return x.astype(np.float32)
 
 
@@ -269,23 +312,34 @@ def periods(rng: Rng, n: int, length: int) -> Array:
     calendar = np.array(list(CALENDAR_PERIODS))
     weights = np.array(list(CALENDAR_PERIODS.values()))
     period = choose(rng, n, calendar, weights)
-    free = np.exp(rng.uniform(np.log(3), np.log(400), n))
-    whole = rng.random(n) < 0.5
-    free = np.where(whole, np.maximum(3, np.round(free)), free)
-    period = np.where(rng.random(n) < 0.2, free, period)
-    fits = max(4, length / 2) >= calendar
+    log_free = rng.uniform(np.log(3), np.log(400), n)
+    free = np.exp(log_free)
+    is_whole = rng.random(n) < 0.5
+    whole = np.maximum(3, np.round(free))
+    free = np.where(is_whole, whole, free)
+    is_free = rng.random(n) < 0.2
+    period = np.where(is_free, free, period)
+    # The longest that is in the series twice.
+    longest = length / 2
+    fits = calendar <= max(4, longest)
     redrawn = choose(rng, n, calendar[fits], weights[fits])
-    too_long = (period > length / 2) & (rng.random(n) < 0.8)
-    period = np.where(too_long, redrawn, period)
-    very_long = length * np.exp(rng.uniform(np.log(0.5), np.log(3), n))
-    return np.where(rng.random(n) < 0.03, very_long, period)[:, None]
+    may_be_redrawn = rng.random(n) < 0.8
+    is_redrawn = (period > longest) & may_be_redrawn
+    period = np.where(is_redrawn, redrawn, period)
+    log_ratio = rng.uniform(np.log(0.5), np.log(3), n)
+    very_long = length * np.exp(log_ratio)
+    is_very_long = rng.random(n) < 0.03
+    period = np.where(is_very_long, very_long, period)
+    return period[:, None]
 
 
 def days(rng: Rng, n: int, length: int) -> Array:
     """Draw steps of a day, ``[n, 1]``: hours and parts of them, fewer where the series is short."""
     steps = np.array(list(DAY_STEPS))
-    fits = steps <= max(4, length / 2)
-    return choose(rng, (n, 1), steps, np.array(list(DAY_STEPS.values())) * fits)
+    weights = np.array(list(DAY_STEPS.values()))
+    longest = max(4, length / 2)
+    fits = steps <= longest
+    return choose(rng, (n, 1), steps, weights * fits)
 
 
 def _harmonics(rng: Rng, n: int, length: int) -> Array:
@@ -293,11 +347,15 @@ def _harmonics(rng: Rng, n: int, length: int) -> Array:
     k = np.arange(1, _N_HARMONICS + 1)
     decay = uniform(rng, n, 0.3, 2.5)
     n_harmonics = rng.integers(1, _N_HARMONICS + 1, (n, 1))
-    size = k**-decay * (k <= n_harmonics)
-    angle = 2 * np.pi * np.outer(k, (np.arange(length) + 0.5) / length)
+    is_present = k <= n_harmonics
+    size = k**-decay * is_present
+    phase = (np.arange(length) + 0.5) / length
+    angle = 2 * np.pi * np.outer(k, phase)
     sine_sizes = size * rng.standard_normal((n, _N_HARMONICS))
     cosine_sizes = size * rng.standard_normal((n, _N_HARMONICS))
-    return sine_sizes @ np.sin(angle) + cosine_sizes @ np.cos(angle)
+    sines = sine_sizes @ np.sin(angle)
+    cosines = cosine_sizes @ np.cos(angle)
+    return sines + cosines
 
 
 def _bumps(rng: Rng, n: int, length: int) -> Array:
@@ -305,31 +363,43 @@ def _bumps(rng: Rng, n: int, length: int) -> Array:
     angle = 2 * np.pi * np.arange(length) / length
     total = np.zeros((n, length))
     for share in (1.0, 0.5, 0.3):
-        height = rng.normal(1, 0.4, (n, 1)) * chance(rng, n, share)
+        height = rng.normal(1, 0.4, (n, 1))
+        height = height * chance(rng, n, share)
         center = uniform(rng, n, 0, 2 * np.pi)
         sharpness = log_uniform(rng, n, 1, 100)
-        total += height * np.exp(sharpness * (np.cos(angle - center) - 1))
+        # 0 at the centre and below it elsewhere, so that the bump is 1 there.
+        wave = np.cos(angle - center) - 1
+        total += height * np.exp(sharpness * wave)
     return total
 
 
 def _plateau(rng: Rng, n: int, length: int) -> Array:
     """Draw day and night: 1 for a share of the cycle, 0 otherwise, with sharp to soft edges."""
-    angle = 2 * np.pi * np.arange(length) / length - uniform(rng, n, 0, 2 * np.pi)
-    threshold = np.cos(np.pi * uniform(rng, n, 0.15, 0.85))
+    angle = 2 * np.pi * np.arange(length) / length
+    noon = uniform(rng, n, 0, 2 * np.pi)
+    angle = angle - noon
+    day_share = uniform(rng, n, 0.15, 0.85)
+    # The cosine is above it for this share of the cycle.
+    threshold = np.cos(np.pi * day_share)
     sharpness = log_uniform(rng, n, 3, 100)
-    return sigmoid(sharpness * (np.cos(angle) - threshold))
+    height = np.cos(angle) - threshold
+    return sigmoid(sharpness * height)
 
 
 def _sawtooth(rng: Rng, n: int, length: int) -> Array:
     """Draw a rise phase^a, then a fall at once; a from 1/3 to 3."""
-    phase = ((np.arange(length) + 0.5) / length + uniform(rng, n, 0, 1)) % 1
-    return phase ** log_uniform(rng, n, 1 / 3, 3)
+    phase = (np.arange(length) + 0.5) / length
+    shift = uniform(rng, n, 0, 1)
+    phase = (phase + shift) % 1
+    power = log_uniform(rng, n, 1 / 3, 3)
+    return phase**power
 
 
 def _cut(rng: Rng, n: int, length: int) -> Array:
     """Draw harmonics and cut them from below, as light over a day."""
-    x = unit(_harmonics(rng, n, length))
-    return np.maximum(x, uniform(rng, n, -0.5, 0.7))
+    waves = unit(_harmonics(rng, n, length))
+    bound = uniform(rng, n, -0.5, 0.7)
+    return np.maximum(waves, bound)
 
 
 def steps_of_cycle(rng: Rng, period: Array) -> Array:
@@ -339,14 +409,21 @@ def steps_of_cycle(rng: Rng, period: Array) -> Array:
     """
     n = len(period)
     n_steps = np.clip(period, 2, CELLS)
-    step = (np.arange(CELLS) / CELLS * n_steps).astype(int)
-    values = np.take_along_axis(normal(rng, n, CELLS), step, 1)
-    first_share = rng.choice([5 / 7, 0.5, 6 / 7, 0.8], (n, 1))
-    is_last = step >= np.round(n_steps * first_share)
+    phase = np.arange(CELLS) / CELLS
+    step = (phase * n_steps).astype(int)
+    draws = normal(rng, n, CELLS)
+    values = np.take_along_axis(draws, step, 1)
+    # Five or six of seven days, half a cycle, four of five steps.
+    shares = [5 / 7, 0.5, 6 / 7, 0.8]
+    first_share = rng.choice(shares, (n, 1))
+    n_first = np.round(n_steps * first_share)
+    is_last = step >= n_first
     last_value = rng.normal(0, 1, (n, 1))
     first_value = rng.normal(2, 1, (n, 1))
-    blocks = np.where(is_last, last_value, first_value) + values * uniform(rng, n, 0, 0.5)
-    return np.where(chance(rng, n, 0.3), blocks, values)
+    blocks = np.where(is_last, last_value, first_value)
+    blocks = blocks + values * uniform(rng, n, 0, 0.5)
+    has_blocks = chance(rng, n, 0.3)
+    return np.where(has_blocks, blocks, values)
 
 
 def profile(rng: Rng, period: Array) -> tuple[Array, Array]:
@@ -356,19 +433,18 @@ def profile(rng: Rng, period: Array) -> tuple[Array, Array]:
         The tables, and whether each is read with interpolation, ``[N, 1]``.
     """
     n = len(period)
-    curves = mix(
-        rng,
-        n,
-        CELLS,
+    shapes = (
         (4, _harmonics),
         (2, _bumps),
         (1.5, _plateau),
         (0.7, _sawtooth),
         (1, _cut),
     )
-    stepped = chance(rng, n, 0.25)
-    cycles = np.where(stepped, steps_of_cycle(rng, period), curves)
-    return unit(cycles), ~stepped
+    curves = mix(rng, n, CELLS, *shapes)
+    is_stepped = chance(rng, n, 0.25)
+    steps = steps_of_cycle(rng, period)
+    cycles = np.where(is_stepped, steps, curves)
+    return unit(cycles), ~is_stepped
 
 
 def read(table: Array, phase: Array, smoothly: Array | bool = True) -> Array:
@@ -380,17 +456,21 @@ def read(table: Array, phase: Array, smoothly: Array | bool = True) -> Array:
         smoothly: Whether to interpolate linearly between cells, for all series or ``[N, 1]``.
     """
     n_cells = table.shape[1]
-    place = (phase - np.floor(phase)) * n_cells
+    phase_in_cycle = phase - np.floor(phase)
+    place = phase_in_cycle * n_cells
+    # Rounding may put a phase just below 1 behind the last cell.
     cell = np.minimum(place.astype(np.intp), n_cells - 1)
     rest = (place - cell) * smoothly
     # The first cell follows the last one.
     closed = np.concatenate([table, table[:, :1]], 1)
-    cell += np.arange(len(table))[:, None] * closed.shape[1]
+    row = np.arange(len(table))[:, None]
+    cell += row * closed.shape[1]
     # Reading from the flat table is faster than from rows and columns.
     flat = closed.ravel()
     low = flat.take(cell)
     high = flat.take(cell + 1)
-    values = low + rest.astype(np.float32) * (high - low)
+    weight = rest.astype(np.float32)
+    values = low + weight * (high - low)
     return values.astype(np.float32, copy=False)
 
 
@@ -401,13 +481,17 @@ def season(rng: Rng, period: Array, length: int) -> Array:
     """
     n = len(period)
     table, smoothly = profile(rng, period)
-    shift = rng.integers(0, 10_000, (n, 1))
-    phase = (np.arange(length) + 0.5 + shift) / period
+    first_step = rng.integers(0, 10_000, (n, 1))
+    step = np.arange(length) + 0.5 + first_step
+    phase = step / period
     rows = some_rows(rng, n, 0.05)
-    phase[rows] += 0.3 * smooth(rng, rows.size, length, shortest=max(8, length // 8))
+    shortest = max(8, length // 8)
+    phase_drift = smooth(rng, rows.size, length, shortest=shortest)
+    phase[rows] += 0.3 * phase_drift
     x = read(table, phase, smoothly)
     rows = some_rows(rng, n, 0.3)
-    drift = smooth(rng, rows.size, length, shortest=max(8, length // 16))
+    shortest = max(8, length // 16)
+    drift = smooth(rng, rows.size, length, shortest=shortest)
     strength = uniform(rng, rows.size, 0.1, 0.8)
     x[rows] *= np.exp(strength * drift)
     return x
