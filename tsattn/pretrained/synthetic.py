@@ -68,9 +68,12 @@ def make(n: int, length: int, *, seed: int | Rng) -> Array:
         )
     rng = np.random.default_rng(seed)
     x = np.empty((n, length), np.float32)
-    size = min(_BLOCK_SERIES, max(_BLOCK_VALUES // length, 1))
+    most_series = max(_BLOCK_VALUES // length, 1)
+    size = min(_BLOCK_SERIES, most_series)
     for start in range(0, n, size):
-        x[start : start + size] = _block(rng, min(size, n - start), length)
+        n_series = min(size, n - start)
+        block = _block(rng, n_series, length)
+        x[start : start + n_series] = block
     return x
 
 
@@ -83,11 +86,14 @@ def standardise(x: Array) -> Array:
     count = np.maximum(observed.sum(1, keepdims=True), 1)
     filled = np.where(observed, x, 0)
     mean = filled.sum(1, keepdims=True, dtype=float) / count
-    filled = np.where(observed, (filled - mean).astype(np.float32), np.float32(0))
-    squares = np.einsum("nt,nt->n", filled, filled)[:, None]
-    deviation = np.sqrt(squares / count)
-    constant = deviation <= _ROUNDING * np.maximum(np.abs(mean), 1)
-    factor = np.where(constant, 0, 1 / np.where(constant, 1, deviation))
+    centred = (filled - mean).astype(np.float32)
+    filled = np.where(observed, centred, np.float32(0))
+    sums_of_squares = np.einsum("nt,nt->n", filled, filled)[:, None]
+    deviation = np.sqrt(sums_of_squares / count)
+    size = np.maximum(np.abs(mean), 1)
+    constant = deviation <= _ROUNDING * size
+    divisor = np.where(constant, 1, deviation)
+    factor = np.where(constant, 0, 1 / divisor)
     filled *= factor.astype(np.float32)
     return np.where(observed, filled, np.float32(np.nan))
 
@@ -98,12 +104,15 @@ def _block(rng: Rng, n: int, length: int) -> Array:
     drawn = _draw(rng, n + n_pairs, length)
     x = drawn[:n]
     partners = drawn[n:]
-    x[:n_pairs] = _join(rng, x[:n_pairs], partners)
-    x = x[rng.permutation(n)]
+    joined = _join(rng, x[:n_pairs], partners)
+    x[:n_pairs] = joined
+    order = rng.permutation(n)
+    x = x[order]
     for share, disturb in _DISTURBANCES:
         rows = some_rows(rng, n, share)
         if rows.size:
-            x[rows] = disturb(rng, x[rows])
+            disturbed = disturb(rng, x[rows])
+            x[rows] = disturbed
     return standardise(x)
 
 
@@ -113,8 +122,11 @@ def _draw(rng: Rng, n: int, length: int) -> Array:
     blocks = []
     for count, (family, _) in zip(counts, FAMILIES.values(), strict=True):
         if count:
-            blocks.append(unit(family(rng, int(count), length)))
-    return np.concatenate(blocks)[rng.permutation(n)]
+            block = family(rng, int(count), length)
+            blocks.append(unit(block))
+    drawn = np.concatenate(blocks)
+    order = rng.permutation(n)
+    return drawn[order]
 
 
 def _join(rng: Rng, x: Array, other: Array) -> Array:
@@ -125,12 +137,16 @@ def _join(rng: Rng, x: Array, other: Array) -> Array:
     """
     n, length = x.shape
     weight = log_uniform(rng, n, 0.1, 1)
-    is_late = np.arange(length) >= uniform(rng, n, 0.1, 0.9) * length
+    first_late = uniform(rng, n, 0.1, 0.9) * length
+    is_late = np.arange(length) >= first_late
     kind = rng.random((n, 1))
-    product = x * (1 + weight * other)
+    weighted = weight * other
+    total = x + weighted
+    product = x * (1 + weighted)
     replaced = np.where(is_late, other, x)
+    # Sums come up to 0.7, products from there to 0.82.
     joined = np.where(kind < 0.82, product, replaced)
-    return np.where(kind < 0.7, x + weight * other, joined)
+    return np.where(kind < 0.7, total, joined)
 
 
 # --- disturbances ---------------------------------------------------------------------------------
@@ -140,12 +156,17 @@ def _shift(rng: Rng, x: Array) -> Array:
     """Change the level at about one to five random steps; in 40% every second change goes back."""
     n, length = x.shape
     draws = rng.random((n, length), dtype=np.float32)
-    is_change = draws < rng.integers(1, 6, (n, 1)) / length
+    mean_count = rng.integers(1, 6, (n, 1))
+    is_change = draws < mean_count / length
     size = uniform(rng, n, 0.5, 3)
-    alternating = np.cumsum(is_change, 1) % 2 * rng.choice([-1, 1], (n, 1))
+    n_changes = np.cumsum(is_change, 1)
+    sign = rng.choice([-1, 1], (n, 1))
+    alternating = n_changes % 2 * sign
     goes_back = chance(rng, n, 0.4)
-    walking = np.cumsum(is_change * normal(rng, n, length), 1)
-    return x + size * np.where(goes_back, alternating, walking)
+    steps = is_change * normal(rng, n, length)
+    walking = np.cumsum(steps, 1)
+    shift = np.where(goes_back, alternating, walking)
+    return x + size * shift
 
 
 def _spikes(rng: Rng, x: Array) -> Array:
@@ -157,37 +178,53 @@ def _spikes(rng: Rng, x: Array) -> Array:
     is_spike = changes(rng, n, length, 20, length)
     both_signs = chance(rng, n, 0.3)
     signs = rng.choice([-1, 1], (n, length))
-    sign = np.where(both_signs, signs, rng.choice([-1, 1], (n, 1)))
-    size = is_spike * sign * rng.uniform(2, 8, (n, length))
+    one_sign = rng.choice([-1, 1], (n, 1))
+    sign = np.where(both_signs, signs, one_sign)
+    deviations = rng.uniform(2, 8, (n, length))
+    size = is_spike * sign * deviations
     size = size * uniform(rng, n, 0.3, 1)
-    size = size * np.where(chance(rng, n, 0.1), 10, 1)
-    decay = uniform(rng, n, 0.3, 0.9) * chance(rng, n, 0.3)
+    is_far = chance(rng, n, 0.1)
+    size = size * np.where(is_far, 10, 1)
+    decay = uniform(rng, n, 0.3, 0.9)
+    # A spike that does not decay is gone at once.
+    decay = decay * chance(rng, n, 0.3)
     return x + leak(decay, size)
 
 
 def _events(rng: Rng, x: Array) -> Array:
     """Add or take a fixed amount during an event of some steps that comes back regularly."""
     n, length = x.shape
-    steps_between = np.maximum(4, np.round(periods(rng, n, length)))
-    step = (np.arange(length) + rng.integers(0, 10_000, (n, 1))) % steps_between
-    n_steps = np.maximum(1, np.round(steps_between * uniform(rng, n, 0, 0.15)))
-    signed = (step < n_steps) * rng.choice([-1, 1], (n, 1))
+    period = np.round(periods(rng, n, length))
+    steps_between = np.maximum(4, period)
+    first_step = rng.integers(0, 10_000, (n, 1))
+    step = (np.arange(length) + first_step) % steps_between
+    event_share = uniform(rng, n, 0, 0.15)
+    n_steps = np.round(steps_between * event_share)
+    n_steps = np.maximum(1, n_steps)
+    is_event = step < n_steps
+    sign = rng.choice([-1, 1], (n, 1))
+    signed = is_event * sign
     return x + signed * uniform(rng, n, 1, 5)
 
 
 def _floor(rng: Rng, x: Array) -> Array:
     """Raise values below a quantile from .02 to .5 to it; in a third lower those above one."""
     n, length = x.shape
-    x = x * np.where(chance(rng, n, 1 / 3), -1, 1)
-    place = (rng.uniform(0.02, 0.5, (n, 1)) * length).astype(int)
-    quantile = np.take_along_axis(np.sort(x, 1), place, 1)
+    # A floor of the mirror image is a ceiling.
+    is_mirrored = chance(rng, n, 1 / 3)
+    x = x * np.where(is_mirrored, -1, 1)
+    share = rng.uniform(0.02, 0.5, (n, 1))
+    place = (share * length).astype(int)
+    ascending = np.sort(x, 1)
+    quantile = np.take_along_axis(ascending, place, 1)
     return np.maximum(x, quantile)
 
 
 def _bend(rng: Rng, x: Array) -> Array:
     """Apply tanh, a square with the sign or without, a hinge, or a soft exponential."""
-    x = x * uniform(rng, len(x), 0.5, 2)
-    kind = rng.integers(0, 5, (len(x), 1))
+    n = len(x)
+    x = x * uniform(rng, n, 0.5, 2)
+    kind = rng.integers(0, 5, (n, 1))
     curves = [
         np.tanh(x),
         x * np.abs(x),
@@ -202,8 +239,10 @@ def _stuck(rng: Rng, x: Array) -> Array:
     """Repeat the last value for stretches on 2 to 30% of the steps."""
     n, length = x.shape
     draws = rng.random((n, length), dtype=np.float32)
-    stretches = hold(draws, changes(rng, n, length, 3, length / 3))
-    is_new = stretches >= uniform(rng, n, 0.02, 0.3)
+    is_change = changes(rng, n, length, 3, length / 3)
+    stretches = hold(draws, is_change)
+    stuck_share = uniform(rng, n, 0.02, 0.3)
+    is_new = stretches >= stuck_share
     return hold(x, is_new)
 
 
@@ -234,29 +273,40 @@ def _wrong(rng: Rng, x: Array) -> Array:
     # Half of the second and third values fall onto the one before them, so that there are fewer.
     for place in range(1, _N_WRONG):
         is_same = rng.random(n) < 0.5
-        step[place::_N_WRONG] = np.where(
-            is_same, step[place - 1 :: _N_WRONG], step[place::_N_WRONG]
-        )
+        previous = step[place - 1 :: _N_WRONG]
+        drawn = step[place::_N_WRONG]
+        step[place::_N_WRONG] = np.where(is_same, previous, drawn)
     sign = rng.choice([-1, 1], n)
-    size = np.exp(rng.uniform(np.log(30), np.log(1e4), n))
+    log_size = rng.uniform(np.log(30), np.log(1e4), n)
+    size = np.exp(log_size)
     sentinel = np.repeat(sign * size, _N_WRONG)
-    factor = np.repeat(10.0 ** rng.integers(2, 5, n), _N_WRONG)
+    n_places = rng.integers(2, 5, n)
+    factor = np.repeat(10.0**n_places, _N_WRONG)
     slipped = x[row, step] * factor
-    has_sentinel = np.repeat(rng.random(n) < 0.5, _N_WRONG)
+    is_sentinel = rng.random(n) < 0.5
+    is_sentinel = np.repeat(is_sentinel, _N_WRONG)
     x = x.copy()
-    x[row, step] = np.where(has_sentinel, sentinel, slipped)
+    x[row, step] = np.where(is_sentinel, sentinel, slipped)
     return x
 
 
 def _missing(rng: Rng, x: Array) -> Array:
     """Remove values at random (1 to 30%), in blocks, or both; the first two stay."""
     n, length = x.shape
-    single = rng.random((n, length)) < log_uniform(rng, n, 0.01, 0.3)
-    draws = hold(rng.random((n, length)), changes(rng, n, length, 3, length / 3))
-    blocks = draws < uniform(rng, n, 0.02, 0.3)
+    single_draws = rng.random((n, length))
+    single_share = log_uniform(rng, n, 0.01, 0.3)
+    single = single_draws < single_share
+    block_draws = rng.random((n, length))
+    is_change = changes(rng, n, length, 3, length / 3)
+    block_draws = hold(block_draws, is_change)
+    block_share = uniform(rng, n, 0.02, 0.3)
+    blocks = block_draws < block_share
     kind = rng.integers(0, 3, (n, 1))
-    gone = np.choose(kind, [single, blocks, single | blocks])
-    gone &= gone.mean(1, keepdims=True) < _MOST_MISSING
+    options = [single, blocks, single | blocks]
+    gone = np.choose(kind, options)
+    # A series of which too much would be missing is left whole.
+    missing_share = gone.mean(1, keepdims=True)
+    gone &= missing_share < _MOST_MISSING
     gone[:, :2] = False
     return np.where(gone, np.nan, x)
 
