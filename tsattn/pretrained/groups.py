@@ -143,9 +143,13 @@ def make_groups(
         )
     unknown = sorted(set(couplings) - set(COUPLINGS))
     if unknown:
-        raise ValueError(f"there is no coupling {unknown[0]!r}; choose from {', '.join(COUPLINGS)}")
+        names = ", ".join(COUPLINGS)
+        raise ValueError(f"there is no coupling {unknown[0]!r}; choose from {names}")
     rng = np.random.default_rng(seed)
-    sizes = [min(_BLOCK_GROUPS, n - first) for first in range(0, n, _BLOCK_GROUPS)]
+    sizes = []
+    for first in range(0, n, _BLOCK_GROUPS):
+        n_left = n - first
+        sizes.append(min(_BLOCK_GROUPS, n_left))
     if not sizes:
         # One block without groups has arrays of the right shapes.
         sizes = [0]
@@ -166,23 +170,28 @@ def _block(
 ) -> Groups:
     """Draw one block of groups; in loops over columns, M is the number of columns in all groups."""
     n_steps = length + horizon
-    coupling = _choose_names(rng, n, list(couplings), list(couplings.values()))
+    names = list(couplings)
+    weights = list(couplings.values())
+    coupling = _choose_names(rng, n, names, weights)
     alone = rng.random(n) < _UNIVARIATE_SHARE
     coupling[alone] = UNIVARIATE
-    n_columns = choose(rng, n, np.arange(MAX_COLUMNS), _COUNT_WEIGHTS) + 1
+    places = np.arange(MAX_COLUMNS)
+    n_columns = choose(rng, n, places, _COUNT_WEIGHTS) + 1
     n_columns[alone] = 0
     # The group of each column, and its place there, [M] each.
-    group, place = np.nonzero(np.arange(MAX_COLUMNS) < n_columns[:, None])
+    has_column = places < n_columns[:, None]
+    group, place = np.nonzero(has_column)
     # A season that the group shares, [n, 1]; whole numbers, as clocks make them.
     period = np.round(periods(rng, n, length))
     period = np.clip(period, 2, length // 2).astype(int)
 
     way = _ways(rng, coupling[group])
-    values = _columns(rng, period[group], n_steps, way)
+    column_period = period[group]
+    values = _columns(rng, column_period, n_steps, way)
     past_only = rng.random(len(group)) < _PAST_ONLY_SHARE
     is_known_ahead = (way != "leading") & ~past_only
     partner = _partners(group, n_columns)
-    acting = _acting(rng, way, values, values[partner], period[group], horizon)
+    acting = _acting(rng, way, values, values[partner], column_period, horizon)
     coefficients = _coefficients(rng, group, place, coupling)
     acting = unit(acting) * coefficients
 
@@ -192,19 +201,28 @@ def _block(
     effect = unit(effect) * _deviation(rest)
     effect = effect * log_uniform(rng, n, _WEAKEST, _STRONGEST)
     columns = np.zeros((n, MAX_COLUMNS, n_steps), np.float32)
-    # Columns come in any unit and around any level.
-    scaled = values * log_uniform(rng, len(group), 0.1, 100)
-    level = 3 * normal(rng, len(group), 1)
-    columns[group, place] = scaled + level
+    columns[group, place] = _in_any_unit(rng, values)
     known_ahead = np.ones((n, MAX_COLUMNS), bool)
     known_ahead[group, place] = is_known_ahead
-    columns[..., length:][~known_ahead] = np.nan
-    return Groups(rest + effect, columns, n_columns, known_ahead, coupling, effect)
+    ahead = columns[..., length:]
+    ahead[~known_ahead] = np.nan
+    target = rest + effect
+    return Groups(target, columns, n_columns, known_ahead, coupling, effect)
+
+
+def _in_any_unit(rng: Rng, values: Array) -> Array:
+    """Columns [M, T + F] in any unit and around any level, as tables have them."""
+    n = len(values)
+    scaled = values * log_uniform(rng, n, 0.1, 100)
+    level = 3 * normal(rng, n, 1)
+    return scaled + level
 
 
 def _choose_names(rng: Rng, n: int, names: list[str], weights: list[float | int]) -> Array:
     """Draw names with weights."""
-    return choose(rng, n, np.array(names, dtype="U8"), np.array(weights, float))
+    options = np.array(names, dtype="U8")
+    option_weights = np.array(weights, float)
+    return choose(rng, n, options, option_weights)
 
 
 def _acting(
@@ -236,7 +254,8 @@ def _rest(rng: Rng, n: int, n_steps: int, period: Array) -> Array:
     x = make(n, n_steps, seed=rng)
     rows = some_rows(rng, n, _SEASONAL_SHARE)
     size = uniform(rng, rows.size, 0.3, 2)
-    cycle = season(rng, period[rows].astype(float), n_steps)
+    seasonal_period = period[rows].astype(float)
+    cycle = season(rng, seasonal_period, n_steps)
     x[rows] += size * unit(cycle)
     # Of a constant rest the target would be a copy of its effect.
     is_constant = _deviation(x)[:, 0] < _CONSTANT_REST
@@ -252,8 +271,10 @@ def _coefficients(rng: Rng, group: Array, place: Array, coupling: Array) -> Arra
     # The first is active where no other one is.
     any_active = np.zeros(len(coupling), bool)
     np.logical_or.at(any_active, group, active)
-    active |= (place == 0) & ~any_active[group]
-    active &= coupling[group] != "decoys"
+    is_first = place == 0
+    active |= is_first & ~any_active[group]
+    is_decoy = coupling[group] == "decoys"
+    active &= ~is_decoy
     size = log_uniform(rng, n, 0.2, 1)
     sign = rng.choice([-1.0, 1.0], (n, 1))
     weights = size * sign * active[:, None]
@@ -272,9 +293,11 @@ def _ways(rng: Rng, coupling: Array) -> Array:
 def _partners(group: Array, n_columns: Array) -> Array:
     """Number of the next column of the same group for each column; the last one has the first."""
     index = np.arange(len(group))
+    # The numbers of groups ascend, so that the columns of each stand side by side.
     first = np.searchsorted(group, group)
+    end = first + n_columns[group]
     following = index + 1
-    has_next = following < first + n_columns[group]
+    has_next = following < end
     partner = np.where(has_next, following, first)
     return np.asarray(partner)
 
@@ -293,8 +316,10 @@ def _columns(rng: Rng, period: Array, n_steps: int, way: Array) -> Array:
     for number, draw in enumerate(draws):
         rows = np.flatnonzero(kind == number)
         if rows.size:
-            x[rows] = draw(rng, period[rows], n_steps)
-    bounded = np.clip(unit(x), -_FARTHEST, _FARTHEST)
+            drawn = draw(rng, period[rows], n_steps)
+            x[rows] = drawn
+    scaled = unit(x)
+    bounded = np.clip(scaled, -_FARTHEST, _FARTHEST)
     x = unit(bounded)
     # What does not vary would have no effect.
     largest = np.abs(x).max(axis=1, initial=0)
@@ -308,13 +333,15 @@ def _any(rng: Rng, period: Array, n_steps: int) -> Array:
     x = make(len(period), n_steps, seed=rng)
     is_observed = ~np.isnan(x)
     # A series without a first value begins at 0.
-    return np.nan_to_num(hold(x, is_observed))
+    filled = hold(x, is_observed)
+    return np.nan_to_num(filled)
 
 
 def _seasonal(rng: Rng, period: Array, n_steps: int) -> Array:
     """Draw the shared season and deviations from it, as demand and temperature have them."""
     n = len(period)
-    waves = unit(season(rng, period.astype(float), n_steps))
+    cycle = season(rng, period.astype(float), n_steps)
+    waves = unit(cycle)
     size = log_uniform(rng, n, 0.2, 2)
     deviations = size * rough(rng, n, n_steps)
     return waves + deviations
@@ -403,14 +430,18 @@ def _bent(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
     n = len(x)
     knot = uniform(rng, n, -0.7, 0.7)
     slope = uniform(rng, n, 0.7, 2)
+    above_knot = x - knot
+    is_above = x > knot
+    # Bounded, so that one large value is not all of the effect.
+    exponent = np.minimum(0.7 * slope * x, 4)
     curves = [
         x**2,
-        np.maximum(x - knot, 0),
+        np.maximum(above_knot, 0),
         np.tanh(slope * x),
-        (x > knot).astype(np.float32),
-        np.exp(np.minimum(0.7 * slope * x, 4)),
-        sigmoid(4 * slope * (x - knot), 40),
-        np.abs(x - knot),
+        is_above.astype(np.float32),
+        np.exp(exponent),
+        sigmoid(4 * slope * above_knot, 40),
+        np.abs(above_knot),
         x * np.abs(x),
     ]
     curve = rng.integers(0, len(curves), (n, 1))
@@ -439,7 +470,8 @@ def _by_season(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
     The gain changes at once or smoothly.
     """
     n = len(x)
-    angle = 2 * np.pi * np.arange(x.shape[1]) / facts.period
+    step = np.arange(x.shape[1])
+    angle = 2 * np.pi * step / facts.period
     phase = uniform(rng, n, 0, 2 * np.pi)
     threshold = uniform(rng, n, -0.6, 0.6)
     wave = np.cos(angle - phase) - threshold
@@ -460,7 +492,8 @@ def _drifting(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
     is_moving = chance(rng, n, 0.6)
     coefficient = np.where(is_moving, moving, switching)
     mean = uniform(rng, n, 0, 1)
-    return np.asarray(x * (mean + coefficient))
+    coefficient = mean + coefficient
+    return np.asarray(x * coefficient)
 
 
 def _product(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
@@ -486,9 +519,11 @@ def _leading(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
     """Act after a lead of at least one horizon, or of any length up to one."""
     n = len(x)
     horizon = facts.horizon
-    long_lead = horizon + rng.integers(0, _LONGEST_LAG + 1, (n, 1))
+    steps_beyond = rng.integers(0, _LONGEST_LAG + 1, (n, 1))
+    long_lead = horizon + steps_beyond
     longest = max(horizon, 2)
-    short_lead = np.ceil(log_uniform(rng, n, 1, longest)).astype(int)
+    steps = log_uniform(rng, n, 1, longest)
+    short_lead = np.ceil(steps).astype(int)
     is_long = chance(rng, n, 0.5)
     lead = np.where(is_long, long_lead, short_lead)
     return _delayed(x, lead)
