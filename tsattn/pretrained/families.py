@@ -63,7 +63,9 @@ _HIGHEST_EXCITED_RATE = 1e5
 def _line(rng: Rng, n: int, length: int) -> Array:
     """Draw a straight line."""
     slope = rng.standard_normal((n, 1))
-    return slope * np.linspace(-1.7, 1.7, length)
+    # A line between these has deviation 1.
+    t = np.linspace(-1.7, 1.7, length)
+    return slope * t
 
 
 def _piecewise(rng: Rng, n: int, length: int) -> Array:
@@ -122,10 +124,12 @@ def autoregression(rng: Rng, n: int, length: int) -> Array:
     """Draw x_t = a x_(t-1) + e_t, 1 - a log-uniform from .002 to 1; a is negative in some."""
     size = 1 - log_uniform(rng, n, 0.002, 1)
     is_negative = chance(rng, n, 0.08)
-    a = size * np.where(is_negative, -0.8, 1)
+    factor = np.where(is_negative, -0.8, 1)
+    a = size * factor
 
     def density(w: Array) -> Array:
-        return 1 / (1 + a * a - 2 * a * np.cos(w))
+        inverse = 1 + a * a - 2 * a * np.cos(w)
+        return 1 / inverse
 
     return spectral(rng, n, length, density)
 
@@ -140,7 +144,8 @@ def oscillation(rng: Rng, n: int, length: int) -> Array:
     center = 2 * np.pi / period
     damping = log_uniform(rng, n, 0.002, 0.3)
     # Long cycles are damped less, or they would not come back.
-    damping = damping * np.minimum(1, 4 * center)
+    most_damping = np.minimum(1, 4 * center)
+    damping = damping * most_damping
     r = 1 - damping
     a = 2 * r * np.cos(center)
     b = -r * r
@@ -182,9 +187,9 @@ def noise(rng: Rng, n: int, length: int) -> Array:
     x = mix(rng, n, length, *kinds)
     rows = some_rows(rng, n, 0.2)
     k = rows.size
-    volatility = mix(rng, k, length, (1, smooth), (1, _unit_pieces))
-    volatility_size = uniform(rng, k, 0.3, 1)
-    x[rows] *= np.exp(volatility_size * volatility)
+    log_volatility = mix(rng, k, length, (1, smooth), (1, _unit_pieces))
+    log_volatility = log_volatility * uniform(rng, k, 0.3, 1)
+    x[rows] *= np.exp(log_volatility)
     return unit(x)
 
 
@@ -213,19 +218,21 @@ def seasons(rng: Rng, n: int, length: int, *, none: float | int = 0.18) -> Array
         k = rows.size
         ratio = choose(rng, (k, 1), ratios, ratio_weights)
         of_calendar = chance(rng, k, 0.8)
-        multiple = first_period[rows] * ratio
+        shorter_period = first_period[rows]
+        multiple = shorter_period * ratio
         independent = periods(rng, k, length)
         period = np.where(of_calendar, multiple, independent)
         # A quarter of such a season would not be in the series.
         too_long = period > 4 * length
-        period = np.where(too_long, first_period[rows] / 2, period)
+        period = np.where(too_long, shorter_period / 2, period)
         period = np.maximum(period, 2)
         other = season(rng, period, length)
         other = other * log_uniform(rng, k, 0.2, 2)
-        factor = np.exp(0.5 * np.clip(other, -3, 3))
-        product = x[rows] * factor
+        log_factor = 0.5 * np.clip(other, -3, 3)
+        total = x[rows] + other
+        product = x[rows] * np.exp(log_factor)
         multiplies = chance(rng, k, 0.3)
-        x[rows] = np.where(multiplies, product, x[rows] + other)
+        x[rows] = np.where(multiplies, product, total)
     return x * ~chance(rng, n, none)
 
 
@@ -234,7 +241,8 @@ def _growing(x: Array, spread: Array) -> Array:
     low = x.min(1, keepdims=True)
     high = x.max(1, keepdims=True)
     extent = np.maximum(high - low, 1e-6)
-    return np.exp(spread * (x - low) / extent)
+    exponent = spread * (x - low) / extent
+    return np.exp(exponent)
 
 
 # --- families -------------------------------------------------------------------------------------
@@ -253,9 +261,11 @@ def structural(rng: Rng, n: int, length: int) -> Array:
     k = rows.size
     spread = log_uniform(rng, k, 0.1, 4)
     grown = _growing(level[rows], spread)
-    season_factor = _season_factor(cycle[rows], uniform(rng, k, 0.05, 0.9))
-    noise_share = log_uniform(rng, k, 0.005, 0.3)
-    noise_factor = 1 + noise_share * unit(rest[rows])
+    depth = uniform(rng, k, 0.05, 0.9)
+    season_factor = _season_factor(cycle[rows], depth)
+    error = unit(rest[rows])
+    error = error * log_uniform(rng, k, 0.005, 0.3)
+    noise_factor = 1 + error
     x[rows] = grown * season_factor * noise_factor
     return x
 
@@ -295,9 +305,10 @@ def gaussian_process(rng: Rng, n: int, length: int) -> Array:
         k = rows.size
         other = _kernel_draws(rng, k, length)
         other = other * log_uniform(rng, k, 0.1, 1.5)
+        total = x[rows] + other
         product = x[rows] * (0.5 + other)
         multiplies = chance(rng, k, 0.35)
-        x[rows] = np.where(multiplies, product, x[rows] + other)
+        x[rows] = np.where(multiplies, product, total)
     white = normal(rng, n, length)
     white = white * log_uniform(rng, n, 0.003, 0.3)
     return x + white
@@ -334,15 +345,18 @@ class _Smoothing:
         is_seasonal = rng.random(n) < 0.65
         gamma_share = log_uniform(rng, n, 0.001, 0.5)[:, 0]
         gamma = (1 - alpha) * gamma_share * is_seasonal
-        period = np.round(periods(rng, n, length)[:, 0])
-        period = np.clip(period, 2, 400).astype(np.intp)
+        drawn_period = periods(rng, n, length)[:, 0]
+        whole_period = np.round(drawn_period)
+        period = np.clip(whole_period, 2, 400).astype(np.intp)
         return cls(alpha, beta, gamma, phi, period)
 
     def run(self, errors: Array, cycles: Array, drift: Array) -> Array:
         """Values [n, T] from errors [T, n], first seasons [n, cells] and the first drift [n]."""
         length, n = errors.shape
+        # Reading from a flat table is faster than from rows and columns.
         states = cycles.ravel()
-        offset = np.arange(n) * cycles.shape[1]
+        n_cells = cycles.shape[1]
+        offset = np.arange(n) * n_cells
         level = np.zeros(n)
         y = np.empty((length, n), np.float32)
         for t in range(length):
@@ -367,14 +381,18 @@ def exponential_smoothing(rng: Rng, n: int, length: int) -> Array:
     smoothing = _Smoothing.draw(rng, n, length)
     period = smoothing.period
     size = log_uniform(rng, n, 0.5, 15)
-    size = size * (smoothing.gamma > 0)[:, None]
-    cycles = season(rng, period[:, None].astype(float), int(period.max()))
+    is_seasonal = smoothing.gamma > 0
+    size = size * is_seasonal[:, None]
+    float_period = period[:, None].astype(float)
+    longest = int(period.max())
+    cycles = season(rng, float_period, longest)
     cycles = unit(cycles) * size
     errors = mix(rng, n, length, (4, normal), (1, heavy))
     drift = rng.standard_normal(n)
     drift = drift * log_uniform(rng, n, 0.005, 0.3)[:, 0]
     drift = drift * (smoothing.beta > 0)
-    x = smoothing.run(np.ascontiguousarray(errors.T), cycles, drift)
+    errors_by_step = np.ascontiguousarray(errors.T)
+    x = smoothing.run(errors_by_step, cycles, drift)
     rows = some_rows(rng, n, 0.3)
     spread = log_uniform(rng, rows.size, 0.3, 4)
     x[rows] = _growing(x[rows], spread)
@@ -417,7 +435,8 @@ def _poisson(rng: Rng, n: int, length: int) -> Array:
     rows = some_rows(rng, n, 0.5)
     k = rows.size
     shape = log_uniform(rng, k, 0.5, 20)
-    gamma = rng.standard_gamma(np.broadcast_to(shape, (k, length)))
+    shape_by_step = np.broadcast_to(shape, (k, length))
+    gamma = rng.standard_gamma(shape_by_step)
     rate[rows] *= gamma / shape
     rate = np.minimum(rate, _HIGHEST_RATE)
     return rng.poisson(rate).astype(np.float32)
@@ -450,7 +469,9 @@ def regimes(rng: Rng, n: int, length: int) -> Array:
     k, mu and sigma are those of one of two to four regimes at a time.
     """
     n_states = rng.integers(2, 5, (n, 1))
-    states = rng.integers(0, 1 << 16, (n, length)) % n_states
+    # The remainder of a large number is nearly uniform for any number of states.
+    draws = rng.integers(0, 1 << 16, (n, length))
+    states = draws % n_states
     is_change = changes(rng, n, length, 10, length)
     state = hold(states, is_change)
 
@@ -463,10 +484,12 @@ def regimes(rng: Rng, n: int, length: int) -> Array:
     state_means = state_means * uniform(rng, n, 0.2, 4)
     mean = of_state(state_means)
     log_sigma = rng.normal(0, 0.8, (n, 4))
+    sigma = of_state(np.exp(log_sigma))
     # So the deviation of the series does not depend on k.
-    sigma = of_state(np.exp(log_sigma)) * np.sqrt(k)
+    sigma = sigma * np.sqrt(k)
     shocks = sigma * normal(rng, n, length)
-    x = leak(1 - k, k * mean + shocks)
+    inputs = k * mean + shocks
+    x = leak(1 - k, inputs)
     return x + seasons(rng, n, length, none=0.7)
 
 
@@ -487,12 +510,14 @@ def _usage(rng: Rng, n: int, length: int) -> Array:
     """Draw usage of a processor in percent: idle and busy times with noise, cut at 0 and 100."""
     mean = uniform(rng, n, 5, 60)
     load_size = uniform(rng, n, 10, 50)
-    load = mean + load_size * _unit_pieces(rng, n, length)
+    times = _unit_pieces(rng, n, length)
+    load = mean + load_size * times
     wander = mix(rng, n, length, (1, autoregression), (1, heavy), (1, oscillation))
     wander = wander * uniform(rng, n, 1, 20)
     log_volatility = _unit_pieces(rng, n, length)
     volatility = np.exp(0.3 * log_volatility)
-    return np.clip(load + wander * volatility, 0, 100)
+    usage = load + wander * volatility
+    return np.clip(usage, 0, 100)
 
 
 def _latency(rng: Rng, n: int, length: int) -> Array:
@@ -510,7 +535,8 @@ def _leakage(rng: Rng, n: int, length: int) -> Array:
     is_freed = changes(rng, n, length, 10, length / 2)
     rate_error = normal(rng, n, length)
     rate_error = rate_error * uniform(rng, n, 0.1, 2)
-    filled = np.cumsum(np.abs(1 + rate_error), 1)
+    rate = np.abs(1 + rate_error)
+    filled = np.cumsum(rate, 1)
     freed = hold(filled, is_freed)
     freed = freed * uniform(rng, n, 0.7, 1)
     return filled - freed
@@ -559,7 +585,8 @@ def audio(rng: Rng, n: int, length: int) -> Array:
     for share in (1.0, 0.7, 0.4, 0.2):
         rows = some_rows(rng, n, share)
         k = rows.size
-        wave = _chirp(rng, k, length) * _strokes(rng, k, length)
+        wave = _chirp(rng, k, length)
+        wave = wave * _strokes(rng, k, length)
         x[rows] += wave * log_uniform(rng, k, 0.3, 1)
     return x
 
@@ -572,7 +599,8 @@ def _chirp(rng: Rng, n: int, length: int) -> Array:
     rate = 2 * np.pi / period
     chirp = uniform(rng, n, -0.4, 0.8)
     chirp = chirp * chance(rng, n, 0.5)
-    angle = rate * t * (1 + chirp * t / length)
+    change = 1 + chirp * t / length
+    angle = rate * t * change
     angle = angle + uniform(rng, n, 0, 6.3)
     return np.sin(angle.astype(np.float32))
 
@@ -587,7 +615,8 @@ def _strokes(rng: Rng, n: int, length: int) -> Array:
     decays = chance(rng, n, 0.6)
     decay = uniform(rng, n, 0.5, 6)
     decay = np.where(decays, decay, 0)
-    return np.exp(-since_stroke / steps_between * decay)
+    exponent = -since_stroke / steps_between * decay
+    return np.exp(exponent)
 
 
 def self_exciting(rng: Rng, n: int, length: int) -> Array:
@@ -639,7 +668,8 @@ def random_walks(rng: Rng, n: int, length: int) -> Array:
 
 def _volatility(logarithm: Array) -> Array:
     """Factors of steps, bounded so that a few do not hide all others."""
-    return np.exp(np.clip(logarithm, -4, 3))
+    bounded_logarithm = np.clip(logarithm, -4, 3)
+    return np.exp(bounded_logarithm)
 
 
 def finance(rng: Rng, n: int, length: int) -> Array:
@@ -658,7 +688,9 @@ def finance(rng: Rng, n: int, length: int) -> Array:
     log_price = leak(1 - pull, returns)
     spread = log_uniform(rng, n, 0.05, 3)
     price = _growing(log_price, spread)
-    log_size = np.log(np.abs(returns) + 0.05)
+    size = np.abs(returns)
+    # A size of 0 has no logarithm.
+    log_size = np.log(size + 0.05)
     is_signed = chance(rng, n, 0.5)
     movements = np.where(is_signed, returns, log_size)
     is_price = chance(rng, n, 0.85)
@@ -681,7 +713,8 @@ def cumulative(rng: Rng, n: int, length: int) -> Array:
         is_present = chance(rng, n, share)
         height = is_present * log_uniform(rng, n, 0.1, 1)
         # The hyperbolic cosine overflows far away.
-        distance = np.clip((t - peak) / width, -20, 20)
+        distance = (t - peak) / width
+        distance = np.clip(distance, -20, 20)
         x += height / np.cosh(distance)
     period = np.full((n, 1), 7.0)
     week = season(rng, period, length)
@@ -689,7 +722,8 @@ def cumulative(rng: Rng, n: int, length: int) -> Array:
     week = week * chance(rng, n, 0.6)
     error = normal(rng, n, length)
     error = error * log_uniform(rng, n, 0.01, 0.4)
-    x *= np.exp(np.clip(week + error, -3, 3))
+    log_factor = np.clip(week + error, -3, 3)
+    x *= np.exp(log_factor)
     is_total = chance(rng, n, 0.5)
     return np.where(is_total, np.cumsum(x, 1), x)
 
@@ -722,8 +756,9 @@ def low_frequency(rng: Rng, n: int, length: int) -> Array:
     drift = drift * log_uniform(rng, n, 0.05, 2)
     steps = drift + normal(rng, n, length)
     level = np.cumsum(steps, 1)
-    period_shares = [0.45, 0.45, 0.05, 0.05]
-    period = rng.choice([4.0, 12.0, 6.0, 3.0], (n, 1), p=period_shares)
+    options = [4.0, 12.0, 6.0, 3.0]
+    option_shares = [0.45, 0.45, 0.05, 0.05]
+    period = rng.choice(options, (n, 1), p=option_shares)
     cycle = season(rng, period, length)
     cycle = cycle * log_uniform(rng, n, 0.2, 5)
     cycle = cycle * chance(rng, n, 0.5)
@@ -753,11 +788,14 @@ def _damped(rng: Rng, n: int, length: int) -> Array:
 def _changing(rng: Rng, cycle: Array, other: Array) -> Array:
     """Turn a season into another along a logistic curve and let it grow or shrink, in 40%."""
     n, length = cycle.shape
-    share = (_logistic(rng, n, length) + 2) / 4
+    curve = _logistic(rng, n, length)
+    # Most of a curve of deviation 1 lies between -2 and 2.
+    share = (curve + 2) / 4
     share = np.clip(share, 0, 1)
     size_change = uniform(rng, n, -1, 1)
-    size = np.exp(size_change * np.linspace(-0.7, 0.7, length))
-    changed = (cycle + share * (other - cycle)) * size
+    log_size = size_change * np.linspace(-0.7, 0.7, length)
+    turned = cycle + share * (other - cycle)
+    changed = turned * np.exp(log_size)
     is_changed = chance(rng, n, 0.4)
     return np.where(is_changed, changed, cycle)
 
@@ -778,13 +816,16 @@ def growth(rng: Rng, n: int, length: int) -> Array:
         (2, _swings),
     )
     curve = mix(rng, n, length, *shapes)
-    period_shares = [0.5, 0.25, 0.1, 0.06, 0.05, 0.04]
-    period = rng.choice([12.0, 4.0, 7.0, 52.0, 24.0, 6.0], (n, 1), p=period_shares)
+    options = [12.0, 4.0, 7.0, 52.0, 24.0, 6.0]
+    option_shares = [0.5, 0.25, 0.1, 0.06, 0.05, 0.04]
+    period = rng.choice(options, (n, 1), p=option_shares)
     first_cycle = season(rng, period, length)
     last_cycle = season(rng, period, length)
     cycle = _changing(rng, first_cycle, last_cycle)
-    season_factor = _season_factor(cycle, uniform(rng, n, 0.05, 0.95))
-    error = np.clip(noise(rng, n, length), -6, 6)
+    depth = uniform(rng, n, 0.05, 0.95)
+    season_factor = _season_factor(cycle, depth)
+    error = noise(rng, n, length)
+    error = np.clip(error, -6, 6)
     error = error * log_uniform(rng, n, 0.005, 0.15)
     first_shifted = uniform(rng, n, 0.1, 1) * length
     is_shifted = np.arange(length) >= first_shifted
@@ -792,13 +833,17 @@ def growth(rng: Rng, n: int, length: int) -> Array:
     shift = is_shifted * uniform(rng, n, -0.5, 0.5)
     spread = log_uniform(rng, n, 0.3, 4)
     grown = _growing(curve, spread)
-    return grown * season_factor * np.exp(error) * np.exp(shift)
+    error_factor = np.exp(error)
+    shift_factor = np.exp(shift)
+    return grown * season_factor * error_factor * shift_factor
 
 
 def _year_wave(rng: Rng, n: int, day: Array) -> Array:
     """Draw a sine of one year, of times in days."""
-    phase = day / _YEAR + uniform(rng, n, 0, 1)
-    return np.sin(2 * np.pi * phase.astype(np.float32))
+    first_phase = uniform(rng, n, 0, 1)
+    phase = day / _YEAR + first_phase
+    angle = 2 * np.pi * phase.astype(np.float32)
+    return np.sin(angle)
 
 
 def solar(rng: Rng, n: int, length: int) -> Array:
@@ -808,8 +853,10 @@ def solar(rng: Rng, n: int, length: int) -> Array:
     """
     day_steps = days(rng, n, length)
     day = np.arange(length) / day_steps
-    phase = (day + uniform(rng, n, 0, 1)) % 1
-    height = np.cos(2 * np.pi * phase.astype(np.float32))
+    first_phase = uniform(rng, n, 0, 1)
+    phase = (day + first_phase) % 1
+    angle = 2 * np.pi * phase.astype(np.float32)
+    height = np.cos(angle)
     year = _year_wave(rng, n, day)
     mean_night = uniform(rng, n, -0.2, 0.2)
     night_size = uniform(rng, n, 0, 0.4)
@@ -817,11 +864,13 @@ def solar(rng: Rng, n: int, length: int) -> Array:
     cloud_steps = day_steps * log_uniform(rng, n, 0.05, 2)
     cloud_steps = np.maximum(2, cloud_steps)
     shocks = normal(rng, n, length)
-    clouds = unit(leak(1 - 1 / cloud_steps, shocks))
+    decay = 1 - 1 / cloud_steps
+    clouds = unit(leak(decay, shocks))
     clearness = uniform(rng, n, 0, 3)
     cloud_size = uniform(rng, n, 0.3, 2)
     share = sigmoid(clearness + cloud_size * clouds, 30)
-    return np.maximum(0, height - night) * share
+    clear_power = np.maximum(0, height - night)
+    return clear_power * share
 
 
 def weather(rng: Rng, n: int, length: int) -> Array:
@@ -837,7 +886,8 @@ def weather(rng: Rng, n: int, length: int) -> Array:
     shocks = leak(second_decay, shocks)
     fronts = unit(leak(decay, shocks))
     log_height = fronts * uniform(rng, n, -0.8, 0.8)
-    height = np.exp(np.clip(log_height, -3, 3))
+    log_height = np.clip(log_height, -3, 3)
+    height = np.exp(log_height)
     height = height * log_uniform(rng, n, 0.05, 3)
     day = np.arange(length) / day_steps
     year = _year_wave(rng, n, day)
@@ -858,15 +908,21 @@ def climate(rng: Rng, n: int, length: int) -> Array:
     exponentials, some have a bound, and some are the flow of a river, which rises at once and falls
     slowly.
     """
-    year_steps = choose(rng, (n, 1), list(_YEAR_STEPS), list(_YEAR_STEPS.values()))
+    options = list(_YEAR_STEPS)
+    option_weights = list(_YEAR_STEPS.values())
+    year_steps = choose(rng, (n, 1), options, option_weights)
     step_days = _YEAR / year_steps
-    year = _year_wave(rng, n, np.arange(length) * step_days)
-    year = year + 0.3 * uniform(rng, n, -1, 1) * (year * year - 0.5)
+    day = np.arange(length) * step_days
+    year = _year_wave(rng, n, day)
+    # A harmonic makes one half of the year sharper than the other.
+    harmonic_size = 0.3 * uniform(rng, n, -1, 1)
+    year = year + harmonic_size * (year * year - 0.5)
     front_days = log_uniform(rng, n, 0.7, 12)
     anomaly_days = log_uniform(rng, n, 20, 200)
-    fronts = unit(leak(np.exp(-step_days / front_days), normal(rng, n, length)))
-    anomalies = unit(leak(np.exp(-step_days / anomaly_days), normal(rng, n, length)))
-    fronts = fronts * np.exp(year * uniform(rng, n, -0.5, 0.5))
+    fronts = _faded(normal(rng, n, length), step_days, front_days)
+    anomalies = _faded(normal(rng, n, length), step_days, anomaly_days)
+    log_front_size = year * uniform(rng, n, -0.5, 0.5)
+    fronts = fronts * np.exp(log_front_size)
     fronts = fronts + anomalies * log_uniform(rng, n, 0.03, 1)
     x = fronts + year * log_uniform(rng, n, 0.2, 5)
     is_exponential = chance(rng, n, 0.25)
@@ -880,15 +936,22 @@ def climate(rng: Rng, n: int, length: int) -> Array:
     return np.where(is_cut, np.maximum(scaled, bound), scaled)
 
 
+def _faded(shocks: Array, step_days: Array, fading_days: Array) -> Array:
+    """Sums of shocks that fade to 1/e in so many days, with deviation 1."""
+    decay = np.exp(-step_days / fading_days)
+    return unit(leak(decay, shocks))
+
+
 def _flow(rng: Rng, wetness: Array, step_days: Array) -> Array:
     """Draw the flow of rivers whose rain is heavier where ``wetness`` is high."""
     n, length = wetness.shape
     shocks = normal(rng, n, length)
-    rain = np.exp(np.clip(unit(wetness) + 1.5 * shocks, -4, 5))
+    log_rain = unit(wetness) + 1.5 * shocks
+    rain = np.exp(np.clip(log_rain, -4, 5))
     fast_days = log_uniform(rng, n, 1, 10)
     slow_days = log_uniform(rng, n, 20, 150)
-    fast = unit(leak(np.exp(-step_days / fast_days), rain))
-    slow = unit(leak(np.exp(-step_days / slow_days), rain))
+    fast = _faded(rain, step_days, fast_days)
+    slow = _faded(rain, step_days, slow_days)
     return fast + slow * log_uniform(rng, n, 0.2, 3)
 
 
@@ -900,12 +963,14 @@ def workdays(rng: Rng, n: int, length: int) -> Array:
     day_steps = days(rng, n, length)
     first_day = rng.uniform(0, 7, (n, 1))
     first_step = np.floor(first_day * day_steps)
-    day = (np.arange(length) + 0.5 + first_step) / day_steps
+    step = np.arange(length) + 0.5 + first_step
+    day = step / day_steps
     workday, smoothly = profile(rng, day_steps)
     difference = uniform(rng, n, 0, 1)
     day_off = workday * uniform(rng, n, 0.2, 1)
     other_profile, _ = profile(rng, day_steps)
-    day_off = day_off + other_profile * 0.5 * difference - difference
+    profile_change = other_profile * 0.5 * difference
+    day_off = day_off + profile_change - difference
     draws = rng.random((n, length), dtype=np.float32)
     is_first_step = day % 1 < 1.0001 / day_steps
     is_holiday = hold(draws, is_first_step) < 0.02
@@ -920,8 +985,8 @@ def workdays(rng: Rng, n: int, length: int) -> Array:
     error = noise(rng, n, length)
     x += error * log_uniform(rng, n, 0.03, 1.2)
     is_exponential = chance(rng, n, 0.3)
-    exponential = np.exp(np.clip(0.5 * x, -4, 3))
-    return np.where(is_exponential, exponential, x)
+    exponent = np.clip(0.5 * x, -4, 3)
+    return np.where(is_exponential, np.exp(exponent), x)
 
 
 def daily(rng: Rng, n: int, length: int) -> Array:
@@ -929,17 +994,22 @@ def daily(rng: Rng, n: int, length: int) -> Array:
 
     In half of the series a holiday that falls on one of two days of the week has no effect.
     """
-    day = np.arange(length) + rng.integers(0, 10_000, (n, 1))
-    week = season(rng, np.full((n, 1), 7.0), length)
-    year = season(rng, np.full((n, 1), _YEAR), length)
-    month = season(rng, np.full((n, 1), _YEAR / 12), length)
+    first_day = rng.integers(0, 10_000, (n, 1))
+    day = np.arange(length) + first_day
+    week = _cycle(rng, n, length, 7.0)
+    year = _cycle(rng, n, length, _YEAR)
+    month = _cycle(rng, n, length, _YEAR / 12)
     level = trend(rng, n, length)
     x = week * log_uniform(rng, n, 0.2, 3)
-    x += year * log_uniform(rng, n, 0.05, 2) * chance(rng, n, 0.8)
-    x += month * log_uniform(rng, n, 0.05, 0.7) * chance(rng, n, 0.3)
+    year = year * log_uniform(rng, n, 0.05, 2)
+    x += year * chance(rng, n, 0.8)
+    month = month * log_uniform(rng, n, 0.05, 0.7)
+    x += month * chance(rng, n, 0.3)
     x += level * log_uniform(rng, n, 0.05, 3)
     effect = _holidays(rng, day)
-    is_weekend = (day + rng.integers(0, 7, (n, 1))) % 7 < 2
+    first_weekday = rng.integers(0, 7, (n, 1))
+    weekday = (day + first_weekday) % 7
+    is_weekend = weekday < 2
     has_no_effect = is_weekend & chance(rng, n, 0.5)
     x += np.where(has_no_effect, 0, effect)
     error = noise(rng, n, length)
@@ -949,22 +1019,34 @@ def daily(rng: Rng, n: int, length: int) -> Array:
     return np.where(is_exponential, _growing(x, spread), x)
 
 
+def _cycle(rng: Rng, n: int, length: int, n_days: float) -> Array:
+    """Draw seasons of so many days."""
+    period = np.full((n, 1), n_days)
+    return season(rng, period, length)
+
+
 def _holidays(rng: Rng, day: Array) -> Array:
     """Draw effects of up to twelve holidays a year at these days [N, T], most of one sign."""
     n = len(day)
-    n_holidays = rng.integers(0, _MOST_HOLIDAYS + 1, (n, 1))
+    year_days = round(_YEAR)
+    n_holidays = rng.integers(0, _MOST_HOLIDAYS + 1, n)
     year_day = (day % _YEAR).astype(np.intp)
-    table = np.zeros((n, round(_YEAR) + 1), np.float32)
+    table = np.zeros((n, year_days + 1), np.float32)
     rows = np.arange(n)
     sign = rng.choice([-1, 1], n, p=[0.75, 0.25])
     for number in range(_MOST_HOLIDAYS):
-        date = rng.integers(0, round(_YEAR), n)
+        date = rng.integers(0, year_days, n)
         n_days = rng.choice([1, 1, 1, 2, 4, _LONGEST_HOLIDAY], n)
-        size = sign * rng.choice([1, 1, 1, -0.5], n) * np.exp(rng.normal(0.5, 0.6, n))
-        size = size * (number < n_holidays[:, 0])
+        # One of four has the other sign and half the size.
+        relative_sign = rng.choice([1, 1, 1, -0.5], n)
+        log_size = rng.normal(0.5, 0.6, n)
+        size = sign * relative_sign * np.exp(log_size)
+        size = size * (number < n_holidays)
         for day_number in range(_LONGEST_HOLIDAY):
-            holiday = (date + day_number) % round(_YEAR)
-            table[rows, holiday] += size * (day_number < n_days) * 0.8**day_number
+            holiday = (date + day_number) % year_days
+            is_holiday = day_number < n_days
+            effect = size * is_holiday * 0.8**day_number
+            table[rows, holiday] += effect
     return np.take_along_axis(table, year_day, 1)
 
 

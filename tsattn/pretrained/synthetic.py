@@ -283,8 +283,8 @@ def _wrong(rng: Rng, x: Array) -> Array:
     n_places = rng.integers(2, 5, n)
     factor = np.repeat(10.0**n_places, _N_WRONG)
     slipped = x[row, step] * factor
-    is_sentinel = rng.random(n) < 0.5
-    is_sentinel = np.repeat(is_sentinel, _N_WRONG)
+    has_sentinel = rng.random(n) < 0.5
+    is_sentinel = np.repeat(has_sentinel, _N_WRONG)
     x = x.copy()
     x[row, step] = np.where(is_sentinel, sentinel, slipped)
     return x
