@@ -278,7 +278,12 @@ MUTANTS = [
     Mutant(EXPORT_FILE, "return x.sqrt()", "return x", EXPORT),
     Mutant(EXPORT_FILE, "if not gap <= _TOLERANCE * size:", "if not gap <= size:", EXPORT),
     # the pretrained network
-    Mutant("tsattn/pretrained/period.py", "(_LEAST_CYCLES * lag <=", "(0.5 * lag <=", PERIOD),
+    Mutant(
+        "tsattn/pretrained/period.py",
+        "fits = _LEAST_CYCLES * lag <=",
+        "fits = 0.5 * lag <=",
+        PERIOD,
+    ),
     Mutant(
         "tsattn/pretrained/period.py",
         "weights.shape[1] - first_known(weights)[:, None]",
@@ -304,17 +309,22 @@ MUTANTS = [
         "(surplus >= -1) | repeated",
         PERIOD,
     ),
-    Mutant("tsattn/pretrained/period.py", "(2 * lag <= length)", "(lag <= length)", PERIOD),
     Mutant(
         "tsattn/pretrained/period.py",
-        "(correlation >= likeness.at(lag - season)) &",
+        "is_repeated = 2 * lag <= length",
+        "is_repeated = lag <= length",
+        PERIOD,
+    ),
+    Mutant(
+        "tsattn/pretrained/period.py",
+        "(correlation >= earlier) &",
         "(correlation >= -1) &",
         PERIOD,
     ),
     Mutant(
         "tsattn/pretrained/period.py",
-        "weights > 0, values - mean",
-        "weights > 0, values - 0 * mean",
+        "rest = values - mean",
+        "rest = values - 0 * mean",
         PERIOD,
     ),
     Mutant(
@@ -356,13 +366,13 @@ MUTANTS = [
         OUTLIERS,
     ),
     Mutant("tsattn/pretrained/outliers.py", "SENTINEL_RANGES * (most - least)", "0", OUTLIERS),
-    Mutant("tsattn/pretrained/period.py", "whole & is_day", "whole | is_day", PERIOD),
+    Mutant("tsattn/pretrained/period.py", "is_whole & is_day", "is_whole | is_day", PERIOD),
     Mutant("tsattn/pretrained/period.py", "_LIKELY_CHANCE / _CALENDAR_CHANCE", "1", PERIOD),
     Mutant("tsattn/pretrained/network.py", "4 * steps < 3 *", "steps < 3 *", PRETRAINING),
     Mutant(
         "tsattn/pretrained/losses.py",
-        "(levels - 1) * error).mean",
-        "(1 - levels) * error).mean",
+        "below = (levels - 1) * error",
+        "below = (1 - levels) * error",
         LOSSES,
     ),
     Mutant(

@@ -92,14 +92,16 @@ class Seasons:
     def where(self, rows: Bool[Tensor, " B"], others: "Seasons") -> "Seasons":
         """The same seasons, with others for the series that are flagged."""
         merged = []
-        for values, other in zip(self.fields(), others.fields(), strict=True):
-            other = other.to(values.dtype)
-            merged.append(values.masked_scatter(rows, other))
+        pairs = zip(self.fields(), others.fields(), strict=True)
+        for values, other_values in pairs:
+            replacements = other_values.to(values.dtype)
+            merged.append(values.masked_scatter(rows, replacements))
         return Seasons(*merged)
 
     def longest(self) -> Int[Tensor, " B"]:
         """Steps of the season or of its clear cycle, whichever is longer."""
-        return torch.maximum(self.period, self.clear_cycle())
+        cycle = self.clear_cycle()
+        return torch.maximum(self.period, cycle)
 
     def clear_cycle(self) -> Int[Tensor, " B"]:
         """The cycle where it is clear, else the season."""
@@ -136,10 +138,12 @@ def detect_long_seasons(x: Float[Tensor, "B T"], seasons: Seasons) -> Seasons:
     steps = coarse_steps(x)
     for step in steps.unique().tolist():
         rows = steps == step
-        past = x[rows][:, -step * _LONG_STEPS :]
+        n_read = step * _LONG_STEPS
+        past = x[rows][:, -n_read:]
         means = block_means(past, step)
-        replaced = _with_coarse_seasons(seasons.rows(rows), means, step)
-        seasons = seasons.where(rows, replaced)
+        recent_seasons = seasons.rows(rows)
+        merged = _with_coarse_seasons(recent_seasons, means, step)
+        seasons = seasons.where(rows, merged)
     return seasons
 
 
@@ -148,11 +152,13 @@ def coarse_steps(x: Float[Tensor, "B T"]) -> Int[Tensor, " B"]:
 
     It is the least power of two that leaves 2,048 means of a series at most.
     """
-    n_steps = x.shape[1] - first_known(~x.isnan())
+    observed = ~x.isnan()
+    n_steps = x.shape[1] - first_known(observed)
     steps = torch.ones_like(n_steps)
     n_read = _LONG_STEPS
     while n_read < x.shape[1]:
-        steps = torch.where(n_steps > n_read, 2 * steps, steps)
+        is_longer = n_steps > n_read
+        steps = torch.where(is_longer, 2 * steps, steps)
         n_read = 2 * n_read
     return steps
 
@@ -173,13 +179,16 @@ def _with_coarse_seasons(seasons: Seasons, means: Tensor, step: int) -> Seasons:
     coarse = detect_seasons(means)
     period = coarse.period * step
     cycle = coarse.cycle * step
-    too_long = 2 * torch.maximum(period, cycle) > _LONG_STEPS
-    convincing = coarse.strength >= _CLEAR
+    longer = torch.maximum(period, cycle)
     # What the recent part can show twice it has judged better: weeks of weather are chance.
-    has_clear_cycle = coarse.clear & ~seasons.clear & too_long
-    has_only_season = convincing & (seasons.period == 0)
+    is_long = 2 * longer > _LONG_STEPS
+    is_long_period = 2 * period > _LONG_STEPS
+    convincing = coarse.strength >= _CLEAR
     stronger = coarse.strength > seasons.strength
-    has_long_season = convincing & (2 * period > _LONG_STEPS) & stronger
+    had_no_season = seasons.period == 0
+    has_clear_cycle = coarse.clear & ~seasons.clear & is_long
+    has_only_season = convincing & had_no_season
+    has_long_season = convincing & is_long_period & stronger
     clearer = has_clear_cycle | has_only_season | has_long_season
     in_steps = replace(coarse, period=period, cycle=cycle)
     return seasons.where(clearer, in_steps.rows(clearer))
@@ -224,9 +233,12 @@ def detect_period(
     likeness = _likeness(x, n_lags)
     lag = torch.arange(1, n_lags + 1, device=x.device)
     is_likely = (lag == likely) & (lag >= 2)
-    likely_chance = likeness.chance * (_LIKELY_CHANCE / _CALENDAR_CHANCE)
+    # The usual season is one of the calendar, so it was charged as one.
+    discount = _LIKELY_CHANCE / _CALENDAR_CHANCE
+    likely_chance = likeness.chance * discount
     chance = torch.where(is_likely, likely_chance, likeness.chance)
-    least = torch.where(is_likely, _LIKELY_CONVINCING, _CONVINCING).to(chance)
+    least = torch.where(is_likely, _LIKELY_CONVINCING, _CONVINCING)
+    least = least.to(chance)
     surplus = likeness.correlation - chance
     convincing = surplus >= least
     is_season = likeness.tried & _peaks(likeness) & convincing
@@ -234,8 +246,11 @@ def detect_period(
     is_season[:, 0] = False
     score = torch.where(is_season, surplus, -1.0)
     best_score = score.amax(1, keepdim=True)
-    near_best = is_season & (score >= best_score - _TOLERANCE)
-    shortest = near_best.to(torch.int8).argmax(1) + 1
+    least_score = best_score - _TOLERANCE
+    near_best = is_season & (score >= least_score)
+    # The first of equal ones is the shortest.
+    place = near_best.to(torch.int8).argmax(1)
+    shortest = place + 1
     period = _by_calendar(shortest, surplus)
     period = _day_of_week(period, is_season)
     strength = _at_lag(surplus, period)
@@ -247,7 +262,8 @@ def detect_period(
 
 def _at_lag(values: Shaped[Tensor, "B M"], lag: Int[Tensor, " B"]) -> Shaped[Tensor, " B"]:
     """Of values at lags 1 to M, those at one lag a series."""
-    return values.gather(1, lag[:, None] - 1)[:, 0]
+    place = lag[:, None] - 1
+    return values.gather(1, place)[:, 0]
 
 
 def _peaks(likeness: "Likeness") -> Bool[Tensor, "B M"]:
@@ -256,9 +272,11 @@ def _peaks(likeness: "Likeness") -> Bool[Tensor, "B M"]:
     padded = pad(correlation, (1, 1), value=-1.0)
     above_shorter = correlation >= padded[:, :-2]
     above_longer = correlation >= padded[:, 2:]
+    # Before the first lag there is none: the correlation at lag 0 is 1.
     lowest = pad(likeness.lowest(), (1, 0), value=1.0)
     lowest_before = lowest[:, :-1]
-    prominent = correlation - lowest_before >= _PROMINENT
+    height = correlation - lowest_before
+    prominent = height >= _PROMINENT
     return above_shorter & above_longer & prominent
 
 
@@ -290,12 +308,16 @@ def detect_cycle(
         >>> cycle.tolist(), clear.tolist()
         ([14], [True])
     """
-    length = x.shape[1] - first_known(~x.isnan())
-    long_enough = 2 * length >= 3 * _CYCLES[0] * period
+    observed = ~x.isnan()
+    length = x.shape[1] - first_known(observed)
+    shortest_cycle = _CYCLES[0] * period
+    # One and a half of it are in the context.
+    long_enough = 2 * length >= 3 * shortest_cycle
     can_be_judged = (period > 0) & long_enough
     if torch.compiler.is_exporting():
         # A program has no shapes that depend on values, so it judges all series.
-        cycle, strength, is_clear = _judge_cycles(x, period.clamp_min(1), length, x.shape[1])
+        season = period.clamp_min(1)
+        cycle, strength, is_clear = _judge_cycles(x, season, length, x.shape[1])
         cycle = torch.where(can_be_judged, cycle, period)
         strength = torch.where(can_be_judged, strength, 0.0)
         return cycle, strength, can_be_judged & is_clear
@@ -305,8 +327,12 @@ def detect_cycle(
     rows = can_be_judged.nonzero()[:, 0]
     if len(rows):
         season = period[rows]
-        judged = _judge_cycles(x[rows], season, length[rows], int(season.max()))
-        cycle[rows], strength[rows], is_clear[rows] = judged
+        longest = int(season.max())
+        judged = _judge_cycles(x[rows], season, length[rows], longest)
+        judged_cycle, judged_strength, judged_clear = judged
+        cycle[rows] = judged_cycle
+        strength[rows] = judged_strength
+        is_clear[rows] = judged_clear
     return cycle, strength, is_clear
 
 
@@ -320,8 +346,10 @@ def _judge_cycles(
     n_lags = _longest_lag(x)
     rest = _without_season(x, season, longest)
     likeness = _likeness(rest, n_lags)
-    lag = season * torch.tensor(_CYCLES, device=x.device)
-    judged = (lag <= n_lags) & likeness.at(lag, likeness.tried)
+    n_seasons = torch.tensor(_CYCLES, device=x.device)
+    lag = season * n_seasons
+    tried = likeness.at(lag, likeness.tried)
+    judged = (lag <= n_lags) & tried
     surplus = likeness.surplus(lag)
     clear = judged & _clear_cycles(likeness, lag, season, length[:, None])
     rank = torch.where(judged, surplus, -torch.inf)
@@ -332,8 +360,9 @@ def _judge_cycles(
     best_surplus = surplus.gather(1, best)[:, 0]
     any_judged = judged.any(1)
     cycle = torch.where(any_judged, best_lag, period)
-    strength = torch.where(any_judged, best_surplus, 0.0).to(x.dtype)
-    return cycle, strength, clear.any(1)
+    strength = torch.where(any_judged, best_surplus, 0.0)
+    any_clear = clear.any(1)
+    return cycle, strength.to(x.dtype), any_clear
 
 
 def _clear_cycles(
@@ -347,14 +376,20 @@ def _clear_cycles(
     second_surplus = likeness.surplus(2 * lag)
     third_surplus = likeness.surplus(3 * lag)
     sum_of_three = surplus + second_surplus + third_surplus
-    repeated = (3 * lag <= n_lags) & (sum_of_three >= 3 * _CLEAR_THRICE)
+    is_clear_thrice = sum_of_three >= 3 * _CLEAR_THRICE
+    repeated = (3 * lag <= n_lags) & is_clear_thrice
     convincing = (surplus >= _CLEAR) | repeated
     lowest = likeness.at(lag, likeness.lowest())
-    prominent = correlation - lowest >= _PROMINENT
+    height = correlation - lowest
+    prominent = height >= _PROMINENT
+    earlier = likeness.at(lag - season)
     next_lag = lag + season
-    later = torch.where(next_lag <= n_lags, likeness.at(next_lag), -1.0)
-    highest = (correlation >= likeness.at(lag - season)) & (correlation >= later)
-    return (2 * lag <= length) & convincing & prominent & highest
+    # A lag that is too long for a judgement counts as unlike.
+    later = likeness.at(next_lag)
+    later = torch.where(next_lag <= n_lags, later, -1.0)
+    highest = (correlation >= earlier) & (correlation >= later)
+    is_repeated = 2 * lag <= length
+    return is_repeated & convincing & prominent & highest
 
 
 def first_known(observed: Shaped[Tensor, "B T"]) -> Int[Tensor, " B"]:
@@ -381,20 +416,24 @@ def _without_season(x: Tensor, season: Tensor, longest: int) -> Tensor:
     counts = empty.scatter_add(1, phase, weights)
     phase_means = sums / counts.clamp_min(1)
     mean = phase_means.gather(1, phase)
-    return torch.where(weights > 0, values - mean, torch.nan)
+    rest = values - mean
+    return torch.where(weights > 0, rest, torch.nan)
 
 
 def _day_of_week(period: Tensor, is_season: Bool[Tensor, "B M"]) -> Tensor:
     """A seventh of the period, where that is a season by itself."""
     seventh = period // _WEEK
-    whole = (period % _WEEK == 0) & (seventh >= _SHORTEST_DAY)
-    is_day = _at_lag(is_season, seventh.clamp_min(1))
-    return torch.where(whole & is_day, seventh, period)
+    is_multiple = period % _WEEK == 0
+    is_whole = is_multiple & (seventh >= _SHORTEST_DAY)
+    lag = seventh.clamp_min(1)
+    is_day = _at_lag(is_season, lag)
+    return torch.where(is_whole & is_day, seventh, period)
 
 
 def _by_calendar(period: Tensor, score: Tensor) -> Tensor:
     """The season of the calendar near a period, by one step or 2 percent, where it is as good."""
-    fitting = [season for season in _CALENDAR if season <= score.shape[1]]
+    n_lags = score.shape[1]
+    fitting = [season for season in _CALENDAR if season <= n_lags]
     if not fitting:
         return period
     calendar = torch.tensor(fitting, device=period.device)
@@ -403,11 +442,13 @@ def _by_calendar(period: Tensor, score: Tensor) -> Tensor:
     width = (_CALENDAR_WIDTH * calendar).round().clamp_min(1)
     distance = (period[:, None] - calendar).abs()
     near = distance <= width
-    as_good = calendar_score >= period_score[:, None] - _TOLERANCE
+    least_score = period_score[:, None] - _TOLERANCE
+    as_good = calendar_score >= least_score
     candidate_score = torch.where(near & as_good, calendar_score, -torch.inf)
     # 360 and 365 are both near 362: the better one is taken.
     best_score, best = candidate_score.max(1)
-    return torch.where(best_score.isfinite(), calendar[best], period)
+    has_candidate = best_score.isfinite()
+    return torch.where(has_candidate, calendar[best], period)
 
 
 class Likeness(NamedTuple):
@@ -432,7 +473,9 @@ class Likeness(NamedTuple):
 
     def surplus(self, lags: Tensor) -> Tensor:
         """Correlations less chance at lags [B K]."""
-        return self.at(lags) - self.at(lags, self.chance)
+        correlation = self.at(lags)
+        chance = self.at(lags, self.chance)
+        return correlation - chance
 
     def lowest(self) -> Float[Tensor, "B M"]:
         """The least correlation up to each lag."""
@@ -446,7 +489,9 @@ def running_max(x: Shaped[Tensor, "B M"]) -> Shaped[Tensor, "B M"]:
     """What ``cummax`` gives along the rows, in operators that programs have."""
     n_steps = 1
     while n_steps < x.shape[1]:
-        earlier = torch.cat([x[:, :n_steps], x[:, :-n_steps]], dim=1)
+        # The first steps have no earlier ones and stay as they are.
+        first = x[:, :n_steps]
+        earlier = torch.cat([first, x[:, :-n_steps]], dim=1)
         x = torch.maximum(x, earlier)
         n_steps = 2 * n_steps
     return x
@@ -464,9 +509,10 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
     n_pairs = pairs.clamp_min(1)
     correlation = values.new_zeros(len(x), n_lags)
     extent = torch.ones_like(correlation)
-    # Zeros on either side, for windows that reach beyond the series.
-    n_halvings = max((n_lags - 1).bit_length() - 1, 1)
-    reach = 2**n_halvings
+    # Zeros on either side, for windows that reach beyond the series. Half of the widest window is
+    # the least power of two that is at least half of the longest lag.
+    n_doublings = max((n_lags - 1).bit_length() - 1, 1)
+    reach = 2**n_doublings
     padded_values = pad(values, (reach, reach))
     padded_weights = pad(weights, (reach, reach))
     # Sums over two steps, later over each window, from those over its halves.
@@ -479,15 +525,18 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
         sums = sums[:, half:] + sums[:, :-half]
         counts = counts[:, half:] + counts[:, :-half]
         begin = reach - half
-        window_sum = sums[:, begin : begin + x.shape[1]]
-        window_count = counts[:, begin : begin + x.shape[1]]
+        steps = slice(begin, begin + x.shape[1])
+        window_sum = sums[:, steps]
+        window_count = counts[:, steps]
         rest = _without_slow(values, weights, window_sum, window_count)
-        alike = _correlations(_products(rest, last), n_pairs[:, : last + 1])
+        products = _products(rest, last)
+        alike = _correlations(products, n_pairs[:, : last + 1])
         lags = slice(first - 1, last)
         correlation[:, lags] = alike[:, lags]
         # Bartlett: neighbours that are alike bring less news.
         squares = alike[:, : first // 2].square()
-        extent[:, lags] = 1 + 2 * squares.sum(1, keepdim=True)
+        sum_of_squares = squares.sum(1, keepdim=True)
+        extent[:, lags] = 1 + 2 * sum_of_squares
         half = 2 * half
         first = last + 1
     return _judged(correlation, extent, pairs, weights)
@@ -499,8 +548,11 @@ def _judged(correlation: Tensor, extent: Tensor, pairs: Tensor, weights: Tensor)
     n_pairs = pairs.clamp_min(1)
     lag = torch.arange(1, n_lags + 1, device=pairs.device)
     length = weights.shape[1] - first_known(weights)[:, None]
-    tried = (pairs[:, 1:] >= _MIN_PAIRS) & (_LEAST_CYCLES * lag <= length)
-    standard_error = (extent / n_pairs[:, 1:]).sqrt()
+    fits = _LEAST_CYCLES * lag <= length
+    has_pairs = pairs[:, 1:] >= _MIN_PAIRS
+    tried = has_pairs & fits
+    squared_error = extent / n_pairs[:, 1:]
+    standard_error = squared_error.sqrt()
     chance = _charges(n_lags, pairs) * standard_error
     correlation = torch.where(tried, correlation, -1.0)
     return Likeness(correlation, chance, tried.expand_as(correlation))
@@ -510,44 +562,60 @@ def _likeness_at_once(x: Tensor, n_lags: int) -> Likeness:
     """What :func:`_likeness` says, from all moving averages at once: with few operators."""
     values, weights = _detrended(x)
     n_steps = x.shape[1]
-    halves = [2]
-    while 2 * halves[-1] < n_lags:
-        halves.append(2 * halves[-1])
+    n_series = x.shape[0]
+    halves = _half_windows(n_lags)
+    n_windows = len(halves)
     half = torch.tensor(halves)[:, None]
     step = torch.arange(n_steps)
     begin = (step - half).clamp_min(0)
     end = (step + half).clamp_max(n_steps)
+    both = torch.stack([values, weights], 1)
     # Sums before each step, in float64, so that differences of them keep the digits.
-    before = pad(torch.stack([values, weights], 1).to(torch.float64).cumsum(2), (1, 0))
-    totals = (before[:, :, end] - before[:, :, begin]).to(torch.float32).flatten(2)
-    repeated = torch.stack([values, weights], 1).repeat(1, 1, len(halves))
-    # [B W T] as [B W, T]
-    values, weights_of_rest, total, count = (
-        part.reshape(-1, n_steps) for part in (*repeated.unbind(1), *totals.unbind(1))
-    )
-    rest = _without_slow(values, weights_of_rest, total, count)
+    sums = both.to(torch.float64).cumsum(2)
+    before = pad(sums, (1, 0))
+    totals = before[:, :, end] - before[:, :, begin]
+    totals = totals.to(torch.float32).flatten(2)
+    repeated = both.repeat(1, 1, n_windows)
+    # Values, weights, sums and counts, [B W T] as [B W, T], of W moving averages.
+    parts = (*repeated.unbind(1), *totals.unbind(1))
+    rows_of_windows = [part.reshape(-1, n_steps) for part in parts]
+    rest = _without_slow(*rows_of_windows)
     # Counts of pairs are the products of the weights.
     rows = torch.cat([weights, rest], dim=0)
     products = _products(rows, n_lags)
-    pairs = products[: x.shape[0]].round()
-    n_pairs = pairs.clamp_min(1).repeat(1, len(halves)).reshape(-1, n_lags + 1)
-    alike = _correlations(products[x.shape[0] :], n_pairs).unflatten(0, (-1, len(halves)))
+    pairs = products[:n_series].round()
+    n_pairs = pairs.clamp_min(1).repeat(1, n_windows)
+    n_pairs = n_pairs.reshape(-1, n_lags + 1)
+    alike = _correlations(products[n_series:], n_pairs)
+    alike = alike.unflatten(0, (-1, n_windows))
     lag = torch.arange(1, n_lags + 1)
     # Lags of one moving average: 1 to 4, 5 to 8, 9 to 16 and so on.
     first = torch.where(half > 2, half + 1, 1)
     served = (first <= lag) & (lag <= 2 * half)
     correlation = torch.where(served, alike, 0.0).sum(1)
-    squares = torch.where(lag <= first // 2, alike.square(), 0.0)
-    extents = 1 + 2 * squares.sum(2, keepdim=True)
+    is_shorter = lag <= first // 2
+    squares = torch.where(is_shorter, alike.square(), 0.0)
+    sum_of_squares = squares.sum(2, keepdim=True)
+    extents = 1 + 2 * sum_of_squares
     extent = torch.where(served, extents, 0.0).sum(1)
     return _judged(correlation, extent, pairs, weights)
+
+
+def _half_windows(n_lags: int) -> list[int]:
+    """Half the steps of each moving average that lags up to ``n_lags`` need: powers of two."""
+    halves = [2]
+    while 2 * halves[-1] < n_lags:
+        next_half = 2 * halves[-1]
+        halves.append(next_half)
+    return halves
 
 
 def _correlations(products: Tensor, n_pairs: Tensor) -> Tensor:
     """Correlations at lags 1 to M, from sums of products and counts of pairs at lags 0 to M."""
     covariance = products.div_(n_pairs)
     variance = covariance[:, :1].clamp_min(1e-9)
-    return covariance[:, 1:].div_(variance).clamp_(-1, 1)
+    correlation = covariance[:, 1:].div_(variance)
+    return correlation.clamp_(-1, 1)
 
 
 def _charges(n_lags: int, like: Tensor) -> Tensor:
@@ -566,11 +634,15 @@ def _products(x: Tensor, n_lags: int) -> Tensor:
     least = x.shape[1] + n_lags
     if torch.compiler.is_exporting():
         size = 2 ** (least - 1).bit_length()
-        real, imaginary = _transform(pad(x, (0, size - x.shape[1])))
+        padded = pad(x, (0, size - x.shape[1]))
+        real, imaginary = _transform(padded)
+        power = real.square() + imaginary.square()
         # The power is real and even, so that the transform is its own inverse.
-        products, _ = _transform(real.square() + imaginary.square())
+        products, _ = _transform(power)
         return products[:, : n_lags + 1] / size
-    unit = 2 ** max(least.bit_length() - 4, 0)
+    # Small factors times a power of two: transforms of such lengths are fast.
+    exponent = max(least.bit_length() - 4, 0)
+    unit = 2**exponent
     sizes = [count * unit for count in (8, 9, 10, 12, 15, 16)]
     size = min(size for size in sizes if size >= least)
     spectrum = torch.fft.rfft(x, size)
@@ -601,12 +673,17 @@ def _transform(x: Tensor) -> tuple[Tensor, Tensor]:
     turned_imaginary = imaginary * turn_cosine - real * turn_sine
     real = turned_real @ cosine + turned_imaginary @ sine
     imaginary = turned_imaginary @ cosine - turned_real @ sine
-    return real.transpose(1, 2).flatten(1), imaginary.transpose(1, 2).flatten(1)
+    # Frequency k = P j + i is in row i and column j.
+    real_by_frequency = real.transpose(1, 2).flatten(1)
+    imaginary_by_frequency = imaginary.transpose(1, 2).flatten(1)
+    return real_by_frequency, imaginary_by_frequency
 
 
 def _waves(rows: np.ndarray, columns: np.ndarray, length: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the products of two numbers, as shares of a turn, float32."""
-    angles = 2 * np.pi * (rows[:, None] * columns % length) / length
+    # The remainder keeps the digits of large products.
+    turns = rows[:, None] * columns % length
+    angles = 2 * np.pi * turns / length
     cosine = np.cos(angles).astype(np.float32)
     sine = np.sin(angles).astype(np.float32)
     return torch.from_numpy(cosine), torch.from_numpy(sine)
@@ -632,7 +709,8 @@ def _detrended(x: Tensor) -> tuple[Tensor, Tensor]:
     sum_of_times = (time * weights).sum(1, keepdim=True)
     mean_time = sum_of_times / count
     time = (time - mean_time).mul_(weights)
-    extent = time.square().sum(1, keepdim=True).clamp_min_(1)
+    sum_of_squares = time.square().sum(1, keepdim=True)
+    extent = sum_of_squares.clamp_min_(1)
     covariance = (time * values).sum(1, keepdim=True)
     slope = covariance / extent
     values = values.sub_(time.mul_(slope))
@@ -648,7 +726,9 @@ def _without_slow(values: Tensor, weights: Tensor, total: Tensor, count: Tensor)
         total: Sum of the values in the window around each step.
         count: Observed values in it.
     """
-    rest = torch.addcdiv(values, total, count.clamp_min(1), value=-1)
+    n_in_window = count.clamp_min(1)
+    # values - total / n_in_window, in one pass over the memory.
+    rest = torch.addcdiv(values, total, n_in_window, value=-1)
     rest = rest.mul_(weights)
     n_values = weights.sum(1, keepdim=True).clamp_min(1)
     scaled = _in_deviations(rest, n_values)
@@ -658,6 +738,9 @@ def _without_slow(values: Tensor, weights: Tensor, total: Tensor, count: Tensor)
 def _in_deviations(values: Tensor, count: Tensor) -> Tensor:
     """Values in units of their deviation, changed in place; 0 where only rounding errors are."""
     sum_of_squares = values.square().sum(1, keepdim=True)
-    deviation = (sum_of_squares / count).sqrt_()
-    scale = torch.where(deviation > _ROUNDING, deviation, torch.inf)
+    variance = sum_of_squares / count
+    deviation = variance.sqrt_()
+    is_varying = deviation > _ROUNDING
+    # A division by infinity leaves 0.
+    scale = torch.where(is_varying, deviation, torch.inf)
     return values.div_(scale)
