@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tsattn.pretrained.network import (
     RecentMeasure,
@@ -51,10 +52,12 @@ def pinball(
     x, seasons = network.look(x, y.shape[1])
     losses, weight = pinball_terms(network, x, y, n_tokens, seasons)
     if weighed:
-        importance = weigh(x, seasons.period, network.config.measure)[:, None, None]
+        importance = weigh(x, seasons.period, network.config.measure)
+        importance = importance[:, None, None]
         losses = losses * importance
         weight = weight * importance
-    return losses.sum() / weight.sum().clamp_min(_LEAST_WEIGHT)
+    total_weight = weight.sum().clamp_min(_LEAST_WEIGHT)
+    return losses.sum() / total_weight
 
 
 def weigh(x: Tensor, period: Tensor, measure: str = "whole") -> Tensor:
@@ -72,26 +75,47 @@ def weigh(x: Tensor, period: Tensor, measure: str = "whole") -> Tensor:
     """
     is_recent = torch.ones_like(x, dtype=torch.bool)
     if measure == "recent":
-        age = torch.arange(x.shape[1], 0, -1, device=x.device)
-        is_recent = age <= RecentMeasure().length(period)[:, None]
-        observed = x.isfinite()
-        values = x.nan_to_num(0.0)[:, None]
-        scaled = measure_recent(values, observed[:, None], is_recent[:, None])[0][:, 0]
-        scaled = torch.where(observed, scaled, torch.nan)
+        n_steps = x.shape[1]
+        age = torch.arange(n_steps, 0, -1, device=x.device)
+        n_recent = RecentMeasure().length(period)
+        is_recent = age <= n_recent[:, None]
+        scaled = _in_recent_deviations(x, is_recent)
     else:
-        n_observed = x.isfinite().sum(1, keepdim=True).clamp_min(1)
-        mean = x.nan_to_num(0.0).sum(1, keepdim=True) / n_observed
-        centred = x - mean
-        variance = centred.nan_to_num(0.0).square().sum(1, keepdim=True) / n_observed
-        spread = variance.sqrt()
-        scaled = torch.asinh(centred / torch.where(spread > 0, spread, 1.0))
+        scaled = _in_deviations(x)
     step_changes = scaled.diff(dim=1).abs()
-    step_change = torch.where(is_recent[:, 1:], step_changes, torch.nan).nanmean(1)
+    step_changes = torch.where(is_recent[:, 1:], step_changes, torch.nan)
+    step_change = step_changes.nanmean(1)
     season_changes = changes_since(scaled, period).abs()
-    has_season = (period > 0)[:, None] & is_recent
-    season_change = torch.where(has_season, season_changes, torch.nan).nanmean(1)
+    is_seasonal = (period > 0)[:, None]
+    season_changes = torch.where(is_seasonal & is_recent, season_changes, torch.nan)
+    season_change = season_changes.nanmean(1)
+    # A missing change gives way to the other one.
     change = torch.fmin(step_change, season_change)
-    return 1 / (change.nan_to_num(1.0) + _LEAST_CHANGE)
+    change = change.nan_to_num(1.0)
+    return 1 / (change + _LEAST_CHANGE)
+
+
+def _in_recent_deviations(x: Tensor, is_recent: Tensor) -> Tensor:
+    """Contexts in deviations of their recent parts, in the space of the arcsinh."""
+    observed = x.isfinite()
+    # One token that holds all steps.
+    values = x.nan_to_num(0.0)[:, None]
+    measured, *_ = measure_recent(values, observed[:, None], is_recent[:, None])
+    scaled = measured[:, 0]
+    return torch.where(observed, scaled, torch.nan)
+
+
+def _in_deviations(x: Tensor) -> Tensor:
+    """Contexts in deviations of all their values, in the space of the arcsinh."""
+    n_observed = x.isfinite().sum(1, keepdim=True).clamp_min(1)
+    total = x.nan_to_num(0.0).sum(1, keepdim=True)
+    mean = total / n_observed
+    centred = x - mean
+    squares = centred.nan_to_num(0.0).square()
+    variance = squares.sum(1, keepdim=True) / n_observed
+    spread = variance.sqrt()
+    unit = torch.where(spread > 0, spread, 1.0)
+    return torch.asinh(centred / unit)
 
 
 def pinball_terms(
@@ -111,15 +135,30 @@ def pinball_terms(
     """
     slots, tokens, mean, spread = network(x, y.shape[1], n_tokens, seasons)
     farthest = _FARTHEST[network.config.measure]
-    target = network.squeeze(y, tokens, mean, spread).clamp(-farthest, farthest)
+    target = network.squeeze(y, tokens, mean, spread)
+    target = target.clamp(-farthest, farthest)
     usable = _is_usable(x, spread)
     step = tokens.slots()[0].clamp_min(0)
-    weight = (1 + step / _HALF_WEIGHT_STEPS).rsqrt()
+    weight = _step_weight(step)
     weight = weight * target.isfinite() * usable[:, None, None]
     levels = torch.tensor(network.quantile_levels, device=slots.device)
-    error = target.nan_to_num(0.0)[..., None] - slots
-    losses = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(3)
+    truth = target.nan_to_num(0.0)[..., None]
+    error = truth - slots
+    # Twice, so that the loss of a median is the absolute error.
+    losses = 2 * _pinball(error, levels).mean(3)
     return losses * weight, weight
+
+
+def _step_weight(step: Tensor) -> Tensor:
+    """Weight of steps ahead, from 0 on."""
+    return (1 + step / _HALF_WEIGHT_STEPS).rsqrt()
+
+
+def _pinball(error: Tensor, levels: Tensor) -> Tensor:
+    """Pinball losses of truths less quantiles, at the probabilities of these."""
+    above = levels * error
+    below = (levels - 1) * error
+    return torch.maximum(above, below)
 
 
 class Teachers:
@@ -160,13 +199,17 @@ class Teachers:
         n_windows = len(x)
         row = torch.arange(n_windows, device=x.device)
         both = torch.cat([x, -x])
-        seasons = seasons.rows(torch.cat([row, row]))
+        rows_of_both = torch.cat([row, row])
+        seasons = seasons.rows(rows_of_both)
         total = torch.zeros((), dtype=torch.float64, device=x.device)
         for network in self.networks:
             slots, tokens, mean, spread = network(both, horizon, n_tokens, seasons)
             quantiles = network.by_step(slots, tokens, mean, spread, horizon)
-            total = total + quantiles[:n_windows] - quantiles[n_windows:].flip(2)
-        return total / (2 * len(self.networks))
+            # The largest quantile of a mirror image is the smallest one, with the other sign.
+            mirrored = quantiles[n_windows:].flip(2)
+            total = total + quantiles[:n_windows] - mirrored
+        n_forecasts = 2 * len(self.networks)
+        return total / n_forecasts
 
 
 def expected_pinball(
@@ -191,9 +234,11 @@ def expected_pinball(
     """
     lesson = _lesson(network, teachers, x, horizon, n_tokens)
     levels = torch.tensor(network.quantile_levels, device=x.device)[:, None]
+    # [B F Q Q]: quantiles of the network down, truths that are quantiles of the teachers across.
     error = lesson.target[..., None, :] - lesson.quantiles[..., None]
-    losses = 2 * torch.maximum(levels * error, (levels - 1) * error)
-    expected = (losses @ _nearest(network)).mean(2)
+    losses = 2 * _pinball(error, levels)
+    probabilities = _nearest(network)
+    expected = (losses @ probabilities).mean(2)
     return lesson.mean(expected)
 
 
@@ -222,9 +267,12 @@ def distance(
     low, high = (network.quantile_levels.index(level) for level in _MOST)
     spread = lesson.target[..., high] - lesson.target[..., low]
     width = spread.clamp_min(_LEAST_WIDTH)[..., None]
-    offset = (lesson.target - lesson.quantiles) / width
-    distances = width * ((1 + offset.square()).sqrt() - 1)
-    return lesson.mean((distances * _nearest(network)).sum(2))
+    difference = lesson.target - lesson.quantiles
+    offset = difference / width
+    root = (1 + offset.square()).sqrt()
+    distances = width * (root - 1)
+    weighted = distances * _nearest(network)
+    return lesson.mean(weighted.sum(2))
 
 
 class _Lesson(NamedTuple):
@@ -236,7 +284,9 @@ class _Lesson(NamedTuple):
 
     def mean(self, losses: Float[Tensor, "B F"]) -> Tensor:
         """Weighted mean."""
-        return (losses * self.weight).sum() / self.weight.sum().clamp_min(_LEAST_WEIGHT)
+        weighted = losses * self.weight
+        total_weight = self.weight.sum().clamp_min(_LEAST_WEIGHT)
+        return weighted.sum() / total_weight
 
 
 def _lesson(
@@ -246,24 +296,33 @@ def _lesson(
     x, seasons = network.look(x, horizon)
     slots, tokens, mean, spread = network(x, horizon, n_tokens, seasons)
     quantiles = network.squeezed_by_step(slots, tokens, horizon)
-    unit = torch.where(spread > 0, spread, 1.0)[..., None]
-    target = (teachers.forecast(x, horizon, n_tokens, seasons) - mean[..., None]) / unit
-    farthest = _FARTHEST[network.config.measure]
-    target = target.asinh().clamp(-farthest, farthest).to(quantiles.dtype)
+    unit = torch.where(spread > 0, spread, 1.0)
+    taught = teachers.forecast(x, horizon, n_tokens, seasons)
+    scaled = (taught - mean[..., None]) / unit[..., None]
+    measure = network.config.measure
+    farthest = _FARTHEST[measure]
+    target = scaled.asinh().clamp(-farthest, farthest)
+    target = target.to(quantiles.dtype)
     step = torch.arange(horizon, device=x.device)
-    weight = (1 + step / _HALF_WEIGHT_STEPS).rsqrt() * _is_usable(x, spread)[:, None]
-    weight = weight * weigh(x, seasons.period, network.config.measure)[:, None]
+    usable = _is_usable(x, spread)
+    weight = _step_weight(step) * usable[:, None]
+    weight = weight * weigh(x, seasons.period, measure)[:, None]
     return _Lesson(quantiles, target, weight)
 
 
 def _nearest(network: ZeroNetwork) -> Float[Tensor, " Q"]:
     """Probability that is nearer to each quantile of a network than to others."""
-    levels = torch.tensor(network.quantile_levels, device=next(network.parameters()).device)
+    first_parameter = next(network.parameters())
+    levels = torch.tensor(network.quantile_levels, device=first_parameter.device)
     middles = (levels[1:] + levels[:-1]) / 2
-    edges = torch.nn.functional.pad(middles, (1, 0))
-    return torch.nn.functional.pad(edges, (0, 1), value=1.0).diff()
+    # From 0 over the middles to 1.
+    edges = pad(middles, (1, 0))
+    edges = pad(edges, (0, 1), value=1.0)
+    return edges.diff()
 
 
 def _is_usable(x: Tensor, spread: Tensor) -> Tensor:
     """Whether enough values of each context are observed, and they vary."""
-    return (x.isfinite().sum(1) >= _LEAST_VALUES) & (spread[:, 0] > 0)
+    n_observed = x.isfinite().sum(1)
+    is_varying = spread[:, 0] > 0
+    return (n_observed >= _LEAST_VALUES) & is_varying
