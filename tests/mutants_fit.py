@@ -474,7 +474,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/pretrained/losses.py",
-        "expected = (losses @ _nearest(network)).mean(2)",
+        "expected = (losses @ probabilities).mean(2)",
         "expected = losses.mean((2, 3))",
         LOSSES,
     ),
