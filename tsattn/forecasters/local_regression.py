@@ -109,13 +109,17 @@ class LocalRegression:
             numbers = np.asarray(numeric, dtype=np.int64)
         effect = np.zeros((len(y), n_steps))
         n_columns = columns.shape[2] + past.shape[2]
-        n_features = n_columns + (_N_CURVES + len(self.lags)) * len(numbers)
+        n_of_number = _N_CURVES + len(self.lags)
+        n_features = n_columns + n_of_number * len(numbers)
         n_window_values = max(n_steps * n_features, 1)
         size = max(1, _CHUNK_VALUES // n_window_values)
         for windows, begun_rows in self._alike(y):
             for first in range(0, len(windows), size):
                 part = windows[first : first + size]
-                effect[part] = self._means(y[part], columns[part], past[part], numbers, begun_rows)
+                part_columns = columns[part]
+                part_past = past[part]
+                means = self._means(y[part], part_columns, part_past, numbers, begun_rows)
+                effect[part] = means
         return effect
 
     def _alike(self, y: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
@@ -125,20 +129,28 @@ class LocalRegression:
         Rows before the first value do not count, but lengthen a window among longer ones.
         """
         observed = np.isfinite(y)
-        begun_rows = np.where(observed.any(axis=1), y.shape[1] - observed.argmax(axis=1), 0)
+        has_value = observed.any(axis=1)
+        first_row = observed.argmax(axis=1)
+        begun_rows = np.where(has_value, y.shape[1] - first_row, 0)
         lengths, places = np.unique(begun_rows, return_inverse=True)
         groups: dict[tuple[object, ...], list[int]] = {}
-        for place, length in enumerate(lengths):
-            reaches = [min(memory, int(length)) for memory in self.memories]
+        for place, length in enumerate(lengths.tolist()):
+            reaches = [min(memory, length) for memory in self.memories]
             form = tuple(self._form(reach) for reach in reaches)
-            groups.setdefault(form, []).append(place)
+            group = groups.setdefault(form, [])
+            group.append(place)
         for group in groups.values():
-            yield np.flatnonzero(np.isin(places, group)), int(lengths[group[0]])
+            is_in_group = np.isin(places, group)
+            windows = np.flatnonzero(is_in_group)
+            shortest = lengths[group[0]]
+            yield windows, int(shortest)
 
     def _form(self, n_rows: int) -> tuple[object, ...]:
         """All that a regression of so many rows decides by their number."""
-        has_waves = [2 * length <= n_rows for length in (self.season, self.cycle)]
-        return self._block_rows(n_rows), *has_waves, self._has_differences(n_rows)
+        block_rows = self._block_rows(n_rows)
+        has_season = 2 * self.season <= n_rows
+        has_cycle = 2 * self.cycle <= n_rows
+        return block_rows, has_season, has_cycle, self._has_differences(n_rows)
 
     def _block_rows(self, n_rows: int) -> int:
         """Rows of a block; each fold has two blocks at least where there are so many rows."""
@@ -158,8 +170,13 @@ class LocalRegression:
         begun_rows: int,
     ) -> np.ndarray:
         """Means of the effects over the memories."""
-        reaches = sorted({min(memory, y.shape[1]) for memory in self.memories})
-        effects = [self._recent(y, columns, past, numeric, reach, begun_rows) for reach in reaches]
+        n_rows = y.shape[1]
+        # Memories longer than the window are one and the same.
+        reaches = {min(memory, n_rows) for memory in self.memories}
+        effects = []
+        for reach in sorted(reaches):
+            effect_of_memory = self._recent(y, columns, past, numeric, reach, begun_rows)
+            effects.append(effect_of_memory)
         effect = np.mean(effects, axis=0)
         is_missing = np.isnan(columns).any(axis=2)
         effect[is_missing] = np.nan
@@ -178,13 +195,15 @@ class LocalRegression:
         is that of ``begun_rows`` rows.
         """
         n_rows = y.shape[1]
+        first_row = n_rows - reach
         observed = np.isfinite(y)
-        observed[:, : n_rows - reach] = False
-        target, spread = _standardised_target(np.nan_to_num(y), observed)
+        observed[:, :first_row] = False
+        values = np.nan_to_num(y)
+        target, spread = _standardised_target(values, observed)
         begun = np.maximum.accumulate(observed, axis=1)
         columns = _standardised(np.nan_to_num(columns), begun)
         past = _standardised(past, begun)
-        memory = slice(n_rows - reach, n_rows)
+        memory = slice(first_row, n_rows)
         features = self._features(columns, past, numeric, memory)
         features -= _mean(features[:, :n_rows], observed)
         used_rows = min(reach, begun_rows)
@@ -197,7 +216,8 @@ class LocalRegression:
             effect_of_differences = self._differences(features, target, observed, fold, lag)
             parts.append(effect_of_differences)
         effect = np.mean(parts, axis=0)
-        slope = _slope(effect[:, :n_rows], target, observed, lag, self.fold_rows)
+        past_effect = effect[:, :n_rows]
+        slope = _slope(past_effect, target, observed, lag, self.fold_rows)
         return np.asarray(effect * slope * spread)
 
     def _folds(self, n_rows: int, reach: int, used_rows: int) -> np.ndarray:
@@ -206,8 +226,11 @@ class LocalRegression:
         It is -1 for rows that no regression reads.
         """
         age = np.arange(n_rows)[::-1]
-        fold = age // self._block_rows(used_rows) % self.n_folds
-        return np.where(age < reach, fold, -1)
+        block = age // self._block_rows(used_rows)
+        # Blocks go to the folds in turns, so that each fold has rows of all times.
+        fold = block % self.n_folds
+        is_read = age < reach
+        return np.where(is_read, fold, -1)
 
     def _features(
         self, columns: np.ndarray, past: np.ndarray, numeric: np.ndarray, memory: slice
@@ -216,15 +239,18 @@ class LocalRegression:
         parts = [columns]
         numbers = columns[..., numeric]
         n_steps = columns.shape[1]
-        n_features = columns.shape[2] + past.shape[2] + _N_CURVES * len(numeric)
-        if n_features <= self.most_features:
+        n_columns = columns.shape[2] + past.shape[2]
+        n_with_curves = n_columns + _N_CURVES * len(numeric)
+        if n_with_curves <= self.most_features:
             parts += self._curves(numbers, memory)
-        n_features += len(self.lags) * len(numeric)
-        if n_features <= self.most_features:
-            parts += [_delayed(numbers, lag) for lag in self.lags if lag < n_steps]
+        n_with_lags = n_with_curves + len(self.lags) * len(numeric)
+        if n_with_lags <= self.most_features:
+            lags = [lag for lag in self.lags if lag < n_steps]
+            parts += [_delayed(numbers, lag) for lag in lags]
         if past.shape[2]:
             n_ahead = n_steps - past.shape[1]
-            ahead = np.repeat(past[:, -1:], n_ahead, axis=1)
+            last = past[:, -1:]
+            ahead = np.repeat(last, n_ahead, axis=1)
             continued = np.concatenate([past, ahead], axis=1)
             parts.append(_delayed(continued, self.horizon))
         return np.concatenate(parts, axis=2)
@@ -248,13 +274,18 @@ class LocalRegression:
         A season or cycle has waves where the rows that are used hold two.
         """
         waves = [np.ones(n_rows)]
-        pairs_of_length = ((self.season, self.n_waves), (self.cycle, self.n_cycle_waves))
-        for length, most_pairs in pairs_of_length:
+        row = np.arange(n_rows)
+        most_pairs_of_length = (
+            (self.season, self.n_waves),
+            (self.cycle, self.n_cycle_waves),
+        )
+        for length, most_pairs in most_pairs_of_length:
             if 2 * length > used_rows:
                 continue
+            # Shorter waves than two rows look like longer ones.
             n_pairs = min(most_pairs, length // 2)
             for k in range(1, n_pairs + 1):
-                step = np.arange(n_rows) % length
+                step = row % length
                 angle = 2 * np.pi * k * step / length
                 waves.append(np.sin(angle))
                 waves.append(np.cos(angle))
@@ -273,9 +304,12 @@ class LocalRegression:
         waves = self._waves(n_rows, used_rows)
         n_waves = waves.shape[1]
         wave_features = np.broadcast_to(waves, (n_windows, *waves.shape))
-        rows = np.concatenate([wave_features, features[:, :n_rows]], axis=2)
+        past_features = features[:, :n_rows]
+        rows = np.concatenate([wave_features, past_features], axis=2)
         weights = self._cross_validated(rows, target, observed, fold, n_waves)
-        return _answers(features, weights[..., n_waves:], fold)
+        # The effect is the part of the columns alone.
+        column_weights = weights[..., n_waves:]
+        return _answers(features, column_weights, fold)
 
     def _differences(
         self,
@@ -287,11 +321,12 @@ class LocalRegression:
     ) -> np.ndarray:
         """Effects by the regression of differences to ``lag`` rows before."""
         n_rows = target.shape[1]
-        both = observed[:, lag:] & observed[:, :-lag]
-        change = target[:, lag:] - target[:, :-lag]
-        change = change * both
-        rows = features[:, lag:n_rows] - features[:, : n_rows - lag]
-        weights = self._cross_validated(rows, change, both, fold[lag:], 0)
+        both = _both_observed(observed, lag)
+        change = _change(target, lag) * both
+        past_features = features[:, :n_rows]
+        rows = _change(past_features, lag)
+        fold_of_change = fold[lag:]
+        weights = self._cross_validated(rows, change, both, fold_of_change, 0)
         return _answers(features, weights, fold)
 
     def _cross_validated(
@@ -322,35 +357,41 @@ class LocalRegression:
             scatters.append(transposed @ rows[:, fold_rows])
             products.append(transposed @ target[:, fold_rows, None])
             counts.append(observed[:, fold_rows].sum(axis=1))
-        count = np.maximum(_without_each(counts), 1)[..., None, None]
+        count = np.maximum(_without_each(counts), 1)
+        count = count[..., None, None]
         mean_scatter = _without_each(scatters) / count
         mean_products = _without_each(products) / count
         weights = self._solutions(mean_scatter, mean_products, n_waves)
-        errors = np.zeros((len(rows), weights.shape[3]))
+        n_penalties = weights.shape[3]
+        errors = np.zeros((len(rows), n_penalties))
         for k, fold_rows in enumerate(folds):
-            answers = rows[:, fold_rows] @ weights[:, k]
+            fold_weights = weights[:, k]
+            answers = rows[:, fold_rows] @ fold_weights
             missed = target[:, fold_rows, None] - answers
             squares = missed**2 * observed[:, fold_rows, None]
             errors += squares.sum(axis=1)
-        best = errors.argmin(axis=1)[:, None, None, None]
-        best_weights = np.take_along_axis(weights, best, axis=3)
+        best = errors.argmin(axis=1)
+        best_weights = np.take_along_axis(weights, best[:, None, None, None], axis=3)
         return best_weights[..., 0]
 
     def _solutions(self, scatter: np.ndarray, products: np.ndarray, n_waves: int) -> np.ndarray:
         """Weights ``[B, folds + 1, n, penalties + 1]`` at every penalty; last of waves alone."""
-        share = torch.ones(scatter.shape[-1], dtype=torch.float64)
+        n_features = scatter.shape[-1]
+        share = torch.ones(n_features, dtype=torch.float64)
         share[:n_waves] = self.wave_penalty
         penalties = torch.tensor(self.penalties, dtype=torch.float64)
         penalties = penalties[:, None] * share
         squares = torch.from_numpy(scatter)[:, :, None]
         targets = torch.from_numpy(products)[:, :, None]
         repeated = targets.expand(-1, -1, len(penalties), -1, -1)
-        weights = ridge(squares, repeated, penalties)[..., 0]
+        solutions = ridge(squares, repeated, penalties)
+        weights = solutions[..., 0]
         waves_alone = torch.zeros_like(weights[:, :, :1])
         if n_waves:
             wave_squares = squares[:, :, 0, :n_waves, :n_waves]
             wave_targets = targets[:, :, 0, :n_waves]
-            solution = ridge(wave_squares, wave_targets, penalties[0, :n_waves])
+            wave_penalties = penalties[0, :n_waves]
+            solution = ridge(wave_squares, wave_targets, wave_penalties)
             waves_alone[:, :, 0, :n_waves] = solution[..., 0]
         all_weights = torch.cat([weights, waves_alone], dim=2)
         return all_weights.movedim(2, 3).numpy()
@@ -358,9 +399,10 @@ class LocalRegression:
 
 def _mean(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Means of ``[B, T, n]`` over the observed rows ``[B, T]``, ``[B, 1, n]``."""
-    count = np.maximum(observed.sum(axis=1), 1)[:, None]
-    total = observed[:, None].astype(np.float64) @ values
-    return np.asarray(total / count[..., None])
+    count = np.maximum(observed.sum(axis=1), 1)
+    weights = observed[:, None].astype(np.float64)
+    total = weights @ values
+    return np.asarray(total / count[:, None, None])
 
 
 def _standardised_target(y: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -369,9 +411,11 @@ def _standardised_target(y: np.ndarray, observed: np.ndarray) -> tuple[np.ndarra
     Returns:
         ``[B, T]``, 0 in other rows; ``[B, 1]``.
     """
-    count = np.maximum(observed.sum(axis=1, keepdims=True), 1)
+    count = observed.sum(axis=1, keepdims=True)
+    count = np.maximum(count, 1)
     # In units of the largest value, so that squares stay within range.
-    largest = np.abs(y * observed).max(axis=1, keepdims=True, initial=0.0)
+    sizes = np.abs(y * observed)
+    largest = sizes.max(axis=1, keepdims=True, initial=0.0)
     unit = np.where(largest > 0, largest, 1.0)
     scaled = y / unit
     mean = _mean(scaled[..., None], observed)[..., 0]
@@ -379,7 +423,8 @@ def _standardised_target(y: np.ndarray, observed: np.ndarray) -> tuple[np.ndarra
     sum_of_squares = (centred**2).sum(axis=1, keepdims=True)
     deviation = np.sqrt(sum_of_squares / count)
     moving = deviation > _ROUNDING
-    target = centred / np.where(moving, deviation, 1.0)
+    divisor = np.where(moving, deviation, 1.0)
+    target = centred / divisor
     target = np.where(moving, target, 0.0)
     deviation = np.where(moving, deviation, 0.0)
     return target, deviation * largest
@@ -394,16 +439,29 @@ def _standardised(columns: np.ndarray, observed: np.ndarray) -> np.ndarray:
     mean = _mean(recent, observed)
     mean_square = _mean(recent**2, observed)
     variance = mean_square - mean**2
-    moving = variance > _ROUNDING * (1 + mean**2)
-    deviation = np.sqrt(np.where(moving, variance, 1.0))
+    rounding_error = _ROUNDING * (1 + mean**2)
+    moving = variance > rounding_error
+    divisor = np.where(moving, variance, 1.0)
+    deviation = np.sqrt(divisor)
     scaled = (columns - mean) / deviation
     return np.where(moving, scaled, 0.0)
 
 
 def _delayed(columns: np.ndarray, lag: int) -> np.ndarray:
     """The values ``lag`` rows before; the first row stands for those before it."""
-    first = np.repeat(columns[:, :1], lag, axis=1)
-    return np.concatenate([first, columns[:, :-lag]], axis=1)
+    before = np.repeat(columns[:, :1], lag, axis=1)
+    earlier = columns[:, :-lag]
+    return np.concatenate([before, earlier], axis=1)
+
+
+def _change(values: np.ndarray, lag: int) -> np.ndarray:
+    """Differences of rows to those ``lag`` rows before, ``[B, T - lag, ...]``."""
+    return values[:, lag:] - values[:, :-lag]
+
+
+def _both_observed(observed: np.ndarray, lag: int) -> np.ndarray:
+    """Whether a row and the one ``lag`` rows before are observed, ``[B, T - lag]``."""
+    return observed[:, lag:] & observed[:, :-lag]
 
 
 def _without_each(fold_sums: list[np.ndarray]) -> np.ndarray:
@@ -421,7 +479,8 @@ def _answers(features: np.ndarray, weights: np.ndarray, fold: np.ndarray) -> np.
     """
     n_folds = weights.shape[1] - 1
     columns = weights[..., None]
-    answers = (features @ columns[:, -1])[..., 0]
+    answers = features @ columns[:, -1]
+    answers = answers[..., 0]
     for k in range(n_folds):
         rows = np.flatnonzero(fold == k)
         fold_answers = features[:, rows] @ columns[:, k]
@@ -437,21 +496,22 @@ def _slope(
     Differences are those to ``lag`` rows before. The slope is drawn towards 0 by its uncertainty,
     where ``dependent_rows`` count as one.
     """
-    both = observed[:, lag:] & observed[:, :-lag]
-    change = effect[:, lag:] - effect[:, :-lag]
-    change = change * both
-    truth = target[:, lag:] - target[:, :-lag]
-    truth = truth * both
+    both = _both_observed(observed, lag)
+    change = _change(effect, lag) * both
+    truth = _change(target, lag) * both
     size = (change**2).sum(axis=1, keepdims=True)
     moving = size > _ROUNDING
+    divisor = np.where(moving, size, 1.0)
     product = (change * truth).sum(axis=1, keepdims=True)
-    slope = product / np.where(moving, size, 1.0)
+    slope = product / divisor
     errors = truth - slope * change
     missed = (errors**2).sum(axis=1, keepdims=True)
     explained = slope**2 * size
     # One minus the inverse of the F statistic, as of so many independent rows.
     n_independent = both.sum(axis=1, keepdims=True) / dependent_rows
-    doubt = missed / np.maximum(n_independent * explained, _ROUNDING)
+    least_explained = np.maximum(n_independent * explained, _ROUNDING)
+    doubt = missed / least_explained
     certainty = np.maximum(1 - doubt, 0.0)
-    certain_slope = np.clip(slope, 0.0, 1.0) * certainty
+    bounded_slope = np.clip(slope, 0.0, 1.0)
+    certain_slope = bounded_slope * certainty
     return np.where(moving, certain_slope, 0.0)
