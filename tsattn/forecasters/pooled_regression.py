@@ -56,31 +56,37 @@ class WindowFeatures:
         self.context = x.shape[1]
         self.horizon = horizon
         self.x = x
-        self.level, self.spread = _level_and_spread(x[:, -rows:])
+        last_rows = x[:, -rows:]
+        self.level, self.spread = _level_and_spread(last_rows)
         parts = encoder.parts(covariates)
-        n_steps = covariates.known.shape[1]
-        empty = np.empty((len(x), n_steps, 0))
-        ahead = parts.get("known", empty).astype(np.float64)
+        n_windows, n_steps, _ = covariates.known.shape
+        no_future = np.empty((n_windows, n_steps, 0))
+        no_past = np.empty((n_windows, self.context, 0))
+        no_static = np.empty((n_windows, 0))
+        ahead = parts.get("known", no_future).astype(np.float64)
         # Also where a text is missing, whose indicators would be zeros.
         is_missing = np.isnan(covariates.known).any(axis=2)
         ahead[is_missing] = np.nan
-        n_future = ahead.shape[2] - calendar_width(encoder.columns.calendar)
+        calendar = encoder.columns.calendar
+        n_future = ahead.shape[2] - calendar_width(calendar)
         self.future = ahead[..., :n_future]
         self.clock = ahead[..., n_future:]
-        self._read_calendar(encoder.columns.calendar)
+        self._read_calendar(calendar)
         self.numeric = numeric_columns(encoder)
-        self.past = parts.get("past", empty[:, : self.context]).astype(np.float64)
-        self.static = parts.get("static", empty[:, 0]).astype(np.float64)
+        self.past = parts.get("past", no_past).astype(np.float64)
+        self.static = parts.get("static", no_static).astype(np.float64)
         self._read_means(rows)
 
     def _read_means(self, rows: int) -> None:
         """Set means of the columns over the last rows of the window."""
         # Rows before the first value do not count, but lengthen a window among longer ones.
-        begun = np.maximum.accumulate(np.isfinite(self.x), axis=1)
+        observed = np.isfinite(self.x)
+        begun = np.maximum.accumulate(observed, axis=1)
         recent_begun = begun[:, -rows:, None].astype(np.float64)
         count = recent_begun.sum(axis=1, keepdims=True)
         share = recent_begun / np.maximum(count, 1)
-        recent = slice(max(self.context - rows, 0), self.context)
+        first = max(self.context - rows, 0)
+        recent = slice(first, self.context)
         weighted = self.columns[:, recent] * share
         self.mean = weighted.sum(axis=1, keepdims=True)
         weighted_past = self.past[:, recent] * share
@@ -95,10 +101,13 @@ class WindowFeatures:
         self.week: np.ndarray | None = None
         if calendar and calendar[0] in _BINS:
             season = str(calendar[0])
-            self.season = _indicators(cycles.pop(season), _BINS[season])
+            season_cycle = cycles.pop(season)
+            self.season = _indicators(season_cycle, _BINS[season])
         if "weekday" in cycles:
-            self.week = _indicators(cycles.pop("weekday"), _BINS["weekday"])
-        self.columns = np.concatenate([self.future, *cycles.values()], axis=2)
+            week_cycle = cycles.pop("weekday")
+            self.week = _indicators(week_cycle, _BINS["weekday"])
+        parts = [self.future, *cycles.values()]
+        self.columns = np.concatenate(parts, axis=2)
 
     def of_point(self, point: np.ndarray, squares: bool) -> np.ndarray:
         """Features of the steps ahead that a forecast ``[B, F]`` has, ``[B, F, n]``."""
@@ -117,7 +126,8 @@ class WindowFeatures:
         columns = np.concatenate(parts, axis=2)
         scaled = self.scaled(point)
         # Effects grow with what they act on.
-        features = [columns, columns * scaled, scaled, scaled**2]
+        products = columns * scaled
+        features = [columns, products, scaled, scaled**2]
         features += self._phases(columns, ahead)
         return np.concatenate(features, axis=2)
 
@@ -126,15 +136,19 @@ class WindowFeatures:
 
         Too many products are left out.
         """
-        season = None if self.season is None else self.season[:, ahead]
-        week = None if self.week is None else self.week[:, ahead]
-        features = [phases for phases in (season, week) if phases is not None]
-        if season is None:
+        features = []
+        if self.season is not None:
+            features.append(self.season[:, ahead])
+        if self.week is not None:
+            features.append(self.week[:, ahead])
+        if self.season is None:
             return features
+        season = self.season[:, ahead]
         n_products = columns.shape[2] * season.shape[2]
         if n_products <= _MOST_FEATURES:
             features.append(_products(columns, season))
-        if week is not None:
+        if self.week is not None:
+            week = self.week[:, ahead]
             features.append(_products(week, season))
         return features
 
@@ -153,10 +167,12 @@ class WindowFeatures:
         They are its last value, the difference of that to the mean, and the value one horizon
         before the step.
         """
-        rows = self.context - self.horizon + np.arange(n_steps)
+        first_row = self.context - self.horizon
+        rows = first_row + np.arange(n_steps)
         rows = np.clip(rows, 0, self.context - 1)
         lagged = self.past[:, rows]
-        last = np.broadcast_to(self.past[:, -1:], lagged.shape)
+        last_row = self.past[:, -1:]
+        last = np.broadcast_to(last_row, lagged.shape)
         difference = last - self.past_mean
         return np.concatenate([last, difference, lagged], axis=2)
 
@@ -175,8 +191,10 @@ class WindowFeatures:
         ahead = self.context + steps
         numbers = self.columns[..., self.numeric]
         change = effect / self._unit()
-        step = np.broadcast_to(steps[None, :, None], (*point.shape, 1))
-        difference = numbers - self.mean[..., self.numeric]
+        column_shape = (*point.shape, 1)
+        step = np.broadcast_to(steps[None, :, None], column_shape)
+        number_means = self.mean[..., self.numeric]
+        difference = numbers - number_means
         parts = [
             self.scaled(point),
             change[..., None],
@@ -187,38 +205,60 @@ class WindowFeatures:
             self.recent(n_steps),
             difference[:, ahead],
         ]
-        parts += [numbers[:, np.maximum(ahead - lag, 0)] for lag in _TREE_LAGS]
+        for lag in _TREE_LAGS:
+            rows = np.maximum(ahead - lag, 0)
+            parts.append(numbers[:, rows])
         for season in seasons:
-            n_seasons = steps // season + 1
-            rows = ahead - season * n_seasons
-            # Windows that are shorter than a season have as many features, which are zero.
-            is_known = (rows >= 0).all()
-            rows = np.maximum(rows, 0)
-            seasonal_change = numbers[:, ahead] - numbers[:, rows]
-            parts.append(is_known * self.scaled(self.x[:, rows]))
-            parts.append(is_known * seasonal_change)
-        n_last = max(seasons[0] if seasons else 1, 1)
-        last_mean, _ = _level_and_spread(self.x[:, -n_last:])
-        scaled_mean = self.scaled(last_mean)
-        parts.append(np.broadcast_to(scaled_mean, (*point.shape, 1)))
+            parts += self._before_seasons(numbers, steps, season)
+        scaled_mean = self.scaled(self._last_mean(seasons))
+        parts.append(np.broadcast_to(scaled_mean, column_shape))
         features = np.concatenate(parts, axis=2)
         return np.nan_to_num(features).astype(np.float32)
 
+    def _before_seasons(
+        self, numbers: np.ndarray, steps: np.ndarray, season: int
+    ) -> list[np.ndarray]:
+        """Values of the target whole seasons before steps ahead, the latest in the window, and
+        changes of the numeric columns since then.
+        """
+        ahead = self.context + steps
+        n_seasons = steps // season + 1
+        rows = ahead - season * n_seasons
+        # Windows that are shorter than a season have as many features, which are zero.
+        is_known = (rows >= 0).all()
+        rows = np.maximum(rows, 0)
+        values = self.scaled(self.x[:, rows])
+        change = numbers[:, ahead] - numbers[:, rows]
+        return [is_known * values, is_known * change]
+
+    def _last_mean(self, seasons: tuple[int, ...]) -> np.ndarray:
+        """Mean of the last season, or the last value where there is no season, ``[B, 1]``."""
+        n_last = 1
+        if seasons:
+            n_last = max(seasons[0], 1)
+        last_rows = self.x[:, -n_last:]
+        mean, _ = _level_and_spread(last_rows)
+        return mean
+
     def _static(self, shape: tuple[int, ...]) -> np.ndarray:
         """Static columns, repeated for each step."""
-        return np.broadcast_to(self.static[:, None], (*shape, self.static.shape[1]))
+        n_static = self.static.shape[1]
+        return np.broadcast_to(self.static[:, None], (*shape, n_static))
 
 
 def numeric_columns(encoder: CovariateEncoder) -> np.ndarray:
     """Which of the encoded future columns are numbers, and no indicators of categories."""
-    categories = encoder.columns.categories[len(encoder.columns.past) :]
+    n_past = len(encoder.columns.past)
+    # Those of the past columns come first.
+    categories = encoder.columns.categories[n_past:]
     is_number: list[bool] = []
     for names in categories:
         if names is None:
             is_number.append(True)
         else:
             # A category has an indicator for each of its names.
-            is_number += [False] * max(len(names), 1)
+            n_indicators = max(len(names), 1)
+            is_number += [False] * n_indicators
     return np.flatnonzero(is_number)
 
 
@@ -226,23 +266,27 @@ def _level_and_spread(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of the observed values of windows ``[B, T]``, ``[B, 1]`` each."""
     observed = np.isfinite(x)
     values = np.where(observed, x, 0.0)
-    count = np.maximum(observed.sum(axis=1, keepdims=True), 1)
+    count = observed.sum(axis=1, keepdims=True)
+    count = np.maximum(count, 1)
     # In units of the largest value, so that squares stay within range.
-    largest = np.abs(values).max(axis=1, keepdims=True, initial=0.0)
+    sizes = np.abs(values)
+    largest = sizes.max(axis=1, keepdims=True, initial=0.0)
     unit = np.where(largest > 0, largest, 1.0)
     values = values / unit
     mean = values.sum(axis=1, keepdims=True) / count
     centred = np.where(observed, values - mean, 0.0)
     sum_of_squares = (centred**2).sum(axis=1, keepdims=True)
     spread = np.sqrt(sum_of_squares / count)
-    spread = np.where(spread > _ROUNDING, spread, 0.0)
+    is_varying = spread > _ROUNDING
+    spread = np.where(is_varying, spread, 0.0)
     return mean * largest, spread * largest
 
 
 def _products(columns: np.ndarray, phases: np.ndarray) -> np.ndarray:
     """Each column by each phase, ``[B, R, n * m]``."""
     products = columns[..., None] * phases[..., None, :]
-    return products.reshape(*columns.shape[:2], -1)
+    n_windows, n_rows, _ = columns.shape
+    return products.reshape(n_windows, n_rows, -1)
 
 
 def _indicators(cycle: np.ndarray, n_bins: int) -> np.ndarray:
@@ -252,11 +296,14 @@ def _indicators(cycle: np.ndarray, n_bins: int) -> np.ndarray:
     """
     sine = cycle[..., 0]
     cosine = cycle[..., 1]
-    share = np.arctan2(sine, cosine) / (2 * np.pi) % 1
-    place = np.floor(share * n_bins + _BIN_ROUNDING) % n_bins
-    is_in_bin = place[..., None] == np.arange(n_bins)
+    angle = np.arctan2(sine, cosine)
+    share = angle / (2 * np.pi) % 1
+    place = share * n_bins + _BIN_ROUNDING
+    # Rounding at the end of the cycle leads to its begin.
+    bin_number = np.floor(place) % n_bins
+    is_in_bin = bin_number[..., None] == np.arange(n_bins)
     indicators = is_in_bin.astype(np.float64)
-    indicators[np.isnan(place)] = np.nan
+    indicators[np.isnan(bin_number)] = np.nan
     return indicators
 
 
@@ -281,7 +328,8 @@ class PooledRegression:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """``[...]`` of features ``[..., n]``."""
         bounded = np.clip(features, self.least, self.most)
-        return np.asarray(bounded @ self.weights + self.offset)
+        errors = bounded @ self.weights + self.offset
+        return np.asarray(errors)
 
 
 class NormalEquations:
@@ -293,8 +341,9 @@ class NormalEquations:
 
     def __init__(self, n_features: int) -> None:
         # The last feature is a constant 1.
-        self.products = np.zeros((n_features + 1, n_features + 1))
-        self.targets = np.zeros(n_features + 1)
+        n_sums = n_features + 1
+        self.products = np.zeros((n_sums, n_sums))
+        self.targets = np.zeros(n_sums)
         self.least = np.full(n_features, np.inf)
         self.most = np.full(n_features, -np.inf)
         self.count = 0
@@ -306,8 +355,10 @@ class NormalEquations:
         n_rows = int(usable.sum())
         ones = np.ones((n_rows, 1))
         used = features[usable]
-        self.least = np.minimum(self.least, used.min(axis=0, initial=np.inf))
-        self.most = np.maximum(self.most, used.max(axis=0, initial=-np.inf))
+        least = used.min(axis=0, initial=np.inf)
+        most = used.max(axis=0, initial=-np.inf)
+        self.least = np.minimum(self.least, least)
+        self.most = np.maximum(self.most, most)
         rows = np.concatenate([used, ones], axis=1)
         self.products += rows.T @ rows
         self.targets += rows.T @ target[usable]
@@ -323,11 +374,14 @@ class NormalEquations:
 
     def solve(self, penalty: float, squares: bool) -> PooledRegression:
         """The ridge regression with standardised features; those that do not vary are left out."""
-        mean = self.products[-1, :-1] / self.count
+        # Products with the constant 1 are sums.
+        sums = self.products[-1, :-1]
+        mean = sums / self.count
         mean_products = self.products[:-1, :-1] / self.count
         scatter = mean_products - np.outer(mean, mean)
         variance = scatter.diagonal().copy()
-        is_varying = variance > _CONSTANT * (1 + mean**2)
+        rounding_error = _CONSTANT * (1 + mean**2)
+        is_varying = variance > rounding_error
         varying = np.flatnonzero(is_varying)
         scale = np.sqrt(variance[varying])
         varying_scatter = scatter[np.ix_(varying, varying)]
@@ -335,10 +389,15 @@ class NormalEquations:
         target_mean = self.targets[-1] / self.count
         mean_targets = self.targets[varying] / self.count
         covariances = mean_targets - mean[varying] * target_mean
-        targets = torch.from_numpy(covariances / scale)[:, None]
+        scaled_covariances = covariances / scale
+        targets = torch.from_numpy(scaled_covariances)[:, None]
         solution = ridge(torch.from_numpy(correlations), targets, penalty)
+        scaled_weights = solution[:, 0].numpy()
         weights = np.zeros(len(mean))
-        weights[varying] = solution[:, 0].numpy() / scale
+        weights[varying] = scaled_weights / scale
         offset = float(target_mean - mean @ weights)
+        # One range of the fitted rows beyond each of its ends.
         reach = self.most - self.least
-        return PooledRegression(weights, offset, squares, self.least - reach, self.most + reach)
+        lowest = self.least - reach
+        highest = self.most + reach
+        return PooledRegression(weights, offset, squares, lowest, highest)
