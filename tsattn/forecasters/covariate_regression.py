@@ -96,14 +96,19 @@ class CovariateRegression:
     @property
     def active(self) -> bool:
         """Whether a forecast differs from the base's."""
-        return self.share > 0 or self.pooled is not None or self.trees is not None
+        has_correction = self.pooled is not None or self.trees is not None
+        return self.share > 0 or has_correction
 
     @property
     def reads_rows(self) -> bool:
         """Whether there are columns for the local regression: past or future ones, no calendar."""
         sizes = self.encoder.sizes
         n_columns = sizes["n_past"] + sizes["n_known"]
-        return n_columns > calendar_width(self.encoder.columns.calendar)
+        return n_columns > self._n_calendar()
+
+    def _n_calendar(self) -> int:
+        """Columns of the calendar, which are the last of those that are known ahead."""
+        return calendar_width(self.encoder.columns.calendar)
 
     def forecast(
         self, base: Base, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows
@@ -116,7 +121,8 @@ class CovariateRegression:
         if not self.active:
             return base(x, quantiles)
         effect = self.effects(x, covariates)
-        past_effect = effect[:, : x.shape[1]]
+        n_rows = x.shape[1]
+        past_effect = effect[:, :n_rows]
         ended = has_ended(x, past_effect, self.season)[:, None]
         # Products with 0 keep NaN where a column is missing.
         effect = np.where(ended, 0.0 * effect, effect)
@@ -124,18 +130,21 @@ class CovariateRegression:
         correction = self.corrections(point, x, covariates, effect)
         correction = np.where(ended, 0.0 * correction, correction)
         corrected = point + correction
-        distance = self.band_factor * (bounds - point[..., None])
+        distance = bounds - point[..., None]
+        distance = self.band_factor * distance
         return corrected, corrected[..., None] + distance
 
     def effects(self, x: np.ndarray, covariates: CovariateWindows) -> np.ndarray:
         """What columns contribute to all rows by the local regression, ``[B, T + F, C]``."""
         missing = np.isnan(covariates.known).any(axis=2)
-        effect = np.zeros((*missing.shape, x.shape[2]))
+        n_channels = x.shape[2]
+        effect = np.zeros((*missing.shape, n_channels))
         if self.reads_rows:
             future, past = self._row_columns(x, covariates)
             numeric = numeric_columns(self.encoder)
-            for c in range(x.shape[2]):
-                channel_effect = self.local.effects(x[..., c], future, past, numeric)
+            local = self.local
+            for c in range(n_channels):
+                channel_effect = local.effects(x[..., c], future, past, numeric)
                 effect[..., c] = channel_effect
         effect[missing] = np.nan
         return effect
@@ -145,10 +154,14 @@ class CovariateRegression:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Future columns ``[B, T + F, K]`` and past columns ``[B, T, P]``, without the calendar."""
         parts = self.encoder.parts(covariates)
-        n_future = self.encoder.sizes["n_known"] - calendar_width(self.encoder.columns.calendar)
-        no_future = np.empty((*covariates.known.shape[:2], 0))
-        no_past = np.empty((*x.shape[:2], 0))
-        future = parts.get("known", no_future)[..., :n_future]
+        n_known = self.encoder.sizes["n_known"]
+        n_future = n_known - self._n_calendar()
+        n_windows, n_rows, _ = x.shape
+        n_steps = covariates.known.shape[1]
+        no_known = np.empty((n_windows, n_steps, 0))
+        no_past = np.empty((n_windows, n_rows, 0))
+        known = parts.get("known", no_known)
+        future = known[..., :n_future]
         past = parts.get("past", no_past)
         return future.astype(np.float64), past.astype(np.float64)
 
@@ -163,16 +176,19 @@ class CovariateRegression:
         if self.share == 0:
             return base(x, quantiles)
         n_rows = x.shape[1]
-        point, bounds = base(x - effect[:, :n_rows], quantiles)
-        ahead = effect[:, n_rows : n_rows + point.shape[1]]
-        point = point + ahead
-        bounds = bounds + ahead[..., None]
+        rest = x - effect[:, :n_rows]
+        point, bounds = base(rest, quantiles)
+        ahead = slice(n_rows, n_rows + point.shape[1])
+        effect_ahead = effect[:, ahead]
+        point = point + effect_ahead
+        bounds = bounds + effect_ahead[..., None]
         if self.share == 1:
             return point, bounds
-        own_point, own_bounds = base(x, quantiles)
+        base_point, base_bounds = base(x, quantiles)
         base_share = 1 - self.share
-        point = base_share * own_point + self.share * point
-        return point, base_share * own_bounds + self.share * bounds
+        point = base_share * base_point + self.share * point
+        bounds = base_share * base_bounds + self.share * bounds
+        return point, bounds
 
     def corrections(
         self, point: np.ndarray, x: np.ndarray, covariates: CovariateWindows, effect: np.ndarray
@@ -184,19 +200,27 @@ class CovariateRegression:
         correction = np.zeros(point.shape)
         n_rows = x.shape[1]
         n_steps = point.shape[1]
+        ahead = slice(n_rows, n_rows + n_steps)
         n_columns = max(self.encoder.sizes["n_known"], 1)
-        width = (n_steps + n_rows) * n_columns + n_steps * _OTHER_FEATURES
-        size = max(1, CHUNK_VALUES // width)
+        n_column_values = (n_steps + n_rows) * n_columns
+        n_other_values = n_steps * _OTHER_FEATURES
+        n_window_values = n_column_values + n_other_values
+        size = max(1, CHUNK_VALUES // n_window_values)
         for first in range(0, len(x), size):
             part = slice(first, first + size)
+            part_covariates = covariates.of(part)
             for c in range(x.shape[2]):
-                features = self.features(x[part, :, c], covariates.of(part))
-                ahead = effect[part, n_rows : n_rows + n_steps, c]
-                errors = self._errors(features, point[part, :, c], ahead)
+                features = self.features(x[part, :, c], part_covariates)
+                channel_point = point[part, :, c]
+                channel_effect = effect[part, ahead, c]
+                errors = self._errors(features, channel_point, channel_effect)
                 correction[part, :, c] = features.spread * errors
-        future = covariates.known[:, n_rows : n_rows + n_steps]
+        future = covariates.known[:, ahead]
         missing = np.isnan(future).any(axis=2)
-        correction[:, : missing.shape[1]][missing] = np.nan
+        n_future_steps = missing.shape[1]
+        # A view, so that what is set is set in the correction.
+        correction_of_future = correction[:, :n_future_steps]
+        correction_of_future[missing] = np.nan
         return correction
 
     def features(self, x: np.ndarray, covariates: CovariateWindows) -> WindowFeatures:
@@ -206,7 +230,8 @@ class CovariateRegression:
     @property
     def seasons(self) -> tuple[int, ...]:
         """The season and its cycle in steps, those that there are."""
-        return tuple(length for length in (self.season, self.cycle) if length > 1)
+        lengths = (self.season, self.cycle)
+        return tuple(length for length in lengths if length > 1)
 
     def _errors(
         self, features: WindowFeatures, point: np.ndarray, effect: np.ndarray
@@ -214,11 +239,13 @@ class CovariateRegression:
         """The expected error of points ``[B, F]`` in units of the window."""
         error = np.zeros(point.shape)
         if self.pooled is not None:
-            expected = self.pooled(features.of_point(point, self.pooled.squares))
-            error += self.pooled_weight * np.nan_to_num(expected)
+            of_point = features.of_point(point, self.pooled.squares)
+            pooled_error = np.nan_to_num(self.pooled(of_point))
+            error += self.pooled_weight * pooled_error
         if self.trees is not None:
             of_trees = features.of_trees(point, effect, self.seasons)
-            error += self.trees_weight * self.trees(of_trees)
+            trees_error = self.trees(of_trees)
+            error += self.trees_weight * trees_error
         return error
 
     def n_features(self, squares: bool) -> int:
@@ -237,14 +264,17 @@ class CovariateRegression:
         """Features of one short window, to count them."""
         columns = self.encoder.columns
         n_rows = max((*self.seasons, 1))
-        n_known = len(columns.future) + calendar_width(columns.calendar)
-        static = [0.0 if names is None else names[0] for names in self.encoder.categories]
+        n_known = len(columns.future) + self._n_calendar()
+        # Numbers, and the first names of categories.
+        categories = self.encoder.categories
+        static = [0.0 if names is None else names[0] for names in categories]
         covariates = CovariateWindows(
             np.zeros((1, n_rows, len(columns.past))),
             np.zeros((1, n_rows + 1, n_known)),
             np.array([static], dtype=object),
         )
-        return self.features(np.ones((1, n_rows)), covariates)
+        x = np.ones((1, n_rows))
+        return self.features(x, covariates)
 
     # --- saved folders ----------------------------------------------------------------------------
 
@@ -254,10 +284,15 @@ class CovariateRegression:
 
     def facts(self) -> dict[str, Any]:
         """Facts for JSON, without the encoder."""
-        facts: dict[str, Any] = {name: getattr(self, name) for name in self._SIZES + self._NUMBERS}
+        facts: dict[str, Any] = {}
+        for name in self._SIZES + self._NUMBERS:
+            facts[name] = getattr(self, name)
         facts["pooled"] = None
         if self.pooled is not None:
-            facts["pooled"] = {"offset": self.pooled.offset, "squares": self.pooled.squares}
+            facts["pooled"] = {
+                "offset": self.pooled.offset,
+                "squares": self.pooled.squares,
+            }
         return facts
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -271,7 +306,8 @@ class CovariateRegression:
             arrays[f"{PREFIX}pooled"] = weights
             for name in self._BOUNDS:
                 bound = getattr(self.pooled, name)
-                arrays[f"{PREFIX}pooled.{name}"] = np.broadcast_to(bound, weights.shape).copy()
+                bounds = np.broadcast_to(bound, weights.shape)
+                arrays[f"{PREFIX}pooled.{name}"] = bounds.copy()
         return arrays
 
     @classmethod
@@ -283,17 +319,7 @@ class CovariateRegression:
         Raises:
             ValueError: If something is not what they gave; also LookupError or TypeError.
         """
-        sizes: dict[str, Any] = {name: facts[name] for name in cls._SIZES}
-        for name, size in sizes.items():
-            in_range = type(size) is int and 0 <= size <= _LONGEST
-            require(in_range, f"{name} = {size!r:.40}")
-        require(sizes["horizon"] >= 1 and sizes["season"] >= 1, f"sizes {sizes}")
-        numbers: dict[str, Any] = {name: float(facts[name]) for name in cls._NUMBERS}
-        for name, number in numbers.items():
-            require(0 <= number < np.inf, f"{name} = {number}")
-        in_range = numbers["share"] in SHARES and numbers["band_factor"] > 0
-        require(in_range, f"numbers {numbers}")
-        regression = cls(encoder, **sizes, **numbers)
+        regression = cls(encoder, **cls._checked_sizes(facts), **cls._checked_numbers(facts))
         prefix = f"{PREFIX}trees."
         tree_arrays = {}
         for name, array in arrays.items():
@@ -305,7 +331,31 @@ class CovariateRegression:
             regression = replace(regression, trees=trees)
         if facts["pooled"] is None:
             return regression
-        return replace(regression, pooled=regression._rebuilt_pooled(facts["pooled"], arrays))
+        pooled = regression._rebuilt_pooled(facts["pooled"], arrays)
+        return replace(regression, pooled=pooled)
+
+    @classmethod
+    def _checked_sizes(cls, facts: dict[str, Any]) -> dict[str, Any]:
+        """The numbers of steps of saved facts."""
+        sizes = {name: facts[name] for name in cls._SIZES}
+        for name, size in sizes.items():
+            in_range = type(size) is int and 0 <= size <= _LONGEST
+            require(in_range, f"{name} = {size!r:.40}")
+        # There may be no cycle, but a season of one step stands for none.
+        in_range = sizes["horizon"] >= 1 and sizes["season"] >= 1
+        require(in_range, f"sizes {sizes}")
+        return sizes
+
+    @classmethod
+    def _checked_numbers(cls, facts: dict[str, Any]) -> dict[str, Any]:
+        """The share, weights and factors of saved facts."""
+        numbers = {name: float(facts[name]) for name in cls._NUMBERS}
+        for name, number in numbers.items():
+            in_range = 0 <= number < np.inf
+            require(in_range, f"{name} = {number}")
+        in_range = numbers["share"] in SHARES and numbers["band_factor"] > 0
+        require(in_range, f"numbers {numbers}")
+        return numbers
 
     def _rebuilt_pooled(
         self, facts: dict[str, Any], arrays: dict[str, np.ndarray]
@@ -316,14 +366,19 @@ class CovariateRegression:
         squares = facts["squares"]
         are_numbers = type(squares) is bool and bool(np.isfinite(offset))
         require(are_numbers, "a pooled regression without numbers")
-        fits = weights.shape == (self.n_features(squares),)
-        is_valid = weights.dtype == np.float64 and bool(np.isfinite(weights).all())
+        n_features = self.n_features(squares)
+        fits = weights.shape == (n_features,)
+        is_finite = bool(np.isfinite(weights).all())
+        is_valid = weights.dtype == np.float64 and is_finite
         require(fits and is_valid, f"weights of shape {weights.shape}")
         bounds = {}
         for name in self._BOUNDS:
             bound = arrays[f"{PREFIX}pooled.{name}"]
-            is_bound = bound.shape == weights.shape and bound.dtype == np.float64
-            require(is_bound and not np.isnan(bound).any(), f"bounds of shape {bound.shape}")
+            fits = bound.shape == weights.shape
+            is_bound = fits and bound.dtype == np.float64
+            # Infinite bounds stand for none.
+            is_valid = is_bound and not np.isnan(bound).any()
+            require(is_valid, f"bounds of shape {bound.shape}")
             bounds[name] = bound
         return PooledRegression(weights, float(offset), squares, **bounds)
 
@@ -351,17 +406,21 @@ def has_ended(x: np.ndarray, effect: np.ndarray, season: int) -> np.ndarray:
     """
     runs = EqualRuns.of(x)
     recent_range = _range(effect, runs.in_last)
-    begun = np.logical_or.accumulate(np.isfinite(x), axis=1)
+    observed = np.isfinite(x)
+    begun = np.logical_or.accumulate(observed, axis=1)
     whole_range = _range(effect, begun)
-    moved = recent_range > _MOVED_SHARE * whole_range
-    return runs.is_long(season) & (runs.is_longest | moved)
+    has_moved = recent_range > _MOVED_SHARE * whole_range
+    has_reason = runs.is_longest | has_moved
+    return runs.is_long(season) & has_reason
 
 
 def _range(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Largest minus smallest of the values ``[B, T, C]`` in some rows, ``[B, C]``; at least 0."""
     usable = rows & np.isfinite(values)
-    highest = np.where(usable, values, -np.inf).max(axis=1)
-    lowest = np.where(usable, values, np.inf).min(axis=1)
+    filled_below = np.where(usable, values, -np.inf)
+    filled_above = np.where(usable, values, np.inf)
+    highest = filled_below.max(axis=1)
+    lowest = filled_above.min(axis=1)
     return np.maximum(highest - lowest, 0.0)
 
 
@@ -385,5 +444,6 @@ def make_encoder(columns: CovariateColumns, panel: Panel) -> CovariateEncoder:
     if season == "hour":
         first = (season, "weekday")
     # Without repetitions, in this order.
-    cycles = tuple(dict.fromkeys((*first, *encoder.columns.calendar)))
-    return replace(encoder, columns=replace(encoder.columns, calendar=cycles))
+    cycles = dict.fromkeys((*first, *encoder.columns.calendar))
+    columns_with_cycles = replace(encoder.columns, calendar=tuple(cycles))
+    return replace(encoder, columns=columns_with_cycles)
