@@ -89,11 +89,13 @@ def fit_covariate_regression(
     """
     require_seconds()
     season = season_length(panel.freq)
-    longer = [length for length in calendar_cycles(panel.freq) if length > season]
+    cycles = calendar_cycles(panel.freq)
+    longer = [length for length in cycles if length > season]
     cycle = max(longer, default=0)
     regression = CovariateRegression(encoder, horizon, season, cycle)
     origins = Origins.of(panel, horizon, least, regression.rows)
-    if not origins.enough(np.ones(len(origins.ends), dtype=bool)):
+    all_windows = np.ones(len(origins.ends), dtype=bool)
+    if not origins.enough(all_windows):
         return regression
     past = PastForecasts.of(regression, base, windows, panel, origins)
     if not origins.enough(past.usable):
@@ -116,9 +118,13 @@ class Origins(NamedTuple):
 
     def enough(self, usable: np.ndarray) -> bool:
         """Whether enough of the usable windows ``[W]`` learn and check."""
-        n_checks = int((self.held_out & usable).sum())
-        n_learners = int((~self.held_out & usable).sum())
-        return min(n_learners, _HELD_OUT * n_checks) >= _LEAST_WINDOWS
+        checks = self.held_out & usable
+        learners = ~self.held_out & usable
+        n_checks = int(checks.sum())
+        n_learners = int(learners.sum())
+        # As if as many checked as one of four.
+        n_windows = min(n_learners, _HELD_OUT * n_checks)
+        return n_windows >= _LEAST_WINDOWS
 
     @classmethod
     def of(cls, panel: Panel, horizon: int, least: int, rows: int) -> Origins:
@@ -132,20 +138,24 @@ class Origins(NamedTuple):
             least: Rows that stand before an end at least.
             rows: Rows that stand before it where a quarter of the series is as long.
         """
-        most = max(_MOST_WINDOWS // panel.n_channels, 2 * _LEAST_WINDOWS)
+        most_affordable = _MOST_WINDOWS // panel.n_channels
+        most = max(most_affordable, 2 * _LEAST_WINDOWS)
         series = spread_places(panel.n_series, _MOST_SERIES)
         most_ends = most // len(series)
         lengths = panel.lengths[series]
         first = np.minimum(lengths // _HELD_OUT, rows)
         first = np.maximum(first, least)
-        rooms = np.maximum(lengths - horizon - first, -1)
+        # Rows between the first end and the last one; -1 where there is no end.
+        rooms = lengths - horizon - first
+        rooms = np.maximum(rooms, -1)
         affordable_step = rooms.sum() // (2 * _LEAST_WINDOWS)
         step = int(np.clip(affordable_step, 1, horizon))
         ends = []
         held_out = []
         for n, room in zip(series, rooms, strict=True):
             last = panel.starts[n + 1] - horizon
-            latest_first = np.arange(last, last - room - 1, -step)
+            before_first = last - room - 1
+            latest_first = np.arange(last, before_first, -step)
             series_ends = latest_first[:most_ends][::-1]
             n_ends = len(series_ends)
             n_checks = n_ends // _HELD_OUT
@@ -153,10 +163,12 @@ class Origins(NamedTuple):
             usable = np.ones(n_ends, dtype=bool)
             if n_checks:
                 first_check = series_ends[-n_checks]
-                usable = is_check | (series_ends + horizon <= first_check)
+                is_before_checks = series_ends + horizon <= first_check
+                usable = is_check | is_before_checks
             ends.append(series_ends[usable])
             held_out.append(is_check[usable])
-        return cls(np.concatenate(ends), np.concatenate(held_out), horizon / step)
+        overlap = horizon / step
+        return cls(np.concatenate(ends), np.concatenate(held_out), overlap)
 
 
 class _Answer(NamedTuple):
@@ -176,10 +188,17 @@ class _Answer(NamedTuple):
         parts = []
         for values in zip(*answers, strict=True):
             rows_at_places = np.concatenate(values)
-            all_rows = np.full((n_windows, *rows_at_places.shape[1:]), np.nan)
+            row_shape = rows_at_places.shape[1:]
+            all_rows = np.full((n_windows, *row_shape), np.nan)
             all_rows[places] = rows_at_places
             parts.append(all_rows)
         return cls(*parts)
+
+    def mean_with(self, other: _Answer) -> _Answer:
+        """The mean of these forecasts and others."""
+        point = (self.point + other.point) / 2
+        bounds = (self.bounds + other.bounds) / 2
+        return _Answer(point, bounds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,10 +272,12 @@ class PastForecasts:
         n_done = 0
         for part, x, covariates in past.parts(order):
             effects = regression.effects(x, covariates)
-            effect[part] = effects[:, x.shape[1] :]
+            n_rows = x.shape[1]
+            effect[part] = effects[:, n_rows:]
             for share, batch in batches.items():
                 shared = replace(regression, share=share)
-                batch.append(_Answer(*shared.blended(base, x, _BAND, effects)))
+                point, bounds = shared.blended(base, x, _BAND, effects)
+                batch.append(_Answer(point, bounds))
             for c in range(panel.n_channels):
                 features = regression.features(x[..., c], covariates)
                 level[part, :, c] = features.level
@@ -265,14 +286,11 @@ class PastForecasts:
             if time.monotonic() - begun > seconds:
                 break
         spread[spread == 0] = np.nan
+        done = order[:n_done]
         for share, batch in batches.items():
-            answers[share] = _Answer.joined(batch, order[:n_done], n_windows)
+            answers[share] = _Answer.joined(batch, done, n_windows)
         if regression.reads_rows:
-            plain = answers[0.0]
-            local = answers[1.0]
-            mean_points = (plain.point + local.point) / 2
-            mean_bounds = (plain.bounds + local.bounds) / 2
-            answers[0.5] = _Answer(mean_points, mean_bounds)
+            answers[0.5] = answers[0.0].mean_with(answers[1.0])
         return past
 
     @property
@@ -287,7 +305,9 @@ class PastForecasts:
         longest = int(self.history.panel.lengths.max())
         n_features = self.regression.n_features(True) * horizon
         n_values = n_features + self.columns.width(longest, horizon)
-        size = min(max(1, CHUNK_VALUES // n_values), _WINDOWS_A_PASS)
+        most_windows = max(1, CHUNK_VALUES // n_values)
+        size = min(most_windows, _WINDOWS_A_PASS)
+        # Each part must end in time if it takes as long as the one before.
         seconds = 0.0
         for first in range(0, len(pick), size):
             require_seconds(seconds)
@@ -295,7 +315,9 @@ class PastForecasts:
             part = pick[first : first + size]
             ends = self.origins.ends[part]
             x = self.windows(self.history, ends)
-            yield part, x, self.columns.windows(ends, x.shape[1], horizon)
+            n_rows = x.shape[1]
+            covariates = self.columns.windows(ends, n_rows, horizon)
+            yield part, x, covariates
             seconds = time.monotonic() - begun
 
     def best(self) -> CovariateRegression:
@@ -304,14 +326,16 @@ class PastForecasts:
         The pooled regression and the trees are then learnt from all windows. Trees that would not
         end in time are left out.
         """
-        learn = np.flatnonzero(self.usable & ~self.origins.held_out)
-        check = np.flatnonzero(self.usable & self.origins.held_out)
+        usable = self.usable
+        held_out = self.origins.held_out
+        learn = np.flatnonzero(usable & ~held_out)
+        check = np.flatnonzero(usable & held_out)
         try:
             rows = self._tree_rows(learn, _MOST_ROWS)
             check_rows = self._tree_rows(check, None)
-            return self._chosen(
-                learn, check, self._options(rows, check_rows), rows.join(check_rows)
-            )
+            options = self._options(rows, check_rows)
+            all_rows = rows.join(check_rows)
+            return self._chosen(learn, check, options, all_rows)
         except OutOfTime:
             options = [self._without_trees(share, check) for share in self.answers]
             return self._chosen(learn, check, options, None)
@@ -321,9 +345,12 @@ class PastForecasts:
         options: list[_TreesOption] = []
         seconds = 0.0
         for share in self.answers:
-            require_seconds(seconds * (len(self.answers) - len(options) + 1))
+            # Those that are left, and those of all rows.
+            n_fits = len(self.answers) - len(options) + 1
+            require_seconds(seconds * n_fits)
             begun = time.monotonic()
-            options.append(self._with_trees(share, learn, check))
+            option = self._with_trees(share, learn, check)
+            options.append(option)
             seconds = time.monotonic() - begun
         return options
 
@@ -337,54 +364,70 @@ class PastForecasts:
         """The regression with the best of the shares; its trees learn from some rows."""
         share, trees_errors, _ = min(options, key=_cautious_loss)
         pooled_errors, pooled = self._pooled(share, learn, check)
-        weights = _pairs_of_weights()
-        expected = [a * pooled_errors + b * trees_errors for a, b in weights]
-        losses = [self.losses(share, errors, check) for errors in expected]
-        best = int(np.argmin([loss.mean() for loss in losses]))
+        pairs = _pairs_of_weights()
+        expected = []
+        losses = []
+        for pooled_weight, trees_weight in pairs:
+            errors = pooled_weight * pooled_errors + trees_weight * trees_errors
+            expected.append(errors)
+            losses.append(self.losses(share, errors, check))
+        mean_losses = [loss.mean() for loss in losses]
+        best = int(np.argmin(mean_losses))
         plain = self.losses(0.0, 0.0, check)
         if not self._clearly_lower(losses[best], plain):
             return self.regression
-        pooled_weight, trees_weight = weights[best]
+        pooled_weight, trees_weight = pairs[best]
+        trees = None
+        if rows is not None and trees_weight:
+            trees = self._trees(share, rows)
         return replace(
             self.regression,
             share=share,
             pooled=pooled if pooled_weight else None,
-            trees=self._trees(share, rows) if rows is not None and trees_weight else None,
+            trees=trees,
             pooled_weight=float(pooled_weight),
             trees_weight=float(trees_weight),
             band_factor=self._band_factor(share, expected[best], check),
-            error_ratio=float(losses[best].mean() / plain.mean()),
+            error_ratio=float(mean_losses[best] / plain.mean()),
         )
 
     def _clearly_lower(self, losses: np.ndarray, plain: np.ndarray) -> bool:
         """Whether losses of windows are lower than plain ones by enough to be no chance."""
         gain = plain - losses
         # Windows that share rows count as fewer ones.
-        error = gain.std() * np.sqrt(self.origins.overlap / len(gain))
-        least_gain = max(_SURE * error, _WORTH * plain.mean())
-        return bool(gain.mean() > least_gain)
+        share_of_variance = self.origins.overlap / len(gain)
+        standard_error = gain.std() * np.sqrt(share_of_variance)
+        sure_gain = _SURE * standard_error
+        worthy_gain = _WORTH * plain.mean()
+        return bool(gain.mean() > max(sure_gain, worthy_gain))
 
     def _with_trees(self, share: float, learn: _TreeRows, check: _TreeRows) -> _TreesOption:
         """The least loss on the windows held out with a share and trees of any weight."""
         point = self.answers[share].point
         trees = self._trees(share, learn)
+        features = self._tree_features(share, check)
         errors = np.full(point.shape, np.nan)
-        errors[check.places] = trees(self._tree_features(share, check))
+        errors[check.places] = trees(features)
         held_out = np.unique(check.places[0])
         errors = errors[held_out]
-        losses = [
-            self.losses(share, weight * errors, held_out).mean() for weight in _tried_weights()
-        ]
-        return _TreesOption(share, errors, float(min(losses)))
+        mean_losses = []
+        for weight in _tried_weights():
+            losses = self.losses(share, weight * errors, held_out)
+            mean_losses.append(losses.mean())
+        least_loss = float(min(mean_losses))
+        return _TreesOption(share, errors, least_loss)
 
     def _without_trees(self, share: float, check: np.ndarray) -> _TreesOption:
         """The loss on the windows held out with a share alone."""
-        errors = np.zeros((len(check), *self.truth.shape[1:]))
-        return _TreesOption(share, errors, float(self.losses(share, errors, check).mean()))
+        window_shape = self.truth.shape[1:]
+        errors = np.zeros((len(check), *window_shape))
+        losses = self.losses(share, errors, check)
+        return _TreesOption(share, errors, float(losses.mean()))
 
     def _trees(self, share: float, rows: _TreeRows) -> BoostedTrees:
         """Trees for the error that a share of the local regression leaves."""
-        errors = (self.truth - self.answers[share].point) / self.spread
+        point = self.answers[share].point
+        errors = (self.truth - point) / self.spread
         target = errors[rows.places]
         usable = np.isfinite(target)
         features = self._tree_features(share, rows)
@@ -392,23 +435,27 @@ class PastForecasts:
 
     def _tree_features(self, share: float, rows: _TreeRows) -> np.ndarray:
         """Features of rows, of which the first is the forecast with this share."""
-        scaled = (self.answers[share].point - self.level) / self.spread
+        point = self.answers[share].point
+        scaled = (point - self.level) / self.spread
+        scaled_of_rows = scaled[rows.places]
         features = rows.features.copy()
-        features[:, 0] = np.nan_to_num(scaled[rows.places])
+        features[:, 0] = np.nan_to_num(scaled_of_rows)
         return features
 
     def _tree_rows(self, pick: np.ndarray, most: int | None) -> _TreeRows:
         """Features of all steps of some windows, or of about ``most`` that are drawn."""
         shape = self.truth.shape
+        _, horizon, n_channels = shape
         share = 1.0
         if most is not None:
-            n_rows = len(pick) * shape[1] * shape[2]
+            n_rows = len(pick) * horizon * n_channels
             share = most / max(n_rows, 1)
-        drawn = np.random.default_rng(0).random(shape) < share
+        generator = np.random.default_rng(0)
+        drawn = generator.random(shape) < share
         tables = []
         places = []
         for part, x, covariates in self.parts(pick):
-            for c in range(shape[2]):
+            for c in range(n_channels):
                 features = self.regression.features(x[..., c], covariates)
                 point = self.answers[0.0].point[part, :, c]
                 effect = self.effect[part, :, c]
@@ -418,7 +465,8 @@ class PastForecasts:
                 window, step = np.nonzero(chosen)
                 channel = np.full(len(step), c)
                 places.append((part[window], step, channel))
-        windows, steps, channels = map(np.concatenate, zip(*places, strict=True))
+        columns = zip(*places, strict=True)
+        windows, steps, channels = map(np.concatenate, columns)
         return _TreeRows(np.concatenate(tables), (windows, steps, channels))
 
     def _pooled(
@@ -436,16 +484,22 @@ class PastForecasts:
         for features, target, *_ in self._pooled_rows(share, learn):
             learn_sums.add(features, target)
         options = [learn_sums.solve(penalty, True) for penalty in _PENALTIES]
-        errors = np.zeros((len(options), len(check), *self.truth.shape[1:]))
+        window_shape = self.truth.shape[1:]
+        errors = np.zeros((len(options), len(check), *window_shape))
         for features, target, part, c in self._pooled_rows(share, check):
             check_sums.add(features, target)
             place = np.searchsorted(check, part)
+            filled = np.nan_to_num(features)
             for k, option in enumerate(options):
-                errors[k, place, :, c] = option(np.nan_to_num(features))
-        losses = [self.losses(share, expected, check).mean() for expected in errors]
-        best = int(np.argmin(losses))
+                errors[k, place, :, c] = option(filled)
+        mean_losses = []
+        for expected in errors:
+            losses = self.losses(share, expected, check)
+            mean_losses.append(losses.mean())
+        best = int(np.argmin(mean_losses))
         learn_sums.join(check_sums)
-        return errors[best], learn_sums.solve(_PENALTIES[best], True)
+        regression = learn_sums.solve(_PENALTIES[best], True)
+        return errors[best], regression
 
     def _pooled_rows(
         self, share: float, pick: np.ndarray
@@ -457,10 +511,12 @@ class PastForecasts:
         """
         point = self.answers[share].point
         for part, x, covariates in self.parts(pick):
-            target = (self.truth[part] - point[part]) / self.spread[part]
+            part_point = point[part]
+            error = self.truth[part] - part_point
+            target = error / self.spread[part]
             for c in range(x.shape[2]):
                 features = self.regression.features(x[..., c], covariates)
-                of_point = features.of_point(point[part, :, c], True)
+                of_point = features.of_point(part_point[..., c], True)
                 yield of_point, target[..., c], part, c
 
     def losses(self, share: float, errors: np.ndarray | float, pick: np.ndarray) -> np.ndarray:
@@ -471,8 +527,10 @@ class PastForecasts:
             errors: Expected ones, which are added to the forecasts.
             pick: Windows.
         """
-        missed = self.truth[pick] - self.answers[share].point[pick]
-        remaining = np.abs(missed / self.spread[pick] - errors)
+        point = self.answers[share].point
+        missed = self.truth[pick] - point[pick]
+        scaled = missed / self.spread[pick]
+        remaining = np.abs(scaled - errors)
         by_window = remaining.reshape(len(pick), -1)
         return np.asarray(np.nanmean(by_window, axis=1))
 
@@ -483,35 +541,47 @@ class PastForecasts:
         if not bounds.shape[3]:
             return 1.0
         spread = self.spread[pick]
-        gap = self.truth[pick] - point - spread * errors
+        correction = spread * errors
+        gap = self.truth[pick] - point - correction
         above = bounds[..., 1] - point
         below = point - bounds[..., 0]
         distance = np.where(gap > 0, above, below)
         usable = np.isfinite(gap) & np.isfinite(spread)
         size = np.abs(gap)
         with np.errstate(divide="ignore", invalid="ignore"):
-            needed = np.where(gap == 0, 0.0, size / distance)[usable]
-        if not np.quantile(size[usable], _COVERAGE) > 0:
+            ratio = size / distance
+        # A truth at the point needs no width, even if the band has none.
+        needed = np.where(gap == 0, 0.0, ratio)
+        usual_gap = np.quantile(size[usable], _COVERAGE)
+        if not usual_gap > 0:
             return 1.0
-        factor = np.quantile(needed, _COVERAGE, method="higher")
+        factor = np.quantile(needed[usable], _COVERAGE, method="higher")
         return float(np.clip(factor, _NARROWEST, _WIDEST))
 
 
 def _tried_weights() -> np.ndarray:
     """Weights from 0 to 1 that are tried."""
-    return np.arange(0, 1 + _WEIGHT_STEP / 2, _WEIGHT_STEP)
+    # Half a step beyond 1, so that rounding does not leave 1 out.
+    end = 1 + _WEIGHT_STEP / 2
+    return np.arange(0, end, _WEIGHT_STEP)
 
 
 def _pairs_of_weights() -> list[tuple[float, float]]:
     """Weights of the pooled regression and of the trees whose sum is at most 1."""
     weights = _tried_weights()
-    return [(a, b) for a in weights for b in weights if a + b <= 1]
+    pairs: list[tuple[float, float]] = []
+    for pooled_weight in weights:
+        fitting = [weight for weight in weights if pooled_weight + weight <= 1]
+        pairs += [(pooled_weight, trees_weight) for trees_weight in fitting]
+    return pairs
 
 
 def _cautious_loss(option: _TreesOption) -> float:
     """The loss of an option; of two that are alike the mean of both forecasts is the safer one."""
     is_mean = option.share == 0.5
-    return option.loss if is_mean else option.loss * (1 + _WORTH)
+    if is_mean:
+        return option.loss
+    return option.loss * (1 + _WORTH)
 
 
 class _TreeRows(NamedTuple):
@@ -527,9 +597,10 @@ class _TreeRows(NamedTuple):
 
     def join(self, other: _TreeRows) -> _TreeRows:
         """The rows of both."""
+        features = np.concatenate([self.features, other.features])
         pairs = zip(self.places, other.places, strict=True)
         places = tuple(np.concatenate(parts) for parts in pairs)
-        return _TreeRows(np.concatenate([self.features, other.features]), places)
+        return _TreeRows(features, places)
 
 
 class _TreesOption(NamedTuple):
