@@ -72,7 +72,9 @@ class FittedNetwork:
         encoder = self.encoder
         if self.covariate_regression is not None:
             encoder = self.covariate_regression.encoder
-        return CovariateColumns() if encoder is None else encoder.columns
+        if encoder is None:
+            return CovariateColumns()
+        return encoder.columns
 
     @property
     def head(self) -> QuantileHead | DistributionHead | None:
@@ -89,7 +91,8 @@ class FittedNetwork:
         """Threads for windows that pass the network together: the user's number, or by their
         work.
         """
-        work = n_windows * n_channels * multiply_adds(self.network, self.config)
+        n_sequences = n_windows * n_channels
+        work = n_sequences * multiply_adds(self.network, self.config)
         return choose_threads(n_threads, work)
 
     def check(self, x: np.ndarray) -> np.ndarray:
@@ -103,8 +106,10 @@ class FittedNetwork:
         """
         x = np.asarray(x, dtype=np.float64)
         missing = np.isnan(x)
-        # A masked network leaves missing values out, so they need no check.
-        checked = np.where(missing, 0.0, x) if self.config.masked else x
+        checked = x
+        if self.config.masked:
+            # A masked network leaves missing values out, so they need no check.
+            checked = np.where(missing, 0.0, x)
         check_windows(checked, 1, padded=True)
         n_channels = self.scaler.mean.shape[1]
         if self.by_place and x.shape[2] != n_channels:
@@ -112,7 +117,8 @@ class FittedNetwork:
                 f"windows must have the {n_channels} fitted channels; got {x.shape[2]}"
             )
         context = self.config.context
-        empty = missing[:, -context:].all(axis=1)
+        recent_missing = missing[:, -context:]
+        empty = recent_missing.all(axis=1)
         if empty.any():
             window, channel = np.argwhere(empty)[0]
             raise ValueError(
@@ -137,12 +143,14 @@ class FittedNetwork:
         Raises:
             ValueError: If quantiles are asked and no rows were held back to calibrate them on.
         """
-        if len(quantiles) and self.head is None and self.intervals is None:
+        has_quantiles = self.head is not None or self.intervals is not None
+        if len(quantiles) and not has_quantiles:
             raise ValueError(
                 "val_size = 0 leaves nothing to calibrate intervals on; fit with val_size > 0"
             )
         x = self.transform.windows(x)
-        learnt = partial(self.learnt, encoded=self.encode(covariates), ids=ids)
+        encoded = self.encode(covariates)
+        learnt = partial(self.learnt, encoded=encoded, ids=ids)
         if self.covariate_regression is not None and covariates is not None:
             point, bounds = self.covariate_regression.forecast(learnt, x, quantiles, covariates)
         else:
@@ -150,11 +158,15 @@ class FittedNetwork:
         point = self.transform.inverse(point)
         bounds = self.transform.inverse(bounds)
         if covariates is not None and covariates.known.shape[2]:
-            future = covariates.known[:, x.shape[1] :]
+            n_rows = x.shape[1]
+            future = covariates.known[:, n_rows:]
             incomplete = np.isnan(future).any(axis=2)
             n_steps = future.shape[1]
-            point[:, :n_steps][incomplete] = np.nan
-            bounds[:, :n_steps][incomplete] = np.nan
+            # Views of the steps that have a row of covariates.
+            point_ahead = point[:, :n_steps]
+            bounds_ahead = bounds[:, :n_steps]
+            point_ahead[incomplete] = np.nan
+            bounds_ahead[incomplete] = np.nan
         return point, bounds
 
     def learnt(
@@ -173,13 +185,16 @@ class FittedNetwork:
             if self.intervals is None or not len(quantiles):
                 return point, np.empty((*point.shape, 0))
             unit = self.interval_scale(x, ids)
-            return point, self.intervals.apply(point, quantiles, scale=unit)
+            bounds = self.intervals.apply(point, quantiles, scale=unit)
+            return point, bounds
         parameters = torch.as_tensor(passed)
-        point = head.point(parameters).numpy() * spread + level
+        scaled_point = head.point(parameters).numpy()
+        point = scaled_point * spread + level
         if not len(quantiles):
             return point, np.empty((*point.shape, 0))
-        bounds = head.quantiles(parameters, list(quantiles)).numpy()
-        return point, bounds * spread[..., None] + level[..., None]
+        scaled_bounds = head.quantiles(parameters, list(quantiles)).numpy()
+        bounds = scaled_bounds * spread[..., None] + level[..., None]
+        return point, bounds
 
     def sample(
         self,
@@ -191,30 +206,43 @@ class FittedNetwork:
     ) -> np.ndarray:
         """Draws ``[B, F, C, S]`` from the head's distribution, steps independent of one another."""
         head = cast(QuantileHead | DistributionHead, self.head)
-        scaled, level, spread = self.standardise(self.transform.windows(x), ids)
-        passed = torch.as_tensor(self.forward(scaled, self.encode(covariates)))
-        draws = head.sample(passed, n_samples, generator).numpy()
-        return self.transform.inverse(draws * spread[..., None] + level[..., None])
+        transformed = self.transform.windows(x)
+        scaled, level, spread = self.standardise(transformed, ids)
+        encoded = self.encode(covariates)
+        parameters = torch.as_tensor(self.forward(scaled, encoded))
+        scaled_draws = head.sample(parameters, n_samples, generator).numpy()
+        draws = scaled_draws * spread[..., None] + level[..., None]
+        return self.transform.inverse(draws)
 
     def attention_maps(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
         """Weights ``[layers, B, C, H, L, L]`` with which the patches of contexts look at one
         another.
         """
         network = cast(PatchEncoder | PatchDecoder, self.network)
-        encoded = {
-            name: torch.as_tensor(rows).to(self.device)
-            for name, rows in self.encode(covariates).items()
-        }
-        scaled, _, _ = self.standardise(self.transform.windows(x))
+        encoded = self._tensors(self.encode(covariates))
+        transformed = self.transform.windows(x)
+        scaled, _, _ = self.standardise(transformed)
         scaled_tensor = torch.as_tensor(scaled).to(self.device)
-        maps: np.ndarray = network.attention_maps(scaled_tensor, **encoded).cpu().numpy()
-        return maps
+        maps = network.attention_maps(scaled_tensor, **encoded)
+        weights: np.ndarray = maps.cpu().numpy()
+        return weights
+
+    def _tensors(
+        self, encoded: Mapping[str, np.ndarray], part: slice = slice(None)
+    ) -> dict[str, torch.Tensor]:
+        """Encoded covariates of some windows as tensors on the device of the network."""
+        tensors = {}
+        for name, values in encoded.items():
+            tensor = torch.as_tensor(values[part])
+            tensors[name] = tensor.to(self.device)
+        return tensors
 
     def encode(self, covariates: CovariateWindows | None) -> dict[str, np.ndarray]:
         """Covariates of contexts as the network reads them."""
         if self.encoder is None or covariates is None:
             return {}
-        return self.encoder.encode(covariates.lengthened(self.config.context), self.config.horizon)
+        lengthened = covariates.lengthened(self.config.context)
+        return self.encoder.encode(lengthened, self.config.horizon)
 
     def standardise(
         self, x: np.ndarray, ids: pd.Index | None = None
@@ -225,10 +253,14 @@ class FittedNetwork:
         out, with the mean of the context for another one.
         """
         level, spread = self._scale(x, ids)
-        scaled = (x - level) / np.where(spread > 0, spread, 1.0)
-        padded = pad_front(scaled, self.config.context, fill=not self.config.masked)
-        double = next(self.network.parameters()).dtype == torch.float64
-        return padded.astype(np.float64 if double else np.float32), level, spread
+        unit = np.where(spread > 0, spread, 1.0)
+        scaled = (x - level) / unit
+        fills = not self.config.masked
+        padded = pad_front(scaled, self.config.context, fill=fills)
+        first_parameter = next(self.network.parameters())
+        if first_parameter.dtype == torch.float64:
+            return padded.astype(np.float64), level, spread
+        return padded.astype(np.float32), level, spread
 
     def _scale(self, x: np.ndarray, ids: pd.Index | None) -> tuple[np.ndarray, np.ndarray]:
         """Level and spread of contexts, ``[B, 1, C]`` each.
@@ -250,8 +282,11 @@ class FittedNetwork:
             return level, spread
         places = self._places(ids, len(x))
         fitted = (places >= 0)[:, None, None]
-        level = np.where(fitted, self.scaler.mean[places][:, None], level)
-        spread = np.where(fitted, self.scaler.scale[places][:, None], spread)
+        # Place -1 reads the last series, which is not taken.
+        fitted_level = self.scaler.mean[places][:, None]
+        fitted_spread = self.scaler.scale[places][:, None]
+        level = np.where(fitted, fitted_level, level)
+        spread = np.where(fitted, fitted_spread, spread)
         return level, spread
 
     def _places(self, ids: pd.Index | None, n_windows: int) -> np.ndarray:
@@ -266,11 +301,14 @@ class FittedNetwork:
         :meth:`answer`.
         """
         if self.by_place:
-            return np.broadcast_to(self.scaler.scale, (len(x), x.shape[2]))
+            shape = (len(x), x.shape[2])
+            return np.broadcast_to(self.scaler.scale, shape)
         unit = scale_of(x)
         if not self.config.equivariant:
             places = self._places(ids, len(x))
-            unit = np.where(places[:, None] >= 0, self.scaler.scale[places], unit)
+            fitted = places[:, None] >= 0
+            fitted_unit = self.scaler.scale[places]
+            unit = np.where(fitted, fitted_unit, unit)
         if self.sizes is None:
             return unit
         return unit * self.sizes.of(ids, len(x))
@@ -291,19 +329,23 @@ class FittedNetwork:
             covariates, ids: Of the same windows; the ids of their series are ``[n]``.
             overlap: As in :meth:`tsattn.evaluate.intervals.SeriesScales.of`.
         """
-        point = self.learnt(x, (), self.encode(covariates), ids)[0]
+        encoded = self.encode(covariates)
+        point, _ = self.learnt(x, (), encoded, ids)
         scale = self.interval_scale(x, ids)
         errors = np.abs(y - point) / scale[:, None]
         sizes = self.sizes
         if len(self.scaler.mean) > 1:
-            # One row of errors for each series, [N, windows, F, C], NaN where it has fewer windows.
             series, _ = ids.factorize()
-            first = np.flatnonzero(np.diff(series, prepend=-1))
+            is_first = np.diff(series, prepend=-1)
+            first = np.flatnonzero(is_first)
+            n_series = len(first)
             window = np.arange(len(series)) - first[series]
             n_most = int(window.max()) + 1
-            series_errors = np.full((len(first), n_most, *errors.shape[1:]), np.nan)
+            _, horizon, n_channels = errors.shape
+            # NaN where a series has fewer windows.
+            series_errors = np.full((n_series, n_most, horizon, n_channels), np.nan)
             series_errors[series, window] = errors
-            units = np.ones((len(first), x.shape[2]))
+            units = np.ones((n_series, n_channels))
             scales = SeriesScales.of(series_errors, units, overlap)
             sizes = KnownScales(ids[first], scales.scales, scales.per_step)
             # A window is measured by the other windows of its series.
@@ -315,19 +357,21 @@ class FittedNetwork:
         covariates on its own scale.
         """
         n_channels = x.shape[2]
-        size = max(_PASS_SEQUENCES // max(n_channels, 1), 1)
-        parameters = () if self.head is None else (self.head.n_parameters,)
-        outputs = [np.zeros((0, self.config.horizon, n_channels, *parameters))]
+        most_windows = _PASS_SEQUENCES // max(n_channels, 1)
+        size = max(most_windows, 1)
+        shape: tuple[int, ...] = (0, self.config.horizon, n_channels)
+        if self.head is not None:
+            shape = (*shape, self.head.n_parameters)
+        # An empty part, so that no windows have an output of the right shape.
+        outputs = [np.zeros(shape)]
         with torch.inference_mode():
             for first in range(0, len(x), size):
                 part = slice(first, first + size)
                 windows = torch.as_tensor(x[part]).to(self.device)
-                covariates = {
-                    name: torch.as_tensor(values[part]).to(self.device)
-                    for name, values in encoded.items()
-                }
+                covariates = self._tensors(encoded, part)
                 output = self.network(windows, **covariates)
-                outputs.append(output.cpu().numpy().astype(np.float64))
+                values = output.cpu().numpy()
+                outputs.append(values.astype(np.float64))
         return np.concatenate(outputs)
 
 
@@ -338,10 +382,11 @@ def _window_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     observed = np.isfinite(x)
     level = x.mean(1, keepdims=True, where=observed)
     deviation = x.std(1, keepdims=True, where=observed)
-    size = np.abs(x).max(1, keepdims=True, where=observed, initial=0)
+    largest = np.abs(x).max(1, keepdims=True, where=observed, initial=0)
     # Rounding leaves a tiny deviation of a constant window.
-    constant = deviation <= _ROUNDING_DEVIATION * size
-    return level, np.where(constant, 0.0, deviation)
+    constant = deviation <= _ROUNDING_DEVIATION * largest
+    deviation = np.where(constant, 0.0, deviation)
+    return level, deviation
 
 
 def resolve_device(name: str, *, strict: bool = False) -> torch.device:
@@ -356,7 +401,8 @@ def resolve_device(name: str, *, strict: bool = False) -> torch.device:
         ValueError: If there is no device of the name.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        best = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(best)
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -373,9 +419,13 @@ def tail_of(panel: Panel, context: int) -> Panel:
 
     Other gaps stay, since later rows may decide how they are filled.
     """
-    filled = replace(panel, values=History(panel).filled).last(context)
+    filled_panel = replace(panel, values=History(panel).filled)
+    filled = filled_panel.last(context)
     tail = panel.last(context)
-    is_first = np.zeros(len(tail.values) + 1, dtype=bool)
+    n_rows = len(tail.values)
+    # The starts end with the end of the last series, which is no row.
+    is_first = np.zeros(n_rows + 1, dtype=bool)
     is_first[tail.starts] = True
-    values = np.where(is_first[:-1, None], filled.values, tail.values)
+    is_first = is_first[:-1, None]
+    values = np.where(is_first, filled.values, tail.values)
     return replace(tail, values=values)
