@@ -195,7 +195,9 @@ class _Limit(NamedTuple):
 
     def words(self, left: float) -> str:
         """How much time is left, for a note."""
-        amount = "hardly any time is left" if left < 1.5 else f"{left:.0f} seconds are left"
+        amount = f"{left:.0f} seconds are left"
+        if left < 1.5:
+            amount = "hardly any time is left"
         return f"{amount} of max_time={self.max_time!r}"
 
     def less(self, seconds: float) -> "_Limit":
@@ -240,8 +242,7 @@ class AutoFitted(Fitted):
         return {
             "learnt": {"n_windows_": self.n_windows},
             "members": [[member.name, *member[2:]] for member in self.members],
-            # JSON has no NaN.
-            "leaderboard": [[None if x != x else x for x in row] for row in board],
+            "leaderboard": [_for_json(row) for row in board],
         }
 
     def inside(self) -> dict[str, Forecaster]:
@@ -252,18 +253,25 @@ class AutoFitted(Fitted):
     def restored(cls, forecaster: "AutoForecaster", saved: Saved, **common: Any) -> Self:
         """As :meth:`tsattn.forecaster.Fitted.restored`."""
         facts = saved.facts
-        members = tuple(_member_from(saved, forecaster.horizon, *row) for row in facts["members"])
-        tail = members[0].forecaster.panel_
-        require(len(tail.values) == len(common["panel"].values), "series")
+        horizon = forecaster.horizon
+        members = tuple(_member_from(saved, horizon, *row) for row in facts["members"])
+        pretrained = members[0].forecaster
+        panel = common["panel"]
+        tail = pretrained.panel_
+        require(len(tail.values) == len(panel.values), "series")
         # Early files have the covariates with the members alone.
-        common["panel"] = replace(common["panel"], covariates=tail.covariates)
-        common["encoder"] = members[0].forecaster.encoder_
-        board = pd.DataFrame(facts["leaderboard"], columns=["model", *_COLUMNS]).set_index("model")
+        common["panel"] = replace(panel, covariates=tail.covariates)
+        common["encoder"] = pretrained.encoder_
+        board = _board(facts["leaderboard"])
         weights = saved.tensors["learnt.weights"].numpy()
         factor = float(saved.tensors["learnt.band_factor"])
-        require(weights.shape == (len(members),) and weights.dtype == np.float64, "weights")
-        require(bool((weights >= 0).all()) and abs(weights.sum() - 1) < 1e-6, "weights")
-        require(NARROWEST <= factor <= WIDEST, f"band_factor = {factor}")
+        fits = weights.shape == (len(members),) and weights.dtype == np.float64
+        require(fits, "weights")
+        is_positive = bool((weights >= 0).all())
+        distance_to_one = abs(weights.sum() - 1)
+        require(is_positive and distance_to_one < 1e-6, "weights")
+        in_range = NARROWEST <= factor <= WIDEST
+        require(in_range, f"band_factor = {factor}")
         return cls(
             **common,
             members=members,
@@ -286,10 +294,18 @@ def _member_from(
     """A member from the files of a combination."""
     folder = saved.inner_folder(name)
     kind = saved_class(folder)
-    require(kind in _MEMBER_CLASSES, f"a member of class {kind:.40}")
+    is_member = kind in _MEMBER_CLASSES
+    require(is_member, f"a member of class {kind:.40}")
     forecaster = load_forecaster(folder)
     require(forecaster.horizon == horizon, f"horizon of {name}")
-    return _Candidate(name, forecaster, by_row is True, banded is True, int(least), in_logs is True)
+    return _Candidate(
+        name,
+        forecaster,
+        by_row=by_row is True,
+        banded=banded is True,
+        least=int(least),
+        in_logs=in_logs is True,
+    )
 
 
 class AutoForecaster(GapForecaster):
@@ -371,7 +387,8 @@ class AutoForecaster(GapForecaster):
     ) -> None:
         PretrainedForecaster(horizon, point=point)
         seconds = seconds_from(max_time)
-        if seconds is None or not seconds > 0:
+        is_positive = seconds is not None and seconds > 0
+        if not is_positive:
             raise InputError(
                 Name("max_time"), f" must be above 0, such as '1m' or 60 seconds; got {max_time!r}"
             )
@@ -388,13 +405,17 @@ class AutoForecaster(GapForecaster):
         judged, and which took no part and why.
         """
         board = self.leaderboard_
-        members = board[board["weight"] > 0].sort_values("weight", ascending=False)
-        shares = [f"{weight:.0%} {name}" for name, weight in members["weight"].items()]
-        line = f"{' + '.join(shares)}, judged on {self.n_windows_} windows of the past"
+        has_weight = board["weight"] > 0
+        members = board[has_weight].sort_values("weight", ascending=False)
+        weights = members["weight"]
+        shares = [f"{weight:.0%} {name}" for name, weight in weights.items()]
+        sum_of_shares = " + ".join(shares)
+        line = f"{sum_of_shares}, judged on {self.n_windows_} windows of the past"
         if not self.n_windows_:
-            line = f"{' + '.join(shares)}, since no series is long enough for a judgement"
-        absent = board.loc[board["note"] != "", "note"]
-        reasons = [f"{name} {note}" for name, note in absent.items()]
+            line = f"{sum_of_shares}, since no series is long enough for a judgement"
+        has_note = board["note"] != ""
+        notes = board.loc[has_note, "note"]
+        reasons = [f"{name} {note}" for name, note in notes.items()]
         if reasons:
             line = f"{line}; without {', '.join(reasons)}"
         return line
@@ -434,11 +455,14 @@ class AutoForecaster(GapForecaster):
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
-        return without_outliers(check_histories(x, self.max_context, self.least_context))
+        histories = check_histories(x, self.max_context, self.least_context)
+        return without_outliers(histories)
 
     def tell_unread(self, panel: Panel, told_rows: np.ndarray | None = None) -> None:
         """As in every forecaster, and of values that are taken for wrong."""
-        super().tell_unread(panel, tell_outliers(panel, load_network().config.token_context))
+        context = load_network().config.token_context
+        outlier_rows = tell_outliers(panel, context)
+        super().tell_unread(panel, outlier_rows)
 
     def _fit(self, panel: Panel, context: FitContext) -> AutoFitted:
         title = self.alias_ if context.verbose else None
@@ -446,30 +470,37 @@ class AutoForecaster(GapForecaster):
         with progress_line(title, n_steps=_N_CANDIDATES, seconds=seconds) as line:
             # One wrong value would ruin most candidates, and decide which seem best.
             clean = clean_panel(panel, load_network().config.token_context)
-            return replace(self._judge(clean, context.started, line), panel=panel)
+            fitted = self._judge(clean, context.started, line)
+            return replace(fitted, panel=panel)
 
     def _judge(self, panel: Panel, started: float, line: ProgressLine | None) -> AutoFitted:
         """Judge the candidates and combine the best; ``line`` shows the progress."""
-        seconds = (1 - _RESERVED_SHARE) * (seconds_from(self.max_time) or 0.0)
+        all_seconds = seconds_from(self.max_time) or 0.0
+        seconds = (1 - _RESERVED_SHARE) * all_seconds
         until = started + seconds
         ends, stops = _judged(panel, self.horizon)
         trials, notes = self._trials(panel, ends, stops, until, line)
         owners = np.searchsorted(panel.starts, ends, side="right") - 1  # series of each window
         truth = History(panel).futures(ends, self.horizon)
-        errors = _scaled_errors(trials, truth, _scale(panel)[owners][:, None])
+        scale = _scale(panel)[owners]
+        errors = _scaled_errors(trials, truth, scale[:, None])
         is_mean = _mean_series(panel, str(self.point))[owners]
         # The larger kind of windows decides, since absolute and squared errors have no common unit.
-        squared = bool(2 * is_mean.sum() > len(is_mean))
-        scored = ~np.isnan(errors[0]).all(axis=1) & (is_mean == squared)
+        n_means = is_mean.sum()
+        squared = bool(2 * n_means > len(is_mean))
+        # Those of the pretrained network, which answers all windows.
+        is_missing = np.isnan(errors[0]).all(axis=1)
+        scored = ~is_missing & (is_mean == squared)
         errors = errors[:, scored]
         evidence = _evidence(ends[scored], owners[scored], self.horizon)
-        preferred = np.array([_PREFERRED.get(trial.candidate.name, 0.0) for trial in trials])
-        weights = candidate_weights(errors, evidence, preferred, squared=squared)
+        weights = candidate_weights(errors, evidence, _preferences(trials), squared=squared)
         first = trials[0].answer
         answers = [completed(trial.answer, first) for trial in trials]
         point, spread = combined(answers, weights)
+        has_weight = weights > 0
         # The pretrained network stays a member, since it stands in for the others.
-        chosen = [m for m, weight in enumerate(weights) if m == 0 or weight > 0]
+        has_weight[0] = True
+        chosen = np.flatnonzero(has_weight)
         # Before the members are fitted again, which changes their forecasters.
         board = _leaderboard(trials, notes, errors, weights, squared)
         factor = band_factor(point, spread, truth, evidence)
@@ -487,11 +518,13 @@ class AutoForecaster(GapForecaster):
 
     def _tell_of_columns(self, pretrained: _Trial, members: Sequence[_Candidate]) -> None:
         """Warn where the time was too short for all members that read columns."""
-        readers = [member for member in members[1:] if member.forecaster.covariate_columns_]
-        if pretrained.without_columns and not readers:
+        others = members[1:]
+        has_reader = any(member.forecaster.covariate_columns_ for member in others)
+        if pretrained.without_columns and not has_reader:
             words = "the columns beside the target take no part; give it more time than "
             limit = Argument("max_time", self.max_time)
-            warnings.warn(InputWarning(f"{self.alias_}: {words}", limit), stacklevel=2)
+            warning = InputWarning(f"{self.alias_}: {words}", limit)
+            warnings.warn(warning, stacklevel=2)
 
     def _trials(
         self,
@@ -554,11 +587,15 @@ class AutoForecaster(GapForecaster):
         from tsattn.forecasters.attention import AttentionForecaster
         from tsattn.training.settings import Training
 
-        seconds = _TRAINING_SHARE * (until - time.monotonic())
+        seconds_left = until - time.monotonic()
+        seconds = _TRAINING_SHARE * seconds_left
+        # Three and a half horizons.
         wished_context = max(_MIN_NETWORK_CONTEXT, 7 * self.horizon // 2)
         context = min(_MAX_NETWORK_CONTEXT, wished_context)
-        n_windows = np.maximum(panel.lengths - context - self.horizon + 1, 0).sum()
-        if n_windows < _LEAST_TRAINING_WINDOWS or seconds < _LEAST_TRAINING_SECONDS:
+        window_rows = context + self.horizon
+        windows = np.maximum(panel.lengths - window_rows + 1, 0)
+        has_few_windows = windows.sum() < _LEAST_TRAINING_WINDOWS
+        if has_few_windows or seconds < _LEAST_TRAINING_SECONDS:
             return None
         training = Training(max_time=seconds, linear_skip="least_squares")
         return AttentionForecaster(
@@ -570,14 +607,16 @@ class AutoForecaster(GapForecaster):
     ) -> tuple[np.ndarray, np.ndarray]:
         n_windows, n_rows, n_channels = x.shape
         # Channels are independent: every member forecasts windows of one channel, [B C, T, 1].
-        series = np.moveaxis(x, 2, 1).reshape(n_windows * n_channels, n_rows, 1)
+        by_channel = np.moveaxis(x, 2, 1)
+        series = by_channel.reshape(n_windows * n_channels, n_rows, 1)
         if covariates is not None:
-            covariates = covariates.of(np.repeat(np.arange(n_windows), n_channels))
+            window_of_series = np.repeat(np.arange(n_windows), n_channels)
+            covariates = covariates.of(window_of_series)
         point, bounds = self._forecast_series(series, quantiles, covariates)
         shape = (n_windows, n_channels, self.horizon)
-        point = np.moveaxis(point.reshape(shape), 1, 2)
-        bounds = np.moveaxis(bounds.reshape(*shape, len(quantiles)), 1, 2)
-        return point, bounds
+        point = point.reshape(shape)
+        bounds = bounds.reshape(*shape, len(quantiles))
+        return np.moveaxis(point, 1, 2), np.moveaxis(bounds, 1, 2)
 
     def _forecast_series(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
@@ -590,15 +629,20 @@ class AutoForecaster(GapForecaster):
         answers = [completed(answer, answers[0]) for answer in answers]
         point, spread = combined(answers, self._weights)
         # Members that fit a curve would go on with what was before the end of a series.
-        last = last_of_ended(x, season_length(self.panel_.freq))[:, None]
+        season = season_length(self.panel_.freq)
+        last = last_of_ended(x, season)[:, None]
         point = np.where(np.isnan(last), point, last)
-        bounds = np.sort(point[..., None] + self.band_factor_ * spread, axis=-1)
+        distance = self.band_factor_ * spread
+        bounds = np.sort(point[..., None] + distance, axis=-1)
         # A history of counts allows no forecast below zero.
-        counts = np.isnan(x) | ((x >= 0) & (x == np.round(x)))
-        values = Values.after(x).above_zero(counts.all(axis=1, keepdims=True))
+        is_count = (x >= 0) & (x == np.round(x))
+        may_be_count = np.isnan(x) | is_count
+        are_counts = may_be_count.all(axis=1, keepdims=True)
+        values = Values.after(x).above_zero(are_counts)
         # The mean of counts is no count.
         step = np.where(self.mean_windows(x), 0.0, values.step)
-        return values._replace(step=step).nearest(point), values.nearest(bounds)
+        point_values = values._replace(step=step)
+        return point_values.nearest(point), values.nearest(bounds)
 
 
 def _classical(horizon: int, season: int) -> tuple[LocalForecaster, ...]:
@@ -612,14 +656,17 @@ def _classical(horizon: int, season: int) -> tuple[LocalForecaster, ...]:
     if _THETA_SEASONS * season > _MOST_THETA_ROWS:
         theta_settings = {"season_length": 1}
     theta = StatsforecastForecaster(horizon, "dynamic_theta", **theta_settings)
-    return theta, StatsforecastForecaster(horizon, "auto_ets", **smoothing_settings)
+    smoothing = StatsforecastForecaster(horizon, "auto_ets", **smoothing_settings)
+    return theta, smoothing
 
 
 def _grows_by_shares(panel: Panel) -> bool:
     """Whether the series may grow by percentages: months, quarters or years of positive values."""
     if parse_freq(panel.freq).unit != "month":
         return False
-    missing_or_positive = ~(panel.values[:, 0] <= 0)
+    values = panel.values[:, 0]
+    # A missing value is not at most 0.
+    missing_or_positive = ~(values <= 0)
     return bool(missing_or_positive.mean() > _POSITIVE_SHARE)
 
 
@@ -628,23 +675,24 @@ def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     of each series before its first judged window, ``[N]``: all its rows where it has none.
     """
     lengths = panel.lengths
-    most = min(max(_AIMED_WINDOWS // panel.n_series, _MIN_SERIES_WINDOWS), _MAX_SERIES_WINDOWS)
-    room = ((1 - _HISTORY_SHARE) * lengths / horizon).astype(np.int64)
+    aimed = _AIMED_WINDOWS // panel.n_series
+    most = min(max(aimed, _MIN_SERIES_WINDOWS), _MAX_SERIES_WINDOWS)
+    judged_rows = (1 - _HISTORY_SHARE) * lengths
+    room = (judged_rows / horizon).astype(np.int64)
     counts = np.clip(room, 1, most)
     counts[lengths <= horizon] = 0
     step = horizon
     if panel.n_series == 1 and 0 < counts[0] < _LEAST_SINGLE_WINDOWS:
-        counts[0], step = _overlapping(int(lengths[0]), horizon, most)
+        count, step = _overlapping(int(lengths[0]), horizon, most)
+        counts[0] = count
     owner = np.repeat(np.arange(panel.n_series), counts)  # series of each window
     first = np.cumsum(counts) - counts
-    back = np.arange(len(owner)) - np.repeat(first, counts)  # windows after it, of its series
-    ends = panel.starts[owner + 1] - horizon - step * back
-    # The pretrained network stands in for all others, so it must have a value before each window.
-    values_before = np.zeros(len(panel.values) + 1, dtype=np.int64)
-    np.cumsum(~np.isnan(panel.values[:, 0]), out=values_before[1:])
-    reach = load_network().config.token_context
-    read_from = np.maximum(ends - reach, panel.starts[owner])
-    chosen = np.flatnonzero(values_before[ends] > values_before[read_from])
+    number = np.arange(len(owner))
+    back = number - np.repeat(first, counts)  # windows after it, of its series
+    last_end = panel.starts[owner + 1] - horizon
+    ends = last_end - step * back
+    has_history = _has_history(panel, ends, owner)
+    chosen = np.flatnonzero(has_history)
     if len(chosen) > _MAX_JUDGED_WINDOWS:
         # The last windows of all series come first, so that short series count as long ones do.
         draw = np.random.default_rng(0).random(len(chosen))
@@ -652,14 +700,30 @@ def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = chosen[order[:_MAX_JUDGED_WINDOWS]]
     ends = ends[chosen]
     owner = owner[chosen]
+    rows_before = ends - panel.starts[owner]
     stops = lengths.copy()
-    np.minimum.at(stops, owner, ends - panel.starts[owner])
+    np.minimum.at(stops, owner, rows_before)
     return np.sort(ends), stops
+
+
+def _has_history(panel: Panel, ends: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Whether the pretrained network has a value to read before each end, ``[W]``.
+
+    It stands in for all others, so that it must answer every judged window.
+    """
+    observed = ~np.isnan(panel.values[:, 0])
+    # Values before each row of the panel, and before its end.
+    values_before = np.zeros(len(observed) + 1, dtype=np.int64)
+    np.cumsum(observed, out=values_before[1:])
+    reach = load_network().config.token_context
+    read_from = np.maximum(ends - reach, panel.starts[owner])
+    return values_before[ends] > values_before[read_from]
 
 
 def _overlapping(length: int, horizon: int, most: int) -> tuple[int, int]:
     """The number of windows of a short series, which may overlap, and the rows between them."""
-    rows = max(length - horizon - int(_OVERLAPPED_HISTORY_SHARE * length), 0)
+    history_rows = int(_OVERLAPPED_HISTORY_SHARE * length)
+    rows = max(length - horizon - history_rows, 0)
     least_step = max(horizon // _STEPS_A_HORIZON, 1)
     wished_step = math.ceil(rows / (most - 1))
     step = min(max(wished_step, least_step), horizon)
@@ -679,15 +743,21 @@ def _evidence(ends: np.ndarray, owners: np.ndarray, horizon: int) -> float:
         series_ends = ends[owners == number]
         side_by_side = np.ptp(series_ends) / horizon + 1
         total += min(side_by_side, len(series_ends))
-    return float(total / np.sqrt(max(len(series), 1)))
+    n_series = max(len(series), 1)
+    return float(total / np.sqrt(n_series))
 
 
 def _mean_series(panel: Panel, point: str) -> np.ndarray:
     """Whether the points of each series are means, ``[N]``, for a setting of the point."""
     if point != "auto":
         return np.full(panel.n_series, point == "mean")
-    parts = np.split(panel.values, panel.starts[1:-1])
-    return np.array([is_intermittent(part[None])[0, 0, 0] for part in parts], dtype=bool)
+    inner_starts = panel.starts[1:-1]
+    are_means = []
+    for values in np.split(panel.values, inner_starts):
+        # Of one window of one channel.
+        intermittent = is_intermittent(values[None])
+        are_means.append(intermittent[0, 0, 0])
+    return np.array(are_means, dtype=bool)
 
 
 def _scaled_errors(trials: Sequence[_Trial], truth: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -695,7 +765,14 @@ def _scaled_errors(trials: Sequence[_Trial], truth: np.ndarray, scale: np.ndarra
     unit or a forecast is missing.
     """
     points = np.stack([trial.answer[0] for trial in trials])
-    return np.asarray((points - truth) / scale)[..., 0]
+    errors = np.asarray((points - truth) / scale)
+    return errors[..., 0]
+
+
+def _preferences(trials: Sequence[_Trial]) -> np.ndarray:
+    """Prior weights of the candidates, ``[M]``."""
+    names = [trial.candidate.name for trial in trials]
+    return np.array([_PREFERRED.get(name, 0.0) for name in names])
 
 
 def _scale(panel: Panel) -> np.ndarray:
@@ -705,7 +782,8 @@ def _scale(panel: Panel) -> np.ndarray:
     season = season_length(panel.freq)
     scale = seasonal_errors(panel, panel.lengths, season)
     if season > 1:
-        scale = np.where(scale > 0, scale, seasonal_errors(panel, panel.lengths, 1))
+        step_scale = seasonal_errors(panel, panel.lengths, 1)
+        scale = np.where(scale > 0, scale, step_scale)
     return np.where(scale > 0, scale, np.nan)
 
 
@@ -719,7 +797,8 @@ def _try(
     left = math.inf if limit is None else limit.until - started
     is_fallback = candidate.name == _FALLBACK
     if limit is not None and not is_fallback and not _can_begin(candidate, left):
-        return f"was left out: {limit.words(limit.until - time.monotonic())}"
+        left = limit.until - time.monotonic()
+        return f"was left out: {limit.words(left)}"
     without_columns = False
     share = _LEARNERS_SHARE if candidate.name in _LEARNERS else _FIT_SHARE
     fit = TimedFit(0.0, 0)
@@ -738,17 +817,20 @@ def _try(
         fit_without_columns(candidate.forecaster, past)
         without_columns = True
     left -= time.monotonic() - started
-    answer, progress = _answer_in_time(candidate, panel, ends, left * _CANDIDATE_SHARE)
+    answer_seconds = left * _CANDIDATE_SHARE
+    answer, progress = _answer_in_time(candidate, panel, ends, answer_seconds)
     predict_seconds = progress.seconds_per_item * panel.n_series
     if limit is not None and not is_fallback:
-        is_slow = predict_seconds > max(left * _CANDIDATE_SHARE, _FREE_SECONDS)
+        is_slow = predict_seconds > max(answer_seconds, _FREE_SECONDS)
         if is_slow or not progress.enough:
-            return f"would take {math.ceil(progress.needed_seconds)} seconds; {limit.words(left)}"
+            needed = math.ceil(progress.needed_seconds)
+            return f"would take {needed} seconds; {limit.words(left)}"
     if candidate.by_row:
         fit = TimedFit(0.0, 0)
     # Other candidates are worth more than a second fit on some more rows.
     is_slow_fit = fit.seconds > _FREE_SECONDS
-    few_new_rows = len(panel.values) - len(past.values) < _NEW_ROWS_SHARE * fit.n_rows
+    n_new_rows = len(panel.values) - len(past.values)
+    few_new_rows = n_new_rows < _NEW_ROWS_SHARE * fit.n_rows
     refits = candidate.name != "mlr" and not (is_slow_fit and few_new_rows)
     later_seconds = predict_seconds
     if refits:
@@ -763,7 +845,10 @@ def _can_begin(candidate: _Candidate, left: float) -> bool:
     package = _PACKAGES.get(candidate.name, own_package)
     if package is None:
         return left > 0
-    return left > _LEAST_CLASSICAL_SECONDS and load_in_time(package, left * _CANDIDATE_SHARE)
+    if left <= _LEAST_CLASSICAL_SECONDS:
+        return False
+    seconds = left * _CANDIDATE_SHARE
+    return load_in_time(package, seconds)
 
 
 def _answer_in_time(
@@ -776,15 +861,19 @@ def _answer_in_time(
     x = np.empty((0, 1, 1))
     if len(ends):
         x = History(panel).reaching(ends, forecaster.max_context)
-    history = forecaster.covariate_history(panel.keep(forecaster.covariate_columns_))
-    point = np.full((len(ends), forecaster.horizon, 1), np.nan)
-    bounds = np.full((*point.shape, len(_BAND_QUANTILES)), np.nan)
+    member_panel = panel.keep(forecaster.covariate_columns_)
+    history = forecaster.covariate_history(member_panel)
+    n_rows = x.shape[1]
+    horizon = forecaster.horizon
+    point, bounds = _no_answer(len(ends), horizon, len(_BAND_QUANTILES))
 
     def forecast(places: np.ndarray) -> None:
         covariates = None
         if history is not None:
-            covariates = history.windows(ends[places], x.shape[1], forecaster.horizon)
-        point[places], bounds[places] = _answer(candidate, x[places], _BAND_QUANTILES, covariates)
+            covariates = history.windows(ends[places], n_rows, horizon)
+        some_point, some_bounds = _answer(candidate, x[places], _BAND_QUANTILES, covariates)
+        point[places] = some_point
+        bounds[places] = some_bounds
 
     if candidate.by_row and not math.isinf(seconds):
         progress = work_in_time(forecast, len(ends), seconds, n_later=panel.n_series)
@@ -800,12 +889,15 @@ def _fit_until(candidate: _Candidate, panel: Panel, seconds: float, n_rows: int 
         begun = time.monotonic()
         with time_limit(seconds):
             _fit(candidate, panel)
-        return TimedFit(time.monotonic() - begun, len(panel.values))
+        fit_seconds = time.monotonic() - begun
+        return TimedFit(fit_seconds, len(panel.values))
     # A trained network has a time limit of its own; the others of these learn from one series.
     if candidate.by_row or candidate.name == "mlr":
         seconds = math.inf
-    least = max(_LEAST_FIT_ROWS, _FIT_HORIZONS * candidate.forecaster.horizon)
-    return fit_in_time(partial(_fit, candidate), panel, seconds, series_rows=least, n_rows=n_rows)
+    rows_of_horizons = _FIT_HORIZONS * candidate.forecaster.horizon
+    least = max(_LEAST_FIT_ROWS, rows_of_horizons)
+    fit = partial(_fit, candidate)
+    return fit_in_time(fit, panel, seconds, series_rows=least, n_rows=n_rows)
 
 
 def _fit(candidate: _Candidate, panel: Panel) -> None:
@@ -858,17 +950,19 @@ def _answer(
         begun = np.logical_or.accumulate(~np.isnan(x), axis=1)
         x = np.where(begun, _filled(x), np.nan)
     if candidate.in_logs:
-        positive = ~(x <= 0).any(axis=1, keepdims=True)
-        x = np.log(np.where(positive & (x > 0), x, np.nan))
+        x = _logarithms(x)
     least = candidate.least or forecaster.max_context // 2
-    able = known_rows(x) >= max(forecaster.min_context, least)
-    point = np.full((len(x), forecaster.horizon, 1), np.nan)
-    bounds = np.full((*point.shape, len(quantiles)), np.nan)
+    least_rows = max(forecaster.min_context, least)
+    able = known_rows(x) >= least_rows
+    point, bounds = _no_answer(len(x), forecaster.horizon, len(quantiles))
     if not able.any():
         return point, bounds
     member_quantiles = tuple(quantiles) if candidate.banded else ()
     rows = x[able][:, -forecaster.max_context :]
-    columns = covariates and covariates.of(able).cut(rows.shape[1], forecaster.horizon)
+    columns = None
+    if covariates is not None:
+        able_covariates = covariates.of(able)
+        columns = able_covariates.cut(rows.shape[1], forecaster.horizon)
     # The user did not choose this model, so a warning about its windows would not help.
     with ignored((RuntimeWarning, f"{forecaster.alias_}: of ")):
         member_point, member_bounds = forecaster.predict_windows(
@@ -878,10 +972,31 @@ def _answer(
     if member_quantiles:
         bounds[able] = member_bounds
     if candidate.in_logs:
-        # A forecast far beyond the past may be too large for a number.
-        largest = np.log(np.finfo(np.float64).max) - 1
-        return np.exp(np.minimum(point, largest)), np.exp(np.minimum(bounds, largest))
+        return _exponential(point), _exponential(bounds)
     return point, bounds
+
+
+def _no_answer(n_windows: int, horizon: int, n_quantiles: int) -> Answer:
+    """Forecasts of windows of one channel that are all missing."""
+    point = np.full((n_windows, horizon, 1), np.nan)
+    bounds = np.full((n_windows, horizon, 1, n_quantiles), np.nan)
+    return point, bounds
+
+
+def _logarithms(x: np.ndarray) -> np.ndarray:
+    """Logarithms of windows; NaN in those that are not positive."""
+    is_positive = x > 0
+    has_others = (x <= 0).any(axis=1, keepdims=True)
+    usable = is_positive & ~has_others
+    positive = np.where(usable, x, np.nan)
+    return np.log(positive)
+
+
+def _exponential(logarithm: np.ndarray) -> np.ndarray:
+    """The exponential, bounded: one far beyond the past may be too large for a number."""
+    largest = np.log(np.finfo(np.float64).max) - 1
+    bounded = np.minimum(logarithm, largest)
+    return np.exp(bounded)
 
 
 def _joined(members: Sequence[_Candidate]) -> CovariateColumns:
@@ -893,7 +1008,9 @@ def _joined(members: Sequence[_Candidate]) -> CovariateColumns:
     if not columns:
         return CovariateColumns()
     # Each cycle once, in the order of the members.
-    cycles = dict.fromkeys(name for member_columns in columns for name in member_columns.calendar)
+    cycles: dict[str, None] = {}
+    for member_columns in columns:
+        cycles |= dict.fromkeys(member_columns.calendar)
     return replace(columns[0], calendar=tuple(cycles))
 
 
@@ -909,7 +1026,9 @@ def _share(
     # The calendar follows the future columns, some places to a cycle.
     slices = calendar_slices(columns.calendar)
     for name in member_columns.calendar:
-        places.extend(range(n_future + slices[name].start, n_future + slices[name].stop))
+        first = n_future + slices[name].start
+        end = n_future + slices[name].stop
+        places.extend(range(first, end))
     covariates = covariates.recoded(columns, member_columns)
     return replace(covariates, known=covariates.known[..., places])
 
@@ -921,10 +1040,17 @@ def _filled(x: np.ndarray) -> np.ndarray:
     series = x[..., 0].T  # pandas interpolates down the rows
     missing = np.isnan(series)
     # Rows before the first value are no gap.
-    if not (missing[1:] > missing[:-1]).any():
+    begins_gap = missing[1:] > missing[:-1]
+    if not begins_gap.any():
         return x
-    whole = pd.DataFrame(series).interpolate(limit_direction="forward").to_numpy()
+    interpolated = pd.DataFrame(series).interpolate(limit_direction="forward")
+    whole = interpolated.to_numpy()
     return whole.T[..., None]
+
+
+def _for_json(row: Sequence[Any]) -> list[Any]:
+    """A row without NaN, the one value that differs from itself, which JSON lacks."""
+    return [None if value != value else value for value in row]
 
 
 def _leaderboard(
@@ -934,12 +1060,21 @@ def _leaderboard(
     weights: np.ndarray,
     squared: bool,
 ) -> pd.DataFrame:
-    means = mean_errors(errors, squared) if errors.shape[1] else np.full(len(trials), np.nan)
+    means = np.full(len(trials), np.nan)
+    if errors.shape[1]:
+        means = mean_errors(errors, squared)
     means[np.isinf(means)] = np.nan
     rows = []
     for trial, mean, weight in zip(trials, means, weights, strict=True):
-        rows.append((trial.candidate.name, mean, weight, trial.seconds, ""))
+        name = trial.candidate.name
+        rows.append((name, mean, weight, trial.seconds, ""))
     for name, note in notes.items():
         rows.append((name, np.nan, 0.0, np.nan, note))
-    board = pd.DataFrame(rows, columns=["model", *_COLUMNS]).set_index("model")
+    board = _board(rows)
     return board.sort_values("error", kind="stable")
+
+
+def _board(rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
+    """A leaderboard of rows that begin with the name of a candidate."""
+    board = pd.DataFrame(rows, columns=["model", *_COLUMNS])
+    return board.set_index("model")
