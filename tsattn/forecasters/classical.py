@@ -52,7 +52,9 @@ def _ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     import pandas as pd
     from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
-    result = ETSModel(pd.Series(y), **_ets_terms(setting.season)).fit(disp=False)
+    terms = _ets_terms(setting.season)
+    model = ETSModel(pd.Series(y), **terms)
+    result = model.fit(disp=False)
     if with_errors:
         return _predicted(result, len(y), setting.steps)
     return np.asarray(result.forecast(setting.steps)), None
@@ -77,16 +79,21 @@ def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
 
     # ThetaModel could subtract the seasons, but its standard error would count them as noise.
     seasons = _seasons(y, setting.season)
-    result = ThetaModel(y - np.resize(seasons, len(y)), deseasonalize=False).fit()
+    rest = y - np.resize(seasons, len(y))
+    model = ThetaModel(rest, deseasonalize=False)
+    result = model.fit()
     rows_ahead = len(y) + np.arange(setting.steps)
+    phase = rows_ahead % len(seasons)
     mean = np.asarray(result.forecast(setting.steps), dtype=np.float64)
-    mean = mean + seasons[rows_ahead % len(seasons)]
+    mean = mean + seasons[phase]
     if not with_errors:
         return mean, None
+    # The interval of 95% reaches z standard errors to either side.
     bounds = result.prediction_intervals(setting.steps, alpha=0.05)
     lower, upper = np.asarray(bounds, dtype=np.float64).T
     z = NormalDist().inv_cdf(0.975)
-    return mean, (upper - lower) / (2 * z)
+    errors = (upper - lower) / (2 * z)
+    return mean, errors
 
 
 def _seasons(y: np.ndarray, season: int) -> np.ndarray:
@@ -102,9 +109,11 @@ def _seasons(y: np.ndarray, season: int) -> np.ndarray:
         return np.zeros(1)
     r = acf(y, nlags=season)
     # Bartlett's formula: the autocorrelations at shorter lags widen the band.
-    widening = 1 + 2 * np.sum(r[1:season] ** 2)
+    sum_of_squares = np.sum(r[1:season] ** 2)
+    widening = 1 + 2 * sum_of_squares
     error = math.sqrt(widening / len(y))
-    if abs(r[season]) <= NormalDist().inv_cdf(0.95) * error:
+    half_band = NormalDist().inv_cdf(0.95) * error
+    if abs(r[season]) <= half_band:
         return np.zeros(1)
     decomposition = seasonal_decompose(y, model="additive", period=season)
     return np.asarray(decomposition.seasonal[:season])
@@ -113,7 +122,8 @@ def _seasons(y: np.ndarray, season: int) -> np.ndarray:
 def _autoreg(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     from statsmodels.tsa.ar_model import AutoReg
 
-    result = AutoReg(y, lags=setting.lags, trend="c").fit()
+    model = AutoReg(y, lags=setting.lags, trend="c")
+    result = model.fit()
     return _predicted(result, len(y), setting.steps)
 
 
@@ -123,7 +133,8 @@ def _sarimax(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     seasonal = (0, 0, 0, 0)
     if setting.season > 1:
         seasonal = (*setting.seasonal_order, setting.season)
-    result = SARIMAX(y, order=setting.order, seasonal_order=seasonal).fit(disp=False)
+    model = SARIMAX(y, order=setting.order, seasonal_order=seasonal)
+    result = model.fit(disp=False)
     return _predicted(result, len(y), setting.steps)
 
 
@@ -134,13 +145,17 @@ def _stl_ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
 
     if setting.season == 1:
         return _ets(y, setting, with_errors)
-    stl = STLForecast(pd.Series(y), ETSModel, model_kwargs=_ets_terms(1), period=setting.season)
-    return _predicted(stl.fit(fit_kwargs={"disp": False}), len(y), setting.steps)
+    # The rest has no seasons.
+    terms = _ets_terms(1)
+    model = STLForecast(pd.Series(y), ETSModel, model_kwargs=terms, period=setting.season)
+    result = model.fit(fit_kwargs={"disp": False})
+    return _predicted(result, len(y), setting.steps)
 
 
 def _predicted(result: Any, n_rows: int, steps: int) -> Answer:
     """Mean and standard error of a forecast, from which statsmodels computes its intervals."""
-    prediction = result.get_prediction(start=n_rows, end=n_rows + steps - 1)
+    last_row = n_rows + steps - 1
+    prediction = result.get_prediction(start=n_rows, end=last_row)
     mean = np.asarray(prediction.predicted_mean, dtype=np.float64)
     # Only exponential smoothing gives a variance.
     variance = getattr(prediction, "forecast_variance", None)
@@ -171,7 +186,8 @@ class LocalFitted(Fitted):
     def restored(cls, forecaster: Any, saved: "Saved", **common: Any) -> Self:
         """As :meth:`tsattn.forecaster.Fitted.restored`."""
         context = saved.count("context_")
-        return cls(**common, context=context, season_length=saved.count("season_length_"))
+        season = saved.count("season_length_")
+        return cls(**common, context=context, season_length=season)
 
 
 class LocalForecaster(Forecaster):
@@ -223,14 +239,18 @@ class LocalForecaster(Forecaster):
 
     def _fit(self, panel: Panel, context: FitContext) -> LocalFitted:
         season = self.season_length or season_length(panel.freq)
-        most_rows = self.context or max(_CONTEXT_ROWS, _CONTEXT_SEASONS * season)
+        default_rows = max(_CONTEXT_ROWS, _CONTEXT_SEASONS * season)
+        most_rows = self.context or default_rows
+        longest_series = int(panel.lengths.max())
         if self.reads_all and self.context is None:
-            most_rows = max(most_rows, int(panel.lengths.max()))
-        longest = min(most_rows, int(panel.lengths.max()))
-        if longest < self._least_rows(1):
-            require_length(panel, self._least_rows(1), self.alias_)
+            most_rows = max(most_rows, longest_series)
+        longest = min(most_rows, longest_series)
+        least_of_all = self._least_rows(1)
+        if longest < least_of_all:
+            require_length(panel, least_of_all, self.alias_)
         least = self._seasonal_rows(season)
-        if self.season_length is not None and season > 1 and longest < least:
+        asks_for_seasons = self.season_length is not None and season > 1
+        if asks_for_seasons and longest < least:
             raise InputError(
                 f"season_length = {season} needs a context of at least {least} rows; got {longest}:"
                 " give longer series or context, or ",
@@ -243,8 +263,11 @@ class LocalForecaster(Forecaster):
         self.check_fitted()
         x = super()._checked(x)
         finite = np.isfinite(x)
-        ends_early = finite[:, :-1] & ~finite[:, 1:]
-        if ends_early.any() or np.isinf(x).any():
+        previous = finite[:, :-1]
+        following = finite[:, 1:]
+        ends_early = previous & ~following
+        is_infinite = np.isinf(x)
+        if ends_early.any() or is_infinite.any():
             raise ValueError(
                 "windows must be finite from their first value on; got NaN or inf after it: fill"
                 " missing values first"
@@ -254,10 +277,11 @@ class LocalForecaster(Forecaster):
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
-        mean, errors = self._estimates(x, with_errors=len(quantiles) > 0)
-        # Exactly 0, so that the median is the mean to the bit.
-        z = np.array([0.0 if q == 0.5 else NormalDist().inv_cdf(q) for q in quantiles])
-        return mean, mean[..., None] + errors[..., None] * z
+        has_quantiles = len(quantiles) > 0
+        mean, errors = self._estimates(x, with_errors=has_quantiles)
+        z = np.array([_normal_quantile(q) for q in quantiles])
+        distance = errors[..., None] * z
+        return mean, mean[..., None] + distance
 
     def _estimates(self, x: np.ndarray, *, with_errors: bool) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard error, ``[B, F, C]`` each, one window and channel after the other."""
@@ -266,14 +290,16 @@ class LocalForecaster(Forecaster):
         errors = np.zeros_like(mean)
         counts = {"stopped": 0, "short": 0, "broken": 0}
         for b, c in np.ndindex(n_windows, n_channels):
-            n_missing = np.isnan(x[b, :, c]).sum()
-            y = x[b, n_missing:, c]
+            window = x[b, :, c]
+            n_missing = np.isnan(window).sum()
+            y = window[n_missing:]
             values, level, spread = self._scaled(y)
             if spread == 0:
                 mean[b, :, c] = y[-1]
                 continue
             season = self.season_length_
-            if len(y) < self._seasonal_rows(season):
+            is_short = len(y) < self._seasonal_rows(season)
+            if is_short:
                 season = 1
             forecast = None
             if len(y) < self._least_rows(season):
@@ -315,7 +341,9 @@ class LocalForecaster(Forecaster):
             errors = np.zeros_like(mean)
         stopped = any("converge" in text for text in texts)
         finite = np.isfinite(mean).all() and np.isfinite(errors).all()
-        return (mean, errors) if finite else None, stopped
+        if not finite:
+            return None, stopped
+        return (mean, errors), stopped
 
     def _warn(self, total: int, *, stopped: int, short: int, broken: int) -> None:
         if stopped or short or broken:
@@ -394,17 +422,22 @@ class StatsmodelsForecaster(LocalForecaster):
         schema: Schema = Schema(),
     ) -> None:
         if model not in _MODELS:
-            raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
+            names = ", ".join(_MODELS)
+            raise ValueError(f"model must be one of {names}; got {model!r}")
         check_whole("horizon", horizon)
         self.horizon = horizon
         self.alias = alias
         self.schema = schema
         self.model = model
-        self.season_length = (
-            None if season_length is None else check_whole("season_length", season_length)
-        )
-        self.context = None if context is None else check_whole("context", context, _LEAST_ROWS)
-        self.lags = None if lags is None else check_whole("lags", lags)
+        self.season_length = None
+        self.context = None
+        self.lags = None
+        if season_length is not None:
+            self.season_length = check_whole("season_length", season_length)
+        if context is not None:
+            self.context = check_whole("context", context, _LEAST_ROWS)
+        if lags is not None:
+            self.lags = check_whole("lags", lags)
         self.order = _check_order("order", order)
         self.seasonal_order = _check_order("seasonal_order", seasonal_order)
 
@@ -425,14 +458,16 @@ class StatsmodelsForecaster(LocalForecaster):
 
     def _seasonal_rows(self, season: int) -> int:
         # Decompositions need two seasons; the starting values of "ets" need the other number.
-        least = max(2 * season, _LEAST_ROWS + 2 * (season // 2))
+        starting_rows = _LEAST_ROWS + 2 * (season // 2)
+        least = max(2 * season, starting_rows)
         if self.model == "sarimax":
             return max(least, self._degrees(season))
         return least
 
     def _least_rows(self, season: int) -> int:
         if self.model == "autoreg" and self.lags is not None:
-            return max(_LEAST_ROWS, 2 * self.lags + 2)
+            regression_rows = 2 * self.lags + 2
+            return max(_LEAST_ROWS, regression_rows)
         if self.model == "sarimax":
             return max(_LEAST_ROWS, self._degrees(season))
         return _LEAST_ROWS
@@ -445,16 +480,31 @@ class StatsmodelsForecaster(LocalForecaster):
         return degrees + 2
 
     def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Answer:
-        lags = self.lags or min(max(season, 3), len(y) // 4)
+        default_lags = min(max(season, 3), len(y) // 4)
+        lags = self.lags or default_lags
         setting = _Setting(self.horizon, season, lags, self.order, self.seasonal_order)
-        return _MODELS[self.model](y, setting, with_errors)
+        estimate = _MODELS[self.model]
+        return estimate(y, setting, with_errors)
+
+
+def _normal_quantile(q: float) -> float:
+    """The quantile of the standard normal distribution, exactly 0 for a median.
+
+    So the median of a forecast is its mean to the bit.
+    """
+    if q == 0.5:
+        return 0.0
+    return NormalDist().inv_cdf(q)
 
 
 def _random_walk(y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """The last value, and the standard error of a random walk with steps like the window's."""
-    step_error = math.sqrt(np.mean(np.diff(y) ** 2))
+    changes = np.diff(y)
+    step_error = math.sqrt(np.mean(changes**2))
     mean = np.full(steps, y[-1])
-    return mean, step_error * np.sqrt(np.arange(1, steps + 1))
+    step = np.arange(1, steps + 1)
+    # The variances of independent steps add up.
+    return mean, step_error * np.sqrt(step)
 
 
 def _check_order(name: str, order: object) -> tuple[int, int, int]:
@@ -463,8 +513,13 @@ def _check_order(name: str, order: object) -> tuple[int, int, int]:
             f"{name} must be three integers of at least 0, such as (0, 1, 1); got {order!r}"
         )
     # scikit-learn's clone needs the same object back, so a tuple is not copied.
-    return order if isinstance(order, tuple) else (order[0], order[1], order[2])
+    if isinstance(order, tuple):
+        return order
+    return order[0], order[1], order[2]
 
 
 def _is_count(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number >= 0
+    # True and False are integers to Python.
+    if isinstance(number, bool):
+        return False
+    return isinstance(number, int) and number >= 0
