@@ -82,16 +82,19 @@ class _Forests:
 
     def __init__(self, roots: np.ndarray, start: np.ndarray, **nodes: np.ndarray) -> None:
         self.arrays = {"roots": roots, "start": start, **nodes}
-        self._forests = [
-            BoostedTrees(roots=roots[step], start=start[step : step + 1], **nodes)
-            for step in range(len(roots))
-        ]
+        self._forests = []
+        for step in range(len(roots)):
+            constant = start[step : step + 1]
+            forest = BoostedTrees(roots=roots[step], start=constant, **nodes)
+            self._forests.append(forest)
 
     @classmethod
     def of(cls, regressor: Any) -> "_Forests":
         """The trees of a ``HistGradientBoostingRegressor`` without categories."""
-        arrays = BoostedTrees.of(regressor).arrays
-        return cls(**{**arrays, "roots": arrays["roots"][None]})
+        arrays = dict(BoostedTrees.of(regressor).arrays)
+        # One forest.
+        arrays["roots"] = arrays["roots"][None]
+        return cls(**arrays)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Predictions ``[n, F]``, or ``[n, 1]`` of one forest, from features ``[n, features]``."""
@@ -101,9 +104,9 @@ class _Forests:
         """Refuse arrays that are not so many forests over so many features."""
         from tsattn.data.stored import require
 
-        n_constants = self.arrays["start"].shape
-        fits = len(self._forests) == n_forests and n_constants == (n_forests,)
-        require(fits, "trees of other steps")
+        has_forests = len(self._forests) == n_forests
+        has_constants = self.arrays["start"].shape == (n_forests,)
+        require(has_forests and has_constants, "trees of other steps")
         for forest in self._forests:
             forest.check(n_features)
 
@@ -126,21 +129,25 @@ class _BySteps:
 
         self.estimators_ = []
         for step in range(y.shape[1]):
-            estimator = clone(self.regressor).fit(self._features(x, step), y[:, step])
-            self.estimators_.append(estimator)
+            features = self._features(x, step)
+            estimator = clone(self.regressor)
+            fitted = estimator.fit(features, y[:, step])
+            self.estimators_.append(fitted)
         return self
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Predictions ``[n, F]`` from features ``[n, n_shared + F * n_step]``."""
-        predictions = [
-            estimator.predict(self._features(x, step))
-            for step, estimator in enumerate(self.estimators_)
-        ]
+        predictions = []
+        for step, estimator in enumerate(self.estimators_):
+            features = self._features(x, step)
+            predictions.append(estimator.predict(features))
         return np.stack(predictions, axis=1)
 
     def _features(self, x: np.ndarray, step: int) -> np.ndarray:
         first = self.n_shared + step * self.n_step
-        return np.concatenate([x[:, : self.n_shared], x[:, first : first + self.n_step]], axis=1)
+        shared = x[:, : self.n_shared]
+        of_step = x[:, first : first + self.n_step]
+        return np.concatenate([shared, of_step], axis=1)
 
 
 _REGRESSORS: MappingProxyType[str, Callable[[], Any]] = MappingProxyType(
@@ -172,7 +179,9 @@ class RegressionFitted(Fitted):
         if self.bound["regressor"] == "ridge":
             arrays = {"coef": regressor.coef_.T, "intercept": regressor.intercept_}
         else:
-            trees = regressor if isinstance(regressor, _Forests) else _Forests.of(regressor)
+            trees = regressor
+            if not isinstance(regressor, _Forests):
+                trees = _Forests.of(regressor)
             arrays = dict(trees.arrays)
         if self.steps is not None:
             # Files with one forest a step lack this array.
@@ -197,7 +206,8 @@ class RegressionFitted(Fitted):
         steps = None
         if layout is not None:
             steps = _step_features(common["panel"].freq, context, horizon, encoder)
-            fits = layout.tolist() == [horizon, context, *steps.cycles]
+            expected_layout = [horizon, context, *steps.cycles]
+            fits = layout.tolist() == expected_layout
             require(forecaster.regressor == "gbm" and fits, "trees of other steps or windows")
         n_features = context
         if encoder is not None:
@@ -229,7 +239,8 @@ def _ridge_from(arrays: Mapping[str, np.ndarray], n_features: int, horizon: int)
     require(coef.shape in shapes, f"coefficients of shape {coef.shape}")
     require(intercept.shape == (horizon,), f"intercepts of shape {intercept.shape}")
     for array in (coef, intercept):
-        finite = array.dtype == np.float64 and bool(np.isfinite(array).all())
+        is_double = array.dtype == np.float64
+        finite = is_double and bool(np.isfinite(array).all())
         require(finite, "coefficients are no numbers")
     ridge.coef_ = coef.T
     ridge.intercept_ = intercept
@@ -304,12 +315,14 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
     ) -> None:
         is_name = isinstance(regressor, str)
         if is_name and regressor not in _REGRESSORS:
+            names = ", ".join(_REGRESSORS)
             raise ValueError(
-                f"regressor must be one of {', '.join(_REGRESSORS)} or a regressor of scikit-learn;"
+                f"regressor must be one of {names} or a regressor of scikit-learn;"
                 f" got {regressor!r}"
             )
         methods = ("fit", "predict", "get_params")
-        if not is_name and not all(hasattr(regressor, method) for method in methods):
+        has_methods = all(hasattr(regressor, method) for method in methods)
+        if not is_name and not has_methods:
             raise TypeError(
                 "regressor must have fit, predict and get_params, as scikit-learn's do; got"
                 f" {type(regressor).__name__}"
@@ -326,15 +339,21 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
     @property
     def name(self) -> str:
         """The name of the regressor, or of its class."""
-        return self.regressor if isinstance(self.regressor, str) else type(self.regressor).__name__
+        if isinstance(self.regressor, str):
+            return self.regressor
+        return type(self.regressor).__name__
 
     def _fit(self, panel: Panel, context: FitContext) -> RegressionFitted:
         pairs = self.regressor == "gbm"
-        season = max(_seasons(panel.freq), default=None) if pairs else None
+        season = None
+        if pairs:
+            season = max(_seasons(panel.freq), default=None)
         n_rows = choose_context(panel, self.horizon, self.context, season=season)
         generator = np.random.default_rng(seed_from(self.random_state))
         columns = self.covariate_columns
-        encoder = CovariateEncoder.fit(columns, panel, panel.lengths) if columns else None
+        encoder = None
+        if columns:
+            encoder = CovariateEncoder.fit(columns, panel, panel.lengths)
         steps = None
         if pairs:
             steps = _step_features(panel.freq, n_rows, self.horizon, encoder)
@@ -344,7 +363,8 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             n_windows = len(x)
         from threadpoolctl import threadpool_limits
 
-        regressor = self._make(int(generator.integers(2**31)), n_rows, encoder)
+        seed = int(generator.integers(2**31))
+        regressor = self._make(seed, n_rows, encoder)
         # Threads of OpenMP spin while they wait for one another. Where other processes run, two
         # threads take far longer than one.
         with threadpool_limits(limits=1, user_api="openmp"):
@@ -371,7 +391,8 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             history = CovariateHistory(panel, encoder.columns)
 
             def covariate_features(ends: np.ndarray) -> np.ndarray:
-                return _features(encoder, history.windows(ends, context, self.horizon))
+                covariates = history.windows(ends, context, self.horizon)
+                return _features(encoder, covariates)
 
         return training_windows(
             panel,
@@ -403,12 +424,18 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             centre="mean",
             gaps=True,
         )
-        steps = np.tile(np.arange(self.horizon), (len(z), 1))
-        n_steps = int(np.clip(_TREE_ROWS // len(z), 1, self.horizon))
+        n_windows = len(z)
+        steps = np.tile(np.arange(self.horizon), (n_windows, 1))
+        affordable_steps = _TREE_ROWS // n_windows
+        n_steps = int(np.clip(affordable_steps, 1, self.horizon))
         if n_steps < self.horizon:
-            steps = generator.permuted(steps, axis=1)[:, :n_steps]
-        history = None if encoder is None else CovariateHistory(panel, encoder.columns)
-        width = context if history is None else history.width(context, self.horizon)
+            in_random_order = generator.permuted(steps, axis=1)
+            steps = in_random_order[:, :n_steps]
+        history = None
+        width = context
+        if encoder is not None:
+            history = CovariateHistory(panel, encoder.columns)
+            width = history.width(context, self.horizon)
         size = chunk_size(width)
         rows = []
         targets = []
@@ -416,16 +443,20 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         begun = time.monotonic()
         seconds = _FEATURES_SHARE * seconds_left()
         # Under a limit of time those that come first are spread over all.
-        order = spread_order(len(z)) if math.isfinite(seconds) else np.arange(len(z))
-        while n_read < len(z):
+        order = spread_order(n_windows) if math.isfinite(seconds) else np.arange(n_windows)
+        while n_read < n_windows:
             require_seconds()
             part = order[n_read : n_read + size]
             parts: Mapping[str, np.ndarray] = {}
             if history is not None and encoder is not None:
-                parts = encoder.parts(history.windows(ends[part], context, self.horizon))
-            target = np.take_along_axis(future[part], steps[part], axis=1).ravel()
+                covariates = history.windows(ends[part], context, self.horizon)
+                parts = encoder.parts(covariates)
+            part_steps = steps[part]
+            values = np.take_along_axis(future[part], part_steps, axis=1)
+            target = values.ravel()
             observed = ~np.isnan(target)
-            rows.append(features.rows(z[part], parts, steps[part])[observed])
+            part_rows = features.rows(z[part], parts, part_steps)
+            rows.append(part_rows[observed])
             targets.append(target[observed])
             n_read += len(part)
             if time.monotonic() - begun > seconds:
@@ -448,13 +479,18 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         # Seeds of nested estimators, as of a pipeline's last step, end in the same name.
         seeds = {}
         for name, value in regressor.get_params().items():
-            if value is None and name.split("__")[-1] == "random_state":
+            last_name = name.split("__")[-1]
+            if value is None and last_name == "random_state":
                 seeds[name] = seed
         regressor.set_params(**seeds)
-        if self.regressor == "gbm" or get_tags(regressor).target_tags.multi_output:
+        if self.regressor == "gbm":
+            return regressor
+        tags = get_tags(regressor)
+        if tags.target_tags.multi_output:
             return regressor
         if encoder is not None:
-            return _BySteps(regressor, *_sizes(encoder, context))
+            n_shared, n_step = _sizes(encoder, context)
+            return _BySteps(regressor, n_shared, n_step)
         return MultiOutputRegressor(regressor)
 
     def _forecast(
@@ -469,9 +505,11 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         if not x.size:
             return np.zeros((n_windows, self.horizon, n_channels))
         # Channels are independent: each is a window for itself, with the covariates of its window.
-        series = x.swapaxes(1, 2).reshape(n_windows * n_channels, context)
+        by_channel = x.swapaxes(1, 2)
+        series = by_channel.reshape(n_windows * n_channels, context)
         if covariates is not None:
-            covariates = covariates.of(np.repeat(np.arange(n_windows), n_channels))
+            window_of_series = np.repeat(np.arange(n_windows), n_channels)
+            covariates = covariates.of(window_of_series)
             covariates = covariates.lengthened(context)
         if self.steps_ is None:
             point = self._points_of_windows(series, covariates)
@@ -479,17 +517,21 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             point = self._points_of_pairs(self.steps_, series, covariates)
         if covariates is not None:
             future = covariates.known[:, context:]
-            point[np.isnan(future).any(axis=2)] = np.nan
-        return point.reshape(n_windows, n_channels, self.horizon).swapaxes(1, 2)
+            is_missing = np.isnan(future).any(axis=2)
+            point[is_missing] = np.nan
+        point = point.reshape(n_windows, n_channels, self.horizon)
+        return point.swapaxes(1, 2)
 
     def _points_of_windows(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
         """Points ``[B, F]`` of windows ``[B, T]`` by a regressor that reads whole windows."""
         z, level, spread = standardise(x, centre="last")
         rows = z
         if self.encoder_ is not None and covariates is not None:
-            rows = np.concatenate([z, _features(self.encoder_, covariates)], axis=1)
+            covariate_features = _features(self.encoder_, covariates)
+            rows = np.concatenate([z, covariate_features], axis=1)
         answer = np.asarray(self.regressor_.predict(rows), dtype=np.float64)
-        return level + spread * answer.reshape(len(x), self.horizon)
+        answer = answer.reshape(len(x), self.horizon)
+        return level + spread * answer
 
     def _points_of_pairs(
         self, features: StepFeatures, x: np.ndarray, covariates: CovariateWindows | None
@@ -504,11 +546,13 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             z, level, spread = standardise(x[part], centre="mean")
             parts: Mapping[str, np.ndarray] = {}
             if self.encoder_ is not None and covariates is not None:
-                parts = self.encoder_.parts(covariates.of(part))
+                part_covariates = covariates.of(part)
+                parts = self.encoder_.parts(part_covariates)
             steps = np.tile(np.arange(self.horizon), (len(z), 1))
             rows = features.rows(z, parts, steps)
             answer = np.asarray(self.regressor_.predict(rows), dtype=np.float64)
-            point[part] = level + spread * answer.reshape(len(z), self.horizon)
+            answer = answer.reshape(len(z), self.horizon)
+            point[part] = level + spread * answer
         return point
 
 
@@ -518,14 +562,17 @@ def _seasons(freq: str | int) -> tuple[int, ...]:
     if cycles:
         return cycles
     season = season_length(freq)
-    return (season,) if season > 1 else ()
+    if season > 1:
+        return (season,)
+    return ()
 
 
 def _step_features(
     freq: str | int, context: int, horizon: int, encoder: CovariateEncoder | None
 ) -> StepFeatures:
     """The features that trees read from windows of a frequency."""
-    cycles = tuple(cycle for cycle in _seasons(freq) if cycle <= context)
+    seasons = _seasons(freq)
+    cycles = tuple(season for season in seasons if season <= context)
     if encoder is None:
         return StepFeatures(context, horizon, cycles)
     sizes = encoder.sizes
@@ -554,12 +601,15 @@ def _features(encoder: CovariateEncoder, windows: CovariateWindows) -> np.ndarra
     n_windows = len(windows.static)
     features = []
     if "past" in parts:
-        features.append(parts["past"].reshape(n_windows, -1))
+        lags = parts["past"].reshape(n_windows, -1)
+        features.append(lags)
     if "known" in parts:
-        features.append(parts["known"][:, :context].mean(axis=1))
+        in_context = parts["known"][:, :context]
+        features.append(in_context.mean(axis=1))
     if "static" in parts:
         features.append(parts["static"])
     if "known" in parts:
-        ahead = np.nan_to_num(parts["known"][:, context:])  # forecasts of such steps become NaN
+        future = parts["known"][:, context:]
+        ahead = np.nan_to_num(future)  # forecasts of such steps become NaN
         features.append(ahead.reshape(n_windows, -1))
     return np.concatenate(features, axis=1).astype(np.float64)
