@@ -65,7 +65,9 @@ class _GroupAttention(nn.Module):
         self.score = cast(GroupLevelScore, attention.score)
         levels = self.score.levels
         example = torch.zeros(1, self.score.n_heads, 1, self.score.d_key)
-        groups = (torch.zeros(1, dtype=torch.long),) * (len(levels.ranks) - 1)
+        n_groupings = len(levels.ranks) - 1
+        group = torch.zeros(1, dtype=torch.long)
+        groups = (group,) * n_groupings
         # Only its factors are read, which do not depend on the number of tokens.
         self.geometry = make_geometry(
             example, example, levels=levels, groups=groups, scale=self.score.scale
@@ -76,8 +78,11 @@ class _GroupAttention(nn.Module):
     ) -> Tensor:
         q, k = self.score.features_at(x, places, n_last)
         scores = level_scores(q, k, geometry=self.geometry, groups=places.groups)
-        weights = scores.masked_fill(~key_mask[:, None, None], -torch.inf).softmax(dim=-1)
-        attended: Tensor = self.attention._join_heads(weights @ self.attention._values(x))
+        is_hidden = ~key_mask[:, None, None]
+        masked_scores = scores.masked_fill(is_hidden, -torch.inf)
+        weights = masked_scores.softmax(dim=-1)
+        values = self.attention._values(x)
+        attended: Tensor = self.attention._join_heads(weights @ values)
         return attended
 
 
@@ -102,10 +107,13 @@ class _PaddedForecaster(nn.Module):
         self.middle = network.quantile_levels.index(0.5)
         periods = torch.arange(MAX_PERIOD + 1)
         nothing = torch.zeros(len(periods))
-        seasons = Seasons(periods, periods, nothing, nothing, nothing > 0)
+        is_clear = nothing > 0
+        # All seasons that may be found.
+        seasons = Seasons(periods, periods, nothing, nothing, is_clear)
         tokens = network.season_tokens(seasons)
         # More tokens than a series has are hidden by the masks.
-        self.least_token_steps = int((tokens.steps // tokens.count).min())
+        token_steps = tokens.steps // tokens.count
+        self.least_token_steps = int(token_steps.min())
         n_context = -(-n_steps // self.least_token_steps)
         self.n_context = min(n_context, network.config.max_tokens)
 
@@ -120,38 +128,51 @@ class _PaddedForecaster(nn.Module):
             season: Rows of the season that its frequency usually has, ``[B]``; 0 for none.
             n_ahead: The longest horizon F.
         """
-        n_rows = windows.shape[1]
-        padding = windows.new_full((windows.shape[0], self.n_steps), torch.nan)
-        x = torch.cat([padding, windows], dim=1)[:, n_rows:]
-        is_usable = x.isfinite().any(1) & ~x.isinf().any(1)
-        x = torch.where(x.isinf(), torch.nan, x)
+        n_windows, n_rows = windows.shape
+        padding = windows.new_full((n_windows, self.n_steps), torch.nan)
+        padded = torch.cat([padding, windows], dim=1)
+        # The last steps, as many as there are of padding.
+        x = padded[:, n_rows:]
+        has_value = x.isfinite().any(1)
+        is_infinite = x.isinf()
+        is_usable = has_value & ~is_infinite.any(1)
+        x = torch.where(is_infinite, torch.nan, x)
         recent, seasons = self._look(x, horizon, season)
         levels = self._read(recent, seasons, horizon, n_ahead)
-        levels = self._with_changes(levels, recent, seasons.clear_cycle(), horizon, season)
+        cycle = seasons.clear_cycle()
+        levels = self._with_changes(levels, recent, cycle, horizon, season)
         levels = self._around_last(levels, x, season)
-        clean = torch.where(find_outliers(x), torch.nan, x)
+        is_outlier = find_outliers(x)
+        clean = torch.where(is_outlier, torch.nan, x)
         levels = _nearest(levels, clean, self.nonnegative)
         is_ahead = torch.arange(n_ahead) < horizon[:, None]
-        return torch.where((is_usable[:, None] & is_ahead)[..., None], levels, torch.nan)
+        has_answer = is_usable[:, None] & is_ahead
+        return torch.where(has_answer[..., None], levels, torch.nan)
 
     def _look(self, x: Tensor, horizon: Tensor, season: Tensor) -> tuple[Tensor, Seasons]:
         """As :meth:`ZeroNetwork.look`."""
-        x = torch.where(find_outliers(x), torch.nan, x)
+        is_outlier = find_outliers(x)
+        x = torch.where(is_outlier, torch.nan, x)
         likely = season[:, None]
         seasons = detect_seasons(x, likely)
         x, is_cut = read_recent(x, seasons.period, horizon)
         lengths = RecentPart().lengths
         if self.n_steps <= min(lengths):
             return x, seasons
-        again = detect_seasons(x[:, -max(lengths) :], likely)
+        longest = max(lengths)
+        recent_seasons = detect_seasons(x[:, -longest:], likely)
+        *pairs, clear_pair = zip(recent_seasons.fields(), seasons.fields(), strict=True)
+        fields = [torch.where(is_cut, recent, whole) for recent, whole in pairs]
         # Runtimes cannot choose between flags.
-        *pairs, (clear, clear_before) = zip(again.fields(), seasons.fields(), strict=True)
-        fields = [torch.where(is_cut, *pair) for pair in pairs]
-        fields.append((is_cut & clear) | (~is_cut & clear_before))
+        recent_clear, whole_clear = clear_pair
+        clear_if_cut = is_cut & recent_clear
+        clear_if_whole = ~is_cut & whole_clear
+        fields.append(clear_if_cut | clear_if_whole)
         return x, Seasons(*fields)
 
     def _read(self, x: Tensor, seasons: Seasons, horizon: Tensor, n_ahead: int) -> Tensor:
         """Quantiles of the network ``[B, F, Q]``."""
+        # Rounded up.
         n_future = (n_ahead + self.least_token_steps - 1) // self.least_token_steps
         index = torch.arange(-self.n_context, n_future)
         tokens = replace(self.network.season_tokens(seasons), index=index)
@@ -166,10 +187,13 @@ class _PaddedForecaster(nn.Module):
         """Quantiles with the forecast of steady changes among them, as those of a network."""
         lag = cycle.clamp_min(1)
         share = share_of_changes(x, lag, horizon)[:, None, None]
-        changes, seasons = self._look(changes_since(x, lag), horizon, season)
-        ahead = self._read(changes, seasons, horizon, levels.shape[1])
-        added = self.network.added_up(x, ahead, lag, MAX_HORIZON)
-        return torch.where(share > 0, levels + share * (added - levels), levels)
+        past_changes = changes_since(x, lag)
+        changes, seasons = self._look(past_changes, horizon, season)
+        n_ahead = levels.shape[1]
+        changes_ahead = self._read(changes, seasons, horizon, n_ahead)
+        added = self.network.added_up(x, changes_ahead, lag, MAX_HORIZON)
+        mixed = levels + share * (added - levels)
+        return torch.where(share > 0, mixed, levels)
 
     def _around_last(self, levels: Tensor, x: Tensor, season: Tensor) -> Tensor:
         """Quantiles moved to the last value of windows that have ended, as
@@ -179,18 +203,28 @@ class _PaddedForecaster(nn.Module):
         row = torch.arange(self.n_steps)
         last_row = running_max(torch.where(observed, row, 0))
         filled = x.gather(1, last_row)
-        changed = torch.nn.functional.pad(filled.diff(dim=1).abs() > 0, (1, 0))
+        is_change = filled.diff(dim=1).abs() > 0
+        # The first step changes nothing.
+        changed = torch.nn.functional.pad(is_change, (1, 0))
         n_observed = observed.long().cumsum(1)
+        # Number of the observed value with which the run of equal values at each step begins.
         start = running_max(torch.where(changed, n_observed, 0))
-        n_equal = torch.where(start > 0, n_observed - start + 1, 0)
+        n_equal = n_observed - start + 1
+        n_equal = torch.where(start > 0, n_equal, 0)
         in_last = start == start[:, -1:]
         n_last = n_equal[:, -1]
         n_before = torch.where(in_last, 0, n_equal).amax(1)
-        is_long = n_last >= (2 * season).clamp_min(_EQUAL_ROWS)
-        has_ended = is_long & (n_last > n_before) & observed[:, -_EQUAL_ROWS:].any(1)
-        moved = levels + (filled[:, -1, None, None] - levels[..., self.middle, None])
-        least = torch.where(observed, x, torch.inf).amin(1)[:, None, None]
-        moved = torch.where(least >= 0, moved.clamp_min(0.0), moved)
+        least_equal = (2 * season).clamp_min(_EQUAL_ROWS)
+        is_long = n_last >= least_equal
+        is_longest = n_last > n_before
+        is_recent = observed[:, -_EQUAL_ROWS:].any(1)
+        has_ended = is_long & is_longest & is_recent
+        last_value = filled[:, -1, None, None]
+        median = levels[..., self.middle, None]
+        moved = levels + (last_value - median)
+        least = torch.where(observed, x, torch.inf).amin(1)
+        is_nonnegative = least[:, None, None] >= 0
+        moved = torch.where(is_nonnegative, moved.clamp_min(0.0), moved)
         return torch.where(has_ended[:, None, None], moved, levels)
 
 
@@ -201,51 +235,70 @@ def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
     observed = x.isfinite()
     count = observed.sum(1, keepdim=True)
     enough = count >= _LEAST_VALUES
+    # Missing values stand above all others, or below them.
     upwards = torch.where(observed, x, torch.inf)
+    downwards = torch.where(observed, x, -torch.inf)
     least = upwards.amin(1, keepdim=True)
-    most = torch.where(observed, x, -torch.inf).amax(1, keepdim=True)
+    most = downwards.amax(1, keepdim=True)
     number = observed.long().cumsum(1) - 1
     part = _N_PARTS * number // count.clamp_min(1)
-    parts = part[:, None] == torch.arange(_N_PARTS)[:, None]
+    part_number = torch.arange(_N_PARTS)[:, None]
+    in_part = part[:, None] == part_number
 
     def repeats(end: Tensor) -> Tensor:
-        counts = (parts & (x == end)[:, None]).sum(2)
+        is_at_end = (x == end)[:, None]
+        counts = (in_part & is_at_end).sum(2)
         fewest = counts.amin(1, keepdim=True)
-        return enough & (_BOUND_PERIOD * _N_PARTS * fewest >= count)
+        # The part that touches the end least often stands for all.
+        n_touches = _N_PARTS * fewest
+        return enough & (_BOUND_PERIOD * n_touches >= count)
 
     value_range = most - least
-    gaps = upwards.sort(dim=1).values.diff(dim=1)
-    gaps = torch.where(gaps > _EQUAL_VALUES * value_range, gaps, torch.inf)
+    ascending = upwards.sort(dim=1).values
+    gaps = ascending.diff(dim=1)
+    is_gap = gaps > _EQUAL_VALUES * value_range
+    gaps = torch.where(is_gap, gaps, torch.inf)
     step = gaps.amin(1, keepdim=True)
+    has_step = step < torch.inf
     position = (x - least) / step
     distance = (position - position.round()).abs()
-    is_off_grid = (observed & (distance > _OFF_GRID)).any(1, keepdim=True)
-    is_small = value_range <= step * (count / 2).clamp_max(_GRID_STEPS)
-    has_grid = enough & is_small & ~is_off_grid & (step < torch.inf)
-    lower = torch.where(repeats(least) | _have_fallen(x, least), least, -torch.inf)
+    is_off = observed & (distance > _OFF_GRID)
+    is_off_grid = is_off.any(1, keepdim=True)
+    most_steps = (count / 2).clamp_max(_GRID_STEPS)
+    is_small = value_range <= step * most_steps
+    has_grid = enough & is_small & ~is_off_grid & has_step
+    has_lower = repeats(least) | _have_fallen(x, least)
+    lower = torch.where(has_lower, least, -torch.inf)
     if nonnegative:
         lower = torch.where(least >= 0, lower.clamp_min(0.0), lower)
     upper = torch.where(repeats(most), most, torch.inf)
     origin = torch.where(has_grid, least, 0.0)[..., None]
     unit = torch.where(has_grid, step, 1.0)[..., None]
-    on_grid = origin + unit * ((levels - origin) / unit).round()
+    grid_steps = ((levels - origin) / unit).round()
+    on_grid = origin + unit * grid_steps
     allowed = torch.where(has_grid[..., None], on_grid, levels)
-    return torch.minimum(torch.maximum(allowed, lower[..., None]), upper[..., None])
+    raised = torch.maximum(allowed, lower[..., None])
+    return torch.minimum(raised, upper[..., None])
 
 
 def _have_fallen(x: Tensor, least: Tensor) -> Tensor:
     """Whether windows ``[B, T]`` have fallen to zero, ``[B, 1]``, as
     :class:`tsattn.data.windows.Values` says.
     """
-    ends_at_zero = (least == 0) & (x[:, -2:] == 0).all(1, keepdim=True)
+    last_are_zero = (x[:, -2:] == 0).all(1, keepdim=True)
+    ends_at_zero = (least == 0) & last_are_zero
     is_positive = x > 0
     is_pair = is_positive[:, 1:] & is_positive[:, :-1]
-    changes = torch.where(is_pair, x.diff(dim=1).abs(), 0.0)
+    sizes = x.diff(dim=1).abs()
+    changes = torch.where(is_pair, sizes, 0.0)
     n_pairs = is_pair.sum(1, keepdim=True)
-    change = changes.sum(1, keepdim=True) / n_pairs.clamp_min(1)
-    place = torch.where(is_positive, torch.arange(x.shape[1]), 0).amax(1, keepdim=True)
-    last_positive = x.gather(1, place)
-    return ends_at_zero & (n_pairs > 0) & (last_positive >= _FALL_CHANGES * change)
+    mean_change = changes.sum(1, keepdim=True) / n_pairs.clamp_min(1)
+    row = torch.arange(x.shape[1])
+    positive_rows = torch.where(is_positive, row, 0)
+    last_row = positive_rows.amax(1, keepdim=True)
+    last_positive = x.gather(1, last_row)
+    is_fall = last_positive >= _FALL_CHANGES * mean_change
+    return ends_at_zero & (n_pairs > 0) & is_fall
 
 
 def export_zero_onnx(
@@ -288,8 +341,9 @@ def export_zero_onnx(
             if line is not None:
                 line.show(number, f"tracing {size} rows")
             module = _PaddedForecaster(network, size, forecaster.nonnegative).eval()
+            traced = _traced(module)
             axes = ({0: "batch", 1: "rows"}, {0: "batch"}, {0: "batch"}, None)
-            program = to_onnx(_traced(module), list(_INPUTS), _OUTPUT, axes, optimize=False)
+            program = to_onnx(traced, list(_INPUTS), _OUTPUT, axes, optimize=False)
             graphs[size] = program.model_proto
         if line is not None:
             line.show(len(sizes), "joining")
@@ -305,7 +359,8 @@ def export_zero_onnx(
     for name, value in facts.items():
         text = value if isinstance(value, str) else json.dumps(value)
         model.metadata_props.add(key=name, value=text)
-    write_atomic(Path(path), lambda temporary: temporary.write_bytes(model.SerializeToString()))
+    content = model.SerializeToString()
+    write_atomic(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
 def _check_fitted(forecaster: PretrainedForecaster) -> None:
@@ -328,14 +383,11 @@ def _traced(module: _PaddedForecaster) -> "ExportedProgram":
     season = torch.tensor([0, 7])
     batch = torch.export.Dim("batch", min=1)
     rows = torch.export.Dim("rows", min=1)
-    dynamic_shapes = ({0: batch, 1: rows}, {0: batch}, {0: batch}, torch.export.Dim.DYNAMIC)
+    any_number = torch.export.Dim.DYNAMIC
+    dynamic_shapes = ({0: batch, 1: rows}, {0: batch}, {0: batch}, any_number)
+    example = (windows, horizon, season, n_ahead)
     with quiet(), torch.inference_mode(False), torch.no_grad():
-        return torch.export.export(
-            module,
-            (windows, horizon, season, n_ahead),
-            dynamic_shapes=dynamic_shapes,
-            strict=False,
-        )
+        return torch.export.export(module, example, dynamic_shapes=dynamic_shapes, strict=False)
 
 
 def _joined(models: "dict[int, ModelProto]") -> "ModelProto":
@@ -345,9 +397,9 @@ def _joined(models: "dict[int, ModelProto]") -> "ModelProto":
     """
     from onnx import TensorProto, helper
 
-    *smaller, largest = models.items()
+    *smaller, (largest_size, largest_model) = models.items()
     initializers: dict[bytes, TensorProto] = {}
-    branch = _branch(*largest, initializers)
+    branch = _branch(largest_size, largest_model, initializers)
     nodes = [
         helper.make_node("Shape", ["windows"], ["n_rows"], start=1, end=2),
         helper.make_node("ReduceMax", ["horizon"], ["n_ahead"], keepdims=0),
@@ -356,6 +408,8 @@ def _joined(models: "dict[int, ModelProto]") -> "ModelProto":
         limit = helper.make_tensor(f"size_{size}", TensorProto.INT64, [1], [size])
         fits = f"fits_{size}"
         answer = f"answer_{size}"
+        smaller_branch = _branch(size, model, initializers)
+        # The graph so far answers windows that have more rows.
         choice = [
             helper.make_node("Constant", [], [limit.name], value=limit),
             helper.make_node("LessOrEqual", ["n_rows", limit.name], [fits]),
@@ -363,26 +417,24 @@ def _joined(models: "dict[int, ModelProto]") -> "ModelProto":
                 "If",
                 [fits],
                 [answer],
-                then_branch=_branch(size, model, initializers),
+                then_branch=smaller_branch,
                 else_branch=branch,
             ),
         ]
         output = helper.make_tensor_value_info(answer, TensorProto.DOUBLE, None)
         branch = helper.make_graph(choice, f"up_to_{size}", [], [output])
-    example = largest[1]
     nodes += branch.node
-    nodes.append(helper.make_node("Identity", [branch.output[0].name], [_OUTPUT]))
+    answer = branch.output[0].name
+    renaming = helper.make_node("Identity", [answer], [_OUTPUT])
+    nodes.append(renaming)
     axes = ["batch", "horizon", "levels"]
     output = helper.make_tensor_value_info(_OUTPUT, TensorProto.DOUBLE, axes)
-    graph = helper.make_graph(
-        nodes,
-        "zero",
-        [value for value in example.graph.input if value.name != "n_ahead"],
-        [output],
-        list(initializers.values()),
-    )
+    # The longest horizon is computed from the others.
+    inputs = [value for value in largest_model.graph.input if value.name != "n_ahead"]
+    weights = list(initializers.values())
+    graph = helper.make_graph(nodes, "zero", inputs, [output], weights)
     return helper.make_model(
-        graph, opset_imports=example.opset_import, ir_version=example.ir_version
+        graph, opset_imports=largest_model.opset_import, ir_version=largest_model.ir_version
     )
 
 
@@ -394,12 +446,16 @@ def _branch(
     from onnx.shape_inference import infer_shapes
 
     graph = infer_shapes(model).graph
-    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    types = {}
+    for value in graph.value_info:
+        types[value.name] = value.type.tensor_type.elem_type
     names = {name: name for name in _INPUTS}
     for tensor in graph.initializer:
         name = tensor.name
+        # Weights of other names may be equal.
         tensor.name = ""
-        shared = initializers.setdefault(tensor.SerializeToString(), tensor)
+        content = tensor.SerializeToString()
+        shared = initializers.setdefault(content, tensor)
         if shared is tensor:
             tensor.name = f"weight_{len(initializers)}"
         names[name] = shared.name
@@ -407,13 +463,18 @@ def _branch(
         # Runtimes warn that they cannot fold this operator.
         if node.op_type == "CastLike" and node.output[0] in types:
             node.op_type = "Cast"
-            node.attribute.append(helper.make_attribute("to", types[node.output[0]]))
+            kind = types[node.output[0]]
+            attribute = helper.make_attribute("to", kind)
+            node.attribute.append(attribute)
             del node.input[1:]
         node.name = f"{node.name}_{size}"
         for values in (node.input, node.output):
             for place, name in enumerate(values):
+                # An input that is left out has no name.
                 if name:
-                    values[place] = names.setdefault(name, f"{name}_{size}")
+                    new_name = f"{name}_{size}"
+                    values[place] = names.setdefault(name, new_name)
     output = graph.output[0]
     output.name = names[output.name]
-    return helper.make_graph(list(graph.node), f"steps_{size}", [], [output])
+    nodes = list(graph.node)
+    return helper.make_graph(nodes, f"steps_{size}", [], [output])
