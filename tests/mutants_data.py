@@ -534,13 +534,13 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/classical.py",
-        "0.0 if q == 0.5 else NormalDist().inv_cdf(q)",
-        "NormalDist().inv_cdf(0.5 + abs(q - 0.5))",
+        "return NormalDist().inv_cdf(q)",
+        "return NormalDist().inv_cdf(0.5 + abs(q - 0.5))",
         STATISTICAL,
     ),
     Mutant(
         "tsattn/forecasters/classical.py",
-        "* np.sqrt(np.arange(1, steps + 1))",
+        "* np.sqrt(step)",
         "* np.ones(steps)",
         STATISTICAL,
     ),
