@@ -50,7 +50,27 @@ _CLEAR_THRICE = 0.15
 _LONG_STEPS = 2048
 # Seasons of the calendar, which are preferred to a neighbour that is no better by more than the
 # tolerance.
-_CALENDAR = (4, 7, 12, 24, 48, 52, 60, 96, 120, 144, 168, 288, 336, 360, 365, 672, 720, 1008, 1440)
+_CALENDAR = (
+    4,  # quarters of a year
+    7,  # days of a week
+    12,  # months of a year
+    24,  # hours of a day
+    48,  # half hours of a day
+    52,  # weeks of a year
+    60,  # minutes of an hour
+    96,  # quarters of an hour of a day
+    120,  # hours of five days
+    144,  # ten minutes of a day
+    168,  # hours of a week
+    288,  # five minutes of a day
+    336,  # half hours of a week
+    360,  # ten seconds of an hour
+    365,  # days of a year
+    672,  # quarters of an hour of a week
+    720,  # two minutes of a day
+    1008,  # ten minutes of a week
+    1440,  # minutes of a day
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,7 +371,8 @@ def _judge_cycles(
     tried = likeness.at(lag, likeness.tried)
     judged = (lag <= n_lags) & tried
     surplus = likeness.surplus(lag)
-    clear = judged & _clear_cycles(likeness, lag, season, length[:, None])
+    clear_lags = _clear_cycles(likeness, lag, season, length[:, None])
+    clear = judged & clear_lags
     rank = torch.where(judged, surplus, -torch.inf)
     # A clear cycle goes before all others: correlations are at most 1.
     rank = rank + 4.0 * clear
@@ -409,7 +430,9 @@ def _without_season(x: Tensor, season: Tensor, longest: int) -> Tensor:
     Missing values are NaN.
     """
     values, weights = _detrended(x)
-    steps_to_end = torch.arange(x.shape[1] - 1, -1, -1, device=x.device)
+    # Phases are counted from the end, which all series have in common.
+    last_step = x.shape[1] - 1
+    steps_to_end = torch.arange(last_step, -1, -1, device=x.device)
     phase = steps_to_end % season
     empty = values.new_zeros(x.shape[0], longest)
     sums = empty.scatter_add(1, phase, values)
@@ -516,14 +539,14 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
     padded_values = pad(values, (reach, reach))
     padded_weights = pad(weights, (reach, reach))
     # Sums over two steps, later over each window, from those over its halves.
-    sums = padded_values[:, 1:] + padded_values[:, :-1]
-    counts = padded_weights[:, 1:] + padded_weights[:, :-1]
+    sums = _with_earlier(padded_values, 1)
+    counts = _with_earlier(padded_weights, 1)
     half = 2
     first = 1
     while first <= n_lags:
         last = min(2 * half, n_lags)
-        sums = sums[:, half:] + sums[:, :-half]
-        counts = counts[:, half:] + counts[:, :-half]
+        sums = _with_earlier(sums, half)
+        counts = _with_earlier(counts, half)
         begin = reach - half
         steps = slice(begin, begin + x.shape[1])
         window_sum = sums[:, steps]
@@ -540,6 +563,11 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
         half = 2 * half
         first = last + 1
     return _judged(correlation, extent, pairs, weights)
+
+
+def _with_earlier(sums: Tensor, n_steps: int) -> Tensor:
+    """Sums of windows and those of the windows so many steps before: of windows twice as long."""
+    return sums[:, n_steps:] + sums[:, :-n_steps]
 
 
 def _judged(correlation: Tensor, extent: Tensor, pairs: Tensor, weights: Tensor) -> Likeness:
@@ -591,7 +619,8 @@ def _likeness_at_once(x: Tensor, n_lags: int) -> Likeness:
     lag = torch.arange(1, n_lags + 1)
     # Lags of one moving average: 1 to 4, 5 to 8, 9 to 16 and so on.
     first = torch.where(half > 2, half + 1, 1)
-    served = (first <= lag) & (lag <= 2 * half)
+    last = 2 * half
+    served = (first <= lag) & (lag <= last)
     correlation = torch.where(served, alike, 0.0).sum(1)
     is_shorter = lag <= first // 2
     squares = torch.where(is_shorter, alike.square(), 0.0)
