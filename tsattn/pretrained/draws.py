@@ -189,8 +189,10 @@ def spectral(rng: Rng, n: int, length: int, density: Callable[[Array], Array]) -
     root = root / np.maximum(largest, _LEAST_ROOT)
     # The mean, at frequency 0, stays 0.
     waves = np.zeros((n, n_frequencies + 1), np.complex64)
-    waves.real[:, 1:] = parts[:, 0] * root
-    waves.imag[:, 1:] = parts[:, 1] * root
+    real = parts[:, 0] * root
+    imaginary = parts[:, 1] * root
+    waves.real[:, 1:] = real
+    waves.imag[:, 1:] = imaginary
     circles = np.fft.irfft(waves, size)
     return unit(circles[:, :length])
 
@@ -342,6 +344,12 @@ def days(rng: Rng, n: int, length: int) -> Array:
     return choose(rng, (n, 1), steps, weights * fits)
 
 
+def _angles(length: int) -> Array:
+    """Angles of the steps of one cycle, from 0 on."""
+    step = np.arange(length)
+    return 2 * np.pi * step / length
+
+
 def _harmonics(rng: Rng, n: int, length: int) -> Array:
     """Draw up to 8 random harmonics with amplitudes k^-a, a from .3 to 2.5."""
     k = np.arange(1, _N_HARMONICS + 1)
@@ -360,7 +368,7 @@ def _harmonics(rng: Rng, n: int, length: int) -> Array:
 
 def _bumps(rng: Rng, n: int, length: int) -> Array:
     """Draw one to three bumps exp(c (cos(a) - 1)), c from 1 to 100."""
-    angle = 2 * np.pi * np.arange(length) / length
+    angle = _angles(length)
     total = np.zeros((n, length))
     for share in (1.0, 0.5, 0.3):
         height = rng.normal(1, 0.4, (n, 1))
@@ -375,7 +383,7 @@ def _bumps(rng: Rng, n: int, length: int) -> Array:
 
 def _plateau(rng: Rng, n: int, length: int) -> Array:
     """Draw day and night: 1 for a share of the cycle, 0 otherwise, with sharp to soft edges."""
-    angle = 2 * np.pi * np.arange(length) / length
+    angle = _angles(length)
     noon = uniform(rng, n, 0, 2 * np.pi)
     angle = angle - noon
     day_share = uniform(rng, n, 0.15, 0.85)
