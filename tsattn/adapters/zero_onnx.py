@@ -253,6 +253,29 @@ def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
         n_touches = _N_PARTS * fewest
         return enough & (_BOUND_PERIOD * n_touches >= count)
 
+    step, has_grid = _grid(x, upwards, least, most)
+    has_grid = enough & has_grid
+    has_lower = repeats(least) | _have_fallen(x, least)
+    lower = torch.where(has_lower, least, -torch.inf)
+    if nonnegative:
+        lower = torch.where(least >= 0, lower.clamp_min(0.0), lower)
+    upper = torch.where(repeats(most), most, torch.inf)
+    origin = torch.where(has_grid, least, 0.0)[..., None]
+    unit = torch.where(has_grid, step, 1.0)[..., None]
+    grid_steps = ((levels - origin) / unit).round()
+    on_grid = origin + unit * grid_steps
+    allowed = torch.where(has_grid[..., None], on_grid, levels)
+    raised = torch.maximum(allowed, lower[..., None])
+    return torch.minimum(raised, upper[..., None])
+
+
+def _grid(x: Tensor, upwards: Tensor, least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+    """Step of the grid on which windows ``[B, T]`` lie, and whether they do, ``[B, 1]`` each.
+
+    ``upwards`` are the same windows, infinite where a value is missing.
+    """
+    observed = x.isfinite()
+    count = observed.sum(1, keepdim=True)
     value_range = most - least
     ascending = upwards.sort(dim=1).values
     gaps = ascending.diff(dim=1)
@@ -266,19 +289,7 @@ def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
     is_off_grid = is_off.any(1, keepdim=True)
     most_steps = (count / 2).clamp_max(_GRID_STEPS)
     is_small = value_range <= step * most_steps
-    has_grid = enough & is_small & ~is_off_grid & has_step
-    has_lower = repeats(least) | _have_fallen(x, least)
-    lower = torch.where(has_lower, least, -torch.inf)
-    if nonnegative:
-        lower = torch.where(least >= 0, lower.clamp_min(0.0), lower)
-    upper = torch.where(repeats(most), most, torch.inf)
-    origin = torch.where(has_grid, least, 0.0)[..., None]
-    unit = torch.where(has_grid, step, 1.0)[..., None]
-    grid_steps = ((levels - origin) / unit).round()
-    on_grid = origin + unit * grid_steps
-    allowed = torch.where(has_grid[..., None], on_grid, levels)
-    raised = torch.maximum(allowed, lower[..., None])
-    return torch.minimum(raised, upper[..., None])
+    return step, is_small & ~is_off_grid & has_step
 
 
 def _have_fallen(x: Tensor, least: Tensor) -> Tensor:
