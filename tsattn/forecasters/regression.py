@@ -425,12 +425,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             gaps=True,
         )
         n_windows = len(z)
-        steps = np.tile(np.arange(self.horizon), (n_windows, 1))
-        affordable_steps = _TREE_ROWS // n_windows
-        n_steps = int(np.clip(affordable_steps, 1, self.horizon))
-        if n_steps < self.horizon:
-            in_random_order = generator.permuted(steps, axis=1)
-            steps = in_random_order[:, :n_steps]
+        steps = self._steps(n_windows, generator)
         history = None
         width = context
         if encoder is not None:
@@ -462,6 +457,16 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             if time.monotonic() - begun > seconds:
                 break
         return np.concatenate(rows), np.concatenate(targets), n_read
+
+    def _steps(self, n_windows: int, generator: np.random.Generator) -> np.ndarray:
+        """Steps of each window that trees learn from, ``[n, s]``: all, or some that are drawn."""
+        steps = np.tile(np.arange(self.horizon), (n_windows, 1))
+        affordable_steps = _TREE_ROWS // n_windows
+        n_steps = int(np.clip(affordable_steps, 1, self.horizon))
+        if n_steps == self.horizon:
+            return steps
+        in_random_order = generator.permuted(steps, axis=1)
+        return in_random_order[:, :n_steps]
 
     covariate_columns = property(
         attrgetter("schema.columns"), doc="Covariates that the next fit reads."
