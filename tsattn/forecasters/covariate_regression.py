@@ -160,8 +160,8 @@ class CovariateRegression:
         n_steps = covariates.known.shape[1]
         no_known = np.empty((n_windows, n_steps, 0))
         no_past = np.empty((n_windows, n_rows, 0))
-        known = parts.get("known", no_known)
-        future = known[..., :n_future]
+        known_columns = parts.get("known", no_known)
+        future = known_columns[..., :n_future]
         past = parts.get("past", no_past)
         return future.astype(np.float64), past.astype(np.float64)
 

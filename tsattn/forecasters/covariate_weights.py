@@ -285,6 +285,7 @@ class PastForecasts:
             n_done += len(part)
             if time.monotonic() - begun > seconds:
                 break
+        # No error is measured in units of a constant window.
         spread[spread == 0] = np.nan
         done = order[:n_done]
         for share, batch in batches.items():
