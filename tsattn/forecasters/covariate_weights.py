@@ -122,7 +122,7 @@ class Origins(NamedTuple):
         learners = ~self.held_out & usable
         n_checks = int(checks.sum())
         n_learners = int(learners.sum())
-        # As if as many checked as one of four.
+        # One of four windows is expected to check.
         n_windows = min(n_learners, _HELD_OUT * n_checks)
         return n_windows >= _LEAST_WINDOWS
 

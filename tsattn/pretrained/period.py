@@ -253,7 +253,7 @@ def detect_period(
     likeness = _likeness(x, n_lags)
     lag = torch.arange(1, n_lags + 1, device=x.device)
     is_likely = (lag == likely) & (lag >= 2)
-    # The usual season is one of the calendar, so it was charged as one.
+    # The usual season is mostly one of the calendar, and was charged as such.
     discount = _LIKELY_CHANCE / _CALENDAR_CHANCE
     likely_chance = likeness.chance * discount
     chance = torch.where(is_likely, likely_chance, likeness.chance)
