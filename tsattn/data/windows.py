@@ -93,14 +93,16 @@ class Split:
         except (TypeError, ValueError):
             parts = []
         inside = all(0 <= part < 1 for part in parts)
-        complete = abs(sum(parts) - 1) <= _SHARE_ROUNDING
+        distance = abs(sum(parts) - 1)
+        complete = distance <= _SHARE_ROUNDING
         if len(parts) != 3 or not inside or not complete:
             raise ValueError(
                 f"split needs three shares that sum to 1, such as 0.7,0.1,0.2; got {shares!r}"
             )
         train = int(n_rows * parts[0])
         test = int(n_rows * parts[2])
-        return cls(train, n_rows - train - test, test)
+        valid = n_rows - train - test
+        return cls(train, valid, test)
 
 
 class History:
@@ -134,15 +136,17 @@ class History:
 
     def _fill(self, missing: np.ndarray) -> None:
         values = self.panel.values
-        n_rows = len(self.panel.values)
-        lengths = np.diff(self.panel.starts)
-        first = np.repeat(self.panel.starts[:-1], lengths)[:, None]
-        stop = np.repeat(self.panel.starts[1:], lengths)[:, None]
+        starts = self.panel.starts
+        n_rows = len(values)
+        lengths = np.diff(starts)
+        # First row of the series of each row, and the row after its last one, [rows, 1].
+        first_rows = starts[:-1]
+        stop_rows = starts[1:]
+        first = np.repeat(first_rows, lengths)[:, None]
+        stop = np.repeat(stop_rows, lengths)[:, None]
         row = np.arange(n_rows)[:, None]
-        # Rows of the last value up to each row and of the next value from it on, [rows, C].
-        before = np.maximum.accumulate(np.where(missing, -1, row), axis=0)
-        reversed_rows = np.where(missing, n_rows, row)[::-1]
-        after = np.minimum.accumulate(reversed_rows, axis=0)[::-1]
+        before = _rows_before(missing)
+        after = _rows_after(missing)
         none_before = before < first
         none_after = after >= stop
         # A slice of a series may begin with missing values, which take its first value.
@@ -153,8 +157,10 @@ class History:
         if self.panel.missing == "interpolate":
             later = np.where(none_after, before, after)
             gap = np.maximum(later - before, 1)
-            slope = (np.take_along_axis(values, later, axis=0) - last) / gap
-            line = last + slope * np.clip(row - before, 0, None)
+            next_value = np.take_along_axis(values, later, axis=0)
+            slope = (next_value - last) / gap
+            distance = np.clip(row - before, 0, None)
+            line = last + slope * distance
             self.filled = np.where(missing, line, values)
             self._last = last
             self._next = np.where(none_after, n_rows, after)
@@ -169,7 +175,9 @@ class History:
         Returns:
             Filled values, ``[B, T, C]`` in float64.
         """
-        return self._at(ends[:, None] + np.arange(-context, 0), ends)
+        offsets = np.arange(-context, 0)
+        rows = ends[:, None] + offsets
+        return self._at(rows, ends)
 
     def reaching(self, ends: np.ndarray, reach: int) -> np.ndarray:
         """The rows of the same series before each end, ``reach`` at most.
@@ -184,11 +192,16 @@ class History:
             shorter one has NaN before the first row of its series.
         """
         owner = self.panel.owners(ends)
-        first = np.maximum(self.panel.starts[owner], ends - reach)
-        longest = int((ends - first).max(initial=0))
-        rows = ends[:, None] + np.arange(-longest, 0)
+        series_starts = self.panel.starts[owner]
+        first = np.maximum(series_starts, ends - reach)
+        lengths = ends - first
+        longest = int(lengths.max(initial=0))
+        offsets = np.arange(-longest, 0)
+        rows = ends[:, None] + offsets
+        # Rows before the series are read as its first one, and then emptied.
         before = rows < first[:, None]
-        x = self._at(np.where(before, first[:, None], rows), ends)
+        rows = np.where(before, first[:, None], rows)
+        x = self._at(rows, ends)
         x[before] = np.nan
         return x
 
@@ -196,12 +209,32 @@ class History:
         """Values of ``rows [B, T]``, filled from values before ``ends [B]``, ``[B, T, C]``."""
         x = self.filled[rows]
         if self._last is not None and self._next is not None:
-            x = np.where(self._next[rows] >= ends[:, None, None], self._last[rows], x)
+            next_is_unknown = self._next[rows] >= ends[:, None, None]
+            x = np.where(next_is_unknown, self._last[rows], x)
         return x
 
     def futures(self, ends: np.ndarray, horizon: int) -> np.ndarray:
         """The ``horizon`` rows from each end on, ``[B, F, C]``, NaN where the truth is missing."""
-        return self.panel.values[ends[:, None] + np.arange(horizon)]
+        rows = ends[:, None] + np.arange(horizon)
+        return self.panel.values[rows]
+
+
+def _rows_before(missing: np.ndarray) -> np.ndarray:
+    """Row of the last value up to each row, -1 where there is none, ``[rows, C]``."""
+    row = np.arange(len(missing))[:, None]
+    observed_rows = np.where(missing, -1, row)
+    return np.maximum.accumulate(observed_rows, axis=0)
+
+
+def _rows_after(missing: np.ndarray) -> np.ndarray:
+    """Row of the next value from each row on, the number of rows where there is none."""
+    n_rows = len(missing)
+    row = np.arange(n_rows)[:, None]
+    observed_rows = np.where(missing, n_rows, row)
+    # The running minimum from the last row to the first one.
+    reversed_rows = observed_rows[::-1]
+    after = np.minimum.accumulate(reversed_rows, axis=0)
+    return after[::-1]
 
 
 def least_rows(context: int) -> int:
@@ -216,27 +249,34 @@ def known_rows(x: np.ndarray) -> np.ndarray:
         >>> known_rows(np.array([[[np.nan], [2.0], [np.nan]]]))
         array([2])
     """
-    if not x.shape[1]:
+    n_rows = x.shape[1]
+    if not n_rows:
         return np.zeros(len(x), int)
     observed = ~np.isnan(x).all(axis=2)
+    has_value = observed.any(axis=1)
     first = observed.argmax(axis=1)
-    return np.where(observed.any(axis=1), x.shape[1] - first, 0)
+    return np.where(has_value, n_rows - first, 0)
 
 
 def known_lengths(panel: Panel) -> np.ndarray:
     """Rows of each series from the first one with a value on, ``[N]``."""
-    observed = np.flatnonzero(~np.isnan(panel.values).all(axis=1))
+    has_value = ~np.isnan(panel.values).all(axis=1)
+    observed = np.flatnonzero(has_value)
     places = np.searchsorted(observed, panel.starts[:-1])
     # The entry after the last one is for series without a value.
-    first = np.append(observed, len(panel.values))[places]
-    return np.maximum(panel.starts[1:] - first, 0)
+    observed = np.append(observed, len(panel.values))
+    first = observed[places]
+    lengths = panel.starts[1:] - first
+    return np.maximum(lengths, 0)
 
 
 def counts_before(flags: np.ndarray) -> np.ndarray:
     """Number of True flags ``[rows, ...]`` before each row and before the end,
     ``[rows + 1, ...]``; two of them show whether there is one between their rows.
     """
-    counts = np.zeros((len(flags) + 1, *flags.shape[1:]), dtype=np.int64)
+    n_rows, *other_sizes = flags.shape
+    shape = (n_rows + 1, *other_sizes)
+    counts = np.zeros(shape, dtype=np.int64)
     np.cumsum(flags, axis=0, out=counts[1:])
     return counts
 
@@ -251,19 +291,22 @@ def require_known(panel: Panel, reach: int) -> None:
     Raises:
         BadSeriesError: Naming the first such series, how many others, and the remedy.
     """
-    if not np.isnan(panel.values).any():
+    missing = np.isnan(panel.values)
+    if not missing.any():
         return
-    n_values = counts_before(~np.isnan(panel.values))
+    n_values = counts_before(~missing)
+    starts = panel.starts[:-1]
     stops = panel.starts[1:]
-    first = np.maximum(stops - reach, panel.starts[:-1])
+    first = np.maximum(stops - reach, starts)
     empty = n_values[stops] == n_values[first]
     if empty.any():
         n = int(np.argwhere(empty)[0, 0])
+        n_rows = min(reach, int(panel.lengths[n]))
         n_others = int(empty.sum()) - 1
         others = f" (and {n_others} more)" if n_others else ""
         raise BadSeriesError(
             f"{panel.series_label(n)}{others} has no value among its last"
-            f" {min(reach, int(panel.lengths[n]))} rows, but a forecast needs one; fill one in, or"
+            f" {n_rows} rows, but a forecast needs one; fill one in, or"
             " leave it out",
             panel.ids[empty.any(axis=1)],
             f"has no value among its last {reach} rows",
@@ -283,9 +326,10 @@ def pad_front(x: np.ndarray, context: int, *, fill: bool) -> np.ndarray:
         >>> pad_front(np.array([[[1.0], [3.0]]]), 3, fill=True).ravel()
         array([2., 1., 3.])
     """
-    n_absent = context - x.shape[1]
+    n_windows, n_rows, n_channels = x.shape
+    n_absent = context - n_rows
     if n_absent:
-        padding = np.full((len(x), n_absent, x.shape[2]), np.nan)
+        padding = np.full((n_windows, n_absent, n_channels), np.nan)
         x = np.concatenate([padding, x], axis=1)
     gone = np.isnan(x)
     if not fill or not gone.any():
@@ -359,19 +403,26 @@ class Values(NamedTuple):
         )
         # Most windows have neither bounds nor a grid. These cheap tests exclude them: the last
         # values are many different ones, and few values equal the least or the largest one.
-        ordered = np.sort(x[:, -2 * _GRID - 2 :], axis=1)
+        n_last = 2 * _GRID + 2
+        last_values = x[:, -n_last:]
+        ordered = np.sort(last_values, axis=1)
         # Differences of very large values overflow, which the comparisons allow.
         with np.errstate(over="ignore", invalid="ignore"):
-            apart = np.diff(ordered, axis=1) > _EQUAL_VALUES * (most - least)
+            least_gap = _EQUAL_VALUES * (most - least)
+            apart = np.diff(ordered, axis=1) > least_gap
         candidates = apart.sum(axis=1) <= _GRID
-        count = x.shape[1] - np.isnan(x).sum(axis=1)
+        n_missing = np.isnan(x).sum(axis=1)
+        count = x.shape[1] - n_missing
         for end in (least, most):
             n_equal = (x == end).sum(axis=1)
             candidates |= _BOUND_PERIOD * n_equal >= count
-        candidates |= (least[:, 0] == 0) & (x[:, -1] == 0)
+        least_is_zero = least[:, 0] == 0
+        last_is_zero = x[:, -1] == 0
+        candidates |= least_is_zero & last_is_zero
         windows = candidates.any(axis=1)
         if windows.any():
-            for array, part in zip(values, cls._among(x[windows]), strict=True):
+            parts = cls._among(x[windows])
+            for array, part in zip(values, parts, strict=True):
                 array[windows] = part
         return values
 
@@ -383,6 +434,7 @@ class Values(NamedTuple):
         enough = count >= _LEAST_VALUES
         least = np.fmin.reduce(x, axis=1, keepdims=True)
         most = np.fmax.reduce(x, axis=1, keepdims=True)
+        # The quarter of the window, by the number of values before, that each value belongs to.
         number = observed.cumsum(axis=1) - 1
         part = _N_PARTS * number // np.maximum(count, 1)
 
@@ -392,55 +444,76 @@ class Values(NamedTuple):
             for k in range(_N_PARTS):
                 equal_in_part = equal & (part == k)
                 counts.append(equal_in_part.sum(axis=1, keepdims=True))
+            # The part that touches the bound least often decides.
             fewest = np.minimum.reduce(counts)
-            return enough & (_BOUND_PERIOD * _N_PARTS * fewest >= count)
+            is_often = _BOUND_PERIOD * _N_PARTS * fewest >= count
+            return enough & is_often
 
         # Differences of very large values overflow, which the comparisons allow.
         with np.errstate(over="ignore", invalid="ignore"):
             gaps = np.diff(np.sort(x, axis=1), axis=1)
             value_range = most - least
-            gaps[~(gaps > _EQUAL_VALUES * value_range)] = np.inf
+            # Negated, since a gap to a missing value is NaN and must not count either.
+            is_step = gaps > _EQUAL_VALUES * value_range
+            gaps[~is_step] = np.inf
             step = gaps.min(axis=1, keepdims=True, initial=np.inf)
             position = (x - least) / step
             distance = np.abs(position - np.rint(position))
             off_grid = (distance > _OFF_GRID).any(axis=1, keepdims=True)
-            small = value_range <= step * np.minimum(_GRID, count / 2)
-        has_grid = enough & small & ~off_grid & (step < np.inf)
+            most_steps = np.minimum(_GRID, count / 2)
+            small = value_range <= step * most_steps
+        has_step = step < np.inf
+        has_grid = enough & small & ~off_grid & has_step
         is_bound = repeats(least) | cls._have_fallen(x, least)
         lower = np.where(is_bound, least, -np.inf)
         upper = np.where(repeats(most), most, np.inf)
-        return cls(lower, upper, least, np.where(has_grid, step, 0.0))
+        step = np.where(has_grid, step, 0.0)
+        return cls(lower, upper, least, step)
 
     @staticmethod
     def _have_fallen(x: np.ndarray, least: np.ndarray) -> np.ndarray:
         """Whether windows have fallen to zero, ``[B, 1, C]``."""
-        ends_at_zero = (least == 0) & (x[:, -2:] == 0).all(axis=1, keepdims=True)
+        last_two = x[:, -2:]
+        are_zero = (last_two == 0).all(axis=1, keepdims=True)
+        ends_at_zero = (least == 0) & are_zero
         is_positive = x > 0
-        is_pair = is_positive[:, 1:] & is_positive[:, :-1]
+        # Pairs of neighbours that are both positive.
+        previous_is_positive = is_positive[:, :-1]
+        is_pair = is_positive[:, 1:] & previous_is_positive
         n_pairs = is_pair.sum(axis=1, keepdims=True)
         # Differences of very large values overflow, which the comparison allows.
         with np.errstate(over="ignore", invalid="ignore"):
-            changes = np.where(is_pair, np.abs(np.diff(x, axis=1)), 0.0)
-            change = changes.sum(axis=1, keepdims=True) / np.maximum(n_pairs, 1)
-        place = x.shape[1] - 1 - is_positive[:, ::-1].argmax(axis=1, keepdims=True)
+            steps = np.abs(np.diff(x, axis=1))
+            changes = np.where(is_pair, steps, 0.0)
+            total = changes.sum(axis=1, keepdims=True)
+            change = total / np.maximum(n_pairs, 1)
+        # argmax is the place of the first True, from the end on.
+        from_the_end = is_positive[:, ::-1]
+        rows_after = from_the_end.argmax(axis=1, keepdims=True)
+        place = x.shape[1] - 1 - rows_after
         last_positive = np.take_along_axis(x, place, axis=1)
         has_fallen: np.ndarray = ends_at_zero & (n_pairs > 0)
         return has_fallen & (last_positive >= _FALL_CHANGES * change)
 
     def above_zero(self, where: np.ndarray) -> Self:
         """The same without values below 0 for the windows and channels ``where [B, 1, C]``."""
-        return self._replace(lower=np.where(where, np.maximum(self.lower, 0.0), self.lower))
+        raised = np.maximum(self.lower, 0.0)
+        lower = np.where(where, raised, self.lower)
+        return self._replace(lower=lower)
 
     def nearest(self, forecast: np.ndarray) -> np.ndarray:
         """Forecasts ``[B, F, C, ...]``, each moved to the nearest of these values."""
         # Axes after the channels, such as quantiles, share the values.
-        index = (..., *[None] * (forecast.ndim - 3))
+        n_inner = forecast.ndim - 3
+        index = (..., *[None] * n_inner)
         lower, upper, origin, step = (array[index] for array in self)
-        origin = np.where(step > 0, origin, 0.0)
-        unit = np.where(step > 0, step, 1.0)
+        has_grid = step > 0
+        # Without a grid any origin and unit will do: their numbers are not taken.
+        origin = np.where(has_grid, origin, 0.0)
+        unit = np.where(has_grid, step, 1.0)
         n_steps = np.rint((forecast - origin) / unit)
         on_grid = origin + unit * n_steps
-        values = np.where(step > 0, on_grid, forecast)
+        values = np.where(has_grid, on_grid, forecast)
         return np.clip(values, lower, upper)
 
 
@@ -452,10 +525,12 @@ def is_intermittent(x: np.ndarray) -> np.ndarray:
         >>> is_intermittent(np.array([[[0.0], [0.0], [5.0]], [[0.0], [4.0], [5.0]]])).ravel()
         array([ True, False])
     """
-    n_known = (~np.isnan(x)).sum(axis=1, keepdims=True)
+    observed = ~np.isnan(x)
+    n_known = observed.sum(axis=1, keepdims=True)
     n_zeros = (x == 0).sum(axis=1, keepdims=True)
     least = np.fmin.reduce(x, axis=1, keepdims=True, initial=np.inf)
-    most_are_zero = (2 * n_zeros >= n_known) & (n_zeros < n_known)
+    some_are_positive = n_zeros < n_known
+    most_are_zero = (2 * n_zeros >= n_known) & some_are_positive
     rare: np.ndarray = most_are_zero & (least >= 0)
     return rare
 
@@ -467,7 +542,8 @@ def chunk_size(n_values: int) -> int:
         >>> chunk_size(100), chunk_size(2**20), chunk_size(2**30)
         (512, 4, 1)
     """
-    return max(1, min(_CHUNK_WINDOWS, _CHUNK_VALUES // max(1, n_values)))
+    n_windows = _CHUNK_VALUES // max(1, n_values)
+    return max(1, min(_CHUNK_WINDOWS, n_windows))
 
 
 def spread_places(n_items: int, most: int) -> np.ndarray:
@@ -477,7 +553,8 @@ def spread_places(n_items: int, most: int) -> np.ndarray:
         >>> spread_places(9, 3)
         array([0, 4, 8])
     """
-    places = np.linspace(0, n_items - 1, min(n_items, most))
+    n_places = min(n_items, most)
+    places = np.linspace(0, n_items - 1, n_places)
     return np.unique(places.astype(np.int64))
 
 
@@ -506,6 +583,7 @@ class Scaler:
 
     @staticmethod
     def _pick(table: np.ndarray, series: np.ndarray | int) -> np.ndarray:
+        # One more axis for the rows of a window.
         return table[series][..., None, :]
 
 
@@ -524,15 +602,20 @@ def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
     scale = np.empty_like(mean)
     for series, block in panel.heads(ends):
         mean[series], scale[series] = _moments(block.values, block.starts)
-    if not np.isfinite(scale).all():
-        n = int(np.argwhere(~np.isfinite(scale))[0, 0])
+    is_finite = np.isfinite(scale)
+    if not is_finite.all():
+        n = int(np.argwhere(~is_finite)[0, 0])
+        values = panel.until(ends).values
+        largest = np.nanmax(np.abs(values))
         raise ValueError(
             f"{panel.series_label(n)}: values must have squares within float64; got up to"
-            f" {np.nanmax(np.abs(panel.until(ends).values)):.3g}; give them in a larger unit"
+            f" {largest:.3g}; give them in a larger unit"
         )
     # A constant series may have a rounding error as deviation, which would amplify noise.
-    constant = scale <= _ROUNDING * np.maximum(np.abs(mean), _LEAST_MAGNITUDE)
-    return Scaler(mean, np.where(constant, 1.0, scale))
+    magnitude = np.maximum(np.abs(mean), _LEAST_MAGNITUDE)
+    constant = scale <= _ROUNDING * magnitude
+    scale = np.where(constant, 1.0, scale)
+    return Scaler(mean, scale)
 
 
 def _moments(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -596,10 +679,14 @@ class WindowSpec:
             half = (stop - self.horizon) // 2
             n_before = np.minimum(self.context, np.maximum(self.least, half))
         lowest = np.maximum(first, n_before)
-        counts = np.maximum(stop - self.horizon - lowest + 1, 0)
+        # A series that is too short would have a negative number.
+        n_ends = stop - self.horizon - lowest + 1
+        counts = np.maximum(n_ends, 0)
+        # The number of each window among those of its series.
         windows_before = np.cumsum(counts) - counts
         offset = np.arange(counts.sum()) - np.repeat(windows_before, counts)
-        return np.repeat(starts[:-1] + lowest, counts) + offset
+        first_ends = starts[:-1] + lowest
+        return np.repeat(first_ends, counts) + offset
 
 
 class WindowBatches:
@@ -637,10 +724,12 @@ class WindowBatches:
         self.batch_size = int(batch_size)
         self.generator = generator
         self._covariates = dict(covariates or {})
-        self._starts = torch.as_tensor([0] if starts is None else starts, dtype=torch.int64)
+        series_starts = [0] if starts is None else starts
+        self._starts = torch.as_tensor(series_starts, dtype=torch.int64)
         self._values = values
         self._fill = fill
-        self._first = torch.as_tensor(ends, dtype=torch.int64) - spec.context
+        last_rows = torch.as_tensor(ends, dtype=torch.int64)
+        self._first = last_rows - spec.context
         self._part = slice(None)
         self._passes = 1
 
@@ -673,8 +762,9 @@ class WindowBatches:
 
     def to(self, device: torch.device) -> Self:
         """The same batches, gathered on a device."""
-        moved = {name: rows.to(device) for name, rows in self._covariates.items()}
-        return self._with(_values=self._values.to(device), _covariates=moved)
+        values = self._values.to(device)
+        covariates = {name: rows.to(device) for name, rows in self._covariates.items()}
+        return self._with(_values=values, _covariates=covariates)
 
     def _with(self, **changes: Any) -> Self:
         other = copy.copy(self)
@@ -682,6 +772,7 @@ class WindowBatches:
         return other
 
     def __len__(self) -> int:
+        # Division of the negative number rounds up: the last batch may have fewer windows.
         return self._passes * -(-self.n_windows // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
@@ -700,7 +791,8 @@ class WindowBatches:
             x = window[:, : self.spec.context]
             y = window[:, self.spec.context :]
             if self._fill:
-                x = x.where(x.isfinite(), x.nanmean(1, keepdim=True))
+                mean = x.nanmean(1, keepdim=True)
+                x = x.where(x.isfinite(), mean)
             if self._covariates:
                 yield x, y, self._gather(first)
             else:
@@ -711,7 +803,8 @@ class WindowBatches:
         for _ in range(self._passes):
             order = self._first
             if self.generator is not None:
-                order = order[torch.randperm(self.n_windows, generator=self.generator)]
+                shuffled = torch.randperm(self.n_windows, generator=self.generator)
+                order = order[shuffled]
             yield from order.split(self.batch_size)
 
     def _gather(self, first: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -720,11 +813,13 @@ class WindowBatches:
         for name, rows in self._covariates.items():
             if name == "static":
                 starts = self._starts.to(first.device)
-                series = torch.searchsorted(starts, first.contiguous(), right=True) - 1
-                parts[name] = rows[series]
+                # The series of each window, whose first row is at or after its start.
+                places = torch.searchsorted(starts, first.contiguous(), right=True)
+                parts[name] = rows[places - 1]
             else:
                 length = self.spec.context if name == "past" else self.spec.length
-                parts[name] = rows.unfold(0, length, 1)[first].transpose(1, 2)
+                windows = rows.unfold(0, length, 1)
+                parts[name] = windows[first].transpose(1, 2)
         return parts
 
 
@@ -756,11 +851,14 @@ class EqualRuns(NamedTuple):
         # Observed rows until the last change: the same number for all rows of a run of equal
         # values, 0 before the first change.
         start = np.maximum.accumulate(np.where(changed, n_observed, 0), axis=1)
-        n_equal = np.where(start > 0, n_observed - start + 1, 0)
-        in_last = (start == start[:, -1:]) & (start > 0)
+        has_changed = start > 0
+        n_equal = np.where(has_changed, n_observed - start + 1, 0)
+        last_start = start[:, -1:]
+        in_last = (start == last_start) & has_changed
         n_last = n_equal[:, -1]
         n_longest_before = np.where(in_last, 0, n_equal).max(axis=1)
-        return cls(in_last, n_last, n_last > n_longest_before)
+        is_longest = n_last > n_longest_before
+        return cls(in_last, n_last, is_longest)
 
     def is_long(self, season: int) -> np.ndarray:
         """Whether the last values have been equal for long, ``[B, C]``.
@@ -768,7 +866,8 @@ class EqualRuns(NamedTuple):
         Args:
             season: Steps of the season; 1 for none.
         """
-        return self.n_last >= max(_CONSTANT_SEASONS * season, _CONSTANT_ROWS)
+        least = max(_CONSTANT_SEASONS * season, _CONSTANT_ROWS)
+        return self.n_last >= least
 
 
 def last_of_ended(x: np.ndarray, season: int) -> np.ndarray:
@@ -789,6 +888,9 @@ def last_of_ended(x: np.ndarray, season: int) -> np.ndarray:
     runs = EqualRuns.of(x)
     has_ended = runs.is_long(season) & runs.is_longest
     row = np.arange(x.shape[1])[:, None]
-    last_row = np.where(np.isfinite(x), row, -1).max(axis=1, keepdims=True)
-    last = np.take_along_axis(x, np.maximum(last_row, 0), axis=1)[:, 0]
+    observed_rows = np.where(np.isfinite(x), row, -1)
+    last_row = observed_rows.max(axis=1, keepdims=True)
+    # A window without a value has -1, and NaN at row 0.
+    place = np.maximum(last_row, 0)
+    last = np.take_along_axis(x, place, axis=1)[:, 0]
     return np.where(has_ended, last, np.nan)
