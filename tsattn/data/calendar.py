@@ -27,6 +27,8 @@ from tsattn.data.grid import (
     find_month_days,
     find_opening_hours,
     find_quarters,
+    month_of,
+    owners_of,
     parse_pattern,
     pattern_clock,
     pattern_count,
@@ -97,9 +99,11 @@ def _tick_grid(nanoseconds: int) -> Grid:
     days, rest = divmod(nanoseconds, DAY_NANOSECONDS)
     if rest == 0:
         return Grid(_multiple(days, "D"), "day", days)
-    units = _UNIT_NANOSECONDS.items()
-    unit, size = next(pair for pair in units if nanoseconds % pair[1] == 0)
-    alias = _multiple(nanoseconds // size, unit)
+    # The units begin with the largest one, and a nanosecond divides every step.
+    dividing = [unit for unit, size in _UNIT_NANOSECONDS.items() if nanoseconds % size == 0]
+    unit = dividing[0]
+    count = nanoseconds // _UNIT_NANOSECONDS[unit]
+    alias = _multiple(count, unit)
     return Grid(alias, "tick", nanoseconds)
 
 
@@ -111,7 +115,9 @@ def _week_grid(count: int, weekday: int) -> Grid:
 def _month_grid(count: int, unit: str, rule: str, month: int) -> Grid:
     """Grid of months, quarters or years; ``month`` (January 0) is one of those with a stamp."""
     span = UNIT_MONTHS[unit]
-    alias = rule[:-1] + unit + rule[-1]
+    # As in QS, BQE and YS: the letter of the unit comes before the last one of the rule.
+    side = rule[-1]
+    alias = rule.removesuffix(side) + unit + side
     anchor = month % span
     if unit != "M":
         named_month = anchor
@@ -119,7 +125,8 @@ def _month_grid(count: int, unit: str, rule: str, month: int) -> Grid:
         if unit == "Q" and anchor == 2 and rule.endswith("E"):
             named_month = 11
         alias += f"-{MONTHS[named_month]}"
-    return Grid(_multiple(count, alias), "month", span * count, span, anchor, rule)
+    alias = _multiple(count, alias)
+    return Grid(alias, "month", span * count, span, anchor, rule)
 
 
 def _anchored_grid(count: int, name: str, anchor: str) -> Grid | None:
@@ -142,7 +149,8 @@ def _anchored_grid(count: int, name: str, anchor: str) -> Grid | None:
     month = anchor or default
     if month not in MONTHS:
         return None
-    return _month_grid(count, unit, rule, MONTHS.index(month))
+    month_number = MONTHS.index(month)
+    return _month_grid(count, unit, rule, month_number)
 
 
 def parse_freq(freq: Any) -> Grid:
@@ -166,7 +174,8 @@ def parse_freq(freq: Any) -> Grid:
     """
     value = freq
     if isinstance(freq, timedelta | np.timedelta64):
-        value = f"{pd.Timedelta(freq).value}ns"
+        nanoseconds = pd.Timedelta(freq).value
+        value = f"{nanoseconds}ns"
     elif isinstance(freq, pd.DateOffset | pd.offsets.BaseOffset):
         value = freq.freqstr
     if isinstance(value, str) and value.strip().isdigit():
@@ -179,7 +188,8 @@ def parse_freq(freq: Any) -> Grid:
         grid = _alias_grid(value.strip())
     # A step of days is counted in nanoseconds too, which must fit into int64.
     step_nanoseconds = DAY_NANOSECONDS if grid is not None and grid.unit == "day" else 1
-    if grid is None or not 0 < grid.step < 2**63 // step_nanoseconds:
+    most_steps = 2**63 // step_nanoseconds
+    if grid is None or not 0 < grid.step < most_steps:
         raise InputError(
             Name("freq"),
             " must be a positive integer or a pandas alias such as 'h', '15min', 'D', 'B',"
@@ -193,7 +203,8 @@ def parse_freq(freq: Any) -> Grid:
 def _alias_grid(text: str) -> Grid | None:
     """Grid of a pandas alias, or of clock times in a row such as ``1h30min``; None for others."""
     if text.endswith("]"):
-        base = _alias_grid(text.partition("[")[0])
+        base_text = text.partition("[")[0]
+        base = _alias_grid(base_text)
         fine_step = None
         if base is not None and base.step == 1 and base.unit == "day":
             fine_step = DAY_NANOSECONDS
@@ -201,7 +212,8 @@ def _alias_grid(text: str) -> Grid | None:
             fine_step = base.step
         return parse_pattern(text, fine_step)
     matches = list(_ALIAS.finditer(text))
-    if not matches or "".join(match[0] for match in matches) != text:
+    matched_text = "".join(match[0] for match in matches)
+    if not matches or matched_text != text:
         return None
     parts = []
     for match in matches:
@@ -209,8 +221,11 @@ def _alias_grid(text: str) -> Grid | None:
         name = _OLD_ALIASES.get(match[2], match[2])
         anchor = (match[3] or "").upper()
         parts.append((count, name, anchor))
-    if all(name in _UNIT_NANOSECONDS and not anchor for _, name, anchor in parts):
-        total = sum(count * _UNIT_NANOSECONDS[name] for count, name, _ in parts)
+    are_clock_times = all(name in _UNIT_NANOSECONDS and not anchor for _, name, anchor in parts)
+    if are_clock_times:
+        total = 0
+        for count, name, _ in parts:
+            total += count * _UNIT_NANOSECONDS[name]
         return _tick_grid(total) if total > 0 else None
     if len(parts) > 1:
         return None
@@ -269,7 +284,8 @@ def calendar_cycles(freq: str | int) -> tuple[int, ...]:
     elif grid.unit == "business":
         lengths = (5,)
     step = grid.step
-    return tuple(length // step for length in lengths if length > step and length % step == 0)
+    whole_lengths = [length for length in lengths if length > step and length % step == 0]
+    return tuple(length // step for length in whole_lengths)
 
 
 def ticks(times: pd.Index) -> np.ndarray:
@@ -298,9 +314,11 @@ def _wall(times: pd.DatetimeIndex) -> np.ndarray:
     if times.tz is None:
         return ticks(times)
     wall = ticks(times.tz_localize(None))
-    before = ticks((times - pd.Timedelta(1, "ns")).tz_localize(None))
+    instants_before = times - pd.Timedelta(1, "ns")
+    wall_before = ticks(instants_before.tz_localize(None))
     day = wall // DAY_NANOSECONDS
-    opens_day = before // DAY_NANOSECONDS != day
+    day_before = wall_before // DAY_NANOSECONDS
+    opens_day = day_before != day
     return np.where(opens_day, day * DAY_NANOSECONDS, wall)
 
 
@@ -320,7 +338,8 @@ def _rule_day(month: np.ndarray, rule: str) -> np.ndarray:
 
 def _weekday(day: np.ndarray) -> np.ndarray:
     """Weekday (Monday 0) of days since 1970."""
-    return (day + FIRST_WEEKDAY) % 7
+    days_since_monday = day + FIRST_WEEKDAY
+    return days_since_monday % 7
 
 
 def _count(day: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -335,7 +354,8 @@ def _count(day: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
         return day, np.ones(len(day), dtype=bool)
     date = day.astype("M8[D]")
     if grid.unit == "business":
-        return np.busday_count(np.datetime64(0, "D"), date), np.is_busday(date)
+        epoch = np.datetime64(0, "D")
+        return np.busday_count(epoch, date), np.is_busday(date)
     month = date.astype("M8[M]").astype(np.int64)
     allowed = month % grid.modulus == grid.anchor
     allowed &= _rule_day(month, grid.rule) == day
@@ -356,24 +376,27 @@ def locate(times: pd.Index, firsts: np.ndarray, grid: Grid) -> tuple[np.ndarray,
     """
     clock = clock_of(times, grid)
     if grid.unit in ("integer", "tick"):
-        position, rest = np.divmod(clock - clock[firsts], grid.step)
+        elapsed = clock - clock[firsts]
+        position, rest = np.divmod(elapsed, grid.step)
         return position, rest == 0
     if grid.unit == "cycle":
         count, allowed = pattern_count(clock, grid)
         return count - count[firsts], allowed
     day, hour = np.divmod(clock, DAY_NANOSECONDS)
+    same_hour = hour == hour[firsts]
     if grid.unit == "monthday":
         count, allowed = pattern_count(clock, grid)
-        return count - count[firsts], allowed & (hour == hour[firsts])
+        return count - count[firsts], allowed & same_hour
     count, allowed = _count(day, grid)
     position, rest = np.divmod(count - count[firsts], grid.step)
     allowed &= rest == 0
-    exact = allowed & (hour == hour[firsts])
+    exact = allowed & same_hour
     # A stamp in an hour that clocks skip is moved to the moment at which they resume.
     retry = np.flatnonzero(allowed & ~exact)
     stamps = cast(pd.DatetimeIndex, times)
     if len(retry) and stamps.tz is not None:
-        built = stamps_at(clock[firsts[retry]], position[retry], grid, stamps)
+        first_clock = clock[firsts[retry]]
+        built = stamps_at(first_clock, position[retry], grid, stamps)
         exact[retry] = built == stamps[retry]
     return position, exact
 
@@ -401,8 +424,8 @@ def stamps_at(clock: np.ndarray, position: np.ndarray, grid: Grid, like: pd.Inde
     """
     if grid.unit in ("integer", "tick") and len(clock):
         # A float does not overflow.
-        last = (clock + position * float(grid.step)).max()
-        _check_reach(last, _LAST_TICK, grid)
+        reach = clock + position * float(grid.step)
+        _check_reach(reach.max(), _LAST_TICK, grid)
     if grid.unit == "integer":
         return pd.Index(clock + position * grid.step)
     like = cast(pd.DatetimeIndex, like)
@@ -437,17 +460,21 @@ def _wall_at(clock: np.ndarray, position: np.ndarray, grid: Grid) -> np.ndarray:
     count = start_count + position * grid.step
     day = count
     if grid.unit == "business":
-        day = np.busday_offset(np.datetime64(0, "D"), count, roll="forward").astype(np.int64)
+        epoch = np.datetime64(0, "D")
+        date = np.busday_offset(epoch, count, roll="forward")
+        day = date.astype(np.int64)
     elif grid.unit == "month":
         day = _rule_day(count, grid.rule)
-    _check_reach(day.max(initial=0), _LAST_TICK // DAY_NANOSECONDS, grid)
+    last_day = _LAST_TICK // DAY_NANOSECONDS
+    _check_reach(day.max(initial=0), last_day, grid)
     return day * DAY_NANOSECONDS + hour
 
 
 def check_kind(times: pd.Index, grid: Grid) -> None:
     """Refuse a calendar frequency on integer time, and the reverse."""
+    has_stamps = isinstance(times, pd.DatetimeIndex)
     counts_integers = grid.unit == "integer"
-    if isinstance(times, pd.DatetimeIndex) == counts_integers:
+    if has_stamps == counts_integers:
         kind = "stamps" if counts_integers else "integers"
         fix = "an alias such as 'h'" if counts_integers else "the integer step"
         raise InputError(
@@ -481,17 +508,22 @@ def future_times(last: pd.Index, freq: str | int, n_steps: int) -> pd.Index:
         raise ValueError(f"n_steps must be at least 0; got {n_steps}")
     codes, distinct = pd.factorize(last)
     distinct = pd.Index(distinct)
-    _, exact = locate(distinct, np.arange(len(distinct)), grid)
+    # Each stamp is the first one of a series.
+    first_rows = np.arange(len(distinct))
+    _, exact = locate(distinct, first_rows, grid)
     if not exact.all():
+        stamp = distinct[~exact][0]
         raise ValueError(
-            f"the stamp {distinct[~exact][0]} does not lie on frequency {grid.alias!r}, so nothing"
+            f"the stamp {stamp} does not lie on frequency {grid.alias!r}, so nothing"
             " follows it there; pass the frequency of the data"
         )
     # Many series end at the same stamp, so the steps after a distinct one are computed once.
-    steps = np.tile(np.arange(1, n_steps + 1), len(distinct))
+    steps_ahead = np.arange(1, n_steps + 1)
+    steps = np.tile(steps_ahead, len(distinct))
     clock = np.repeat(clock_of(distinct, grid), n_steps)
     built = stamps_at(clock, steps, grid, distinct)
-    rows = codes[:, None] * n_steps + np.arange(n_steps)  # [N F]
+    first_rows = codes * n_steps
+    rows = first_rows[:, None] + np.arange(n_steps)  # [N F]
     return built[rows.ravel()]
 
 
@@ -503,16 +535,23 @@ def off_hours(times: pd.Index, grid: Grid) -> np.ndarray:
         return np.zeros(len(times), dtype=bool)
     clock = clock_of(times, grid)
     if grid.unit == "business":
-        return _weekday(clock // DAY_NANOSECONDS) > 4
+        weekday = _weekday(clock // DAY_NANOSECONDS)
+        return weekday > 4
     _, exact = pattern_count(clock, grid)
-    return ~exact & ((clock - grid.slots[0]) % grid.fine_step == 0)
+    # Whole steps of the opening hours away from one of them.
+    elapsed = clock - grid.slots[0]
+    on_step = elapsed % grid.fine_step == 0
+    return ~exact & on_step
 
 
 def last_of_day(times: pd.Index, grid: Grid) -> np.ndarray:
     """Which stamps are followed by one of another day, bool [rows], for a grid that closes."""
     clock = clock_of(times, grid)
-    following = _wall_at(clock, np.ones(len(clock), dtype=np.int64), grid)
-    return following // DAY_NANOSECONDS != clock // DAY_NANOSECONDS
+    one_step = np.ones(len(clock), dtype=np.int64)
+    following = _wall_at(clock, one_step, grid)
+    day = clock // DAY_NANOSECONDS
+    following_day = following // DAY_NANOSECONDS
+    return following_day != day
 
 
 def _typical(steps: np.ndarray, owner: np.ndarray, n_series: int) -> tuple[np.ndarray, np.ndarray]:
@@ -521,16 +560,21 @@ def _typical(steps: np.ndarray, owner: np.ndarray, n_series: int) -> tuple[np.nd
     """
     counts = np.bincount(owner, minlength=n_series)
     series = np.flatnonzero(counts)
-    ordered = steps[np.lexsort((steps, owner))]
+    # By series, and within each one by size.
+    order = np.lexsort((steps, owner))
+    ordered = steps[order]
     first = np.cumsum(counts) - counts
     middle = first + (counts - 1) // 2
-    return series, ordered[middle[series]]
+    medians = ordered[middle[series]]
+    return series, medians
 
 
 def _commonest(values: np.ndarray) -> int:
     """The most frequent value, the least of equals."""
     distinct, counts = np.unique(values, return_counts=True)
-    return int(distinct[np.argmax(counts)])
+    # argmax takes the first of equal counts, and the values ascend.
+    commonest = distinct[np.argmax(counts)]
+    return int(commonest)
 
 
 def infer_grid(
@@ -548,7 +592,7 @@ def infer_grid(
         ValueError: If no series has two stamps.
     """
     n_series = len(starts) - 1
-    owner = np.repeat(np.arange(n_series), np.diff(starts))
+    owner = owners_of(starts)
     inner = owner[1:] == owner[:-1]
     if not inner.any():
         raise InputError(
@@ -557,9 +601,11 @@ def infer_grid(
             Argument("freq"),
         )
 
+    step_owner = owner[1:][inner]
+
     def common(clock: np.ndarray) -> int:
         steps = np.diff(clock)
-        _, medians = _typical(steps[inner], owner[1:][inner], n_series)
+        _, medians = _typical(steps[inner], step_owner, n_series)
         return _commonest(medians)
 
     if not isinstance(times, pd.DatetimeIndex):
@@ -583,7 +629,8 @@ def infer_grid(
         if pattern is not None:
             return pattern
     if days % 7 == 0:
-        return _week_grid(days // 7, _commonest(_weekday(day)))
+        weekday = _commonest(_weekday(day))
+        return _week_grid(days // 7, weekday)
     if days == 1 and not weekends and _is_business(day, starts, inner):
         return Grid("B", "business", 1)
     return _tick_grid(days * DAY_NANOSECONDS)
@@ -595,8 +642,11 @@ def _infer_pattern(
     """Days of the month or months of whole weeks that the longest series follows; None if its steps
     are equal, or follow neither.
     """
-    longest = int(np.argmax(np.diff(starts)))
-    stamps = day[starts[longest] : starts[longest + 1]]
+    lengths = np.diff(starts)
+    longest = int(np.argmax(lengths))
+    first = starts[longest]
+    stop = starts[longest + 1]
+    stamps = day[first:stop]
     steps = np.diff(stamps)
     if len(steps) < 2 or (steps == steps[0]).all():
         return None
@@ -604,12 +654,19 @@ def _infer_pattern(
     if quarters is not None:
         return quarters
     monthly = float(np.median(steps)) >= _SHORTEST_MONTH_DAYS
-    month = stamps.astype("M8[D]").astype("M8[M]").astype(np.int64)
-    pattern = find_month_days(stamps, max(1, int(np.median(np.diff(month)))) if monthly else 1)
-    if pattern is None or (len(pattern.slots) > 1) == monthly:
+    n_months = 1
+    if monthly:
+        month = month_of(stamps)
+        median_step = int(np.median(np.diff(month)))
+        n_months = max(1, median_step)
+    pattern = find_month_days(stamps, n_months)
+    if pattern is None:
+        return None
+    n_slots = len(pattern.slots)
+    if (n_slots > 1) == monthly:
         return None
     # Each day must have come twice before it counts as a rule.
-    return pattern if len(stamps) >= 2 * len(pattern.slots) else None
+    return pattern if len(stamps) >= 2 * n_slots else None
 
 
 def closing_grid(times: pd.Index, starts: np.ndarray, grid: Grid) -> Grid | None:
@@ -635,8 +692,10 @@ def closing_grid(times: pd.Index, starts: np.ndarray, grid: Grid) -> Grid | None
     if (wall % _SHORTEST_OPENING_STEP).any():
         return None
     # On the wall clock an hour that occurs twice goes back.
-    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    if not ((np.diff(wall) > 0) | (owner[1:] != owner[:-1])).all():
+    owner = owners_of(starts)
+    is_later = np.diff(wall) > 0
+    is_other_series = owner[1:] != owner[:-1]
+    if not (is_later | is_other_series).all():
         return None
     fine_step = DAY_NANOSECONDS if daily else grid.step
     name = "D" if daily else str(grid.alias)
@@ -647,9 +706,10 @@ def closing_grid(times: pd.Index, starts: np.ndarray, grid: Grid) -> Grid | None
     if daily and open_days == [0, 1, 2, 3, 4]:
         return Grid("B", "business", 1)
     zone = getattr(times, "tz", None)
-    at_night = [slot % DAY_NANOSECONDS < _CLOCK_CHANGE_END for slot in pattern.slots]
+    hours = [slot % DAY_NANOSECONDS for slot in pattern.slots]
+    opens_at_night = min(hours) < _CLOCK_CHANGE_END
     # Hours that clocks skip or repeat have no place among the hours of a week.
-    if zone is not None and within_day and any(at_night):
+    if zone is not None and within_day and opens_at_night:
         return None
     return pattern
 
@@ -658,8 +718,11 @@ def _infer_months(
     day: np.ndarray, common: Callable[[np.ndarray], int], steps: np.ndarray
 ) -> Grid | None:
     """Grid of months, quarters or years that fits most days; None if none does."""
-    month = day.astype("M8[D]").astype("M8[M]").astype(np.int64)
-    shares = [(_rule_day(month, rule) == day).mean() for rule in _RULES]
+    month = month_of(day)
+    shares = []
+    for rule in _RULES:
+        follows_rule = _rule_day(month, rule) == day
+        shares.append(follows_rule.mean())
     best = int(np.argmax(shares))
     step = max(1, common(month))
     # Equal steps are those of days, unless they fit months without exception: in a few rows all
@@ -689,13 +752,19 @@ def _is_business(day: np.ndarray, starts: np.ndarray, inner: np.ndarray) -> bool
     A series skips weekends if it has none and steps from a Friday to a Monday.
     """
     weekday = _weekday(day)
-    n_weekend = np.add.reduceat(weekday > 4, starts[:-1], dtype=np.int64)
+    first_rows = starts[:-1]
+    is_weekend = weekday > 4
+    n_weekend = np.add.reduceat(is_weekend, first_rows, dtype=np.int64)
     has_weekend = n_weekend > 0
     jumps = np.zeros(len(day), dtype=bool)
-    jumps[1:] = inner & (np.diff(day) == 3) & (weekday[1:] == 0)
-    n_jumps = np.add.reduceat(jumps, starts[:-1], dtype=np.int64)
+    is_three_days = np.diff(day) == 3
+    is_monday = weekday[1:] == 0
+    jumps[1:] = inner & is_three_days & is_monday
+    n_jumps = np.add.reduceat(jumps, first_rows, dtype=np.int64)
     skips_weekends = (n_jumps > 0) & ~has_weekend
-    return int(skips_weekends.sum()) > int(has_weekend.sum())
+    n_skipping = int(skips_weekends.sum())
+    n_open = int(has_weekend.sum())
+    return n_skipping > n_open
 
 
 def place(
@@ -720,24 +789,28 @@ def place(
     if _is_even(times, starts, grid):
         first_rows = np.repeat(starts[:-1], np.diff(starts))
         return np.arange(len(times)) - first_rows
-    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    position, exact = locate(times, starts[owner], grid)
+    owner = owners_of(starts)
+    first_rows = starts[owner]
+    position, exact = locate(times, first_rows, grid)
     inner = owner[1:] == owner[:-1]
     # Both occurrences of a repeated hour have the same position; only the first is allowed.
-    exact[1:] &= ~inner | (np.diff(position) > 0)
+    moves_on = np.diff(position) > 0
+    exact[1:] &= ~inner | moves_on
     if inferred and inner.any():
         _check_inferred(times, starts, grid, position, exact, name)
     if not exact.all():
         bad = np.flatnonzero(~exact)
         n = owner[bad[0]]
-        others = more(len(bad), len(np.unique(owner[bad])))
+        bad_series = np.unique(owner[bad])
+        others = more(len(bad), len(bad_series))
         adjective = "inferred " if inferred else ""
         doubt = " (mixed frequencies or anchors?)" if inferred else ""
-        fits_without = inferred or _fits_without_zone(times, starts[owner], grid)
+        fits_without = inferred or _fits_without_zone(times, first_rows, grid)
+        first_stamp = times[starts[n]]
         raise InputError(
             f"{name(n)}: the stamp {times[bad[0]]}{others} is off the"
             f" {adjective}frequency {grid.alias!r} that starts at"
-            f" {times[starts[n]]}, but all stamps must lie on it{doubt};"
+            f" {first_stamp}, but all stamps must lie on it{doubt};"
             f"{_zone(times, fits_without)}",
             *_rounding(times, starts, grid),
             " correct or resample them, or pass another ",
@@ -751,7 +824,8 @@ def _is_even(times: pd.Index, starts: np.ndarray, grid: Grid) -> bool:
     slower.
     """
     step = grid.step
-    if grid.unit == "day" and grid.modulus == 1 and getattr(times, "tz", None) is None:
+    has_zone = getattr(times, "tz", None) is not None
+    if grid.unit == "day" and grid.modulus == 1 and not has_zone:
         step *= DAY_NANOSECONDS
     elif grid.unit not in ("integer", "tick"):
         return False
@@ -770,24 +844,31 @@ def _check_inferred(
     name: Callable[[int], str],
 ) -> None:
     """Refuse series that follow another frequency than most, and stamps that follow none."""
-    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    n_series = len(starts) - 1
+    owner = owners_of(starts)
     inner = owner[1:] == owner[:-1]
     steps = np.diff(position)
-    series, typical = _typical(steps[inner], owner[1:][inner], len(starts) - 1)
+    step_owner = owner[1:][inner]
+    series, typical = _typical(steps[inner], step_owner, n_series)
     other = series[typical != 1]
-    if len(other) and len(starts) > 2:
+    if len(other) and n_series > 1:
         row = starts[other[0]]
+        stamp = times[row]
+        next_stamp = times[row + 1]
         raise InputError(
-            f"{name(other[0])}: mixed frequencies: {times[row]} is followed by"
-            f" {times[row + 1]}{more(len(other))}, while most follow {grid.alias!r}, but all must"
+            f"{name(other[0])}: mixed frequencies: {stamp} is followed by"
+            f" {next_stamp}{more(len(other))}, while most follow {grid.alias!r}, but all must"
             " share one frequency; resample, pass ",
             Argument("freq"),
             ", or part them",
         )
-    regular = (steps == 1) & exact[1:] & exact[:-1]
+    # A step is regular where both of its stamps lie on the grid, one position apart.
+    both_exact = exact[1:] & exact[:-1]
+    regular = (steps == 1) & both_exact
     n_regular = (inner & regular).sum()
     if n_regular < inner.sum() / 2:
-        row = int(np.flatnonzero(inner & ~regular)[0]) + 1
+        irregular = np.flatnonzero(inner & ~regular)
+        row = int(irregular[0]) + 1
         rounding = _rounding(times, starts, grid)
         remedy: list[Piece] = [
             _zone(times),
@@ -817,8 +898,10 @@ def _are_events(times: pd.Index, starts: np.ndarray) -> bool:
     steps = np.diff(ticks(times))
     # Steps from one series to the next do not count.
     steps[starts[1:-1] - 1] = 0
-    finest = max(int(np.gcd.reduce(steps)), 1)
-    is_sparse = steps.sum() > LARGEST_GROWTH * finest * len(times)
+    divisor = int(np.gcd.reduce(steps))
+    finest = max(divisor, 1)
+    most_nanoseconds = LARGEST_GROWTH * finest * len(times)
+    is_sparse = steps.sum() > most_nanoseconds
     return bool(is_sparse and finest < _HOUR_NANOSECONDS)
 
 
@@ -832,16 +915,23 @@ def _rounding(times: pd.Index, starts: np.ndarray, grid: Grid) -> list[Piece]:
     inner = np.ones(len(day) - 1, dtype=bool)
     inner[starts[1:-1] - 1] = False
     if is_monthly:
-        month = day.astype("M8[D]").astype("M8[M]").astype(np.int64)
-        if (np.diff(month)[inner] == 1).all():
-            end = grid.rule.endswith("E")
-            call = "+ pd.offsets.MonthEnd(0)" if end else ".dt.to_period('M').dt.start_time"
-            place = "end" if end else "beginning"
+        month = month_of(day)
+        month_steps = np.diff(month)[inner]
+        if (month_steps == 1).all():
+            call = ".dt.to_period('M').dt.start_time"
+            place = "beginning"
+            if grid.rule.endswith("E"):
+                call = "+ pd.offsets.MonthEnd(0)"
+                place = "end"
             return [f" move them to the {place} of their month", InPython(f", as {call} does"), ","]
-    for last in range(7) if is_weekly else ():
+    if not is_weekly:
+        return []
+    for last in range(7):
         # Weeks that begin on the day after the last one.
-        week = (day + FIRST_WEEKDAY - last - 1) // 7
-        if (np.diff(week)[inner] == 1).all():
+        first_weekday = last + 1
+        week = (day + FIRST_WEEKDAY - first_weekday) // 7
+        week_steps = np.diff(week)[inner]
+        if (week_steps == 1).all():
             call = f".dt.to_period('W-{WEEKDAYS[last]}').dt.start_time"
             return [" give all weeks one day", InPython(f", as {call} does"), ","]
     return []
@@ -862,8 +952,10 @@ def _zone(times: pd.Index, fits_without: bool = True) -> str:
     """
     if getattr(times, "tz", None) is None:
         return ""
-    local = pd.DatetimeIndex(times).tz_localize(None).unique().sort_values()
-    if len(np.unique(np.diff(local.to_numpy()))) == 1:
+    local = pd.DatetimeIndex(times).tz_localize(None)
+    distinct = local.unique().sort_values()
+    steps = np.diff(distinct.to_numpy())
+    if len(np.unique(steps)) == 1:
         # Steps of several hours are longer or shorter where the clocks change.
         remedy = " drop their zone, as .dt.tz_localize(None) does, for local times are even,"
         return remedy if fits_without else ""
@@ -872,5 +964,7 @@ def _zone(times: pd.Index, fits_without: bool = True) -> str:
 
 def more(count: int, n_owners: int = 1, unit: str = "series") -> str:
     """The number of further bad places as `` (and 3 more, 2 series in all)``, or nothing."""
+    if count <= 1:
+        return ""
     where = f", {n_owners} {unit} in all" if n_owners > 1 else ""
-    return f" (and {count - 1} more{where})" if count > 1 else ""
+    return f" (and {count - 1} more{where})"

@@ -123,7 +123,9 @@ def parse_pattern(text: str, fine_step: int | None) -> Grid | None:
     if fine_step is None or DAY_NANOSECONDS % fine_step:
         return None
     slots = _parse_week(entries, fine_step)
-    return week_grid(slots, fine_step, name) if slots else None
+    if not slots:
+        return None
+    return week_grid(slots, fine_step, name)
 
 
 def week_grid(slots: Sequence[int], fine_step: int, name: str) -> Grid:
@@ -150,19 +152,23 @@ def _week_text(slots: Sequence[int], fine_step: int) -> str:
     spans = []
     for day in range(WEEK_DAYS):
         first = day * DAY_NANOSECONDS
-        times = [slot - first for slot in slots if first <= slot < first + DAY_NANOSECONDS]
-        spans.append(_span_text(times, fine_step))
+        stop = first + DAY_NANOSECONDS
+        times = [slot - first for slot in slots if first <= slot < stop]
+        span = _span_text(times, fine_step)
+        spans.append(span)
     parts = []
     day = 0
     while day < WEEK_DAYS:
         stop = day + 1
         while stop < WEEK_DAYS and spans[stop] == spans[day]:
             stop += 1
-        if spans[day] is not None:
+        span = spans[day]
+        if span is not None:
             days = _DAY_NAMES[day]
             if stop - day > 1:
                 days += f"-{_DAY_NAMES[stop - 1]}"
-            parts.append(f"{days} {spans[day]}".rstrip())
+            # Days without times of the day end in no blank.
+            parts.append(f"{days} {span}".rstrip())
         day = stop
     return "; ".join(parts)
 
@@ -175,15 +181,20 @@ def _span_text(times: Sequence[int], fine_step: int) -> str | None:
         return ""
     texts = []
     first = times[0]
-    for time, following in zip(times, [*times[1:], None], strict=True):
+    # A span ends where the next time is not one step later.
+    followers = [*times[1:], None]
+    for time, following in zip(times, followers, strict=True):
         if following is None or following != time + fine_step:
-            texts.append(f"{_clock_text(first)}-{_clock_text(time)}")
+            first_text = _clock_text(first)
+            last_text = _clock_text(time)
+            texts.append(f"{first_text}-{last_text}")
             first = 0 if following is None else following
     return " ".join(texts)
 
 
 def _clock_text(nanoseconds: int) -> str:
-    hours, minutes = divmod(nanoseconds // _MINUTE_NANOSECONDS, 60)
+    n_minutes = nanoseconds // _MINUTE_NANOSECONDS
+    hours, minutes = divmod(n_minutes, 60)
     return f"{hours:02}:{minutes:02}"
 
 
@@ -191,13 +202,16 @@ def _parse_week(text: str, fine_step: int) -> list[int]:
     """Times of the week of a text as :func:`_week_text` writes it; none if it is none."""
     slots: set[int] = set()
     for part in text.split(";"):
+        # Names of days, then spans of hours.
         words = part.split()
         n_names = sum(not word[0].isdigit() for word in words)
         times = _parse_spans(words[n_names:], fine_step)
         days = _parse_days(words[:n_names])
         if not times or not days:
             return []
-        slots |= {day * DAY_NANOSECONDS + time for day in days for time in times}
+        for day in days:
+            first = day * DAY_NANOSECONDS
+            slots |= {first + time for time in times}
     return sorted(slots)
 
 
@@ -205,24 +219,31 @@ def _parse_days(words: Sequence[str]) -> list[int]:
     days: list[int] = []
     for word in words:
         ends = [name.strip().upper() for name in word.split("-")]
-        if len(ends) > 2 or not set(ends) <= set(WEEKDAYS):
+        are_days = set(ends) <= set(WEEKDAYS)
+        if len(ends) > 2 or not are_days:
             return []
-        days += range(WEEKDAYS.index(ends[0]), WEEKDAYS.index(ends[-1]) + 1)
+        first = WEEKDAYS.index(ends[0])
+        last = WEEKDAYS.index(ends[-1])
+        days += range(first, last + 1)
     return days
 
 
 def _parse_spans(words: Sequence[str], fine_step: int) -> list[int]:
     if not words:
-        return [0] if fine_step == DAY_NANOSECONDS else list(range(0, DAY_NANOSECONDS, fine_step))
+        # Steps of days have one time a day, shorter ones all times of the day.
+        if fine_step == DAY_NANOSECONDS:
+            return [0]
+        return list(range(0, DAY_NANOSECONDS, fine_step))
     times: list[int] = []
     for word in words:
         match = _SPAN.fullmatch(word)
         if match is None:
             return []
-        hours = [int(group) for group in match.groups()]
-        first = (60 * hours[0] + hours[1]) * _MINUTE_NANOSECONDS
-        last = (60 * hours[2] + hours[3]) * _MINUTE_NANOSECONDS
-        times += range(first, min(last + 1, DAY_NANOSECONDS), fine_step)
+        first_hour, first_minute, last_hour, last_minute = map(int, match.groups())
+        first = (60 * first_hour + first_minute) * _MINUTE_NANOSECONDS
+        last = (60 * last_hour + last_minute) * _MINUTE_NANOSECONDS
+        stop = min(last + 1, DAY_NANOSECONDS)
+        times += range(first, stop, fine_step)
     return times
 
 
@@ -231,7 +252,9 @@ def _parse_month_days(name: str, text: str) -> Grid | None:
     if not all(word.isdigit() for word in words):
         return None
     days = sorted({int(word) for word in words})
-    if not days or days[0] < 1 or days[-1] > _LAST_MONTH_DAY:
+    if not days:
+        return None
+    if days[0] < 1 or days[-1] > _LAST_MONTH_DAY:
         return None
     unit = name[0]
     month = 0
@@ -253,8 +276,11 @@ def month_day_grid(unit: str, month: int, days: Sequence[int]) -> Grid:
     """
     span = UNIT_MONTHS[unit]
     anchor = month % span
-    name = unit if unit == "M" else f"{unit}-{MONTHS[anchor]}"
-    alias = f"{name}[{' '.join(map(str, days))}]"
+    name = unit
+    if unit != "M":
+        name = f"{unit}-{MONTHS[anchor]}"
+    day_text = " ".join(map(str, days))
+    alias = f"{name}[{day_text}]"
     return Grid(alias, "monthday", span, span, anchor, slots=tuple(days))
 
 
@@ -267,8 +293,11 @@ def _parse_weeks(text: str) -> Grid | None:
         first = date.fromisoformat(match[2])
     except ValueError:
         return None
-    days = first.toordinal() - date(1970, 1, 1).toordinal()
-    return quarter_grid(weeks, days) if weeks and min(weeks) > 0 else None
+    epoch = date(1970, 1, 1)
+    days = first.toordinal() - epoch.toordinal()
+    if not weeks or min(weeks) <= 0:
+        return None
+    return quarter_grid(weeks, days)
 
 
 def quarter_grid(weeks: Sequence[int], first_day: int) -> Grid:
@@ -278,12 +307,15 @@ def quarter_grid(weeks: Sequence[int], first_day: int) -> Grid:
         weeks: Weeks of each month until they come again, such as ``(4, 4, 5)``.
         first_day: Days since 1970 of the first day of such a round.
     """
-    starts = np.cumsum([0, *weeks[:-1]]) * WEEK_NANOSECONDS
-    start = date.fromordinal(date(1970, 1, 1).toordinal() + first_day)
-    alias = f"W[{' '.join(map(str, weeks))} from {start}]"
-    slots = tuple(starts.tolist())
+    weeks_before = np.cumsum([0, *weeks[:-1]])
+    slots = tuple((weeks_before * WEEK_NANOSECONDS).tolist())
+    epoch = date(1970, 1, 1)
+    start = date.fromordinal(epoch.toordinal() + first_day)
+    week_text = " ".join(map(str, weeks))
+    alias = f"W[{week_text} from {start}]"
     step = int(sum(weeks)) * WEEK_NANOSECONDS
-    return Grid(alias, "cycle", step, anchor=first_day * DAY_NANOSECONDS, slots=slots)
+    anchor = first_day * DAY_NANOSECONDS
+    return Grid(alias, "cycle", step, anchor=anchor, slots=slots)
 
 
 # --- positions ------------------------------------------------------------------------------------
@@ -300,18 +332,25 @@ def pattern_count(clock: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray
         The counts, int64, and whether each time is a stamp of the pattern.
     """
     slots = np.array(grid.slots)
+    n_slots = len(slots)
     if grid.unit == "cycle":
-        rounds, time = np.divmod(clock - grid.anchor, grid.step)
+        elapsed = clock - grid.anchor
+        rounds, time = np.divmod(elapsed, grid.step)
         place = np.searchsorted(slots, time)
-        exact = slots[np.minimum(place, len(slots) - 1)] == time
-        return rounds * len(slots) + place, exact
+        # A time after the last slot of a round has no slot at its place.
+        slot = slots[np.minimum(place, n_slots - 1)]
+        exact = slot == time
+        return rounds * n_slots + place, exact
     day = clock // DAY_NANOSECONDS
-    month = _month_of(day)
+    month = month_of(day)
     stamps = _month_stamps(month, grid)
-    place = (stamps < day[:, None]).sum(axis=1)
-    rounds, rest = np.divmod(month - grid.anchor, grid.step)
-    exact = (stamps == day[:, None]).any(axis=1) & (rest == 0)
-    return rounds * len(slots) + place, exact
+    day_column = day[:, None]
+    place = (stamps < day_column).sum(axis=1)
+    months_since_anchor = month - grid.anchor
+    rounds, rest = np.divmod(months_since_anchor, grid.step)
+    is_stamp = (stamps == day_column).any(axis=1)
+    exact = is_stamp & (rest == 0)
+    return rounds * n_slots + place, exact
 
 
 def pattern_clock(count: np.ndarray, grid: Grid) -> np.ndarray:
@@ -320,25 +359,43 @@ def pattern_clock(count: np.ndarray, grid: Grid) -> np.ndarray:
     """
     slots = np.array(grid.slots)
     rounds, place = np.divmod(count, len(slots))
+    first = grid.anchor + rounds * grid.step
     if grid.unit == "cycle":
-        return grid.anchor + rounds * grid.step + slots[place]
-    month = grid.anchor + rounds * grid.step
-    stamps = _month_stamps(month, grid)
-    return np.take_along_axis(stamps, place[:, None], axis=1)[:, 0] * DAY_NANOSECONDS
+        return first + slots[place]
+    stamps = _month_stamps(first, grid)
+    day = np.take_along_axis(stamps, place[:, None], axis=1)[:, 0]
+    return day * DAY_NANOSECONDS
 
 
-def _month_of(day: np.ndarray) -> np.ndarray:
+def month_of(day: np.ndarray) -> np.ndarray:
     """Months since 1970 of days since 1970."""
-    months: np.ndarray = day.astype("M8[D]").astype("M8[M]").astype(np.int64)
+    date_of_day = day.astype("M8[D]")
+    months: np.ndarray = date_of_day.astype("M8[M]").astype(np.int64)
     return months
+
+
+def owners_of(starts: np.ndarray) -> np.ndarray:
+    """Number of the series of each row, from the rows at which series start, ``[N + 1]``."""
+    series = np.arange(len(starts) - 1)
+    return np.repeat(series, np.diff(starts))
 
 
 def _month_stamps(month: np.ndarray, grid: Grid) -> np.ndarray:
     """Days since 1970 of the stamps of each month, ``[rows, slots]``."""
-    first = month.astype("M8[M]").astype("M8[D]").astype(np.int64)
-    after = (month + 1).astype("M8[M]").astype("M8[D]").astype(np.int64)
-    offsets = np.minimum(np.array(grid.slots) - 1, (after - first - 1)[:, None])
+    first = _first_day(month)
+    next_first = _first_day(month + 1)
+    last_offset = next_first - first - 1
+    # Slots count from 1; a day that a month does not have is its last one.
+    slot_offsets = np.array(grid.slots) - 1
+    offsets = np.minimum(slot_offsets, last_offset[:, None])
     return first[:, None] + offsets
+
+
+def _first_day(month: np.ndarray) -> np.ndarray:
+    """Days since 1970 of the first day of months since 1970-01."""
+    date_of_month = month.astype("M8[M]")
+    days: np.ndarray = date_of_month.astype("M8[D]").astype(np.int64)
+    return days
 
 
 def pattern_season(grid: Grid) -> int:
@@ -349,7 +406,9 @@ def pattern_season(grid: Grid) -> int:
     if grid.unit == "monthday":
         return 12 // grid.step * n_slots
     if not grid.is_weekly:
-        return round(4 * _QUARTER_WEEKS * WEEK_NANOSECONDS / grid.step * n_slots)
+        # Quarters of weeks have a year of 52 of them.
+        year = 4 * _QUARTER_WEEKS * WEEK_NANOSECONDS
+        return round(year / grid.step * n_slots)
     n_daily = _daily_slots(grid)
     return n_daily if n_daily > 1 else n_slots
 
@@ -358,15 +417,19 @@ def pattern_cycles(grid: Grid) -> tuple[int, ...]:
     """Rows of a week and of a day, as far as they are above one."""
     if not grid.is_weekly:
         return ()
+    # A dictionary keeps the order and drops a second equal length.
     lengths = dict.fromkeys([len(grid.slots), _daily_slots(grid)])
     return tuple(length for length in lengths if length > 1)
 
 
 def _daily_slots(grid: Grid) -> int:
     """Times of each open day; 0 if days differ."""
-    counts = np.bincount(np.array(grid.slots) // DAY_NANOSECONDS)
+    day = np.array(grid.slots) // DAY_NANOSECONDS
+    counts = np.bincount(day)
     distinct = np.unique(counts[counts > 0])
-    return int(distinct[0]) if len(distinct) == 1 else 0
+    if len(distinct) != 1:
+        return 0
+    return int(distinct[0])
 
 
 # --- inference ------------------------------------------------------------------------------------
@@ -394,31 +457,48 @@ def find_opening_hours(
     number = (wall - offset - _FIRST_MONDAY) // fine_step
     n_slots = WEEK_NANOSECONDS // fine_step
     slot = number % n_slots
-    owner = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    owner = owners_of(starts)
     if len(starts) * n_slots > _MOST_CELLS:
         owner = np.zeros_like(owner)
     n_owners = int(owner[-1]) + 1
-    present = np.bincount(owner * n_slots + slot, minlength=n_owners * n_slots)
+    # Rows of each series at each time of the week, [owners, slots].
+    cell = owner * n_slots + slot
+    present = np.bincount(cell, minlength=n_owners * n_slots)
     present = present.reshape(n_owners, n_slots)
-    first = number[starts[:-1]]
+    first_rows = starts[:-1]
+    first = number[first_rows]
     last = number[starts[1:] - 1]
-    possible = _count_slots(first, last, owner[starts[:-1]], n_owners, n_slots)
-    is_open = _open_slots(present, possible, n_slots * fine_step // DAY_NANOSECONDS)
+    possible = _count_slots(first, last, owner[first_rows], n_owners, n_slots)
+    n_days = n_slots * fine_step // DAY_NANOSECONDS
+    is_open = _open_slots(present, possible, n_days)
     if is_open is None or is_open.all() or is_open.sum() < 2:
         return None
-    # Hours at which others are open are no absent rows of a series.
-    is_own = is_open & (present >= _OPEN_SHARE * possible)
-    is_own[possible.min(axis=1) < 2] = is_open
-    n_absent = (possible - present)[is_own].sum()
-    n_closed = possible[:, ~is_open].sum()
-    n_stray = present[:, ~is_open].sum()
-    explained = n_closed - n_stray >= _LEAST_EXPLAINED * (possible - present).sum()
-    regular = n_absent <= _ABSENT_SHARE * possible[is_own].sum()
-    few_strays = n_stray <= min(_STRAY_SHARE * len(wall), _STRAY_SLOT_SHARE * n_closed)
-    if not (explained and regular and few_strays):
+    if not _rows_follow(present, possible, is_open, len(wall)):
         return None
     slots = np.flatnonzero(is_open) * fine_step + offset
     return week_grid(slots.tolist(), fine_step, name)
+
+
+def _rows_follow(
+    present: np.ndarray, possible: np.ndarray, is_open: np.ndarray, n_rows: int
+) -> bool:
+    """Whether closed times explain the absent rows, and few rows lie outside of the open times."""
+    # Hours at which others are open are no absent rows of a series.
+    is_own = is_open & (present >= _OPEN_SHARE * possible)
+    # A series of less than two weeks shows too little for hours of its own.
+    is_short = possible.min(axis=1) < 2
+    is_own[is_short] = is_open
+    absent = possible - present
+    n_absent = absent[is_own].sum()
+    n_closed = possible[:, ~is_open].sum()
+    n_stray = present[:, ~is_open].sum()
+    # Absent rows at closed times, as a share of all absent rows.
+    n_explained = n_closed - n_stray
+    explained = n_explained >= _LEAST_EXPLAINED * absent.sum()
+    n_own = possible[is_own].sum()
+    regular = n_absent <= _ABSENT_SHARE * n_own
+    few_strays = n_stray <= min(_STRAY_SHARE * n_rows, _STRAY_SLOT_SHARE * n_closed)
+    return bool(explained and regular and few_strays)
 
 
 def _count_slots(
@@ -427,13 +507,19 @@ def _count_slots(
     """How often each time of the week occurs from the first to the last row of the series of each
     owner, ``[owners, slots]``.
     """
-    n_rounds, rest = np.divmod(last - first + 1, n_slots)
-    changes = np.zeros((n_owners, 2 * n_slots + 1), dtype=np.int64)
+    n_steps = last - first + 1
+    n_rounds, rest = np.divmod(n_steps, n_slots)
+    # The rest of a round as changes of a count, over two rounds since it may run into the next.
+    n_places = 2 * n_slots
+    changes = np.zeros((n_owners, n_places + 1), dtype=np.int64)
     begin = first % n_slots
+    stop = begin + rest
     np.add.at(changes, (owner, begin), 1)
-    np.add.at(changes, (owner, begin + rest), -1)
-    partial = np.cumsum(changes, axis=1)[:, : 2 * n_slots].reshape(n_owners, 2, n_slots).sum(axis=1)
-    whole = np.bincount(owner, weights=n_rounds, minlength=n_owners).astype(np.int64)
+    np.add.at(changes, (owner, stop), -1)
+    counts = np.cumsum(changes, axis=1)[:, :n_places]
+    partial = counts.reshape(n_owners, 2, n_slots).sum(axis=1)
+    whole = np.bincount(owner, weights=n_rounds, minlength=n_owners)
+    whole = whole.astype(np.int64)
     return partial + whole[:, None]
 
 
@@ -448,13 +534,17 @@ def _open_slots(present: np.ndarray, possible: np.ndarray, n_days: int) -> np.nd
     present = present.sum(axis=0).reshape(n_days, -1)
     possible = possible.sum(axis=0).reshape(n_days, -1)
     by_day = present.sum(axis=1)
-    if (by_day > 0).sum() < _LEAST_DAYS or present.shape[1] == 1:
+    is_present = by_day > 0
+    n_times = present.shape[1]
+    if is_present.sum() < _LEAST_DAYS or n_times == 1:
         return None
     # A weekend counts as closed only if a whole one lies between two rows.
     unseen = possible.min(axis=1) == 0
-    open_days = (by_day > 0) | (np.arange(n_days) < 5) | unseen
-    n_seen = possible[by_day > 0].sum(axis=0)
-    open_times = present.sum(axis=0) >= _OPEN_SHARE * np.maximum(n_seen, 1)
+    is_weekday = np.arange(n_days) < 5
+    open_days = is_present | is_weekday | unseen
+    n_seen = possible[is_present].sum(axis=0)
+    least = _OPEN_SHARE * np.maximum(n_seen, 1)
+    open_times = present.sum(axis=0) >= least
     return np.outer(open_days, open_times).ravel()
 
 
@@ -472,16 +562,21 @@ def find_month_days(day: np.ndarray, months: int) -> Grid | None:
     # The last day of February may stand for a later day of the month.
     clipped = is_last & (dates.month == 2)
     if (clipped | (numbers == days[-1]) | (numbers < _SHORTEST_MONTH_DAYS)).all():
-        days = days[(days < _SHORTEST_MONTH_DAYS) | (days == days[-1])]
+        in_all_months = days < _SHORTEST_MONTH_DAYS
+        days = days[in_all_months | (days == days[-1])]
     else:
+        # The shorter list of days, with the last day of any month as one of them or not.
         ends = np.where(is_last, _LAST_MONTH_DAY, numbers)
-        days = min((days, np.unique(ends)), key=len)
+        end_days = np.unique(ends)
+        days = min((days, end_days), key=len)
     if len(days) > _MOST_MONTH_DAYS:
         return None
-    unit = next((name for name, span in UNIT_MONTHS.items() if span == months), None)
+    units = {span: name for name, span in UNIT_MONTHS.items()}
+    unit = units.get(months)
     if unit is None:
         return None
-    return month_day_grid(unit, int(dates.month[0]) - 1, days.tolist())
+    first_month = int(dates.month[0]) - 1
+    return month_day_grid(unit, first_month, days.tolist())
 
 
 def find_quarters(day: np.ndarray) -> Grid | None:
@@ -490,13 +585,17 @@ def find_quarters(day: np.ndarray) -> Grid | None:
     Args:
         day: Days since 1970 of the stamps of one series, ascending.
     """
-    weeks, rest = np.divmod(np.diff(day), WEEK_DAYS)
+    steps = np.diff(day)
+    weeks, rest = np.divmod(steps, WEEK_DAYS)
     if len(weeks) < 3 or rest.any():
         return None
     for first in range(3):
         for order in _QUARTERS_OF_WEEKS:
-            expected = np.resize(np.roll(order, -first), len(weeks))
+            # The order of a year from its month number `first` on, as often as it takes.
+            rolled = np.roll(order, -first)
+            expected = np.resize(rolled, len(weeks))
             if np.array_equal(expected, weeks):
                 before = sum(order[:first]) * WEEK_DAYS
-                return quarter_grid(order, int(day[0]) - before)
+                first_day = int(day[0]) - before
+                return quarter_grid(order, first_day)
     return None
