@@ -83,7 +83,8 @@ def from_long(
             the rule and the remedy.
     """
     schema = Schema() if schema is None else schema
-    return _read_long(df, schema, _rules(schema, freq, missing, zone))
+    rules = _rules(schema, freq, missing, zone)
+    return _read_long(df, schema, rules)
 
 
 def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
@@ -101,8 +102,13 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         codes, ids = read_ids(df[id_col])
     roles = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
     check_covariate_cols(df, roles, moving, statics)
+    covariate_cols = [*moving, *statics]
     columns = [target_col, *moving]
     values, foreign = _read_columns(df, columns, n_targets=1)
+    # The first column is the target, the others are covariates.
+    covariate_values = values[:, 1:]
+    covariate_foreign = foreign[:, 1:]
+    categories = read_categories(df, moving, covariate_values, covariate_foreign)
     table = Table(
         codes=codes,
         ids=ids,
@@ -113,14 +119,13 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         columns=(str(target_col), *moving),
         dialect=dialect,
         n_covariates=len(moving),
-        categories=read_categories(df, moving, values[:, 1:], foreign[:, 1:]),
+        categories=categories,
     )
     # A bad stamp is told by the name of its series, so the table comes before its stamps.
-    times = read_stamps(
-        df[time_col], f"column {time_col!r}", lambda row: table.series(codes[row]), unit
-    )
+    place = f"column {time_col!r}"
+    times = read_stamps(df[time_col], place, lambda row: table.series(codes[row]), unit)
     table = replace(table, times=times)
-    _refuse_hidden_keys(df, table, times, [*moving, *statics])
+    _refuse_hidden_keys(df, table, times, covariate_cols)
     skipped: tuple[Skipped, ...] = ()
     empty_rows = _rows_of_empty(table)
     if schema.bad != "error" and empty_rows.any() and not empty_rows.all():
@@ -129,8 +134,9 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     static = np.empty((len(table.ids), 0), dtype=object)
     if statics:
         static = read_static(df, statics, table.codes, table.series)
-    truths = _truth_cols(df, [*moving, *statics])
-    panel = replace(_panel(table, rules, statics, static, truths), skipped=skipped)
+    truths = _truth_cols(df, covariate_cols)
+    panel = _panel(table, rules, statics, static, truths)
+    panel = replace(panel, skipped=skipped)
     tell_ended(panel)
     return panel
 
@@ -151,20 +157,23 @@ def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Diale
         schema = schema.changed(id_col=joined_name)
     names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
     df, (id_col, time_col, target_col) = with_time(df, names, covariate_cols)
-    if {time_col, target_col} & {*key_cols}:
+    key_roles = {time_col, target_col} & {*key_cols}
+    if key_roles:
         raise InputError(
             Name("id_col"),
             f" must name other columns than those of stamps, {time_col!r}, and values,"
             f" {target_col!r}; got {[*key_cols]!r}",
         )
+    id_dtype = None if id_col is None else df[id_col].dtype
+    key_dtypes = tuple(df[key].infer_objects().dtype for key in key_cols)
     dialect = Dialect(
         "long",
         id_col,
         time_col,
         target_col,
-        id_dtype=None if id_col is None else df[id_col].dtype,
+        id_dtype=id_dtype,
         key_cols=key_cols,
-        key_dtypes=tuple(df[key].infer_objects().dtype for key in key_cols),
+        key_dtypes=key_dtypes,
         key_values=values_by_text,
     )
     return df, dialect
@@ -172,10 +181,13 @@ def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Diale
 
 def _rows_of_empty(table: Table) -> np.ndarray:
     """Which rows belong to series that have no value at all, bool [rows]."""
-    has_value = ~np.isnan(table.targets).all(axis=1) | table.foreign.any(axis=1)
+    has_number = ~np.isnan(table.targets).all(axis=1)
+    # Text that is no number is a value too, which is refused later.
+    has_value = has_number | table.foreign.any(axis=1)
     if has_value.all():
         return np.zeros(len(has_value), dtype=bool)
-    n_values = np.bincount(table.codes, weights=has_value, minlength=len(table.ids))
+    n_series = len(table.ids)
+    n_values = np.bincount(table.codes, weights=has_value, minlength=n_series)
     empty: np.ndarray = n_values[table.codes] == 0
     return empty
 
@@ -185,11 +197,15 @@ def _without_rows(table: Table, dropped: np.ndarray) -> tuple[Table, tuple[Skipp
     clock = ticks(table.times)
     skipped = []
     for n in np.unique(table.codes[dropped]):
-        last_tick = int(clock[table.codes == n].max())
+        series_clock = clock[table.codes == n]
+        last_tick = int(series_clock.max())
         skipped.append(Skipped(table.ids[n], last_tick, "has no value"))
-    remaining = table.at(np.flatnonzero(~dropped))
+    rows = np.flatnonzero(~dropped)
+    remaining = table.at(rows)
+    # The series that remain are numbered anew.
     series_codes, codes = np.unique(remaining.codes, return_inverse=True)
-    return replace(remaining, codes=codes, ids=table.ids[series_codes]), tuple(skipped)
+    ids = table.ids[series_codes]
+    return replace(remaining, codes=codes, ids=ids), tuple(skipped)
 
 
 def _refuse_hidden_keys(
@@ -205,7 +221,8 @@ def _refuse_hidden_keys(
     if ((next_series > 0) | ((next_series == 0) & later)).all():
         return
     rows = pd.DataFrame({"series": table.codes, "time": clock})
-    if not rows.duplicated().any():
+    is_repeated = rows.duplicated()
+    if not is_repeated.any():
         return
     from tsattn.data.keys import find_keys
 
@@ -216,16 +233,18 @@ def _refuse_hidden_keys(
     # One number for each pair of a series and a stamp; without ids there is one series.
     stamps = pd.factorize(times)[0]
     if id_cols:
-        stamps = table.codes * (len(df) + 1) + stamps
+        n_stamps = len(df) + 1
+        stamps = table.codes * n_stamps + stamps
     more_keys = find_keys(df, pd.Series(stamps), others)
     if not more_keys:
         return
-    row = int(np.flatnonzero(rows.duplicated())[0])
+    row = int(np.flatnonzero(is_repeated)[0])
     keys = [*(dialect.key_cols or id_cols), *more_keys]
+    id_value = keys[0] if len(keys) == 1 else keys
     raise InputError(
         f"{table.series(table.codes[row])}: stamp {times[row]} occurs more than once, but a stamp"
         f" may occur once in a series; {keys!r} tell the rows apart: pass ",
-        Argument("id_col", keys[0] if len(keys) == 1 else keys),
+        Argument("id_col", id_value),
     )
 
 
@@ -258,7 +277,8 @@ def from_wide(
             holds times too, or there are static columns.
     """
     schema = Schema() if schema is None else schema
-    return _read_wide(df, schema, _rules(schema, freq, missing, zone))
+    rules = _rules(schema, freq, missing, zone)
+    return _read_wide(df, schema, rules)
 
 
 def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
@@ -272,7 +292,8 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         )
     covariates = schema.columns.moving
     time_col = _wide_time_col(df, schema)
-    if time_col is None and rules.freq is None and isinstance(df.index, pd.RangeIndex):
+    lacks_steps = time_col is None and rules.freq is None
+    if lacks_steps and isinstance(df.index, pd.RangeIndex):
         rules = replace(rules, freq=abs(df.index.step))
         unit = "integer"
     series_cols = _series_cols(df, time_col, covariates)
@@ -288,6 +309,9 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     index_name = df.index.name if time_col is None else None
     dialect = Dialect("wide", None, time_col, None, index_name, columns=all_names)
     n_series = len(names)
+    covariate_values = values[:, n_series:]
+    covariate_foreign = foreign[:, n_series:]
+    categories = read_categories(df, covariates, covariate_values, covariate_foreign)
     table = Table(
         codes=np.zeros(len(df), dtype=np.int64),
         ids=np.array(["series"], dtype=object),
@@ -298,9 +322,11 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         columns=(*names, *covariates),
         dialect=dialect,
         n_covariates=len(covariates),
-        categories=read_categories(df, covariates, values[:, n_series:], foreign[:, n_series:]),
+        categories=categories,
     )
-    panel = _unstacked(_panel(table, rules, truths=_truth_cols(df, covariates)), names)
+    truths = _truth_cols(df, covariates)
+    group = _panel(table, rules, truths=truths)
+    panel = _unstacked(group, names)
     last_tick = int(ticks(times).max())
     skipped_names = [name for name in all_names if name not in names]
     skipped = tuple(Skipped(name, last_tick, "has no value") for name in skipped_names)
@@ -318,17 +344,22 @@ def _tell_own_hours(panel: Panel) -> None:
         return
     from tsattn.data.opening import own_hours
 
-    lengths = np.add.reduceat(observed.astype(np.int64), panel.starts[:-1])
-    if not lengths.all():
+    first_rows = panel.starts[:-1]
+    n_observed = np.add.reduceat(observed.astype(np.int64), first_rows)
+    if not n_observed.all():
         return
-    starts = np.append(0, np.cumsum(lengths))
-    aliases = own_hours(panel.times[observed], starts, parse_freq(panel.freq))
+    starts = np.append(0, np.cumsum(n_observed))
+    times = panel.times[observed]
+    grid = parse_freq(panel.freq)
+    aliases = own_hours(times, starts, grid)
     others = [n for n, alias in enumerate(aliases) if alias != panel.freq]
     if not others or len(others) == len(aliases):
         return
     n = others[0]
     time_col = panel.dialect.time_col
-    columns = [panel.ids[n]] if time_col is None else [time_col, panel.ids[n]]
+    columns = [panel.ids[n]]
+    if time_col is not None:
+        columns.insert(0, time_col)
     warnings.warn(
         InputWarning(
             f"{panel.series_label(n)}{more(len(others))} has values on {aliases[n]!r} only, but the"
@@ -343,7 +374,8 @@ def _tell_own_hours(panel: Panel) -> None:
 def _wide_time_col(df: pd.DataFrame, schema: Schema) -> Any:
     """The column of stamps of a wide frame, which must be there; None is the index."""
     covariates = schema.columns.moving
-    is_named = schema.time_col in df.columns or schema.time_col not in ("ds", df.index.name)
+    is_default = schema.time_col in ("ds", df.index.name)
+    is_named = schema.time_col in df.columns or not is_default
     time_col: Any = schema.time_col if is_named else find_time_col(df, covariates)
     if time_col is not None:
         require_columns(df, {"time_col": time_col})
@@ -398,9 +430,11 @@ def _kept_columns(
     """Which columns of a wide table are read, bool: not those of series without a value, unless
     all series are such or none may be left out.
     """
-    is_kept: np.ndarray = (~np.isnan(values) | foreign).any(axis=0)
+    has_cell = ~np.isnan(values) | foreign
+    is_kept: np.ndarray = has_cell.any(axis=0)
     is_kept[n_series:] = True
-    if bad == "error" or not is_kept[:n_series].any():
+    has_series = is_kept[:n_series].any()
+    if bad == "error" or not has_series:
         is_kept[:] = True
     return is_kept
 
@@ -424,18 +458,21 @@ def with_fields(
         return data, schema
     schema = schema.changed(**fields)
     if isinstance(data, Panel):
+        first_name = next(iter(fields))
         raise InputError(
             "a Panel is a table that has been read; give ",
-            Name(next(iter(fields))),
+            Name(first_name),
             " to to_panel, or leave it out",
         )
     frame = as_frame(data)
     levels = {name for name in frame.index.names if name is not None}
     for name, columns in fields.items():
-        if name.endswith("_col"):
-            for column in columns if isinstance(columns, list | tuple) else [columns]:
-                if column not in levels:
-                    require_columns(frame, {name: column})
+        if not name.endswith("_col"):
+            continue
+        names = columns if isinstance(columns, list | tuple) else [columns]
+        for column in names:
+            if column not in levels:
+                require_columns(frame, {name: column})
     return frame, schema
 
 
@@ -511,12 +548,14 @@ def name_columns(
         no_values: Columns that are not forecast, such as those of a future table.
     """
     frame = check_frame(data, "error")
+    id_names = {schema.id_col, "item_id"} - {None, *frame.columns}
     if frame.index.nlevels > 1:
         frame, schema = _levelled(frame, schema)
-    elif frame.index.name in {schema.id_col, "item_id"} - {None, *frame.columns}:
+    elif frame.index.name in id_names:
         frame = frame.reset_index()
     ids = schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
-    refuse_clock(frame, {*ids, *schema.columns.moving, *schema.columns.static})
+    other_roles = {*ids, *schema.columns.moving, *schema.columns.static}
+    refuse_clock(frame, other_roles)
     if like is not None:
         schema = _named_alike(frame, schema, like)
     names = long_names(frame, schema.id_col, schema.time_col, schema.target_col)
@@ -530,7 +569,8 @@ def name_columns(
     if lacks_target and isinstance(schema.id_col, tuple):
         schema = _with_target(frame, schema)
     elif lacks_target:
-        new_schema = _of_three_columns(frame, schema, names[0] if has_ids else None)
+        id_name = names[0] if has_ids else None
+        new_schema = _of_three_columns(frame, schema, id_name)
     if new_schema is None and not has_ids and schema.id_col == "unique_id":
         new_schema = _with_keys(frame, schema, no_values)
     if new_schema is not None:
@@ -543,7 +583,9 @@ def _named_alike(frame: pd.DataFrame, schema: Schema, like: Dialect) -> Schema:
     """The schema with the names of the columns of an earlier long table, if the frame has them."""
     if like.kind != "long":
         return schema
-    ids = like.key_cols or (() if like.id_col is None else (like.id_col,))
+    ids = like.key_cols
+    if not ids and like.id_col is not None:
+        ids = (like.id_col,)
     names = {*ids, like.time_col, like.target_col}
     if not names <= {*frame.columns}:
         return schema
@@ -559,11 +601,11 @@ def _with_target(frame: pd.DataFrame, schema: Schema) -> Schema:
         require_columns(frame, {"id_col": key})
     other_roles = {*schema.columns.moving, *schema.columns.static, *keys}
     time_col = schema.time_col
-    if time_col not in frame.columns and not isinstance(
-        frame.index, pd.DatetimeIndex | pd.PeriodIndex
-    ):
+    is_dated = isinstance(frame.index, pd.DatetimeIndex | pd.PeriodIndex)
+    if time_col not in frame.columns and not is_dated:
         time_col = find_time_col(frame, [*other_roles])
-    columns = [column for column in frame.columns if column not in {*other_roles, time_col}]
+    other_roles.add(time_col)
+    columns = [column for column in frame.columns if column not in other_roles]
     columns = [column for column in columns if not numbers_rows(frame[column])]
     target_col = "target" if "target" in columns else value_col(frame, keys, columns)
     return schema.changed(target_col=target_col)
@@ -615,9 +657,8 @@ def _with_keys(
         ),
         stacklevel=2,
     )
-    return schema.changed(
-        id_col=keys[0] if len(keys) == 1 else keys, time_col=time_col, target_col=target_col
-    )
+    id_col = keys[0] if len(keys) == 1 else keys
+    return schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
 
 
 def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Schema | None:
@@ -631,10 +672,12 @@ def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Sche
     covariate_cols = (*schema.columns.moving, *schema.columns.static)
     is_dated = isinstance(frame.index, pd.DatetimeIndex)
     columns = [column for column in frame.columns if column not in covariate_cols]
-    if len(columns) != (2 if is_dated else 3):
+    n_columns = 2 if is_dated else 3
+    if len(columns) != n_columns:
         return None
     id_cols = [id_name]
     if id_name is None:
+        # Names of series are text.
         kinds = {column: pd.api.types.infer_dtype(frame[column]) for column in columns}
         id_cols = [column for column in columns if kinds[column] in ("string", "categorical")]
     for id_col in id_cols:
@@ -645,10 +688,13 @@ def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Sche
         times = frame[time_col] if time_col in columns else frame.index
         others = [column for column in columns if column not in (id_col, time_col)]
         parts_rows = id_name is not None or times.duplicated().any() or not codes.any()
-        if parts_rows and len(others) == 1 and pd.api.types.is_numeric_dtype(frame[others[0]]):
+        if not parts_rows or len(others) != 1:
+            continue
+        target_col = others[0]
+        if pd.api.types.is_numeric_dtype(frame[target_col]):
             if id_name is None:
                 refuse_parts(frame, time_col, [id_col])
-            return schema.changed(id_col=id_col, time_col=time_col, target_col=others[0])
+            return schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
     return None
 
 
@@ -659,19 +705,24 @@ def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema
     covariate_cols = (*schema.columns.moving, *schema.columns.static)
     target_col = schema.target_col
     columns = [column for column in frame.columns if column not in covariate_cols]
-    if target_col == "y" and "y" not in columns and ("target" in columns or len(columns) == 1):
-        target_col = "target" if "target" in columns else columns[0]
+    has_target = "target" in columns
+    is_unnamed = target_col == "y" and "y" not in columns
+    if is_unnamed and (has_target or len(columns) == 1):
+        target_col = "target" if has_target else columns[0]
     if frame.index.nlevels > 2:
-        return _of_many_levels(frame, schema.changed(target_col=target_col))
+        schema = schema.changed(target_col=target_col)
+        return _of_many_levels(frame, schema)
     frame, id_col, time_col = with_levels(frame, schema.id_col, schema.time_col)
-    return frame, schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
+    schema = schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
+    return frame, schema
 
 
 def _of_many_levels(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema]:
     """A long frame of one with several keys and the times in its index, and how it is read."""
     time_col = index_time_col(frame, schema.time_col)
     keys = [name for name in frame.index.names if name != time_col]
-    return frame.reset_index(), schema.changed(id_col=keys, time_col=time_col)
+    schema = schema.changed(id_col=keys, time_col=time_col)
+    return frame.reset_index(), schema
 
 
 def _rules(schema: Schema, freq: Any, missing: str | None, zone: tzinfo | None = None) -> Rules:
@@ -679,6 +730,8 @@ def _rules(schema: Schema, freq: Any, missing: str | None, zone: tzinfo | None =
     fit, then the forecaster.
     """
     fitted = schema.freq is None and freq is not None
+    # Other policies are nobody's default.
+    is_default = schema.missing is None and missing in (None, "error", "mask")
     return Rules(
         freq=freq if schema.freq is None else schema.freq,
         missing=schema.missing or missing or "error",
@@ -686,8 +739,7 @@ def _rules(schema: Schema, freq: Any, missing: str | None, zone: tzinfo | None =
         fitted=fitted,
         fills_holidays=schema.missing is None,
         zone=zone,
-        # Other policies are nobody's default.
-        tells_carried=schema.missing is None and missing in (None, "error", "mask"),
+        tells_carried=is_default,
     )
 
 
@@ -712,7 +764,8 @@ def to_long(panel: Panel) -> pd.DataFrame:
             columns[dialect.id_col] = dialect.restore_ids(names)
         columns |= {dialect.time_col: panel.times, dialect.target_col: values}
     columns |= _restored_covariates(panel)
-    return dialect.with_keys(pd.DataFrame(columns))
+    frame = pd.DataFrame(columns)
+    return dialect.with_keys(frame)
 
 
 def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
@@ -727,8 +780,10 @@ def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
         cells = values
         if categories is not None:
             # The place of a missing cell reads the last entry.
-            places = np.nan_to_num(values, nan=-1).astype(np.int64)
-            cells = np.array([*categories, np.nan], dtype=object)[places]
+            places = np.nan_to_num(values, nan=-1)
+            places = places.astype(np.int64)
+            entries = np.array([*categories, np.nan], dtype=object)
+            cells = entries[places]
         columns[name] = pd.Series(cells)
     for name, static_values in zip(covariates.statics, covariates.static.T, strict=True):
         of_series = pd.Series(static_values).infer_objects()
@@ -746,8 +801,10 @@ def _restored_covariates(panel: Panel) -> dict[Any, pd.Series]:
     """As :func:`covariate_series`, with booleans where the table had them."""
     columns = covariate_series(panel)
     truths = () if panel.covariates is None else panel.covariates.truths
-    for name in columns.keys() & {*truths}:
-        columns[name] = columns[name].map({0.0: False, 1.0: True})
+    boolean_cols = columns.keys() & {*truths}
+    for name in boolean_cols:
+        numbers = columns[name]
+        columns[name] = numbers.map({0.0: False, 1.0: True})
     return columns
 
 
@@ -765,14 +822,18 @@ def to_wide(panel: Panel) -> pd.DataFrame:
     dialect = panel.dialect
     row, stamps = pd.factorize(panel.times, sort=True)
     column = np.repeat(np.arange(panel.n_series), panel.lengths)
-    values = np.full((len(stamps), panel.n_series), np.nan)
+    shape = (len(stamps), panel.n_series)
+    values = np.full(shape, np.nan)
     values[row, column] = panel.values[:, 0]
     index = pd.Index(stamps, name=dialect.time_col)
-    frame = pd.DataFrame(values, index=index, columns=pd.Index(panel.ids))
+    columns = pd.Index(panel.ids)
+    frame = pd.DataFrame(values, index=index, columns=columns)
     if dialect.kind == "long":
         return frame
     frame = frame.reindex(columns=list(dialect.columns))
-    for name, covariate in _restored_covariates(panel.some(0, 1)).items():
+    # The covariates are the same for all series, so those of the first one will do.
+    covariates = _restored_covariates(panel.some(0, 1))
+    for name, covariate in covariates.items():
         frame[name] = covariate.to_numpy()
     if dialect.time_col is not None:
         return frame.reset_index()
@@ -789,12 +850,15 @@ def _read_columns(
     is categories.
     """
     if len(columns) == 1:
-        values, foreign = read_numbers(df[columns[0]], spelt=n_targets > 0)
+        column = df[columns[0]]
+        values, foreign = read_numbers(column, spelt=n_targets > 0)
         return values[:, None], foreign[:, None]
-    values = np.empty((len(df), len(columns)))
-    foreign = np.empty((len(df), len(columns)), dtype=bool)
+    shape = (len(df), len(columns))
+    values = np.empty(shape)
+    foreign = np.empty(shape, dtype=bool)
     for c, column in enumerate(columns):
-        values[:, c], foreign[:, c] = read_numbers(df[column], spelt=c < n_targets)
+        is_target = c < n_targets
+        values[:, c], foreign[:, c] = read_numbers(df[column], spelt=is_target)
     return values, foreign
 
 
@@ -832,19 +896,29 @@ def _unstacked(group: Panel, columns: Sequence[str | int]) -> Panel:
     their names, whole numbers first.
     """
     names = np.array(columns, dtype=object)
-    order = sorted(range(len(names)), key=lambda n: (isinstance(names[n], str), names[n]))
     n_series = len(names)
+
+    def rank(n: int) -> tuple[bool, Any]:
+        # Whole numbers come first, then text.
+        name = names[n]
+        return isinstance(name, str), name
+
+    order = sorted(range(n_series), key=rank)
     n_rows = len(group.values)
     covariates = group.covariates
     if covariates is not None:
         moving = np.tile(covariates.values, (n_series, 1))
         static = np.repeat(covariates.static, n_series, axis=0)
         covariates = replace(covariates, values=moving, static=static)
+    # The series one after another, where the group has them side by side.
+    values = np.ascontiguousarray(group.values[:, order].T)
+    copies = [group.times] * (n_series - 1)
+    times = group.times.append(copies)
     return replace(
         group,
-        values=np.ascontiguousarray(group.values[:, order].T).reshape(-1, 1),
+        values=values.reshape(-1, 1),
         starts=n_rows * np.arange(n_series + 1),
         ids=names[order],
-        times=group.times.append([group.times] * (n_series - 1)),
+        times=times,
         covariates=covariates,
     )
