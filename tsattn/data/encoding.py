@@ -46,8 +46,10 @@ class CovariateWindows:
         """The last ``context`` rows of history and the steps after them, of windows with
         ``horizon`` steps.
         """
-        first_past = max(self.past.shape[1] - context, 0)
-        first_future = max(self.known.shape[1] - horizon - context, 0)
+        n_past = self.past.shape[1]
+        n_known = self.known.shape[1]
+        first_past = max(n_past - context, 0)
+        first_future = max(n_known - horizon - context, 0)
         past = self.past[:, first_past:]
         future = self.known[:, first_future:]
         return replace(self, past=past, known=future)
@@ -57,10 +59,13 @@ class CovariateWindows:
         n_missing = max(context - self.past.shape[1], 0)
 
         def repeat(rows: np.ndarray) -> np.ndarray:
-            padding = np.repeat(rows[:, :1], n_missing, axis=1)
+            first_row = rows[:, :1]
+            padding = np.repeat(first_row, n_missing, axis=1)
             return np.concatenate([padding, rows], axis=1)
 
-        return replace(self, past=repeat(self.past), known=repeat(self.known))
+        past = repeat(self.past)
+        future = repeat(self.known)
+        return replace(self, past=past, known=future)
 
     def recoded(self, have: CovariateColumns, target: CovariateColumns) -> CovariateWindows:
         """The same windows with categories numbered as in ``target``, -1 for categories that it
@@ -78,20 +83,27 @@ class CovariateWindows:
             if categories is None or new_categories is None or categories == new_categories:
                 continue
             # A view, so that the codes are set in the copies.
-            cells = past[..., k] if k < n_past else future[..., k - n_past]
+            columns = past
+            column = k
+            if k >= n_past:
+                columns = future
+                column = k - n_past
+            cells = columns[..., column]
             # Codes index the new places. NaN gets the code after the last category, and the code
             # -1 of an unknown category reads the last place.
             places = places_among(categories, new_categories)
             places = np.append(places, [np.nan, -1.0])
-            codes = np.nan_to_num(cells, nan=len(categories)).astype(np.int64)
+            numbers = np.nan_to_num(cells, nan=len(categories))
+            codes = numbers.astype(np.int64)
             cells[...] = places[codes]
         return replace(self, past=past, known=future)
 
     def of(self, windows: np.ndarray | slice) -> CovariateWindows:
         """The covariates of some of the windows."""
-        return replace(
-            self, past=self.past[windows], known=self.known[windows], static=self.static[windows]
-        )
+        past = self.past[windows]
+        future = self.known[windows]
+        static = self.static[windows]
+        return replace(self, past=past, known=future, static=static)
 
 
 class CovariateHistory:
@@ -128,23 +140,28 @@ class CovariateHistory:
             return
         # Many series share their stamps, so features are computed once for a distinct stamp.
         self._stamps, distinct = pd.factorize(panel.times)
-        self._cycles = cycle_features(pd.DatetimeIndex(distinct), cycles)
+        stamps = pd.DatetimeIndex(distinct)
+        self._cycles = cycle_features(stamps, cycles)
         if ahead is not None:
-            times = future_times(panel.last_times(), panel.freq, ahead.shape[1])
-            stamps, distinct = pd.factorize(times)
-            features = cycle_features(pd.DatetimeIndex(distinct), cycles)
-            cycles_ahead = features[stamps].reshape(*ahead.shape[:2], -1)
+            n_series, n_steps = ahead.shape[:2]
+            times = future_times(panel.last_times(), panel.freq, n_steps)
+            places, distinct = pd.factorize(times)
+            stamps = pd.DatetimeIndex(distinct)
+            features = cycle_features(stamps, cycles)
+            cycles_ahead = features[places].reshape(n_series, n_steps, -1)
             self._ahead = np.concatenate([ahead, cycles_ahead], axis=2)
 
     def width(self, context: int, horizon: int) -> int:
         """Count of numbers in one window, by which callers limit their memory."""
         n_past = self._past.shape[1]
         n_future = self._future.shape[1] + self._cycles.shape[1]
-        return context * n_past + (context + horizon) * n_future
+        n_rows = context + horizon
+        return context * n_past + n_rows * n_future
 
     def rows(self) -> CovariateWindows:
         """Past and future columns of all rows, ``[rows, features]``; static ones, ``[N, S]``."""
-        future = np.concatenate([self._future, self._cycles[self._stamps]], axis=1)
+        cycles = self._cycles[self._stamps]
+        future = np.concatenate([self._future, cycles], axis=1)
         return CovariateWindows(self._past, future, self._static)
 
     def windows(self, ends: np.ndarray, context: int, horizon: int) -> CovariateWindows:
@@ -155,10 +172,13 @@ class CovariateHistory:
             context: Rows of history T. The first row of a series is repeated before it.
             horizon: Steps ahead F; NaN after the last step of ``ahead``.
         """
-        series = np.searchsorted(self._starts, ends - 1, side="right") - 1
+        last_rows = ends - 1
+        series = np.searchsorted(self._starts, last_rows, side="right") - 1
         # Steps ahead are rows of the panel, unless they are passed separately.
         n_steps = horizon if self._ahead is None else 0
-        rows = ends[:, None] + np.arange(-context, n_steps)
+        offsets = np.arange(-context, n_steps)
+        rows = ends[:, None] + offsets
+        # Rows before the series are read as its first one.
         rows = np.maximum(rows, self._starts[series, None])
         future = self._future[rows]
         if self._cycles.shape[1]:
@@ -166,11 +186,13 @@ class CovariateHistory:
             future = np.concatenate([future, cycles], axis=2)
         if self._ahead is not None:
             ahead = self._ahead[series, :horizon]
-            n_missing = horizon - ahead.shape[1]
-            missing = np.full((len(ends), n_missing, ahead.shape[2]), np.nan)
+            n_windows, n_steps_ahead, n_features = ahead.shape
+            n_missing = horizon - n_steps_ahead
+            missing = np.full((n_windows, n_missing, n_features), np.nan)
             future = np.concatenate([future, ahead, missing], axis=1)
         past = self._past[rows[:, :context]]
-        return CovariateWindows(past, future, self._static[series])
+        static = self._static[series]
+        return CovariateWindows(past, future, static)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,17 +241,21 @@ class CovariateEncoder:
             for name, categories in zip(columns.moving, columns.categories, strict=True):
                 moments = _NOT_SCALED
                 if not categories:
-                    moments = _moments(part.covariates.pick([name])[:, 0], name)
+                    numbers = part.covariates.pick([name])[:, 0]
+                    moments = _moments(numbers, name)
                 moving_moments.append(moments)
             for name in columns.static:
                 values = part.covariates.pick_static([name])[:, 0]
-                if any(isinstance(value, str) for value in values):
+                has_text = any(isinstance(value, str) for value in values)
+                if has_text:
                     labels = {label(value) for value in values}
                     static_categories.append(tuple(sorted(labels)))
                     static_moments.append(_NOT_SCALED)
                 else:
+                    numbers = values.astype(np.float64)
                     static_categories.append(None)
-                    static_moments.append(_moments(values.astype(np.float64), name))
+                    static_moments.append(_moments(numbers, name))
+        # Without columns the array has one axis only, hence the shape.
         moving = np.array(moving_moments).reshape(-1, 2)
         static = np.array(static_moments).reshape(-1, 2)
         return cls(
@@ -246,14 +272,16 @@ class CovariateEncoder:
         """Features that the network reads: ``n_past`` and ``n_known`` for a row, ``n_static`` for a
         series.
         """
+        # A column of categories becomes one indicator for each of them.
         widths = [len(categories) if categories else 1 for categories in self.columns.categories]
         static_widths = [
             1 if categories is None else len(categories) for categories in self.categories
         ]
         n_past = len(self.columns.past)
+        n_cycles = calendar_width(self.columns.calendar)
         return {
             "n_past": sum(widths[:n_past]),
-            "n_known": sum(widths[n_past:]) + calendar_width(self.columns.calendar),
+            "n_known": sum(widths[n_past:]) + n_cycles,
             "n_static": sum(static_widths),
         }
 
@@ -269,16 +297,19 @@ class CovariateEncoder:
         panel.covariates.coded(self.columns)
         if not self.columns.static:
             return
-        _, problem = self._static(panel.covariates.pick_static(self.columns.static))
+        values = panel.covariates.pick_static(self.columns.static)
+        _, problem = self._static(values)
         if problem is not None:
             series, message = problem
-            raise ValueError(f"series {plain(panel.ids[series])!r}: {message}")
+            name = plain(panel.ids[series])
+            raise ValueError(f"series {name!r}: {message}")
 
     def rows(self, panel: Panel) -> dict[str, np.ndarray]:
         """All rows of a panel as float32: ``past`` and ``known`` ``[rows, features]``, ``static``
         ``[N, features]``.
         """
-        return self.parts(CovariateHistory(panel, self.columns).rows())
+        history = CovariateHistory(panel, self.columns)
+        return self.parts(history.rows())
 
     def encode(self, windows: CovariateWindows, horizon: int) -> dict[str, np.ndarray]:
         """Features of windows in float32; steps that are absent or NaN become zeros.
@@ -293,9 +324,10 @@ class CovariateEncoder:
         encoded = self.parts(windows)
         if "known" in encoded:
             future = encoded["known"]
+            n_windows, n_known, n_features = future.shape
             n_rows = windows.past.shape[1] + horizon
-            n_missing = max(n_rows - future.shape[1], 0)
-            padding = np.zeros((len(future), n_missing, future.shape[2]), dtype=np.float32)
+            n_missing = max(n_rows - n_known, 0)
+            padding = np.zeros((n_windows, n_missing, n_features), dtype=np.float32)
             padded = np.concatenate([future, padding], axis=1)
             encoded["known"] = np.nan_to_num(padded, copy=False)
         return encoded
@@ -309,23 +341,29 @@ class CovariateEncoder:
         """
         n_past = len(self.columns.past)
         n_future = len(self.columns.future)
-        categories = self.columns.categories
+        past_categories = self.columns.categories[:n_past]
+        future_categories = self.columns.categories[n_past:]
         parts = {}
         # A value beyond float32 becomes infinite, and the forecast from it is refused.
         with np.errstate(over="ignore"):
             if n_past:
-                past = (windows.past - self.mean[:n_past]) / self.scale[:n_past]
-                parts["past"] = indicators(past, categories[:n_past]).astype(np.float32)
+                past = windows.past - self.mean[:n_past]
+                past /= self.scale[:n_past]
+                past = indicators(past, past_categories)
+                parts["past"] = past.astype(np.float32)
             if self.sizes["n_known"]:
                 # Features of the calendar follow the future columns and are not scaled.
                 future = windows.known.copy()
-                columns = future[..., :n_future]
-                future[..., :n_future] = (columns - self.mean[n_past:]) / self.scale[n_past:]
-                parts["known"] = indicators(future, categories[n_past:]).astype(np.float32)
+                scaled = future[..., :n_future] - self.mean[n_past:]
+                scaled /= self.scale[n_past:]
+                future[..., :n_future] = scaled
+                future = indicators(future, future_categories)
+                parts["known"] = future.astype(np.float32)
         if self.categories:
             parts["static"], problem = self._static(windows.static)
             if problem is not None:
-                raise ValueError(problem[1])
+                _, message = problem
+                raise ValueError(message)
         return parts
 
     def _static(self, values: np.ndarray) -> tuple[np.ndarray, tuple[int, str] | None]:
@@ -337,26 +375,34 @@ class CovariateEncoder:
         for s, (column, categories) in enumerate(columns):
             cells = values[:, s]
             if categories is None:
-                wrong = np.array([isinstance(value, str) for value in cells], dtype=bool)
+                are_text = [isinstance(value, str) for value in cells]
+                wrong = np.array(are_text, dtype=bool)
                 numbers = np.where(wrong, 0.0, cells).astype(np.float64)
-                scaled = (numbers - self.static_mean[s]) / self.static_scale[s]
+                centred = numbers - self.static_mean[s]
+                scaled = centred / self.static_scale[s]
                 parts.append(scaled[:, None])
                 rule = "held numbers in training"
             else:
-                labels = pd.Index([label(value) for value in cells], dtype=object)
+                texts = [label(value) for value in cells]
+                labels = pd.Index(texts, dtype=object)
                 codes = pd.Index(categories).get_indexer(labels)
                 wrong = codes < 0
-                parts.append(codes[:, None] == np.arange(len(categories)))
+                codes_of_columns = np.arange(len(categories))
+                parts.append(codes[:, None] == codes_of_columns)
                 examples = ", ".join(map(repr, categories[:8]))
                 ellipsis = " ..." if len(categories) > 8 else ""
                 rule = f"was {examples}{ellipsis} in training"
             if wrong.any():
                 row = int(np.argmax(wrong))
+                wrong_value = plain(cells[row])
                 message = (
-                    f"static column {column!r} {rule}; got {plain(cells[row])!r:.60}; fit again"
+                    f"static column {column!r} {rule}; got {wrong_value!r:.60}; fit again"
                     " with such a series, or leave it out"
                 )
-                return np.zeros((len(values), 0), dtype=np.float32), (row, message)
+                empty = np.zeros((len(values), 0), dtype=np.float32)
+                return empty, (row, message)
+        encoded = np.concatenate(parts, axis=1)
+        return encoded.astype(np.float32), None
         return np.concatenate(parts, axis=1).astype(np.float32), None
 
 
@@ -383,7 +429,8 @@ def learn_columns(columns: CovariateColumns, panel: Panel) -> CovariateColumns:
                     f" at most {_MOST_CATEGORIES} are read; group the rare ones",
                     InPython(", or convert numbers with pd.to_numeric"),
                 )
-            categories.append(tuple(names[int(code)] for code in codes))
+            present = tuple(names[int(code)] for code in codes)
+            categories.append(present)
     return replace(columns, calendar=cycles, categories=tuple(categories))
 
 
@@ -400,8 +447,10 @@ def indicators(values: np.ndarray, kinds: Sequence[tuple[str, ...] | None]) -> n
     for k, categories in enumerate(kinds):
         column = values[..., [k]]
         if categories is not None:
-            column = (column == np.arange(len(categories))).astype(values.dtype)
+            codes = np.arange(len(categories))
+            column = (column == codes).astype(values.dtype)
         parts.append(column)
+    # Features of the calendar follow the columns.
     parts.append(values[..., len(kinds) :])
     return np.concatenate(parts, axis=-1)
 
@@ -412,11 +461,13 @@ def _moments(values: np.ndarray, name: Hashable) -> tuple[float, float]:
         mean = float(values.mean())
         scale = float(values.std())
     if not np.isfinite(scale):
+        largest = np.abs(values).max()
         raise ValueError(
             f"covariate {name!r}: values must have squares within float64; got up to"
-            f" {np.abs(values).max():.3g}; give them in a larger unit"
+            f" {largest:.3g}; give them in a larger unit"
         )
-    if scale <= _ROUNDING * max(abs(mean), _LEAST_MAGNITUDE):
+    magnitude = max(abs(mean), _LEAST_MAGNITUDE)
+    if scale <= _ROUNDING * magnitude:
         scale = 1.0
     return mean, scale
 
@@ -450,9 +501,11 @@ def check_windows_of(
                 f"covariates.{name} must have shape {size} beside windows of shape {shape} and"
                 f" {horizon} steps ahead; got {got}"
             )
-    finite = np.isfinite(windows.past).all()
-    finite &= np.isfinite(windows.known[:, :context]).all()
+    past_is_finite = np.isfinite(windows.past).all()
+    known_context = windows.known[:, :context]
+    context_is_finite = np.isfinite(known_context).all()
     # NaN marks a future step without a value; infinity is never allowed.
-    if not finite or np.isinf(windows.known).any():
+    is_infinite = np.isinf(windows.known).any()
+    if not past_is_finite or not context_is_finite or is_infinite:
         raise ValueError("covariates must be finite up to the cutoff; got NaN or inf; fill them in")
     return windows
