@@ -66,7 +66,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/panel.py",
-        "old_by_text.get(str(name), str(name) if is_text else name)",
+        "old_by_text.get(text, default)",
         "name",
         JOINING,
     ),
@@ -252,7 +252,7 @@ MUTANTS = [
     Mutant("tsattn/data/frames.py", "(next_series == 0) & later)", "(next_series == 0))", ODD),
     Mutant(
         "tsattn/data/panel.py",
-        "is_next[first_rows[(first_rows > 0) & (first_rows < len(has_value))] - 1] = False",
+        "is_next[first_rows - 1] = False",
         "pass",
         JOINING,
     ),

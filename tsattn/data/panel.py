@@ -120,7 +120,8 @@ class Panel:
             return
         n_rows = len(self.covariates.values)
         n_series = len(self.covariates.static)
-        if n_rows != len(self.values) or n_series != self.n_series:
+        fits = n_rows == len(self.values) and n_series == self.n_series
+        if not fits:
             raise ValueError(
                 f"covariates must have the panel's {len(self.values)} rows and {self.n_series}"
                 f" series; got {n_rows} and {n_series}; cut them together, with Panel.rows, until"
@@ -145,19 +146,26 @@ class Panel:
     @cached_property
     def aligned(self) -> bool:
         """Whether all series share one time axis, as the columns of a wide table do."""
-        if self.n_series == 0 or (self.lengths != self.lengths[0]).any():
+        if self.n_series == 0:
+            return False
+        have_equal_lengths = (self.lengths == self.lengths[0]).all()
+        if not have_equal_lengths:
             return False
         clock = ticks(self.times).reshape(self.n_series, -1)
         return bool((clock == clock[0]).all())
 
     def owners(self, ends: np.ndarray) -> np.ndarray:
         """Series of the windows whose contexts end before rows ``ends [B]``, ``[B]``."""
-        owners: np.ndarray = np.searchsorted(self.starts, ends - 1, side="right") - 1
+        # An end is the row after the last one.
+        last_rows = ends - 1
+        owners: np.ndarray = np.searchsorted(self.starts, last_rows, side="right") - 1
         return owners
 
     def series_label(self, n: int) -> str:
         """What to call series n in a message."""
-        return f"series {plain(self.ids[n])!r}" if self.dialect.names_series else "the table"
+        if not self.dialect.names_series:
+            return "the table"
+        return f"series {plain(self.ids[n])!r}"
 
     def grouped(self) -> Panel:
         """The series of an aligned panel as the channels of one, ``values [T, N]``, for networks
@@ -175,15 +183,18 @@ class Panel:
         n_rows = int(self.lengths[0])
         if covariates is not None:
             moving = covariates.values.reshape(self.n_series, n_rows, -1)
-            if len(covariates.statics) or (moving != moving[0]).any():
+            differs = (moving != moving[0]).any()
+            if len(covariates.statics) or differs:
                 raise ValueError(
                     "series that look at one another share their covariates; leave out columns"
                     " that differ from series to series, or set channel_mixing=False"
                 )
-            covariates = replace(covariates.take(slice(n_rows)), static=covariates.static[:1])
+            moving_part = covariates.take(slice(n_rows))
+            covariates = replace(moving_part, static=covariates.static[:1])
+        values = self.values.reshape(self.n_series, n_rows)
         return replace(
             self,
-            values=np.ascontiguousarray(self.values.reshape(self.n_series, n_rows).T),
+            values=np.ascontiguousarray(values.T),
             starts=np.array([0, n_rows]),
             ids=np.array([_GROUP], dtype=object),
             times=self.times[:n_rows],
@@ -213,7 +224,9 @@ class Panel:
         self.require(columns)
         if self.covariates is None:
             return self
-        covariates = self.covariates.only(columns) if columns.moving or columns.static else None
+        covariates = None
+        if columns.moving or columns.static:
+            covariates = self.covariates.only(columns)
         return replace(self, covariates=covariates)
 
     def heads(self, stops: np.ndarray) -> Iterator[tuple[slice, Panel]]:
@@ -223,8 +236,10 @@ class Panel:
         Yields:
             The series of a block, and a panel of them.
         """
+        # A block ends where the number of its starts changes.
         number = self.starts[:-1] // _BLOCK_ROWS
-        borders = [*np.flatnonzero(np.diff(number, prepend=-1)), self.n_series]
+        is_first = np.diff(number, prepend=-1)
+        borders = [*np.flatnonzero(is_first), self.n_series]
         for first, last in pairwise(borders):
             rows = slice(self.starts[first], self.starts[last])
             block = replace(
@@ -235,7 +250,8 @@ class Panel:
                 ids=self.ids[first:last],
                 covariates=None,
             )
-            yield slice(first, last), block.until(stops[first:last])
+            series = slice(first, last)
+            yield series, block.until(stops[first:last])
 
     def rows(self, start: int | None, stop: int | None) -> Panel:
         """The same slice ``start:stop`` of every series, counted as Python slices are."""
@@ -243,28 +259,36 @@ class Panel:
         def bound(value: int | None, default: np.ndarray) -> np.ndarray:
             if value is None:
                 return default
+            # Negative rows count from the end, as in a slice.
             row = self.lengths + value if value < 0 else value
             return np.clip(row, 0, self.lengths)
 
-        first = bound(start, np.zeros_like(self.lengths))
-        return self._take(first, bound(stop, self.lengths))
+        zeros = np.zeros_like(self.lengths)
+        first_rows = bound(start, zeros)
+        stop_rows = bound(stop, self.lengths)
+        return self._take(first_rows, stop_rows)
 
     def until(self, stops: np.ndarray | int) -> Panel:
         """The first ``stops[n]`` rows of series n (one number serves all)."""
-        return self._take(np.zeros_like(self.lengths), np.clip(stops, 0, self.lengths))
+        first_rows = np.zeros_like(self.lengths)
+        stop_rows = np.clip(stops, 0, self.lengths)
+        return self._take(first_rows, stop_rows)
 
     def last(self, n: int) -> Panel:
         """The last n rows of every series, or all of a shorter one."""
-        return self._take(np.maximum(self.lengths - n, 0), self.lengths)
+        first_rows = np.maximum(self.lengths - n, 0)
+        return self._take(first_rows, self.lengths)
 
     def some(self, first: int, stop: int) -> Panel:
         """Series ``first:stop`` with all their rows."""
-        rows = slice(*self.starts[[first, stop]].tolist())
+        first_row, stop_row = self.starts[[first, stop]].tolist()
+        rows = slice(first_row, stop_row)
         # Of parts of a panel the last one knows what was left out, so that it is answered once.
         skipped = self.skipped if stop == self.n_series else ()
         covariates = self.covariates
         if covariates is not None:
-            covariates = replace(covariates.take(rows), static=covariates.static[first:stop])
+            moving_part = covariates.take(rows)
+            covariates = replace(moving_part, static=covariates.static[first:stop])
         return replace(
             self,
             values=self.values[rows],
@@ -283,16 +307,22 @@ class Panel:
             reason: Why they are left out.
         """
         is_out = pd.Index(self.ids).isin(ids)
-        rows = np.flatnonzero(~np.repeat(is_out, self.lengths))
+        row_is_out = np.repeat(is_out, self.lengths)
+        rows = np.flatnonzero(~row_is_out)
         covariates = self.covariates
         if covariates is not None:
-            covariates = replace(covariates.take(rows), static=covariates.static[~is_out])
+            moving_part = covariates.take(rows)
+            covariates = replace(moving_part, static=covariates.static[~is_out])
         last_ticks = ticks(self.last_times())
-        skipped = [Skipped(self.ids[n], int(last_ticks[n]), reason) for n in np.flatnonzero(is_out)]
+        skipped = []
+        for n in np.flatnonzero(is_out):
+            last_tick = int(last_ticks[n])
+            skipped.append(Skipped(self.ids[n], last_tick, reason))
+        lengths = self.lengths[~is_out]
         return replace(
             self,
             values=self.values[rows],
-            starts=starts_of(self.lengths[~is_out]),
+            starts=starts_of(lengths),
             ids=self.ids[~is_out],
             times=self.times[rows],
             covariates=covariates,
@@ -317,14 +347,18 @@ class Panel:
 
     def last_times(self) -> pd.Index:
         """The last stamp of each series, [N]; every series must have a row."""
-        return self.times[self.starts[1:] - 1]
+        last_rows = self.starts[1:] - 1
+        return self.times[last_rows]
 
     def fingerprint(self) -> str:
         """Sha256 of ids, times, values, frequency and covariates: equal data, equal print."""
-        zone = str(self.times.tz) if isinstance(self.times, pd.DatetimeIndex) else "integer"
+        zone = "integer"
+        if isinstance(self.times, pd.DatetimeIndex):
+            zone = str(self.times.tz)
         words = [zone, self.freq, None, *self.ids.tolist()]
         if self.covariates is not None:
             words += [None, *self.covariates.words()]
+        # With the type of each word, so that the number 1 and the text "1" differ.
         text = "\x1f".join(f"{type(word).__name__}:{word}" for word in words)
         digest = hashlib.sha256(text.encode())
         # One bit pattern for every NaN.
@@ -333,7 +367,8 @@ class Panel:
         if self.covariates is not None:
             arrays.append(self.covariates.values)
         for array in arrays:
-            digest.update(np.ascontiguousarray(array).tobytes())
+            contiguous = np.ascontiguousarray(array)
+            digest.update(contiguous.tobytes())
         return digest.hexdigest()
 
     def _take(self, lo: np.ndarray, hi: np.ndarray) -> Panel:
@@ -346,11 +381,19 @@ class Panel:
         starts = starts_of(counts)
         pick: slice | np.ndarray
         if self.n_series == 1:
-            pick = slice(int(lo[0]), int(lo[0] + counts[0]))
+            # A slice makes views, an array of rows copies.
+            first = int(lo[0])
+            stop = int(lo[0] + counts[0])
+            pick = slice(first, stop)
         else:
-            shifts = self.starts[:-1] + lo - starts[:-1]
-            pick = np.arange(starts[-1]) + np.repeat(shifts, counts)
-        covariates = None if self.covariates is None else self.covariates.take(pick)
+            old_first_rows = self.starts[:-1] + lo
+            shifts = old_first_rows - starts[:-1]
+            # Every row moves as far as the first one of its series.
+            pick = np.repeat(shifts, counts)
+            pick += np.arange(starts[-1])
+        covariates = None
+        if self.covariates is not None:
+            covariates = self.covariates.take(pick)
         return replace(
             self,
             values=self.values[pick],
@@ -362,7 +405,8 @@ class Panel:
 
 def starts_of(lengths: np.ndarray) -> np.ndarray:
     """First rows of series of some lengths, and the row after the last one, int64 ``[N + 1]``."""
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    stops = np.cumsum(lengths)
+    return np.concatenate([[0], stops]).astype(np.int64)
 
 
 def names_alike(old: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -371,7 +415,9 @@ def names_alike(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     old_by_text = {str(name): name for name in old}
     names = np.empty(len(new), dtype=object)
     for place, name in enumerate(new):
-        names[place] = old_by_text.get(str(name), str(name) if is_text else name)
+        text = str(name)
+        default = text if is_text else name
+        names[place] = old_by_text.get(text, default)
     return names
 
 
@@ -382,18 +428,23 @@ def tell_ended(panel: Panel) -> None:
     ends = panel.last_times()
     latest = ends.max()
     # Series of unlike length are common; one among series that end together has ended.
-    if 2 * (ends == latest).sum() <= panel.n_series:
+    n_latest = (ends == latest).sum()
+    if 2 * n_latest <= panel.n_series:
         return
-    spans: pd.Index = ends - panel.times[panel.starts[:-1]]
-    step = spans.max() / max(panel.lengths.max() - 1, 1)
+    first_times = panel.times[panel.starts[:-1]]
+    spans: pd.Index = ends - first_times
+    # Of the longest series, whose last row lies one step less after the first than it has rows.
+    n_steps = max(panel.lengths.max() - 1, 1)
+    step = spans.max() / n_steps
     lead = max(pd.Timedelta(_ENDED_DAYS, "D"), _ENDED_ROWS * step)
     ended = np.flatnonzero(ends < latest - lead)
     if not len(ended):
         return
     n = int(ended[0])
+    n_days = (latest - ends[n]).days
     warnings.warn(
         f"{panel.series_label(n)} ends at {ends[n]}{more(len(ended))},"
-        f" {(latest - ends[n]).days} days before the last stamp of the table, {latest}; a forecast"
+        f" {n_days} days before the last stamp of the table, {latest}; a forecast"
         " of it begins there",
         stacklevel=4,
     )
@@ -413,7 +464,8 @@ def tell_doubtful_rows(
     if not has_future:
         _tell_empty_end(panel)
     rows = _sentinel_rows(panel)
-    rows = rows if told_rows is None else np.setdiff1d(rows, told_rows)
+    if told_rows is not None:
+        rows = np.setdiff1d(rows, told_rows)
     if len(rows):
         _tell_sentinels(panel, rows)
 
@@ -425,10 +477,12 @@ def _sentinel_rows(panel: Panel) -> np.ndarray:
     least = np.fmin.reduceat(values, first_rows)
     most = np.fmax.reduceat(values, first_rows)
     row_parts = [np.empty(0, dtype=np.int64)]
-    for n in np.flatnonzero(np.isin(least, SENTINELS) | np.isin(most, SENTINELS)).tolist():
-        start = panel.starts[n]
-        is_sentinel = find_sentinels(values[start : panel.starts[n + 1]])
-        row_parts.append(start + np.flatnonzero(is_sentinel))
+    # A sentinel lies far outside, so it is the least or the largest value of its series.
+    may_have = np.isin(least, SENTINELS) | np.isin(most, SENTINELS)
+    for n in np.flatnonzero(may_have).tolist():
+        first_row = panel.starts[n]
+        is_sentinel = find_sentinels(values[first_row : panel.starts[n + 1]])
+        row_parts.append(first_row + np.flatnonzero(is_sentinel))
     return np.concatenate(row_parts)
 
 
@@ -444,16 +498,19 @@ def find_sentinels(values: np.ndarray) -> np.ndarray:
         [1]
     """
     is_sentinel = np.isin(values, SENTINELS)
-    others = values[~np.isnan(values) & ~is_sentinel]
+    is_other = ~np.isnan(values) & ~is_sentinel
+    others = values[is_other]
     # What most values are stands for a value.
     if len(others) < max(LEAST_OTHERS, is_sentinel.sum()):
         return np.zeros_like(is_sentinel)
-    reach = SENTINEL_RANGES * (others.max() - others.min())
-    is_above = is_sentinel & (values > others.max() + reach)
+    least = others.min()
+    most = others.max()
+    reach = SENTINEL_RANGES * (most - least)
+    is_above = is_sentinel & (values > most + reach)
     # A single peak may be right.
     if is_above.sum() == 1 and not is_above[-1]:
         is_above[:] = False
-    is_below = is_sentinel & (values < others.min() - reach)
+    is_below = is_sentinel & (values < least - reach)
     return is_above | is_below
 
 
@@ -463,25 +520,34 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
     """
     values = panel.values[:, 0]
     owners = panel.owners(rows + 1)
-    last_rows = rows[np.isin(rows, panel.starts[1:] - 1)]
+    series_ends = panel.starts[1:] - 1
+    ends_series = np.isin(rows, series_ends)
+    last_rows = rows[ends_series]
     n_series = len(np.unique(owners))
     first = rows[0]
+    label = panel.series_label(int(owners[0]))
     place = (
-        f"{panel.series_label(int(owners[0]))} has {values[first]:g} at"
+        f"{label} has {values[first]:g} at"
         f" {panel.times[first]}{more(len(rows), n_series)}, far from all other values, which"
         " forecasts may follow"
     )
     if len(last_rows):
-        n = int(panel.owners(last_rows[:1] + 1)[0])
-        own_values = values[panel.starts[n] : panel.starts[n + 1]]
-        begin = (
-            panel.starts[n] + len(own_values) - int((own_values[::-1] == own_values[-1]).argmin())
-        )
+        # An end is the row after the last one.
+        first_end = last_rows[:1] + 1
+        n = int(panel.owners(first_end)[0])
+        stop = panel.starts[n + 1]
+        own_values = values[panel.starts[n] : stop]
+        # The number of equal values at the end; argmin is the place of the first False.
+        reversed_values = own_values[::-1]
+        is_last = reversed_values == reversed_values[0]
+        begin = stop - int(is_last.argmin())
         place = (
             f"{panel.series_label(n)} ends with {own_values[-1]:g} from {panel.times[begin]}"
             f" on{more(len(last_rows))}, far from all values before, where forecasts may go on"
         )
-    numbers = [int(number) for number in np.unique(values[rows])]
+    distinct = np.unique(values[rows])
+    numbers = [int(number) for number in distinct]
+    sentinels = numbers[0] if len(numbers) == 1 else numbers
     target = panel.dialect.target_col
     column = "df" if target is None else f"df[{target!r}]"
     policy: list[Piece] = []
@@ -490,10 +556,7 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
     warnings.warn(
         InputWarning(
             f"{place}; if such a number stands for a missing value, leave its cells empty",
-            InPython(
-                f": {column} = {column}.replace({numbers[0] if len(numbers) == 1 else numbers!r},"
-                " float('nan'))"
-            ),
+            InPython(f": {column} = {column}.replace({sentinels!r}, float('nan'))"),
             *policy,
         ),
         stacklevel=6,
@@ -507,7 +570,8 @@ def _tell_empty_end(panel: Panel) -> None:
     if panel.missing != "mask" or not has_value.any():
         return
     last_time = panel.times[has_value].max()
-    empty = panel.times[panel.times > last_time].unique()
+    is_after = panel.times > last_time
+    empty = panel.times[is_after].unique()
     if not len(empty):
         return
     place = f"last row, {empty[0]}; a forecast begins after it, unless it is"
@@ -549,17 +613,24 @@ def _least_gap(panel: Panel) -> tuple[int, int]:
     """The fewest steps from one value of a series to the next one, 1 where there are no two, and
     how many gaps there are, of one step alone where there are some.
     """
+    n_rows = len(panel.values)
     has_value = ~np.isnan(panel.values).all(axis=1)
-    is_next = has_value[1:] & has_value[:-1]
+    previous_has_value = has_value[:-1]
+    is_next = has_value[1:] & previous_has_value
+    # The last row of a series and the first one of the next are no neighbours.
     first_rows = panel.starts[1:-1]
-    is_next[first_rows[(first_rows > 0) & (first_rows < len(has_value))] - 1] = False
+    first_rows = first_rows[(first_rows > 0) & (first_rows < n_rows)]
+    is_next[first_rows - 1] = False
     # Most tables have neighbours, which tell it at little cost.
     if is_next.any():
         return 1, int(is_next.sum())
     rows = np.flatnonzero(has_value)
-    is_inner = np.diff(panel.owners(rows + 1)) == 0
+    owners = panel.owners(rows + 1)
+    is_inner = np.diff(owners) == 0
     gaps = np.diff(rows)[is_inner]
-    return int(gaps.min(initial=len(panel.values))) if len(gaps) else 1, len(gaps)
+    if not len(gaps):
+        return 1, 0
+    return int(gaps.min(initial=n_rows)), len(gaps)
 
 
 def require_length(panel: Panel, n_rows: int, reason: str) -> None:
@@ -580,9 +651,14 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
         return
     labels = []
     for n in short[:_NAMED_SERIES]:
-        times = panel.times[panel.starts[n] : panel.starts[n + 1]]
-        span = f", {times[0]} to {times[-1]}" if len(times) else ""
-        labels.append(f"{panel.series_label(n)} ({len(times)} rows{span})")
+        first = panel.starts[n]
+        stop = panel.starts[n + 1]
+        times = panel.times[first:stop]
+        span = ""
+        if len(times):
+            span = f", {times[0]} to {times[-1]}"
+        label = panel.series_label(n)
+        labels.append(f"{label} ({len(times)} rows{span})")
     listed = "; ".join(labels) + _others(len(short))
     raise BadSeriesError(
         f"too short: {listed}, but {reason} needs at least {n_rows} rows in every series; give more"
@@ -616,7 +692,8 @@ def skip_bad(panel: Panel, work: Callable[[Panel], T], bad: str | None) -> tuple
         try:
             return work(panel), panel
         except BadSeriesError as error:
-            if bad == "error" or len(error.ids) >= panel.n_series:
+            none_is_left = len(error.ids) >= panel.n_series
+            if bad == "error" or none_is_left:
                 raise
             panel = panel.without(error.ids, error.reason)
 
@@ -630,9 +707,8 @@ def tell_skipped(panel: Panel, consequence: str = "their forecasts are NaN") -> 
     """
     if not panel.skipped:
         return
-    reasons = "; ".join(
-        f"{plain(series.name)!r} {series.reason}" for series in panel.skipped[:_NAMED_SERIES]
-    )
+    named = panel.skipped[:_NAMED_SERIES]
+    reasons = "; ".join(f"{plain(series.name)!r} {series.reason}" for series in named)
     others = _others(len(panel.skipped))
     warnings.warn(
         InputWarning(
