@@ -138,8 +138,9 @@ class Card:
     notes: str = ""
 
     def __post_init__(self) -> None:
-        if self.split.bounds[-1] > self.rows:
-            raise ValueError(f"split needs {self.split.bounds[-1]} rows, the file has {self.rows}")
+        n_split = self.split.bounds[-1]
+        if n_split > self.rows:
+            raise ValueError(f"split needs {n_split} rows, the file has {self.rows}")
         unknown = sorted(set(self.columns.renamed) - set(self.columns.target))
         if unknown:
             raise ValueError(
@@ -204,7 +205,8 @@ class Dataset:
 
 def list_cards() -> list[str]:
     """Names of all known data sets, sorted."""
-    return sorted(path.stem for path in _cards_folder().glob("*.toml"))
+    paths = _cards_folder().glob("*.toml")
+    return sorted(path.stem for path in paths)
 
 
 def read_card(name: str) -> Card:
@@ -222,7 +224,8 @@ def read_card(name: str) -> Card:
         raise ValueError(f"no data set is called {name!r}; known are {', '.join(names)}")
     path = _cards_folder() / f"{file_name}.toml"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
         table["split"] = _split(table.get("split"), table.get("rows"))
         card = _convert(Card, table, "card")
     except ValueError as error:
@@ -270,7 +273,8 @@ def load_dataset(
     path = _look(card, data_dir, cache)
     if path is not None:
         return _open(card, path, policy, str(path))
-    return _download(card, card.download_url(base_url), policy, cache, data_dir)
+    url = card.download_url(base_url)
+    return _download(card, url, policy, cache, data_dir)
 
 
 def find_file(card: Card, folder: StrPath) -> Path | None:
@@ -281,7 +285,8 @@ def find_file(card: Card, folder: StrPath) -> Path | None:
         return None
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     for exact_name in (card.file, f"{card.file}.gz"):
-        matches = [name for name in names if name.lower() == exact_name.lower()]
+        lower_name = exact_name.lower()
+        matches = [name for name in names if name.lower() == lower_name]
         if exact_name in matches:
             return Path(folder) / exact_name
         if matches:
@@ -300,7 +305,8 @@ def fetch(
 
     Arguments and errors as in :func:`load_dataset`; the report as in :meth:`Dataset.report`.
     """
-    return load_dataset(name, data_dir, base_url=base_url, cache_dir=cache_dir).report()
+    dataset = load_dataset(name, data_dir, base_url=base_url, cache_dir=cache_dir)
+    return dataset.report()
 
 
 def verify(
@@ -320,7 +326,9 @@ def verify(
             f"{_nowhere(card, data_dir, cache)}; run `tsattn datasets fetch {card.name}` or"
             f" {_by_hand(card)}"
         )
-    return _open(card, path, _sentinel_policy(card, None), str(path)).report()
+    policy = _sentinel_policy(card, None)
+    dataset = _open(card, path, policy, str(path))
+    return dataset.report()
 
 
 def _cards_folder() -> Path:
@@ -354,17 +362,22 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(inner[0], item, where) for item in value)
     if origin is dict and isinstance(value, dict):
-        return {key: _convert(inner[1], item, f"{where}.{key}") for key, item in value.items()}
+        converted = {}
+        for key, item in value.items():
+            converted[key] = _convert(inner[1], item, f"{where}.{key}")
+        return converted
     if is_dataclass(kind) and isinstance(value, dict):
         return _fill(kind, value, where)
     if kind is float and type(value) is int:
         return float(value)
     if origin is Literal:
         valid = value in inner
-        rule = f"one of {', '.join(map(repr, inner))}"
+        choices = ", ".join(map(repr, inner))
+        rule = f"one of {choices}"
     else:
         valid = type(value) is kind
-        rule = f"of type {getattr(kind, '__name__', kind)}"
+        type_name = getattr(kind, "__name__", kind)
+        rule = f"of type {type_name}"
     if not valid:
         raise ValueError(f"{where} is {value!r}; it must be {rule}")
     return value
@@ -391,9 +404,10 @@ def _fill(kind: Any, table: dict[str, Any], where: str) -> Any:
 def _sentinel_policy(card: Card, policy: Policy | None) -> Policy:
     if policy is None:
         return card.sentinel.policy if card.sentinel else "keep"
-    if policy not in get_args(Policy):
+    policies = get_args(Policy)
+    if policy not in policies:
         raise ValueError(
-            f"sentinels must be None (the card's) or one of {get_args(Policy)}; got {policy!r}"
+            f"sentinels must be None (the card's) or one of {policies}; got {policy!r}"
         )
     return policy
 
@@ -422,7 +436,9 @@ def _open(card: Card, path: Path, policy: Policy, named: str) -> Dataset:
     """Check and read one file; ``named`` is its name in errors."""
     packed = path.read_bytes()
     try:
-        raw = gzip.decompress(packed) if path.suffix.lower() == ".gz" else packed
+        raw = packed
+        if path.suffix.lower() == ".gz":
+            raw = gzip.decompress(packed)
         digest = hashlib.sha256(raw).hexdigest()
         if card.sha256 and digest != card.sha256:
             raise ValueError(
@@ -432,7 +448,9 @@ def _open(card: Card, path: Path, policy: Policy, named: str) -> Dataset:
         stamps, times = _stamps(card, frame)
         panel = _panel(card, frame, times, policy)
     except (ValueError, TypeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        remedy = f"remove it and {_by_hand(card)}" if named == str(path) else _by_hand(card)
+        remedy = _by_hand(card)
+        if named == str(path):
+            remedy = f"remove it and {remedy}"
         raise ValueError(
             f"{named} is not what card {card.name} describes: {one_line(error)}; {remedy}"
         ) from error
@@ -457,9 +475,8 @@ def _table(card: Card, raw: bytes) -> pd.DataFrame:
     """The rows of the file, with the header, the number of rows and the numbers checked."""
     # The default parser may differ in the last bit; round_trip gives the float nearest to the
     # decimals.
-    frame = pd.read_csv(
-        io.BytesIO(raw), encoding="utf-8", float_precision="round_trip", low_memory=False
-    )
+    file = io.BytesIO(raw)
+    frame = pd.read_csv(file, encoding="utf-8", float_precision="round_trip", low_memory=False)
     expected = [card.columns.time, *card.columns.target]
     names = [str(name) for name in frame.columns]
     if names != expected:
@@ -476,7 +493,8 @@ def _table(card: Card, raw: bytes) -> pd.DataFrame:
         if not pd.api.types.is_numeric_dtype(frame[name]):
             column = frame[name]
             numbers = pd.to_numeric(column, errors="coerce")
-            bad = column[numbers.isna() & column.notna()]
+            is_text = numbers.isna() & column.notna()
+            bad = column[is_text]
             raise ValueError(
                 f"column {name!r} holds {bad.iloc[0]!r} in row {bad.index[0]}, which is no number"
             )
@@ -497,15 +515,19 @@ def _stamps(card: Card, frame: pd.DataFrame) -> tuple[pd.DatetimeIndex, pd.Datet
         return stamps, stamps
     step = stamps[1:] - stamps[:-1]
     unit = pd.Timedelta(to_offset(card.frequency))  # type: ignore[arg-type]
-    repeats = int((step == pd.Timedelta(0)).sum())
+    is_repeat = step == pd.Timedelta(0)
+    repeats = int(is_repeat.sum())
     gaps = int((step > unit).sum())
+    # A repeat is shorter than the unit too.
     odd = int((step < unit).sum()) - repeats
     if (repeats, gaps, odd) != (card.time.repeats, card.time.gaps, 0):
         raise ValueError(
             f"its stamps have {repeats} repeats, {gaps} gaps and {odd} other irregular steps"
             f" instead of {card.time.repeats}, {card.time.gaps} and 0"
         )
-    return stamps, pd.date_range(stamps[0], periods=len(stamps), freq=card.frequency)
+    # The stamps of the file are doubtful, so the rows are counted from the first one.
+    times = pd.date_range(stamps[0], periods=len(stamps), freq=card.frequency)
+    return stamps, times
 
 
 def _panel(card: Card, frame: pd.DataFrame, times: pd.DatetimeIndex, policy: Policy) -> Panel:
