@@ -111,8 +111,10 @@ class LongFile:
         seen_ids.merge()
         all_starts = None
         if not seen_ids.is_apart:
-            all_starts = np.concatenate([*starts, [row]]).astype(np.int64)
-        return cls(path, schema, row, len(seen_ids.hashes), all_starts)
+            stop = np.array([row])
+            all_starts = np.concatenate([*starts, stop]).astype(np.int64)
+        n_series = len(seen_ids.hashes)
+        return cls(path, schema, row, n_series, all_starts)
 
     def batches(self, batch_series: int, folder: Path) -> list[Batch]:
         """The file in batches; rows that are apart are first dealt out into files.
@@ -131,42 +133,58 @@ class LongFile:
             first = bounds[-1]
             last_row = self.starts[first] + _BATCH_ROWS
             fitting = int(np.searchsorted(self.starts, last_row, side="right")) - 1
-            bounds.append(min(first + batch_series, max(fitting, first + 1), self.n_series))
+            # At least one series, however long it is.
+            fitting = max(fitting, first + 1)
+            bounds.append(min(first + batch_series, fitting, self.n_series))
         rows = self.starts[bounds].tolist()
-        return [
-            Batch(number, self.path, *rows[number : number + 2]) for number in range(len(rows) - 1)
-        ]
+        batches = []
+        for number, start in enumerate(rows[:-1]):
+            stop = rows[number + 1]
+            batches.append(Batch(number, self.path, start, stop))
+        return batches
 
     def _groups(self, batch_series: int, folder: Path) -> list[Batch]:
         """The rows in files of their own, by a hash of their ids."""
-        n_groups = max(-(-self.n_series // batch_series), -(-self.n_rows // _BATCH_ROWS))
-        n_groups = min(n_groups, _MOST_GROUPS)
+        # Division of negative numbers rounds up.
+        n_by_series = -(-self.n_series // batch_series)
+        n_by_rows = -(-self.n_rows // _BATCH_ROWS)
+        n_groups = min(max(n_by_series, n_by_rows), _MOST_GROUPS)
         paths = [folder / f"rows-{group:06}.parquet" for group in range(n_groups)]
         mark = folder / _WHOLE
         if not mark.exists():
-            _deal_out(self.path, _columns(self.schema), _keys(self.schema), paths)
+            columns = _columns(self.schema)
+            keys = _keys(self.schema)
+            _deal_out(self.path, columns, keys, paths)
             mark.touch()
-        sizes = [_open(path).metadata.num_rows for path in paths]
-        filled = [(path, size) for path, size in zip(paths, sizes, strict=True) if size]
-        return [Batch(number, path, 0, size) for number, (path, size) in enumerate(filled)]
+        batches: list[Batch] = []
+        for path in paths:
+            size = _open(path).metadata.num_rows
+            # A group may have no id.
+            if size:
+                batches.append(Batch(len(batches), path, 0, size))
+        return batches
 
     def frame(self, batch: Batch) -> pd.DataFrame:
         """The rows of a batch. The ids of a file whose rows are not apart are categories in its
         order, which take less memory than a text a row.
         """
         keys = _keys(self.schema)
-        table = _read_rows(batch.path, _columns(self.schema), batch.start, batch.stop)
+        columns = _columns(self.schema)
+        table = _read_rows(batch.path, columns, batch.start, batch.stop)
         key = keys[0]
         is_apart = batch.path != self.path
         if is_apart or len(keys) > 1 or table.column(key).null_count:
             return table.to_pandas()
+        # One id for each run of rows, so that no text is made for every row.
         rows = table.select([key]).combine_chunks().to_batches()[0]
         places = _run_starts(rows, keys)
-        sizes = np.diff(np.append(places, rows.num_rows))
+        bounds = np.append(places, rows.num_rows)
+        sizes = np.diff(bounds)
         codes: Any = np.repeat(np.arange(len(places)), sizes)
         names = _names_at(rows, keys, places)[key]
+        ids = pd.Categorical.from_codes(codes, pd.Index(names))
         frame = table.drop_columns([key]).to_pandas()
-        frame.insert(0, key, pd.Categorical.from_codes(codes, pd.Index(names)))
+        frame.insert(0, key, ids)
         return frame
 
     def with_id_types(self, frame: pd.DataFrame) -> pa.Table:
@@ -182,7 +200,8 @@ class LongFile:
             column = table.column(place)
             if pa.types.is_dictionary(column.type):
                 column = column.cast(column.type.value_type)
-            column = column.cast(_value_type(source.field(key).type))
+            source_type = source.field(key).type
+            column = column.cast(_value_type(source_type))
             table = table.set_column(place, key, column)
         return table
 
@@ -191,9 +210,11 @@ class LongFile:
         status = self.path.stat()
         digest = hashlib.sha256()
         with self.path.open("rb") as file:
-            digest.update(file.read(_COMPARED_BYTES))
+            first_bytes = file.read(_COMPARED_BYTES)
+            digest.update(first_bytes)
             file.seek(max(status.st_size - _COMPARED_BYTES, 0))
-            digest.update(file.read())
+            last_bytes = file.read()
+            digest.update(last_bytes)
         return {
             "path": str(self.path.resolve()),
             "bytes": status.st_size,
@@ -233,8 +254,10 @@ class _SeenIds:
 
     def merge(self) -> None:
         """Look among the ids before for those that were added since the last call."""
-        merged = np.unique(np.concatenate([self.hashes, *self._pending]))
-        if len(merged) < len(self.hashes) + self._n_pending:
+        all_hashes = np.concatenate([self.hashes, *self._pending])
+        merged = np.unique(all_hashes)
+        # An id that comes twice makes one of them.
+        if len(merged) < len(all_hashes):
             self.is_apart = True
         self.hashes = merged
         self._pending = []
@@ -246,7 +269,9 @@ class _SeenIds:
 
 def _keys(schema: Schema) -> list[Any]:
     """The columns that name series."""
-    return [*schema.id_col] if isinstance(schema.id_col, tuple) else [schema.id_col]
+    if isinstance(schema.id_col, tuple):
+        return [*schema.id_col]
+    return [schema.id_col]
 
 
 def _columns(schema: Schema) -> list[Any]:
@@ -301,7 +326,8 @@ def find_columns(path: Path, schema: Schema, like: Dialect | None) -> Schema:
         require_columns(frame, {"id_col": key})
     require_columns(frame, {"time_col": time_col, "target_col": target_col})
     for name, kind in ((time_col, "timestamps"), (target_col, "numbers")):
-        if _is_text(_value_type(file.schema_arrow.field(name).type)):
+        column_type = file.schema_arrow.field(name).type
+        if _is_text(_value_type(column_type)):
             raise TypeError(
                 f"column {name!r} of {path} holds text, which batches might read in different"
                 f" ways; write it as {kind}"
@@ -313,7 +339,9 @@ def _value_type(arrow_type: pa.DataType) -> pa.DataType:
     """The type of the values of a column, also where they are categories."""
     import pyarrow as pa
 
-    return arrow_type.value_type if pa.types.is_dictionary(arrow_type) else arrow_type
+    if pa.types.is_dictionary(arrow_type):
+        return arrow_type.value_type
+    return arrow_type
 
 
 def _is_text(arrow_type: pa.DataType) -> bool:
@@ -331,7 +359,8 @@ def _open(path: Path, text_keys: Sequence[Hashable] = ()) -> pq.ParquetFile:
 
     try:
         # With a buffer a row group is read piece by piece, however large it is.
-        return pq.ParquetFile(path, read_dictionary=[*text_keys] or None, buffer_size=_READ_BYTES)
+        text_names = [*text_keys] or None
+        return pq.ParquetFile(path, read_dictionary=text_names, buffer_size=_READ_BYTES)
     except pa.ArrowInvalid as error:
         raise ValueError(
             f"{path} is no readable Parquet table ({one_line(error)}); write it again"
@@ -365,11 +394,13 @@ def _read_rows(path: Path, columns: Sequence[Hashable], start: int, stop: int) -
         begin = max(start - row, 0)
         end = min(stop - row, rows.num_rows)
         if begin < end:
-            parts.append(rows.slice(begin, end - begin))
+            part = rows.slice(begin, end - begin)
+            parts.append(part)
         row += rows.num_rows
         if row >= stop:
             break
-    return pa.Table.from_batches(parts).replace_schema_metadata(None)
+    table = pa.Table.from_batches(parts)
+    return table.replace_schema_metadata(None)
 
 
 def _run_starts(rows: pa.RecordBatch, keys: Sequence[Hashable]) -> np.ndarray:
@@ -383,9 +414,11 @@ def _run_starts(rows: pa.RecordBatch, keys: Sequence[Hashable]) -> np.ndarray:
         ids = rows.column(key)
         if isinstance(ids, pa.DictionaryArray):
             ids = ids.indices
-        differs = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))
+        n_pairs = len(ids) - 1
+        differs = pc.not_equal(ids.slice(1), ids.slice(0, n_pairs))
         # A missing id differs from all; reading the batch refuses it.
-        changes[1:] |= pc.fill_null(differs, True).to_numpy(zero_copy_only=False)
+        differs = pc.fill_null(differs, True)
+        changes[1:] |= differs.to_numpy(zero_copy_only=False)
     return np.flatnonzero(changes)
 
 
@@ -410,7 +443,8 @@ def _hashes(
 ) -> np.ndarray:
     """A number for each id in some rows or all, uint64: the same for the same ids."""
     names = _names_at(rows, keys, places)
-    return pd.util.hash_pandas_object(names, index=False).to_numpy()
+    hashes = pd.util.hash_pandas_object(names, index=False)
+    return hashes.to_numpy()
 
 
 def _deal_out(
@@ -421,15 +455,19 @@ def _deal_out(
     import pyarrow.parquet as pq
 
     writers: list[pq.ParquetWriter] = []
+    n_groups = len(paths)
     with ExitStack() as stack:
         for rows in _chunks(source, columns):
             if not writers:
                 schema = pa.schema([_plain_field(column) for column in rows.schema])
                 writers = [stack.enter_context(pq.ParquetWriter(path, schema)) for path in paths]
-            groups = (_hashes(rows, keys) % np.uint64(len(paths))).astype(np.int64)
+            # All rows of an id have the same hash, and so the same group.
+            hashes = _hashes(rows, keys)
+            groups = (hashes % np.uint64(n_groups)).astype(np.int64)
             order = np.argsort(groups, kind="stable")
-            table = pa.Table.from_batches([rows]).take(pa.array(order)).cast(schema)
-            sizes = np.bincount(groups, minlength=len(paths)).tolist()
+            table = pa.Table.from_batches([rows])
+            table = table.take(pa.array(order)).cast(schema)
+            sizes = np.bincount(groups, minlength=n_groups).tolist()
             begin = 0
             for writer, size in zip(writers, sizes, strict=True):
                 if size:
@@ -439,4 +477,5 @@ def _deal_out(
 
 def _plain_field(column: pa.Field) -> pa.Field:
     """A column whose categories are written as their values."""
-    return column.with_type(_value_type(column.type))
+    value_type = _value_type(column.type)
+    return column.with_type(value_type)
