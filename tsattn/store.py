@@ -47,6 +47,8 @@ _DAMAGES = (
     ImportError,
 )
 _AnyT = TypeVar("_AnyT")
+# What a file can hold as it is.
+_PLAIN_TYPES = str | int | float | bool | Settings | np.generic | np.ndarray | None
 # Categories of each column, None for numbers.
 _Categories: TypeAlias = tuple[tuple[str, ...] | None, ...]
 
@@ -78,11 +80,11 @@ class Saved:
 
     def part(self, prefix: str) -> dict[str, torch.Tensor]:
         """The tensors whose names begin with a prefix, by the rest of their names."""
-        return {
-            name.removeprefix(prefix): tensor
-            for name, tensor in self.tensors.items()
-            if name.startswith(prefix)
-        }
+        tensors = {}
+        for name, tensor in self.tensors.items():
+            if name.startswith(prefix):
+                tensors[name.removeprefix(prefix)] = tensor
+        return tensors
 
     def numbers(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """A tensor of float64 as an array of that shape; a length of -1 may be any.
@@ -91,8 +93,11 @@ class Saved:
             ValueError: If it is of another kind; LookupError if it is not there.
         """
         array: np.ndarray = self.tensors[name].numpy()
+        # -1 stands for any length.
         fits = array.dtype == np.float64 and array.ndim == len(shape)
-        fits = fits and all(n in (-1, m) for n, m in zip(shape, array.shape, strict=True))
+        if fits:
+            pairs = zip(shape, array.shape, strict=True)
+            fits = all(n in (-1, m) for n, m in pairs)
         require(fits, f"{name} holds {array.dtype} of shape {array.shape}")
         return array
 
@@ -103,9 +108,11 @@ class Saved:
             ValueError: If it is not what was saved there.
         """
         digest = self.facts["inside"][name]
+        # A name with a slash in it could lead out of the folder.
         require(Path(name).name == name, f"a forecaster in {name!r:.40}")
         folder = standing_folder(self.path) / name
-        require(file_digest(folder / _FACTS) == digest, f"{name} is not the one that was saved")
+        present_digest = file_digest(folder / _FACTS)
+        require(present_digest == digest, f"{name} is not the one that was saved")
         return folder
 
 
@@ -123,9 +130,11 @@ def write_forecaster(forecaster: Any, path: Path) -> None:
     fitted = forecaster.state_
     kind = type(forecaster).__name__
     if type(fitted) is not forecaster.fitted_class:
+        fitted_name = type(fitted).__name__
+        class_name = forecaster.fitted_class.__name__
         raise ValueError(
-            f"{kind} cannot be saved: its fit is a {type(fitted).__name__}, and fitted_class is"
-            f" {forecaster.fitted_class.__name__}; set fitted_class = {type(fitted).__name__}, with"
+            f"{kind} cannot be saved: its fit is a {fitted_name}, and fitted_class is"
+            f" {class_name}; set fitted_class = {fitted_name}, with"
             " tensors, facts and restored of its own"
         )
     parameters = forecaster.get_params(deep=False)
@@ -161,7 +170,8 @@ def read_forecaster(cls: Any, path: Path) -> Any:
 
     def rebuild(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
         saved = Saved(path, facts, tensors)
-        forecaster = cls._remade(made_of(cls, facts["parameters"]), saved)
+        arguments = made_of(cls, facts["parameters"])
+        forecaster = cls._remade(arguments, saved)
         alias = forecaster.alias
         is_name = alias is None or type(alias) in (str, int)
         require(is_name, f"alias = {alias!r:.40}")
@@ -169,19 +179,18 @@ def read_forecaster(cls: Any, path: Path) -> Any:
         check_panel(panel)
         panel, encoder = covariates_from(facts, tensors, panel)
         require(type(facts["panel_in"]) is bool, "panel_in")
+        bound = {name: getattr(forecaster, name) for name in cls.bound}
         fitted = cls.fitted_class.restored(
             forecaster,
             saved,
             panel=panel,
             from_panel=facts["panel_in"],
-            bound={name: getattr(forecaster, name) for name in cls.bound},
+            bound=bound,
             encoder=encoder,
         )
         forecaster.state_ = fitted
-        require(
-            bool((panel.lengths >= forecaster.min_context).all()),
-            "series are shorter than the context",
-        )
+        are_long = panel.lengths >= forecaster.min_context
+        require(bool(are_long.all()), "series are shorter than the context")
         return forecaster
 
     return read_model(path, cls.__name__, rebuild)
@@ -195,9 +204,7 @@ def _refuse_objects(name: str, value: Any) -> None:
     elif isinstance(value, list | tuple):
         for inner in value:
             _refuse_objects(name, inner)
-    elif name != "random_state" and not isinstance(
-        value, str | int | float | bool | Settings | np.generic | np.ndarray | None
-    ):
+    elif name != "random_state" and not isinstance(value, _PLAIN_TYPES):
         raise ValueError(
             f"{name} of type {type(value).__name__} cannot be saved without running code at load;"
             " give it by a name or numbers"
@@ -210,10 +217,14 @@ def covariate_files(
     """Tensors and facts of how covariates are read, and of those of the end of each series."""
     if encoder is None:
         return {}, {"covariates": None}
-    tensors = {f"covariates.{name}": torch.as_tensor(getattr(encoder, name)) for name in _MEASURES}
+    tensors = {}
+    for name in _MEASURES:
+        measure = getattr(encoder, name)
+        tensors[f"covariates.{name}"] = torch.as_tensor(measure)
     if panel.covariates is not None:
         tensors["tail.covariates"] = torch.as_tensor(panel.covariates.values)
-    return tensors, {"covariates": _covariate_facts(encoder, panel)}
+    facts = _covariate_facts(encoder, panel)
+    return tensors, {"covariates": facts}
 
 
 def write_model(
@@ -239,12 +250,8 @@ def write_model(
 
     def write(folder: Path) -> None:
         write_tensors(folder / _TENSORS, tensors, {"format": FORMAT})
-        contents = {
-            "format": FORMAT,
-            "class": kind,
-            **facts,
-            "sha256": file_digest(folder / _TENSORS),
-        }
+        digest = file_digest(folder / _TENSORS)
+        contents = {"format": FORMAT, "class": kind, **facts, "sha256": digest}
         for name, save in inside.items():
             save(folder / name)
         if inside:
@@ -260,7 +267,8 @@ def saved_class(path: Path) -> str:
     Raises:
         ValueError: If the folder holds no saved forecaster.
     """
-    return str(read_folder(path, lambda folder: read_json(folder / _FACTS)).get("class"))
+    facts = read_folder(path, lambda folder: read_json(folder / _FACTS))
+    return str(facts.get("class"))
 
 
 def read_model(
@@ -279,18 +287,21 @@ def read_model(
 
     def read(folder: Path) -> _AnyT:
         facts = read_json(folder / _FACTS)
-        if facts.get("format") not in range(1, FORMAT + 1):
+        saved_format = facts.get("format")
+        if saved_format not in range(1, FORMAT + 1):
             raise ValueError(
-                f"{path} has format {facts.get('format')!r:.40}; this version reads up to"
+                f"{path} has format {saved_format!r:.40}; this version reads up to"
                 f" {FORMAT}: upgrade tsattn"
             )
         # Files of 0.1 before time zones of every kind have no digest.
-        tensors, _ = read_tensors(folder / _TENSORS, digest=facts.get("sha256"))
+        digest = facts.get("sha256")
+        tensors, _ = read_tensors(folder / _TENSORS, digest=digest)
         if facts.get("class") != kind:
             saved_kind = f"{facts.get('class')!r:.60}".strip("'")
             raise ValueError(f"{path} holds a {saved_kind}; load it with {saved_kind}.load")
         try:
-            return rebuild(*of_present_format(facts, tensors))
+            present_facts, present_tensors = of_present_format(facts, tensors)
+            return rebuild(present_facts, present_tensors)
         except HolidaysMissing:  # no damage, and its message says what to do
             raise
         except _DAMAGES as error:
@@ -318,6 +329,7 @@ def check_weights(
     for name, tensor in weights.items():
         require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
     tensor_sizes = [size for tensor in weights.values() for size in tensor.shape]
+    # A list of weights may be as long as there are tensors.
     largest = max([n_rows, len(weights), *tensor_sizes])
     for name, size in sizes.items():
         require(size <= largest, f"{name} = {size} fits no tensor")
@@ -339,8 +351,10 @@ def of_present_format(
         return facts, tensors
     names = panel["channels"]
     wide = panel["dialect"]["kind"] == "wide"
-    dialect = {**panel["dialect"], "columns": names if wide else []}
-    facts = {**facts, "panel": {**panel, "dialect": dialect}}
+    columns = names if wide else []
+    dialect = {**panel["dialect"], "columns": columns}
+    panel = {**panel, "dialect": dialect}
+    facts = {**facts, "panel": panel}
     if "scaler.mean" in tensors:
         # Files of 0.1 before target transforms have one scale only.
         scores = {f"score.{name}": tensors[f"scaler.{name}"] for name in ("mean", "scale")}
@@ -348,20 +362,25 @@ def of_present_format(
     if not wide:
         return facts, tensors
     n_series = len(names)
-    values, times = (tensors[f"tail.{name}"] for name in ("values", "times"))
-    require(values.shape == (len(times), n_series), "values do not fit")
+    # The channels of one table become series, one after another.
+    values = tensors["tail.values"]
+    times = tensors["tail.times"]
+    n_rows = len(times)
+    require(values.shape == (n_rows, n_series), "values do not fit")
     facts["panel"] |= {"ids": names, "ids_dtype": "object"}
     tensors = {
         **tensors,
         "tail.values": values.T.reshape(-1, 1),
-        "tail.starts": len(times) * torch.arange(n_series + 1),
+        "tail.starts": n_rows * torch.arange(n_series + 1),
         "tail.times": times.repeat(n_series),
     }
     if "tail.covariates" in tensors:
-        tensors["tail.covariates"] = tensors["tail.covariates"].repeat(n_series, 1)
+        covariate_values = tensors["tail.covariates"]
+        tensors["tail.covariates"] = covariate_values.repeat(n_series, 1)
     if facts.get("covariates") is not None:
         covariates = facts["covariates"]
-        facts["covariates"] = {**covariates, "series": covariates["series"] * n_series}
+        series = covariates["series"] * n_series
+        facts["covariates"] = {**covariates, "series": series}
     if "scaler.mean" in tensors:
         mixed = facts["network"].get("mixed_channels", 0) > 0
         tensors |= _scales_of_series(tensors, mixed=mixed)
@@ -370,21 +389,29 @@ def of_present_format(
 
 def _scales_of_series(tensors: dict[str, torch.Tensor], *, mixed: bool) -> dict[str, torch.Tensor]:
     """Scales and errors ``[n, F, C]`` of the channels of a wide table as those of series."""
-    scales = {f"score.{name}": tensors[f"score.{name}"].T for name in ("mean", "scale")}
+    scales = _transposed(tensors, "score")
     if mixed:
         return scales
-    scales |= {f"scaler.{name}": tensors[f"scaler.{name}"].T for name in ("mean", "scale")}
+    scales |= _transposed(tensors, "scaler")
     errors = tensors.get("intervals.errors")
     if errors is None:
         return scales
     sizes = errors.nanmean(dim=(0, 1))
+    # Errors of zero have no scale to be divided by.
     sizes = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
-    shares = (errors / sizes).permute(2, 0, 1).reshape(-1, errors.shape[1], 1)
+    n_steps = errors.shape[1]
+    shares = (errors / sizes).permute(2, 0, 1)
     return scales | {
-        "intervals.errors": shares,
+        "intervals.errors": shares.reshape(-1, n_steps, 1),
         "intervals.scales": sizes[:, None],
         "intervals.per_step": sizes.mean().reshape(1),
     }
+
+
+def _transposed(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Mean and scale of a scaler, with one row for each series instead of one column."""
+    names = [f"{prefix}.{name}" for name in ("mean", "scale")]
+    return {name: tensors[name].T for name in names}
 
 
 def made_of(cls: Any, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -395,38 +422,48 @@ def made_of(cls: Any, parameters: dict[str, Any]) -> dict[str, Any]:
         ValueError: If a value is out of its range; also LookupError or TypeError.
     """
     arguments = {name: _tupled(value) for name, value in parameters.items()}
-    defaults = {
-        name: parameter.default for name, parameter in inspect.signature(cls).parameters.items()
-    }
+    signature = inspect.signature(cls)
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
     groups = {name: value for name, value in defaults.items() if isinstance(value, Settings)}
     if not groups.keys() & arguments.keys():
-        return cls.arranged({name: value for name, value in arguments.items() if name not in _GONE})
+        # Files from before the groups have their settings one by one.
+        present = {name: value for name, value in arguments.items() if name not in _GONE}
+        return cls.arranged(present)
     for name, default in groups.items():
         if name in arguments:
             settings = {key: _tupled(value) for key, value in arguments[name].items()}
-            arguments[name] = type(default)(**settings)
+            kind = type(default)
+            arguments[name] = kind(**settings)
     return arguments
 
 
 def _tupled(value: Any) -> Any:
-    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(_tupled(item) for item in value)
+    return value
 
 
 def tail_tensors(panel: Panel) -> dict[str, torch.Tensor]:
     """The end of each series, to be written."""
-    return {f"tail.{name}": torch.as_tensor(array) for name, array in panel_arrays(panel).items()}
+    arrays = panel_arrays(panel)
+    return {f"tail.{name}": torch.as_tensor(array) for name, array in arrays.items()}
 
 
 def tail_from(facts: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Panel:
     """The end of each series as it was written; errors as :func:`tsattn.data.stored.panel_from`."""
-    return panel_from(
-        facts, {name: tensors[f"tail.{name}"].numpy() for name in ("values", "starts", "times")}
-    )
+    names = ("values", "starts", "times")
+    arrays = {name: tensors[f"tail.{name}"].numpy() for name in names}
+    return panel_from(facts, arrays)
 
 
 def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
     columns = encoder.columns
     covariates = panel.covariates
+    row_categories: Any = ()
+    static_values = []
+    if covariates is not None:
+        row_categories = covariates.categories
+        static_values = covariates.static.tolist()
     return {
         "past": [exact(column, "past_cols") for column in columns.past],
         "future": [exact(column, "future_cols") for column in columns.future],
@@ -434,8 +471,8 @@ def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
         "calendar": list(columns.calendar),
         "categories": [None if names is None else list(names) for names in encoder.categories],
         "moving": columns.categories,
-        "rows": () if covariates is None else covariates.categories,
-        "series": [] if covariates is None else covariates.static.tolist(),
+        "rows": row_categories,
+        "series": static_values,
     }
 
 
@@ -455,15 +492,19 @@ def covariates_from(
     if not columns.moving and not columns.static:
         return panel, encoder
     values = tensors["tail.covariates"].numpy()
-    fits = values.shape == (len(panel.values), len(columns.moving))
+    n_moving = len(columns.moving)
+    n_static = len(columns.static)
+    fits = values.shape == (len(panel.values), n_moving)
     is_finite = values.dtype == np.float64 and bool(np.isfinite(values).all())
     require(fits and is_finite, "covariates do not fit the rows")
     for k, names in enumerate(row_categories):
         if names is not None:
-            fits = bool(np.isin(values[:, k], range(len(names))).all())
-            require(fits, "categories do not fit the rows")
+            # The values of such a column are the places of its categories.
+            places = range(len(names))
+            is_place = np.isin(values[:, k], places)
+            require(bool(is_place.all()), "categories do not fit the rows")
     require(len(facts["series"]) == panel.n_series, "static columns do not fit the series")
-    static = np.empty((panel.n_series, len(columns.static)), dtype=object)
+    static = np.empty((panel.n_series, n_static), dtype=object)
     for n, row in enumerate(facts["series"]):
         static[n] = [_static(value) for value in row]
     covariates = Covariates(columns.moving, values, columns.static, static, row_categories)
@@ -483,11 +524,14 @@ def _saved_columns(facts: dict[str, Any], panel: Panel) -> tuple[CovariateColumn
     require("auto" not in columns.calendar, "calendar")
     n_moving = len(columns.moving)
     # Files of 0.1 before columns of text do not speak of them.
-    categories = _categories(facts.get("moving", ())) or (None,) * n_moving
+    categories = _categories(facts.get("moving", ()))
+    if not categories:
+        categories = (None,) * n_moving
     row_categories = _categories(facts.get("rows", ()))
     fits = len(categories) == n_moving and len(row_categories) in (0, n_moving)
     require(fits, "categories do not fit the columns")
-    return replace(columns, categories=categories), row_categories
+    columns = replace(columns, categories=categories)
+    return columns, row_categories
 
 
 def _saved_encoder(
@@ -498,7 +542,8 @@ def _saved_encoder(
     require(len(categories) == len(columns.static), "static columns")
     measures = {}
     for name in _MEASURES:
-        size = len(columns.static if name.startswith("static") else columns.moving)
+        names = columns.static if name.startswith("static") else columns.moving
+        size = len(names)
         measure = tensors[f"covariates.{name}"].numpy()
         fits = measure.shape == (size,) and measure.dtype == np.float64
         is_valid = fits and bool(np.isfinite(measure).all())
@@ -513,18 +558,19 @@ def _categories(saved: Any) -> _Categories:
     """Categories out of a file, checked."""
     categories = tuple(None if names is None else tuple(names) for names in saved)
     for names in categories:
-        if names is not None:
-            is_sorted = names == tuple(sorted(set(names))) and len(names) > 0
-            require(is_sorted, "categories in disorder")
-            require(all(type(name) is str for name in names), "categories are no text")
+        if names is None:
+            continue
+        distinct = tuple(sorted(set(names)))
+        is_sorted = names == distinct and len(names) > 0
+        require(is_sorted, "categories in disorder")
+        are_text = all(type(name) is str for name in names)
+        require(are_text, "categories are no text")
     return categories
 
 
 def _static(value: Any) -> float | str:
-    require(
-        type(value) is str or (type(value) is float and math.isfinite(value)),
-        f"static value {value!r:.40}",
-    )
+    is_number = type(value) is float and math.isfinite(value)
+    require(type(value) is str or is_number, f"static value {value!r:.40}")
     return value
 
 
