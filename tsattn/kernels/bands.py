@@ -71,16 +71,28 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
     value_width = v.shape[3]
     if not len(q):
         return empty_batch(q, k, v)
-    if dtype == torch.float16 and (q.device.type == "cpu" or key_mask is not None):
-        q, k, v = (x.float() for x in (q, k, v))  # HIDDEN is beyond the range of float16
+    # HIDDEN is beyond the range of float16.
+    needs_range = q.device.type == "cpu" or key_mask is not None
+    if dtype == torch.float16 and needs_range:
+        q = q.float()
+        k = k.float()
+        v = v.float()
     bias = None
     if key_mask is not None:
         visible = torch.zeros((), dtype=q.dtype, device=q.device)
-        bias = torch.where(key_mask, visible, fused.HIDDEN)[:, None, :, None]
-        bias = bias.expand(-1, q.shape[1], -1, -1).contiguous()  # [B H L 1]
-    q, k, v = fused.dense_rows(*fused.pad(q, k, v))
-    plans = [(heads, make_plan(part, DENSE_BLOCK)) for heads, part in split_heads(geometry)]
+        key_bias = torch.where(key_mask, visible, fused.HIDDEN)
+        # A feature of each key and head, so that it is cut into bands as k is.
+        n_heads = q.shape[1]
+        bias = key_bias[:, None, :, None].expand(-1, n_heads, -1, -1)
+        bias = bias.contiguous()  # [B H L 1]
+    q, k, v = fused.pad(q, k, v)
+    q, k, v = fused.dense_rows(q, k, v)
+    plans = []
+    for heads, part in split_heads(geometry):
+        plan = make_plan(part, DENSE_BLOCK)
+        plans.append((heads, plan))
     out = differentiable(q, k, v, bias, _Bands(plans))
+    # Padded features are no part of the result.
     return out[..., :value_width].to(dtype)
 
 
@@ -96,9 +108,10 @@ class _Bands(Passes):
         # Bands are merged in float32 at least.
         work = torch.promote_types(q.dtype, torch.float32)
         out, lse = fused.empty_results(q, v, work)
+        inputs = (q, out, lse, k, v, *_as_list(mask))
         for heads, plan in self.plans:
-            tensors = [x[:, heads] for x in (q, out, lse, k, v, *_as_list(mask))]
-            _forward(plan, *tensors)
+            head_inputs = [x[:, heads] for x in inputs]
+            _forward(plan, *head_inputs)
         if mask is not None:
             fused.clear_hidden(out, lse)
         return out.to(q.dtype), lse
@@ -116,12 +129,15 @@ class _Bands(Passes):
         assert stored is not None
         lse = stored
         # Gradients of several bands are added in float32 at least.
-        dq, dk, dv = (torch.empty(x.shape, dtype=lse.dtype, device=x.device) for x in (q, k, v))
+        dq = torch.empty(q.shape, dtype=lse.dtype, device=q.device)
+        dk = torch.empty(k.shape, dtype=lse.dtype, device=k.device)
+        dv = torch.empty(v.shape, dtype=lse.dtype, device=v.device)
         # A gradient may have any strides, such as those of an expanded tensor.
         (grad,) = fused.dense_rows(grad)
+        inputs = (q, grad, out, lse, dq, k, v, dk, dv, *_as_list(mask))
         for heads, plan in self.plans:
-            tensors = (q, grad, out, lse, dq, k, v, dk, dv, *_as_list(mask))
-            _backward(plan, *(x[:, heads] for x in tensors))
+            head_inputs = [x[:, heads] for x in inputs]
+            _backward(plan, *head_inputs)
         return dq.to(q.dtype), dk.to(q.dtype), dv.to(q.dtype)
 
 
@@ -130,12 +146,15 @@ def _forward(
 ) -> None:
     """Fill ``out`` and ``lse``; the bias is there where a mask hides keys."""
     operand = plan.scaled(q)
+    tensors = [operand, out, lse, k, v, *bias]
     for inside in plan.dense:
-        for blocks in _slices(inside.run, [operand, out, lse, k, v, *bias]):
+        for blocks in _slices(inside.run, tensors):
             _dense_forward(inside, blocks, plan.causal)
     # The base comes first and fills; bands are merged into it.
     for band, run in plan.steps(operand):
-        views = [*run.queries(operand, out, lse), *run.keys(k, v, *bias)]
+        query_views = run.queries(operand, out, lse)
+        key_views = run.keys(k, v, *bias)
+        views = [*query_views, *key_views]
         for piece in _pieces(views):
             _band_forward(band, piece, fills=band is plan.base)
 
@@ -143,45 +162,43 @@ def _forward(
 def _band_forward(band: Band, piece: list[Tensor], fills: bool) -> None:
     """Fill ``out`` and ``lse`` of a piece, or merge a band into them."""
     q, out, lse, k, v, *bias = piece
-    part, part_lse = fused.forward(
-        q, k, v, scale=band.scale, causal=band.causal, bias=_along_keys(bias)
-    )
+    key_bias = _along_keys(bias)
+    part, part_lse = fused.forward(q, k, v, scale=band.scale, causal=band.causal, bias=key_bias)
     part_lse = part_lse.unsqueeze(3)
     if fills:
         out.copy_(part)
         lse.copy_(part_lse)
     else:
-        _merge(out, lse, part.to(out.dtype), part_lse)
+        part = part.to(out.dtype)
+        _merge(out, lse, part, part_lse)
 
 
 def _backward(plan: Plan, *tensors: Tensor) -> None:
     """Fill ``dq``, ``dk`` and ``dv``."""
     q, grad, out, lse, dq, k, v, dk, dv, *bias = tensors
     operand = plan.scaled(q)
+    block_tensors = [operand, grad, out, lse, dq, k, v, dk, dv, *bias]
     for inside in plan.dense:
-        for blocks in _slices(inside.run, [operand, grad, out, lse, dq, k, v, dk, dv, *bias]):
+        for blocks in _slices(inside.run, block_tensors):
             _dense_backward(inside, blocks, plan.causal)
     for band, run in plan.steps(operand):
-        views = [*run.queries(operand, grad, out, lse, dq), *run.keys(k, v, dk, dv, *bias)]
+        query_views = run.queries(operand, grad, out, lse, dq)
+        key_views = run.keys(k, v, dk, dv, *bias)
+        views = [*query_views, *key_views]
         for piece in _pieces(views):
             _band_backward(band, piece, fills=band is plan.base)
     if plan.relative is not None:
+        # The chain rule of the scaling of the queries.
         dq.mul_(plan.factors(dq))
 
 
 def _band_backward(band: Band, piece: list[Tensor], fills: bool) -> None:
     """Fill ``dq``, ``dk`` and ``dv`` of a piece, or add a band to them."""
     q, grad, out, lse, dq, k, v, dk, dv, *bias = piece
+    key_bias = _along_keys(bias)
+    lse = lse.squeeze(3)
     part_dq, part_dk, part_dv = fused.backward(
-        grad,
-        q,
-        k,
-        v,
-        out,
-        lse.squeeze(3),
-        scale=band.scale,
-        causal=band.causal,
-        bias=_along_keys(bias),
+        grad, q, k, v, out, lse, scale=band.scale, causal=band.causal, bias=key_bias
     )
     if fills:
         dq.copy_(part_dq)
@@ -201,13 +218,17 @@ def _as_list(bias: Tensor | None) -> list[Tensor]:
 
 def _along_keys(bias: list[Tensor]) -> Tensor | None:
     """The bias of the scores with the keys on the last axis: [b h n 1] -> [b h 1 n]."""
-    return bias[0].transpose(2, 3) if bias else None
+    if not bias:
+        return None
+    return bias[0].transpose(2, 3)
 
 
 def _merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
     """Add further keys to the result of the keys so far (docs/mathematics.md, section 4)."""
     # The share of the further keys in the sum of all exponentials.
-    out.lerp_(part, torch.sigmoid(part_lse - lse))
+    log_odds = part_lse - lse
+    share = torch.sigmoid(log_odds)
+    out.lerp_(part, share)
     torch.logaddexp(lse, part_lse, out=lse)
 
 
@@ -218,6 +239,7 @@ def _pieces(views: list[Tensor]) -> Iterator[list[Tensor]]:
     is taken one by one.
     """
     batch, n_heads, count = views[0].shape[:3]
+    # Sequences and heads become one axis without a copy where the strides allow it.
     mergeable = all(x.stride(0) == n_heads * x.stride(1) for x in views)
     parts: Iterable[list[Tensor]]
     if batch == 1 or n_heads == 1 or mergeable:
@@ -227,9 +249,10 @@ def _pieces(views: list[Tensor]) -> Iterator[list[Tensor]]:
     else:
         parts = ([x[:, :, i] for x in views] for i in range(count))
     for part in parts:
+        n_rows = len(part[0])
         n_bytes = max(x.nbytes for x in part)
         n_pieces = math.ceil(n_bytes / PIECE_BYTES)
-        length = math.ceil(len(part[0]) / n_pieces)
+        length = math.ceil(n_rows / n_pieces)
         splits = [x.split(length) for x in part]
         for piece in zip(*splits, strict=True):
             yield list(piece)
@@ -246,8 +269,10 @@ def _slices(run: Run, tensors: list[Tensor]) -> Iterator[list[Tensor]]:
     if n_blocks == count:
         n_batch = max(1, n_matrices // (n_heads * count))
     for first in range(0, batch, n_batch):
+        sequences = slice(first, first + n_batch)
         for block in range(0, count, n_blocks):
-            yield [x[first : first + n_batch, :, block : block + n_blocks] for x in views]
+            blocks = slice(block, block + n_blocks)
+            yield [x[sequences, :, blocks] for x in views]
 
 
 def _side_by_side(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -260,14 +285,17 @@ def _dense_scores(
 ) -> Tensor:
     """Scores of blocks, [1 N n F] -> [N n n]."""
     _, n_blocks, length, _ = q.shape
+    every_block = slice(0, n_blocks)
     scores = torch.empty(1, n_blocks, length, length, dtype=q.dtype, device=q.device)
-    inside.blocks.scores(q, k, scores, slice(0, n_blocks))
+    inside.blocks.scores(q, k, scores, every_block)
     if shares is not None:
         scores *= shares
     if bias:
-        scores += _side_by_side(bias[0], q.dtype).transpose(2, 3)
+        key_bias = _side_by_side(bias[0], q.dtype)
+        scores += key_bias.transpose(2, 3)
     if causal:
-        later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu_(1)
+        every_pair = torch.ones(length, length, dtype=torch.bool, device=q.device)
+        later = every_pair.triu_(1)
         scores.masked_fill_(later, -torch.inf)
     return scores[0]
 
@@ -275,8 +303,11 @@ def _dense_scores(
 def _dense_forward(inside: Inside, blocks: list[Tensor], causal: bool) -> None:
     """Fill ``out`` and ``lse`` of some blocks [b h count n F]."""
     q, out, lse, k, v, *bias = blocks
-    q, k, v = (_side_by_side(x, lse.dtype) for x in (q, k, v))
-    scores = _dense_scores(inside, q, k, inside.shares(q), bias, causal)
+    q = _side_by_side(q, lse.dtype)
+    k = _side_by_side(k, lse.dtype)
+    v = _side_by_side(v, lse.dtype)
+    shares = inside.shares(q)
+    scores = _dense_scores(inside, q, k, shares, bias, causal)
     # A softmax in place that also gives the log-sum-exp.
     maximum = scores.amax(dim=2, keepdim=True)
     weights = scores.sub_(maximum).exp_()
@@ -298,13 +329,17 @@ def _dense_backward(inside: Inside, blocks: list[Tensor], causal: bool) -> None:
     weights = scores.sub_(lse[0]).exp_()
     dv = weights.transpose(1, 2) @ grad
     to_v.copy_(dv.view(to_v.shape))
+    # The gradient of a softmax subtracts the mean gradient of its weights from every row. That
+    # mean is the dot product of the result and its gradient.
     means = (grad * out[0]).sum(dim=2, keepdim=True)
-    ds = (grad @ v[0].transpose(1, 2)).sub_(means).mul_(weights)
+    weight_grads = grad @ v[0].transpose(1, 2)
+    ds = weight_grads.sub_(means).mul_(weights)
     if shares is not None:
         ds *= shares
     # Zeros, because padded features of q and k have no part in the scores.
     dq = torch.zeros_like(q)
     dk = torch.zeros_like(k)
-    inside.blocks.gradients(ds[None], q, k, dq, dk, slice(0, q.shape[1]))
+    every_block = slice(0, q.shape[1])
+    inside.blocks.gradients(ds[None], q, k, dq, dk, every_block)
     to_q.copy_(dq.view(to_q.shape))
     to_k.copy_(dk.view(to_k.shape))
