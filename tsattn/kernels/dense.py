@@ -87,7 +87,10 @@ def empty_batch(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Args:
         q, k, v: As in :func:`tsattn.kernels.attention`, with one number of heads.
     """
-    result = v.new_empty(*q.shape[:3], v.shape[3])
+    batch, n_heads, n_queries, _ = q.shape
+    n_features = v.shape[3]
+    result = v.new_empty(batch, n_heads, n_queries, n_features)
+    # Sums of nothing are zero; they tie the result to all inputs, so that each has a gradient.
     return q.sum() + k.sum() + result * v.sum()
 
 
@@ -128,7 +131,9 @@ class _Gradients(torch.autograd.Function):
 
 def _heads_of(mask: Tensor, heads: slice) -> Tensor:
     """The part of a mask [1|H ...] for some heads."""
-    return mask if mask.shape[0] == 1 else mask[heads]
+    if mask.shape[0] == 1:
+        return mask
+    return mask[heads]
 
 
 class _Slots:
@@ -146,9 +151,10 @@ class _Slots:
         slots = []
         for level, n_slots in enumerate(geometry.n_slots):
             rank = ranks[level]
+            factor = geometry.factors[level]
             for slot in range(n_slots):
                 sources.append(features_of_levels[level])
-                factors += [geometry.factors[level]] * rank
+                factors += [factor] * rank
                 levels += [level] * rank
                 slots += [slot] * rank
         # The masks are made on the CPU: many small steps would cost launches elsewhere.
@@ -160,35 +166,44 @@ class _Slots:
         k_in_slot = self._in_slot(geometry, level_of, slot_of, keys)
         self.q_mask = (q_in_slot * factor_of).to(device)  # [1|H Lq R]
         self.k_mask = k_in_slot.to(device, dtype)  # [1|H Lk R]
+        # A product with columns of the identity copies each feature to its slots.
         identity = torch.eye(n_features, dtype=dtype, device=device)
-        self.spread = identity[:, torch.cat(sources)]  # [K R]
+        columns = torch.cat(sources)
+        self.spread = identity[:, columns]  # [K R]
 
     @staticmethod
     def _in_slot(
         geometry: Geometry, level_of: Tensor, slot_of: Tensor, positions: Tensor
     ) -> Tensor:
         """Whether a token lies in the block of a wide feature [1|H L R]."""
-        sizes = torch.tensor(geometry.block_sizes, device="cpu")[level_of]
+        block_sizes = torch.tensor(geometry.block_sizes, device="cpu")
+        sizes = block_sizes[level_of]
         is_global = level_of < geometry.n_global_levels
         n_levels = len(geometry.block_sizes)
         masks = []
         for offset in geometry.levels.offsets:
             first_blocks = [geometry.touched(level, offset)[0] for level in range(n_levels)]
-            slot_blocks = torch.tensor(first_blocks, device="cpu")[level_of] + slot_of
-            blocks = torch.div(positions[:, None] + offset, sizes, rounding_mode="floor")
+            first_of_level = torch.tensor(first_blocks, device="cpu")
+            slot_blocks = first_of_level[level_of] + slot_of
+            shifted = positions[:, None] + offset
+            blocks = torch.div(shifted, sizes, rounding_mode="floor")
             masks.append((blocks == slot_blocks) | is_global)
         return torch.stack(masks)
 
     def widen(self, x: Tensor, mask: Tensor, heads: slice) -> Tensor:
         """Features in the slots of their tokens' blocks: [b h L K] -> [b h L R]."""
-        wide = x.reshape(-1, x.shape[3]) @ self.spread
-        wide = wide.view(*x.shape[:3], wide.shape[1])
+        rows = x.reshape(-1, x.shape[3])
+        wide = rows @ self.spread
+        n_wide = wide.shape[1]
+        wide = wide.view(*x.shape[:3], n_wide)
         return wide.mul_(_heads_of(mask, heads))
 
     def narrow(self, wide: Tensor, mask: Tensor, heads: slice, target: Tensor) -> None:
         """The transpose of :meth:`widen`, for gradients: [b h L R] -> ``target`` [b h L K]."""
         in_slots = wide.mul_(_heads_of(mask, heads)).flatten(0, 2)
-        target.copy_((in_slots @ self.spread.T).view(target.shape))
+        # The sum over the slots of each feature.
+        narrow = in_slots @ self.spread.T
+        target.copy_(narrow.view(target.shape))
 
 
 class _Plan:
@@ -209,17 +224,20 @@ class _Plan:
         if groups is not None:
             self.groups = Groups(geometry, groups, dtype)
             # The blocks compute the first level only.
-            levels = Levels(geometry.levels.ranks[:1], (length,), scales=geometry.factors[:1])
+            first_rank = geometry.levels.ranks[:1]
+            levels = Levels(first_rank, (length,), scales=geometry.factors[:1])
             self.blocks = Blocks(Geometry(*sizes, levels))
         elif backend == "expanded":
             self.slots = _Slots(geometry, dtype, device)
             # Over the wide features this is ordinary attention, scales included.
-            self.blocks = Blocks(Geometry(*sizes, Levels((geometry.width,), (length,))))
+            levels = Levels((geometry.width,), (length,))
+            self.blocks = Blocks(Geometry(*sizes, levels))
         else:
             self.blocks = Blocks(geometry)
         self.hidden: Tensor | None = None
         if geometry.pattern != EVERYBODY:
-            self.hidden = ~geometry.pattern.mask(*sizes, device=device)  # [Lq Lk]
+            visible = geometry.pattern.mask(*sizes, device=device)
+            self.hidden = ~visible  # [Lq Lk]
         # Whether a query may see nothing without a key mask.
         self.may_be_empty = self.hidden is not None and bool(self.hidden.all(dim=1).any())
         self.share: Tensor | None = None
@@ -247,16 +265,18 @@ class _Plan:
                 raw.mul_(mask_slice(self.groups.share, index))
         elif self.share is not None:
             raw.mul_(_heads_of(self.share, heads))
+        to_q = dq[index]
+        to_k = dk[index]
         if self.slots is None:
-            self.blocks.gradients(raw, q, k, dq[index], dk[index], heads)
+            self.blocks.gradients(raw, q, k, to_q, to_k, heads)
             if self.groups is not None:
-                self.groups.gradients(raw, q, k, dq[index], dk[index], index)
+                self.groups.gradients(raw, q, k, to_q, to_k, index)
             return
         wide_dq = torch.empty_like(q)
         wide_dk = torch.empty_like(k)
         self.blocks.gradients(raw, q, k, wide_dq, wide_dk, heads)
-        self.slots.narrow(wide_dq, self.slots.q_mask, heads, dq[index])
-        self.slots.narrow(wide_dk, self.slots.k_mask, heads, dk[index])
+        self.slots.narrow(wide_dq, self.slots.q_mask, heads, to_q)
+        self.slots.narrow(wide_dk, self.slots.k_mask, heads, to_k)
 
     def weights(
         self,
@@ -281,7 +301,8 @@ class _Plan:
         if key_mask is not None:
             visible_keys = key_mask[sequences, None, None, :]  # [b 1 1 Lk]
             if not visible_keys.all():
-                raw.add_(torch.where(visible_keys, 0.0, -torch.inf))  # faster than masked_fill_
+                bias = torch.where(visible_keys, 0.0, -torch.inf)
+                raw.add_(bias)  # faster than masked_fill_
             some_key = bool(visible_keys.any(3).all())
             may_be_empty = may_be_empty or self.hidden is not None or not some_key
         torch.softmax(raw, dim=-1, out=out)
@@ -321,13 +342,15 @@ class _Slices(Passes):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         shape = (*q.shape[:3], k.shape[2])
-        out = _empty_result(q, v.shape[3])
+        n_features = v.shape[3]
+        out = _empty_result(q, n_features)
         stored = q.new_empty(shape) if self.stores_weights else None
         for index, raw, weights in _walk(q, shape, stored):
             operands = self.plan.operands(q, k, index)
             self.plan.weights(*operands, mask, index, raw, weights)
             values = merge(v[index])
-            fill(out[index], weights.flatten(0, 1), values, 1.0)
+            flat_weights = weights.flatten(0, 1)
+            fill(out[index], flat_weights, values, 1.0)
         return out, stored
 
     def backward(
@@ -354,8 +377,11 @@ class _Slices(Passes):
                 self.plan.weights(*operands, mask, index, raw, weights)
             slice_grad = merge(grad[index])
             values = merge(v[index])
-            fill(dv[index], weights.flatten(0, 1).transpose(1, 2), slice_grad, 1.0)
-            torch.bmm(slice_grad, values.transpose(1, 2), out=raw.flatten(0, 1))
+            flat_weights = weights.flatten(0, 1)
+            fill(dv[index], flat_weights.transpose(1, 2), slice_grad, 1.0)
+            # The gradient of the weights takes the place of the raw scores.
+            flat_raw = raw.flatten(0, 1)
+            torch.bmm(slice_grad, values.transpose(1, 2), out=flat_raw)
             raw.sub_(means[index]).mul_(weights)
             self.plan.gradients(raw, *operands, dq, dk, index)
         return dq, dk, dv
@@ -373,15 +399,16 @@ def _walk(q: Tensor, shape: tuple[int, ...], stored: Tensor | None) -> Iterator[
     weights_buffer = q.new_empty(n_scores if stored is None else 0)
     for first in range(0, batch, slice_batch):
         for head in range(0, n_heads, slice_heads):
-            sequences = slice(first, min(first + slice_batch, batch))
-            heads = slice(head, min(head + slice_heads, n_heads))
-            size = (sequences.stop - first, heads.stop - head, n_queries, n_keys)
-            index = (sequences, heads)
-            raw = raw_buffer[: math.prod(size)].view(size)
-            if stored is None:
-                weights = weights_buffer[: math.prod(size)].view(size)
-            else:
-                weights = stored[index]
+            stop = min(first + slice_batch, batch)
+            stop_head = min(head + slice_heads, n_heads)
+            index = (slice(first, stop), slice(head, stop_head))
+            size = (stop - first, stop_head - head, n_queries, n_keys)
+            n_slice_scores = math.prod(size)
+            raw = raw_buffer[:n_slice_scores].view(size)
+            if stored is not None:
+                yield index, raw, stored[index]
+                continue
+            weights = weights_buffer[:n_slice_scores].view(size)
             yield index, raw, weights
 
 
@@ -389,14 +416,18 @@ def _slice_size(q: Tensor, shape: tuple[int, ...]) -> tuple[int, int]:
     """Sequences and heads of one slice."""
     batch, n_heads, n_queries, n_keys = shape
     matrix_bytes = n_queries * n_keys * q.element_size()
-    least_bytes, most_bytes = SLICE_BYTES if q.device.type == "cpu" else DEVICE_SLICE_BYTES
-    slice_bytes = batch * n_heads * matrix_bytes // SLICES
+    bounds = SLICE_BYTES if q.device.type == "cpu" else DEVICE_SLICE_BYTES
+    least_bytes, most_bytes = bounds
+    all_bytes = batch * n_heads * matrix_bytes
+    slice_bytes = all_bytes // SLICES
     slice_bytes = min(max(slice_bytes, least_bytes), most_bytes)
     n_matrices = max(1, slice_bytes // matrix_bytes)
     if _heads_are_adjacent(q) and 8 * batch >= n_matrices:
         # A slice of one head needs no copy where the heads of a token are adjacent.
         return min(batch, n_matrices), 1
-    return max(1, min(batch, n_matrices // n_heads)), min(n_heads, n_matrices)
+    n_heads_of_slice = min(n_heads, n_matrices)
+    n_sequences = max(1, min(batch, n_matrices // n_heads))
+    return n_sequences, n_heads_of_slice
 
 
 def _heads_are_adjacent(x: Tensor) -> bool:
@@ -407,14 +438,18 @@ def _heads_are_adjacent(x: Tensor) -> bool:
 def _lay_out(x: Tensor, like: Tensor) -> Tensor:
     """A contiguous copy where the rows of ``like`` are narrow; wide rows are read well in place."""
     row_bytes = like.shape[3] * like.element_size()
-    return x if row_bytes >= WIDE_ROW_BYTES else x.contiguous()
+    if row_bytes >= WIDE_ROW_BYTES:
+        return x
+    return x.contiguous()
 
 
 def _empty_result(q: Tensor, n_features: int) -> Tensor:
     """Empty result [B H Lq V] in the layout of q."""
     batch, n_heads, length, _ = q.shape
     if _heads_are_adjacent(q):
-        return q.new_empty(batch, length, n_heads, n_features).transpose(1, 2)
+        # The heads of a token side by side, as those of q are.
+        adjacent = q.new_empty(batch, length, n_heads, n_features)
+        return adjacent.transpose(1, 2)
     return q.new_empty(batch, n_heads, length, n_features)
 
 
@@ -458,9 +493,17 @@ def attention_dense(
         plan = _build_cached(geometry, backend, work, q.device)
     else:
         plan = _build(geometry, backend, work, q.device)
-    needs_gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    weights_bytes = q.shape[0] * q.shape[1] * n_pairs * work.itemsize
-    slices = _Slices(plan, stores_weights=needs_gradients and weights_bytes <= KEPT_BYTES)
-    q, k, v = (x.to(work) for x in (q, k, v))
-    q, k, v = (_lay_out(x, x) for x in (q, k, v))
-    return differentiable(q, k, v, key_mask, slices).to(dtype)
+    some_requires_grad = any(x.requires_grad for x in (q, k, v))
+    needs_gradients = torch.is_grad_enabled() and some_requires_grad
+    n_matrices = q.shape[0] * q.shape[1]
+    weights_bytes = n_matrices * n_pairs * work.itemsize
+    stores_weights = needs_gradients and weights_bytes <= KEPT_BYTES
+    slices = _Slices(plan, stores_weights=stores_weights)
+    q = q.to(work)
+    q = _lay_out(q, q)
+    k = k.to(work)
+    k = _lay_out(k, k)
+    v = v.to(work)
+    v = _lay_out(v, v)
+    out = differentiable(q, k, v, key_mask, slices)
+    return out.to(dtype)
