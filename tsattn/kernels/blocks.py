@@ -29,12 +29,14 @@ class BlockRun:
     @property
     def query_rows(self) -> slice:
         """Rows of the queries."""
-        return slice(self.query, self.query + self.count * self.n_queries)
+        n_rows = self.count * self.n_queries
+        return slice(self.query, self.query + n_rows)
 
     @property
     def key_rows(self) -> slice:
         """Rows of the keys."""
-        return slice(self.key, self.key + self.count * self.n_keys)
+        n_rows = self.count * self.n_keys
+        return slice(self.key, self.key + n_rows)
 
     def queries(self, x: Tensor) -> Tensor:
         """The rows and features of the run, a block at a time: [b h Lq K] -> [b*h*count n_queries
@@ -53,7 +55,9 @@ class BlockRun:
         blocks = scores[:, :, self.query_rows, self.key_rows]
         blocks = blocks.unflatten(3, (self.count, self.n_keys))
         blocks = blocks.unflatten(2, (self.count, self.n_queries))
-        return blocks.diagonal(dim1=2, dim2=4).permute(0, 1, 4, 2, 3)
+        # The diagonal moves its axis to the end.
+        on_diagonal = blocks.diagonal(dim1=2, dim2=4)
+        return on_diagonal.permute(0, 1, 4, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,10 @@ class Blocks:
             stop = start + geometry.levels.ranks[level]
             factor = geometry.factors[level]
             if self.common and self.common[-1][1] == factor:
-                start = self.common.pop()[0].start
-            self.common.append((slice(start, stop), factor))
+                previous, _ = self.common.pop()
+                start = previous.start
+            features = slice(start, stop)
+            self.common.append((features, factor))
             start = stop
         offsets = geometry.levels.offsets
         self.grids: list[_Grid] = []
@@ -88,7 +94,8 @@ class Blocks:
             first = head
             runs = _find_runs(geometry, offset)
             if self.grids and self.grids[-1].runs == runs:
-                first = self.grids.pop().first_head
+                previous_grid = self.grids.pop()
+                first = previous_grid.first_head
             # One offset serves any number of heads.
             stop = sys.maxsize if len(offsets) == 1 else head + 1
             self.grids.append(_Grid(first, stop, runs))
@@ -97,10 +104,12 @@ class Blocks:
         """The runs of some heads, each with its heads counted from the first of these."""
         runs = []
         for grid in self.grids:
+            # Heads of the grid, counted from the first of the slice.
             first = max(grid.first_head - heads.start, 0)
             stop = min(grid.stop_head, heads.stop) - heads.start
             if first < stop:
-                runs += [(slice(first, stop), run) for run in grid.runs]
+                grid_heads = slice(first, stop)
+                runs += [(grid_heads, run) for run in grid.runs]
         return runs
 
     def scores(self, q: Tensor, k: Tensor, out: Tensor, heads: slice) -> None:
@@ -110,7 +119,8 @@ class Blocks:
         for features, factor in self.common:
             queries = merge(q[..., features])
             keys = merge(k[..., features])
-            flat.baddbmm_(queries, keys.transpose(1, 2), beta=beta, alpha=factor)
+            key_columns = keys.transpose(1, 2)
+            flat.baddbmm_(queries, key_columns, beta=beta, alpha=factor)
             beta = 1
         for run_heads, run in self._runs_of(heads):
             blocks = run.diagonal(out[:, run_heads])
@@ -124,11 +134,12 @@ class Blocks:
     ) -> None:
         """From the gradient of the scores to those of q and k, block by block."""
         flat = ds.flatten(0, 1)  # [b*h Lq Lk]
+        flat_by_key = flat.transpose(1, 2)
         for features, factor in self.common:
             queries = merge(q[..., features])
             keys = merge(k[..., features])
             fill(dq[..., features], flat, keys, factor)
-            fill(dk[..., features], flat.transpose(1, 2), queries, factor)
+            fill(dk[..., features], flat_by_key, queries, factor)
         if dq.shape[2] != dk.shape[2]:
             # A query before the first key may belong to no block, and a block of keys may hold no
             # query, so the runs do not fill every row.
@@ -148,6 +159,7 @@ class Blocks:
 
 def merge(x: Tensor) -> Tensor:
     """Batch and heads as one axis, a view where the layout allows: [b h L K] -> [b*h L K]."""
+    # Sequences and heads in one axis, as batched products need it.
     return x.reshape(-1, *x.shape[2:])
 
 
@@ -160,13 +172,17 @@ def fill(target: Tensor, left: Tensor, right: Tensor, factor: float) -> None:
     n_columns = right.shape[2]
     row_bytes = n_columns * right.element_size()
     if left.device.type == "cpu" and row_bytes < NARROW_BYTES:
+        # The transposed product has long rows.
         transposed = left.new_empty((batch, n_columns, n_rows))
-        transposed.baddbmm_(right.transpose(1, 2), left.transpose(1, 2), beta=0, alpha=factor)
+        left_columns = left.transpose(1, 2)
+        right_columns = right.transpose(1, 2)
+        transposed.baddbmm_(right_columns, left_columns, beta=0, alpha=factor)
         blocks = target.unflatten(2, (-1, n_rows))  # [b h count rows columns]
         transposed = transposed.view(*blocks.shape[:3], n_columns, n_rows)
         blocks.copy_(transposed.transpose(3, 4))
     elif target.is_contiguous():
-        target.view(batch, n_rows, n_columns).baddbmm_(left, right, beta=0, alpha=factor)
+        in_place = target.view(batch, n_rows, n_columns)
+        in_place.baddbmm_(left, right, beta=0, alpha=factor)
     else:
         product = left.new_empty((batch, n_rows, n_columns))
         product.baddbmm_(left, right, beta=0, alpha=factor)
@@ -220,12 +236,13 @@ def _find_block(
 
 def _is_next(run: BlockRun, block: BlockRun) -> bool:
     """Whether a block continues a run: same features and sizes, directly behind it."""
-    same_shape = (
-        run.features == block.features
-        and run.n_queries == block.n_queries
-        and run.n_keys == block.n_keys
-    )
-    return same_shape and run.query_rows.stop == block.query and run.key_rows.stop == block.key
+    same_features = run.features == block.features
+    same_n_queries = run.n_queries == block.n_queries
+    same_n_keys = run.n_keys == block.n_keys
+    queries_follow = run.query_rows.stop == block.query
+    keys_follow = run.key_rows.stop == block.key
+    same_shape = same_features and same_n_queries and same_n_keys
+    return same_shape and queries_follow and keys_follow
 
 
 @dataclass(frozen=True)
@@ -247,16 +264,20 @@ class Groups:
     def __init__(self, geometry: Geometry, groups: tuple[Tensor, ...], dtype: torch.dtype) -> None:
         self.levels: list[_GroupLevel] = []
         start, *ranks = geometry.levels.ranks
-        for rank, factor, level_groups in zip(ranks, geometry.factors[1:], groups, strict=True):
+        factors = geometry.factors[1:]
+        for rank, factor, level_groups in zip(ranks, factors, groups, strict=True):
             key = _first_grouped(level_groups)
             query = max(key - (geometry.n_keys - geometry.n_queries), 0)
-            same = shared_groups(level_groups[..., key:], geometry.n_queries - query).to(dtype)
-            features = slice(start, start + rank)
-            self.levels.append(_GroupLevel(features, factor, query, key, same))
-            start += rank
+            n_queries = geometry.n_queries - query
+            same = shared_groups(level_groups[..., key:], n_queries).to(dtype)
+            stop = start + rank
+            level = _GroupLevel(slice(start, stop), factor, query, key, same)
+            self.levels.append(level)
+            start = stop
         self.share: Tensor | None = None
         if geometry.levels.mean:
             device = groups[0].device if groups else None
+            # Levels in which a query and a key share a group; the first one is shared by all.
             count = torch.ones((), dtype=dtype, device=device)
             for level_groups in groups:
                 count = count + shared_groups(level_groups, geometry.n_queries)
@@ -271,7 +292,8 @@ class Groups:
             queries = merge(q[:, :, level.query :, level.features])
             keys = merge(k[:, :, level.key :, level.features])
             target = raw[:, :, level.query :, level.key :]
-            products = torch.bmm(queries, keys.transpose(1, 2)).view(target.shape)
+            products = torch.bmm(queries, keys.transpose(1, 2))
+            products = products.view(target.shape)
             target.addcmul_(products, mask_slice(level.same, index), value=level.factor)
         if self.share is not None:
             raw.mul_(mask_slice(self.share, index))
@@ -282,10 +304,12 @@ class Groups:
         """From the gradient of a slice's scores to those of the levels' queries and keys."""
         for level in self.levels:
             features = level.features
-            level_ds = ds[:, :, level.query :, level.key :] * mask_slice(level.same, index)
-            level_ds = level_ds.flatten(0, 1)
+            same = mask_slice(level.same, index)
+            part_ds = ds[:, :, level.query :, level.key :]
+            level_ds = (part_ds * same).flatten(0, 1)
             queries = merge(q[:, :, level.query :, features])
             keys = merge(k[:, :, level.key :, features])
+            # Rows before the first one of a group have no part in the level.
             dq[:, :, : level.query, features] = 0
             dk[:, :, : level.key, features] = 0
             to_queries = dq[:, :, level.query :, features]
@@ -301,15 +325,19 @@ def _first_grouped(groups: Tensor) -> int:
     """
     if groups.device.type != "cpu":
         return 0
-    in_group = (groups >= 0).reshape(-1, groups.shape[-1]).any(dim=0)
-    return int(in_group.byte().argmax())
+    n_keys = groups.shape[-1]
+    in_group = (groups >= 0).reshape(-1, n_keys)
+    in_any = in_group.any(dim=0)
+    # The place of the first 1; 0 where there is none.
+    return int(in_any.byte().argmax())
 
 
 def mask_slice(mask: Tensor, index: tuple[slice, slice]) -> Tensor:
     """The part of a mask [1|B 1|H Lq Lk] for some sequences and heads."""
     sequences, heads = index
-    everything = slice(None)
-    return mask[
-        sequences if mask.shape[0] > 1 else everything,
-        heads if mask.shape[1] > 1 else everything,
-    ]
+    # An axis of one entry serves all sequences or heads.
+    if mask.shape[0] == 1:
+        sequences = slice(None)
+    if mask.shape[1] == 1:
+        heads = slice(None)
+    return mask[sequences, heads]
