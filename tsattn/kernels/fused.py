@@ -129,7 +129,9 @@ def operators(kind: str) -> tuple[Any, Any] | None:
     for name, arguments, n_results in _OPERATORS[kind]:
         packet = getattr(torch.ops.aten, name, None)
         operator = getattr(packet, "default", None)
-        if operator is None or not _fits(operator._schema, arguments, n_results):
+        if operator is None:
+            return None
+        if not _fits(operator._schema, arguments, n_results):
             return None
         pair.append(operator)
     forward_operator, backward_operator = pair
@@ -147,7 +149,8 @@ def _fits(schema: Any, arguments: tuple[str, ...], n_results: int) -> bool:
             needed.append(text)
         elif not argument.has_default_value():
             return False
-    return needed == list(arguments) and len(schema.returns) == n_results
+    same_arguments = needed == list(arguments)
+    return same_arguments and len(schema.returns) == n_results
 
 
 @functools.lru_cache(maxsize=64)
@@ -173,10 +176,12 @@ def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
         numbers = torch.linspace(0, 300, 5 * 256, dtype=torch.float64, device="cpu").sin()
         q, k, v, out, grad = numbers.view(5, 1, 2, 16, 8)
         right_out, right_lse = _plain_forward(q, k, v, **options, bias=None)
+        # The gradients are functions of any results, not only of those that fit.
         lse = right_lse + 0.5
         right_gradients = _plain_backward(grad, q, k, v, out, lse, **options, bias=None)
         q, k, v, out, grad = (x.to(device, dtype) for x in (q, k, v, out, grad))
-        lse = lse.to(device, torch.promote_types(dtype, torch.float32))
+        lse_dtype = torch.promote_types(dtype, torch.float32)
+        lse = lse.to(device, lse_dtype)
         try:
             results = forward(q, k, v, **options, kind=kind)
             gradients = backward(grad, q, k, v, out, lse, **options, kind=kind)
@@ -188,11 +193,12 @@ def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
         tolerance = 1e-4
     else:
         tolerance = 1e-2  # a device may multiply float32 in a narrower format
-    pairs = zip((*results, *gradients), (right_out, right_lse, *right_gradients), strict=True)
-    return all(
-        torch.allclose(result.double().cpu(), right, tolerance, tolerance)
-        for result, right in pairs
-    )
+    right_results = (right_out, right_lse, *right_gradients)
+    for result, right in zip((*results, *gradients), right_results, strict=True):
+        number = result.double().cpu()
+        if not torch.allclose(number, right, tolerance, tolerance):
+            return False
+    return True
 
 
 def choose(
@@ -243,7 +249,9 @@ def pad(
 def _widen(x: Tensor, width: int) -> Tensor:
     """Zeros appended to the features up to a width; x itself where it has that width."""
     n_missing = width - x.shape[3]
-    return torch.nn.functional.pad(x, (0, n_missing)) if n_missing else x
+    if not n_missing:
+        return x
+    return torch.nn.functional.pad(x, (0, n_missing))
 
 
 def dense_rows(*tensors: Tensor) -> list[Tensor]:
@@ -261,7 +269,8 @@ def empty_results(
     """
     work = torch.promote_types(q.dtype, torch.float32)
     batch, n_heads, n_queries, _ = q.shape
-    out = torch.empty(batch, n_heads, n_queries, v.shape[3], dtype=dtype, device=q.device)
+    n_features = v.shape[3]
+    out = torch.empty(batch, n_heads, n_queries, n_features, dtype=dtype, device=q.device)
     lse = torch.empty(batch, n_heads, n_queries, 1, dtype=work, device=q.device)
     return out, lse
 
@@ -310,14 +319,17 @@ def forward(
     assert pair is not None
     operator = pair[0]
     value_width = v.shape[3]
-    q, k, v = dense_rows(*pad(q, k, v))
+    q, k, v = pad(q, k, v)
+    q, k, v = dense_rows(q, k, v)
     if kind == "cpu":
         out, lse = operator(q, k, v, _DROPOUT, causal, attn_mask=bias, scale=scale)
     elif kind == "flash":
         out, lse, *_ = operator(q, k, v, _DROPOUT, causal, False, scale=scale)
     else:
         out, lse, *_ = operator(q, k, v, None, True, _DROPOUT, causal, scale=scale)
-        lse = lse[:, :, : q.shape[2]]  # the kernel rounds the rows up to whole tiles
+        # The kernel rounds the rows up to whole tiles.
+        n_queries = q.shape[2]
+        lse = lse[:, :, :n_queries]
     return out[..., :value_width], lse
 
 
@@ -355,9 +367,11 @@ def backward(
     key_width = q.shape[3]
     value_width = v.shape[3]
     q, k, v = pad(q, k, v)
-    grad = _widen(grad, v.shape[3])
-    out = _widen(out, v.shape[3])
-    tensors = (*dense_rows(grad, q, k, v, out), lse)
+    width = v.shape[3]
+    grad = _widen(grad, width)
+    out = _widen(out, width)
+    rows = dense_rows(grad, q, k, v, out)
+    tensors = (*rows, lse)
     if kind == "cpu":
         dq, dk, dv = _cpu_backward(tensors, scale, causal, bias)
     elif kind == "flash":
@@ -391,8 +405,9 @@ def _flash_backward(
     seed = torch.zeros(2, dtype=torch.uint64, device=q.device)
     lengths = (None, None, q.shape[2], k.shape[2])
     operator = _backward_operator("flash")
+    lse = lse.contiguous()
     dq, dk, dv = operator(
-        *(grad, q, k, v, out, lse.contiguous()),
+        *(grad, q, k, v, out, lse),
         *lengths,
         _DROPOUT,
         causal,
@@ -410,7 +425,8 @@ def _efficient_backward(
     grad, q, k, v, out, lse = tensors
     # The kernel needs whole tiles of 32 rows; the weights of an added row are exp(-inf).
     n_missing = -lse.shape[2] % 32
-    lse = torch.nn.functional.pad(lse, (0, n_missing), value=torch.inf).contiguous()
+    lse = torch.nn.functional.pad(lse, (0, n_missing), value=torch.inf)
+    lse = lse.contiguous()
     seed = torch.zeros((), dtype=torch.int64, device=q.device)
     needs_gradients = [True, True, True, False]  # of q, k, v and the bias
     operator = _backward_operator("efficient")
@@ -438,10 +454,12 @@ def _slices(q: Tensor, k: Tensor, causal: bool) -> Iterator[_Slice]:
     n_rows = max(1, min(n_queries, SLICE_PAIRS // row_pairs))
     n_batch = max(1, SLICE_PAIRS // (row_pairs * n_queries))
     for first in range(0, batch, n_batch):
+        sequences = slice(first, first + n_batch)
         for row in range(0, n_queries, n_rows):
-            last = min(row + n_rows, n_queries)
-            keys = slice(0, last if causal else n_keys)
-            yield slice(first, first + n_batch), slice(row, last), keys
+            stop_row = min(row + n_rows, n_queries)
+            # Under a causal mask no query of the slice sees a key after its last row.
+            stop_key = stop_row if causal else n_keys
+            yield sequences, slice(row, stop_row), slice(0, stop_key)
 
 
 def _slice_scores(
@@ -450,7 +468,9 @@ def _slice_scores(
     """Scores of a slice in float32 at least."""
     work = torch.promote_types(q.dtype, torch.float32)
     batch, rows, keys = index
-    queries = q[batch, :, rows].to(work) * scale
+    # Scaled before the product: queries are fewer numbers than scores.
+    queries = q[batch, :, rows].to(work)
+    queries = queries * scale
     slice_k = k[batch, :, keys].to(work)
     scores = queries @ slice_k.transpose(2, 3)
     if bias is not None:
@@ -473,7 +493,8 @@ def _plain_forward(
         batch, rows, keys = index
         scores = _slice_scores(q, k, index, scale=scale, causal=causal, bias=bias)
         weights = torch.softmax(scores, dim=3)
-        attended = weights @ v[batch, :, keys].to(work)
+        slice_v = v[batch, :, keys].to(work)
+        attended = weights @ slice_v
         lse[batch, :, rows] = scores.logsumexp(dim=3)
         out[batch, :, rows] = attended.to(q.dtype)
     return out, lse
@@ -492,11 +513,14 @@ def _plain_backward(
     bias: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     work = torch.promote_types(q.dtype, torch.float32)
-    dq, dk, dv = (torch.zeros(x.shape, dtype=work, device=x.device) for x in (q, k, v))
+    dq = torch.zeros(q.shape, dtype=work, device=q.device)
+    dk = torch.zeros(k.shape, dtype=work, device=k.device)
+    dv = torch.zeros(v.shape, dtype=work, device=v.device)
     for index in _slices(q, k, causal):
         batch, rows, keys = index
         scores = _slice_scores(q, k, index, scale=scale, causal=causal, bias=bias)
-        weights = scores.sub_(lse[batch, :, rows, None]).exp_()
+        slice_lse = lse[batch, :, rows, None]
+        weights = scores.sub_(slice_lse).exp_()
         slice_q = q[batch, :, rows].to(work)
         slice_k = k[batch, :, keys].to(work)
         slice_v = v[batch, :, keys].to(work)
