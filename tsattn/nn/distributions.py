@@ -93,11 +93,13 @@ class NormalOutput(DistributionOutput):
 
     def icdf(self, args: Args, q: Float[Tensor, " Q"]) -> Float[Tensor, "*N Q"]:
         loc, scale = args
-        return loc[..., None] + scale[..., None] * torch.special.ndtri(q)
+        standard = torch.special.ndtri(q)
+        return loc[..., None] + scale[..., None] * standard
 
     def draw(self, args: Args, generator: torch.Generator) -> Tensor:
         loc, scale = args
-        return loc + scale * _standard_normal(loc, generator)
+        normal = _standard_normal(loc, generator)
+        return loc + scale * normal
 
 
 class StudentT(distributions.StudentT):
@@ -110,6 +112,7 @@ class StudentT(distributions.StudentT):
     ) -> None:
         self.df, self.loc, self.scale = torch.broadcast_tensors(df, loc, scale)
         self._chi2 = distributions.Chi2(self.df, validate_args=validate_args)
+        # Not that of the parent, which would broadcast again.
         distributions.Distribution.__init__(self, self.df.size(), validate_args=validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "StudentT":
@@ -127,10 +130,12 @@ class StudentTOutput(DistributionOutput):
     def domain_map(self, *raw: Tensor) -> Args:
         df, loc, scale = raw
         # With more than two degrees of freedom the variance is finite.
-        return 2 + nn.functional.softplus(df), loc, _positive(scale)
+        degrees = 2 + nn.functional.softplus(df)
+        return degrees, loc, _positive(scale)
 
     def affine(self, args: Args, loc: Tensor | None = None, scale: Tensor | None = None) -> Args:
-        return args[0], *_move(args[1:], loc, scale)
+        df, centre, width = args
+        return df, *_move((centre, width), loc, scale)
 
     def base(self, args: Args) -> distributions.Distribution:
         df, loc, scale = args
@@ -140,16 +145,19 @@ class StudentTOutput(DistributionOutput):
         from scipy.special import stdtrit  # torch has no quantiles of Student's t
 
         df, loc, scale = args
-        standard = torch.as_tensor(stdtrit(df[..., None].numpy(), q.numpy()))
+        quantiles = stdtrit(df[..., None].numpy(), q.numpy())
+        standard = torch.as_tensor(quantiles)
         return loc[..., None] + scale[..., None] * standard
 
     def draw(self, args: Args, generator: torch.Generator) -> Tensor:
         df, loc, scale = args
         # Student's t is a normal divided by the root of an independent chi-square per degree of
         # freedom. A chi-square is twice a gamma of half the degrees.
-        chi_square = 2 * torch._standard_gamma(df / 2, generator=generator)
+        gamma = torch._standard_gamma(df / 2, generator=generator)
+        chi_square = 2 * gamma
         normal = _standard_normal(loc, generator)
-        return loc + scale * normal * (df / chi_square).sqrt()
+        shrinkage = (df / chi_square).sqrt()
+        return loc + scale * normal * shrinkage
 
 
 class NegativeBinomialOutput(DistributionOutput):
@@ -184,9 +192,13 @@ class NegativeBinomialOutput(DistributionOutput):
 
     def icdf(self, args: Args, q: Float[Tensor, " Q"]) -> Float[Tensor, "*N Q"]:
         total_count, logits = args
-        odds = logits.exp().clamp(max=torch.finfo(logits.dtype).max)
-        arrays = (q.numpy(), total_count[..., None].numpy(), odds[..., None].numpy())
-        return torch.as_tensor(count_quantiles(*np.broadcast_arrays(*arrays)))
+        largest = torch.finfo(logits.dtype).max
+        odds = logits.exp().clamp(max=largest)
+        # One more axis, for the quantiles.
+        total_count = total_count[..., None]
+        odds = odds[..., None]
+        broadcast = np.broadcast_arrays(q.numpy(), total_count.numpy(), odds.numpy())
+        return torch.as_tensor(count_quantiles(*broadcast))
 
     def draw(self, args: Args, generator: torch.Generator) -> Tensor:
         total_count, logits = args
@@ -197,7 +209,8 @@ class NegativeBinomialOutput(DistributionOutput):
         return torch.poisson(rate, generator=generator)
 
     def outside(self, y: Tensor) -> Tensor:
-        fractional = (y != y.round()) & ~y.isnan()
+        is_whole = y == y.round()
+        fractional = ~is_whole & ~y.isnan()
         return (y < 0) | fractional | y.isinf()
 
 
@@ -214,17 +227,21 @@ class LogNormalOutput(NormalOutput):
         self._refuse_shift(loc)
         loc, width = args
         # A scaled variable has a shifted logarithm of the same deviation.
-        return args if scale is None else (loc + scale.log(), width)
+        if scale is None:
+            return args
+        return loc + scale.log(), width
 
     def base(self, args: Args) -> distributions.Distribution:
         loc, scale = args
         return distributions.LogNormal(loc, scale, validate_args=False)
 
     def icdf(self, args: Args, q: Float[Tensor, " Q"]) -> Float[Tensor, "*N Q"]:
-        return super().icdf(args, q).exp()
+        exponents = super().icdf(args, q)
+        return exponents.exp()
 
     def draw(self, args: Args, generator: torch.Generator) -> Tensor:
-        return super().draw(args, generator).exp()
+        exponents = super().draw(args, generator)
+        return exponents.exp()
 
     def outside(self, y: Tensor) -> Tensor:
         return (y <= 0) | y.isinf()
@@ -242,8 +259,11 @@ class MeanScale(nn.Module):
     def statistics(self, x: Float[Tensor, "*B T"]) -> tuple[None, Float[Tensor, "*B 1"]]:
         """No shift, and the scale of each window along its last axis."""
         mean = x.abs().mean(-1, keepdim=True)
-        smallest = torch.full_like(mean, 1 / x.shape[-1])
-        return None, torch.where(mean == 0, smallest, mean)
+        # The scale of T counts with one event, for a window without any.
+        length = x.shape[-1]
+        smallest = torch.full_like(mean, 1 / length)
+        spread = torch.where(mean == 0, smallest, mean)
+        return None, spread
 
     def forward(
         self, x: Float[Tensor, "*B T"], level: None, spread: Float[Tensor, "*B 1"]
@@ -278,16 +298,20 @@ def count_quantiles(q: np.ndarray, total_count: np.ndarray, odds: np.ndarray) ->
     from scipy.special import gammaincinv  # torch has no inverse of the incomplete gamma function
 
     shape = q.shape
-    q, total_count, odds = (np.ravel(x).astype(np.float64) for x in (q, total_count, odds))
+    q = np.ravel(q).astype(np.float64)
+    total_count = np.ravel(total_count).astype(np.float64)
+    odds = np.ravel(odds).astype(np.float64)
     # A product that overflows is above the largest count as well.
     with np.errstate(over="ignore"):
-        gamma = gammaincinv(total_count * (odds / (1 + odds)), q)
+        shape_of_start = total_count * (odds / (1 + odds))
+        gamma = gammaincinv(shape_of_start, q)
         start = gamma * (1 + odds) - 0.5
         limit = gammaincinv(total_count, q) * odds
     start = np.ceil(np.nan_to_num(start, nan=0.0))
     start = np.clip(start, 0, _LARGEST_COUNT)
     counts = _search(q, total_count, odds, start)
-    return np.where(counts < _LARGEST_COUNT, counts, limit).reshape(shape)
+    quantiles = np.where(counts < _LARGEST_COUNT, counts, limit)
+    return quantiles.reshape(shape)
 
 
 def _search(
@@ -305,22 +329,30 @@ def _search(
     low = np.full(high.size, -1.0)
     elements = np.arange(high.size)
     start_reaches = reaches(elements, high)
-    up = elements[~start_reaches & (high < _LARGEST_COUNT)]
+    may_rise = high < _LARGEST_COUNT
+    up = elements[~start_reaches & may_rise]
     down = elements[start_reaches]
     width = 1.0
     while up.size or down.size:
+        # An upper end that is too low moves up; one that is high enough tries a count below it.
         low[up] = high[up]
-        high[up] = np.minimum(high[up] + width, _LARGEST_COUNT)
+        higher_counts = high[up] + width
+        high[up] = np.minimum(higher_counts, _LARGEST_COUNT)
         reached = reaches(up, high[up])
-        up = up[(high[up] < _LARGEST_COUNT) & ~reached]
+        may_rise = high[up] < _LARGEST_COUNT
+        up = up[may_rise & ~reached]
         down = down[high[down] >= width]
-        down = _lower(low, high, down, high[down] - width, reaches)
+        lower_counts = high[down] - width
+        down = _lower(low, high, down, lower_counts, reaches)
         width = 2 * width
-    between = elements[(high - low > 1) & (high < _LARGEST_COUNT)]
+    is_wide = high - low > 1
+    between = elements[is_wide & (high < _LARGEST_COUNT)]
     while between.size:
-        middle = np.floor((low[between] + high[between]) / 2)
+        ends_sum = low[between] + high[between]
+        middle = np.floor(ends_sum / 2)
         _lower(low, high, between, middle, reaches)
-        between = between[high[between] - low[between] > 1]
+        is_wide = high[between] - low[between] > 1
+        between = between[is_wide]
     return high
 
 
@@ -338,9 +370,11 @@ def _lower(
         The elements with new upper bounds.
     """
     is_upper = reaches(elements, counts)
-    high[elements[is_upper]] = counts[is_upper]
-    low[elements[~is_upper]] = counts[~is_upper]
-    return elements[is_upper]
+    is_lower = ~is_upper
+    lowered = elements[is_upper]
+    high[lowered] = counts[is_upper]
+    low[elements[is_lower]] = counts[is_lower]
+    return lowered
 
 
 def _reaches(
@@ -349,6 +383,8 @@ def _reaches(
     """Whether P(X <= count) >= q, by the formula that is accurate for these odds."""
     from scipy.special import betainc  # torch has no incomplete beta function
 
+    # P(N <= n) is the regularised incomplete beta function I of (total count, n + 1) at the
+    # probability of a success, and one minus that with its arguments exchanged.
     probability = np.empty(counts.size)
     # The smaller of 1 / (1 + odds) and odds / (1 + odds) keeps its digits; the other rounds to 1.
     large = odds > 1
@@ -356,13 +392,15 @@ def _reaches(
     probability[large] = betainc(total_count[large], counts[large] + 1, success)
     small = ~large
     failure = odds[small] / (1 + odds[small])
-    probability[small] = 1 - betainc(counts[small] + 1, total_count[small], failure)
+    complement = betainc(counts[small] + 1, total_count[small], failure)
+    probability[small] = 1 - complement
     return probability >= q
 
 
 def _positive(x: Tensor) -> Tensor:
     """Softplus, but at least the machine epsilon, so that no division or logarithm is of zero."""
-    return nn.functional.softplus(x).clamp_min(torch.finfo(x.dtype).eps)
+    smallest = torch.finfo(x.dtype).eps
+    return nn.functional.softplus(x).clamp_min(smallest)
 
 
 def _move(args: Args, loc: Tensor | None, scale: Tensor | None) -> Args:
@@ -390,7 +428,9 @@ def check_quantiles(q: Sequence[float] | Tensor) -> Tensor:
         raise ValueError(
             f"quantiles must be a list of at least one number; got {shown(q)}; write [0.5]"
         )
-    outside = quantiles[~((quantiles > 0) & (quantiles < 1))]
+    # Negated, so that NaN lies outside too.
+    inside = (quantiles > 0) & (quantiles < 1)
+    outside = quantiles[~inside]
     if len(outside):
         raise ValueError(
             f"quantiles must lie between 0 and 1; got {float(outside[0]):g}; write 0.9 for 90%"
@@ -402,4 +442,6 @@ def shown(q: Sequence[float] | Tensor) -> str:
     """Quantiles as an error message writes them."""
     if isinstance(q, Tensor):
         return str(q.tolist())
-    return str(list(q) if isinstance(q, Sequence) else q)
+    if isinstance(q, Sequence):
+        q = list(q)
+    return str(q)
