@@ -60,13 +60,14 @@ class Head(nn.Module):
         super().__init__()
         self.n_parameters = n_parameters
         self.shifts = True
-        self.project: nn.Module = linear(
-            n_tokens * d_model, horizon * n_parameters, generator=generator
-        )
+        n_inputs = n_tokens * d_model
+        n_outputs = horizon * n_parameters
+        self.project: nn.Module = linear(n_inputs, n_outputs, generator=generator)
 
     def forward(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F P"]:
         """Raw numbers, any real values, for each future step."""
-        raw = self.project(states.flatten(1))
+        features = states.flatten(1)
+        raw = self.project(features)
         return raw.unflatten(1, (-1, self.n_parameters))
 
     def narrow(self, rank: int, *, generator: torch.Generator | None = None) -> None:
@@ -99,9 +100,8 @@ class Head(nn.Module):
 
     def _check_kind(self, kind: str | None) -> str:
         if kind not in (None, *self.losses):
-            raise ValueError(
-                f"loss must be one of {', '.join(self.losses)} for this head; got {kind!r}"
-            )
+            choices = ", ".join(self.losses)
+            raise ValueError(f"loss must be one of {choices} for this head; got {kind!r}")
         return kind or self.losses[0]
 
 
@@ -179,8 +179,10 @@ class PointHead(Head):
         loss = POINT_LOSSES[self._check_kind(kind)]
         if mask is None:
             return loss(parameters, y)
+        # Values that do not count are replaced by valid ones: NaN times zero is NaN in gradients.
         y = torch.where(mask, y, torch.zeros_like(y))
-        return _masked_mean(loss(parameters, y, reduction="none"), mask)
+        terms = loss(parameters, y, reduction="none")
+        return _masked_mean(terms, mask)
 
 
 class QuantileHead(Head):
@@ -210,13 +212,15 @@ class QuantileHead(Head):
         generator: torch.Generator | None = None,
     ) -> None:
         trained = [float(q) for q in check_quantiles(quantiles)]
-        if any(upper - lower <= _QUANTILE_TOLERANCE for lower, upper in pairwise(trained)):
+        steps = [upper - lower for lower, upper in pairwise(trained)]
+        if any(step <= _QUANTILE_TOLERANCE for step in steps):
             raise ValueError(
                 f"quantiles must rise; got {shown(trained)}; sort them and drop repeated ones"
             )
-        if all(abs(q - 0.5) > _QUANTILE_TOLERANCE for q in trained):
-            trained = sorted([*trained, 0.5])
         # The median is the point forecast, so it is always trained.
+        distances = [abs(q - 0.5) for q in trained]
+        if min(distances) > _QUANTILE_TOLERANCE:
+            trained = sorted([*trained, 0.5])
         super().__init__(n_tokens, d_model, horizon, len(trained), generator=generator)
         self.trained = tuple(trained)
         distances = [abs(q - 0.5) for q in trained]
@@ -224,7 +228,8 @@ class QuantileHead(Head):
         levels = torch.tensor(trained, dtype=torch.float64, device="cpu")
         normal = torch.special.ndtri(levels)
         # Softplus of zero is log 2: a step starts as long as that of the standard normal.
-        self._gaps = [float(gap) / math.log(2) for gap in normal.diff()]
+        first_step = math.log(2)
+        self._gaps = [float(gap) / first_step for gap in normal.diff()]
 
     def shift(self, raw: Float[Tensor, "*N P"], skip: Float[Tensor, "*N"]) -> Float[Tensor, "*N P"]:
         """Move the median and with it every quantile."""
@@ -236,17 +241,21 @@ class QuantileHead(Head):
         """The trained quantiles, lowest first, scaled and shifted."""
         raw = _at_least_float32(raw)
         median = self._median
-        gaps = raw.new_tensor([*self._gaps[:median], 0.0, *self._gaps[median:]])
-        steps = (nn.functional.softplus(raw) * gaps).unbind(-1)
+        # The median itself has no gap to another quantile.
+        all_gaps = [*self._gaps[:median], 0.0, *self._gaps[median:]]
+        gaps = raw.new_tensor(all_gaps)
+        all_steps = nn.functional.softplus(raw) * gaps
+        steps = all_steps.unbind(-1)
         # One addition after another: a parallel scan may round so that neighbours cross.
         values = [raw[..., median]]
         for step in steps[median + 1 :]:
             values.append(values[-1] + step)
         for step in reversed(steps[:median]):
             values.insert(0, values[0] - step)
+        stacked = torch.stack(values, -1)
         level = None if level is None else level[..., None]
         spread = None if spread is None else spread[..., None]
-        return _scale_and_shift(torch.stack(values, -1), level, spread)
+        return _scale_and_shift(stacked, level, spread)
 
     def point(self, parameters: Float[Tensor, "*N P"]) -> Float[Tensor, "*N"]:
         """The median."""
@@ -268,13 +277,15 @@ class QuantileHead(Head):
         is_above = levels > high + _QUANTILE_TOLERANCE
         outside = is_below | is_above
         if outside.any():
+            first = float(levels[outside][0])
             raise ValueError(
                 f"this head was trained for quantiles from {low:g} to {high:g}; got"
-                f" {float(levels[outside][0]):g}; ask for one between, or train with quantiles="
+                f" {first:g}; ask for one between, or train with quantiles="
                 " that reach it"
             )
         leading_axes = (None,) * (parameters.ndim - 1)
-        return self._interpolate(parameters, levels.to(parameters.device)[leading_axes])
+        levels = levels.to(parameters.device)
+        return self._interpolate(parameters, levels[leading_axes])
 
     @torch.no_grad()
     def sample(
@@ -286,9 +297,13 @@ class QuantileHead(Head):
         Draws beyond the outermost trained quantiles are set to them: inside the range the draws
         have the quantiles of the forecast, outside it nothing was trained.
         """
+        # A sample is the quantile at a uniform number, within the trained quantiles.
         shape = (*parameters.shape[:-1], n)
         u = torch.rand(shape, dtype=torch.float64, device=generator.device, generator=generator)
-        u = u.to(parameters.device).clamp(self.trained[0], self.trained[-1])
+        u = u.to(parameters.device)
+        low = self.trained[0]
+        high = self.trained[-1]
+        u = u.clamp(low, high)
         return self._interpolate(parameters, u)
 
     def loss(
@@ -309,8 +324,12 @@ class QuantileHead(Head):
         error = y[..., None] - parameters  # [*N P]
         levels = parameters.new_tensor(self.trained)
         is_below = (error < 0).to(error.dtype)  # truth below the forecast
-        terms = (error * (levels - is_below)).mean(-1)
-        return terms.mean() if mask is None else _masked_mean(terms, mask)
+        # Pinball loss: a value above the forecast costs q of the error, one below 1 - q.
+        slope = levels - is_below
+        terms = (error * slope).mean(-1)
+        if mask is None:
+            return terms.mean()
+        return _masked_mean(terms, mask)
 
     def _interpolate(self, parameters: Tensor, q: Tensor) -> Tensor:
         """Quantiles, piecewise linear in q (float64, in the trained range); rounding cannot change
@@ -321,7 +340,8 @@ class QuantileHead(Head):
         nearest = levels[torch.bucketize(q, middles)]
         is_equal = (q - nearest).abs() <= _QUANTILE_TOLERANCE
         q = torch.where(is_equal, nearest, q)
-        shape = (*parameters.shape[:-1], q.shape[-1])
+        n_quantiles = q.shape[-1]
+        shape = (*parameters.shape[:-1], n_quantiles)
         n_levels = len(self.trained)
         if n_levels == 1:
             return parameters.expand(shape)
@@ -337,7 +357,8 @@ class QuantileHead(Head):
         above = parameters.gather(-1, index + 1)
         # A share is 1 or clearly less, so that rounding cannot carry a value past the next
         # quantile.
-        return torch.where(share >= 1, above, below + share * (above - below))
+        between = below + share * (above - below)
+        return torch.where(share >= 1, above, between)
 
 
 class DistributionHead(Head):
@@ -370,15 +391,15 @@ class DistributionHead(Head):
         generator: torch.Generator | None = None,
     ) -> None:
         if family not in FAMILIES:
-            raise ValueError(
-                f"no distribution is called {family!r}; use one of {', '.join(FAMILIES)}"
-            )
+            names = ", ".join(FAMILIES)
+            raise ValueError(f"no distribution is called {family!r}; use one of {names}")
         output = FAMILIES[family]
         n_parameters = sum(output.args_dim.values())
         super().__init__(n_tokens, d_model, horizon, n_parameters, generator=generator)
         self.family = output
-        self.shifts = self.family.shifts
-        self._location = list(self.family.args_dim).index(self.family.location)
+        self.shifts = output.shifts
+        parameter_names = list(output.args_dim)
+        self._location = parameter_names.index(output.location)
 
     def shift(self, raw: Float[Tensor, "*N P"], skip: Float[Tensor, "*N"]) -> Float[Tensor, "*N P"]:
         """Add to the location; for counts to the logarithm of the odds, hence of the mean."""
@@ -396,13 +417,15 @@ class DistributionHead(Head):
         Raises:
             ValueError: If a level is given to a family that cannot be shifted.
         """
-        args = self.family.domain_map(*_at_least_float32(raw).unbind(-1))
+        raw = _at_least_float32(raw)
+        args = self.family.domain_map(*raw.unbind(-1))
         args = self.family.affine(args, level, spread)
         return torch.stack(args, -1)
 
     def distribution(self, parameters: Float[Tensor, "*N P"]) -> distributions.Distribution:
         """The forecast as a distribution of torch; a scale of zero is not checked."""
-        return self.family.base(tuple(parameters.unbind(-1)))
+        args = tuple(parameters.unbind(-1))
+        return self.family.base(args)
 
     def point(self, parameters: Float[Tensor, "*N P"]) -> Float[Tensor, "*N"]:
         """The mean."""
@@ -418,8 +441,10 @@ class DistributionHead(Head):
             ValueError: If one is not between 0 and 1.
         """
         # Half precision and float32 are too coarse for extreme quantiles.
-        args = tuple(parameters.detach().cpu().double().unbind(-1))
-        return self.family.icdf(args, check_quantiles(q)).to(parameters)
+        parameters_64 = parameters.detach().cpu().double()
+        args = tuple(parameters_64.unbind(-1))
+        quantiles = self.family.icdf(args, check_quantiles(q))
+        return quantiles.to(parameters)
 
     @torch.no_grad()
     def sample(
@@ -434,9 +459,11 @@ class DistributionHead(Head):
         """
         parameters_64 = parameters.to(generator.device, torch.float64)
         # One copy of the arguments for each draw.
-        copies = parameters_64[..., None, :].expand(*parameters.shape[:-1], n, -1)
+        shape = (*parameters.shape[:-1], n, -1)
+        copies = parameters_64[..., None, :].expand(shape)
         args = tuple(arg.contiguous() for arg in copies.unbind(-1))
-        return self.family.draw(args, generator).to(parameters)
+        draws = self.family.draw(args, generator)
+        return draws.to(parameters)
 
     def loss(
         self,
@@ -466,7 +493,8 @@ class DistributionHead(Head):
         inside = torch.full_like(y, self.family.inside, dtype=torch.float64)
         y = torch.where(mask, y.double(), inside)
         log_density = self.family.base(args).log_prob(y)
-        return _masked_mean(-log_density, mask).to(parameters.dtype)
+        mean = _masked_mean(-log_density, mask)
+        return mean.to(parameters.dtype)
 
     def check_support(self, y: Tensor) -> None:
         outside = self.family.outside(y)
@@ -477,8 +505,9 @@ class DistributionHead(Head):
             "log_normal": "numbers above 0",
         }
         support = supports.get(self.family.name, "finite numbers")
+        first = float(y[outside][0])
         raise ValueError(
-            f"{self.family.name} needs {support}; got {float(y[outside][0]):g}, which may be a"
+            f"{self.family.name} needs {support}; got {first:g}, which may be a"
             " transformed target; use another head, such as 'normal'"
         )
 
@@ -509,7 +538,8 @@ def make_head(
         ValueError: If the head is unknown or does not train quantiles.
     """
     if kind not in HEADS:
-        raise ValueError(f"no head is called {kind!r}; use one of {', '.join(HEADS)}")
+        names = ", ".join(HEADS)
+        raise ValueError(f"no head is called {kind!r}; use one of {names}")
     if kind == "quantile":
         quantiles = QUANTILES if quantiles is None else quantiles
         return QuantileHead(n_tokens, d_model, horizon, quantiles=quantiles, generator=generator)
@@ -526,22 +556,27 @@ def make_head(
 def _add_at(raw: Tensor, index: int, skip: Tensor) -> Tensor:
     """``raw`` with ``skip`` added to one number of its last axis."""
     before, parameter, after = raw.tensor_split((index, index + 1), -1)
-    return torch.cat((before, parameter + skip[..., None], after), -1)
+    moved = parameter + skip[..., None]
+    return torch.cat((before, moved, after), -1)
 
 
 def _scale_and_shift(raw: Tensor, level: Tensor | None, spread: Tensor | None) -> Tensor:
     """``raw * spread + level``; ``None`` is no scale or no shift."""
     if spread is not None:
         raw = raw * spread
-    return raw if level is None else raw + level
+    if level is None:
+        return raw
+    return raw + level
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
     """Half precision as float32: scales and sums need more digits."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return x.to(dtype)
 
 
 def _masked_mean(terms: Tensor, mask: Tensor) -> Tensor:
     """Mean where ``mask`` is True; 0 where it is nowhere True."""
-    total = torch.where(mask, terms, torch.zeros_like(terms)).sum()
-    return total / mask.sum().clamp(min=1)
+    counted = torch.where(mask, terms, torch.zeros_like(terms))
+    n_counted = mask.sum().clamp(min=1)
+    return counted.sum() / n_counted
