@@ -50,14 +50,16 @@ class StepIntervals:
 
     def __post_init__(self) -> None:
         errors = np.asarray(self.errors, dtype=np.float64)
-        if errors.ndim != 3 or (errors < 0).any() or np.isinf(errors).any():
+        has_wrong_values = (errors < 0).any() or np.isinf(errors).any()
+        if errors.ndim != 3 or has_wrong_values:
             raise ValueError(
                 f"calibration errors are absolute and finite, [n, F, C]; got shape {errors.shape}:"
                 " pass |y - forecast|"
             )
+        counts = np.sum(~np.isnan(errors), axis=0)
         # The class is frozen.
         object.__setattr__(self, "errors", np.sort(errors, axis=0))
-        object.__setattr__(self, "_counts", np.sum(~np.isnan(errors), axis=0))
+        object.__setattr__(self, "_counts", counts)
 
     def widths(self, level: float) -> np.ndarray:
         """Half the width of the interval of one central level, ``[F, C]``.
@@ -73,12 +75,15 @@ class StepIntervals:
 
     def _widths(self, level: float) -> np.ndarray:
         n: np.ndarray = vars(self)["_counts"]
+        # The rank of split conformal prediction: the least that covers the level among n + 1.
+        exact_rank = (n + 1) * level / 100
         # Without the rounding, 99.9% of 1000 could be the 1000th error instead of the 999th.
-        rank = np.round((n + 1) * level / 100, _RANK_DECIMALS)
+        rank = np.round(exact_rank, _RANK_DECIMALS)
         k = np.ceil(rank).astype(np.int64)
         if (k > n).any():
             fewest = int(n.min())
-            least = math.ceil(round(level / (100 - level), _RANK_DECIMALS))
+            odds = level / (100 - level)
+            least = math.ceil(round(odds, _RANK_DECIMALS))
             remedy = "use more calibration windows"
             if fewest > 0:
                 highest = 100 * fewest / (fewest + 1)
@@ -87,13 +92,20 @@ class StepIntervals:
                 f"level {level} needs at least {least} calibration errors at every step; got n ="
                 f" {fewest}: {remedy}"
             )
-        return np.take_along_axis(self.errors, k[None] - 1, axis=0)[0]
+        # The k-th least error of each step.
+        errors_of_rank = np.take_along_axis(self.errors, k[None] - 1, axis=0)
+        return errors_of_rank[0]
 
     def supported(self, quantiles: Sequence[float]) -> tuple[float, ...]:
         """Those of some quantiles that there are errors enough for."""
         n = int(vars(self)["_counts"].min())
         most = n / (n + 1) + 10.0**-_RANK_DECIMALS
-        return tuple(q for q in quantiles if abs(2 * q - 1) <= most)
+        supported = []
+        for q in quantiles:
+            level_share = abs(2 * q - 1)
+            if level_share <= most:
+                supported.append(q)
+        return tuple(supported)
 
     def apply(
         self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray | float = 1.0
@@ -121,7 +133,8 @@ class StepIntervals:
                 continue
             level = quantile_to_level(float(q))
             width = math.copysign(1.0, q - 0.5) * self._widths(level)
-            bounds[..., i] = point + width * factor
+            distance = width * factor
+            bounds[..., i] = point + distance
         return bounds
 
 
@@ -137,9 +150,12 @@ def scale_of(x: np.ndarray) -> np.ndarray:
     """
     observed = ~np.isnan(x)
     deviation = x.std(axis=1, where=observed)
-    size = np.abs(x).max(axis=1, where=observed, initial=0.0)
+    magnitude = np.abs(x)
+    size = magnitude.max(axis=1, where=observed, initial=0.0)
     fallback = np.where(size > 0, size, 1.0)
-    return np.where(deviation > _ROUNDING * size, deviation, fallback)
+    # A constant window may have a rounding error as deviation.
+    varies = deviation > _ROUNDING * size
+    return np.where(varies, deviation, fallback)
 
 
 def step_of(x: np.ndarray) -> np.ndarray:
@@ -158,9 +174,11 @@ def step_of(x: np.ndarray) -> np.ndarray:
     # The median of NaN alone would warn.
     has_step = np.isfinite(steps).any(axis=1, keepdims=True)
     steps = np.where(has_step, steps, 0.0)
-    size = np.fmax.reduce(np.abs(x), axis=1, initial=0.0)
+    magnitude = np.abs(x)
+    size = np.fmax.reduce(magnitude, axis=1, initial=0.0)
     least = _ROUNDING * size
     if steps.shape[1]:
+        # The median of a series that rarely moves is zero, its mean is not.
         median = np.nanmedian(steps, axis=1)
         mean = np.nanmean(steps, axis=1)
         fallback = np.where(mean > least, mean, size)
@@ -200,42 +218,48 @@ class SeriesScales:
         observed = ~np.isnan(errors)
         count = observed.sum(axis=2)  # [N, W, C]
         total = np.where(observed, errors, 0.0).sum(axis=2)  # [N, W, C]
-        mean = ratios(total.sum(axis=1), count.sum(axis=1))
+        # Mean error of each series, [N, C].
+        series_total = total.sum(axis=1)
+        series_count = count.sum(axis=1)
+        mean = ratios(series_total, series_count)
         has_errors = mean > _ERROR_ROUNDING * steps
-        ratio = np.where(has_errors, mean / steps, 1.0)
-        log_ratio = np.log(ratio)
-        n_series = np.maximum(has_errors.sum(axis=0), 1)
-        centre = log_ratio.sum(axis=0) / n_series
-        deviation = np.where(has_errors, log_ratio - centre, 0.0)
-        squares = np.square(deviation).sum(axis=0)
-        spread = squares / np.maximum(n_series - 1, 1)
+        step_ratio = mean / steps
         known_mean = np.where(has_errors, mean, np.nan)
-        noise = _noise(ratios(total, count), known_mean, overlap)
-        weight = np.clip(1 - noise / np.maximum(spread, _LEAST_SPREAD), 0.0, 1.0)
-        # One series has no others towards which its size could be shrunk.
-        weight[n_series == 1] = 1.0
+        window_means = ratios(total, count)
+        noise = _noise(window_means, known_mean, overlap)
+        centre, weight = _shrinkage(step_ratio, has_errors, noise)
 
         def shrink(size: np.ndarray, steps: np.ndarray) -> np.ndarray:
-            step_ratio = np.where(size > 0, size / steps, np.exp(centre))
-            gap = np.log(step_ratio) - centre
-            shrunk: np.ndarray = steps * np.exp(centre + weight * gap)
-            return shrunk
+            # A series without a size has that of the centre.
+            centre_ratio = np.exp(centre)
+            size_ratio = np.where(size > 0, size / steps, centre_ratio)
+            gap = np.log(size_ratio) - centre
+            shrunk_ratio: np.ndarray = np.exp(centre + weight * gap)
+            return steps * shrunk_ratio
 
-        scales = shrink(np.where(has_errors, mean, 0.0), steps)
+        size = np.where(has_errors, mean, 0.0)
+        scales = shrink(size, steps)
         left_out = np.broadcast_to(scales[:, None], total.shape)
         if len(errors) > 1:
             other_total = total.sum(axis=1, keepdims=True) - total
             other_count = count.sum(axis=1, keepdims=True) - count
             other_mean = ratios(other_total, other_count)
             # A single error would otherwise be divided by almost nothing.
-            other_mean = np.maximum(other_mean, mean[:, None] / errors.shape[1])
-            other_mean = np.where(has_errors[:, None], np.nan_to_num(other_mean), 0.0)
+            n_windows = errors.shape[1]
+            least_mean = mean[:, None] / n_windows
+            other_mean = np.maximum(other_mean, least_mean)
+            other_mean = np.nan_to_num(other_mean)
+            other_mean = np.where(has_errors[:, None], other_mean, 0.0)
             left_out = shrink(other_mean, steps[:, None])
-            valid = has_errors[:, None] | ~has_errors.any(axis=0)
+            # A series without errors counts only where no series has any.
+            none_has_errors = ~has_errors.any(axis=0)
+            valid = has_errors[:, None] | none_has_errors
             left_out = np.where(valid, left_out, np.nan)
-        step_ratios = np.where(has_errors, mean / steps, 0.0)
+        step_ratios = np.where(has_errors, step_ratio, 0.0)
+        n_series = np.maximum(has_errors.sum(axis=0), 1)
         per_step = step_ratios.sum(axis=0) / n_series
-        return cls(scales, left_out, np.where(per_step > 0, per_step, 1.0))
+        per_step = np.where(per_step > 0, per_step, 1.0)
+        return cls(scales, left_out, per_step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +280,8 @@ class KnownScales:
         """Number among the N series of the windows before rows ``ends [B]`` of a panel, ``[B]``; -1
         for other series.
         """
-        window_ids = pd.Index(panel.ids[panel.owners(ends)])
+        owners = panel.owners(ends)
+        window_ids = pd.Index(panel.ids[owners])
         places: np.ndarray = self.ids.get_indexer(window_ids)
         return places
 
@@ -264,15 +289,46 @@ class KnownScales:
         """Sizes of the series at ``places [B]``, ``[B, C]``; ``other``, which may be broadcast, at
         place -1.
         """
-        return np.where(places[:, None] >= 0, self.scales[places], other)
+        has_place = places[:, None] >= 0
+        return np.where(has_place, self.scales[places], other)
 
     def of(self, ids: pd.Index | None, n_windows: int) -> np.ndarray:
         """Sizes of the series with ``ids [B]``, ``[B, C]``; the typical size for other series and
         without ids.
         """
         if ids is None:
-            return np.broadcast_to(self.per_step, (n_windows, len(self.per_step)))
-        return self.at(self.ids.get_indexer(ids), self.per_step)
+            shape = (n_windows, len(self.per_step))
+            return np.broadcast_to(self.per_step, shape)
+        places = self.ids.get_indexer(ids)
+        return self.at(places, self.per_step)
+
+
+def _shrinkage(
+    step_ratio: np.ndarray, has_errors: np.ndarray, noise: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where sizes of errors are shrunk to, and how much of them remains.
+
+    Args:
+        step_ratio: Mean error of each series by its step, ``[N, C]``.
+        has_errors: Whether a series has errors at all, ``[N, C]``.
+        noise: Variance of the estimates, ``[C]``.
+
+    Returns:
+        The mean logarithm of the ratios and the share of their variance that is no noise, ``[C]``.
+    """
+    log_ratio = np.log(np.where(has_errors, step_ratio, 1.0))
+    n_series = np.maximum(has_errors.sum(axis=0), 1)
+    centre = log_ratio.sum(axis=0) / n_series
+    # Variance between the series.
+    deviation = np.where(has_errors, log_ratio - centre, 0.0)
+    squares = np.square(deviation).sum(axis=0)
+    n_degrees = np.maximum(n_series - 1, 1)
+    spread = squares / n_degrees
+    divisor = np.maximum(spread, _LEAST_SPREAD)
+    weight = np.clip(1 - noise / divisor, 0.0, 1.0)
+    # One series has no others towards which its size could be shrunk.
+    weight[n_series == 1] = 1.0
+    return centre, weight
 
 
 def _noise(windows: np.ndarray, mean: np.ndarray, overlap: float) -> np.ndarray:
@@ -283,15 +339,23 @@ def _noise(windows: np.ndarray, mean: np.ndarray, overlap: float) -> np.ndarray:
         mean: Mean error of each series, ``[N, C]``.
         overlap: As for :meth:`SeriesScales.of`.
     """
-    squares = np.square(windows / mean[:, None] - 1)
+    # Relative deviations of the windows from the mean of their series.
+    deviations = windows / mean[:, None] - 1
+    squares = np.square(deviations)
     observed = ~np.isnan(squares)
-    degrees = np.maximum(observed.sum(axis=1) - 1, 0)  # of freedom, [N, C]
-    variance = ratios(np.where(observed, squares, 0.0).sum(axis=1), degrees)
+    known_squares = np.where(observed, squares, 0.0)
+    n_observed = observed.sum(axis=1)
+    degrees = np.maximum(n_observed - 1, 0)  # of freedom, [N, C]
+    variance = ratios(known_squares.sum(axis=1), degrees)
     # Overlapping windows count as fewer independent ones.
-    variance = variance / (np.maximum(degrees, 1) * overlap)
+    n_independent = np.maximum(degrees, 1) * overlap
+    variance = variance / n_independent
     has_variance = ~np.isnan(variance)
-    total = np.where(has_variance, variance, 0.0).sum(axis=0)
-    mean_variance = ratios(total, has_variance.sum(axis=0))
+    known_variance = np.where(has_variance, variance, 0.0)
+    total = known_variance.sum(axis=0)
+    n_series = has_variance.sum(axis=0)
+    mean_variance = ratios(total, n_series)
+    # Without any estimate all of the variance may be noise.
     return np.where(has_variance.any(axis=0), mean_variance, np.inf)
 
 
@@ -339,10 +403,12 @@ class AdaptiveIntervals:
             intervals.widths(level)
         self.levels = tuple(levels)
         self.gamma = gamma
-        self._errors = intervals.errors
-        self._count = np.sum(~np.isnan(intervals.errors), axis=0)
-        self._largest = np.nanmax(intervals.errors, axis=0)
-        self._aims = 1 - np.array(self.levels)[:, None, None] / 100
+        errors = intervals.errors
+        self._errors = errors
+        self._count = np.sum(~np.isnan(errors), axis=0)
+        self._largest = np.nanmax(errors, axis=0)
+        shares = np.array(self.levels)[:, None, None] / 100
+        self._aims = 1 - shares
         shape = (len(self.levels), *self._count.shape)
         self.alphas = np.broadcast_to(self._aims, shape).copy()
 
@@ -352,14 +418,18 @@ class AdaptiveIntervals:
         """
         n = self._count
         # Rounded as in StepIntervals.widths, so that both give the same rank.
-        rank = np.round((n + 1) * (1 - self.alphas), _RANK_DECIMALS)
+        exact_rank = (n + 1) * (1 - self.alphas)
+        rank = np.round(exact_rank, _RANK_DECIMALS)
         k = np.ceil(rank).astype(np.int64)
-        widths = np.take_along_axis(self._errors, np.clip(k, 1, n) - 1, axis=0)
+        places = np.clip(k, 1, n) - 1
+        widths = np.take_along_axis(self._errors, places, axis=0)
         widths = np.where(k < 1, 0.0, widths)
+        # Beyond the largest error the width doubles with every further 5% of the level.
         excess = 1 / (n + 1) - self.alphas
         n_doublings = np.clip(excess / _DOUBLING_SHARE, 0.0, _MOST_DOUBLINGS)
         doubled = self._largest * 2.0**n_doublings
         widths = np.where(k > n, doubled, widths)
+        # A wider level is never narrower.
         return np.maximum.accumulate(widths, axis=0)
 
     def update(self, errors: np.ndarray, widths: np.ndarray | None = None) -> None:
@@ -392,9 +462,11 @@ def tally_misses(errors: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np
     observed = ~np.isnan(errors)
     count = observed.sum(axis=0)
     # A comparison with NaN is false, so a missing error is no miss.
-    n_missed = (errors > widths[:, None]).sum(axis=1)
+    is_missed = errors > widths[:, None]
+    n_missed = is_missed.sum(axis=1)
     largest = np.where(observed, errors, 0.0).max(axis=0)
-    return ratios(n_missed, count), np.where(count > 0, largest, np.nan)
+    largest = np.where(count > 0, largest, np.nan)
+    return ratios(n_missed, count), largest
 
 
 def bounds_around(
@@ -413,6 +485,7 @@ def bounds_around(
     for level, side in places:
         bound = point
         if level is not None:
-            bound = point + side * widths[level] * scale[:, None, :]
+            width = side * widths[level] * scale[:, None, :]
+            bound = point + width
         bounds.append(bound)
     return np.stack(bounds, axis=-1)
