@@ -45,7 +45,8 @@ def judged_rows(
     """
     count = 1 if n_windows is None else check_whole("n_windows", n_windows)
     step_size = check_whole("step_size", step_size)
-    return count, check_whole("horizon", horizon) + step_size * (count - 1)
+    rows_between = step_size * (count - 1)
+    return count, check_whole("horizon", horizon) + rows_between
 
 
 def rolling_origins(
@@ -73,7 +74,8 @@ def rolling_origins(
     """
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     first = np.asarray(lengths, dtype=np.int64) - judged
-    return first[:, None] + step_size * np.arange(count)
+    offsets = step_size * np.arange(count)
+    return first[:, None] + offsets
 
 
 class Tally:
@@ -95,13 +97,16 @@ class Tally:
         # Places of the two bounds of each central level, the narrowest first.
         self.pairs: dict[float, tuple[int, int]] = {}
         for lower, quantile in reversed([*enumerate(quantiles)]):
+            # Rounded, since 1 - 0.9 is not exactly 0.1.
             mirrored = round(1 - quantile, 12)
             if quantile < 0.5 and mirrored in quantiles:
                 level = quantile_to_level(quantile)
-                self.pairs[level] = (lower, quantiles.index(mirrored))
-        names = ("count", *_MEANS.values(), "pinball", "size", *map(_inside, self.pairs))
-        shape_by_step = (horizon, scale.shape[1])
-        self.by_step = {name: np.zeros(shape_by_step) for name in names}
+                upper = quantiles.index(mirrored)
+                self.pairs[level] = (lower, upper)
+        coverage_names = map(_inside, self.pairs)
+        names = ("count", *_MEANS.values(), "pinball", "size", *coverage_names)
+        n_channels = scale.shape[1]
+        self.by_step = {name: np.zeros((horizon, n_channels)) for name in names}
         self.by_series = {name: np.zeros(scale.shape) for name in names}
 
     def add(self, y: np.ndarray, point: np.ndarray, bounds: np.ndarray, series: np.ndarray) -> None:
@@ -113,14 +118,16 @@ class Tally:
         if not complete:
             error = np.where(observed, error, 0.0)
             smape = np.where(observed, smape, 0.0)
+        # The windows come series by series.
         first = np.flatnonzero(np.diff(series, prepend=-1))
+        count = observed.astype(np.float64)
+        absolute = np.abs(error)
         # [S, F, C], one sum for each of the S series in this slice
-        sums = {
-            "count": _sum_runs(observed.astype(np.float64), first),
-            "absolute": _sum_runs(np.abs(error), first),
-            "squared": _sum_runs(np.square(error, out=error), first),
-            "smape": _sum_runs(smape, first),
-        }
+        sums = {"count": _sum_runs(count, first), "absolute": _sum_runs(absolute, first)}
+        # Squared in place, after its absolute values were taken.
+        squared = np.square(error, out=error)
+        sums["squared"] = _sum_runs(squared, first)
+        sums["smape"] = _sum_runs(smape, first)
         owners = series[first]
         scale = self.scale[owners][:, None, :]
         sums["absolute_scaled"] = sums["absolute"] / scale
@@ -128,13 +135,15 @@ class Tally:
         if len(self.quantiles):
             by_quantile = metrics.pinball_terms(y[..., None], bounds, self.quantiles)
             pinball = by_quantile.sum(axis=-1)
+            pinball = np.where(observed, pinball, 0.0)
             size = np.abs(np.where(observed, y, 0.0))
-            sums["pinball"] = _sum_runs(np.where(observed, pinball, 0.0), first)
+            sums["pinball"] = _sum_runs(pinball, first)
             sums["size"] = _sum_runs(size, first)
             for level, (lower, upper) in self.pairs.items():
                 is_above = y >= bounds[..., lower]
-                inside = is_above & (y <= bounds[..., upper])
-                sums[_inside(level)] = _sum_runs(inside.astype(np.float64), first)
+                is_below = y <= bounds[..., upper]
+                inside = (is_above & is_below).astype(np.float64)
+                sums[_inside(level)] = _sum_runs(inside, first)
         for name, term_sums in sums.items():
             self.by_step[name] += term_sums.sum(axis=0)
             self.by_series[name][owners] += term_sums.sum(axis=1)
@@ -220,7 +229,9 @@ class Rolled:
         if not self.quantiles:
             return math.nan
         sums = self.tally.by_step
-        total = 2 * sums["pinball"].sum() / len(self.quantiles)
+        # The weighted quantile loss is twice the mean pinball loss by the size of the values.
+        pinball = sums["pinball"].sum()
+        total = 2 * pinball / len(self.quantiles)
         size = float(sums["size"].sum())
         is_empty = not sums["count"].any()
         return metrics.relative_to(total, size, is_empty)
@@ -245,13 +256,16 @@ class Rolled:
 
     def _mean(self, name: str) -> float:
         sums = self.tally.by_step
-        return ratio(sums[name].sum(), sums["count"].sum())
+        total = sums[name].sum()
+        count = sums["count"].sum()
+        return ratio(total, count)
 
     def _scores(self, sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The scores that sums give, in the order of ``BacktestResult.scores``."""
         count = sums["count"]
         scores = {name: ratios(sums[term], count) for name, term in _MEANS.items()}
         scores["rmse_original"] = np.sqrt(scores["mse_original"])
+        # Moved to the end of the scores without quantiles.
         scores["smape"] = scores.pop("smape")
         if self.quantiles:
             pinball = 2 * sums["pinball"] / len(self.quantiles)
@@ -275,13 +289,17 @@ class Rolled:
         if not judged.any():
             return math.nan
         scaled = metrics.scaled_by(mae[judged], seasonal[judged], "mase")
+        # One value comes back as a number.
         scaled = np.atleast_1d(scaled)
-        return ratio(np.nansum(scaled), np.isfinite(scaled).sum())
+        n_finite = np.isfinite(scaled).sum()
+        return ratio(np.nansum(scaled), n_finite)
 
 
 def ratio(total: float, count: float) -> float:
     """``total / count``, NaN where nothing was counted."""
-    return float(total / count) if count else math.nan
+    if not count:
+        return math.nan
+    return float(total / count)
 
 
 def ratios(total: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -332,7 +350,8 @@ def roll(
         keep=keep,
     )
     slots = np.argsort(ends, kind="stable")
-    judge_windows(rolled, forecaster, History(panel), slots, chunk=chunk)
+    history = History(panel)
+    judge_windows(rolled, forecaster, history, slots, chunk=chunk)
     return rolled
 
 
@@ -353,7 +372,8 @@ def start_rolling(
     shape = (len(ends), horizon, panel.n_channels)
     point = np.empty(shape) if keep else None
     bounds = np.empty((*shape, len(quantiles))) if keep else None
-    return Rolled(alias, ends, point, bounds, quantiles, Tally(scale, horizon, quantiles))
+    tally = Tally(scale, horizon, quantiles)
+    return Rolled(alias, ends, point, bounds, quantiles, tally)
 
 
 def require_starts(forecaster: Forecaster, panel: Panel, origins: np.ndarray) -> None:
@@ -389,9 +409,11 @@ def judge_windows(
     steps = forecaster.horizon
     _check_inside(panel, rolled.ends[slots], forecaster.min_context, steps)
     covariate_history = forecaster.covariate_history(panel)
-    n_read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
+    longest = int(panel.lengths.max(initial=0))
+    n_read = min(forecaster.max_context, longest)
     if chunk is None:
-        n_values = n_read + steps * (1 + len(rolled.quantiles))
+        n_answers = 1 + len(rolled.quantiles)
+        n_values = n_read + steps * n_answers
         if covariate_history is not None:
             n_values += covariate_history.width(n_read, steps)
         # Forecasts stand in memory up to three times: on their way out, as they came, and compared
@@ -407,9 +429,10 @@ def judge_windows(
         )
         bad = first_not_finite(point, bounds)
         if bad is not None:
+            cutoff = panel.times[ends[bad] - 1]
             raise ValueError(
                 f"{rolled.alias} gave a forecast that is not finite after"
-                f" {panel.times[ends[bad] - 1]}; look at the scale of its values"
+                f" {cutoff}; look at the scale of its values"
             )
         if rolled.point is not None and rolled.bounds is not None:
             rolled.point[part] = point
@@ -424,7 +447,8 @@ def _add_windows(
 ) -> None:
     """Add the errors of windows to a tally, slice by slice."""
     _, steps, _, n_quantiles = bounds.shape
-    size = max(1, _SLICE_VALUES // (steps * (1 + n_quantiles)))
+    window_values = steps * (1 + n_quantiles)
+    size = max(1, _SLICE_VALUES // window_values)
     series = history.panel.owners(ends)
     for first in range(0, len(point), size):
         part = slice(first, first + size)
@@ -441,13 +465,17 @@ def _parts(
     stand together, so that few are forecast twice.
     """
     if forecaster.looks_across:
-        first_rows = panel.starts[panel.owners(ends[slots])]
-        moment = ends[slots] - first_rows
+        # Windows of one moment stay together, one of each series.
+        slot_ends = ends[slots]
+        first_rows = panel.starts[panel.owners(slot_ends)]
+        moment = slot_ends - first_rows
         slots = slots[np.argsort(moment, kind="stable")]
-        chunk = max(chunk // panel.n_series, 1) * panel.n_series
+        n_moments = max(chunk // panel.n_series, 1)
+        chunk = n_moments * panel.n_series
     for first in range(0, len(slots), chunk):
         part = slots[first : first + chunk]
-        yield part[np.argsort(ends[part], kind="stable")]
+        order = np.argsort(ends[part], kind="stable")
+        yield part[order]
 
 
 def _check_inside(panel: Panel, ends: np.ndarray, context: int, horizon: int) -> None:
@@ -458,8 +486,9 @@ def _check_inside(panel: Panel, ends: np.ndarray, context: int, horizon: int) ->
     inside &= ends - context >= panel.starts[series]
     inside &= ends + horizon <= panel.starts[series + 1]
     if not inside.all():
+        end = ends[int(np.argmin(inside))]
         raise ValueError(
             f"a window needs {context} rows before its end row and {horizon} from it on, within one"
-            f" series; got end row {ends[int(np.argmin(inside))]}: move it, or use a smaller"
+            f" series; got end row {end}: move it, or use a smaller"
             " context or horizon"
         )
