@@ -112,11 +112,12 @@ class ConformalFitted(Fitted):
         require(fits, "counts")
         scale_rows = saved.count("scale_rows")
         require(scale_rows >= forecaster.forecaster.min_context, f"scale_rows = {scale_rows}")
+        ids = pd.Index(panel.ids)
         return cls(
             **common,
             forecaster=forecaster.forecaster,
             intervals=StepIntervals(errors),
-            sizes=KnownScales(pd.Index(panel.ids), scales, per_step),
+            sizes=KnownScales(ids, scales, per_step),
             scale_rows=scale_rows,
             counts=counts,
         )
@@ -177,16 +178,21 @@ class SplitConformal(Forecaster):
     @property
     def _inner(self) -> Forecaster:
         """The fitted copy, once there is one."""
-        return self.forecaster if self.state_ is None else self.state_.forecaster
+        if self.state_ is None:
+            return self.forecaster
+        return self.state_.forecaster
 
     @property
     def _scale_rows(self) -> int:
         """Rows whose steps tell the size of a series; known once it is fitted."""
-        return 1 if self.state_ is None else self.state_.scale_rows
+        if self.state_ is None:
+            return 1
+        return self.state_.scale_rows
 
     @classmethod
     def _remade(cls, parameters: dict[str, Any], saved: Saved) -> Self:
-        return cls(load_forecaster(saved.inner_folder("forecaster")), **parameters)
+        folder = saved.inner_folder("forecaster")
+        return cls(load_forecaster(folder), **parameters)
 
     horizon = property(attrgetter("_inner.horizon"), doc="Rows forecast ahead.")
     alias = property(attrgetter("forecaster.alias_"), doc="Name of the columns: the forecaster's.")
@@ -217,7 +223,9 @@ class SplitConformal(Forecaster):
     @property
     def min_context(self) -> int:
         """Rows of history needed, for the point and for one step, which tells a scale."""
-        return max(self._inner.min_context, min(self._scale_rows, 2))
+        # Two rows have one step, from which a size can be read.
+        least_rows = min(self._scale_rows, 2)
+        return max(self._inner.min_context, least_rows)
 
     @property
     def max_context(self) -> int:
@@ -261,11 +269,8 @@ class SplitConformal(Forecaster):
         forecaster = copy.deepcopy(self.forecaster).fit(panel.until(origins[:, 0]))
         require_starts(forecaster, panel, origins)
         n_rows = forecaster.min_context
-        require_length(
-            panel,
-            judged + n_rows,
-            f"a calibration span of {judged} rows with the context of {self.alias} before it",
-        )
+        reason = f"a calibration span of {judged} rows with the context of {self.alias} before it"
+        require_length(panel, judged + n_rows, reason)
         # A forecaster that was calibrated on one series takes every window for one of that series.
         longest = _SCALE_ROWS if panel.n_series > 1 else 1
         scale_rows = max(n_rows, min(longest, int(origins.min())))
@@ -273,32 +278,40 @@ class SplitConformal(Forecaster):
         ends = panel.starts[:-1, None] + origins
         errors = _errors(forecaster, history, ends.ravel(), scale_rows)
         first_contexts = history.contexts(ends[:, 0], scale_rows)
+        steps = step_of(first_contexts)
+        # Windows that overlap share their errors.
         overlap = min(1.0, self.step_size / self.horizon)
         errors_of_series = errors.reshape(*ends.shape, *errors.shape[1:])
-        sizes = SeriesScales.of(errors_of_series, step_of(first_contexts), overlap)
+        sizes = SeriesScales.of(errors_of_series, steps, overlap)
+        # In place: the errors of a window by the size of its series without that window.
         errors /= sizes.left_out.reshape(len(errors), 1, -1)
         can_be_count = _can_be_count(panel.values[:, 0])
+        counts = np.logical_and.reduceat(can_be_count, panel.starts[:-1])
+        ids = pd.Index(panel.ids)
         return ConformalFitted(
             panel=panel,
             encoder=forecaster.encoder_,
             forecaster=forecaster,
             intervals=StepIntervals(errors),
-            sizes=KnownScales(pd.Index(panel.ids), sizes.scales, sizes.per_step),
+            sizes=KnownScales(ids, sizes.scales, sizes.per_step),
             scale_rows=scale_rows,
-            counts=np.logical_and.reduceat(can_be_count, panel.starts[:-1]),
+            counts=counts,
         )
 
     def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
         n_read = self.forecaster_.max_context
         if covariates is not None:
             covariates = covariates.cut(n_read, self.horizon)
-        point, _ = self.forecaster_.predict_windows(x[:, -n_read:], covariates=covariates)
+        context = x[:, -n_read:]
+        point, _ = self.forecaster_.predict_windows(context, covariates=covariates)
         return point
 
     def _scale(self, x: np.ndarray) -> np.ndarray:
         if len(self.scales_) == 1:
-            return np.broadcast_to(self.scales_, (len(x), x.shape[2]))
-        return self._sizes.per_step * step_of(x[:, -self._scale_rows :])
+            shape = (len(x), x.shape[2])
+            return np.broadcast_to(self.scales_, shape)
+        last_rows = x[:, -self._scale_rows :]
+        return self._sizes.per_step * step_of(last_rows)
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
@@ -316,7 +329,8 @@ class SplitConformal(Forecaster):
         point = self._point(x, covariates)
         if not len(quantiles):
             return point, np.empty((*point.shape, 0))
-        bounds = self._around(point, quantiles, self._scale(x))
+        scale = self._scale(x)
+        bounds = self._around(point, quantiles, scale)
         return point, self.bounded(bounds, point, x)
 
     def predict_before(
@@ -359,8 +373,12 @@ class SplitConformal(Forecaster):
             of_counts = np.full((len(x), 1), self._counts.all())
         counts = of_counts & _can_be_count(x).all(axis=1)
         least = np.fmin.reduce(x, axis=1, initial=np.inf)
-        never_below = (least >= 0) & (self.forecaster_.nonnegative | counts)
-        values = Values.after(x).above_zero(never_below[:, None])
+        # Counts are never negative, and some forecasters never give negative values.
+        has_floor = self.forecaster_.nonnegative | counts
+        never_below = (least >= 0) & has_floor
+        values = Values.after(x)
+        values = values.above_zero(never_below[:, None])
+        # The interval keeps the point even where that lies outside.
         lower = np.minimum(point, values.lower)
         upper = np.maximum(point, values.upper)
         return np.clip(bounds, lower[..., None], upper[..., None])
@@ -376,7 +394,9 @@ class SplitConformal(Forecaster):
         """As :meth:`bounded`, for the windows that end before rows ``ends [B]``, of the calibrated
         series at ``places [B]``.
         """
-        of_counts = np.where(places >= 0, self._counts[places], self._counts.all())
+        # A new series has counts where all series of the fit have.
+        counts = self._counts
+        of_counts = np.where(places >= 0, counts[places], counts.all())
         x = self.windows(history, ends)
         return self.bounded(bounds, point, x, of_counts[:, None])
 
@@ -410,18 +430,20 @@ def _errors(
     chunk = chunk_size(width)
     for first in range(0, len(ends), chunk):
         part = slice(first, first + chunk)
+        part_ends = ends[part]
         windows = None
         if covariates is not None:
-            windows = covariates.windows(ends[part], forecaster.max_context, horizon)
-        point, _ = forecaster.predict_before(history, ends[part], covariates=windows)
-        y = history.futures(ends[part], horizon)
+            windows = covariates.windows(part_ends, forecaster.max_context, horizon)
+        point, _ = forecaster.predict_before(history, part_ends, covariates=windows)
+        y = history.futures(part_ends, horizon)
         errors[part] = np.abs(y - point)
     return errors
 
 
 def _can_be_count(values: np.ndarray) -> np.ndarray:
     """Where values are whole and not negative, or missing."""
-    is_count = (values >= 0) & (values == np.rint(values))
+    is_whole = values == np.rint(values)
+    is_count = (values >= 0) & is_whole
     can_be: np.ndarray = is_count | np.isnan(values)
     return can_be
 
@@ -511,13 +533,16 @@ class AdaptiveConformal(SplitConformal):
             raise ValueError(
                 "levels must name at least one level to follow, such as levels=(80, 95); got none"
             )
-        if gamma is not None and not (isinstance(gamma, int | float) and 0 < gamma < math.inf):
-            raise ValueError(f"gamma must be a number above 0, such as 0.02; got {gamma!r}")
+        if gamma is not None:
+            is_positive = isinstance(gamma, int | float) and 0 < gamma < math.inf
+            if not is_positive:
+                raise ValueError(f"gamma must be a number above 0, such as 0.02; got {gamma!r}")
         self.gamma = gamma
 
     def _fit(self, panel: Panel, context: FitContext) -> AdaptiveFitted:
         fixed = super()._fit(panel, context)
-        return AdaptiveFitted(**vars(fixed), adaptive=self._adaptive(fixed.intervals))
+        adaptive = self._adaptive(fixed.intervals)
+        return AdaptiveFitted(**vars(fixed), adaptive=adaptive)
 
     def _adaptive(self, intervals: StepIntervals) -> AdaptiveIntervals:
         """Levels that start where calibration errors put them."""
@@ -529,7 +554,8 @@ class AdaptiveConformal(SplitConformal):
     @property
     def sampled_quantiles(self) -> tuple[float, ...]:
         """The bounds of the levels, and the median."""
-        return tuple(sorted({*level_to_quantiles(self.levels_), 0.5}))
+        quantiles = {*level_to_quantiles(self.levels_), 0.5}
+        return tuple(sorted(quantiles))
 
     @property
     def levels_(self) -> tuple[float, ...]:
@@ -539,7 +565,9 @@ class AdaptiveConformal(SplitConformal):
     def _around(
         self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray
     ) -> np.ndarray:
-        return bounds_around(point, self.adaptive_.widths(), self.places(quantiles), scale)
+        widths = self.adaptive_.widths()
+        places = self.places(quantiles)
+        return bounds_around(point, widths, places, scale)
 
     def places(self, quantiles: Sequence[float]) -> list[tuple[int | None, float]]:
         """Index of the level that each quantile bounds and the side, -1 or 1; the median has none.
@@ -557,8 +585,9 @@ class AdaptiveConformal(SplitConformal):
                 places.append((None, side))
                 continue
             if level not in levels:
+                followed = ", ".join(map(str, levels))
                 raise ValueError(
-                    f"{type(self).__name__} follows the levels {', '.join(map(str, levels))};"
+                    f"{type(self).__name__} follows the levels {followed};"
                     f" got {level}: name it in levels= and fit again"
                 )
             places.append((levels.index(level), side))
@@ -596,7 +625,8 @@ class AdaptiveConformal(SplitConformal):
                 " with NaN"
             )
         if scale is None:
-            scale = self._scale(self._checked(x))
+            x = self._checked(x)
+            scale = self._scale(x)
         errors = np.abs(y - point) / scale[:, None, :]
         adaptive = copy.copy(self.adaptive_)
         adaptive.update(errors, widths)
@@ -630,7 +660,9 @@ def roll_adaptive(
         ValueError: As :func:`tsattn.evaluate.rolling.roll`, or if a quantile bounds a level that is
             not followed.
     """
-    all_quantiles = check_request(forecaster.levels_ if quantiles is None else None, quantiles)[2]
+    # By default the levels that are followed.
+    levels = forecaster.levels_ if quantiles is None else None
+    all_quantiles = check_request(levels, quantiles)[2]
     places = forecaster.places(all_quantiles)
     points = roll(forecaster, panel, ends, scaler=scaler)
     assert points.point is not None
@@ -647,10 +679,12 @@ def roll_adaptive(
     )
     history = History(panel)
     stamps = ticks(panel.times)
-    feed = _Feed(copy.deepcopy(forecaster.adaptive_), horizon)
+    adaptive = copy.deepcopy(forecaster.adaptive_)
+    feed = _Feed(adaptive, horizon)
     for slots in _moments(ends, stamps):
         cutoffs = ends[slots]
-        feed.learn(stamps[cutoffs[0] - 1])
+        first = cutoffs[0]
+        feed.learn(stamps[first - 1])
         owners = forecaster.places_of(panel, cutoffs)
         scale = forecaster.scale_before(history, cutoffs, owners)
         point = points.point[slots]
@@ -660,7 +694,8 @@ def roll_adaptive(
         y = history.futures(cutoffs, horizon)
         errors = np.abs(y - point) / scale[:, None, :]
         missed, largest = tally_misses(errors, widths)
-        feed.wait(stamps[cutoffs[0] + np.arange(horizon)], missed, largest)
+        rows_ahead = first + np.arange(horizon)
+        feed.wait(stamps[rows_ahead], missed, largest)
         rolled.tally.add(y, point, bounds, panel.owners(cutoffs))
         if rolled.point is not None and rolled.bounds is not None:
             rolled.point[slots] = point
@@ -674,7 +709,8 @@ def _moments(ends: np.ndarray, stamps: np.ndarray) -> list[np.ndarray]:
         return []
     cutoffs = stamps[ends - 1]
     order = np.lexsort((ends, cutoffs))
-    later = np.flatnonzero(np.diff(cutoffs[order])) + 1
+    ordered = cutoffs[order]
+    later = np.flatnonzero(np.diff(ordered)) + 1
     return np.split(order, later)
 
 
@@ -696,21 +732,24 @@ class _Feed:
     def learn(self, stamp: int) -> None:
         """Feed what is known at the stamp ``now``, one moment a step at a time."""
         while True:
-            ready = [
-                step
-                for step, place in enumerate(self._next)
-                if place < len(self._waiting) and self._waiting[place][0][step] <= stamp
-            ]
+            # Steps whose next truth is known by the stamp.
+            ready = []
+            for step, place in enumerate(self._next):
+                is_waiting = place < len(self._waiting)
+                if is_waiting and self._waiting[place][0][step] <= stamp:
+                    ready.append(step)
             if not ready:
                 break
             missed = np.full_like(self.adaptive.alphas, np.nan)
             largest = np.full(missed.shape[1:], np.nan)
             for step in ready:
-                _, waiting_missed, waiting_largest = self._waiting[self._next[step]]
+                place = self._next[step]
+                _, waiting_missed, waiting_largest = self._waiting[place]
                 missed[:, step] = waiting_missed[:, step]
                 largest[step] = waiting_largest[step]
             self.adaptive.follow(missed, largest)
             self._next[ready] += 1
+        # What all steps have learnt from is no longer needed.
         while self._next.min() > 0:
             self._waiting.popleft()
             self._next -= 1
