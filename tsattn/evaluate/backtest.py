@@ -88,14 +88,17 @@ def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
         lengths = block.lengths
         row_of_series = np.arange(len(block.values)) - np.repeat(block.starts[:-1], lengths)
         later = np.flatnonzero(row_of_series >= season)
-        gap = np.abs(block.values[later] - block.values[later - season])
+        earlier = later - season
+        gap = np.abs(block.values[later] - block.values[earlier])
         observed = ~np.isnan(gap)
+        observed_gap = np.where(observed, gap, 0.0)
         n_gaps = np.maximum(lengths - season, 0)
         some = n_gaps > 0
         if not some.any():
             continue
+        # Series without a gap have no row, which reduceat does not allow.
         first = starts_of(n_gaps[some])[:-1]
-        total[series][some] = np.add.reduceat(np.where(observed, gap, 0.0), first, axis=0)
+        total[series][some] = np.add.reduceat(observed_gap, first, axis=0)
         count[series][some] = np.add.reduceat(observed.astype(np.float64), first, axis=0)
     return ratios(total, count)
 
@@ -107,10 +110,13 @@ def _far_values(panel: Panel, stops: np.ndarray) -> np.ndarray:
     scaler = make_scaler(panel, stops)
     far = np.zeros(panel.values.shape, dtype=bool)
     for n, stop in enumerate(stops):
-        rows = slice(panel.starts[n], panel.starts[n] + stop)
-        deviations = np.abs(panel.values[rows] - scaler.mean[n]) / scaler.scale[n]
+        first = panel.starts[n]
+        rows = slice(first, first + stop)
+        distances = np.abs(panel.values[rows] - scaler.mean[n])
+        deviations = distances / scaler.scale[n]
         # k equal values out of n lie (n / k)^1/2 deviations away.
-        possible = np.sqrt(stop / max(_WRONG_SHARE * stop, _WRONG_COUNT))
+        most_wrong = max(_WRONG_SHARE * stop, _WRONG_COUNT)
+        possible = np.sqrt(stop / most_wrong)
         largest = np.nan_to_num(deviations).max(axis=0, initial=0.0)
         for c in np.flatnonzero(largest > _SUSPICIOUS_SHARE * possible):
             far[rows, c] = _far_of_series(panel.values[rows, c])
@@ -124,17 +130,24 @@ def _far_of_series(values: np.ndarray) -> np.ndarray:
     lower, middle, upper = np.nanquantile(values, (0.25, 0.5, 0.75))
     distance = np.nan_to_num(np.abs(values - middle))
     far = distance > _FAR_RANGES * (upper - lower)
-    few = far.sum() <= max(_WRONG_SHARE * len(values), _WRONG_COUNT)
+    most_wrong = max(_WRONG_SHARE * len(values), _WRONG_COUNT)
+    few = far.sum() <= most_wrong
+    # A gap between the far values and the others; a long tail has none.
     nearest = distance[far].min(initial=np.inf)
     usual = distance[~far].max(initial=0.0)
-    if upper > lower and few and nearest > _FAR_RATIO * usual:
+    is_apart = nearest > _FAR_RATIO * usual
+    if upper > lower and few and is_apart:
+        return far
         return far
     return np.zeros_like(far)
 
 
 def _without_far(panel: Panel, far: np.ndarray) -> Panel:
     """The panel with NaN in place of far values, of which scales are computed."""
-    return replace(panel, values=np.where(far, np.nan, panel.values)) if far.any() else panel
+    if not far.any():
+        return panel
+    values = np.where(far, np.nan, panel.values)
+    return replace(panel, values=values)
 
 
 def _tell_far(panel: Panel, stops: np.ndarray) -> None:
@@ -145,27 +158,33 @@ def _tell_far(panel: Panel, stops: np.ndarray) -> None:
     rows = np.flatnonzero(far_truths.any(axis=1))
     owners = panel.owners(rows + 1)
     far_truths[rows[rows - panel.starts[owners] < stops[owners]]] = False
+    # Values of the past have a warning of their own.
+    far_past = _far_values(panel, stops)
     for far, consequence in (
-        (_far_values(panel, stops), "is left out of the scales of mse, mae and mase"),
+        (far_past, "is left out of the scales of mse, mae and mase"),
         (far_truths, "is judged as a truth and rules the scores"),
     ):
-        if far.any():
-            row, column = np.argwhere(far)[0]
-            n = int(panel.owners(row + 1))
-            warnings.warn(
-                f"{panel.series_label(n)}: {panel.values[row, column]:.10g} at {panel.times[row]}"
-                f"{more(int(far.sum()))} is far from all other values of its series and"
-                f" {consequence}; make it NaN if it is no value",
-                stacklevel=3,
-            )
+        if not far.any():
+            continue
+        row, column = np.argwhere(far)[0]
+        n = int(panel.owners(row + 1))
+        others = more(int(far.sum()))
+        warnings.warn(
+            f"{panel.series_label(n)}: {panel.values[row, column]:.10g} at {panel.times[row]}"
+            f"{others} is far from all other values of its series and"
+            f" {consequence}; make it NaN if it is no value",
+            stacklevel=3,
+        )
 
 
 def _tell_unjudged(panel: Panel, origins: np.ndarray, horizon: int) -> None:
     """Warn once of series without a value in any judged window."""
     first = panel.starts[:-1, None] + origins
     observed = ~np.isnan(panel.values).all(axis=1)
+    # Values before each row, so that two of them tell whether there is one between their rows.
     n_before = np.append(0, np.cumsum(observed))
-    is_empty = n_before[first + horizon] == n_before[first]
+    stop = first + horizon
+    is_empty = n_before[stop] == n_before[first]
     series = np.flatnonzero(is_empty.all(axis=1))
     if len(series):
         warnings.warn(
@@ -201,13 +220,15 @@ class BacktestPlan:
 
     def blank(self, name: str, windows: slice = slice(None)) -> Rolled:
         """A result of some windows of each series, by default all, in which none is judged yet."""
-        ends = self.panel.starts[:-1, None] + self.origins[:, windows]
+        first_rows = self.panel.starts[:-1, None]
+        ends = first_rows + self.origins[:, windows]
+        forecaster = self.named[name]
         return start_rolling(
             name,
             self.panel,
             ends.ravel(),
             self.scaler.scale,
-            horizon=self.named[name].horizon,
+            horizon=forecaster.horizon,
             quantiles=self.quantiles,
             keep=self.keep,
         )
@@ -265,9 +286,9 @@ class BacktestResult:
         known.
         """
         steps = pd.RangeIndex(1, self.horizon + 1, name="step")
-        tables = {
-            name: pd.DataFrame(rolled.by_step, index=steps) for name, rolled in self.rolled.items()
-        }
+        tables = {}
+        for name, rolled in self.rolled.items():
+            tables[name] = pd.DataFrame(rolled.by_step, index=steps)
         return pd.concat(tables, names=["model"])
 
     @cached_property
@@ -279,11 +300,13 @@ class BacktestResult:
         """
         seasonal = self._seasonal_errors()
         id_name = _columns(self.panel)[0]
-        series = pd.Index(self._ids(self.panel.ids), name=id_name)
+        ids = self._ids(self.panel.ids)
+        series = pd.Index(ids, name=id_name)
         tables = {}
         for model, rolled in self.rolled.items():
             scores = rolled.by_series
             mase = ratios(scores["mae_original"], seasonal)
+            # These scores come first, and are taken out of the others.
             columns = {name: scores.pop(name).ravel() for name in _BEFORE_MASE}
             columns["mase"] = mase.ravel()
             for name, values in scores.items():
@@ -293,7 +316,8 @@ class BacktestResult:
 
     def _seasonal_errors(self) -> np.ndarray:
         stops = self.origins[:, 0]
-        usual = _without_far(self.panel, _far_values(self.panel, stops))
+        far = _far_values(self.panel, stops)
+        usual = _without_far(self.panel, far)
         return seasonal_errors(usual, stops, self.season_length)
 
     def __repr__(self) -> str:
@@ -315,7 +339,8 @@ class BacktestResult:
     def _summary(self) -> pd.DataFrame:
         """The scores that tell most, one row a model."""
         left_out = ["mse_original", "rmse_original", "n_windows"]
-        return self.scores.drop(columns=left_out).rename_axis(None)
+        scores = self.scores.drop(columns=left_out)
+        return scores.rename_axis(None)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -329,26 +354,33 @@ class BacktestResult:
             ValueError: If forecasts were not kept.
         """
         panel = self.panel
-        ends = next(iter(self.rolled.values())).ends
+        # All models have the same windows.
+        first_rolled = next(iter(self.rolled.values()))
+        ends = first_rolled.ends
         rows = (ends[:, None] + np.arange(self.horizon)).ravel()
         rows_per_series = len(rows) // panel.n_series
         last_rows = np.repeat(ends - 1, self.horizon)
+        ids = np.repeat(panel.ids, rows_per_series)
         id_name, time_name, cutoff_name, target_name = _columns(panel)
         data: dict[Any, Any] = {
-            id_name: self._ids(np.repeat(panel.ids, rows_per_series)),
+            id_name: self._ids(ids),
             time_name: panel.times[rows],
             cutoff_name: panel.times[last_rows],
             target_name: panel.values[rows, 0],
         }
         for name, rolled in self.rolled.items():
-            for column, values in self._forecasts(name, rolled).items():
+            forecasts = self._forecasts(name, rolled)
+            for column, values in forecasts.items():
                 data[column] = values.ravel()
-        return panel.dialect.with_keys(pd.DataFrame(data))
+        frame = pd.DataFrame(data)
+        return panel.dialect.with_keys(frame)
 
     def _ids(self, ids: np.ndarray) -> Any:
         """Names of series as the table has them."""
         dialect = self.panel.dialect
-        return ids if dialect.id_col is None else dialect.restore_ids(ids)
+        if dialect.id_col is None:
+            return ids
+        return dialect.restore_ids(ids)
 
     def _forecasts(self, name: str, rolled: Rolled) -> dict[str, np.ndarray]:
         if rolled.point is None or rolled.bounds is None:
@@ -372,22 +404,25 @@ class BacktestResult:
             ValueError: If the model or metric is unknown or forecasts were not kept.
         """
         if model not in self.rolled or metric not in metrics.POINT_METRICS:
-            choices = (
-                f"models are {sorted(self.rolled)} and metrics {', '.join(metrics.POINT_METRICS)}"
-            )
+            metric_names = ", ".join(metrics.POINT_METRICS)
+            choices = f"models are {sorted(self.rolled)} and metrics {metric_names}"
             raise ValueError(f"{choices}; got {model!r}, {metric!r}")
         rolled = self.rolled[model]
         point = self._forecasts(model, rolled)[model]
         n_windows = self.origins.shape[1]
+        # One scale for each window, in the order of its series.
         scale = np.repeat(rolled.tally.scale, n_windows, axis=0)[:, None, :]
-        y = History(self.panel).futures(rolled.ends, self.horizon)
+        history = History(self.panel)
+        y = history.futures(rolled.ends, self.horizon)
         score = metrics.METRICS[metric]
         errors = score(y / scale, point / scale, axis=(1, 2))
         return errors.reshape(self.origins.shape)
 
 
 def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    if n == 1:
+        return f"{n} {noun}"
+    return f"{n} {noun}s"
 
 
 def backtest(
@@ -443,10 +478,7 @@ def backtest(
             forecaster refuses.
     """
     named = _by_name(forecasters)
-    horizons = {name: forecaster.horizon for name, forecaster in named.items()}
-    if len(set(horizons.values())) > 1:
-        raise ValueError(f"forecasters judged together need one horizon; got {horizons}")
-    horizon = next(iter(horizons.values()))
+    horizon = _joint_horizon(named)
     levels, asked_quantiles, all_quantiles = check_request(level, quantiles)
     schema = _joint_schema(named) if schema is None else schema
     panel = to_panel(data, schema, missing=_joint_missing(named))
@@ -455,31 +487,48 @@ def backtest(
     # Whatever can be refused is refused before anything is fitted.
     suffixes = [suffix for suffix, _ in interval_columns(levels, asked_quantiles)]
     _refuse_equal_columns(panel, named, suffixes)
-    if season_length is None:
-        season = season_of(panel.freq)
-    else:
-        season = check_whole("season_length", season_length)
+    season = _season(panel, season_length)
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
-    fits = _fit_windows(refit, count)
+    fits = tuple(_fit_windows(refit, count))
+    judge_plan = _judge_here if judge is None else judge
 
-    def judged_plan(panel: Panel) -> tuple[np.ndarray, Mapping[str, Rolled]]:
+    def judge_panel(panel: Panel) -> tuple[np.ndarray, Mapping[str, Rolled]]:
         require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
         origins = rolling_origins(panel.lengths, horizon, n_windows=count, step_size=step_size)
-        far = _far_values(panel, origins[:, 0])
-        scaler = make_scaler(_without_far(panel, far), origins[:, 0])
-        plan = BacktestPlan(
-            named, panel, origins, tuple(fits), scaler, all_quantiles, keep, verbose
-        )
-        return origins, _judge_here(plan) if judge is None else judge(plan)
+        scaler = _usual_scaler(panel, origins)
+        plan = BacktestPlan(named, panel, origins, fits, scaler, all_quantiles, keep, verbose)
+        return origins, judge_plan(plan)
 
     bad = "error" if isinstance(data, Panel) else schema.bad
-    (origins, rolled), panel = skip_bad(panel, judged_plan, bad)
+    (origins, rolled), panel = skip_bad(panel, judge_panel, bad)
     tell_skipped(panel)
     _tell_far(panel, origins[:, 0])
     _tell_unjudged(panel, origins, horizon)
     return BacktestResult(
         panel, origins, dict(rolled), levels, asked_quantiles, season, horizon, step_size
     )
+
+
+def _joint_horizon(named: Mapping[str, Forecaster]) -> int:
+    """The horizon that all forecasters share."""
+    horizons = {name: forecaster.horizon for name, forecaster in named.items()}
+    distinct = set(horizons.values())
+    if len(distinct) > 1:
+        raise ValueError(f"forecasters judged together need one horizon; got {horizons}")
+    return next(iter(horizons.values()))
+
+
+def _season(panel: Panel, season_length: int | None) -> int:
+    """Steps of the season of MASE, by default the usual one of the frequency."""
+    if season_length is None:
+        return season_of(panel.freq)
+    return check_whole("season_length", season_length)
+
+
+def _usual_scaler(panel: Panel, origins: np.ndarray) -> Scaler:
+    """Statistics of the rows before the first cutoff, without far values."""
+    far = _far_values(panel, origins[:, 0])
+    return make_scaler(_without_far(panel, far), origins[:, 0])
 
 
 def _refuse_equal_columns(panel: Panel, names: Iterable[str], suffixes: Sequence[str]) -> None:
@@ -497,7 +546,8 @@ def _judge_here(plan: BacktestPlan) -> dict[str, Rolled]:
     history = History(plan.panel)
     n_models = len(plan.named)
     title = "backtest" if plan.verbose else None
-    with progress_line(title, n_steps=n_models * plan.origins.size) as line:
+    n_steps = n_models * plan.origins.size
+    with progress_line(title, n_steps=n_steps) as line:
         results = {name: judge_fits(plan, name, history, line=line) for name in plan.named}
         if line is not None:
             line.show(None, _counted(n_models, "model"))
@@ -536,24 +586,24 @@ def judge_fits(
     last = len(plan.fits) if last is None else last
     # Windows before which the forecaster is fitted, and the window after the last one.
     edges = [*plan.fits, n_windows][first : last + 1]
-    rolled = plan.blank(name, slice(edges[0], edges[-1]))
+    first_window = edges[0]
+    rolled = plan.blank(name, slice(first_window, edges[-1]))
+    # The numbers of the windows, series by series.
     slots = np.arange(rolled.ends.size).reshape(panel.n_series, -1)
     tell = None
     if line is not None:
         tell = functools.partial(line.advance, text=f"judging {name}")
     for start, stop in itertools.pairwise(edges):
         stops = plan.origins[:, start]
+        # The same for all series, which are judged on their last rows.
         n_judged = int(panel.lengths[0] - stops[0])
         if line is not None:
             line.show(None, f"fitting {name}")
         fitted = fit_copy(name, forecaster, panel.until(stops), n_judged, verbose=plan.verbose)
-        require_length(
-            panel,
-            fitted.min_context + n_judged,
-            f"a judged span of {n_judged} rows after the context of {name}",
-        )
+        reason = f"a judged span of {n_judged} rows after the context of {name}"
+        require_length(panel, fitted.min_context + n_judged, reason)
         require_starts(fitted, panel, plan.origins[:, start:stop])
-        slots_of_fit = slots[:, start - edges[0] : stop - edges[0]]
+        slots_of_fit = slots[:, start - first_window : stop - first_window]
         judge_windows(rolled, fitted, history, slots_of_fit.ravel(), tell=tell)
     return rolled
 
@@ -565,9 +615,11 @@ def fit_copy(
     changed.
     """
     try:
+        # A copy, since a forecaster of a user may change what it is fitted on.
         covariates = None if past.covariates is None else past.covariates.copy()
         past = replace(past, values=past.values.copy(), covariates=covariates)
-        return copy.deepcopy(forecaster).fit(past, verbose=verbose)
+        fresh = copy.deepcopy(forecaster)
+        return fresh.fit(past, verbose=verbose)
     except ValueError as error:
         where = f"{name}, fitted on the rows before the {judged} judged ones: "
         if isinstance(error, BadSeriesError):
@@ -607,12 +659,14 @@ def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
     default = Schema()
     settings: dict[str, Any] = {}
     for field in ("id_col", "time_col", "target_col", "freq", "missing", "gaps", "bad"):
+        usual = getattr(default, field)
         values = {}
         for name, forecaster in named.items():
             value = getattr(forecaster.schema, field)
-            if value != getattr(default, field):
+            if value != usual:
                 values[name] = value
-        if len(set(values.values())) > 1:
+        distinct = set(values.values())
+        if len(distinct) > 1:
             raise ValueError(
                 f"forecasters judged together must read one table alike; got {field} = {values};"
                 " give them one schema, or pass schema="
@@ -638,7 +692,9 @@ def _joint_missing(named: Mapping[str, Forecaster]) -> str:
 def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:
     """Windows before which the forecasters are fitted."""
     if isinstance(refit, bool):
-        return list(range(n_windows)) if refit else [0]
+        if not refit:
+            return [0]
+        return list(range(n_windows))
     if not isinstance(refit, Integral) or refit < 1:
         raise InputError(
             Name("refit"),
@@ -708,8 +764,11 @@ def compare(
         ValueError: If a name is unknown or there are fewer than two cutoffs.
     """
     check_request([level], None)
-    gaps = result.window_errors(a, metric) - result.window_errors(b, metric)
+    errors_a = result.window_errors(a, metric)
+    errors_b = result.window_errors(b, metric)
+    gaps = errors_a - errors_b
     observed = ~np.isnan(gaps)
+    # One mean over the series for each cutoff.
     totals = np.where(observed, gaps, 0.0).sum(axis=0)
     by_cutoff = ratios(totals, observed.sum(axis=0))
     by_cutoff = by_cutoff[~np.isnan(by_cutoff)]
@@ -722,6 +781,7 @@ def compare(
     centred = by_cutoff - mean
     n_overlapping = math.ceil(result.horizon / result.step_size)
     n_lags = min(n_overlapping, n)
+    # Bartlett's weights fall with the lag, so that the variance is not negative but by rounding.
     variance = 0.0
     for lag in range(n_lags):
         # Of a lag other than 0 there are two covariances, one on either side.
@@ -730,7 +790,9 @@ def compare(
         product = float(centred[lag:] @ centred[: n - lag])
         variance += weight * product / n
     deviation = math.sqrt(max(variance, 0.0) / n)
-    half = statistics.NormalDist().inv_cdf(0.5 + level / 200) * deviation
+    confidence_point = 0.5 + level / 200
+    half = statistics.NormalDist().inv_cdf(confidence_point) * deviation
+    share_better = float((by_cutoff < 0).mean())
     return Comparison(
         a=a,
         b=b,
@@ -739,5 +801,5 @@ def compare(
         low=mean - half,
         high=mean + half,
         n_windows=n,
-        share_better=float((by_cutoff < 0).mean()),
+        share_better=share_better,
     )
