@@ -109,15 +109,18 @@ def plot_forecast(
     if truth is not None:
         for n, rows in zip(drawn, truths, strict=True):
             _check_reach(rows, _first_time(forecast, n))
-    several = len(drawn) > 1
-    axes = _new_grid(len(drawn)) if ax is None else [ax]
+    n_drawn = len(drawn)
+    several = n_drawn > 1
+    axes = _new_grid(n_drawn) if ax is None else [ax]
     for i, n in enumerate(drawn):
         _draw_forecast(axes[i], forecast, n, histories[i], truths[i], n_history)
+        # One title is that of the only picture, or of all of them.
         own_title = names[n] if several or title is None else title
         _dress(axes[i], own_title, forecast.times)
     if several:
         left_out = [names[n] for n in chosen[_MOST_SERIES:]]
-        axes[0].figure.suptitle(_heading(title, len(drawn), left_out))
+        heading = _heading(title, n_drawn, left_out)
+        axes[0].figure.suptitle(heading)
     _add_legend(axes, is_new_figure=ax is None)
     return axes[0]
 
@@ -125,13 +128,16 @@ def plot_forecast(
 def _heading(title: str | None, n_drawn: int, left_out: Sequence[str]) -> str:
     """The title of a figure of several series, which names the series that are not drawn."""
     parts = [] if title is None else [title]
+    n_left_out = len(left_out)
     if left_out:
         names = ", ".join(left_out[:_MOST_NAMES])
-        if len(left_out) > _MOST_NAMES:
-            names += f" and {len(left_out) - _MOST_NAMES} more"
-        n_series = n_drawn + len(left_out)
+        if n_left_out > _MOST_NAMES:
+            names += f" and {n_left_out - _MOST_NAMES} more"
+        n_series = n_drawn + n_left_out
         parts.append(f"{n_drawn} of {n_series} series, without {names}")
-    return "\n".join(textwrap.wrap("; ".join(parts), _TITLE_CHARACTERS))
+    text = "; ".join(parts)
+    lines = textwrap.wrap(text, _TITLE_CHARACTERS)
+    return "\n".join(lines)
 
 
 def plot_backtest(
@@ -167,7 +173,8 @@ def plot_backtest(
         names = [models]
     for name in names:
         if name not in result.rolled:
-            raise ValueError(f"the result has no model {name!r}; it has {', '.join(result.rolled)}")
+            models_text = ", ".join(result.rolled)
+            raise ValueError(f"the result has no model {name!r}; it has {models_text}")
         if result.rolled[name].point is None:
             raise ValueError(
                 "the forecasts were not kept; run the backtest with keep=True to draw them"
@@ -177,7 +184,8 @@ def plot_backtest(
     is_new_figure = ax is None
     if ax is None:
         ax = _new_axes()
-    _draw_backtest(ax, result, n, names, _spread_windows(result, n_cutoffs))
+    windows = _spread_windows(result, n_cutoffs)
+    _draw_backtest(ax, result, n, names, windows)
     if title is None:
         title = _plain_text(panel.ids[n])
     _dress(ax, title, panel.times)
@@ -188,7 +196,9 @@ def plot_backtest(
 def _spread_windows(result: BacktestResult, n_cutoffs: int) -> np.ndarray:
     """Indices of windows, spread evenly and with the last one."""
     n_windows = result.origins.shape[1]
-    spread = np.linspace(n_windows - 1, 0, min(n_cutoffs, n_windows))
+    n_drawn = min(n_cutoffs, n_windows)
+    # From the last window back, which is drawn even if it is the only one.
+    spread = np.linspace(n_windows - 1, 0, n_drawn)
     return np.unique(spread.round().astype(int))
 
 
@@ -200,19 +210,24 @@ def _draw_backtest(
     horizon = result.horizon
     start = panel.starts[n]
     cutoffs = start + result.origins[n, windows]  # rows at which forecasts begin
+    # One horizon of history before the first forecast.
     first_row = max(cutoffs[0] - horizon, start)
     rows = slice(first_row, cutoffs[-1] + horizon)
     times = _plain_stamps(panel.times[rows])
-    ax.plot(times, panel.values[rows, 0], color=_HISTORY_COLOUR, linewidth=1.2, label="truth")
+    values = panel.values[rows, 0]
+    ax.plot(times, values, color=_HISTORY_COLOUR, linewidth=1.2, label="truth")
     colours = _colours(result)
     n_windows = result.origins.shape[1]
     for window, row in zip(windows, cutoffs, strict=True):
-        (cutoff_time,) = _plain_stamps(panel.times[row - 1 : row])
+        cutoff_stamps = panel.times[row - 1 : row]
+        (cutoff_time,) = _plain_stamps(cutoff_stamps)
         ax.axvline(cutoff_time, color=_CUTOFF_COLOUR, linewidth=0.8, linestyle=":")
         times_ahead = _plain_stamps(panel.times[row : row + horizon])
         for name in names:
+            # Windows of one series follow one another.
             all_points = np.asarray(result.rolled[name].point)
-            points = all_points[n * n_windows + window, :, 0]
+            place = n * n_windows + window
+            points = all_points[place, :, 0]
             # One label a model in the legend.
             label = _plain_text(name) if window == windows[0] else None
             ax.plot(times_ahead, points, color=colours[name], linewidth=1.4, label=label)
@@ -245,24 +260,25 @@ def plot_scores(
     """
     allowed = ["mae"] if by_step else _drawable_metrics(result)
     if metric not in allowed or metric not in result.scores:
-        raise ValueError(f"metric must be one of {', '.join(allowed)}; got {metric!r}")
+        metric_names = ", ".join(allowed)
+        raise ValueError(f"metric must be one of {metric_names}; got {metric!r}")
     # Bars are drawn from the bottom, so that the best model comes last.
     scores = result.scores[metric].sort_values(ascending=False)
     if by_step:
         best_first = [*scores.index[::-1]]
         return _draw_errors_by_step(result, best_first, title or "error by steps ahead", ax)
     if ax is None:
-        ax = _new_axes((7, 0.8 + 0.4 * len(scores)))
+        height = 0.8 + 0.4 * len(scores)
+        ax = _new_axes((7, height))
     colours = _colours(result)
-    bars = ax.barh(
-        [_plain_text(name) for name in scores.index],
-        scores.to_numpy(),
-        color=[colours[name] for name in scores.index],
-    )
+    labels = [_plain_text(name) for name in scores.index]
+    bar_colours = [colours[name] for name in scores.index]
+    bars = ax.barh(labels, scores.to_numpy(), color=bar_colours)
     ax.bar_label(bars, fmt="%.3g", padding=3)
     # The bound is not zero where all scores are, and leaves room for the labels.
     largest = np.nanmax([*scores, 1e-12])
-    ax.set(title=metric if title is None else title, xlim=(0, 1.12 * largest))
+    ax.set_title(metric if title is None else title)
+    ax.set_xlim(0, 1.12 * largest)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -283,7 +299,8 @@ def _draw_errors_by_step(
     colours = _colours(result)
     for name in names:
         errors = result.by_step.loc[name, "mae"]
-        ax.plot(steps, errors, color=colours[name], linewidth=1.5, label=_plain_text(name))
+        label = _plain_text(name)
+        ax.plot(steps, errors, color=colours[name], linewidth=1.5, label=label)
     _dress(ax, title, steps)
     _add_legend([ax], is_new_figure=is_new_figure)
     ax.set(xlabel="steps ahead", ylabel="MAE, standardised", ylim=(0, None))
@@ -318,10 +335,8 @@ def plot_attention(
     """
     weights = np.asarray(weights)
     check_whole("offset", offset, 0)
-    sizes = [
-        check_whole("a size of block_sizes", size)
-        for size in np.array(block_sizes, dtype=object, ndmin=1)
-    ]
+    all_sizes = np.array(block_sizes, dtype=object, ndmin=1)
+    sizes = [check_whole("a size of block_sizes", size) for size in all_sizes]
     if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
         raise ValueError(
             f"one map has the shape [patches, patches]; got {weights.shape}; pick a layer, series"
@@ -334,7 +349,9 @@ def plot_attention(
     # The first level is one block, and so is a level whose block holds all patches.
     finer_sizes = [size for size in sizes[1:] if size < n_patches + offset]
     for depth, size in enumerate(finer_sizes):
-        _outline_blocks(ax, size, offset, n_patches, linewidth=2.2 / (depth + 1))
+        # The deeper a level, the finer its lines.
+        linewidth = 2.2 / (depth + 1)
+        _outline_blocks(ax, size, offset, n_patches, linewidth=linewidth)
     ax.locator_params(integer=True)
     ax.set(xlabel="patch looked at", ylabel="looking patch", title=title or "")
     ax.figure.colorbar(image, ax=ax, label="weight")
@@ -343,7 +360,9 @@ def plot_attention(
 
 def _outline_blocks(ax: Axes, size: int, offset: int, n_patches: int, linewidth: float) -> None:
     """Draw white squares around the blocks of one level."""
-    for start in range(-(offset % size), n_patches, size):
+    # Blocks are shifted back by the offset, so that the first one may be cut.
+    first_start = -(offset % size)
+    for start in range(first_start, n_patches, size):
         # A patch reaches half a unit to both sides of its number.
         low = max(start, 0) - 0.5
         high = min(start + size, n_patches) - 0.5
@@ -382,10 +401,12 @@ def check_format(path: str | Path) -> str:
     Raises:
         ValueError: If matplotlib cannot write such a file.
     """
-    formats = sorted(_figure_class()().canvas.get_supported_filetypes())
+    figure = _figure_class()()
+    formats = sorted(figure.canvas.get_supported_filetypes())
     format_name = Path(path).suffix.removeprefix(".").lower()
     if format_name not in formats:
-        raise ValueError(f"{path} names no picture format; end it in one of {', '.join(formats)}")
+        endings = ", ".join(formats)
+        raise ValueError(f"{path} names no picture format; end it in one of {endings}")
     return format_name
 
 
@@ -399,7 +420,9 @@ def _figure_class() -> Any:
 
 
 def _new_axes(size: tuple[float, float] = (10, 4.5)) -> Axes:
-    return _figure_class()(figsize=size, layout="constrained").subplots()
+    figure = _figure_class()(figsize=size, layout="constrained")
+    axes: Axes = figure.subplots()
+    return axes
 
 
 def _new_grid(n_pictures: int) -> list[Axes]:
@@ -408,7 +431,9 @@ def _new_grid(n_pictures: int) -> list[Axes]:
         return [_new_axes()]
     n_columns = 2 if n_pictures <= 4 else 3
     n_rows = math.ceil(n_pictures / n_columns)
-    size = (4.5 * n_columns, 2.6 * n_rows + 0.8)
+    width = 4.5 * n_columns
+    height = 2.6 * n_rows + 0.8
+    size = (width, height)
     figure = _figure_class()(figsize=size, layout="constrained")
     axes: list[Axes] = [*figure.subplots(n_rows, n_columns).flat]
     for spare in axes[n_pictures:]:
@@ -440,19 +465,25 @@ class _ForecastTable:
     def array(self, suffix: str = "") -> np.ndarray:
         """The columns of points, or of bounds with one suffix, ``[N, F]``."""
         # A name without a suffix may be a number.
+        # A name without a suffix may be a number.
         columns = [f"{name}{suffix}" if suffix else name for name in self.names]
-        values = np.stack([self.columns[column] for column in columns])
+        arrays = [self.columns[column] for column in columns]
+        values = np.stack(arrays)
         return values.reshape(-1, self.n_steps)
 
     def suffixes(self) -> dict[float, str]:
         """Quantiles, and the suffixes of the columns that hold them."""
         suffixes: dict[float, str] = {}
+        first_name = self.names[0]
         for column in self.columns:
             match = _SUFFIX.search(str(column))
-            if match is None or column != f"{self.names[0]}{match[0]}":
+            if match is None:
                 continue
-            if all(f"{name}{match[0]}" in self.columns for name in self.names):
-                suffixes[_quantile_of(match)] = match[0]
+            suffix = match[0]
+            if column != f"{first_name}{suffix}":
+                continue
+            if all(f"{name}{suffix}" in self.columns for name in self.names):
+                suffixes[_quantile_of(match)] = suffix
         return suffixes
 
 
@@ -476,8 +507,10 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
                 " one table"
             )
     # The rows of a wide table repeat for the columns with bounds.
-    times = parsed.times[: len(parsed.ids) * parsed.n_steps]
+    n_rows = len(parsed.ids) * parsed.n_steps
+    times = parsed.times[:n_rows]
     suffixes = parsed.suffixes()
+    quantiles = {quantile: parsed.array(suffix) for quantile, suffix in suffixes.items()}
     return Forecast(
         point=parsed.array(),
         ids=parsed.ids,
@@ -485,14 +518,16 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
         cutoffs=times[:: parsed.n_steps],
         alias="forecast" if is_wide else str(parsed.names[0]),
         dialect=panel.dialect,
-        quantiles={quantile: parsed.array(suffix) for quantile, suffix in suffixes.items()},
+        quantiles=quantiles,
     )
 
 
 def _read_wide(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
-    rows = from_wide(frame, Schema(time_col=_time_col(panel)), freq=panel.freq)
+    schema = Schema(time_col=_time_col(panel))
+    rows = from_wide(frame, schema, freq=panel.freq)
     n_steps = _steps_of(rows)
-    columns = dict(zip(rows.ids, rows.values.reshape(-1, n_steps), strict=True))
+    values = rows.values.reshape(-1, n_steps)
+    columns = dict(zip(rows.ids, values, strict=True))
     return _ForecastTable(columns, tuple(panel.ids), panel.ids, rows.times, n_steps)
 
 
@@ -500,25 +535,27 @@ def _read_long(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
     frame = panel.dialect.with_ids(frame)
     id_col = "unique_id" if panel.dialect.id_col is None else panel.dialect.id_col
     time_col = _time_col(panel)
-    name = _point_column(frame, [id_col, time_col, *panel.dialect.key_cols])
-    others = tuple(
-        str(column)
-        for column in frame.columns
-        if column not in {id_col, time_col, name, *panel.dialect.key_cols}
-    )
+    key_columns = [id_col, time_col, *panel.dialect.key_cols]
+    name = _point_column(frame, key_columns)
+    other_roles = {*key_columns, name}
+    others = tuple(str(column) for column in frame.columns if column not in other_roles)
     schema = Schema(id_col, time_col, name, past_cols=others)
     rows = from_long(frame, schema, freq=panel.freq)
-    columns: dict[str | int, np.ndarray] = {name: rows.values[:, 0]}
+    points = rows.values[:, 0]
+    columns: dict[str | int, np.ndarray] = {name: points}
     if rows.covariates is not None:
-        columns |= dict(zip(others, rows.covariates.values.T, strict=True))
-    return _ForecastTable(columns, (name,), rows.ids, rows.times, _steps_of(rows))
+        covariate_values = rows.covariates.values.T
+        columns |= dict(zip(others, covariate_values, strict=True))
+    n_steps = _steps_of(rows)
+    return _ForecastTable(columns, (name,), rows.ids, rows.times, n_steps)
 
 
 def _steps_of(rows: Panel) -> int:
     """The number of rows of each series."""
     n_steps = int(rows.lengths[0])
-    if (rows.lengths != n_steps).any():
-        other = int(np.argmax(rows.lengths != n_steps))
+    differs = rows.lengths != n_steps
+    if differs.any():
+        other = int(np.argmax(differs))
         raise ValueError(
             f"a forecast has as many rows for every series; got {n_steps} for {rows.ids[0]!r} and"
             f" {rows.lengths[other]} for {rows.ids[other]!r}: pass the frame that predict returned"
@@ -527,7 +564,8 @@ def _steps_of(rows: Panel) -> int:
 
 
 def _time_col(panel: Panel) -> Any:
-    return "ds" if panel.dialect.time_col is None else panel.dialect.time_col
+    time_col = panel.dialect.time_col
+    return "ds" if time_col is None else time_col
 
 
 def _point_column(frame: pd.DataFrame, key_columns: Sequence[Any]) -> str:
@@ -540,9 +578,11 @@ def _point_column(frame: pd.DataFrame, key_columns: Sequence[Any]) -> str:
         if name == column or name not in numbers:
             points.append(column)
     if len(points) != 1:
+        key_names = " and ".join(map(str, key_columns))
+        point_names = ", ".join(points) or "none"
         raise ValueError(
-            f"a forecast has one column of points beside {' and '.join(map(str, key_columns))}; got"
-            f" {', '.join(points) or 'none'}: pass the frame that predict returned, of one model"
+            f"a forecast has one column of points beside {key_names}; got"
+            f" {point_names}: pass the frame that predict returned, of one model"
         )
     return points[0]
 
@@ -555,9 +595,11 @@ def _chosen_series(forecast: Forecast, series: Any, *, only_one: bool) -> list[i
     if series is None:
         # A wide table is drawn in the order of its columns.
         names = forecast.dialect.columns or forecast.ids
-        places = pd.Index(forecast.ids).get_indexer(pd.Index(names))
+        all_places = pd.Index(forecast.ids)
+        places = all_places.get_indexer(pd.Index(names))
         # Series that were left out of the forecast have NaN for points.
-        has_points = ~np.isnan(forecast.point[places]).all(axis=1)
+        points = forecast.point[places]
+        has_points = ~np.isnan(points).all(axis=1)
         if has_points.any():
             places = places[has_points]
         indices = places.tolist()
@@ -574,12 +616,13 @@ def _chosen_series(forecast: Forecast, series: Any, *, only_one: bool) -> list[i
 def _index_of(ids: np.ndarray, series: Any, owner: str) -> int:
     """Index of a series, by its name as text."""
     names = [str(name) for name in ids]
-    if str(series) not in names:
+    name = str(series)
+    if name not in names:
         examples = ", ".join(names[:_MOST_NAMES])
         if len(names) > _MOST_NAMES:
             examples += ", ..."
         raise ValueError(f"{owner} has no series {series!r}; it has {examples}")
-    return names.index(str(series))
+    return names.index(name)
 
 
 @dataclass(frozen=True)
@@ -617,15 +660,18 @@ def _rows_of(panel: Panel, forecast: Forecast, n: int) -> _Rows:
             " tables alike in time"
         )
     index = names.index(name)
-    rows = slice(panel.starts[index], panel.starts[index + 1])
+    first_row = panel.starts[index]
+    rows = slice(first_row, panel.starts[index + 1])
     times = panel.times[rows]
-    n_before = int((times < _first_time(forecast, n)).sum())
+    is_before = times < _first_time(forecast, n)
+    n_before = int(is_before.sum())
     return _Rows(_plain_stamps(times), panel.values[rows, 0], n_before)
 
 
 def _first_time(forecast: Forecast, n: int) -> Any:
     """The stamp of the first forecast row of a series."""
-    return forecast.times[n * forecast.horizon]
+    row = n * forecast.horizon
+    return forecast.times[row]
 
 
 def _check_reach(truth: _Rows, start: Any) -> None:
@@ -645,35 +691,43 @@ def _draw_forecast(
             f"the history has no row before {_first_time(forecast, n)}, where the forecast"
             " begins; pass what was forecast"
         )
-    past = slice(max(history.n_before - n_history, 0), history.n_before)
+    first_row = max(history.n_before - n_history, 0)
+    past = slice(first_row, history.n_before)
     past_times = history.times[past]
     past_values = history.values[past]
     ax.plot(past_times, past_values, color=_HISTORY_COLOUR, linewidth=1.2, label="history")
     # Forecast and truth begin at the last observed value, if there is one.
-    last_observed = np.flatnonzero(np.isfinite(past_values))[-1:]
+    observed_rows = np.flatnonzero(np.isfinite(past_values))
+    last_observed = observed_rows[-1:]
     horizon = forecast.horizon
-    steps = _plain_stamps(forecast.times[n * horizon : (n + 1) * horizon])
+    first_step = n * horizon
+    steps = _plain_stamps(forecast.times[first_step : first_step + horizon])
 
     def joined(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        times = np.concatenate([past_times[last_observed], steps[: len(values)]])
-        return times, np.concatenate([past_values[last_observed], values])
+        times_ahead = steps[: len(values)]
+        times = np.concatenate([past_times[last_observed], times_ahead])
+        joined_values = np.concatenate([past_values[last_observed], values])
+        return times, joined_values
 
     smallest = np.fmin.reduce(history.values[: history.n_before], initial=np.inf)
     for level, lower, upper in _bands(forecast, n, nonnegative=smallest >= 0):
         times, low = joined(lower)
         _, high = joined(upper)
         # From 0.12 for the widest band to 0.6 for narrow ones.
-        opacity = min(0.12 + 1.5 * (1 - level / 100), 0.6)
+        uncovered = 1 - level / 100
+        opacity = min(0.12 + 1.5 * uncovered, 0.6)
         label = f"{level:g}% interval"
         ax.fill_between(
             times, low, high, color=_FORECAST_COLOUR, alpha=opacity, linewidth=0, label=label
         )
     if truth.n_ahead:
         values_ahead = truth.values[truth.n_before :][:horizon]
-        ax.plot(*joined(values_ahead), color=_TRUTH_COLOUR, linewidth=1.2, label="truth")
+        times, values = joined(values_ahead)
+        ax.plot(times, values, color=_TRUTH_COLOUR, linewidth=1.2, label="truth")
     label = _plain_text(forecast.alias)
     points = forecast.point[n]
-    ax.plot(*joined(points), color=_FORECAST_COLOUR, linewidth=1.6, label=label)
+    times, values = joined(points)
+    ax.plot(times, values, color=_FORECAST_COLOUR, linewidth=1.6, label=label)
 
 
 def _bands(
@@ -699,24 +753,32 @@ def _plain_text(name: Any) -> str:
     matplotlib reads text between two $ as mathematics, and hides labels that begin with _.
     """
     text = str(name).replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text
+    # matplotlib leaves names with an underscore in front out of the legend.
+    if text.startswith("_"):
+        return f" {text}"
+    return text
 
 
 def _colours(result: BacktestResult) -> dict[str, str]:
     """One colour a model, the same in all pictures of a result."""
-    return dict(zip(result.rolled, itertools.cycle(_MODEL_COLOURS), strict=False))
+    # The colours begin again where there are more models.
+    colours = itertools.cycle(_MODEL_COLOURS)
+    return dict(zip(result.rolled, colours, strict=False))
 
 
 def _time_kind(times: pd.Index) -> str:
     if not hasattr(times, "tz"):
         return "row numbers"
-    return "stamps without a zone" if times.tz is None else "stamps of a zone"
+    if times.tz is None:
+        return "stamps without a zone"
+    return "stamps of a zone"
 
 
 def _plain_stamps(times: pd.Index) -> np.ndarray:
     """Local wall time, or integers, which matplotlib reads without the converters of pandas."""
     if isinstance(times, pd.DatetimeIndex):
-        return times.tz_localize(None).to_numpy()
+        wall_times = times.tz_localize(None)
+        return wall_times.to_numpy()
     return times.to_numpy()
 
 
@@ -735,8 +797,9 @@ def _dress(ax: Axes, title: str, times: pd.Index) -> None:
     # With fewer ticks than five, the locator finds no interval.
     most_ticks = max(5, int(1.2 * inches))
     locator = AutoDateLocator(minticks=2, maxticks=most_ticks)
+    formatter = ConciseDateFormatter(locator)
     ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    ax.xaxis.set_major_formatter(formatter)
     if times.tz is not None:
         ax.set_xlabel(f"time ({times.tz})")
 
@@ -747,15 +810,13 @@ def _add_legend(axes: Sequence[Axes], *, is_new_figure: bool) -> None:
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
         lines |= zip(labels, handles, strict=True)
+    all_handles = [*lines.values()]
+    all_labels = [*lines]
     if is_new_figure:
         figure: Any = axes[0].figure
         n_columns = min(len(lines), 6)
         figure.legend(
-            [*lines.values()],
-            [*lines],
-            loc="outside lower center",
-            ncols=n_columns,
-            frameon=False,
+            all_handles, all_labels, loc="outside lower center", ncols=n_columns, frameon=False
         )
     else:
-        axes[0].legend([*lines.values()], [*lines], frameon=False, loc="best")
+        axes[0].legend(all_handles, all_labels, frameon=False, loc="best")
