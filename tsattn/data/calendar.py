@@ -48,6 +48,8 @@ _SHORTEST_DAY_HOURS = 23
 _SHORTEST_MONTH_DAYS = 26
 # Least share of stamps on the same day of the month, for steps of unequal length in days.
 _MONTH_SHARE = 0.5
+# Days of the longest month and quarter, which nobody counts in.
+_LONGEST_MONTHS = (31, 92)
 # Days between stamps that lie on several days of the month, such as the first and the fifteenth.
 _MONTH_PART_DAYS = range(7, 17)
 # Clocks change before this time of the day, in nanoseconds.
@@ -720,21 +722,28 @@ def _infer_months(
     """Grid of months, quarters or years that fits most days; None if none does."""
     month = month_of(day)
     shares = []
+    farthest = []
     for rule in _RULES:
-        follows_rule = _rule_day(month, rule) == day
-        shares.append(follows_rule.mean())
-    best = int(np.argmax(shares))
+        distance = np.abs(_rule_day(month, rule) - day)
+        is_on_rule = distance == 0
+        shares.append(is_on_rule.mean())
+        farthest.append(distance.max())
+    # The rule of most stamps; of equals the one whose farthest stamp is nearest.
+    order = np.lexsort((farthest, -np.array(shares)))
+    best = int(order[0])
     step = max(1, common(month))
     # Equal steps are those of days, unless they fit months without exception: in a few rows all
     # months may have as many days.
     equal_steps = (steps == steps[0]).all()
+    # Stamps beside the end or the beginning of a month are months with wrong days.
+    are_near = distances[best].max() <= 1 and (not equal_steps or steps[0] in _LONGEST_MONTHS)
     # A day such as the 30th is the last one of many months.
     if shares[best] < 1:
         pattern = find_month_days(day, step)
         if pattern is not None and len(pattern.slots) == 1:
             return pattern
     least_share = 1.0 if equal_steps else _MONTH_SHARE
-    if shares[best] < least_share:
+    if shares[best] < least_share and not are_near:
         return None
     unit = "M"
     if step % 12 == 0:
