@@ -1,5 +1,7 @@
 """Tables continued by later rows: names in other types, late series, another frequency."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -156,3 +158,38 @@ def test_a_file_of_another_frequency_is_refused(tmp_path):
     with pytest.raises(ValueError, match="frequency 'h'; the new values lie 24"):
         forecast_file(model, tmp_path / "days.parquet", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.parametrize("layout", ["long", "wide"])
+def test_rows_that_skip_days_name_the_rows_between(layout):
+    frame = long_table(VALUES[:2], ["a", "b"])
+    days = sorted(frame["ds"].unique())
+    old, new = frame[frame["ds"] < days[50]], frame[frame["ds"] >= days[52]]
+    between = frame[frame["ds"].isin(days[50:52])]
+    if layout == "wide":
+        old, between, new = (
+            table.pivot(index="ds", columns="unique_id", values="y")
+            for table in (old, between, new)
+        )
+    model = linear().fit(old)
+    with pytest.raises(ValueError, match=r"series 'a' \(and 1 more\): gap: the rows known") as gap:
+        model.update(new)
+    assert f"give the rows from {days[50]} to {days[51]} too, or" in str(gap.value)
+    after = linear().fit(old).update(pd.concat([between, new])).predict()
+    call = re.search(r"first call (.*)$", str(gap.value))[1]
+    eval(f"model.{call}", {"model": model})
+    filled = model.update(new).predict()
+    assert filled.notna().all(axis=None)
+    same_stamps = filled["ds"].equals(after["ds"]) if layout == "long" else True
+    assert same_stamps and filled.index.equals(after.index)
+
+
+def test_a_gap_in_rows_for_a_fitted_forecaster_gets_advice_that_it_takes():
+    frame = long_table(VALUES[:2], ["a", "b"])
+    model = linear().fit(frame)
+    with pytest.raises(ValueError, match="gap: there is no row at") as gap:
+        model.predict(frame.drop(index=frame.index[30]))
+    assert "freq=" not in str(gap.value)
+    call = re.search(r", as (set_params\(.*?\)) of the fitted", str(gap.value))[1]
+    eval(f"model.{call}", {"model": model})
+    assert model.predict(frame.drop(index=frame.index[30])).notna().all(axis=None)

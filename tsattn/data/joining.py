@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from tsattn.data.calendar import ticks
+from tsattn.checks import InputError
+from tsattn.data.calendar import clock_of, locate, more, parse_freq, stamps_at, ticks
 from tsattn.data.columns import Dialect
 from tsattn.data.covariates import label
 from tsattn.data.frames import covariate_series, from_long
@@ -38,6 +39,8 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
             " same kind"
         )
     new = _alike(old, new)
+    if new.missing == "error":
+        _refuse_gap_between(old, new)
     covariates = new.covariates
     columns = () if covariates is None else covariates.columns
     statics = () if covariates is None else covariates.statics
@@ -81,6 +84,33 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
     for name in joined.ids:
         left_out.pop(name, None)
     return replace(joined, dialect=dialect, skipped=tuple(left_out.values()))
+
+
+def _refuse_gap_between(old: Panel, new: Panel) -> None:
+    """Refuse new rows of a series that do not follow its old ones."""
+    places = pd.Index(old.ids).get_indexer(pd.Index(new.ids))
+    series = np.flatnonzero(places >= 0)
+    if not len(series):
+        return
+    last = old.times[old.starts[1:][places[series]] - 1]
+    first = new.times[new.starts[:-1][series]]
+    grid = parse_freq(new.freq)
+    # Steps from the last old row of each series to its first new one.
+    steps, _ = locate(last.append(first), np.tile(np.arange(len(last)), 2), grid)
+    steps = steps[len(last) :]
+    gaps = np.flatnonzero(steps > 1)
+    if not len(gaps):
+        return
+    n = int(gaps[0])
+    clock = clock_of(last[[n, n]], grid)
+    ends = stamps_at(clock, np.array([1, steps[n] - 1]), grid, last)
+    absent = f"the row at {ends[0]}" if steps[n] == 2 else f"the rows from {ends[0]} to {ends[1]}"
+    raise InputError(
+        f"{new.series_label(series[n])}{more(len(gaps))}: gap: the rows known end at {last[n]}, and"
+        f" those of update begin at {first[n]}, but new rows must follow without gaps; give"
+        f" {absent} too, or have gaps filled: first call"
+        " set_params(schema__missing='interpolate')"
+    )
 
 
 def _to_one_end(table: pd.DataFrame, id_col: str, time_col: str) -> pd.DataFrame:

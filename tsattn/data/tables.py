@@ -196,7 +196,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
                 and not len(_own_closed_days(table, starts, grid))
             )
             if not holidays:
-                _refuse_gap(table, starts, position, gaps, grid)
+                _refuse_gap(table, starts, position, gaps, grid, rules)
             _check_missing(table, starts, missing)
             missing = _HOLIDAY_POLICY
             _tell_holidays(table, gaps)
@@ -440,7 +440,12 @@ def _tell_holidays(table: Table, gaps: np.ndarray) -> None:
 
 
 def _refuse_gap(
-    table: Table, starts: np.ndarray, position: np.ndarray, gaps: np.ndarray, grid: Grid
+    table: Table,
+    starts: np.ndarray,
+    position: np.ndarray,
+    gaps: np.ndarray,
+    grid: Grid,
+    rules: Rules,
 ) -> NoReturn:
     """Name the first absent stamp; ``gaps`` counts the absent rows after each row but the last."""
     rows = np.flatnonzero(gaps)
@@ -449,6 +454,10 @@ def _refuse_gap(
     n_series = len(np.unique(table.codes[rows]))
     others = more(int(gaps.sum()), n_series)
     advice: list[Piece] = ["add the rows, pass another ", Argument("freq"), ", or "]
+    call = ""
+    if rules.fitted:
+        advice = ["add the rows, or "]
+        call = ", as set_params(schema__missing='interpolate') of the fitted forecaster says"
     zone = _zone_of_gaps(table, starts, position, gaps, grid)
     if zone is not None:
         from tsattn.data.clock_changes import advice_on_zone
@@ -465,6 +474,7 @@ def _refuse_gap(
         "have gaps filled by ",
         Argument("missing", "interpolate"),
         " or 'ffill'",
+        InPython(call),
     )
 
 
