@@ -365,6 +365,54 @@ def test_units_below_the_names_are_told(folder, mark):
         read_frame(path)
 
 
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+@pytest.mark.parametrize("id_unit", [None, "", "name"])
+def test_the_line_of_units_of_a_long_table_is_told(folder, ending, id_unit):
+    values = [["a", f"2024-01-{day:02}", day + 0.5] for day in range(1, 20)]
+    path = folder / f"load.{ending}"
+    write_cells([["unique_id", "ds", "y"], [id_unit, None, "kWh"], *values], path)
+    told = f"line 2 of .*load.{ending} holds words above numbers, 'kWh' .*; delete this line"
+    with pytest.raises(ValueError, match=told):
+        read_frame(path)
+    write_cells([["unique_id", "ds", "y"], *values], path)
+    assert read_table(path).lengths.tolist() == [19]
+
+
+def with_units(first, **columns):
+    """A table of 19 days with a word above each column of numbers."""
+    days = [f"2024-01-{day:02}" for day in range(1, 20)]
+    numbers = {name: [unit, *np.arange(1.5, 20)] for name, unit in columns.items()}
+    return pd.DataFrame({"ds": [first, *days], **numbers})
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        with_units("", y="kWh"),
+        with_units(None, y="kWh", temperature="°C"),
+        with_units("[-]", **{f"column {k}": "m3" for k in range(20)}),
+        with_units("", y="kWh").assign(unique_id=["", *["a"] * 19]),
+        with_units("UTC", y="kWh").assign(unique_id=["id", *["a"] * 19], y=["kWh", *["1.5"] * 19]),
+        with_units(None, y="kWh").set_index("ds"),
+    ],
+)
+def test_a_row_of_units_is_told_with_the_call_that_drops_it(frame):
+    with pytest.raises(ValueError, match="row 0 holds words above numbers, ") as refused:
+        to_panel(frame)
+    names = {"df": frame, "pd": pd}
+    exec(str(refused.value).split("drop this row: ")[1], names)
+    panel = to_panel(names["df"])
+    assert set(panel.lengths) == {19}
+    assert panel.values.min() == 1.5
+
+
+def test_a_word_in_the_first_row_of_values_is_no_unit():
+    with pytest.raises(
+        ValueError, match=r"holds 'closed' at 2023-12-31 .*but values must be numbers"
+    ):
+        to_panel(with_units("2023-12-31", y="closed"))
+
+
 def test_words_among_values_are_no_names(folder):
     path = folder / "sales.csv"
     path.write_text("ds,y\n2024-01-01,closed\n2024-01-02,3\n2024-01-03,4\n")

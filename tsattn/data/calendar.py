@@ -736,7 +736,7 @@ def _infer_months(
     # months may have as many days.
     equal_steps = (steps == steps[0]).all()
     # Stamps beside the end or the beginning of a month are months with wrong days.
-    are_near = distances[best].max() <= 1 and (not equal_steps or steps[0] in _LONGEST_MONTHS)
+    are_near = farthest[best] <= 1 and (not equal_steps or steps[0] in _LONGEST_MONTHS)
     # A day such as the 30th is the last one of many months.
     if shares[best] < 1:
         pattern = find_month_days(day, step)

@@ -27,7 +27,7 @@ from tsattn.checks import Argument, InputError, InPython, Name
 from tsattn.data.columns import long_names, spelt_stamps
 from tsattn.data.frames import name_columns, to_panel
 from tsattn.data.panel import Panel
-from tsattn.data.parts import header_call, header_rows
+from tsattn.data.parts import header_call, header_rows, unit_cols
 from tsattn.data.schema import Schema
 from tsattn.storage import is_special, one_line, write_atomic
 
@@ -296,10 +296,20 @@ def _refuse_header_rows(read: Callable[..., pd.DataFrame], path: str | Path) -> 
     n_lines = 1 + header_rows(lines.iloc[1:])
     if n_lines > 1:
         names = lines.iloc[:n_lines, 1].fillna("").tolist()
+        # Names that occur twice need the lines below them.
+        may_be_units = n_lines == 2 and lines.iloc[0].dropna().is_unique
         raise InputError(
             f"the first {n_lines} lines of {path} name its columns, as {names!r:.80}, but one line"
-            f" must hold their names, as {' '.join(names)!r:.80}; write that line in their place",
+            f" must hold their names, as {' '.join(names)!r:.80}; write that line in their place"
+            f"{', or delete line 2 where it holds units' if may_be_units else ''}",
             InPython(f", or read the file by {header_call(n_lines, repr(str(path)))}"),
+        )
+    rows = lines.iloc[1:].set_axis(lines.iloc[0], axis=1)
+    units = unit_cols(rows) if rows.columns.is_unique else []
+    if units:
+        raise InputError(
+            f"line 2 of {path} holds words above numbers, {rows[units[0]].iloc[0]!r:.40} in column"
+            f" {units[0]!r}, as units below the names of columns are; delete this line"
         )
 
 

@@ -41,7 +41,7 @@ from tsattn.data.covariates import (
     read_static,
 )
 from tsattn.data.panel import Panel, Skipped, tell_ended
-from tsattn.data.parts import refuse_clock, refuse_parts
+from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
 
@@ -548,6 +548,7 @@ def name_columns(
         no_values: Columns that are not forecast, such as those of a future table.
     """
     frame = check_frame(data, "error")
+    refuse_units(frame)
     id_names = {schema.id_col, "item_id"} - {None, *frame.columns}
     if frame.index.nlevels > 1:
         frame, schema = _levelled(frame, schema)

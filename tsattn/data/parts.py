@@ -36,6 +36,12 @@ _LAYOUTS_OF_DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
 _JOINED_NAMES = "df.columns = [' '.join(map(str, names)).strip() for names in df.columns]"
 # Rows below the first line that hold names of columns, at most.
 _MOST_HEADER_ROWS = 3
+# Rows at the beginning of a table in which units above numbers are looked for.
+_SEEN_ROWS = 10
+# Columns with units that an error names at most; of more it names the others.
+_MOST_UNITS = 9
+# Text of a number or a time; units such as m3 have digits at other places.
+_VALUE = re.compile(r"\W*\d|.*\d{4}")
 # A time of day, with seconds or without.
 _CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2})?\s*")
 
@@ -131,6 +137,62 @@ def header_call(n_lines: int, path: str) -> str:
     """
     reader = "read_excel" if "xls" in path else "read_csv"
     return f"df = pd.{reader}({path}, header={[*range(n_lines)]!r}, index_col=0); {_JOINED_NAMES}"
+
+
+def unit_cols(df: pd.DataFrame) -> list[Any]:
+    """Columns of numbers with a word in their first row, such as a unit below their name; none
+    where that row has a number, a time or an id, as rows of values do.
+
+    Example:
+        >>> unit_cols(pd.DataFrame({"ds": ["", "2024-01", "2024-02"], "y": ["kWh", 7, 8]}))
+        ['y']
+    """
+    rows = df.iloc[:_SEEN_ROWS]
+    if len(rows) < 3 or not len(rows.select_dtypes(exclude="number").columns):
+        return []
+    columns = [rows[name] for name in rows.columns]
+    if not pd.api.types.is_numeric_dtype(rows.index.dtype):
+        columns.append(rows.index.to_series())
+    units = []
+    has_times = False
+    for column in columns:
+        first = column.iloc[0]
+        is_blank = pd.isna(first)
+        if not is_blank and (not isinstance(first, str) or _VALUE.match(first)):
+            return []
+        others = column.iloc[1:].dropna().astype(str)
+        is_blank = is_blank or not first.strip()
+        if not is_blank and others.eq(first).any():
+            return []
+        are_numbers = len(others) > 0 and bool(pd.to_numeric(others, errors="coerce").notna().all())
+        if are_numbers and not is_blank:
+            units.append(column.name)
+        else:
+            has_times = has_times or bool(others.str.match(_VALUE).all())
+    return units if has_times else []
+
+
+def refuse_units(df: pd.DataFrame) -> None:
+    """Refuse a table whose first row holds the units of its columns.
+
+    Raises:
+        ValueError: With the call that drops the row.
+    """
+    units = unit_cols(df)
+    bases = [str(name).rpartition(".") for name in df.columns]
+    # Where pandas numbers equal names, further names stand below them.
+    has_equal_names = any(end.isdigit() and base in df.columns for base, _, end in bases)
+    if units and not has_equal_names and names_row(df.iloc[:_SEEN_ROWS]) is None:
+        name = units[0]
+        others = df.columns.drop(units, errors="ignore").tolist()
+        listed = f"{units!r}" if len(units) <= _MOST_UNITS else f"df.columns.drop({others!r})"
+        raise InputError(
+            f"row 0 holds words above numbers, {df[name].iloc[0]!r:.40} in column {name!r}, as"
+            " units below the names of columns are, but each row must hold values; drop this row",
+            InPython(
+                f": df = df.iloc[1:].copy(); df[{listed}] = df[{listed}].apply(pd.to_numeric)"
+            ),
+        )
 
 
 def names_row(rows: pd.DataFrame) -> int | None:
