@@ -13,7 +13,10 @@ from typing import Any
 
 # Numbers that stand for a missing value in many tables, and values beside them that show where a
 # series lies, at least. They lie so many of its ranges outside.
-SENTINELS = (-99, -999, -9999, -99999, -999999, -32768, 999, 9999, 99999, 999999)
+_LOW_SENTINELS = (-99, -999, -9999, -99999, -999999, -(2**15), -(2**31))
+SENTINELS = (*_LOW_SENTINELS, 999, 9999, 99999, 999999, 2**31 - 1)
+# From this size on fills such as 1e20 and the largest float32.
+LEAST_FILL = 1e15
 LEAST_OTHERS = 5
 SENTINEL_RANGES = 2
 

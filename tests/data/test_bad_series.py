@@ -280,6 +280,24 @@ def test_sentinels_in_the_middle_are_told_with_a_call_that_works(model):
         assert answer.iloc[:, 1].between(10, 30).all()
 
 
+@pytest.mark.parametrize("number", [1e20, 9.969209968386869e36, -(2.0**31), np.finfo("f4").max])
+def test_fills_of_any_size_are_told_with_a_call_that_works(number):
+    df = daily(around(20, **dict.fromkeys(["r50", "r51", "r52", "r80"], float(number))))
+    with pytest.warns(UserWarning, match=r"far from all other values") as caught:
+        forecast(df, 2)
+    names = {"df": df}
+    exec(str(caught[0].message).split("empty: ")[1], names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert forecast(names["df"], 2)["zero"].between(10, 30).all()
+
+
+@pytest.mark.parametrize("model", ["seasonal_naive", "ets"])
+def test_a_single_fill_is_no_peak(model):
+    with pytest.warns(UserWarning, match=r"has 1e\+20 at 2024-02-20 .*, far from all other values"):
+        forecast(daily(around(20, r50=1e20)), 2, model=model)
+
+
 @pytest.mark.parametrize("model", ["zero", "auto"])
 @pytest.mark.parametrize("rows", [["r119"], ["r50", "r119"], ["r50", "r80"], ["r118", "r119"]])
 def test_each_wrong_value_is_told_once(model, rows):
@@ -297,10 +315,11 @@ def test_each_wrong_value_is_told_once(model, rows):
         np.round(np.abs(around(0)) * 300, 0),
         around(999).round(0),
         around(20, r50=999),
+        around(1e16),
         around(-100).round(0),
         np.where(np.arange(120) % 7 == 6, 0.0, 999.0),
     ],
-    ids=["zeros", "cap", "counts", "level", "a peak", "decibels", "weekends"],
+    ids=["zeros", "cap", "counts", "level", "a peak", "large", "decibels", "weekends"],
 )
 def test_values_that_may_be_right_are_no_sentinels(values):
     with warnings.catch_warnings():

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import (
+    LEAST_FILL,
     LEAST_OTHERS,
     SENTINEL_RANGES,
     SENTINELS,
@@ -478,7 +479,7 @@ def _sentinel_rows(panel: Panel) -> np.ndarray:
     most = np.fmax.reduceat(values, first_rows)
     row_parts = [np.empty(0, dtype=np.int64)]
     # A sentinel lies far outside, so it is the least or the largest value of its series.
-    may_have = np.isin(least, SENTINELS) | np.isin(most, SENTINELS)
+    may_have = _may_stand_for_none(least) | _may_stand_for_none(most)
     for n in np.flatnonzero(may_have).tolist():
         first_row = panel.starts[n]
         is_sentinel = find_sentinels(values[first_row : panel.starts[n + 1]])
@@ -497,7 +498,7 @@ def find_sentinels(values: np.ndarray) -> np.ndarray:
         >>> find_sentinels(np.array([3.0, -999.0, 4.0, 5.0, 4.0, 3.0])).nonzero()[0].tolist()
         [1]
     """
-    is_sentinel = np.isin(values, SENTINELS)
+    is_sentinel = _may_stand_for_none(values)
     is_other = ~np.isnan(values) & ~is_sentinel
     others = values[is_other]
     # What most values are stands for a value.
@@ -507,11 +508,18 @@ def find_sentinels(values: np.ndarray) -> np.ndarray:
     most = others.max()
     reach = SENTINEL_RANGES * (most - least)
     is_above = is_sentinel & (values > most + reach)
-    # A single peak may be right.
-    if is_above.sum() == 1 and not is_above[-1]:
+    # A single peak may be right, but none of another order of size.
+    is_peak = is_above.sum() == 1 and not is_above[-1]
+    if is_peak and values[is_above][0] < LEAST_FILL:
         is_above[:] = False
     is_below = is_sentinel & (values < least - reach)
     return is_above | is_below
+
+
+def _may_stand_for_none(values: np.ndarray) -> np.ndarray:
+    """Which values are numbers that often stand for a missing one."""
+    mask: np.ndarray = np.isin(values, SENTINELS) | (np.abs(values) >= LEAST_FILL)
+    return mask
 
 
 def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
@@ -545,8 +553,9 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
             f"{panel.series_label(n)} ends with {own_values[-1]:g} from {panel.times[begin]}"
             f" on{more(len(last_rows))}, far from all values before, where forecasts may go on"
         )
-    distinct = np.unique(values[rows])
-    numbers = [int(number) for number in distinct]
+    numbers = []
+    for number in np.unique(values[rows]):
+        numbers.append(float(number) if abs(number) >= LEAST_FILL else int(number))
     sentinels = numbers[0] if len(numbers) == 1 else numbers
     target = panel.dialect.target_col
     column = "df" if target is None else f"df[{target!r}]"

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tsattn.checks import LEAST_OTHERS, SENTINEL_RANGES, SENTINELS
+from tsattn.checks import LEAST_FILL, LEAST_OTHERS, SENTINEL_RANGES, SENTINELS
 
 # Steps of the running median. It passes over runs of wrong values that are shorter than half of it.
 _WINDOW = 9
@@ -77,22 +77,27 @@ def _rows_of_sentinels(x: Tensor) -> Bool[Tensor, " B"]:
     observed = x.isfinite()
     least = torch.where(observed, x, torch.inf).amin(1)
     most = torch.where(observed, x, -torch.inf).amax(1)
-    sentinels = x.new_tensor(SENTINELS)
-    return torch.isin(least, sentinels) | torch.isin(most, sentinels)
+    return _may_stand_for_none(least) | _may_stand_for_none(most)
+
+
+def _may_stand_for_none(x: Tensor) -> Tensor:
+    """Which values are numbers that often stand for a missing one."""
+    is_listed = (x[..., None] == x.new_tensor(SENTINELS)).any(-1)
+    return is_listed | (x.abs() >= LEAST_FILL)
 
 
 def _find_sentinels(x: Tensor) -> Bool[Tensor, "B T"]:
-    """Sentinels far from all other values of a series, as
-    :func:`tsattn.data.panel.find_sentinels` finds them; a single one above the others may be right.
+    """Sentinels far from all other values of a series; a single peak may be right, but none of
+    another order of size.
     """
     observed = x.isfinite()
-    is_sentinel = (x[..., None] == x.new_tensor(SENTINELS)).any(2)
+    is_sentinel = observed & _may_stand_for_none(x)
     is_other = observed & ~is_sentinel
     most = torch.where(is_other, x, -torch.inf).amax(1, keepdim=True)
     least = torch.where(is_other, x, torch.inf).amin(1, keepdim=True)
     reach = SENTINEL_RANGES * (most - least)
     is_above = is_sentinel & (x > most + reach)
-    is_above &= is_above.sum(1, keepdim=True) > 1
+    is_above &= (is_above.sum(1, keepdim=True) > 1) | (x >= LEAST_FILL)
     is_below = is_sentinel & (x < least - reach)
     n_others = is_other.sum(1, keepdim=True)
     n_sentinels = is_sentinel.sum(1, keepdim=True)
