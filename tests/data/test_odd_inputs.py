@@ -756,7 +756,16 @@ TABLES = {
     ),
     "durations": (
         lambda: timed(DAYS, y=pd.to_timedelta(Y, "h")),
-        "column 'y' holds Timedelta.* but values must be numbers",
+        r"column 'y' holds Timedelta.* but values must be numbers; df\['y'\] = "
+        r"df\['y'\].dt.total_seconds\(\) makes seconds of durations",
+    ),
+    "words for booleans": (
+        lambda: timed(DAYS, y=["True", "False"] * 6),
+        r"holds 'True' .*; df\['y'\] = df\['y'\].map\({'True': True, 'False': False}\); or",
+    ),
+    "no value in the only column": (
+        lambda: timed(DAYS, y=np.nan),
+        "has no value at all from .*; fill in values, or name the column that is forecast by",
     ),
     # serial numbers, decimals and other spellings of times
     "serial numbers of days": (

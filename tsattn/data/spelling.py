@@ -45,6 +45,12 @@ DAYS = re.compile(r"(\d{4}-\d\d-\d\d)( ?(?:/|-|\u2013|to) ?)(\d{4}-\d\d-\d\d)")
 _OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6}
 # Years of numbers that no name calls years.
 _USUAL_YEARS = (1900, 2100)
+# Ways to write a negative number, and what pandas puts in their place.
+_NEGATIVES = (
+    ("\u2212.*", "\u2212", "-"),
+    (r"\(.*\)", r"^\((.*)\)$", r"-\1"),
+    (r"\d.*-", r"^(.*\d)-$", r"-\1"),
+)
 # Text before and after a number, such as a currency or a unit. Brackets and a typographic minus
 # make a number negative.
 _SURROUNDINGS = r"^[^\d(\u2212-]*|[^\d)-]*$"
@@ -74,6 +80,13 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
     is_text = has_text.to_numpy(dtype=bool)
     is_empty = cells.isna() | (cells.astype(str).str.strip() == "")
     is_other = ~is_text & ~is_empty.to_numpy() & np.isnan(values)
+    written = cells
+    signs = ""
+    for number, pattern, sign in _NEGATIVES:
+        texts = cells[is_text].astype(str).str.strip()
+        if texts.str.fullmatch(number).any():
+            cells = cells.astype(str).str.strip().str.replace(pattern, sign, regex=True)
+            signs += f".str.strip().str.replace(r'{pattern}', r'{sign}', regex=True)"
     texts = cells[is_text].astype(str).str.strip()
     units = texts.map(lambda text: tuple(re.findall(_SURROUNDINGS, text)))
     if is_other.any() or units.nunique() != 1:
@@ -87,11 +100,11 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
         keeps_others = np.array_equal(numbers[~is_text], values[~is_text], equal_nan=True)
         if np.isnan(numbers[is_text]).any() or not keeps_others:
             return None
-        call = f"{place}.astype(str).str.replace(r'{spelling.dropped}', '', regex=True)"
+        call = f"{place}.astype(str){signs}.str.replace(r'{spelling.dropped}', '', regex=True)"
         if spelling.mark == ",":
             call += ".str.replace(',', '.')"
         row = np.flatnonzero(is_text & np.isnan(values))[0]
-        return f"{place} = pd.to_numeric({call}) reads {cells.iloc[row]!r} as {numbers[row]:g}"
+        return f"{place} = pd.to_numeric({call}) reads {written.iloc[row]!r} as {numbers[row]:g}"
     return None
 
 

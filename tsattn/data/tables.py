@@ -581,7 +581,7 @@ def _check_numbers(table: Table) -> None:
 
 def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
     """What to do about a cell that is no number."""
-    from tsattn.data.spelling import conversion
+    from tsattn.data.spelling import conversion, truth_call
 
     n_targets = len(table.columns) - table.n_covariates
     is_wide = table.dialect.kind == "wide"
@@ -618,7 +618,10 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
         is_spelling = isinstance(cell, str) and not has_letters
         place = f"df[{table.columns[column]!r}]"
         values = table.values[:, column]
-        call = conversion(table.cells[column], values, place)
+        cells = table.cells[column]
+        call = conversion(cells, values, place) or truth_call(cells, place)
+        if pd.api.types.is_timedelta64_dtype(cells.dtype):
+            call = f"{place} = {place}.dt.total_seconds() makes seconds of durations"
         if call is None and np.isfinite(values).any():
             call = f"{place} = pd.to_numeric({place}, errors='coerce') empties such cells"
         advice = [
@@ -716,18 +719,23 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
     if leading.any():
         n, column = _first_cell(leading)
         problem = "is missing (NaN) at its first stamp"
+        end: list[Piece] = []
         remedy = "drop the rows before its first value"
         if table.dialect.kind == "wide" and len(table.columns) > 1:
             remedy += ", or melt the table to a long one and drop only its own rows there"
         if gone[starts[n] : starts[n + 1], column].all():
             problem = "has no value at all from"
             remedy = "leave the series out"
+            if is_empty.size == 1:
+                remedy = "fill in values, or name the column that is forecast by "
+                end = [Argument("target_col")]
         mask = np.zeros_like(gone)
         mask[starts[:-1]] = leading
         raise InputError(
             f"{table.place(n, column)} {problem} {table.times[starts[n]]}{table.count(mask)}, but ",
             Argument("missing", missing),
             f" {rule}; {remedy}",
+            *end,
         )
 
 
