@@ -80,6 +80,12 @@ def test_bad_levels_are_refused(level):
             check_request(level, None)
 
 
+def test_levels_as_text_are_told_to_be_numbers():
+    for level, quantiles in ((["80", "95"], None), (None, "0.1")):
+        with pytest.raises(ValueError, match=r"got '(80|0\.1)': write it without quotes"):
+            check_request(level, quantiles)
+
+
 @pytest.mark.parametrize("quantiles", [0, 1, [0.1, 90], "0.1", [True]])
 def test_bad_quantiles_are_refused(quantiles):
     with pytest.raises(ValueError, match="strictly between 0 and 1"):

@@ -131,7 +131,8 @@ def _numbers(numbers: float | Iterable[float], *, upper: int, rule: str) -> tupl
     for value in values:
         is_number = isinstance(value, Real) and not isinstance(value, bool)
         if not is_number or not 0 < float(value) < upper:
-            raise ValueError(f"{rule}; got {value!r}")
+            hint = ": write it without quotes" if isinstance(value, str) else ""
+            raise ValueError(f"{rule}; got {value!r}{hint}")
     return tuple(sorted({_plain(round(float(value), _DECIMALS)) for value in values}))
 
 
