@@ -228,3 +228,15 @@ def test_nothing_else_changes():
     fill(table)
     pd.testing.assert_series_equal(table, before)
     assert "fill" in dir(tsattn)
+
+
+def test_numbers_that_often_stand_for_a_missing_value_are_told():
+    table = hourly().rename("y").rename_axis("ds").reset_index()
+    table.loc[[40, 41, 200], "y"] = -999.0
+    with pytest.warns(InputWarning, match=r"the table has -999 at .* \(and 2 more\)") as caught:
+        assert (fill(table)["y"] == -999).sum() == 3
+    names = {"df": table.copy()}
+    exec(str(caught[0].message).split("empty: ")[1], names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fill(names["df"])["y"].min() > -999

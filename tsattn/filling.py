@@ -12,7 +12,7 @@ import pandas as pd
 from tsattn.checks import InputWarning, check_whole
 from tsattn.data.columns import TableLike, as_frame
 from tsattn.data.frames import to_long, to_target_panel, to_wide, with_fields
-from tsattn.data.panel import Panel, tell_skipped
+from tsattn.data.panel import Panel, tell_doubtful_rows, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values
 from tsattn.forecasters.pretrained import MAX_HORIZON
@@ -92,6 +92,8 @@ def fill(
     is_wide = panel.dialect.kind == "wide"
     left = "their columns stay empty" if is_wide else "they have no rows in the answer"
     tell_skipped(panel, left)
+    # Empty rows at the end stay as they are.
+    tell_doubtful_rows(panel, has_future=True)
     gaps = find_gaps(panel)
     is_filled = gaps.length <= longest
     if max_gap is None and not is_filled.all():
