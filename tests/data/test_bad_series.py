@@ -264,6 +264,22 @@ def around(level, **at):
     return values
 
 
+@pytest.mark.parametrize("names", [("shop 1", "Shop 1"), ("a", "a "), ("b  1", "b 1")])
+def test_ids_that_differ_in_spaces_or_capitals_are_told(names):
+    frame = table(empty=False)
+    one = frame[frame["unique_id"] == "a"]
+    ids = [names[row >= 30] for row in range(len(one))]
+    first, second = sorted(names)
+    told = f"series '{first}' and series '{second}' differ in spaces or capitals only"
+    with pytest.warns(UserWarning, match=told):
+        to_panel(one.assign(unique_id=ids))
+    # Series that last together are two, as those of random ids.
+    both = pd.concat([one.assign(unique_id=name) for name in names])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert to_panel(both).n_series == 2
+
+
 @pytest.mark.parametrize("model", ["gbm", "seasonal_naive", "least_squares", "ets"])
 def test_sentinels_in_the_middle_are_told_with_a_call_that_works(model):
     for target in ("y", "sales"):

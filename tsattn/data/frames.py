@@ -40,7 +40,7 @@ from tsattn.data.covariates import (
     read_categories,
     read_static,
 )
-from tsattn.data.panel import Panel, Skipped, tell_ended
+from tsattn.data.panel import Panel, Skipped, tell_alike, tell_ended
 from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
@@ -138,6 +138,7 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     panel = _panel(table, rules, statics, static, truths)
     panel = replace(panel, skipped=skipped)
     tell_ended(panel)
+    tell_alike(panel)
     return panel
 
 

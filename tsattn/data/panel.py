@@ -451,6 +451,29 @@ def tell_ended(panel: Panel) -> None:
     )
 
 
+def tell_alike(panel: Panel) -> None:
+    """Warn of two series without a common stamp whose ids differ in spaces or capitals only, such
+    as one series that was written in two ways.
+    """
+    if panel.ids.dtype.kind in "iuf":
+        return
+    words: dict[str, int] = {}
+    for n, name in enumerate(panel.ids.tolist()):
+        word = " ".join(str(name).split()).casefold()
+        first = words.setdefault(word, n)
+        if first == n:
+            continue
+        times = [panel.times[panel.starts[k] : panel.starts[k + 1]] for k in (first, n)]
+        if not times[0].isin(times[1]).any():
+            warnings.warn(
+                f"{panel.series_label(first)} and {panel.series_label(n)} differ in spaces or"
+                " capitals only and have no stamp in common, but are read as two series; if they"
+                " are one, write its id in one way",
+                stacklevel=4,
+            )
+            return
+
+
 def tell_doubtful_rows(
     panel: Panel, *, has_future: bool, told_rows: np.ndarray | None = None
 ) -> None:
