@@ -761,8 +761,18 @@ TABLES = {
     ),
     "words for booleans": (
         lambda: timed(DAYS, y=["True", "False"] * 6),
-        r"holds 'True' .*; df\['y'\] = df\['y'\].map\({'True': True, 'False': False}\); or",
+        r"holds 'True' .*; df\['y'\] = df\['y'\].map\({'True': True, 'False': False}\); or "
+        "write the words as 1 and 0, or leave a cell without a value empty",
     ),
+    "brackets": (
+        lambda: timed(DAYS, y=[f"({value})" for value in Y]),
+        r"holds '\(0.0\)' .* reads '\(0.0\)' as -0; or write numbers with a minus in front",
+    ),
+    "fiscal years": (
+        lambda: timed([f"FY{year}" for year in range(2000, 2000 + N)], "ds"),
+        "'FY2000' in row 0 .*; correct it, pass datetimes, .*, or number the rows 0, 1, 2 and",
+    ),
+    "days with two digits of the year": (lambda: text("%d.%m.%y"), DAY),
     "no value in the only column": (
         lambda: timed(DAYS, y=np.nan),
         "has no value at all from .*; fill in values, or name the column that is forecast by",
@@ -1153,7 +1163,7 @@ LINES = {
         NAIVE,
         (
             "the series: column 'ds' holds 'soon' in row 0 (and 11 more), which cannot be read as a"
-            " stamp of the years 1678 to 2261; correct it"
+            " stamp of the years 1678 to 2261; correct it, or number the rows 0, 1, 2 and so on"
         ),
     ),
     "integers by the hour": (

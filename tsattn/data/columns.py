@@ -57,6 +57,7 @@ DATE_LAYOUTS = (
     "%m/%d/%Y",
     "%d/%m/%Y",
     "%d.%m.%Y",
+    "%d.%m.%y",
     "%d-%m-%Y",
     "%m-%d-%Y",
     "%m/%d/%y",
@@ -554,8 +555,7 @@ def find_time_col(
 
 def _occur_once(column: pd.Series, series: np.ndarray) -> bool:
     """Whether no series has a stamp twice."""
-    pairs = pd.DataFrame({"series": series, "time": column.to_numpy()})
-    return not pairs.duplicated().any()
+    return not pd.DataFrame({"series": series, "time": column.to_numpy()}).duplicated().any()
 
 
 def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool = True) -> bool:
@@ -908,8 +908,8 @@ def read_stamps(
     if len(bad):
         remedy: list[Piece] = ["correct it, or leave such rows out, as those of totals"]
         if len(bad) > _TOTALS_SHARE * len(series):
-            by_format = InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)")
-            remedy = ["correct it", by_format]
+            by_format = InPython(", pass datetimes, as from pd.to_datetime(..., format=...)")
+            remedy = ["correct it", by_format, ", or number the rows 0, 1, 2 and so on"]
         raise InputError(
             f"{name(bad[0])}: {label} holds {series[bad[:1]].tolist()[0]!r:.60} in row"
             f" {bad[0]}{more(len(bad))}, which cannot be read as a stamp of the years"

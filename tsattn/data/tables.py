@@ -47,6 +47,7 @@ _HOLIDAY_POLICY = "interpolate"
 _OPEN_HOURS = ("hours", "h[Mon-Fri 07:00-21:00]")
 _OPEN_DAYS = ("days", "D[Mon-Sat]")
 _SPELLING = "write numbers with a decimal point only, such as 10037.72, and "
+_NEGATIVE_SPELLING = "write numbers with a minus in front, such as -10037.72, and "
 
 
 @dataclass(frozen=True)
@@ -619,14 +620,21 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
         place = f"df[{table.columns[column]!r}]"
         values = table.values[:, column]
         cells = table.cells[column]
-        call = conversion(cells, values, place) or truth_call(cells, place)
+        truths = truth_call(cells, place)
+        call = conversion(cells, values, place) or truths
         if pd.api.types.is_timedelta64_dtype(cells.dtype):
             call = f"{place} = {place}.dt.total_seconds() makes seconds of durations"
         if call is None and np.isfinite(values).any():
             call = f"{place} = pd.to_numeric({place}, errors='coerce') empties such cells"
+        correction = "correct the cell, or "
+        if is_spelling:
+            is_negative = cell.startswith(("(", "\u2212")) or cell[1:].endswith("-")
+            correction = _NEGATIVE_SPELLING if is_negative else _SPELLING
+        elif truths is not None:
+            correction = "write the words as 1 and 0, or "
         advice = [
             InPython("" if call is None else f"{call}; or "),
-            _SPELLING if is_spelling else "correct the cell, or ",
+            correction,
             "leave a cell without a value empty, with a policy by ",
             Argument("missing"),
         ]
