@@ -17,6 +17,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 from tables import long_table
 
+from tsattn import forecast
 from tsattn.data import files
 from tsattn.data.files import kind_of, read_frame, read_table, write_frame
 from tsattn.data.frames import to_panel
@@ -404,6 +405,18 @@ def test_a_row_of_units_is_told_with_the_call_that_drops_it(frame):
     panel = to_panel(names["df"])
     assert set(panel.lengths) == {19}
     assert panel.values.min() == 1.5
+
+
+def test_a_row_of_units_of_a_future_table_is_told_with_the_call_that_drops_it():
+    table = with_units("", y="kWh", price="EUR").iloc[1:].infer_objects()
+    days = ["", "2024-01-20", "2024-01-21"]
+    future = pd.DataFrame({"ds": days, "price": ["EUR", "1.5", "2.5"]})
+    schema = Schema(future_cols=["price"])
+    with pytest.raises(ValueError, match="row 0 holds words above numbers, 'EUR'") as refused:
+        forecast(table, 2, future=future, schema=schema)
+    names = {"future": future, "pd": pd}
+    exec(str(refused.value).split("drop this row: ")[1], names)
+    assert len(forecast(table, 2, future=names["future"], schema=schema)) == 2
 
 
 def test_a_word_in_the_first_row_of_values_is_no_unit():

@@ -770,7 +770,7 @@ TABLES = {
     ),
     "fiscal years": (
         lambda: timed([f"FY{year}" for year in range(2000, 2000 + N)], "ds"),
-        "'FY2000' in row 0 .*; correct it, pass datetimes, .*, or number the rows 0, 1, 2 and",
+        "'FY2000' in row 0 .*; correct it, or pass datetimes, .*; or number the rows 0, 1, 2 and",
     ),
     "days with two digits of the year": (lambda: text("%d.%m.%y"), DAY),
     "no value in the only column": (
@@ -1163,7 +1163,7 @@ LINES = {
         NAIVE,
         (
             "the series: column 'ds' holds 'soon' in row 0 (and 11 more), which cannot be read as a"
-            " stamp of the years 1678 to 2261; correct it, or number the rows 0, 1, 2 and so on"
+            " stamp of the years 1678 to 2261; correct it; or number the rows 0, 1, 2 and so on"
         ),
     ),
     "integers by the hour": (

@@ -611,8 +611,7 @@ def _text_reads_as_times(column: pd.Series) -> bool:
 def _is_even(stamps: pd.Series, codes: np.ndarray) -> bool:
     """Whether the sorted stamps of all series follow one frequency without exception."""
     times = pd.DatetimeIndex(stamps)
-    first_rows = np.flatnonzero(np.diff(codes, prepend=-1))
-    starts = np.append(first_rows, len(codes))
+    starts = np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes))
     try:
         grid = infer_grid(times, starts, str)
         place(times, starts, grid, inferred=True, name=str)
@@ -908,8 +907,9 @@ def read_stamps(
     if len(bad):
         remedy: list[Piece] = ["correct it, or leave such rows out, as those of totals"]
         if len(bad) > _TOTALS_SHARE * len(series):
-            by_format = InPython(", pass datetimes, as from pd.to_datetime(..., format=...)")
-            remedy = ["correct it", by_format, ", or number the rows 0, 1, 2 and so on"]
+            by_format = InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)")
+            numbering = "; or number the rows 0, 1, 2 and so on" if candidates is None else ""
+            remedy = ["correct it", by_format, numbering]
         raise InputError(
             f"{name(bad[0])}: {label} holds {series[bad[:1]].tolist()[0]!r:.60} in row"
             f" {bad[0]}{more(len(bad))}, which cannot be read as a stamp of the years"

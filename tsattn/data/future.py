@@ -22,6 +22,7 @@ from tsattn.data.columns import (
 )
 from tsattn.data.covariates import CovariateColumns, category_codes, label
 from tsattn.data.panel import Panel, names_alike
+from tsattn.data.parts import refuse_units
 
 # New categories of a column that a warning names.
 _MOST_NAMED = 5
@@ -259,6 +260,7 @@ def _with_columns(future: TableLike, panel: Panel) -> pd.DataFrame:
     """The frame with its ids in a column, also where it has them in its index."""
     id_col = panel.dialect.id_col
     frame = check_frame(future, "error")
+    refuse_units(frame, "future")
     names_ids = id_col is not None and frame.index.name == id_col and id_col not in frame.columns
     if frame.index.nlevels == 2:
         frame, *_ = with_levels(frame, id_col, panel.dialect.time_col)

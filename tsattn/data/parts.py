@@ -172,25 +172,30 @@ def unit_cols(df: pd.DataFrame) -> list[Any]:
     return units if has_times else []
 
 
-def refuse_units(df: pd.DataFrame) -> None:
+def refuse_units(df: pd.DataFrame, name: str = "df") -> None:
     """Refuse a table whose first row holds the units of its columns.
+
+    Args:
+        df: The table.
+        name: Name of its variable in the call.
 
     Raises:
         ValueError: With the call that drops the row.
     """
     units = unit_cols(df)
-    bases = [str(name).rpartition(".") for name in df.columns]
+    bases = [str(column).rpartition(".") for column in df.columns]
     # Where pandas numbers equal names, further names stand below them.
     has_equal_names = any(end.isdigit() and base in df.columns for base, _, end in bases)
     if units and not has_equal_names and names_row(df.iloc[:_SEEN_ROWS]) is None:
-        name = units[0]
+        column = units[0]
         others = df.columns.drop(units, errors="ignore").tolist()
-        listed = f"{units!r}" if len(units) <= _MOST_UNITS else f"df.columns.drop({others!r})"
+        listed = f"{units!r}" if len(units) <= _MOST_UNITS else f"{name}.columns.drop({others!r})"
         raise InputError(
-            f"row 0 holds words above numbers, {df[name].iloc[0]!r:.40} in column {name!r}, as"
+            f"row 0 holds words above numbers, {df[column].iloc[0]!r:.40} in column {column!r}, as"
             " units below the names of columns are, but each row must hold values; drop this row",
             InPython(
-                f": df = df.iloc[1:].copy(); df[{listed}] = df[{listed}].apply(pd.to_numeric)"
+                f": {name} = {name}.iloc[1:].copy();"
+                f" {name}[{listed}] = {name}[{listed}].apply(pd.to_numeric)"
             ),
         )
 
