@@ -341,3 +341,37 @@ def test_values_that_may_be_right_are_no_sentinels(values):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         forecast(daily(values), 2, model="seasonal_naive")
+
+
+@pytest.mark.parametrize("row", [30, 119])
+@pytest.mark.parametrize("year", [2022, 2026])
+def test_a_stamp_of_a_wrong_year_is_told(row, year):
+    df = daily(around(20))
+    df.loc[row, "ds"] = df["ds"][row].replace(year=year)
+    told = r"rows are absent between .* and at most [01] elsewhere; if a stamp is wrong, correct it"
+    with pytest.warns(UserWarning, match=told) as caught:
+        forecast(df, 2)
+    assert len(caught) == 1
+    assert "if none is, missing='mask' says so" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        forecast(df, 2, missing="mask")
+
+
+def test_a_stamp_too_far_away_is_refused_without_other_words():
+    df = daily(around(20))
+    df.loc[119, "ds"] = df["ds"][119].replace(year=2099)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="but a table may grow 100 times at most"):
+            forecast(df, 2)
+
+
+def test_gaps_like_others_are_no_wrong_stamps():
+    rows = np.flatnonzero(np.random.default_rng(0).random(900) < 0.05)
+    df = daily(np.arange(900.0)).iloc[rows]
+    long_gap = daily(around(20)).drop(index=range(40, 80))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        forecast(df, 2, freq="D")
+        forecast(long_gap.iloc[:-5], 2)

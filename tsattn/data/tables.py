@@ -43,6 +43,11 @@ _NAMED_GROUPS = 3
 # policy is set.
 _HOLIDAY_SHARE = 0.1
 _HOLIDAY_POLICY = "interpolate"
+# Absent rows between a few rows and all others of their series, at least, also as a multiple of
+# those in other gaps; and how many these few are at most.
+_FAR_ROWS = 30
+_FAR_RATIO = 10
+_MOST_FAR_ROWS = 2
 # What is open, and how a frequency says so.
 _OPEN_HOURS = ("hours", "h[Mon-Fri 07:00-21:00]")
 _OPEN_DAYS = ("days", "D[Mon-Sat]")
@@ -203,9 +208,11 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
             _tell_holidays(table, gaps)
         elif missing == "mask" and rules.tells_carried:
             _tell_skipped_hours(table, starts, position, gaps, grid, missing)
-        if rules.gaps != "missing":
+        full_table, full_starts = _insert_rows(table, starts, position, grid)
+        has_far_rows = rules.tells_carried and _tell_far_rows(table, starts, gaps, missing)
+        if rules.gaps != "missing" and not has_far_rows:
             _tell_own_hours(table, starts, grid)
-        table, starts = _insert_rows(table, starts, position, grid)
+        table, starts = full_table, full_starts
     _check_missing(table, starts, missing)
     if rules.fills_covariates:
         table = _carry_covariates(table, starts, missing)
@@ -351,6 +358,8 @@ def _own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> np.ndarray
         open_days = np.array(grid.slots) // DAY_NANOSECONDS
         is_open = np.isin(np.arange(WEEK_DAYS), open_days)
     is_long = age_in_days[starts[:-1]] >= _WATCHED_DAYS
+    # Fewer rows than weeks show no rule.
+    is_long &= counts.sum(axis=1) >= _WATCHED_DAYS // WEEK_DAYS
     return np.argwhere((counts == 0) & is_open & is_long[:, None])
 
 
@@ -508,6 +517,43 @@ def _tell_skipped_hours(
         ),
         stacklevel=2,
     )
+
+
+def _tell_far_rows(table: Table, starts: np.ndarray, gaps: np.ndarray, missing: str) -> bool:
+    """Warn of a few rows, such as those of a wrong year, that lie far from all other rows of their
+    series, and return whether there are such.
+
+    Args:
+        table: The rows.
+        starts: Rows at which series start.
+        gaps: Absent rows after each row but the last.
+        missing: The policy that nobody chose.
+    """
+    # No row is absent after the last one of a series.
+    after = np.append(gaps, 0)
+    longest = np.maximum.reduceat(after, starts[:-1])
+    for n in np.flatnonzero(longest >= _FAR_ROWS).tolist():
+        own_gaps = after[starts[n] : starts[n + 1]]
+        row = int(own_gaps.argmax())
+        n_rows = len(own_gaps)
+        other_gaps = np.delete(own_gaps, row)
+        n_far = min(row + 1, n_rows - row - 1)
+        is_far = n_far <= _MOST_FAR_ROWS or longest[n] > n_rows
+        if longest[n] < _FAR_RATIO * other_gaps.max(initial=1) or not is_far:
+            continue
+        before = starts[n] + row
+        warnings.warn(
+            InputWarning(
+                f"{table.series(n)}: {longest[n]} rows are absent between {table.times[before]} and"
+                f" {table.times[before + 1]}, and at most {other_gaps.max(initial=0)} elsewhere;"
+                " if a stamp is wrong, correct it; if none is, ",
+                Argument("missing", missing),
+                " says so",
+            ),
+            stacklevel=2,
+        )
+        return True
+    return False
 
 
 def _zone_of_gaps(
