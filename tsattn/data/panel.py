@@ -576,9 +576,10 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
             f"{panel.series_label(n)} ends with {own_values[-1]:g} from {panel.times[begin]}"
             f" on{more(len(last_rows))}, far from all values before, where forecasts may go on"
         )
-    numbers = []
-    for number in np.unique(values[rows]):
-        numbers.append(float(number) if abs(number) >= LEAST_FILL else int(number))
+    numbers = [
+        float(number) if abs(number) >= LEAST_FILL else int(number)
+        for number in np.unique(values[rows])
+    ]
     sentinels = numbers[0] if len(numbers) == 1 else numbers
     target = panel.dialect.target_col
     column = "df" if target is None else f"df[{target!r}]"
