@@ -299,13 +299,16 @@ def test_sentinels_in_the_middle_are_told_with_a_call_that_works(model):
 @pytest.mark.parametrize("number", [1e20, 9.969209968386869e36, -(2.0**31), np.finfo("f4").max])
 def test_fills_of_any_size_are_told_with_a_call_that_works(number):
     df = daily(around(20, **dict.fromkeys(["r50", "r51", "r52", "r80"], float(number))))
+    with pytest.warns(UserWarning, match=r"and 3 more.* are read as missing"):
+        assert forecast(df, 2)["zero"].between(10, 30).all()
     with pytest.warns(UserWarning, match=r"far from all other values") as caught:
-        forecast(df, 2)
+        forecast(df, 2, model="seasonal_naive")
     names = {"df": df}
-    exec(str(caught[0].message).split("empty: ")[1], names)
+    exec(str(caught[0].message).split("empty: ")[1].split(", with")[0], names)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert forecast(names["df"], 2)["zero"].between(10, 30).all()
+        answer = forecast(names["df"], 2, model="seasonal_naive", missing="interpolate")
+    assert answer["seasonal_naive"].between(10, 30).all()
 
 
 @pytest.mark.parametrize("model", ["seasonal_naive", "ets"])
