@@ -311,7 +311,7 @@ def main(argv: list[str] | None = None) -> None:
                     file.add(row)
 
 
-_SHOWN = ("map + zero", "maps + zero")
+_SHOWN = "maps + zero"
 _CANDIDATES = (*MAPS, *page.WITH_ZERO)
 
 
@@ -344,9 +344,9 @@ def tables(folder: Path) -> str:
             change, span = _beyond(cell[chosen]) if chosen != MAP else ("", None)
             spans += [span] if span else []
             if horizon in (horizons[0], horizons[-1]):
-                plain = [_beyond(cell[name])[0] if name in cell else "" for name in _SHOWN]
-                body.append([dataset, str(horizon), *plain, chosen, change])
-    head = ["data set", "horizon", *_SHOWN, "chosen", "its change"]
+                plain = _beyond(cell[_SHOWN])[0] if _SHOWN in cell else ""
+                body.append([dataset, str(horizon), plain, chosen, change])
+    head = ["data set", "horizon", _SHOWN, "chosen", "its change"]
     counts = ", ".join(f"{name} in {n}" for name, n in n_lower.items())
     below = sum(high < 0 for _, high in spans)
     above = sum(low > 0 for low, _ in spans)

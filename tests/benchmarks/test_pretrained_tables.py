@@ -379,7 +379,7 @@ def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_pat
     write(tmp_path, page.PUBLISHED, BEST)
     text = pretrained.tables(tmp_path)
     found = cells_of(text)
-    told = ["+0.100", "-0.030 (-0.030,-0.030)", "maps + zero", "-0.030 (-0.030,-0.030)"]
+    told = ["-0.030 (-0.030,-0.030)", "maps + zero", "-0.030 (-0.030,-0.030)"]
     assert found["ETTh1"] == ["96", *told], (
         "validation rows stopped standard attention, so choose it not"
     )
