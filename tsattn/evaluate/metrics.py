@@ -144,8 +144,11 @@ def seasonal_error(train: ArrayLike, season_length: int, *, power: int = 1) -> S
             " scale"
         )
     train = np.asarray(train, dtype=np.float64)
-    gap = train[..., season_length:] - train[..., :-season_length]
-    return _mean(np.abs(gap) ** power, gap, -1)
+    later = train[..., season_length:]
+    earlier = train[..., :-season_length]
+    gap = later - earlier
+    terms = np.abs(gap) ** power
+    return _mean(terms, gap, -1)
 
 
 def mase(y: ArrayLike, forecast: ArrayLike, train: ArrayLike, *, season_length: int) -> Score:
@@ -286,7 +289,8 @@ def wql(y: ArrayLike, forecast: ArrayLike, *, quantiles: Sequence[float]) -> flo
     total = np.where(missing[..., None], 0.0, terms).sum()
     loss = 2 * total / len(probabilities)
     size = float(np.nansum(np.abs(y)))
-    return relative_to(loss, size, bool(missing.all()))
+    all_missing = bool(missing.all())
+    return relative_to(loss, size, all_missing)
 
 
 def relative_to(total: float, size: float, all_missing: bool = False) -> float:
@@ -337,10 +341,13 @@ def crps(
     if quantiles is not None:
         y, forecast, probabilities = _spread(y, forecast, quantiles)
         terms = pinball_terms(y[..., None], forecast, probabilities)
-        return _mean(2 * terms.mean(axis=-1), y, axis)
+        mean_over_quantiles = terms.mean(axis=-1)
+        return _mean(2 * mean_over_quantiles, y, axis)
     y = np.asarray(y, dtype=np.float64)
     forecast = np.asarray(forecast, dtype=np.float64)
-    if forecast.ndim != y.ndim + 1 or forecast.shape[:-1] != y.shape or not forecast.shape[-1]:
+    # A number alone has no last axis of samples.
+    has_samples = forecast.ndim == y.ndim + 1 and forecast.shape[-1] > 0
+    if not has_samples or forecast.shape[:-1] != y.shape:
         raise ValueError(
             f"samples must have the shape of y {y.shape} and S >= 1 more; got {forecast.shape}"
         )
@@ -349,7 +356,8 @@ def crps(
     weights = 2 * np.arange(n) - n + 1
     weighted = np.sort(forecast, axis=-1) * weights
     spread = weighted.sum(axis=-1) / n**2
-    distance = np.abs(forecast - y[..., None]).mean(axis=-1)
+    errors = forecast - y[..., None]
+    distance = np.abs(errors).mean(axis=-1)
     return _mean(distance - spread, y, axis)
 
 
@@ -408,7 +416,8 @@ def winkler(
     above = np.maximum(y - upper, 0)
     outside = below + above
     width = upper - lower
-    return _mean(width + outside * 200 / (100 - level), y, axis)
+    penalty = outside * 200 / (100 - level)  # 2/a, with the level in percent
+    return _mean(width + penalty, y, axis)
 
 
 _SCORES = (
@@ -467,7 +476,8 @@ def _spread(
 def _check_quantiles(quantiles: Sequence[float]) -> np.ndarray:
     probabilities = np.asarray(quantiles, dtype=np.float64)
     in_range = (probabilities > 0) & (probabilities < 1)
-    if probabilities.ndim != 1 or not probabilities.size or not in_range.all():
+    is_list = probabilities.ndim == 1 and probabilities.size > 0
+    if not is_list or not in_range.all():
         raise ValueError(f"quantiles lie strictly between 0 and 1, at least one; got {quantiles!r}")
     return probabilities
 
@@ -476,7 +486,8 @@ def _mean(terms: np.ndarray, y: np.ndarray, axis: Axis) -> Score:
     """Mean of the terms whose ``y`` is known."""
     missing = np.isnan(y)
     count = np.sum(~missing, axis=axis)
-    total = np.sum(np.where(missing, 0.0, terms), axis=axis)
+    observed_terms = np.where(missing, 0.0, terms)
+    total = np.sum(observed_terms, axis=axis)
     # Where nothing is observed, the division leaves what is in the array.
     mean = np.full(np.shape(total), np.nan)
     mean = np.divide(total, count, out=mean, where=count > 0)
@@ -484,4 +495,7 @@ def _mean(terms: np.ndarray, y: np.ndarray, axis: Axis) -> Score:
 
 
 def _plain(value: Any) -> Score:
-    return float(value) if np.ndim(value) == 0 else np.asarray(value)
+    """A number as Python's own, anything else as an array."""
+    if np.ndim(value) == 0:
+        return float(value)
+    return np.asarray(value)
