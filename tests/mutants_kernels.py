@@ -68,7 +68,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/reference.py",
-        "return same_group & (query_groups >= 0)",
+        "return same_group & in_a_group",
         "return same_group",
         GROUPS,
     ),
@@ -160,19 +160,19 @@ MUTANTS = [
     # bands, windows and what they stand on
     Mutant(
         "tsattn/kernels/partition.py",
-        "if stop < high and not geometry.pattern.causal:",
-        "if stop < high:",
+        "if n_after > 0 and not geometry.pattern.causal:",
+        "if n_after > 0:",
         BANDS,
     ),
     Mutant(
         "tsattn/kernels/partition.py",
-        "band_scale = scale / (coarse + 1 if mean else 1)",
-        "band_scale = scale / (coarse + 2 if mean else 1)",
+        "n_averaged = coarse + 1 if mean else 1",
+        "n_averaged = coarse + 2 if mean else 1",
         BANDS,
     ),
     Mutant(
         "tsattn/kernels/partition.py",
-        "shift = (run.query + geometry.levels.offsets[0]) % fine_sizes[0]",
+        "shift = (run.query + offset) % fine_sizes[0]",
         "shift = run.query % fine_sizes[0]",
         BANDS,
     ),
@@ -214,13 +214,13 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/windowed.py",
-        "        x[:, :, : self.n_global] += part[:, :, : self.n_global]",
-        "        x[:, :, : self.n_global] = part[:, :, : self.n_global]",
+        "        global_rows += part[:, :, : self.n_global]",
+        "        global_rows[:] = part[:, :, : self.n_global]",
         WINDOWED,
     ),
     Mutant(
         "tsattn/kernels/decode.py",
-        "scores[:, heads, :, first:] += part[:, heads, :, : n_tokens - first]",
+        "scores[:, heads, :, first:] += part[:, heads, :, :n_head_slots]",
         "scores[:, heads] += part[:, heads, :, :n_tokens]",
         CACHE,
     ),

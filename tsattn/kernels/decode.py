@@ -68,6 +68,7 @@ def decode(
     if scale is None:
         scale = key_width**-0.5
     level_scales: tuple[float, ...] = (1.0,) * n_levels
+    is_mean = levels is not None and levels.mean
     if levels is not None and levels.scales is not None:
         level_scales = levels.scales
     factors = tuple(scale * level_scale for level_scale in level_scales)
@@ -76,7 +77,7 @@ def decode(
     with torch.autocast(q.device.type, enabled=False):
         rows = q.to(work).reshape(batch, n_key_heads, -1, key_width)  # [B Hk group K]
         scores = _scores(rows, keys, n_tokens, starts, factors)
-        if levels is not None and levels.mean:
+        if is_mean:
             scores /= _shared_levels(starts, scores)
         weights = scores.softmax(dim=3).reshape(batch, n_value_heads, -1, n_tokens)
         attended = weights @ values.to(work)
@@ -91,7 +92,8 @@ def heads_by_start(starts: Start) -> list[tuple[slice | list[int], int]]:
         return [(slice(None), starts)]
     groups: dict[int, list[int]] = {}
     for head, start in enumerate(starts):
-        groups.setdefault(start, []).append(head)
+        heads = groups.setdefault(start, [])
+        heads.append(head)
     return [(groups[start], start) for start in sorted(groups)]
 
 
@@ -104,20 +106,23 @@ def _scores(
 ) -> Float[Tensor, "B Hk group T"]:
     """Scores of all levels, each over the tokens that it counts for."""
     ranks = [level_keys.shape[3] for level_keys in keys]
-    slices = zip(rows.split(ranks, dim=3), keys, starts, factors, strict=True)
+    rows_by_level = rows.split(ranks, dim=3)
+    slices = zip(rows_by_level, keys, starts, factors, strict=True)
     scores = rows.new_zeros(())
     for level, (level_rows, level_keys, start, factor) in enumerate(slices):
         head_starts = heads_by_start(start)
         # One product for all heads, over the slots of the head that has most. The slots beyond a
         # head's tokens are not read.
-        n_slots = n_tokens - min(first for _, first in head_starts)
+        earliest = min(first for _, first in head_starts)
+        n_slots = n_tokens - earliest
         slots = level_keys[:, :, :n_slots].to(rows.dtype)
         part = (level_rows * factor) @ slots.transpose(2, 3)  # [B Hk group slots]
         if level == 0:
             scores = part
             continue
         for heads, first in head_starts:
-            scores[:, heads, :, first:] += part[:, heads, :, : n_tokens - first]
+            n_head_slots = n_tokens - first
+            scores[:, heads, :, first:] += part[:, heads, :, :n_head_slots]
     return scores
 
 
@@ -125,7 +130,8 @@ def _shared_levels(
     starts: tuple[Start, ...], scores: Float[Tensor, "B Hk group T"]
 ) -> Float[Tensor, "Hk 1 T"]:
     """How many levels each token shares with the newest."""
-    count = scores.new_zeros(scores.shape[1], 1, scores.shape[3])
+    _, n_heads, _, n_tokens = scores.shape
+    count = scores.new_zeros(n_heads, 1, n_tokens)
     for start in starts:
         for heads, first in heads_by_start(start):
             count[heads, :, first:] += 1
@@ -133,10 +139,12 @@ def _shared_levels(
 
 
 def _check_shapes(q: Tensor, keys: tuple[Tensor, ...], values: Tensor) -> None:
-    if not keys or any(tensor.ndim != 4 for tensor in (q, *keys, values)):
+    tensors = (q, *keys, values)
+    if not keys or any(tensor.ndim != 4 for tensor in tensors):
+        key_axes = [level.ndim for level in keys]
         raise ValueError(
             "q, the keys of at least one level and values must have the axes (batch, heads,"
-            f" tokens, features); got {q.ndim}, {[level.ndim for level in keys]} and {values.ndim}"
+            f" tokens, features); got {q.ndim}, {key_axes} and {values.ndim}"
             " axes; add what is missing"
         )
     if q.shape[2] != 1:
@@ -151,11 +159,13 @@ def _check_shapes(q: Tensor, keys: tuple[Tensor, ...], values: Tensor) -> None:
             "q, keys and values must agree in batch, and the levels in heads; got q"
             f" {tuple(q.shape)} and {shapes}; make the cache for this batch"
         )
+    n_heads = q.shape[1]
     for name, tensor in (("keys", keys[0]), ("values", values)):
-        if q.shape[1] % tensor.shape[1]:
+        n_shared_heads = tensor.shape[1]
+        if n_heads % n_shared_heads:
             raise ValueError(
-                f"the heads of {name} must divide those of q; got {tensor.shape[1]} for"
-                f" {q.shape[1]}; give every group of queries one"
+                f"the heads of {name} must divide those of q; got {n_shared_heads} for"
+                f" {n_heads}; give every group of queries one"
             )
     widths = tuple(level.shape[3] for level in keys)
     if sum(widths) != q.shape[3]:
@@ -163,9 +173,10 @@ def _check_shapes(q: Tensor, keys: tuple[Tensor, ...], values: Tensor) -> None:
             f"the keys of all levels must be as wide as q; got sum({widths}) = {sum(widths)} for"
             f" {q.shape[3]}; give each level its slice of the features"
         )
-    kinds = {f"{tensor.dtype} on {tensor.device}" for tensor in (q, *keys, values)}
+    kinds = {f"{tensor.dtype} on {tensor.device}" for tensor in tensors}
     if len(kinds) > 1:
+        kind_names = " and ".join(sorted(kinds))
         raise ValueError(
             "q, keys and values must share one type and device; got"
-            f" {' and '.join(sorted(kinds))}; convert them with .to()"
+            f" {kind_names}; convert them with .to()"
         )

@@ -43,7 +43,8 @@ def default_block_sizes(length: int, n_levels: int) -> tuple[int, ...]:
         )
     n_finest_blocks = 2 ** (n_levels - 1)
     finest_size = math.ceil(length / n_finest_blocks)
-    return tuple(finest_size * 2**halvings for halvings in reversed(range(n_levels)))
+    doublings = reversed(range(n_levels))
+    return tuple(finest_size * 2**n_doublings for n_doublings in doublings)
 
 
 def token_positions(
@@ -110,9 +111,11 @@ class Levels:
         if isinstance(self.offset, tuple | list):
             _set_field(self, "offset", _to_integers(self.offset, "offset"))
         else:
-            _set_field(self, "offset", _to_integers((self.offset,), "offset")[0])
+            (offset,) = _to_integers((self.offset,), "offset")
+            _set_field(self, "offset", offset)
         if self.scales is not None:
-            _set_field(self, "scales", tuple(float(scale) for scale in self.scales))
+            scales = tuple(float(scale) for scale in self.scales)
+            _set_field(self, "scales", scales)
         _set_field(self, "mean", bool(self.mean))
         self._check_numbers()
 
@@ -122,8 +125,9 @@ class Levels:
                 f"ranks must hold at least one number, each at least 1; got {self.ranks}; leave out"
                 " empty levels"
             )
+        n_levels = len(self.ranks)
         for name, numbers in (("block_sizes", self.block_sizes), ("level_scales", self.scales)):
-            if numbers is not None and len(numbers) != len(self.ranks):
+            if numbers is not None and len(numbers) != n_levels:
                 raise ValueError(
                     f"{name} needs one number a level; got {numbers} for ranks {self.ranks}; add or"
                     " drop some, or leave it out"
@@ -229,8 +233,10 @@ class Pattern:
     def __post_init__(self) -> None:
         _set_field(self, "causal", bool(self.causal))
         if self.window is not None:
-            _set_field(self, "window", _to_integers((self.window,), "window")[0])
-        _set_field(self, "n_global", _to_integers((self.n_global,), "n_global")[0])
+            (window,) = _to_integers((self.window,), "window")
+            _set_field(self, "window", window)
+        (n_global,) = _to_integers((self.n_global,), "n_global")
+        _set_field(self, "n_global", n_global)
         if self.window is not None and self.window < 1:
             raise ValueError(
                 f"window must be at least 1, the token itself; got {self.window}; None sees"
@@ -318,7 +324,8 @@ class Geometry:
     @property
     def factors(self) -> tuple[float, ...]:
         """Factor of each level's scores, softmax scale included."""
-        return self.levels.scales or (1.0,) * len(self.levels.ranks)
+        n_levels = len(self.levels.ranks)
+        return self.levels.scales or (1.0,) * n_levels
 
     @property
     def positive_factor(self) -> float:
@@ -328,9 +335,11 @@ class Geometry:
     @property
     def relative_factors(self) -> tuple[float, ...] | None:
         """Factor of each feature over :attr:`positive_factor`, or ``None`` where all are 1."""
+        unit = self.positive_factor
         relative = []
         for rank, factor in zip(self.levels.ranks, self.factors, strict=True):
-            relative += [factor / self.positive_factor] * rank
+            # All features of a level have its factor.
+            relative += [factor / unit] * rank
         return None if set(relative) == {1.0} else tuple(relative)
 
     @property
@@ -344,7 +353,9 @@ class Geometry:
         last_position = self.n_keys - 1
         for level, size in enumerate(self.block_sizes[1:], 1):
             for offset in self.levels.offsets:
-                if (first_position + offset) // size != (last_position + offset) // size:
+                first_block = (first_position + offset) // size
+                last_block = (last_position + offset) // size
+                if first_block != last_block:
                     return level
         return len(self.levels.ranks)
 
@@ -358,15 +369,21 @@ class Geometry:
         if level < self.n_global_levels:
             return 0, 0
         size = self.block_sizes[level]
-        return offset // size, (self.n_keys - 1 + offset) // size
+        first_block = offset // size
+        last_block = (self.n_keys - 1 + offset) // size
+        return first_block, last_block
 
     @property
     def n_slots(self) -> tuple[int, ...]:
         """Blocks per level, the most over the heads."""
         counts = []
         for level in range(len(self.levels.ranks)):
-            spans = [self.touched(level, offset) for offset in self.levels.offsets]
-            counts.append(max(last - first + 1 for first, last in spans))
+            most_blocks = 0
+            for offset in self.levels.offsets:
+                first, last = self.touched(level, offset)
+                n_blocks = last - first + 1
+                most_blocks = max(most_blocks, n_blocks)
+            counts.append(most_blocks)
         return tuple(counts)
 
     @property
@@ -387,11 +404,12 @@ class Geometry:
             n_common: How many levels the first one stands for.
         """
         sizes = (self.n_queries, self.n_keys)
+        n_offsets = len(self.levels.offsets)
         count = torch.full((), n_common, dtype=dtype, device=device)
         for level in range(1, len(self.levels.ranks)):
             same_block = self.levels.shared(level, *sizes, device=device)
             count = count + same_block.to(dtype)
-        return count.reciprocal().expand(len(self.levels.offsets), *sizes)
+        return count.reciprocal().expand(n_offsets, *sizes)
 
 
 def make_geometry(
@@ -418,9 +436,12 @@ def make_geometry(
     """
     if groups is not None:
         _check_groups(groups, q, k, levels)
-    sizes = (q.shape[1], q.shape[2], k.shape[2], q.shape[3])
+    _, n_heads, n_queries, n_features = q.shape
+    n_keys = k.shape[2]
+    sizes = (n_heads, n_queries, n_keys, n_features)
     scale = None if scale is None else float(scale)
-    return _fit_levels(sizes, levels, pattern, scale, groups is not None)
+    is_grouped = groups is not None
+    return _fit_levels(sizes, levels, pattern, scale, is_grouped)
 
 
 @functools.lru_cache(maxsize=256)
@@ -435,10 +456,12 @@ def _fit_levels(
     n_heads, n_queries, n_keys, n_features = sizes
     if levels is None:
         levels = Levels((n_features,))
-    levels = levels.fit(n_features, max(n_queries, n_keys))
-    if isinstance(levels.offset, tuple) and len(levels.offset) not in {1, n_heads}:
+    length = max(n_queries, n_keys)
+    levels = levels.fit(n_features, length)
+    n_offsets = len(levels.offset) if isinstance(levels.offset, tuple) else 1
+    if n_offsets not in {1, n_heads}:
         raise ValueError(
-            f"offset must be one number or one per head; got {len(levels.offset)} numbers for"
+            f"offset must be one number or one per head; got {n_offsets} numbers for"
             f" {n_heads} heads; give one a head"
         )
     scale = n_features**-0.5 if scale is None else scale
@@ -471,14 +494,17 @@ def _check_groups(groups: tuple[Tensor, ...], q: Tensor, k: Tensor, levels: Leve
         )
     shapes = ((n_keys,), (batch, n_keys), (batch, n_heads, n_keys))
     for tensor in groups:
-        if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
+        dtype = tensor.dtype
+        if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
             raise ValueError(
                 f"groups must hold integers; got {tensor.dtype}; convert them with .long()"
             )
-        if tuple(tensor.shape) not in shapes:
+        shape = tuple(tensor.shape)
+        if shape not in shapes:
+            shape_names = ", ".join(map(str, shapes))
             raise ValueError(
                 "groups must have the shape (keys), (batch, keys) or (batch, heads, keys), here"
-                f" one of {', '.join(map(str, shapes))}; got {tuple(tensor.shape)}; give one number"
+                f" one of {shape_names}; got {shape}; give one number"
                 " a position"
             )
         if tensor.device != k.device:

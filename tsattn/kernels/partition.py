@@ -39,8 +39,10 @@ class Run:
         batch_stride, head_stride, row_stride, feature_stride = x.stride()
         batch, n_heads, _, width = x.shape
         shape = (batch, n_heads, self.count, length, width)
-        strides = (batch_stride, head_stride, self.step * row_stride, row_stride, feature_stride)
-        return x.as_strided(shape, strides, x.storage_offset() + start * row_stride)
+        pair_stride = self.step * row_stride
+        strides = (batch_stride, head_stride, pair_stride, row_stride, feature_stride)
+        first_number = x.storage_offset() + start * row_stride
+        return x.as_strided(shape, strides, first_number)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class Inside:
         """Factors of a block's scores [n n], or ``None`` where they are 1 everywhere."""
         if not self.geometry.levels.mean:
             return None
-        return self.geometry.shares(like.dtype, like.device, n_common=self.n_common)[0]
+        shares = self.geometry.shares(like.dtype, like.device, n_common=self.n_common)
+        return shares[0]  # a block has one offset
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +119,8 @@ class Plan:
         """
         if self.relative is not None:
             copy = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-            return torch.mul(q, self.factors(q), out=copy)
+            factors = self.factors(q)
+            return torch.mul(q, factors, out=copy)
         if self.bands:
             return q.clone(memory_format=torch.contiguous_format)
         return q
@@ -124,8 +128,9 @@ class Plan:
     def factors(self, q: Tensor) -> Tensor:
         """Factor per feature [K], 1 where q was padded."""
         relative = self.relative or ()
+        n_factors = len(relative)
         factors = torch.ones(q.shape[3], dtype=q.dtype, device="cpu")
-        factors[: len(relative)] = torch.tensor(relative, dtype=q.dtype, device="cpu")
+        factors[:n_factors] = torch.tensor(relative, dtype=q.dtype, device="cpu")
         return factors.to(q.device)
 
 
@@ -149,10 +154,14 @@ def split_heads(geometry: Geometry) -> tuple[tuple[slice, Geometry], ...]:
         heads = [head for head, head_offset in enumerate(offsets) if head_offset == offset]
         steps = {following - head for head, following in pairwise(heads)}
         if len(steps) > 1:
-            parts += [(slice(head, head + 1), part) for head in heads]
+            # No slice takes heads at irregular distances together.
+            for head in heads:
+                only_head = slice(head, head + 1)
+                parts.append((only_head, part))
             continue
         step = steps.pop() if steps else 1
-        parts.append((slice(heads[0], heads[-1] + 1, step), part))
+        some_heads = slice(heads[0], heads[-1] + 1, step)
+        parts.append((some_heads, part))
     return tuple(parts)
 
 
@@ -180,7 +189,8 @@ def bands_refusal(geometry: Geometry) -> str | None:
     if field := geometry.pattern.beyond("causal"):
         return f"bands serve no pattern but causal; got {field}; {alternatives}"
     for _, part in split_heads(geometry):
-        for coarse, fine in pairwise(part.block_sizes[part.n_global_levels :]):
+        local_sizes = part.block_sizes[part.n_global_levels :]
+        for coarse, fine in pairwise(local_sizes):
             if coarse % fine:
                 return (
                     f"bands need nested blocks; got block sizes {coarse} and {fine}, no multiple of"
@@ -210,8 +220,9 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
     for coarse in range(level - 1, first - 1, -1):
         runs = _join(_siblings(geometry, coarse))
         if runs:
-            band_scale = scale / (coarse + 1 if mean else 1)
-            bands.append(Band(widths[coarse], runs, scale=band_scale))
+            n_averaged = coarse + 1 if mean else 1
+            band = Band(widths[coarse], runs, scale=scale / n_averaged)
+            bands.append(band)
     # Each block of the base level with itself.
     blocks = []
     for start, stop in _spans(geometry, level):
@@ -222,8 +233,10 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
     if is_small:
         dense = tuple(_inside(geometry, level, blocks, scale))
     else:
-        base_scale = scale / (len(ranks) if mean else 1)
-        base = Band(widths[-1], _join(blocks), geometry.pattern.causal, base_scale)
+        n_averaged = len(ranks) if mean else 1
+        base_scale = scale / n_averaged
+        base_runs = _join(blocks)
+        base = Band(widths[-1], base_runs, geometry.pattern.causal, base_scale)
     return Plan(
         relative=geometry.relative_factors,
         causal=geometry.pattern.causal,
@@ -271,10 +284,13 @@ def _siblings(geometry: Geometry, level: int) -> Iterator[Run]:
         stop = low
         while stop < high:
             start, stop = next(children)
-            if start > low:
-                yield Run(start, stop - start, low, start - low)
-            if stop < high and not geometry.pattern.causal:
-                yield Run(start, stop - start, stop, high - stop)
+            length = stop - start
+            n_before = start - low
+            n_after = high - stop
+            if n_before > 0:
+                yield Run(start, length, low, n_before)
+            if n_after > 0 and not geometry.pattern.causal:
+                yield Run(start, length, stop, n_after)
 
 
 def _join(runs: Iterable[Run]) -> tuple[Run, ...]:
@@ -287,9 +303,11 @@ def _join(runs: Iterable[Run]) -> tuple[Run, ...]:
             group.append(run)
             continue
         last = group[-1]
+        distance = run.query - last.query
         if last.count == 1:
-            group[-1] = replace(last, step=run.query - last.query, count=2)
-        elif run.query == last.query + last.count * last.step:
+            # The second pair sets the distance of those that follow.
+            group[-1] = replace(last, step=distance, count=2)
+        elif distance == last.count * last.step:
             group[-1] = replace(last, count=last.count + 1)
         else:
             group.append(run)
@@ -299,24 +317,31 @@ def _join(runs: Iterable[Run]) -> tuple[Run, ...]:
 def _inside(geometry: Geometry, level: int, blocks: list[Run], scale: float) -> Iterator[Inside]:
     """Blocks of a level with the finer levels inside them; equal blocks are joined."""
     ranks = geometry.levels.ranks
+    offset = geometry.levels.offsets[0]
     fine_sizes = geometry.block_sizes[level + 1 :]
     n_coarse = len(ranks) - len(fine_sizes)
+    # Blocks are equal where they have one length and their finer blocks begin alike.
     equal_blocks: dict[tuple[int, int], list[Run]] = {}
     for run in blocks:
         shift = 0
         if fine_sizes:
-            shift = (run.query + geometry.levels.offsets[0]) % fine_sizes[0]
-        equal_blocks.setdefault((run.n_queries, shift), []).append(run)
+            shift = (run.query + offset) % fine_sizes[0]
+        runs = equal_blocks.setdefault((run.n_queries, shift), [])
+        runs.append(run)
     for (length, shift), runs in equal_blocks.items():
         # A block at the border of the sequence may be shorter than the finer blocks.
         first_size = max((length, *fine_sizes))
+        # All pairs of a block share its coarse levels, which are one level inside.
+        first_rank = sum(ranks[:n_coarse])
+        n_inner_levels = len(fine_sizes) + 1
         levels = Levels(
-            (sum(ranks[:n_coarse]), *ranks[n_coarse:]),
+            (first_rank, *ranks[n_coarse:]),
             (first_size, *fine_sizes),
             offset=shift,
-            scales=(scale,) * (len(fine_sizes) + 1),
+            scales=(scale,) * n_inner_levels,
             mean=geometry.levels.mean,
         )
         inner = Geometry(length, length, levels)
         for run in _join(runs):
-            yield Inside(run, Blocks(inner), inner, n_coarse)
+            inner_blocks = Blocks(inner)
+            yield Inside(run, inner_blocks, inner, n_coarse)

@@ -35,11 +35,14 @@ def shared_groups(groups: Int[Tensor, "... Lk"], n_queries: int) -> Bool[Tensor,
     if groups.ndim == 2:
         key_groups = groups[:, None]  # [B 1 Lk]
     else:
-        key_groups = groups.reshape((1,) * (3 - groups.ndim) + groups.shape)  # [1|B 1|H Lk]
+        new_axes = (1,) * (3 - groups.ndim)
+        key_groups = groups.reshape(new_axes + groups.shape)  # [1|B 1|H Lk]
     n_keys = key_groups.shape[2]
-    query_groups = key_groups[:, :, n_keys - n_queries :, None]  # [1|B 1|H Lq 1]
+    first_query = n_keys - n_queries
+    query_groups = key_groups[:, :, first_query:, None]  # [1|B 1|H Lq 1]
     same_group = query_groups == key_groups[:, :, None, :]
-    return same_group & (query_groups >= 0)
+    in_a_group = query_groups >= 0
+    return same_group & in_a_group
 
 
 def expand_heads(x: Float[Tensor, "B Hx L F"], n_heads: int) -> Float[Tensor, "B H L F"]:
@@ -86,9 +89,9 @@ def level_scores(
     n_keys = k.shape[2]
     scores = torch.zeros((), dtype=q.dtype, device=q.device)
     n_shared = torch.ones((), dtype=q.dtype, device=q.device)  # levels that a pair shares
-    slices = zip(
-        q.split(levels.ranks, dim=3), k.split(levels.ranks, dim=3), geometry.factors, strict=True
-    )
+    queries_by_level = q.split(levels.ranks, dim=3)
+    keys_by_level = k.split(levels.ranks, dim=3)
+    slices = zip(queries_by_level, keys_by_level, geometry.factors, strict=True)
     # The first level counts for all pairs, the others where both share a block or a group.
     for level, (q_level, k_level, factor) in enumerate(slices):
         products = (q_level * factor) @ k_level.transpose(2, 3)  # [B H Lq Lk]
@@ -123,7 +126,8 @@ def weights_reference(
         Weights in float32 at least; rows sum to one, or are zero where no key is visible.
     """
     work = torch.promote_types(q.dtype, torch.float32)
-    k = expand_heads(k, q.shape[1])
+    n_heads = q.shape[1]
+    k = expand_heads(k, n_heads)
     scores = level_scores(q.to(work), k.to(work), geometry=geometry, groups=groups)
     n_queries = q.shape[2]
     n_keys = k.shape[2]

@@ -108,11 +108,14 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: 
     scale = geometry.positive_factor
     relative = geometry.relative_factors
     if relative is not None:
-        q = q * torch.tensor(relative, dtype=q.dtype, device=q.device)
+        factors = torch.tensor(relative, dtype=q.dtype, device=q.device)
+        q = q * factors
     if geometry.levels.mean:
+        # Every pair shares all levels.
         scale /= len(geometry.levels.ranks)
     q, k, v = fused.dense_rows(*fused.pad(q, k, v))
-    out = differentiable(q, k, v, key_mask, _Chunks(geometry, scale))
+    chunks = _Chunks(geometry, scale)
+    out = differentiable(q, k, v, key_mask, chunks)
     return out[..., :value_width].to(dtype)
 
 
@@ -145,12 +148,16 @@ class _Chunk:
             return x[:, :, self.near]
         if self.n_global == self.near.start:
             return x[:, :, : self.near.stop]
-        return torch.cat([x[:, :, : self.n_global], x[:, :, self.near]], dim=2)
+        global_keys = x[:, :, : self.n_global]
+        near_keys = x[:, :, self.near]
+        return torch.cat([global_keys, near_keys], dim=2)
 
     def add(self, x: Tensor, part: Tensor) -> None:
         """Add ``part``, in the order of :meth:`keys`, to the rows of the keys."""
-        x[:, :, : self.n_global] += part[:, :, : self.n_global]
-        x[:, :, self.near] += part[:, :, self.n_global :]
+        global_rows = x[:, :, : self.n_global]
+        global_rows += part[:, :, : self.n_global]
+        near_rows = x[:, :, self.near]
+        near_rows += part[:, :, self.n_global :]
 
 
 def _chunks(geometry: Geometry, window: int) -> Iterator[_Chunk]:
@@ -197,8 +204,9 @@ class _Masks:
         rows = torch.arange(n_rows, device=like.device)[:, None]
         columns = torch.arange(n_columns, device=like.device) - (window - 1)
         distance = columns - rows
-        later = distance > 0 if causal else distance >= window
-        hidden = (distance <= -window) | later
+        too_early = distance <= -window
+        too_late = distance > 0 if causal else distance >= window
+        hidden = too_early | too_late
         band = torch.zeros(n_rows, n_columns, dtype=like.dtype, device=like.device)
         self.band = band.masked_fill_(hidden, fused.HIDDEN)
 
@@ -208,15 +216,21 @@ class _Masks:
         """
         band: Tensor | None = None
         if chunk.banded:
-            n_rows = chunk.rows.stop - chunk.rows.start
-            first_column = chunk.near.start - (chunk.rows.start - self.window + 1)
+            first_row = chunk.rows.start
+            n_rows = chunk.rows.stop - first_row
+            # The first column of the band is the first key in the window of the first query.
+            first_key = first_row - self.window + 1
+            first_column = chunk.near.start - first_key
             columns = slice(first_column, first_column + chunk.n_near)
+            near_band = self.band[:n_rows, columns]
             # Global keys are visible to all.
-            band = torch.nn.functional.pad(self.band[:n_rows, columns], (chunk.n_global, 0))
+            band = torch.nn.functional.pad(near_band, (chunk.n_global, 0))
             band = band[None, None]
         if key_mask is None:
             return band
-        hidden = ~chunk.keys(key_mask[:, None, :, None]).transpose(2, 3)  # [b 1 1 keys]
+        mask_rows = key_mask[:, None, :, None]
+        visible = chunk.keys(mask_rows).transpose(2, 3)
+        hidden = ~visible  # [b 1 1 keys]
         if band is None:
             band = torch.zeros(hidden.shape, dtype=self.band.dtype, device=hidden.device)
         return band.masked_fill(hidden, fused.HIDDEN)
@@ -239,12 +253,16 @@ def _walk(
         if key_mask is None:
             yield chunk, rows, keys, masks.bias(chunk, None)
             continue
-        n_pairs = rows[0].shape[2] * (chunk.n_global + chunk.n_near)
-        n_batch = max(1, MASK_BYTES // (n_pairs * masks.band.element_size()))
+        n_rows = rows[0].shape[2]
+        n_keys = chunk.n_global + chunk.n_near
+        bias_bytes = n_rows * n_keys * masks.band.element_size()  # of one sequence
+        n_batch = max(1, MASK_BYTES // bias_bytes)
         for first in range(0, batch, n_batch):
             part = slice(first, first + n_batch)
             bias = masks.bias(chunk, key_mask[part])
-            yield chunk, [x[part] for x in rows], [x[part] for x in keys], bias
+            part_rows = [x[part] for x in rows]
+            part_keys = [x[part] for x in keys]
+            yield chunk, part_rows, part_keys, bias
 
 
 class _Chunks(Passes):
@@ -258,7 +276,8 @@ class _Chunks(Passes):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         out, lse = fused.empty_results(q, v, q.dtype)
-        for chunk, rows, keys, bias in _walk(self.geometry, mask, [q, out, lse], [k, v]):
+        steps = _walk(self.geometry, mask, [q, out, lse], [k, v])
+        for chunk, rows, keys, bias in steps:
             chunk_q, chunk_out, chunk_lse = rows
             chunk_k, chunk_v = (chunk.keys(x) for x in keys)
             part, part_lse = fused.forward(
@@ -286,7 +305,9 @@ class _Chunks(Passes):
         dk = torch.zeros(k.shape, dtype=lse.dtype, device=k.device)
         dv = torch.zeros(v.shape, dtype=lse.dtype, device=v.device)
         (grad,) = fused.dense_rows(grad)
-        steps = _walk(self.geometry, mask, [q, grad, out, lse, dq], [k, v, dk, dv])
+        of_queries = [q, grad, out, lse, dq]
+        of_keys = [k, v, dk, dv]
+        steps = _walk(self.geometry, mask, of_queries, of_keys)
         for chunk, rows, keys, bias in steps:
             chunk_q, chunk_grad, chunk_out, chunk_lse, to_q = rows
             all_k, all_v, to_k, to_v = keys
