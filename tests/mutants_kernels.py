@@ -340,14 +340,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/matrices/products.py",
-        "if b * c * (a + d) <= a * d * (b + c):",
-        "if b * c * (a + d) >= a * d * (b + c):",
+        "if second_first <= first_first:",
+        "if second_first >= first_first:",
         MATRICES,
     ),
     Mutant(
         "tsattn/matrices/products.py",
-        "reversed(range(self.n_stages)), transpose=True",
-        "range(self.n_stages), transpose=True",
+        "last_first = reversed(range(self.n_stages))",
+        "last_first = range(self.n_stages)",
         MATRICES,
     ),
     Mutant(

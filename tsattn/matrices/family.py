@@ -97,8 +97,11 @@ class MLR(LeveledMatrix):
                     f"{name} must be a list of numbers, one a level; got {numbers!r}; write"
                     f" [{numbers!r}]"
                 )
+        if ranks is None and n_blocks is not None:
+            # One feature a block.
+            ranks = (1,) * len(n_blocks)
         if ranks is None:
-            ranks = _default_ranks(n_in, n_out) if n_blocks is None else (1,) * len(n_blocks)
+            ranks = _default_ranks(n_in, n_out)
         if n_blocks is None:
             n_blocks = tuple(2**level for level in range(len(ranks)))
         if len(ranks) != len(n_blocks):
@@ -272,9 +275,8 @@ def make_matrix(
         1536
     """
     if name not in STRUCTURES:
-        raise ValueError(
-            f"name must be one of {', '.join(STRUCTURES)}; got {name!r}; choose one of them"
-        )
+        names = ", ".join(STRUCTURES)
+        raise ValueError(f"name must be one of {names}; got {name!r}; choose one of them")
     # The structures take different options, which a type checker cannot see here.
     structure: Any = STRUCTURES[name]
     values: dict[str, Any] = {

@@ -60,12 +60,14 @@ class Level:
     @property
     def left_features(self) -> int:
         """Features that each left block receives."""
-        return self.rank * (self.right_blocks if self.shuffled else 1)
+        n_senders = self.right_blocks if self.shuffled else 1
+        return self.rank * n_senders
 
     @property
     def right_features(self) -> int:
         """Features that each right block sends out."""
-        return self.rank * (self.left_blocks if self.shuffled else 1)
+        n_receivers = self.left_blocks if self.shuffled else 1
+        return self.rank * n_receivers
 
     @property
     def n_features(self) -> int:
@@ -89,9 +91,10 @@ class Level:
                 " take fewer blocks"
             )
         if self.shuffled and size % n_blocks:
+            divisor = math.gcd(n_blocks, size)
             raise ValueError(
                 f"a shuffled level's blocks must divide {name}; got {n_blocks} for {name} ="
-                f" {size}; take a divisor, such as {math.gcd(n_blocks, size)}"
+                f" {size}; take a divisor, such as {divisor}"
             )
 
 
@@ -118,16 +121,19 @@ def split_blocks(x: Tensor, n_blocks: int, dim: int = -1) -> Tensor:
     if size % n_blocks == 0:
         return x.unflatten(dim, (n_blocks, size // n_blocks))
     longest = math.ceil(size / n_blocks)
-    starts = torch.arange(n_blocks + 1, device=x.device) * size // n_blocks
+    numbers = torch.arange(n_blocks + 1, device=x.device)  # of the blocks, and one more
+    starts = numbers * size // n_blocks
     places = torch.arange(longest, device=x.device)
     rows = starts[:-1, None] + places  # [blocks longest]
     last_rows = starts[1:, None] - 1  # [blocks 1]
     # Padding repeats the last row of its own block, so that a NaN cannot move to another block.
     sources = torch.minimum(rows, last_rows)
-    blocks = x.index_select(dim, sources.flatten()).unflatten(dim, sources.shape)
+    flat = x.index_select(dim, sources.flatten())
+    blocks = flat.unflatten(dim, sources.shape)
     in_block = (rows <= last_rows).to(x.dtype)
     n_later_axes = -dim - 1
-    return blocks * in_block.view(*in_block.shape, *[1] * n_later_axes)
+    later_axes = [1] * n_later_axes
+    return blocks * in_block.view(*in_block.shape, *later_axes)
 
 
 def join_blocks(x: Tensor, size: int, dim: int = -1) -> Tensor:
@@ -141,7 +147,9 @@ def join_blocks(x: Tensor, size: int, dim: int = -1) -> Tensor:
     rows = torch.arange(size, device=x.device)
     blocks = ((rows + 1) * n_blocks - 1) // size  # of each row
     starts = blocks * size // n_blocks
-    return flat.index_select(dim, blocks * longest + rows - starts)
+    places = rows - starts  # of each row in its block
+    sources = blocks * longest + places
+    return flat.index_select(dim, sources)
 
 
 def contract(
@@ -164,12 +172,14 @@ def expand(z: Float[Tensor, "... p q"], core: Float[Tensor, "*H n q"]) -> Float[
 
 def _transpose_groups(z: Tensor, n_blocks: int) -> Tensor:
     """Move feature group k' of block k to block k', where it becomes group k."""
-    return z.unflatten(-1, (n_blocks, -1)).transpose(-3, -2).flatten(-2)
+    groups = z.unflatten(-1, (n_blocks, -1))
+    return groups.transpose(-3, -2).flatten(-2)
 
 
 def _transpose_rows(x: Tensor, n_rows: int) -> Tensor:
     """Read the last axis as a matrix of ``n_rows`` rows and transpose it."""
-    return x.unflatten(-1, (n_rows, -1)).transpose(-1, -2).flatten(-2)
+    rows = x.unflatten(-1, (n_rows, -1))
+    return rows.transpose(-1, -2).flatten(-2)
 
 
 def left_features(
@@ -177,7 +187,8 @@ def left_features(
 ) -> Float[Tensor, "... b t"]:
     """Features of ``x`` on the left side: ``(blockdiag L)^T P_L^T x``."""
     if level.shuffled:
-        x = _transpose_rows(x, x.shape[-1] // level.left_blocks)
+        n_rows = x.shape[-1] // level.left_blocks
+        x = _transpose_rows(x, n_rows)
     return contract(x, left, level.left_blocks)
 
 
@@ -193,7 +204,8 @@ def right_features(
 
 def apply_level(level: Level, x: Tensor, left: Tensor, right: Tensor) -> Float[Tensor, "... n_out"]:
     """Product of the level with ``x`` on the last axis."""
-    y = expand(right_features(level, x, right), left)
+    z = right_features(level, x, right)
+    y = expand(z, left)
     # P_L: output i lies in left block i mod left_blocks.
     if level.shuffled:
         y = _transpose_rows(y, level.left_blocks)

@@ -49,19 +49,27 @@ def check_factors(
     """
     if factors is None:
         return default_factors(n_in, n_out)
-    # A user may pass anything, such as a nested list or a string.
-    fits = np.shape(factors) == (4,)
-    fits = fits and all(isinstance(factor, Integral) and factor > 0 for factor in factors)
-    fits = fits and factors[0] * factors[1] == n_out
-    fits = fits and factors[2] * factors[3] == n_in
-    if not fits:
+    if not _factors_fit(factors, n_in, n_out):
+        default = default_factors(n_in, n_out)
         raise ValueError(
             "factors must be four positive numbers (a, b, c, d) with a b = n_out and c d = n_in;"
             f" got {factors} for n_out = {n_out}, n_in = {n_in}; leave them out for"
-            f" {default_factors(n_in, n_out)}"
+            f" {default}"
         )
     a, b, c, d = factors
     return a, b, c, d
+
+
+def _factors_fit(factors: Sequence[int], n_in: int, n_out: int) -> bool:
+    """Whether these are four positive numbers that multiply to the sizes."""
+    # A user may pass anything, such as a nested list or a string.
+    if np.shape(factors) != (4,):
+        return False
+    are_positive = all(isinstance(factor, Integral) and factor > 0 for factor in factors)
+    if not are_positive:
+        return False
+    a, b, c, d = factors
+    return a * b == n_out and c * d == n_in
 
 
 class Kronecker(StructuredMatrix):
@@ -111,7 +119,9 @@ class Kronecker(StructuredMatrix):
         b, d = second.shape[-2:]
         z = x.unflatten(-1, (c, d))
         # Multiply-adds of the second factor first, and of the first factor first.
-        if b * c * (a + d) <= a * d * (b + c):
+        second_first = b * c * (a + d)
+        first_first = a * d * (b + c)
+        if second_first <= first_first:
             z = torch.einsum("...cd,...bd->...cb", z, second)
             z = torch.einsum("...cb,...ac->...ab", z, first)
         else:
@@ -124,10 +134,12 @@ class Kronecker(StructuredMatrix):
         a, b, c, d = self.factors
         second_first = b * c * (a + d)
         first_first = a * d * (b + c)
-        return (self.heads or 1) * min(second_first, first_first)
+        n_heads = self.heads or 1
+        return n_heads * min(second_first, first_first)
 
     def fan_in(self) -> dict[str, float]:
-        return {"a": float(self.factors[2]), "b": float(self.factors[3])}
+        _, _, c, d = self.factors
+        return {"a": float(c), "b": float(d)}
 
 
 class Butterfly(StructuredMatrix):
@@ -156,13 +168,16 @@ class Butterfly(StructuredMatrix):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(n_in, n_out, heads=heads)
-        if n_in != n_out or n_in < 2 or n_in & (n_in - 1):
+        # A power of two has one bit.
+        has_one_bit = n_in & (n_in - 1) == 0
+        if n_in != n_out or n_in < 2 or not has_one_bit:
             raise ValueError(
                 f"a butterfly must be square and a power of two, at least 2; got n_out = {n_out},"
                 f" n_in = {n_in}; pad the vectors or take BTT, which factors any size"
             )
         self.n_stages = self.n_in.bit_length() - 1
-        self.twiddle = self._core(self.n_stages, n_in // 2, 2, 2, dtype=dtype)
+        n_pairs = n_in // 2
+        self.twiddle = self._core(self.n_stages, n_pairs, 2, 2, dtype=dtype)
         self.reset_parameters(generator)
 
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
@@ -171,7 +186,8 @@ class Butterfly(StructuredMatrix):
 
     def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
         self.check_input(x, "n_out")
-        return self.apply_stages(x, reversed(range(self.n_stages)), transpose=True)
+        last_first = reversed(range(self.n_stages))
+        return self.apply_stages(x, last_first, transpose=True)
 
     def apply_stages(self, x: Tensor, stages: Iterable[int], *, transpose: bool = False) -> Tensor:
         """Product with some of the factors, in the order of ``stages``."""
@@ -189,7 +205,8 @@ class Butterfly(StructuredMatrix):
             if transpose:
                 blocks = blocks.mT
             blocks = blocks.reshape(n_heads, -1, distance, 2, 2, 1)  # [H hi lo u v 1]
-            low, high = z.unflatten(1, (-1, 2, distance)).unbind(2)  # [H hi lo vectors] each
+            z = z.unflatten(1, (-1, 2, distance))  # [H hi 2 lo vectors]
+            low, high = z.unbind(2)  # [H hi lo vectors] each
             # A 2 x 2 block maps the pair (low, high) to a new pair.
             pairs = []
             for row in blocks.unbind(3):

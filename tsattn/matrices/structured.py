@@ -44,7 +44,9 @@ class StructuredMatrix(nn.Module, ABC):
     def __init__(self, n_in: int, n_out: int, *, heads: int | None = None) -> None:
         super().__init__()
         for name, value in (("n_in", n_in), ("n_out", n_out), ("heads", heads)):
-            if value is not None and (not isinstance(value, Integral) or value < 1):
+            if value is None:
+                continue
+            if not isinstance(value, Integral) or value < 1:
                 raise ValueError(
                     f"{name} of a structured matrix must be a whole number, at least 1; got"
                     f" {value!r}; give one"
@@ -68,12 +70,14 @@ class StructuredMatrix(nn.Module, ABC):
         # The product with unit vector i is column i.
         if self.heads is None:
             return self(unit_vectors).T
-        return self(unit_vectors[:, None, :]).permute(1, 2, 0)
+        columns = self(unit_vectors[:, None, :])  # [n_in H n_out]
+        return columns.permute(1, 2, 0)
 
     def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
         """The transpose product ``M^T x``."""
         self.check_input(x, "n_out")
-        return torch.einsum("...o,...oi->...i", x, self.to_dense())
+        dense = self.to_dense()
+        return torch.einsum("...o,...oi->...i", x, dense)
 
     @property
     def splits(self) -> bool:
@@ -111,7 +115,8 @@ class StructuredMatrix(nn.Module, ABC):
         """Multiply-adds of one product, by formula, all heads together; fixed factors alpha are not
         counted.
         """
-        return (self.heads or 1) * self.n_in * self.n_out
+        n_heads = self.heads or 1
+        return n_heads * self.n_in * self.n_out
 
     def lr_multipliers(self, base_width: int) -> dict[str, float]:
         """Factor on the learning rate of each parameter, for Adam and its kin:
@@ -138,7 +143,8 @@ class StructuredMatrix(nn.Module, ABC):
                 f"base_width must be at least 1; got {base_width}; give the width the rate was"
                 " found at"
             )
-        return {name: base_width / fan for name, fan in self.fan_in().items()}
+        fans = self.fan_in()
+        return {name: base_width / fan for name, fan in fans.items()}
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -151,7 +157,8 @@ class StructuredMatrix(nn.Module, ABC):
         fans = self.fan_in()
         # In the order of the names, which a generator's seed relies on.
         for name, parameter in self.named_parameters():
-            parameter.normal_(0.0, fans[name] ** -0.5, generator=generator)
+            deviation = fans[name] ** -0.5
+            parameter.normal_(0.0, deviation, generator=generator)
 
     def extra_repr(self) -> str:
         heads = "" if self.heads is None else f", heads={self.heads}"
@@ -162,7 +169,8 @@ class StructuredMatrix(nn.Module, ABC):
             shape = (self.heads, *shape)
         # On the CPU whatever torch's default device is, so that the start values do not depend on
         # it.
-        return nn.Parameter(torch.empty(*shape, dtype=dtype, device="cpu"))
+        values = torch.empty(*shape, dtype=dtype, device="cpu")
+        return nn.Parameter(values)
 
     def check_input(self, x: Tensor, side: str) -> None:
         """Refuse a vector that does not fit ``side``, "n_in" or "n_out".
@@ -300,7 +308,8 @@ class LeveledMatrix(StructuredMatrix):
             return x
         projections = []
         for level, left, _ in self._levels_and_cores:
-            projection = left_features(level, x, left).flatten(-2)
+            features = left_features(level, x, left)  # [... blocks rank]
+            projection = features.flatten(-2)
             projections.append(projection * level.alpha)
         return torch.cat(projections, dim=-1)
 
@@ -309,10 +318,10 @@ class LeveledMatrix(StructuredMatrix):
         if not self.splits:
             return self(y)
         self.check_input(y, "n_in")
-        projections = [
-            right_features(level, y, right).flatten(-2)
-            for level, _, right in self._levels_and_cores
-        ]
+        projections = []
+        for level, _, right in self._levels_and_cores:
+            features = right_features(level, y, right)  # [... blocks rank]
+            projections.append(features.flatten(-2))
         return torch.cat(projections, dim=-1)
 
     @property
@@ -339,5 +348,6 @@ class LeveledMatrix(StructuredMatrix):
             mean_rows = self.n_in / level.right_blocks
             starts = block_starts(self.n_in, level.right_blocks)
             for start, stop in itertools.pairwise(starts):
-                variance_ratio = mean_rows / (stop - start)
+                n_rows = stop - start
+                variance_ratio = mean_rows / n_rows
                 right[..., start:stop, :] *= variance_ratio**0.5
