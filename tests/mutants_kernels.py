@@ -242,7 +242,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/scores.py",
-        "partners = torch.cat([halves[i ^ 1] for i in range(len(halves))], dim=3)",
+        "partners = torch.cat(exchanged, dim=3)",
         "partners = torch.cat(halves[::-1], dim=3)",
         SCORES,
     ),
@@ -266,9 +266,10 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/scores.py",
-        "q = self.rotary.turn(q, (cosines[..., first_query:, :], sines[..., first_query:, :]))",
-        "first_query = q.shape[2]\n            q = self.rotary.turn(q, (cosines[..., :first_query, :],"
-        " sines[..., :first_query, :]))",
+        "query_cosines = cosines[..., first_query:, :]\n"
+        "            query_sines = sines[..., first_query:, :]",
+        "query_cosines = cosines[..., : q.shape[2], :]\n"
+        "            query_sines = sines[..., : q.shape[2], :]",
         GROUPS,
     ),
     Mutant(
@@ -303,8 +304,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/layers.py",
-        "dw2.mul_(steps.factor), grad.sum(0)",
-        "dw2, grad.sum(0)",
+        "        dw2.mul_(steps.factor)\n",
+        "",
         FEEDFORWARD,
     ),
     Mutant(
@@ -315,13 +316,13 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/patching.py",
-        "return (x - level) / torch.where(spread > 0, spread, torch.ones_like(spread))",
-        "return (x - level) / spread.clamp(min=1e-6)",
+        "divisor = torch.where(spread > 0, spread, torch.ones_like(spread))",
+        "divisor = spread.clamp(min=1e-6)",
         NN,
     ),
     Mutant(
         "tsattn/nn/decoder.py",
-        "series = self.revin(series[:, series.shape[1] % length :], level, spread)",
+        "series = self.revin(series[:, n_dropped:], level, spread)",
         "series = self.revin(series[:, : series.shape[1] // length * length], level, spread)",
         VARIANTS,
     ),

@@ -56,8 +56,10 @@ class Attention(nn.Module):
         self.n_value_heads = group_heads(score.n_heads, n_value_heads)
         self.d_value = head_width(d_model, score.n_heads)
         # Names of the maps stand in saved files.
-        self.value = linear(d_model, self.n_value_heads * self.d_value, generator=generator)
-        self.out = linear(score.n_heads * self.d_value, d_model, generator=generator)
+        n_values = self.n_value_heads * self.d_value
+        n_attended = score.n_heads * self.d_value
+        self.value = linear(d_model, n_values, generator=generator)
+        self.out = linear(n_attended, d_model, generator=generator)
 
     def forward(
         self,
@@ -82,10 +84,12 @@ class Attention(nn.Module):
         """
         if places is not None and isinstance(self.score, GroupLevelScore):
             q, k = self.score.features_at(x, places, n_last)
-            attended = self._attend(q, k, self._values(x), key_mask, groups=places.groups)
+            v = self._values(x)
+            attended = self._attend(q, k, v, key_mask, groups=places.groups)
         else:
             q, k = self._features(x, context)
-            v = self._values(x if context is None else context)
+            source = x if context is None else context
+            v = self._values(source)
             attended = self._attend(q, k, v, key_mask)
         return self._join_heads(attended)
 
@@ -146,13 +150,19 @@ class Attention(nn.Module):
         if start == 0 and x.shape[1] > 1:
             # Nothing is cached yet, so one full pass is faster than single tokens.
             cache.append(k, v)
-            return self._join_heads(self._attend(q, k, v, None))
+            attended = self._attend(q, k, v, None)
+            return self._join_heads(attended)
         rows = []
         for i in range(x.shape[1]):
             token = slice(i, i + 1)
-            cache.append(k[:, :, token], v[:, :, token])
-            rows.append(cache.attend(q[:, :, token]))
-        return self._join_heads(torch.cat(rows, dim=2))
+            token_k = k[:, :, token]
+            token_v = v[:, :, token]
+            token_q = q[:, :, token]
+            cache.append(token_k, token_v)
+            row = cache.attend(token_q)
+            rows.append(row)
+        attended = torch.cat(rows, dim=2)
+        return self._join_heads(attended)
 
     def _features(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         if context is not None:
@@ -169,7 +179,8 @@ class Attention(nn.Module):
 
     def _values(self, x: Tensor) -> Tensor:
         """[B L D] -> [B Hv L V]."""
-        values = self.value(x).unflatten(2, (self.n_value_heads, self.d_value))
+        values = self.value(x)
+        values = values.unflatten(2, (self.n_value_heads, self.d_value))
         return values.transpose(1, 2)
 
     def _attend(
@@ -198,7 +209,8 @@ class Attention(nn.Module):
 
     def _join_heads(self, attended: Tensor) -> Tensor:
         """[B H L V] -> [B L D]."""
-        return self.out(attended.transpose(1, 2).flatten(2))
+        tokens = attended.transpose(1, 2).flatten(2)
+        return self.out(tokens)
 
     def _make_pattern_cache(self, pattern: Pattern, key_width: int, **sizes: Any) -> Any:
         """The cache of one pattern over keys of this width."""
@@ -267,7 +279,8 @@ class GlobalLocalAttention(Attention):
 
     def _halves(self, x: Tensor) -> tuple[Tensor, ...]:
         """The features of the global and those of the local half."""
-        return x.split([self.d_global, x.shape[3] - self.d_global], dim=3)
+        d_local = x.shape[3] - self.d_global
+        return x.split([self.d_global, d_local], dim=3)
 
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, **groups: Any
@@ -275,21 +288,22 @@ class GlobalLocalAttention(Attention):
         q_global, q_local = self._halves(q)
         k_global, k_local = self._halves(k)
         options = {"key_mask": key_mask, **groups}
-        attended = attend(q_global, k_global, v, pattern=self.pattern, **options)
-        return attended + attend(q_local, k_local, v, pattern=self.local, **options)
+        from_all = attend(q_global, k_global, v, pattern=self.pattern, **options)
+        from_window = attend(q_local, k_local, v, pattern=self.local, **options)
+        return from_all + from_window
 
     def _weigh(self, q: Tensor, k: Tensor, key_mask: Tensor | None) -> Tensor:
         q_global, q_local = self._halves(q)
         k_global, k_local = self._halves(k)
-        weights = weigh(q_global, k_global, pattern=self.pattern, key_mask=key_mask)
-        return weights + weigh(q_local, k_local, pattern=self.local, key_mask=key_mask)
+        of_all = weigh(q_global, k_global, pattern=self.pattern, key_mask=key_mask)
+        of_window = weigh(q_local, k_local, pattern=self.local, key_mask=key_mask)
+        return of_all + of_window
 
     def _make_cache(self, **sizes: Any) -> TokenCache:
         """One cache a half; the values in the window are stored twice."""
         from tsattn.nn.cache import HalvesCache
 
         d_local = self.score.d_key - self.d_global
-        return HalvesCache(
-            self._make_pattern_cache(self.pattern, self.d_global, **sizes),
-            self._make_pattern_cache(self.local, d_local, **sizes),
-        )
+        global_cache = self._make_pattern_cache(self.pattern, self.d_global, **sizes)
+        local_cache = self._make_pattern_cache(self.local, d_local, **sizes)
+        return HalvesCache(global_cache, local_cache)

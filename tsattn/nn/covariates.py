@@ -46,7 +46,8 @@ class CovariateTokens(nn.Module):
         config = self.config
         tokens = []
         if self.project is not None:
-            moving = [x[:, : config.context] for x in (past, known) if x is not None]
+            tables = [table for table in (past, known) if table is not None]
+            moving = [table[:, : config.context] for table in tables]
             columns = torch.cat(moving, -1).transpose(1, 2)  # [B columns T]
             patches = patchify(columns, config.patch_len, config.patch_stride)
             patches = patches.transpose(1, 2).flatten(2)  # [B L columns*P]
@@ -54,7 +55,10 @@ class CovariateTokens(nn.Module):
         if self.static is not None and static is not None:
             vector = self.static(static)[:, None]  # [B 1 D]
             tokens.append(vector.expand(-1, config.n_tokens, -1))
-        return tokens[0] if len(tokens) == 1 else tokens[0] + tokens[1]
+        if len(tokens) == 1:
+            return tokens[0]
+        moving_tokens, static_tokens = tokens
+        return moving_tokens + static_tokens
 
 
 class StepNetwork(nn.Module):
@@ -91,7 +95,8 @@ class StepNetwork(nn.Module):
         """The numbers to add to the head's output at each step."""
         mean_state = states.mean(1, keepdim=True)  # [B 1 D]
         hidden = self.widen_step(known) + self.widen_state(mean_state)
-        return self.narrow(nn.functional.gelu(hidden)) + self.skip(known)
+        hidden = nn.functional.gelu(hidden)
+        return self.narrow(hidden) + self.skip(known)
 
 
 def require(
@@ -102,8 +107,9 @@ def require(
     Raises:
         ValueError: Naming the first that does not fit.
     """
+    n_rows = config.context + config.horizon
     _require_shape("past", past, (config.context, config.n_past))
-    _require_shape("known", known, (config.context + config.horizon, config.n_known))
+    _require_shape("known", known, (n_rows, config.n_known))
     _require_shape("static", static, (config.n_static,))
 
 
@@ -113,4 +119,5 @@ def _require_shape(name: str, covariates: Tensor | None, shape: tuple[int, ...])
     actual = None if covariates is None else tuple(covariates.shape[1:])
     if actual != expected:
         kind = "no" if expected is None else f"windows of shape {expected} as"
-        raise ValueError(f"the network reads {kind} {name} covariates; got {actual or 'none'}")
+        actual_name = actual or "none"
+        raise ValueError(f"the network reads {kind} {name} covariates; got {actual_name}")

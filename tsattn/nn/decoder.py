@@ -42,6 +42,7 @@ class PatchDecoder(nn.Module):
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C"]:
         """Forecast every channel of every window."""
         config = self.config
+        batch, _, n_channels = x.shape
         patches, level, spread = self._patches(x)
         n_steps = math.ceil(config.horizon / config.patch_len)
         # A cache has one type, and under an autocast keys and values have several.
@@ -49,9 +50,12 @@ class PatchDecoder(nn.Module):
             forecast = self._roll_full(patches, n_steps)
         else:
             forecast = self._roll_cached(patches, n_steps)
-        forecast = forecast.flatten(1)[:, : config.horizon]  # [BC F]
+        forecast = forecast.flatten(1)  # [BC steps*P]
+        # The last patch may reach beyond the horizon.
+        forecast = forecast[:, : config.horizon]  # [BC F]
         forecast = self.revin.inverse(forecast, level, spread)
-        return forecast.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        forecast = forecast.unflatten(0, (batch, n_channels))
+        return forecast.transpose(1, 2)
 
     def next_patches(self, patches: Float[Tensor, "B L P"]) -> Float[Tensor, "B L P"]:
         """For each normalised patch the forecast of the patch after it."""
@@ -65,22 +69,28 @@ class PatchDecoder(nn.Module):
         Returns:
             Layers, windows, channels, heads, looking patch, patch looked at.
         """
+        batch, _, n_channels = x.shape
         patches, _, _ = self._patches(x)
-        maps = torch.stack(self.stack.weights(self.embedding(patches)))
-        return maps.unflatten(1, (x.shape[0], x.shape[2]))
+        tokens = self.embedding(patches)
+        maps = torch.stack(self.stack.weights(tokens))
+        return maps.unflatten(1, (batch, n_channels))
 
     def _patches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised patches [BC L P], and level and spread of each series [BC 1]."""
         length = self.config.patch_len
         series = x.transpose(1, 2).flatten(0, 1)  # [BC T]
         level, spread = self.revin.statistics(series)
-        series = self.revin(series[:, series.shape[1] % length :], level, spread)
-        return series.unflatten(1, (-1, length)), level, spread
+        # Rows at the start that fill no patch count for the statistics only.
+        n_dropped = series.shape[1] % length
+        series = self.revin(series[:, n_dropped:], level, spread)
+        patches = series.unflatten(1, (-1, length))
+        return patches, level, spread
 
     def _roll_full(self, patches: Tensor, n_steps: int) -> Tensor:
         """Forecast patches [BC steps P], each step a full pass."""
         n_observed = patches.shape[1]
         for _ in range(n_steps):
+            # Only the forecast after the last patch is new.
             next_patch = self.next_patches(patches)[:, -1:]
             patches = torch.cat((patches, next_patch), dim=1)
         return patches[:, n_observed:]

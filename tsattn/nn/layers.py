@@ -66,7 +66,8 @@ class _Affine(torch.autograd.Function):
             if needs_x:
                 dx = affine(grad, weight.t())
             if needs_weight:
-                dweight = affine(grad_rows.t(), x.flatten(0, -2).t())
+                rows = x.flatten(0, -2)
+                dweight = affine(grad_rows.t(), rows.t())
             if needs_bias:
                 dbias = grad_rows.sum(0)
         return dx, dweight, dbias
@@ -149,8 +150,9 @@ class Dropout(nn.Module):
         if not self.training or self.n_dropped == 0:
             return x
         keep = self.noise(x.shape, x.device) >= self.n_dropped
+        factor = self.factor(self.n_dropped)
         # A float mask: the product of floats and booleans is ten times slower on a CPU.
-        mask = keep.to(x.dtype).mul_(self.factor(self.n_dropped))
+        mask = keep.to(x.dtype).mul_(factor)
         return x * mask
 
     def noise(self, shape: tuple[int, ...], device: torch.device) -> Shaped[Tensor, "..."]:
@@ -159,12 +161,14 @@ class Dropout(nn.Module):
         n_draws = math.ceil(n_bytes / _DRAW_BYTES)
         draws = torch.empty(n_draws, dtype=torch.int64, device=device)
         draws.random_(-(2**63), None, generator=self.generator)  # all 64-bit integers
-        return draws.view(torch.uint8)[:n_bytes].view(shape)
+        draw_bytes = draws.view(torch.uint8)
+        return draw_bytes[:n_bytes].view(shape)
 
     @staticmethod
     def factor(n_dropped: int) -> float:
         """Factor that preserves the mean when ``n_dropped`` of 256 numbers are dropped."""
-        return _BYTE_VALUES / (_BYTE_VALUES - n_dropped)
+        n_remaining = _BYTE_VALUES - n_dropped
+        return _BYTE_VALUES / n_remaining
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -202,8 +206,9 @@ class FeedForward(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        n_out = d_model if d_out is None else d_out
         self.widen = linear(d_model, d_ff, generator=generator)
-        self.narrow = linear(d_ff, d_model if d_out is None else d_out, generator=generator)
+        self.narrow = linear(d_ff, n_out, generator=generator)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L Do"]:
@@ -212,10 +217,12 @@ class FeedForward(nn.Module):
         if x.device.type != "cpu" or traced() or torch.is_autocast_enabled("cpu"):
             hidden = nn.functional.gelu(self.widen(x))
             return self.narrow(self.dropout(hidden))
-        tokens = x.reshape(-1, x.shape[-1])
+        *leading_shape, width = x.shape
+        tokens = x.reshape(-1, width)
         noise: Tensor | None = None
         if self.training and self.dropout.n_dropped:
-            noise = self.dropout.noise((len(tokens), self.widen.out_features), x.device)
+            hidden_shape = (len(tokens), self.widen.out_features)
+            noise = self.dropout.noise(hidden_shape, x.device)
         out: Tensor = _FeedForwardSteps.apply(
             tokens,
             self.widen.weight,
@@ -225,7 +232,8 @@ class FeedForward(nn.Module):
             noise,
             self.dropout.n_dropped,
         )
-        return out.view(*x.shape[:-1], out.shape[-1])
+        n_out = out.shape[-1]
+        return out.view(*leading_shape, n_out)
 
 
 class _FeedForwardSteps(torch.autograd.Function):
@@ -275,16 +283,21 @@ class _FeedForwardSteps(torch.autograd.Function):
         # An autocast around the call of backward() must not narrow the products.
         with torch.autocast("cpu", enabled=False):
             for tokens in steps:
+                x_rows = x[tokens]
+                grad_rows = grad[tokens]
                 before_gelu = steps.widen(tokens)
                 hidden = nn.functional.gelu(before_gelu)
-                dhidden = affine(grad[tokens], scaled_w2.t())
+                dhidden = affine(grad_rows, scaled_w2.t())
                 steps.drop(tokens, hidden, dhidden)
-                dw2.add_(affine(grad[tokens].t(), hidden.t()))
+                dw2.add_(affine(grad_rows.t(), hidden.t()))
                 dhidden = torch.ops.aten.gelu_backward(dhidden, before_gelu)
-                dw1.add_(affine(dhidden.t(), x[tokens].t()))
+                dw1.add_(affine(dhidden.t(), x_rows.t()))
                 db1.add_(dhidden.sum(0))
                 dx[tokens] = affine(dhidden, w1.t())
-        return dx, dw1, db1, dw2.mul_(steps.factor), grad.sum(0), None, None
+        # The forward pass multiplied the factor into W2.
+        dw2.mul_(steps.factor)
+        db2 = grad.sum(0)
+        return dx, dw1, db1, dw2, db2, None, None
 
 
 class _Steps:
@@ -301,26 +314,30 @@ class _Steps:
         self.factor = 1.0 if noise is None else Dropout.factor(n_dropped)
         d_ff = len(w1)
         self.size = max(_STEP_NUMBERS // d_ff, 1)  # tokens of a step
-        self.buffer = x.new_empty(min(self.size, len(x)), d_ff)
+        n_rows = min(self.size, len(x))
+        self.buffer = x.new_empty(n_rows, d_ff)
         self.mask_buffer = self.buffer if noise is None else torch.empty_like(self.buffer)
 
     def __iter__(self) -> Iterator[slice]:
         n_tokens = len(self.x)
         for first in range(0, n_tokens, self.size):
-            yield slice(first, min(first + self.size, n_tokens))
+            stop = min(first + self.size, n_tokens)
+            yield slice(first, stop)
 
     def widen(self, tokens: slice) -> Tensor:
         """Hidden features of some tokens before the GELU."""
         if _by_onednn(self.x, self.w1):
             return _product(self.x[tokens], self.w1, self.b1)
-        rows = self.buffer[: tokens.stop - tokens.start]
+        n_tokens = tokens.stop - tokens.start
+        rows = self.buffer[:n_tokens]
         return torch.addmm(self.b1, self.x[tokens], self.w1.t(), out=rows)
 
     def drop(self, tokens: slice, *features: Tensor) -> None:
         """Set the dropped features of some tokens to zero, in place."""
         if self.noise is None:
             return
-        rows = self.mask_buffer[: tokens.stop - tokens.start]
+        n_tokens = tokens.stop - tokens.start
+        rows = self.mask_buffer[:n_tokens]
         mask = torch.ge(self.noise[tokens], self.n_dropped, out=rows)
         for tensor in features:
             tensor.mul_(mask)

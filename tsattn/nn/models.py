@@ -92,12 +92,16 @@ class PatchEncoder(nn.Module):
         states = self.stack(tokens, key_mask=self._key_mask(x))
         forecast = self.head(states)
         if self.ahead is not None and known is not None:
-            future = known[:, self.config.context :].repeat_interleave(n_channels, 0)
-            forecast = forecast + self.ahead(future, states).reshape(forecast.shape)
+            future = known[:, self.config.context :]  # [B F K]
+            future = future.repeat_interleave(n_channels, 0)  # [BC F K]
+            effect = self.ahead(future, states)
+            forecast = forecast + effect.reshape(forecast.shape)
         if self.skip is not None:
-            forecast = self.head.shift(forecast, self.skip(series))
+            linear_part = self.skip(series)
+            forecast = self.head.shift(forecast, linear_part)
         forecast = self.head.denormalise(forecast, level, spread)
-        return forecast.unflatten(0, (batch, n_channels)).transpose(1, 2)
+        forecast = forecast.unflatten(0, (batch, n_channels))
+        return forecast.transpose(1, 2)
 
     @torch.no_grad()
     def attention_maps(
@@ -109,9 +113,11 @@ class PatchEncoder(nn.Module):
             Layers, windows, channels, heads, looking patch, patch looked at. Rows sum to one, and
             to two for ``"global_local"`` (:class:`tsattn.nn.attention.GlobalLocalAttention`).
         """
+        batch, _, n_channels = x.shape
         tokens, _, _, _ = self._embed(x, **covariates)
-        maps = torch.stack(self.stack.weights(tokens, key_mask=self._key_mask(x)))
-        return maps.unflatten(1, (x.shape[0], x.shape[2]))
+        key_mask = self._key_mask(x)
+        maps = torch.stack(self.stack.weights(tokens, key_mask=key_mask))
+        return maps.unflatten(1, (batch, n_channels))
 
     def _embed(
         self,
@@ -122,7 +128,8 @@ class PatchEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """Tokens [BC L D], the normalised series [BC T], and its level and spread [BC 1]."""
         require(self.config, past, known, static)
-        series = x.transpose(1, 2).flatten(0, 1)
+        n_channels = x.shape[2]
+        series = x.transpose(1, 2).flatten(0, 1)  # [BC T]
         revin = cast(RevIN, self.revin)
         if self.config.masked:
             observed = series.isfinite()
@@ -133,7 +140,8 @@ class PatchEncoder(nn.Module):
             series = revin(series, level, spread)
         covariate_tokens: Tensor | None = None
         if self.beside is not None:
-            covariate_tokens = self.beside(past, known, static).repeat_interleave(x.shape[2], 0)
+            window_tokens = self.beside(past, known, static)  # [B L D]
+            covariate_tokens = window_tokens.repeat_interleave(n_channels, 0)  # [BC L D]
         patches = patchify(series, self.config.patch_len, self.config.patch_stride)
         tokens = self.embedding(patches, extra_tokens=covariate_tokens)
         return tokens, series, level, spread
@@ -142,8 +150,10 @@ class PatchEncoder(nn.Module):
         """Patches [BC L] that hold an observed value, or ``None`` if values cannot be missing."""
         if not self.config.masked:
             return None
-        observed = x.transpose(1, 2).flatten(0, 1).isfinite()
-        return patchify(observed, self.config.patch_len, self.config.patch_stride).any(-1)
+        series = x.transpose(1, 2).flatten(0, 1)  # [BC T]
+        observed = series.isfinite()
+        patches = patchify(observed, self.config.patch_len, self.config.patch_stride)
+        return patches.any(-1)
 
 
 class LinearModel(nn.Module):
@@ -184,16 +194,19 @@ class LinearModel(nn.Module):
             y = self.map(series)
         else:
             smooth = moving_average(series, self.KERNEL)
-            y = self.map(series - smooth) + self.trend(smooth)
-        return self.revin.inverse(y, level, spread).transpose(1, 2)
+            remainder = series - smooth
+            y = self.map(remainder) + self.trend(smooth)
+        forecast = self.revin.inverse(y, level, spread)
+        return forecast.transpose(1, 2)
 
 
 def moving_average(x: Float[Tensor, "B C T"], width: int) -> Float[Tensor, "B C T"]:
     """Centred mean of ``width`` (odd) rows; the ends are repeated so that the length stays."""
     # Half of the width on either side, so that as many rows come out as go in.
     n_repeats = width // 2
-    first_rows = x[..., :1].expand(*x.shape[:-1], n_repeats)
-    last_rows = x[..., -1:].expand(*x.shape[:-1], n_repeats)
+    batch, n_channels, _ = x.shape
+    first_rows = x[..., :1].expand(batch, n_channels, n_repeats)
+    last_rows = x[..., -1:].expand(batch, n_channels, n_repeats)
     padded = torch.cat((first_rows, x, last_rows), -1)
     return nn.functional.avg_pool1d(padded, width, stride=1)
 
@@ -223,10 +236,12 @@ def multiply_adds(network: nn.Module, config: ModelConfig) -> int:
         name: parameter for name, parameter in network.named_parameters() if parameter.ndim > 1
     }
     if config.backbone not in ATTENTION_KINDS:
+        # Each matrix is multiplied once a window.
         return sum(matrix.numel() for matrix in matrices.values())
     n_tokens = config.n_tokens
+    n_pairs = n_tokens**2
     # Scores and weighted values of every layer.
-    total = 2 * config.n_layers * n_tokens**2 * config.d_model
+    total = 2 * config.n_layers * n_pairs * config.d_model
     # An encoder's head reads all tokens at once, and the linear map reads the window.
     once = ("head.", "skip.") if config.architecture == "encoder" else ()
     for name, matrix in matrices.items():

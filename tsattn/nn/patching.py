@@ -73,7 +73,9 @@ class RevIN(nn.Module):
         self, x: Float[Tensor, "*B T"], level: Float[Tensor, "*B 1"], spread: Float[Tensor, "*B 1"]
     ) -> Float[Tensor, "*B T"]:
         """Normalise with the statistics of :meth:`statistics`."""
-        return (x - level) / torch.where(spread > 0, spread, torch.ones_like(spread))
+        # A constant window becomes zeros over one.
+        divisor = torch.where(spread > 0, spread, torch.ones_like(spread))
+        return (x - level) / divisor
 
     def inverse(
         self, y: Float[Tensor, "*B F"], level: Float[Tensor, "*B 1"], spread: Float[Tensor, "*B 1"]
@@ -90,7 +92,8 @@ def _deviation(x: Tensor, variance: Tensor) -> Tensor:
     rounding.
     """
     largest = x.abs().amax(-1, keepdim=True)
-    rounding_error = CONSTANT_EPSILONS * torch.finfo(x.dtype).eps * largest
+    epsilon = torch.finfo(x.dtype).eps
+    rounding_error = CONSTANT_EPSILONS * epsilon * largest
     constant = variance.sqrt() <= rounding_error
     # The slope of a root is infinite at zero, and infinity times zero is NaN. So the root of a
     # constant window is taken of 1.
@@ -99,7 +102,8 @@ def _deviation(x: Tensor, variance: Tensor) -> Tensor:
 
 def n_patches(context: int, patch_len: int, patch_stride: int) -> int:
     """Patches of a window that is padded at its end by one stride."""
-    return (context + patch_stride - patch_len) // patch_stride + 1
+    padded_length = context + patch_stride
+    return (padded_length - patch_len) // patch_stride + 1
 
 
 def patchify(
@@ -110,7 +114,8 @@ def patchify(
 
     The end padding is that of PatchTST (Nie et al., ICLR 2023): L = (T - P) // stride + 2 patches.
     """
-    padding = x[..., -1:].expand(*x.shape[:-1], patch_stride)
+    last_value = x[..., -1:]
+    padding = last_value.expand(*x.shape[:-1], patch_stride)
     padded = torch.cat((x, padding), dim=-1)
     return padded.unfold(-1, patch_len, patch_stride)
 
@@ -156,7 +161,8 @@ class PatchEmbedding(nn.Module):
             extra_tokens: Further tokens to add, such as those of covariates.
         """
         stop = start + patches.shape[1]
-        tokens = self.project(patches) + self.positions[start:stop]
+        positions = self.positions[start:stop]
+        tokens = self.project(patches) + positions
         if extra_tokens is not None:
             tokens = tokens + extra_tokens
         return self.dropout(tokens)

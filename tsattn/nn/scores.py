@@ -69,7 +69,8 @@ class RotaryEmbedding(nn.Module):
         """Turn the features of tokens at positions ``start``, ``start + 1``, ..."""
         stop = start + x.shape[2]
         positions = torch.arange(start, stop, dtype=torch.float64, device=x.device)
-        angles = self.angles([positions] * len(self.ranks), dtype=x.dtype)
+        slice_positions = [positions] * len(self.ranks)  # the same for all slices
+        angles = self.angles(slice_positions, dtype=x.dtype)
         return self.turn(x, angles)
 
     def angles(
@@ -85,10 +86,13 @@ class RotaryEmbedding(nn.Module):
             dtype: Type of the result.
         """
         # Angles of far positions need more digits than float32 has.
-        slice_rates = self.rates.to(torch.float64).split(self._halves)
-        slice_positions = torch.broadcast_tensors(
-            *(position.to(torch.float64)[..., None] for position in positions)
-        )
+        all_rates = self.rates.to(torch.float64)
+        slice_rates = all_rates.split(self._halves)
+        columns = []
+        for position in positions:
+            exact = position.to(torch.float64)
+            columns.append(exact[..., None])  # [... L 1]
+        slice_positions = torch.broadcast_tensors(*columns)
         cosines = []
         sines = []
         for position, rates in zip(slice_positions, slice_rates, strict=True):
@@ -111,8 +115,14 @@ class RotaryEmbedding(nn.Module):
             sines = sines[:, None]
         # Exchange the two halves of each slice. Views are joined because the backward pass of
         # indexing is slow.
-        halves = x.split([half for half in self._halves for _ in range(2)], dim=3)
-        partners = torch.cat([halves[i ^ 1] for i in range(len(halves))], dim=3)
+        widths = []
+        for half in self._halves:
+            widths += [half, half]
+        halves = x.split(widths, dim=3)
+        exchanged = []
+        for first in range(0, len(halves), 2):
+            exchanged += [halves[first + 1], halves[first]]
+        partners = torch.cat(exchanged, dim=3)
         return torch.addcmul(x * cosines, partners, sines)
 
 
@@ -310,7 +320,9 @@ class LevelScore(DotScore):
         self.rotary = RotaryEmbedding(levels.ranks) if rotary else None
         self.scales: nn.Parameter | None = None
         if learn_scales:
-            self.scales = nn.Parameter(torch.ones(n_heads, len(levels.ranks), device="cpu"))
+            n_levels = len(levels.ranks)
+            ones = torch.ones(n_heads, n_levels, device="cpu")
+            self.scales = nn.Parameter(ones)
 
     def check_context(self) -> None:
         """Refuse keys of another sequence: two sequences have no blocks in common.
@@ -400,7 +412,9 @@ class BilinearScore(Score):
         self.norm_query = nn.LayerNorm(self.d_key, device="cpu") if norm_query else None
         self.norm_key = nn.LayerNorm(self.d_key, device="cpu") if norm_key else None
         if scale is None:
-            scale = (self.d_key if norm_query and norm_key else matrix.n_in) ** -0.5
+            both_normalised = norm_query and norm_key
+            n_terms = self.d_key if both_normalised else matrix.n_in
+            scale = n_terms**-0.5
         self.scale = scale
 
     def features(
@@ -432,10 +446,10 @@ class BilinearScore(Score):
 
     def _transform(self, x: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
         """Product of tokens with the matrix or its transpose: [B L 1 D] -> [B L H D]."""
-        width = x.shape[3]
+        batch, length, _, width = x.shape
         if self.matrix.splits or width > DENSE_WIDTH or torch.compiler.is_compiling():
             return product(x)
-        n_tokens = x.shape[0] * x.shape[1]
+        n_tokens = batch * length
         if n_tokens < DENSE_TOKENS * width:
             return product(x)
         unit_vectors = torch.eye(width, dtype=x.dtype, device=x.device)
@@ -487,10 +501,15 @@ def default_ranks(d_head: int, n_levels: int = 3) -> tuple[int, ...]:
         >>> default_ranks(64), default_ranks(8, n_levels=2)
         ((32, 16, 16), (4, 4))
     """
-    ranks = [d_head // 2 ** (level + 1) for level in range(n_levels - 1)]
+    ranks = []
+    for level in range(1, n_levels):
+        share = 2**level
+        ranks.append(d_head // share)
     if ranks:
+        # The first level counts for all pairs, so it is never empty.
         ranks[0] = max(ranks[0], 1)
-    ranks.append(d_head - sum(ranks))
+    n_remaining = d_head - sum(ranks)
+    ranks.append(n_remaining)
     return tuple(rank for rank in ranks if rank > 0)
 
 
@@ -562,14 +581,15 @@ class GroupLevelScore(DotScore):
             ValueError: If there are not as many groups or positions as the levels need.
         """
         ranks = self.levels.ranks
-        if len(groups) != len(ranks) - 1:
+        n_levels = len(ranks)
+        if len(groups) != n_levels - 1:
             raise ValueError(
                 f"levels after the first need one group each; got {len(groups)} for ranks {ranks};"
                 " give each one"
             )
         if self.rotary is None:
             return Places(tuple(groups))
-        if positions is None or len(positions) != len(ranks):
+        if positions is None or len(positions) != n_levels:
             raise ValueError(
                 f"a rotary embedding of ranks {ranks} needs one tensor of positions a level"
             )
@@ -594,11 +614,16 @@ class GroupLevelScore(DotScore):
         if n_last is None:
             q, k = self._by_head(x, None)
         else:
-            q, k = self._by_head(x[:, x.shape[1] - n_last :], x)
+            first_last = x.shape[1] - n_last
+            last_tokens = x[:, first_last:]
+            q, k = self._by_head(last_tokens, x)
         if self.rotary is not None and places.angles is not None:
             cosines, sines = places.angles  # [... L K]
+            # The queries are the last of the tokens.
             first_query = cosines.shape[-2] - q.shape[2]
-            q = self.rotary.turn(q, (cosines[..., first_query:, :], sines[..., first_query:, :]))
+            query_cosines = cosines[..., first_query:, :]
+            query_sines = sines[..., first_query:, :]
+            q = self.rotary.turn(q, (query_cosines, query_sines))
             k = self.rotary.turn(k, places.angles)
         return q, k
 
