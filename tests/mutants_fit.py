@@ -183,7 +183,7 @@ MUTANTS = [
     Mutant(REGRESSOR_FILE, '"linear_skip": training.solved}', '"linear_skip": False}', REGRESSOR),
     # training
     Mutant(LOOP, "_WARMUP = 0.1", "_WARMUP = 0.3", TRAINING),
-    Mutant(LOOP, "or score < progress.best_score:", "or score > progress.best_score:", TRAINING),
+    Mutant(LOOP, "or score < best_score:", "or score > best_score:", TRAINING),
     Mutant(LOOP, '"weight_decay": 0.0 if is_vector else', '"weight_decay":', TRAINING),
     Mutant(LOOP, "total = loss.double() * count", "total = loss.double()", TRAINING),
     Mutant(
@@ -204,7 +204,7 @@ MUTANTS = [
         "pass",
         TRAINING,
     ),
-    Mutant("tsattn/training/evidence.py", "(1 + level / 100) / 2)", "level / 100)", EVIDENCE),
+    Mutant("tsattn/training/evidence.py", "(1 + level / 100) / 2", "level / 100", EVIDENCE),
     Mutant(
         "tsattn/training/evidence.py", "np.minimum(from_end, n_blocks - 1)", "from_end", EVIDENCE
     ),

@@ -38,13 +38,17 @@ def block_of_windows(first: np.ndarray, horizon: int) -> np.ndarray:
     series = np.cumsum(is_new) - 1
     n_windows = np.bincount(series)
     longest = int(n_windows.max())
-    length = max(horizon, -(-longest // _MOST_BLOCKS))
+    least_length = -(-longest // _MOST_BLOCKS)  # rounded up
+    length = max(horizon, least_length)
     n_blocks = longest // length
     if n_blocks < 2:
         return series
-    last = np.cumsum(n_windows) - 1
-    from_end: np.ndarray = (last[series] - np.arange(len(first))) // length
-    return np.unique(np.minimum(from_end, n_blocks - 1), return_inverse=True)[1]
+    last_windows = np.cumsum(n_windows) - 1  # of each series
+    n_later: np.ndarray = last_windows[series] - np.arange(len(first))
+    from_end = n_later // length
+    from_end = np.minimum(from_end, n_blocks - 1)
+    _, blocks = np.unique(from_end, return_inverse=True)
+    return blocks
 
 
 def check_blocks(windows: WindowBatches | None, level: float) -> None:
@@ -77,16 +81,20 @@ def block_losses(judge: Judge, windows: WindowBatches) -> Tensor:
     Returns:
         ``[2, blocks]``, float64.
     """
-    blocks = torch.as_tensor(block_of_windows(windows.first, windows.spec.horizon))
-    sums = torch.zeros(2, int(blocks.max()) + 1, dtype=torch.float64)
+    numbers = block_of_windows(windows.first, windows.spec.horizon)
+    blocks = torch.as_tensor(numbers)
+    n_blocks = int(blocks.max()) + 1
+    sums = torch.zeros(2, n_blocks, dtype=torch.float64)
     batches = zip(windows.in_order(), windows.deal(blocks), strict=True)
     for (x, y, *covariates), batch_blocks in batches:
+        # A batch may hold windows of several blocks, and a block be in several batches.
         for block in batch_blocks.unique().tolist():
             rows = (batch_blocks == block).to(x.device)
             block_covariates = [_choose(tables, rows) for tables in covariates]
             loss, count = judge(x[rows], y[rows], *block_covariates)
             if count:
-                sums[:, block] += torch.tensor([float(loss) * count, count], dtype=torch.float64)
+                total = float(loss) * count
+                sums[:, block] += torch.tensor([total, count], dtype=torch.float64)
     return sums
 
 
@@ -106,8 +114,10 @@ def clearly_lower(losses: Tensor, others: Tensor, level: float) -> bool:
         others: What it is compared with, of the same windows.
         level: Percent.
     """
-    usable = (losses[1] > 0) & (others[1] > 0)
-    differences = losses[0] / losses[1] - others[0] / others[1]
+    total, count = losses
+    other_total, other_count = others
+    usable = (count > 0) & (other_count > 0)
+    differences = total / count - other_total / other_count
     gap = differences[usable].numpy()
     n_blocks = len(gap)
     if n_blocks < 2:
@@ -115,6 +125,9 @@ def clearly_lower(losses: Tensor, others: Tensor, level: float) -> bool:
     # torch has no quantiles of Student's t.
     from scipy.special import stdtrit
 
-    quantile = stdtrit(n_blocks - 1, (1 + level / 100) / 2)
-    reach = quantile * gap.std(ddof=1) / n_blocks**0.5
-    return bool(gap.mean() + reach < 0)
+    probability = (1 + level / 100) / 2  # of the upper bound
+    quantile = stdtrit(n_blocks - 1, probability)
+    deviation = gap.std(ddof=1)
+    reach = quantile * deviation / n_blocks**0.5
+    upper_bound = gap.mean() + reach
+    return bool(upper_bound < 0)

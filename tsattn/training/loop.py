@@ -75,9 +75,12 @@ class ForecastModule(lightning.LightningModule):
         self._masks = masks
         self._loss = POINT_LOSSES[config.loss]
         head = getattr(model, "head", None)
+        if not isinstance(head, AnyHead):
+            head = None
         # In a list, so that torch does not register it a second time.
-        self._head: list[AnyHead | None] = [head if isinstance(head, AnyHead) else None]
-        self.masked = bool(getattr(getattr(model, "config", None), "masked", False))
+        self._head: list[AnyHead | None] = [head]
+        model_config = getattr(model, "config", None)
+        self.masked = bool(getattr(model_config, "masked", False))
         self.highest_rate = _RATE if config.learning_rate is None else config.learning_rate
         self._deadline = math.inf
         if config.max_seconds is not None:
@@ -91,8 +94,10 @@ class ForecastModule(lightning.LightningModule):
         """AdamW; vectors and scalars (norms, biases) are not decayed."""
         parameters: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
-            key = (name.startswith("skip."), parameter.ndim <= 1)
-            parameters.setdefault(key, []).append(parameter)
+            is_skip = name.startswith("skip.")
+            is_vector = parameter.ndim <= 1
+            group_parameters = parameters.setdefault((is_skip, is_vector), [])
+            group_parameters.append(parameter)
         groups = []
         for is_skip, is_vector in sorted(parameters):
             group = {
@@ -107,24 +112,31 @@ class ForecastModule(lightning.LightningModule):
         """Learning rate of a step, counted from 0."""
         n_warmup = max(round(_WARMUP * self.n_steps), 1)
         if step < n_warmup:
-            return self.highest_rate * ((step + 1) / n_warmup)
-        angle = math.pi * (step - n_warmup) / max(self.n_steps - n_warmup, 1)
-        return self.highest_rate * (0.5 * (1 + math.cos(angle)))
+            share = (step + 1) / n_warmup
+            return self.highest_rate * share
+        n_decay = max(self.n_steps - n_warmup, 1)
+        angle = math.pi * (step - n_warmup) / n_decay
+        share = 0.5 * (1 + math.cos(angle))
+        return self.highest_rate * share
 
     def on_train_epoch_start(self) -> None:
         self._train_sum = torch.zeros(2, device=self.device)
         if self._masks is None:
             return
-        if self.team.size > 1 or self._masks.device.type != self.device.type:
+        is_elsewhere = self._masks.device.type != self.device.type
+        if self.team.size > 1 or is_elsewhere:
             # Masks of its own for each process, anew at each pass, so that a resumed fit draws the
             # same ones; and for a single one that a launcher started, whose generator waits on the
             # CPU for a GPU's network.
-            generator = torch.Generator(self.device).manual_seed(self.team.own_seed(self._masks))
+            seed = self.team.own_seed(self._masks)
+            generator = torch.Generator(self.device).manual_seed(seed)
             set_generator(self.model, generator)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.rate(self.progress.step) * group["factor"]
+        optimiser = self.trainer.optimizers[0]
+        rate = self.rate(self.progress.step)
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group["factor"]
 
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         """Loss of one batch ``(x [B, T, C], y [B, F, C])``, or of this process's share of it, B
@@ -137,7 +149,8 @@ class ForecastModule(lightning.LightningModule):
             loss, count = self.judge(x, y, *covariates)
         else:
             loss, count = self._nothing(), 0
-        self._train_sum += torch.stack((loss.detach() * count, loss.new_tensor(count)))
+        total = loss.detach() * count
+        self._train_sum += torch.stack((total, loss.new_tensor(count)))
         self.progress.step += 1
         late = time.monotonic() > self._deadline
         if self.team.size > 1:
@@ -145,23 +158,29 @@ class ForecastModule(lightning.LightningModule):
             total_count, total_late = self.team.total(both)
             # DDP takes the mean over processes: the sum over values, whoever has them, is what one
             # process gets.
-            loss = loss * (count * self.team.size / total_count).to(loss.dtype)
-            late = self._deadline < math.inf and bool(total_late > 0)
+            factor = count * self.team.size / total_count
+            loss = loss * factor.to(loss.dtype)
+            has_deadline = self._deadline < math.inf
+            late = has_deadline and bool(total_late > 0)
         if late:
+            self.progress.timed_out = True
             # Lightning validates and books the epoch that it ends early.
-            self.progress.timed_out = self.trainer.should_stop = True
+            self.trainer.should_stop = True
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         progress = self.progress
         if self.line is not None and self.line.due:
-            valid = progress.history[-1]["valid_loss"] if progress.history else None
-            loss = float(self._train_sum[0] / self._train_sum[1])
+            last_record = progress.history[-1] if progress.history else {}
+            valid = last_record.get("valid_loss")
+            total, count = self._train_sum
+            loss = float(total / count)
             self.line.draw(progress.epoch + 1, progress.step, loss, valid)
 
     def _nothing(self) -> Tensor:
         """A loss of 0 that has a gradient for every weight: the other processes wait for it."""
-        return 0.0 * torch.stack([p.sum() for p in self.model.parameters()]).sum()
+        sums = [parameter.sum() for parameter in self.model.parameters()]
+        return 0.0 * torch.stack(sums).sum()
 
     def judge(
         self, x: Tensor, y: Tensor, covariates: Mapping[str, Tensor] | None = None
@@ -175,12 +194,15 @@ class ForecastModule(lightning.LightningModule):
         if not self.masked:
             return head.loss(forecast, y, None, kind=kind), y.numel()
         # A channel of which the context shows nothing has no forecast.
-        usable = y.isfinite() & x.isfinite().any(1, keepdim=True)
-        return head.loss(forecast, y, usable, kind=kind), int(usable.sum())
+        has_context = x.isfinite().any(1, keepdim=True)
+        usable = y.isfinite() & has_context
+        n_usable = int(usable.sum())
+        return head.loss(forecast, y, usable, kind=kind), n_usable
 
     def _network(self, x: Tensor, covariates: Mapping[str, Tensor]) -> Tensor:
         """Forecasts in the precision of the settings."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        is_narrow = self.config.precision == "bf16"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=is_narrow):
             y: Tensor = self.model(x, **covariates)
         return y.to(x.dtype)
 
@@ -193,7 +215,8 @@ class ForecastModule(lightning.LightningModule):
         if len(x):
             loss, count = self.judge(x, y, *covariates)
             total = loss.double() * count
-            self._valid_sum += torch.stack((total, self._valid_sum.new_tensor(count)))
+            n_values = self._valid_sum.new_tensor(count)
+            self._valid_sum += torch.stack((total, n_values))
 
     def on_train_epoch_end(self) -> None:
         """Record the epoch, keep the best weights, stop when patience is over."""
@@ -204,7 +227,8 @@ class ForecastModule(lightning.LightningModule):
         train_loss = float(train_sum[0] / train_sum[1])
         if valid_sum[1] > 0:
             score = float(valid_sum[0] / valid_sum[1])
-        if not math.isfinite(train_loss) or not math.isfinite(score or 0.0):
+        valid_loss = 0.0 if score is None else score
+        if not math.isfinite(train_loss) or not math.isfinite(valid_loss):
             raise ValueError(
                 f"the loss became {train_loss} in epoch {progress.epoch + 1}; lower learning_rate"
                 f" ({self.highest_rate}) or look for extreme values in the data"
@@ -231,14 +255,17 @@ class ForecastModule(lightning.LightningModule):
     def _keep_best(self, score: float | None) -> None:
         """Keep weights that are better than all before, and stop when patience is over."""
         progress = self.progress
-        if score is None or progress.best_score is None or score < progress.best_score:
+        best_score = progress.best_score
+        # Without scores to compare, the last weights count as the best.
+        if score is None or best_score is None or score < best_score:
             progress.best_epoch = progress.epoch
             progress.best_score = score
             self.best = copy.deepcopy(self.model.state_dict())
         patience = self.config.patience
         if score is None or patience is None:
             return
-        if progress.epoch - progress.best_epoch >= patience:
+        n_without_gain = progress.epoch - progress.best_epoch
+        if n_without_gain >= patience:
             self.trainer.should_stop = True
 
 
@@ -300,7 +327,8 @@ def train(
     team = Team(device=device)
     if processes is not None and processes.joins_some:
         team = processes.join(device)
-    train_windows = train_windows.repeated(config.n_passes(len(train_windows)))
+    n_passes = config.n_passes(len(train_windows))
+    train_windows = train_windows.repeated(n_passes)
     train_windows = train_windows.share(team.rank, team.size).to(team.device)
     if valid_windows is not None:
         valid_windows = valid_windows.share(team.rank, team.size).to(team.device)
@@ -348,7 +376,8 @@ def _keep_start_unless_better(
     progress = module.progress
 
     def losses() -> Tensor:
-        return team.total(block_losses(module.judge, windows).to(team.device)).cpu()
+        shares = block_losses(module.judge, windows).to(team.device)
+        return team.total(shares).cpu()
 
     best = losses()
     module.model.load_state_dict(start)
@@ -356,8 +385,10 @@ def _keep_start_unless_better(
     if clearly_lower(best, first, level):
         module.model.load_state_dict(module.best)
     else:
+        total = first[0].sum()
+        count = first[1].sum()
         progress.best_epoch = 0
-        progress.best_score = float(first[0].sum() / first[1].sum())
+        progress.best_score = float(total / count)
 
 
 def _resume(module: ForecastModule, checkpoint: Checkpoint) -> bool:
@@ -397,25 +428,30 @@ def _run(
     config = module.config
     progress = module.progress
     train_windows, valid_windows = windows
+    # One process shows the progress of all.
+    shown_title = title if module.team.rank == 0 else None
+    # Lightning warns of None.
+    validation_batches: Any = [] if valid_windows is None else valid_windows
     shown = progress_line(
-        title if module.team.rank == 0 else None,
+        shown_title,
         n_epochs=config.n_epochs,
         n_steps=module.n_steps,
         seconds=config.max_seconds,
     )
+    n_epochs_left = config.n_epochs - progress.epoch
     with silenced(*LIGHTNING), _ONE_WARNING, shown as module.line:
         trainer = lightning.Trainer(
             **_places(module.team, processes),
             **_SWITCHED_OFF,
-            max_epochs=config.n_epochs - progress.epoch,
+            max_epochs=n_epochs_left,
             gradient_clip_val=_GRADIENT_NORM,
             limit_val_batches=0 if valid_windows is None else 1.0,
         )
         with interruptible():
-            # Lightning warns of None.
-            trainer.fit(module, train_windows, [] if valid_windows is None else valid_windows)
+            trainer.fit(module, train_windows, validation_batches)
         if module.line is not None:
-            module.line.finish(_ending(progress, config.n_epochs))
+            ending = _ending(progress, config.n_epochs)
+            module.line.finish(ending)
 
 
 def _ending(progress: Progress, n_epochs: int) -> str:
@@ -468,7 +504,9 @@ class _OneWarning:
             if self._users == 1:
                 before = list(warnings.filters)
                 warnings.filterwarnings("ignore", message=self.message, category=FutureWarning)
-                self._mine = None if warnings.filters[0] in before else warnings.filters[0]
+                first = warnings.filters[0]
+                # A filter that the user had set stays when the last fit ends.
+                self._mine = None if first in before else first
 
     def __exit__(self, *_: object) -> None:
         with self._lock:

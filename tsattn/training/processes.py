@@ -67,21 +67,21 @@ class DDPSettings:
 
     def __post_init__(self) -> None:
         n = self.n_processes
-        if n is not None and (isinstance(n, bool) or not isinstance(n, Integral) or n < 1):
-            raise ValueError(
-                "n_processes must be a whole number of at least 1, or None under torchrun; got"
-                f" {n!r}; one a core or GPU is the most that helps"
-            )
+        if n is not None:
+            # True is an integer to Python.
+            is_whole = isinstance(n, Integral) and not isinstance(n, bool)
+            if not is_whole or n < 1:
+                raise ValueError(
+                    "n_processes must be a whole number of at least 1, or None under torchrun; got"
+                    f" {n!r}; one a core or GPU is the most that helps"
+                )
         if self.backend not in (None, *_BACKENDS):
-            raise ValueError(
-                f"backend must be None, {' or '.join(map(repr, _BACKENDS))}; got {self.backend!r}"
-            )
-        if (
-            isinstance(self.timeout, bool)
-            or not isinstance(self.timeout, int | float)
-            or not self.timeout > 0
-        ):
-            raise ValueError(f"timeout must be seconds above 0; got {self.timeout!r}")
+            names = " or ".join(map(repr, _BACKENDS))
+            raise ValueError(f"backend must be None, {names}; got {self.backend!r}")
+        timeout = self.timeout
+        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if not is_number or not timeout > 0:
+            raise ValueError(f"timeout must be seconds above 0; got {timeout!r}")
 
     @property
     def starts_some(self) -> bool:
@@ -95,7 +95,9 @@ class DDPSettings:
 
     def backend_for(self, device: torch.device) -> str:
         """What carries messages between processes that compute on such devices."""
-        return self.backend or ("nccl" if device.type == "cuda" else "gloo")
+        if self.backend:
+            return self.backend
+        return "nccl" if device.type == "cuda" else "gloo"
 
     def check(self, device: torch.device) -> None:
         """Refuse what cannot work here, before anything is trained.
@@ -114,9 +116,10 @@ class DDPSettings:
                 f" {missing[0]} is not set; start the script with torchrun, or give n_processes"
             )
         if self.starts_some and not missing:
+            n_launched = os.environ["WORLD_SIZE"]
             raise ValueError(
                 f"n_processes = {self.n_processes} would start processes in each of the"
-                f" {os.environ['WORLD_SIZE']} that a launcher started already; use DDPSettings()"
+                f" {n_launched} that a launcher started already; use DDPSettings()"
                 " under torchrun"
             )
         if device.type != "cuda" and self.backend == "nccl":
@@ -126,16 +129,20 @@ class DDPSettings:
         n_local = int(self.n_processes or 1)
         if self.joins_some:
             n_local = int(os.environ["LOCAL_WORLD_SIZE"])
-        if device.type == "cuda" and n_local > torch.cuda.device_count():
+        if device.type != "cuda":
+            return
+        n_gpus = torch.cuda.device_count()
+        if n_local > n_gpus:
             raise ValueError(
                 f"{n_local} processes need as many GPUs, and this machine has"
-                f" {torch.cuda.device_count()}; lower n_processes, or use device='cpu'"
+                f" {n_gpus}; lower n_processes, or use device='cpu'"
             )
 
     def join(self, device: torch.device) -> "Team":
         """Become one of the processes that a launcher or :func:`run_processes` started."""
         if device.type == "cuda":
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            local_rank = int(os.environ["LOCAL_RANK"])
+            device = torch.device("cuda", local_rank)
             torch.cuda.set_device(device)
         if not dist.is_initialized():
             timeout = timedelta(seconds=self.timeout)
@@ -210,9 +217,11 @@ class Team:
             return
         for tensor in tensors.values():
             dist.broadcast(tensor, 0)
-        states = [[generator.get_state().numpy() for generator in generators]]
-        dist.broadcast_object_list(states, 0)
-        for generator, state in zip(generators, states[0], strict=True):
+        states = [generator.get_state().numpy() for generator in generators]
+        # One object, which the broadcast replaces in the list.
+        message = [states]
+        dist.broadcast_object_list(message, 0)
+        for generator, state in zip(generators, message[0], strict=True):
             generator.set_state(torch.from_numpy(state.copy()))
 
     def own_seed(self, common: torch.Generator) -> int:
@@ -221,9 +230,10 @@ class Team:
         Args:
             common: A generator that all processes hold in the same state.
         """
-        drawn = int(torch.randint(2**62, (1,), generator=common, device=common.device))
-        sequence = np.random.SeedSequence((drawn, self.rank))
-        return int(sequence.generate_state(1, np.uint64)[0])
+        draw = torch.randint(2**62, (1,), generator=common, device=common.device)
+        sequence = np.random.SeedSequence((int(draw), self.rank))
+        (seed,) = sequence.generate_state(1, np.uint64)
+        return int(seed)
 
 
 # Lightning's strategy "ddp_spawn" is not used to start processes. Both ways were measured with two
@@ -258,11 +268,14 @@ def run_processes(
     threads = max(1, torch.get_num_threads() // n)
     with tempfile.TemporaryDirectory(prefix="tsattn-") as name:
         folder = Path(name)
-        group = (n, settings.backend_for(device), settings.timeout, threads, folder)
+        backend = settings.backend_for(device)
+        group = (n, backend, settings.timeout, threads, folder)
         torch.save((target, args), folder / _JOB)
-        processes = [
-            context.Process(target=_begin, args=(rank, *group), daemon=True) for rank in range(n)
-        ]
+        processes = []
+        for rank in range(n):
+            begin_args = (rank, *group)
+            process = context.Process(target=_begin, args=begin_args, daemon=True)
+            processes.append(process)
         try:
             for process in processes:
                 process.start()
@@ -295,9 +308,11 @@ def _failure(folder: Path, n: int, code: int) -> Exception:
 
 def _begin(rank: int, n: int, backend: str, timeout: float, threads: int, folder: Path) -> None:
     """Run the job in a started process."""
-    threading.Thread(target=_leave_with_parent, args=(folder,), daemon=True).start()
+    watcher = threading.Thread(target=_leave_with_parent, args=(folder,), daemon=True)
+    watcher.start()
     torch.set_num_threads(threads)
-    for name, value in zip(_LAUNCHER_VARIABLES, (rank, rank, n, n), strict=True):
+    launcher_values = (rank, rank, n, n)
+    for name, value in zip(_LAUNCHER_VARIABLES, launcher_values, strict=True):
         os.environ[name] = str(value)
     # They meet through a file: a port that is free now may be taken a moment later.
     meeting = (folder / "meeting").as_uri()
@@ -315,7 +330,8 @@ def _begin(rank: int, n: int, backend: str, timeout: float, threads: int, folder
         if rank == 0:
             torch.save(answer, folder / _ANSWER)
     except _RELAYED as error:
-        (folder / f"error-{rank}").write_bytes(pickle.dumps(error))
+        error_file = folder / f"error-{rank}"
+        error_file.write_bytes(pickle.dumps(error))
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(1) from None
@@ -340,7 +356,8 @@ def _wait(processes: Sequence[BaseProcess]) -> int:
     waiting: dict[Any, BaseProcess] = {process.sentinel: process for process in processes}
     while waiting:
         for sentinel in connection.wait(list(waiting)):
-            waiting.pop(sentinel).join()
+            process = waiting.pop(sentinel)
+            process.join()
         codes = [process.exitcode for process in processes if process.exitcode]
         if codes:
             return min(codes)

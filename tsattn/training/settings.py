@@ -89,7 +89,8 @@ class Training(Settings):
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got {self.loss!r}")
+            names = ", ".join(LOSSES)
+            raise ValueError(f"loss must be one of {names}; got {self.loss!r}")
         if self.scale not in SCALES:
             raise ValueError(f"scale must be 'window' or 'series'; got {self.scale!r}")
         if self.linear_skip not in SKIPS:
@@ -98,8 +99,9 @@ class Training(Settings):
             )
         check_whole("batch_size", self.batch_size)
         for name in ("max_epochs", "patience"):
-            if getattr(self, name) is not None:
-                check_whole(name, getattr(self, name))
+            value = getattr(self, name)
+            if value is not None:
+                check_whole(name, value)
         if self.precision not in (None, "bf16"):
             raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
         seconds = self.max_seconds
@@ -111,7 +113,9 @@ class Training(Settings):
         if self.n_threads is not None:
             check_whole("n_threads", self.n_threads)
         folder = self.checkpoint_dir
-        if not isinstance(folder, str | Path | None) or Path(folder or ".").is_file():
+        is_name = isinstance(folder, str | Path | None)
+        # Without a name nothing is written, and the current folder is no file.
+        if not is_name or Path(folder or ".").is_file():
             raise ValueError(
                 f"checkpoint_dir must be a folder, or a name for one; got {folder!r}; choose"
                 " another"
@@ -120,8 +124,10 @@ class Training(Settings):
 
     def _check_rates(self) -> None:
         level = self.skip_level
-        if level is not None and not (isinstance(level, int | float) and 0 < level < 100):
-            raise ValueError(f"skip_level must be None or lie between 0 and 100; got {level!r}")
+        if level is not None:
+            is_percent = isinstance(level, int | float) and 0 < level < 100
+            if not is_percent:
+                raise ValueError(f"skip_level must be None or lie between 0 and 100; got {level!r}")
         if level is not None and self.linear_skip != "least_squares":
             raise ValueError(
                 f"skip_level = {level} asks whether the transformer improves on a solved map, and"
@@ -133,7 +139,9 @@ class Training(Settings):
             rates["learning_rate"] = self.learning_rate
         for name, value in rates.items():
             is_finite = isinstance(value, Real) and 0 <= value < math.inf
-            if not is_finite or (name.endswith("_rate") and value == 0):
+            # Nothing is learnt at a rate of 0.
+            is_zero_rate = name.endswith("_rate") and value == 0
+            if not is_finite or is_zero_rate:
                 raise ValueError(f"{name} must be at least 0.0 and below inf; got {value!r}")
 
     @property
@@ -143,7 +151,10 @@ class Training(Settings):
 
     def n_passes(self, steps: int) -> int:
         """Passes over the training windows in an epoch, where one pass has so many steps."""
-        return 1 if self.max_epochs is not None else -(-_LEAST_STEPS // max(steps, 1))
+        if self.max_epochs is not None:
+            return 1
+        steps = max(steps, 1)
+        return -(-_LEAST_STEPS // steps)  # rounded up
 
     @property
     def max_seconds(self) -> float | None:

@@ -79,8 +79,9 @@ class Checkpoint:
             tensors[f"model.{name}"] = tensor
         for name, tensor in module.best.items():
             tensors[f"best.{name}"] = tensor
-        optimiser = module.trainer.optimizers[0].state_dict()
-        for index, state in optimiser["state"].items():
+        optimiser = module.trainer.optimizers[0]
+        states = optimiser.state_dict()["state"]
+        for index, state in states.items():
             for name, tensor in state.items():
                 tensors[f"optimiser.{index}.{name}"] = tensor
         tensors["generator.order"] = self.generators.order.get_state()
@@ -109,14 +110,19 @@ class Checkpoint:
         files = self.files()
         if not files:
             return False
-        tensors, facts = self._read(files[-1])
-        module.progress = Progress(**facts["progress"] | {"timed_out": False})
-        module.model.load_state_dict(_part(tensors, "model."))
+        newest = files[-1]
+        tensors, facts = self._read(newest)
+        # The time limit begins anew.
+        progress_values = facts["progress"] | {"timed_out": False}
+        module.progress = Progress(**progress_values)
+        weights = _part(tensors, "model.")
+        module.model.load_state_dict(weights)
         module.best = _part(tensors, "best.")
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(tensors, "optimiser.").items():
             index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = tensor
+            parameter_state = state.setdefault(int(index), {})
+            parameter_state[key] = tensor
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.generators.order.set_state(tensors["generator.order"])
