@@ -153,19 +153,25 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without weights where none are named."""
-        values = {**asdict(self), "teachers": self.teachers and list(self.teachers)}
+        # A list, as a file of JSON gives it back.
+        teachers = self.teachers and list(self.teachers)
+        values = {**asdict(self), "teachers": teachers}
         return {name: value for name, value in values.items() if value is not None}
 
     def factor(self, step: int) -> float:
         """Factor of the rates in a step, counted from 0."""
-        n_warmup = max(round(min(self.warmup * self.n_steps, _MOST_WARMUP_STEPS)), 1)
+        warmup_steps = min(self.warmup * self.n_steps, _MOST_WARMUP_STEPS)
+        n_warmup = max(round(warmup_steps), 1)
         warmup = (step + 1) / n_warmup
-        decay = (self.n_steps - step) / max(self.decay * self.n_steps, 1)
+        decay_steps = max(self.decay * self.n_steps, 1)
+        decay = (self.n_steps - step) / decay_steps
         rise = 1.0
         # Fresh optimizers begin with small steps.
         if step >= self.phase:
-            rise = (step % self.phase + 1) / _RISE_STEPS
-        return (1 + step / self.half) ** -0.5 * min(warmup, 1.0, decay, rise)
+            step_of_phase = step % self.phase
+            rise = (step_of_phase + 1) / _RISE_STEPS
+        slow_decay = (1 + step / self.half) ** -0.5
+        return slow_decay * min(warmup, 1.0, decay, rise)
 
 
 # That series which grow are better measured by their recent part was found when so many steps had
@@ -213,14 +219,20 @@ def draw_batch(shape: Shape, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     Three in ten contexts are shortened to a random length from 8 steps up, as short series come.
     """
     n_steps = shape.n_steps
-    series = make(shape.n_windows, n_steps + shape.horizon, seed=rng)
+    n_rows = n_steps + shape.horizon
+    series = make(shape.n_windows, n_rows, seed=rng)
     x = series[:, :n_steps].copy()
     y = series[:, n_steps:].copy()
-    logarithm = rng.uniform(math.log(_SHORTEST_CONTEXT), math.log(n_steps), len(x))
+    n_windows = len(x)
+    # Every order of magnitude of a length is as likely.
+    shortest = math.log(_SHORTEST_CONTEXT)
+    longest = math.log(n_steps)
+    logarithm = rng.uniform(shortest, longest, n_windows)
     length = np.exp(logarithm).astype(int)
-    is_short = rng.random(len(x)) < _SHORTENED_SHARE
+    is_short = rng.random(n_windows) < _SHORTENED_SHARE
     first = np.where(is_short, n_steps - length, 0)
-    x[np.arange(n_steps) < first[:, None]] = np.nan
+    is_cut = np.arange(n_steps) < first[:, None]
+    x[is_cut] = np.nan
     return torch.from_numpy(x), torch.from_numpy(y)
 
 
@@ -231,14 +243,14 @@ def make_optimizers(
     matrices = []
     others = []
     for name, parameter in network.named_parameters():
-        if parameter.ndim == 2 and name.startswith("stack.blocks."):
+        is_inside = name.startswith("stack.blocks.")
+        if parameter.ndim == 2 and is_inside:
             matrices.append(parameter)
         else:
             others.append(parameter)
-    return (
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.0),
-        torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0),
-    )
+    muon = torch.optim.Muon(matrices, lr=rate, weight_decay=0.0)
+    adam = torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    return muon, adam
 
 
 def take_step(
@@ -312,9 +324,13 @@ class Pretraining:
                 )
             self.network.load_state_dict(start.state_dict())
         if recipe.teachers is not None:
-            networks = [_read_weights(name, weights) for name in recipe.teachers]
-            self.teachers = Teachers([network.to(self.device) for network in networks])
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
+            teachers = []
+            for name in recipe.teachers:
+                teacher = _read_weights(name, weights)
+                teachers.append(teacher.to(self.device))
+            self.teachers = Teachers(teachers)
+        average = copy.deepcopy(self.network)
+        self.average = average.requires_grad_(False)
         self._begin_phase()
         self.step = 0
         self.windows = 0
@@ -333,7 +349,8 @@ class Pretraining:
     def _measure_recent(self) -> None:
         """Let windows be measured as the settings say; new inputs have weights of zero."""
         self.network = self._with_settings(self.network)
-        self.average = self._with_settings(self.average).requires_grad_(False)
+        average = self._with_settings(self.average)
+        self.average = average.requires_grad_(False)
 
     def _with_settings(self, network: ZeroNetwork) -> ZeroNetwork:
         """A network of the settings of this run that has the weights of another one, and weights of
@@ -341,10 +358,11 @@ class Pretraining:
         """
         wider = self._make(self.config, torch.Generator()).to(self.device)
         weights = network.state_dict()
-        for name, weight in wider.state_dict().items():
-            if weight.shape != weights[name].shape:
-                n_more = weight.shape[1] - weights[name].shape[1]
-                weights[name] = torch.nn.functional.pad(weights[name], (0, n_more))
+        for name, wider_weight in wider.state_dict().items():
+            weight = weights[name]
+            if wider_weight.shape != weight.shape:
+                n_more = wider_weight.shape[1] - weight.shape[1]
+                weights[name] = torch.nn.functional.pad(weight, (0, n_more))
         wider.load_state_dict(weights)
         return wider
 
@@ -355,12 +373,15 @@ class Pretraining:
             The loss before it.
         """
         recipe = self.recipe
-        if self.step == recipe.recent_from and self.network.config != self.config:
+        is_first_network = self.network.config != self.config
+        if self.step == recipe.recent_from and is_first_network:
             self._measure_recent()
         if self.step % recipe.phase == 0:
             self._begin_phase()
         rng = np.random.default_rng([recipe.seed, self.step])
-        shape = SHAPES[rng.choice(len(SHAPES), p=[shape.share for shape in SHAPES])]
+        shares = [shape.share for shape in SHAPES]
+        number = rng.choice(len(SHAPES), p=shares)
+        shape = SHAPES[number]
         x, y = self._draw(shape, rng)
         factor = recipe.factor(self.step)
         rates = (recipe.rate * factor, recipe.other_rate * factor)
@@ -383,7 +404,8 @@ class Pretraining:
     @torch.no_grad()
     def _move_average(self) -> None:
         """Move the running average; at first it follows fast."""
-        share = 1 / max(self.recipe.average * self.step, _LEAST_AVERAGE_STEPS)
+        n_averaged = max(self.recipe.average * self.step, _LEAST_AVERAGE_STEPS)
+        share = 1 / n_averaged
         pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
         for mean, weights in pairs:
             mean.lerp_(weights, share)
@@ -396,16 +418,18 @@ class Pretraining:
             for batch in range(n_batches):
                 rng = np.random.default_rng([_VALIDATION_SEED, number, batch])
                 x, y = self._draw(shape, rng)
-                losses.append(float(pinball(self.average, x, y, shape.n_tokens)))
+                loss = pinball(self.average, x, y, shape.n_tokens)
+                losses.append(float(loss))
         return float(np.mean(losses))
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
+        optimizer_states = [optimizer.state_dict() for optimizer in self.optimizers]
         return {
             **self._facts(),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": optimizer_states,
         }
 
     def _facts(self) -> dict[str, Any]:
@@ -426,14 +450,16 @@ class Pretraining:
                 decay aside.
         """
         self._check_settings(state)
-        if state["step"] > self.recipe.recent_from and self.network.config != self.config:
+        step = state["step"]
+        is_first_network = self.network.config != self.config
+        if step > self.recipe.recent_from and is_first_network:
             self._measure_recent()
             self._begin_phase()
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
-        self.step = state["step"]
+        self.step = step
         self.windows = state["windows"]
         self.seconds = state["seconds"]
 
@@ -445,16 +471,18 @@ class Pretraining:
         state_settings = {**state["config"], **state["recipe"]}
         for name in {**settings, **state_settings}:
             value = settings.get(name)
-            if name not in _MAY_DIFFER and value != state_settings.get(name):
+            state_value = state_settings.get(name)
+            if name not in _MAY_DIFFER and value != state_value:
                 raise ValueError(
-                    f"the state was trained with {name} = {state_settings.get(name)!r}; got"
+                    f"the state was trained with {name} = {state_value!r}; got"
                     f" {value!r}; give the same, or another --state folder"
                 )
 
     def phase_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Weights and facts from which the next phase goes on."""
         tensors = {}
-        for part, network in (("network", self.network), ("average", self.average)):
+        networks = {"network": self.network, "average": self.average}
+        for part, network in networks.items():
             for name, tensor in network.state_dict().items():
                 tensors[f"{part}.{name}"] = tensor.contiguous()
         return tensors, self._facts()
@@ -510,12 +538,15 @@ def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> 
     seconds_before = pretraining.seconds - time.process_time()
     losses = []
     while pretraining.step < stop:
-        losses.append(pretraining.advance())
+        loss = pretraining.advance()
+        losses.append(loss)
         pretraining.seconds = seconds_before + time.process_time()
         step = pretraining.step
-        if step % _STEPS_A_VALIDATION == 0 or step == stop:
-            curve.append(_point(pretraining, losses))
-        if step % _STEPS_A_STATE == 0 or step == stop:
+        is_last = step == stop
+        if is_last or step % _STEPS_A_VALIDATION == 0:
+            point = _point(pretraining, losses)
+            curve.append(point)
+        if is_last or step % _STEPS_A_STATE == 0:
             _keep(pretraining, curve, folder)
         if step % recipe.phase == 0:
             _keep_phase(pretraining, folder)
@@ -526,11 +557,13 @@ def run(pretraining: Pretraining, folder: Path, *, until: int | None = None) -> 
 
 def _point(pretraining: Pretraining, losses: list[float]) -> dict[str, Any]:
     """One point of the curve of a run."""
+    recent_losses = losses[-_STEPS_A_VALIDATION:]
+    mean_loss = float(np.mean(recent_losses))
     return {
         "step": pretraining.step,
         "windows": pretraining.windows,
         "seconds": round(pretraining.seconds, 1),
-        "loss": float(np.mean(losses[-_STEPS_A_VALIDATION:])),
+        "loss": mean_loss,
         "validation": pretraining.validate(),
     }
 
@@ -542,10 +575,12 @@ def _keep(pretraining: Pretraining, curve: list[dict[str, Any]], folder: Path) -
     """
 
     def write_curve(path: Path) -> None:
-        path.write_text("".join(json.dumps(point) + "\n" for point in curve))
+        lines = [json.dumps(point) + "\n" for point in curve]
+        path.write_text("".join(lines))
 
     write_atomic(folder / "curve.jsonl", write_curve)
-    write_atomic(folder / "state.pt", functools.partial(torch.save, pretraining.state()))
+    write_state = functools.partial(torch.save, pretraining.state())
+    write_atomic(folder / "state.pt", write_state)
 
 
 def _keep_phase(pretraining: Pretraining, folder: Path) -> None:
@@ -562,16 +597,21 @@ def _restore(pretraining: Pretraining, folder: Path) -> None:
     phase_file = folder / "phase.safetensors"
     device = pretraining.device
     if state_file.exists():
-        pretraining.restore(torch.load(state_file, map_location=device, weights_only=True))
+        state = torch.load(state_file, map_location=device, weights_only=True)
+        pretraining.restore(state)
     elif phase_file.exists():
-        facts = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
-        pretraining.restore_phase(load_file(phase_file, device=str(device)), facts)
+        text = (folder / "phase.json").read_text(encoding="utf-8")
+        facts = json.loads(text)
+        tensors = load_file(phase_file, device=str(device))
+        pretraining.restore_phase(tensors, facts)
 
 
 def _read_curve(path: Path) -> Iterator[dict[str, Any]]:
     """Points of a curve; none where there is no file."""
-    if path.exists():
-        yield from (json.loads(line) for line in path.read_text().splitlines())
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        yield json.loads(line)
 
 
 def _show(
@@ -587,10 +627,17 @@ def _show(
     step = pretraining.step
     gone = time.monotonic() - started
     seconds_a_step = gone / len(losses)
-    left = seconds_a_step * (stop - step)
-    loss = np.mean(losses[-_STEPS_A_SHOWN_LOSS:])
-    validation = f"{curve[-1]['validation']:.4f}" if curve else "-"
-    windows_a_second = pretraining.windows / max(step * seconds_a_step, 1e-9)
+    n_left = stop - step
+    left = seconds_a_step * n_left
+    recent_losses = losses[-_STEPS_A_SHOWN_LOSS:]
+    loss = np.mean(recent_losses)
+    validation = "-"
+    if curve:
+        last_point = curve[-1]
+        validation = f"{last_point['validation']:.4f}"
+    # As if all steps had been as fast as those of this call.
+    seconds = max(step * seconds_a_step, 1e-9)
+    windows_a_second = pretraining.windows / seconds
     sys.stderr.write(
         f"\rstep {step} of {stop}  loss {loss:.4f}  validation {validation} "
         f" {windows_a_second:.0f} windows/s  {in_words(int(gone))} gone  {in_words(left)} left  "
@@ -656,7 +703,8 @@ def main(argv: list[str] | None = None) -> None:
         draw_curve(options.state, options.picture)
         return
     if options.export is not None:
-        facts = json.loads(options.facts.read_text())
+        facts_text = options.facts.read_text()
+        facts = json.loads(facts_text)
         export(options.state, options.export, options.name, facts)
         return
     until = None
@@ -689,20 +737,23 @@ def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
         content = torch.load(state / "state.pt", map_location="cpu", weights_only=True)
         average = content["average"]
     else:
-        content = json.loads((state / "phase.json").read_text(encoding="utf-8"))
+        text = (state / "phase.json").read_text(encoding="utf-8")
+        content = json.loads(text)
         tensors = load_file(state / "phase.safetensors")
         average = {
             name.removeprefix("average."): tensor
             for name, tensor in tensors.items()
             if name.startswith("average.")
         }
-    network = ZeroNetwork(ZeroConfig.from_dict(content["config"]))
+    config = ZeroConfig.from_dict(content["config"])
+    network = ZeroNetwork(config)
     network.load_state_dict(average)
+    core_hours = content["seconds"] / 3600
     run_facts = {
         "learnt_from": "synthetic series of tsattn.pretrained.synthetic; no real series",
         "steps": content["step"],
         "windows": content["windows"],
-        "core_hours": round(content["seconds"] / 3600, 2),
+        "core_hours": round(core_hours, 2),
         "recipe": content["recipe"],
     }
     save_network(network, folder, name, {**run_facts, **facts})
@@ -717,7 +768,8 @@ def draw_curve(folder: Path, file: Path) -> None:
     axes = figure.subplots()
     windows = [point["windows"] for point in points]
     for name in ("loss", "validation"):
-        axes.plot(windows, [point[name] for point in points], label=name)
+        losses = [point[name] for point in points]
+        axes.plot(windows, losses, label=name)
     axes.set(xscale="log", xlabel="windows", ylabel="pinball loss")
     axes.legend(frameon=False)
     figure.savefig(file)

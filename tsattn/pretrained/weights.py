@@ -48,10 +48,16 @@ def load_network(name: str = SHIPPED) -> ZeroNetwork:
             shipped.
     """
     folder = _shipped()
-    names = {file.name.rpartition(".")[0] for file in folder.iterdir()} - {""}
+    names = set()
+    for file in folder.iterdir():
+        stem, _, _ = file.name.rpartition(".")
+        # A file without an ending, or a hidden one, is no part of a set of weights.
+        if stem:
+            names.add(stem)
     if name not in names:
+        shipped_names = ", ".join(sorted(names))
         raise ValueError(
-            f"no weights are shipped under the name {name!r}; there are {', '.join(sorted(names))};"
+            f"no weights are shipped under the name {name!r}; there are {shipped_names};"
             f" a path, such as './{name}', names others"
         )
     return _read(folder, name, _REINSTALL)
@@ -80,7 +86,8 @@ def read_network(path: str | Path) -> ZeroNetwork:
                 " name the file"
             )
         return _read(path, names[0], _SAVE_AGAIN)
-    return _read(path.parent, path.name.removesuffix(".safetensors"), _SAVE_AGAIN)
+    name = path.name.removesuffix(".safetensors")
+    return _read(path.parent, name, _SAVE_AGAIN)
 
 
 def load_card(name: str = SHIPPED) -> dict[str, Any]:
@@ -118,13 +125,13 @@ def save_network(
 
     missing = [fact for fact in FACTS if fact not in facts]
     if missing:
-        raise ValueError(
-            f"a card must tell {', '.join(FACTS)}; got none of {missing}; add them to facts="
-        )
+        names = ", ".join(FACTS)
+        raise ValueError(f"a card must tell {names}; got none of {missing}; add them to facts=")
     tensors = {}
     for key, parameter in network.state_dict().items():
         tensor = parameter.detach().float()
-        if not torch.isfinite(tensor).all():
+        is_finite = torch.isfinite(tensor).all()
+        if not is_finite:
             raise ValueError(
                 f"weights must be finite; got NaN or inf in {key!r}; do not keep this training"
             )
@@ -132,11 +139,12 @@ def save_network(
     path = Path(folder) / f"{name}.safetensors"
     settings = network.config.to_dict()
     write_tensors(path, tensors, {"network": settings})
+    n_parameters = sum(parameter.numel() for parameter in network.parameters())
     card = {
         "format": _FORMAT,
         "name": name,
         "licence": LICENCE,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": n_parameters,
         "network": settings,
         "sha256": file_digest(path),
         **facts,
@@ -184,7 +192,8 @@ def _read(folder: Traversable, name: str, remedy: str) -> ZeroNetwork:
     card = _read_card(folder, name, remedy)
     file = folder / f"{name}.safetensors"
     content = _bytes(file, remedy)
-    if hashlib.sha256(content).hexdigest() != card.get("sha256"):
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card.get("sha256"):
         raise ValueError(
             f"{file} is damaged: its sha256 must be the one that {name}.json names, and changed"
             f" weights are not used; {remedy}"
@@ -194,7 +203,8 @@ def _read(folder: Traversable, name: str, remedy: str) -> ZeroNetwork:
         settings = _settings(content)
         if settings != card["network"]:
             raise ValueError("the settings are not those that the weights were written with")
-        return build_network(settings, load(content))
+        tensors = load(content)
+        return build_network(settings, tensors)
     except (*_DAMAGES, SafetensorError) as error:
         from tsattn.storage import one_line
 
@@ -211,7 +221,9 @@ def _settings(content: bytes) -> dict[str, Any]:
     """
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
-    settings: dict[str, Any] = json.loads(header["__metadata__"]["facts"])["network"]
+    # The facts are a text of JSON inside of the header.
+    facts = json.loads(header["__metadata__"]["facts"])
+    settings: dict[str, Any] = facts["network"]
     return settings
 
 
@@ -219,12 +231,14 @@ def _read_card(folder: Traversable, name: str, remedy: str) -> dict[str, Any]:
     """Read a card of the present format."""
     file = folder / f"{name}.json"
     try:
-        card = json.loads(_bytes(file, remedy).decode("utf-8"))
+        text = _bytes(file, remedy).decode("utf-8")
+        card = json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         from tsattn.storage import one_line
 
         raise ValueError(f"{file} holds no valid JSON ({one_line(error)}); {remedy}") from None
-    if not isinstance(card, dict) or card.get("format") != _FORMAT:
+    is_current = isinstance(card, dict) and card.get("format") == _FORMAT
+    if not is_current:
         raise ValueError(
             f"{file} must be a card of format {_FORMAT}; got another one; {remedy}, or upgrade it"
         )
