@@ -528,8 +528,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/naive.py",
-        "* ahead / (self.min_context - 1)",
-        "* ahead / self.min_context",
+        "n_steps = self.min_context - 1",
+        "n_steps = self.min_context",
         BASELINES,
     ),
     Mutant(

@@ -89,15 +89,15 @@ MUTANTS = [
     # what a fit reads, keeps and refuses
     Mutant(
         NETWORK,
-        "if self.horizon > self.config_.horizon:",
-        "if self.horizon > 2 * self.config_.horizon:",
+        "if self.horizon > n_trained:",
+        "if self.horizon > 2 * n_trained:",
         ESTIMATOR,
     ),
     Mutant("tsattn/data/panel.py", "if panel.freq == fitted.freq:", "if panel.freq:", CONTRACTS),
     Mutant(
         NETWORK,
-        "set(panel.ids) != set(self.fitted_.ids)",
-        "len(panel.ids) != len(self.fitted_.ids)",
+        "set(panel.ids) != set(fitted_ids)",
+        "len(panel.ids) != len(fitted_ids)",
         ESTIMATOR,
     ),
     Mutant(NETWORK, '"training__n_threads")', '"training__learning_rate")', ESTIMATOR),
@@ -116,8 +116,8 @@ MUTANTS = [
     ),
     Mutant(
         NETWORK,
-        "self._solved and not (is_warm and hold",
-        "self._solved and (not is_warm or hold",
+        "has_map = is_warm and hold_linear(network)",
+        "has_map = is_warm and not hold_linear(network)",
         SOLVED,
     ),
     Mutant(NETWORK, "self.revised(panel=tail, ", "self.revised(", COVARIATES),
@@ -134,8 +134,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/linear.py",
-        'self.kind == "dlinear" or loss',
-        'self.kind == "dlinear" and loss',
+        'self.kind != "dlinear" and loss',
+        'self.kind != "dlinear" or loss',
         SOLVED,
     ),
     # leaks: windows, scales and fillings end where validation begins

@@ -74,20 +74,18 @@ class LinearForecaster(NetworkForecaster):
             return fitted
         model = fitted.model
         n_rows = model.config.context
+        learning = model.transform.panel(panel)
         with limit_threads(1):
             regression = fit_covariate_regression(
                 model.learnt,
                 lambda history, ends: history.contexts(ends, n_rows),
-                model.transform.panel(panel),
+                learning,
                 encoder,
                 horizon=model.config.horizon,
                 least=n_rows,
             )
-        return replace(
-            fitted,
-            model=replace(model, covariate_regression=regression),
-            encoder=encoder,
-        )
+        model = replace(model, covariate_regression=regression)
+        return replace(fitted, model=model, encoder=encoder)
 
     def _shortest_context(self) -> int:
         return 2
@@ -98,9 +96,12 @@ class LinearForecaster(NetworkForecaster):
 
     def _describe(self, context: int, freq: str | int, **derived: Any) -> ModelConfig:
         if self.kind not in LINEAR_KINDS:
-            raise ValueError(f"kind must be one of {', '.join(LINEAR_KINDS)}; got {self.kind!r}")
+            kinds = ", ".join(LINEAR_KINDS)
+            raise ValueError(f"kind must be one of {kinds}; got {self.kind!r}")
         loss = self.training.loss
-        if self.closed_form and (self.kind == "dlinear" or loss != "mse"):
+        # Only one map of the squared error is least squares.
+        is_solvable = self.kind != "dlinear" and loss == "mse"
+        if self.closed_form and not is_solvable:
             raise ValueError(
                 f"closed_form solves one map for the squared error; got kind = {self.kind!r} and"
                 f" loss = {loss!r}; take 'rlinear' or 'nlinear' and 'mse', or closed_form=False"

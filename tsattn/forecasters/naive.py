@@ -80,7 +80,8 @@ class Naive(PointForecaster):
         self.schema = schema
 
     def _points(self, x: np.ndarray) -> np.ndarray:
-        return np.repeat(x[:, -1:], self.horizon, axis=1)
+        last_row = x[:, -1:]
+        return np.repeat(last_row, self.horizon, axis=1)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -161,7 +162,9 @@ class SeasonalNaive(PointForecaster):
 
     def _points(self, x: np.ndarray) -> np.ndarray:
         season = self.min_context
-        return x[:, x.shape[1] - season + np.arange(self.horizon) % season]
+        first_row = x.shape[1] - season  # of the last season
+        phases = np.arange(self.horizon) % season
+        return x[:, first_row + phases]
 
 
 class Drift(PointForecaster):
@@ -208,7 +211,9 @@ class Drift(PointForecaster):
         first = x[:, -self.min_context, None]
         last = x[:, -1:]
         ahead = np.arange(1, self.horizon + 1)[:, None]
-        return last + (last - first) * ahead / (self.min_context - 1)
+        rise = last - first  # over the context
+        n_steps = self.min_context - 1
+        return last + rise * ahead / n_steps
 
 
 class WindowAverage(PointForecaster):
@@ -251,4 +256,5 @@ class WindowAverage(PointForecaster):
         return self.context or self.horizon
 
     def _points(self, x: np.ndarray) -> np.ndarray:
-        return np.repeat(x.mean(axis=1, keepdims=True), self.horizon, axis=1)
+        mean = x.mean(axis=1, keepdims=True)
+        return np.repeat(mean, self.horizon, axis=1)

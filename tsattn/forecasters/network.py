@@ -81,7 +81,9 @@ class NetworkFitted(Fitted):
 
     def facts(self) -> dict[str, Any]:
         """The description of the network, and what was told of its training."""
-        facts = {"summary": plain_value(self.summary), "history": self.history.to_dict("list")}
+        summary = plain_value(self.summary)
+        history = self.history.to_dict("list")
+        facts = {"summary": summary, "history": history}
         return network_facts(self.model) | facts
 
     @classmethod
@@ -91,14 +93,19 @@ class NetworkFitted(Fitted):
         check_trained(forecaster.horizon, forecaster.alias, model.config)
         require(type(forecaster.name) is str, f"its own name is {forecaster.name!r:.40}")
         device = resolve_device(forecaster.training.device)
-        summary = saved.facts["summary"]
+        network = model.network.to(device).eval()
+        summary = {}
+        for name, value in saved.facts["summary"].items():
+            # JSON knows lists only, and ranks and block sizes are tuples.
+            summary[name] = tuple(value) if isinstance(value, list) else value
+        history = pd.DataFrame(saved.facts["history"])
         return cls(
             **common,
             context=model.config.context,
-            model=replace(model, network=model.network.to(device).eval()),
+            model=replace(model, network=network),
             score_scaler=score_scaler,
-            summary={k: tuple(v) if isinstance(v, list) else v for k, v in summary.items()},
-            history=pd.DataFrame(saved.facts["history"]),
+            summary=summary,
+            history=history,
         )
 
 
@@ -291,15 +298,18 @@ class NetworkForecaster(Forecaster):
         if not self.looks_across:
             x = self.windows(history, ends)
             cut = covariates and covariates.cut(x.shape[1], self.horizon)
-            return self._answer_windows(x, quantiles, cut, ids=pd.Index(panel.ids[owners]))
-        moments, first, window = np.unique(
-            ends - panel.starts[owners], return_index=True, return_inverse=True
-        )
+            ids = pd.Index(panel.ids[owners])
+            return self._answer_windows(x, quantiles, cut, ids=ids)
+        # One window shows all series at a moment, and serves all ends that fall on it.
+        rows = ends - panel.starts[owners]
+        moments, first, window = np.unique(rows, return_index=True, return_inverse=True)
         x = self.windows(history, panel.starts[0] + moments)
         if covariates is not None:
-            covariates = covariates.of(first).cut(x.shape[1], self.horizon)
+            covariates = covariates.of(first)
+            covariates = covariates.cut(x.shape[1], self.horizon)
         point, bounds = self._answer_windows(x, quantiles, covariates)
-        channel = self.fitted_.ids.get_indexer(pd.Index(panel.ids[owners]))
+        names = pd.Index(panel.ids[owners])
+        channel = self.fitted_.ids.get_indexer(names)
         point = point[window, :, channel]
         bounds = bounds[window, :, channel]
         return point[:, :, None], bounds[:, :, None]
@@ -318,8 +328,11 @@ class NetworkForecaster(Forecaster):
             return super().windows(history, ends)
         panel = history.panel
         owners = panel.owners(ends)
-        places = pd.Index(panel.ids).get_indexer(self.fitted_.ids)
-        windows = super().windows(history.group, ends - panel.starts[owners])
+        names = pd.Index(panel.ids)
+        places = names.get_indexer(self.fitted_.ids)
+        # The rows of the group are counted from its first one.
+        group_ends = ends - panel.starts[owners]
+        windows = super().windows(history.group, group_ends)
         return windows[:, :, places]
 
     def own_series(self, point: np.ndarray, panel: Panel) -> np.ndarray:
@@ -328,8 +341,11 @@ class NetworkForecaster(Forecaster):
         """
         if not self.looks_across:
             return point
-        channel = self.fitted_.ids.get_indexer(pd.Index(panel.ids))
-        return point[np.arange(panel.n_series), :, channel][:, :, None]
+        names = pd.Index(panel.ids)
+        channel = self.fitted_.ids.get_indexer(names)
+        series = np.arange(panel.n_series)
+        own_point = point[series, :, channel]
+        return own_point[:, :, None]
 
     def _forecast(
         self,
@@ -341,9 +357,13 @@ class NetworkForecaster(Forecaster):
         enough = known_rows(x) >= least_rows(self.context_)
         if not enough.all():
             return self._with_simpler(x, quantiles, covariates, ids, enough)
-        with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
+        n_threads = self._threads(self.fitted_, len(x), x.shape[2])
+        with limit_threads(n_threads):
             point, bounds = self.fitted_.answer(x, quantiles, covariates, ids)
-        return point[:, : self.horizon], bounds[:, : self.horizon]
+        # The horizon may have been lowered since the fit.
+        point = point[:, : self.horizon]
+        bounds = bounds[:, : self.horizon]
+        return point, bounds
 
     def _with_simpler(
         self,
@@ -356,18 +376,17 @@ class NetworkForecaster(Forecaster):
         """The same where only some windows show the network ``enough``; a simpler forecaster takes
         the others.
         """
-        point = np.empty((len(x), self.horizon, x.shape[2]))
+        n_windows, _, n_channels = x.shape
+        point = np.empty((n_windows, self.horizon, n_channels))
         bounds = np.empty((*point.shape, len(quantiles)))
         if enough.any():
-            point[enough], bounds[enough] = self._forecast(
-                x[enough],
-                quantiles,
-                None if covariates is None else covariates.of(enough),
-                None if ids is None else ids[enough],
-            )
-        point[~enough], bounds[~enough] = self._simpler().predict_windows(
-            x[~enough], quantiles=quantiles
-        )
+            long_covariates = None if covariates is None else covariates.of(enough)
+            long_ids = None if ids is None else ids[enough]
+            long_answer = self._forecast(x[enough], quantiles, long_covariates, long_ids)
+            point[enough], bounds[enough] = long_answer
+        is_short = ~enough
+        short_answer = self._simpler().predict_windows(x[is_short], quantiles=quantiles)
+        point[is_short], bounds[is_short] = short_answer
         return point, bounds
 
     def _simpler(self) -> Forecaster:
@@ -378,7 +397,8 @@ class NetworkForecaster(Forecaster):
         simpler = PretrainedForecaster(
             self.horizon, nonnegative=self.nonnegative, n_threads=self.training.n_threads
         )
-        return simpler.with_network(load_network(SHIPPED))
+        network = load_network(SHIPPED)
+        return simpler.with_network(network)
 
     def _tell_short(self, panel: Panel, context: int, stacklevel: int = 4) -> None:
         """Say that series are too short for the network, and refuse a panel in which all are;
@@ -386,13 +406,15 @@ class NetworkForecaster(Forecaster):
         """
         least = least_rows(context)
         lengths = known_lengths(panel.last(context))
-        short = (lengths > 0) & (lengths < least)
-        if (lengths < least).all():
+        too_short = lengths < least
+        short = too_short & (lengths > 0)
+        if too_short.all():
             require_length(panel, least, f"the context of {self.alias_}")
         elif short.any():
             simpler = self._simpler()
+            n_short = int(short.sum())
             warnings.warn(
-                f"{int(short.sum())} of {len(short)} series have fewer than {least} rows of"
+                f"{n_short} of {len(short)} series have fewer than {least} rows of"
                 f" history, too few for {self.alias_}; they are forecast by the pretrained"
                 f" {simpler.alias_!r}",
                 stacklevel=stacklevel,
@@ -409,9 +431,10 @@ class NetworkForecaster(Forecaster):
 
     def _own_steps(self) -> int:
         """Steps to answer with: ``horizon`` may have been lowered since the fit, not raised."""
-        if self.horizon > self.config_.horizon:
+        n_trained = self.config_.horizon
+        if self.horizon > n_trained:
             raise ValueError(
-                f"horizon = {self.horizon} is longer than the {self.config_.horizon} steps that"
+                f"horizon = {self.horizon} is longer than the {n_trained} steps that"
                 " were trained; fit again with the longer horizon"
             )
         return self.horizon
@@ -426,10 +449,13 @@ class NetworkForecaster(Forecaster):
         panel = super().read(data, fitted=fitted)
         if not fitted:
             return panel
-        if self.looks_across and set(panel.ids) != set(self.fitted_.ids):
+        fitted_ids = self.fitted_.ids
+        if self.looks_across and set(panel.ids) != set(fitted_ids):
+            fitted_names = ", ".join(map(str, fitted_ids))
+            names = ", ".join(map(str, panel.ids))
             raise ValueError(
-                f"the model was fitted on the series {', '.join(map(str, self.fitted_.ids))}, which"
-                f" look at one another; got {', '.join(map(str, panel.ids))}; give the same series"
+                f"the model was fitted on the series {fitted_names}, which"
+                f" look at one another; got {names}; give the same series"
             )
         if self.encoder_ is not None:
             self.encoder_.check(panel)
@@ -489,19 +515,25 @@ class NetworkForecaster(Forecaster):
             )
         panel = self.series(data)
         steps = self._own_steps()
-        require_length(panel, least_rows(self.context_), f"the context of {self.alias_}")
+        least = least_rows(self.context_)
+        require_length(panel, least, f"the context of {self.alias_}")
         ends = panel.starts[1:]
         columns = self.covariate_columns_
         future_values = read_future(future, panel, columns, steps, is_new=data is not None)
         covariate_history = self.covariate_history(panel, future_values)
-        x = self._checked(self.windows(History(panel), ends))
+        windows = self.windows(History(panel), ends)
+        x = self._checked(windows)
         covariates = None
         if covariate_history is not None:
             covariates = covariate_history.windows(ends, x.shape[1], steps)
-        generator = Generators.from_seed(seed_from(random_state), torch.device("cpu")).masks
-        with limit_threads(self._threads(self.fitted_, len(x), x.shape[2])):
-            draws = self.fitted_.sample(x, covariates, n_samples, generator, pd.Index(panel.ids))
-        return self.own_series(draws[:, :steps], panel)[:, :, 0]
+        seed = seed_from(random_state)
+        generators = Generators.from_seed(seed, torch.device("cpu"))
+        ids = pd.Index(panel.ids)
+        n_threads = self._threads(self.fitted_, len(x), x.shape[2])
+        with limit_threads(n_threads):
+            draws = self.fitted_.sample(x, covariates, n_samples, generators.masks, ids)
+        own_draws = self.own_series(draws[:, :steps], panel)
+        return own_draws[:, :, 0]  # a series has one channel
 
     # --- fit --------------------------------------------------------------------------------------
 
@@ -527,15 +559,17 @@ class NetworkForecaster(Forecaster):
             columns=None if self._kind == "linear" else self.covariate_columns,
         )
         can_mask = self._kind == "encoder" and self._head not in UNSCALED_HEADS
+        # Padding at the front of short series is masked where the network can do so.
+        masks_padding = can_mask and plan.padding > 0
         config = self._describe(
             plan.spec.context,
             panel.freq,
             equivariant=self.training.scale == "window",
-            masked=panel.missing == "mask" or (can_mask and plan.padding > 0),
+            masked=panel.missing == "mask" or masks_padding,
             mixed_channels=n_mixed,
             **plan.covariate_sizes,
         )
-        return plan, FittedNetwork(
+        fitted = FittedNetwork(
             nn.Identity(),
             config,
             plan.scaler,
@@ -544,6 +578,7 @@ class NetworkForecaster(Forecaster):
             ids=pd.Index(panel.ids),
             by_place=n_mixed > 0,
         )
+        return plan, fitted
 
     def _train(self, panel: Panel, context: FitContext) -> NetworkFitted:
         """A network, fitted from the start or from the weights of the fit before."""
@@ -566,8 +601,11 @@ class NetworkForecaster(Forecaster):
         with limit_threads(self._threads(fitted, learn.n_windows, n_channels)) as n_threads:
             # What the transformer of a warm start has learnt is what the map of the last fit left
             # over.
-            if self._solved and not (is_warm and hold_linear(fitted.network.to(home))):
-                solve_linear(fitted.network.to(home), learn)
+            if self._solved:
+                network = fitted.network.to(home)
+                has_map = is_warm and hold_linear(network)
+                if not has_map:
+                    solve_linear(network, learn)
             start_weights = fitted.network.state_dict() if is_warm else {}
             checkpoint = self._checkpoint(panel, generators, seed, start_weights)
             progress = self._run(
@@ -581,8 +619,10 @@ class NetworkForecaster(Forecaster):
                 processes=processes,
                 after_epoch=context.after_epoch,
             )
+            # A head has quantiles of its own.
             if check is not None and fitted.head is None:
-                fitted = fitted.calibrated(*plan.calibration())
+                calibration = plan.calibration()
+                fitted = fitted.calibrated(*calibration)
         seconds = time.perf_counter() - started
         summary = self._summarise(fitted, panel, learn, check, progress, seconds, n_threads)
         # Series that look at one another have the same training rows.
@@ -625,14 +665,17 @@ class NetworkForecaster(Forecaster):
         """Train; nothing is done where every weight is held."""
         from tsattn.training.state import Progress
 
-        if not any(parameter.requires_grad for parameter in network.parameters()):
+        is_learning = any(parameter.requires_grad for parameter in network.parameters())
+        if not is_learning:
             network.eval()
             return Progress()
         chance = random.getstate()
         from tsattn.training.loop import train
 
         random.setstate(chance)  # Lightning loads rich, which draws while it is imported
-        rate = self.rate if self.training.learning_rate is None else self.training.learning_rate
+        rate = self.training.learning_rate
+        if rate is None:
+            rate = self.rate
         training = self.training.changed(learning_rate=rate)
         return train(network, learn, check, training, **how)
 
@@ -646,16 +689,19 @@ class NetworkForecaster(Forecaster):
 
         facts = self.get_params()
         # The fields of the groups stand beside them, and these may change while a fit goes on.
+        groups = ("network", "training", "schema")
         changeable = ("training__checkpoint_dir", "training__max_time", "training__n_threads")
-        for name in ("alias", "network", "training", "schema", *changeable):
+        for name in ("alias", *groups, *changeable):
             facts.pop(name, None)
         # What was drawn of a generator, which has no words of its own.
         facts["random_state"] = seed
-        text = json.dumps(facts, sort_keys=True, default=repr) + panel.fingerprint()
+        facts_text = json.dumps(facts, sort_keys=True, default=repr)
+        text = facts_text + panel.fingerprint()
         key = hashlib.sha256(text.encode())
         # A warm start is another fit than the one before.
         for weights in start.values():
-            key.update(weights.cpu().numpy().tobytes())
+            array = weights.cpu().numpy()
+            key.update(array.tobytes())
         return Checkpoint(Path(folder), key.hexdigest(), generators)
 
     def _summarise(
@@ -671,9 +717,10 @@ class NetworkForecaster(Forecaster):
         from tsattn.nn.scores import LevelScore
 
         config = fitted.config
+        n_parameters = sum(parameter.numel() for parameter in fitted.network.parameters())
         facts: dict[str, Any] = {
             "model": self.alias_,
-            "parameters": sum(p.numel() for p in fitted.network.parameters()),
+            "parameters": n_parameters,
             "context": config.context,
             "horizon": self.horizon,
             "series": panel.n_series,
@@ -690,9 +737,12 @@ class NetworkForecaster(Forecaster):
         }
         if config.backbone in ATTENTION_KINDS:
             facts["patches"] = config.n_tokens
-        scores = [m for m in fitted.network.modules() if isinstance(m, LevelScore)]
+        modules = fitted.network.modules()
+        scores = [module for module in modules if isinstance(module, LevelScore)]
         if scores:
-            facts |= {"ranks": scores[0].levels.ranks, "block_sizes": scores[0].levels.block_sizes}
+            # All layers have the same levels.
+            levels = scores[0].levels
+            facts |= {"ranks": levels.ranks, "block_sizes": levels.block_sizes}
         return facts
 
     # --- afterwards -------------------------------------------------------------------------------
@@ -718,17 +768,20 @@ class NetworkForecaster(Forecaster):
         panel = continued_panel(self.panel_, new_panel, self.context_)
         tell_new_categories(new_panel, self.covariate_columns_)
         self._tell_short(panel, self.context_)
-        places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
+        old_ids = pd.Index(self.panel_.ids)
+        places = old_ids.get_indexer(pd.Index(panel.ids))
         model = self.fitted_
         score_scaler = self.score_scaler_
-        if not np.array_equal(places, np.arange(self.panel_.n_series)):
+        same_series = np.array_equal(places, np.arange(self.panel_.n_series))
+        if not same_series:
             own_scaler = make_scaler(panel)
             if not model.by_place:
                 scaler = model.scaler.at(places, own_scaler)
                 model = replace(model, scaler=scaler, ids=pd.Index(panel.ids))
             score_scaler = score_scaler.at(places, own_scaler)
         tail = tail_of(panel, self.context_)
-        self.state_ = self.revised(panel=tail, model=model, score_scaler=score_scaler).state_
+        revised = self.revised(panel=tail, model=model, score_scaler=score_scaler)
+        self.state_ = revised.state_
         return self
 
     def cross_validation(
@@ -755,7 +808,8 @@ class NetworkForecaster(Forecaster):
         from tsattn.evaluate.backtest import backtest
 
         windows: dict[str, Any] = {"n_windows": n_windows, "step_size": step_size, "refit": refit}
-        return backtest(self, df, **windows, level=level, quantiles=quantiles).frame
+        result = backtest(self, df, **windows, level=level, quantiles=quantiles)
+        return result.frame
 
     def score(self, df: TableLike | Panel, y: None = None) -> float:
         """Minus the mean absolute error over every window of ``df``, on the training-standardised
@@ -769,16 +823,20 @@ class NetworkForecaster(Forecaster):
         self.check_fitted()
         panel = self.read(df, fitted=True)
         least = None
-        if int(panel.lengths.min()) < self.context_ + self.horizon:
+        shortest = int(panel.lengths.min())
+        if shortest < self.context_ + self.horizon:
             least = least_rows(self.context_)
         spec = WindowSpec(self.context_, self.horizon, least)
         first = np.zeros(panel.n_series, dtype=np.int64)
         ends = spec.ends(panel.starts, first, panel.lengths)
         if not len(ends):
             require_length(panel, spec.length, "score needs a context and a horizon")
-        places = pd.Index(self.panel_.ids).get_indexer(pd.Index(panel.ids))
-        scaler = self.score_scaler_.at(places, make_scaler(panel))
-        return -roll(self, panel, ends, scaler=scaler, keep=False).mae
+        fitted_ids = pd.Index(self.panel_.ids)
+        places = fitted_ids.get_indexer(pd.Index(panel.ids))
+        own_scaler = make_scaler(panel)
+        scaler = self.score_scaler_.at(places, own_scaler)
+        rolled = roll(self, panel, ends, scaler=scaler, keep=False)
+        return -rolled.mae
 
 
 def _refuse_empty(new_panel: Panel, old_panel: Panel) -> None:
@@ -788,11 +846,13 @@ def _refuse_empty(new_panel: Panel, old_panel: Panel) -> None:
     """
     if new_panel.missing != "error":
         return
-    known_names = {*map(str, old_panel.ids)}
-    empty = [series.name for series in new_panel.skipped if str(series.name) in known_names]
+    old_names = {*map(str, old_panel.ids)}
+    empty = [series.name for series in new_panel.skipped if str(series.name) in old_names]
     if empty:
+        first_name = plain(empty[0])
+        others = more(len(empty))
         raise InputError(
-            f"series {plain(empty[0])!r}{more(len(empty))} has no value in the new rows, but ",
+            f"series {first_name!r}{others} has no value in the new rows, but ",
             Argument("missing", "error"),
             " allows no missing values; fill them in",
             InPython(", or first call set_params(schema__missing='ffill')"),
