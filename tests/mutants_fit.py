@@ -274,7 +274,7 @@ MUTANTS = [
         TERMINAL,
     ),
     # exports
-    Mutant(EXPORT_FILE, "is_usable & ~(x < 0).any(1, keepdim=True)", "is_usable", EXPORT),
+    Mutant(EXPORT_FILE, "return is_usable & ~has_negative", "return is_usable", EXPORT),
     Mutant(EXPORT_FILE, "return x.sqrt()", "return x", EXPORT),
     Mutant(EXPORT_FILE, "if not gap <= _TOLERANCE * size:", "if not gap <= size:", EXPORT),
     # the pretrained network

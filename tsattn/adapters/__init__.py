@@ -47,7 +47,9 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != adapter.package:
             raise
-        install = adapter.package if adapter.extra is None else f"'tsattn[{adapter.extra}]'"
+        install = adapter.package
+        if adapter.extra is not None:
+            install = f"'tsattn[{adapter.extra}]'"
         raise ModuleNotFoundError(
             f"{name} needs {adapter.package}; install it with: pip install {install}",
             name=adapter.package,

@@ -63,10 +63,12 @@ class _Served(nn.Module):
         config = forecaster.config_
         fitted = forecaster.fitted_
         # A copy on the CPU, so that the forecaster's network stays as it is.
+        generator = torch.Generator().manual_seed(0)
         with IN_SINGLE:
-            self.network = build_model(config, generator=torch.Generator().manual_seed(0))
+            self.network = build_model(config, generator=generator)
         weights = forecaster.network_.state_dict()
-        self.network.load_state_dict({name: value.cpu() for name, value in weights.items()})
+        weights = {name: value.cpu() for name, value in weights.items()}
+        self.network.load_state_dict(weights)
         is_scaled = config.head not in UNSCALED_HEADS
         self.masked = config.masked
         self.equivariant = is_scaled and not forecaster.looks_across
@@ -90,12 +92,17 @@ class _Served(nn.Module):
         is_usable = self._is_usable(windows)
         x = self._to_learning(windows.double())
         mean, spread = self._mean_and_spread(x)
-        scaled = (x - mean) / torch.where(spread > 0, spread, torch.ones_like(spread))
-        points = self.network(scaled.float()).double()[:, : self.horizon]
+        # A window without spread becomes zeros over one.
+        divisor = torch.where(spread > 0, spread, torch.ones_like(spread))
+        scaled = (x - mean) / divisor
+        points = self.network(scaled.float()).double()
+        points = points[:, : self.horizon]
         if self.has_head:
-            points = cast(AnyHead, self.network.head).point(points)
+            head = cast(AnyHead, self.network.head)
+            points = head.point(points)
         forecast = self._to_original(points * spread + mean)
-        return torch.where(is_usable, forecast, torch.nan).float()
+        forecast = torch.where(is_usable, forecast, torch.nan)
+        return forecast.float()
 
     def _is_usable(self, x: Tensor) -> Tensor:
         """Whether ``predict_windows`` forecasts a channel by this network, ``[B, 1, C]``.
@@ -105,15 +112,21 @@ class _Served(nn.Module):
         observed_mask = x.isfinite()
         if self.masked:
             has_value = observed_mask.any(1, keepdim=True)
-            has_no_infinity = (observed_mask | x.isnan()).all(1, keepdim=True)
-            begun = (~x.isnan()).any(2, keepdim=True).cumsum(1) > 0
+            is_missing = x.isnan()
+            has_no_infinity = (observed_mask | is_missing).all(1, keepdim=True)
+            # Rows count from the first one with a value in any channel.
+            row_has_value = (~is_missing).any(2, keepdim=True)
+            begun = row_has_value.cumsum(1) > 0
             n_rows = begun.sum(1, keepdim=True)
-            is_usable = has_value & has_no_infinity & (n_rows >= least_rows(x.shape[1]))
+            is_long = n_rows >= least_rows(x.shape[1])
+            is_usable = has_value & has_no_infinity & is_long
         else:
             is_usable = observed_mask.all(1, keepdim=True)
         if self.transform is None:
             return is_usable
-        return is_usable & ~(x < 0).any(1, keepdim=True)
+        # Negative values are refused under a transform.
+        has_negative = (x < 0).any(1, keepdim=True)
+        return is_usable & ~has_negative
 
     def _mean_and_spread(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if not self.equivariant:
@@ -122,10 +135,13 @@ class _Served(nn.Module):
         n_observed = observed_mask.sum(1, keepdim=True).clamp(min=1)
         values = x.where(observed_mask, 0.0)
         mean = values.sum(1, keepdim=True) / n_observed
-        squares = (x - mean).where(observed_mask, 0.0).square()
-        spread = (squares.sum(1, keepdim=True) / n_observed).sqrt()
+        errors = (x - mean).where(observed_mask, 0.0)
+        variance = errors.square().sum(1, keepdim=True) / n_observed
+        spread = variance.sqrt()
         size = values.abs().amax(1, keepdim=True)
-        return mean, torch.where(spread <= _DUST * size, torch.zeros_like(spread), spread)
+        is_constant = spread <= _DUST * size
+        spread = torch.where(is_constant, torch.zeros_like(spread), spread)
+        return mean, spread
 
     def _to_learning(self, x: Tensor) -> Tensor:
         if self.transform == "log1p":
@@ -178,8 +194,9 @@ def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
     # With gradients on, a decoder uses no caches, which could not be traced.
     with quiet(), torch.inference_mode(False), torch.enable_grad():
         example = torch.zeros(2, forecaster.context_, _n_channels(forecaster))
+        served = _Served(forecaster)
         program = torch.export.export(
-            _Served(forecaster), (example,), dynamic_shapes=({0: batch},), strict=False
+            served, (example,), dynamic_shapes=({0: batch},), strict=False
         )
     _remove_stack_traces(program)
     _check_same(forecaster, program)
@@ -341,8 +358,10 @@ def _check_fitted(forecaster: NetworkForecaster) -> None:
 def _check_same(forecaster: NetworkForecaster, program: "ExportedProgram") -> None:
     """Refuse a program with other forecasts than the forecaster's for the ends of its series."""
     contexts = _last_contexts(forecaster)
+    windows = torch.as_tensor(contexts)
     with torch.no_grad():
-        exported = program.module()(torch.as_tensor(contexts)).numpy()
+        module = program.module()
+        exported = module(windows).numpy()
     expected, _ = forecaster.predict_windows(contexts)
     gap = np.abs(exported - expected).max()
     size = np.abs(expected).max()
@@ -357,12 +376,16 @@ def _check_same(forecaster: NetworkForecaster, program: "ExportedProgram") -> No
 def _last_contexts(forecaster: NetworkForecaster) -> np.ndarray:
     """The last rows of some series, ``[B, T, C]``."""
     panel = forecaster.panel_.grouped() if forecaster.looks_across else forecaster.panel_
-    rows = panel.starts[1:, None] + np.arange(-forecaster.context_, 0)
+    ends = panel.starts[1:, None]
+    first_rows = panel.starts[:-1, None]
+    rows = ends + np.arange(-forecaster.context_, 0)
     # A series shorter than the context repeats its first row.
-    rows = np.maximum(rows, panel.starts[:-1, None])[:_N_PROBES]
+    rows = np.maximum(rows, first_rows)
+    rows = rows[:_N_PROBES]
     contexts = History(panel).filled[rows].astype(np.float32)
     is_empty = np.isnan(contexts).all(1, keepdims=True)
-    contexts[np.broadcast_to(is_empty, contexts.shape)] = 0.0
+    empty_values = np.broadcast_to(is_empty, contexts.shape)
+    contexts[empty_values] = 0.0
     # predict_windows would forecast these by the pretrained network.
     is_short = known_rows(contexts) < least_rows(forecaster.context_)
     contexts[is_short] = 0.0
@@ -388,7 +411,8 @@ def _with_onnx_operators(program: "ExportedProgram") -> "ExportedProgram":
 def _repeated_indices(repeats: Tensor, *, output_size: int) -> Tensor:
     """Each index i ``repeats[i]`` times: the first whose running sum exceeds the place."""
     places = torch.arange(output_size, device=repeats.device)
-    return (places[:, None] >= repeats.cumsum(0)).sum(1)
+    is_past = places[:, None] >= repeats.cumsum(0)
+    return is_past.sum(1)
 
 
 @contextmanager

@@ -119,7 +119,8 @@ class TsattnPredictor(Predictor):
         return self._predict(iter(dataset))
 
     def _predict(self, entries: Iterator[Mapping[str, Any]]) -> Iterator[QuantileForecast]:
-        keys = [*(str(quantile) for quantile in self.quantiles), "mean"]
+        quantile_keys = [str(quantile) for quantile in self.quantiles]
+        keys = [*quantile_keys, "mean"]
         while chunk := list(islice(entries, _CHUNK)):
             panel = self._panel(chunk)
             ends = panel.starts[1:]
@@ -129,8 +130,9 @@ class TsattnPredictor(Predictor):
             for entry, own_points, own_bounds in zip(chunk, points, bounds, strict=True):
                 # An entry has one channel.
                 quantile_rows = own_bounds[:, 0].T
+                point_row = own_points.T
                 yield QuantileForecast(
-                    forecast_arrays=np.concatenate([quantile_rows, own_points.T]),
+                    forecast_arrays=np.concatenate([quantile_rows, point_row]),
                     forecast_keys=keys,
                     start_date=entry["start"] + len(entry["target"]),
                     item_id=entry.get("item_id"),
@@ -141,32 +143,41 @@ class TsattnPredictor(Predictor):
         for number, entry in enumerate(chunk):
             self._check_entry(entry, number)
         n_rows = self.forecaster.max_context
-        targets = [np.asarray(entry["target"], dtype=np.float64)[-n_rows:] for entry in chunk]
+        targets = []
+        names = []
+        for entry in chunk:
+            target = np.asarray(entry["target"], dtype=np.float64)
+            targets.append(target[-n_rows:])
+            name = entry.get("item_id")
+            names.append(None if name is None else str(name))
         lengths = [len(target) for target in targets]
+        numbers = np.arange(len(chunk))
         # Rows are counted, since a forecast does not depend on the stamp of the last row.
+        rows = [np.arange(length) for length in lengths]
         frame = pd.DataFrame(
             {
-                "unique_id": np.repeat(np.arange(len(chunk)), lengths),
-                "ds": np.concatenate([np.arange(length) for length in lengths]),
+                "unique_id": np.repeat(numbers, lengths),
+                "ds": np.concatenate(rows),
                 "y": np.concatenate(targets),
             }
         )
         panel = from_long(frame, freq=1, missing=_missing(self.forecaster))
-        names = [None if entry.get("item_id") is None else str(entry["item_id"]) for entry in chunk]
         return replace(panel, ids=np.array(names, dtype=object))
 
     def _check_entry(self, entry: Mapping[str, Any], number: int) -> None:
         """Refuse an entry of another frequency, and one that is shorter than the context."""
         target, freq = _checked_target(entry, self.drop)
         if freq != self.freq:
+            name = _name(entry, number)
             raise ValueError(
                 f"the forecaster was fitted on frequency {self.freq!r}; got {freq!r} in entry"
-                f" {_name(entry, number)!r}; resample it, or train anew"
+                f" {name!r}; resample it, or train anew"
             )
         n_rows = self.forecaster.min_context
         if len(target) < n_rows:
+            name = _name(entry, number)
             raise ValueError(
-                f"entry {_name(entry, number)!r} has {len(target)} rows, but the forecaster"
+                f"entry {name!r} has {len(target)} rows, but the forecaster"
                 f" reads {n_rows}; give longer entries, or train with a smaller context"
             )
 
@@ -210,7 +221,8 @@ class TsattnPredictor(Predictor):
         path = Path(path)
         try:
             facts = json.loads((path / _FACTS_FILE).read_text())
-            forecaster = _CLASSES[facts["class"]].load(path / _FORECASTER_FOLDER)
+            forecaster_class = _CLASSES[facts["class"]]
+            forecaster = forecaster_class.load(path / _FORECASTER_FOLDER)
             predictor = cls(
                 forecaster, freq=facts["freq"], quantiles=facts["quantiles"], drop=facts["drop"]
             )
@@ -220,8 +232,10 @@ class TsattnPredictor(Predictor):
                 " it anew"
             ) from None
         if device is not None:
-            forecaster.set_params(training__device=str(torch.device(device)))
-            forecaster.network_.to(resolve_device(forecaster.training.device))
+            device_name = str(torch.device(device))
+            forecaster.set_params(training__device=device_name)
+            own_device = resolve_device(forecaster.training.device)
+            forecaster.network_.to(own_device)
         return predictor
 
 

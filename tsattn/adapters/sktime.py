@@ -97,7 +97,8 @@ class TsattnForecaster(BaseForecaster):
     ) -> "TsattnForecaster":
         template = AttentionForecaster(1) if self.forecaster is None else self.forecaster
         _check(template, "forecaster must be")
-        steps = max(int(self._steps(fh).max()) + 1, 1)
+        last_step = int(self._steps(fh).max())
+        steps = max(last_step + 1, 1)
         model = clone(template)
         if isinstance(template, NetworkForecaster):
             model.set_params(**shrunk(template, len(y), steps))
@@ -105,7 +106,8 @@ class TsattnForecaster(BaseForecaster):
             model.set_params(horizon=steps)
         if self.random_state is not None:
             model.set_params(random_state=self.random_state)
-        self.forecaster_ = model.fit(_panel(y, _policy(template)))
+        panel = _panel(y, _policy(template))
+        self.forecaster_ = model.fit(panel)
         self._history = y.copy()
         return self
 
@@ -120,7 +122,9 @@ class TsattnForecaster(BaseForecaster):
         all_bounds = quantiles_of(self.forecaster_, self._forecast, alpha)
         bounds = all_bounds[self._steps(fh)]
         columns = pd.MultiIndex.from_product([self._get_varnames(), list(alpha)])
-        return pd.DataFrame(bounds.reshape(len(bounds), -1), self._index(fh), columns)
+        # One column for each series and probability.
+        values = bounds.reshape(len(bounds), -1)
+        return pd.DataFrame(values, self._index(fh), columns)
 
     def _update(
         self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True
@@ -144,11 +148,13 @@ class TsattnForecaster(BaseForecaster):
 
         A user may set the cutoff before the last row.
         """
-        rows = self._history[self._history.index <= self.cutoff[0]]
+        cutoff = self.cutoff[0]
+        is_past = self._history.index <= cutoff
+        rows = self._history[is_past]
         n_needed = self.forecaster_.min_context
         if len(rows) < n_needed:
             raise ValueError(
-                f"a forecast from {self.cutoff[0]} needs {n_needed} rows up to there; got"
+                f"a forecast from {cutoff} needs {n_needed} rows up to there; got"
                 f" {len(rows)}: update with more, or fit a forecaster with a smaller context"
             )
         rows = rows.iloc[-self.forecaster_.max_context :]
@@ -157,7 +163,9 @@ class TsattnForecaster(BaseForecaster):
             History(panel), panel.starts[1:], quantiles=quantiles
         )
         # A series has one channel.
-        return points[:, :, 0].T, bounds[:, :, 0].swapaxes(0, 1)
+        points = points[:, :, 0]
+        bounds = bounds[:, :, 0]
+        return points.T, bounds.swapaxes(0, 1)
 
     def _steps(self, fh: ForecastingHorizon) -> np.ndarray:
         """Steps after the cutoff, counted from 0."""
@@ -171,13 +179,14 @@ class TsattnForecaster(BaseForecaster):
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
         """Settings for sktime's tests, small enough for a fast fit."""
         small = Network(d_model=4, n_heads=2, n_layers=1, d_ff=8, patch_len=4, patch_stride=4)
-        attention = AttentionForecaster(
-            1, context=8, network=small, training=Training(max_epochs=1)
-        )
+        training = Training(max_epochs=1)
+        linear = LinearForecaster(1, training=training)
+        attention = AttentionForecaster(1, context=8, network=small, training=training)
+        pretrained = PretrainedForecaster(1)
         return [
-            {"forecaster": LinearForecaster(1, training=Training(max_epochs=1)), "random_state": 0},
+            {"forecaster": linear, "random_state": 0},
             {"forecaster": attention, "random_state": 1},
-            {"forecaster": PretrainedForecaster(1), "random_state": 2},
+            {"forecaster": pretrained, "random_state": 2},
         ]
 
 
@@ -234,7 +243,9 @@ def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, 
     """
     params = forecaster.get_params(deep=False)
     val_size = params["val_size"]
-    n_valid = int(n_rows * val_size) if isinstance(val_size, float) else int(val_size)
+    # A share of the rows, or their number.
+    is_share = isinstance(val_size, float)
+    n_valid = int(n_rows * val_size) if is_share else int(val_size)
     if val_size:
         n_valid = max(n_valid, steps)
     # One row of context and one window in training are the least.
@@ -254,7 +265,8 @@ def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, 
         changes["context"] = room
     network = params.get("network")
     if isinstance(network, Network):
-        patch_len = min(network.patch_len, changes.get("context", room))
+        context = changes.get("context", room)
+        patch_len = min(network.patch_len, context)
         patch_stride = min(network.patch_stride, patch_len)
         changes["network"] = network.changed(patch_len=patch_len, patch_stride=patch_stride)
     return changes
@@ -287,15 +299,17 @@ def quantiles_of(forecaster: _Wrapped, forecast: _Forecast, alpha: Sequence[floa
     top_level = n_errors / (n_errors + 1)
     levels = [abs(1 - 2 * probability) for probability in probabilities]
     # Bounds are stretched on their own side, since a transform makes the sides unequal.
-    reachable = [
-        round(0.5 + min(level, top_level) * np.sign(probability - 0.5) / 2, _DECIMALS)
-        for probability, level in zip(probabilities, levels, strict=True)
-    ]
+    reachable = []
+    for probability, level in zip(probabilities, levels, strict=True):
+        side = np.sign(probability - 0.5)
+        reachable_level = min(level, top_level)
+        reachable.append(round(0.5 + reachable_level * side / 2, _DECIMALS))
     points, bounds = _bounds_of(forecast, reachable)
-    if max(levels) > top_level:
+    highest_level = max(levels)
+    if highest_level > top_level:
         warnings.warn(
-            f"level {100 * max(levels):.4g} needs more than n = {n_errors} calibration errors; its"
-            f" bounds are those of level {100 * top_level:.4g}, stretched as a normal"
+            f"level {100 * highest_level:.4g} needs more than n = {n_errors} calibration errors;"
+            f" its bounds are those of level {100 * top_level:.4g}, stretched as a normal"
             " distribution's; give more rows or a larger val_size",
             stacklevel=2,
         )
@@ -311,7 +325,8 @@ def _bounds_of(
     """Points ``[F, N]`` and quantiles ``[F, N, Q]`` for probabilities in any order."""
     ascending = sorted(set(probabilities))
     points, bounds = forecast(ascending)
-    return points, bounds[..., np.searchsorted(ascending, probabilities)]
+    places = np.searchsorted(ascending, probabilities)
+    return points, bounds[..., places]
 
 
 def _least_errors(forecaster: NetworkForecaster) -> int:
@@ -335,11 +350,14 @@ def _stretch(level: float, top_level: float) -> float:
         return 1.0
     inverse = NormalDist().inv_cdf
     width = inverse(0.5 + level / 2)
-    return width / inverse(0.5 + top_level / 2)
+    top_width = inverse(0.5 + top_level / 2)
+    return width / top_width
 
 
 def _panel(y: pd.DataFrame, missing: str) -> Panel:
     """Rows counted from 0, and columns by number, so that series keep their order."""
-    columns = [f"c{i:06}" for i in range(y.shape[1])]
-    frame = pd.DataFrame(y.to_numpy(dtype=np.float64), columns=columns)
+    values = y.to_numpy(dtype=np.float64)
+    _, n_columns = values.shape
+    columns = [f"c{i:06}" for i in range(n_columns)]
+    frame = pd.DataFrame(values, columns=columns)
     return from_wide(frame, freq=1, missing=missing)

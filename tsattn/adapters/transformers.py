@@ -161,7 +161,8 @@ def mlr_forward(
         "key_mask": key_mask,
         "scale": scaling,
     }
-    attended = attention(query, key, value, **settings).transpose(1, 2).contiguous()
+    attended = attention(query, key, value, **settings)
+    attended = attended.transpose(1, 2).contiguous()  # [B L H V], as Transformers joins heads
     weights = None
     if kwargs.get("output_attentions"):
         weights = attention_weights(query, key, **settings)
@@ -195,7 +196,8 @@ def _levels(config: Any, n_features: int, n_keys: int, causal: bool) -> dict[str
                 "the config says nothing of its longest sequence; set config.tsattn_block_sizes"
                 f" for ranks {ranks}"
             )
-        block_sizes = default_block_sizes(n_keys if length is None else int(length), len(ranks))
+        longest = n_keys if length is None else int(length)
+        block_sizes = default_block_sizes(longest, len(ranks))
     offset = getattr(config, "tsattn_offset", 0)
     return {
         "ranks": ranks,
@@ -213,20 +215,24 @@ def _tuple_of(config: Any, name: str) -> tuple[Any, ...] | None:
 
 def _visible(mask: Tensor, n_batch: int, n_queries: int, n_keys: int) -> Tensor:
     """Visible keys of each query, ``[B, Lq, Lk]``, from a mask ``[B or 1, heads or 1, Lq, Lk]``."""
-    if mask.ndim != 4 or tuple(mask.shape[2:]) != (n_queries, n_keys):
+    pair_shape = tuple(mask.shape[2:])
+    if mask.ndim != 4 or pair_shape != (n_queries, n_keys):
         raise ValueError(
             f"a mask must be [B, Lk] or [B, 1, {n_queries}, {n_keys}]; got {tuple(mask.shape)}; cut"
             " it to the keys"
         )
     if mask.dtype != torch.bool:
-        hidden = mask <= torch.finfo(mask.dtype).min / 2
-        if not bool((hidden | (mask == 0)).all()):
+        lowest = torch.finfo(mask.dtype).min
+        hidden = mask <= lowest / 2
+        is_plain = hidden | (mask == 0)
+        if not bool(is_plain.all()):
             raise ValueError(
                 f"{NAME} adds no bias to scores; got a mask with values between 0 and -infinity;"
                 " drop it"
             )
         mask = ~hidden
-    if mask.shape[1] > 1 and not bool((mask == mask[:, :1]).all()):
+    first_head = mask[:, :1]
+    if mask.shape[1] > 1 and not bool((mask == first_head).all()):
         raise ValueError(
             f"{NAME} takes one mask for all heads; got one a head; drop the heads' own"
         )
@@ -242,8 +248,11 @@ def _pattern(visible: Tensor, causal: bool, window: int | None) -> tuple[int, Te
     _, n_queries, n_keys = visible.shape
     # A cache made in advance has room for later keys, which no query sees yet.
     visible_columns = visible.any(0).any(0).nonzero()
-    n_visible = int(visible_columns[-1]) + 1 if len(visible_columns) else n_keys
-    for length in dict.fromkeys((max(n_visible, n_queries), n_keys)):
+    n_visible = n_keys
+    if len(visible_columns):
+        n_visible = int(visible_columns[-1]) + 1
+    shortest = max(n_visible, n_queries)
+    for length in dict.fromkeys((shortest, n_keys)):
         part = visible[:, :, :length]
         key_mask = part.any(1)
         for candidate in _candidates(causal, n_queries, window):
