@@ -590,7 +590,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/distributed.py",
-        "short = panel if np.isnan(panel.values).any() else panel.last",
+        "short = panel if has_missing else panel.last",
         "short = panel.last",
         DISTRIBUTED,
     ),

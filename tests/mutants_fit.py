@@ -169,7 +169,7 @@ MUTANTS = [
     Mutant(FITTING, "if current != previous:", "if current and not previous:", COVARIATES),
     Mutant(
         "tsattn/tuning.py",
-        "panel.until(panel.lengths - test_size)",
+        "panel.until(stops)",
         "panel.until(panel.lengths)",
         TUNING,
     ),

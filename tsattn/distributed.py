@@ -123,12 +123,15 @@ def predict_many(
         tell_skipped(panel)
     # A forecast does not depend on rows before the context, unless missing values are filled from
     # them.
-    short = panel if np.isnan(panel.values).any() else panel.last(forecaster.max_context)
-    chunks = [
-        (short.some(first, stop), _future_of(panel, future, first, stop))
-        for first, stop in _chunk_bounds(panel.n_series, engine, n_chunks)
-    ]
-    forecasts = distributed_map(partial(_predict, forecaster, options), chunks, engine=engine)
+    has_missing = np.isnan(panel.values).any()
+    short = panel if has_missing else panel.last(forecaster.max_context)
+    chunks = []
+    for first, stop in _chunk_bounds(panel.n_series, engine, n_chunks):
+        series = short.some(first, stop)
+        chunk_future = _future_of(panel, future, first, stop)
+        chunks.append((series, chunk_future))
+    predict_chunk = partial(_predict, forecaster, options)
+    forecasts = distributed_map(predict_chunk, chunks, engine=engine)
     forecast = _joined(forecasts, panel)
     return forecast if isinstance(data, Panel) else forecast.to_frame()
 
@@ -166,7 +169,8 @@ def backtest_many(
         ValueError: As ``backtest``, or if ``by`` or ``n_chunks`` is not usable.
     """
     if by not in _PIECES:
-        raise ValueError(f"by must be {' or '.join(map(repr, _PIECES))}; got {by!r}")
+        pieces = " or ".join(map(repr, _PIECES))
+        raise ValueError(f"by must be {pieces}; got {by!r}")
     _checked_engine(engine)
     if n_chunks is not None and by == "fold":
         raise ValueError(
@@ -175,7 +179,9 @@ def backtest_many(
         )
     if n_chunks is not None:
         check_whole("n_chunks", n_chunks)
-    judge = partial(_by_fold, engine) if by == "fold" else partial(_by_series, engine, n_chunks)
+    judge = partial(_by_series, engine, n_chunks)
+    if by == "fold":
+        judge = partial(_by_fold, engine)
     return backtest(forecasters, data, judge=judge, **options)
 
 
@@ -196,9 +202,9 @@ def _checked_engine(engine: Any) -> Any:
     engine_packages: tuple[str, ...] = ()
     if isinstance(engine, str):
         if engine not in _ENGINES:
+            names = ", ".join(_ENGINES)
             raise ValueError(
-                f"engine must be a number of processes or one of {', '.join(_ENGINES)}; got"
-                f" {engine!r}"
+                f"engine must be a number of processes or one of {names}; got {engine!r}"
             )
         engine_packages = _ENGINES[engine]
     feature = f"engine {name!r}"
@@ -219,7 +225,9 @@ def _parallelism(engine: Any) -> int:
         return engine
     from fugue.execution.factory import make_execution_engine
 
-    return max(1, int(make_execution_engine(engine).get_current_parallelism()))
+    execution_engine = make_execution_engine(engine)
+    n_pieces = int(execution_engine.get_current_parallelism())
+    return max(1, n_pieces)
 
 
 # The error of a call that the caller gets, and the result.
@@ -235,11 +243,13 @@ def _on_processes(
 
     # Without memory maps, because a function may write to its arguments.
     run = joblib.Parallel(n_jobs=n_processes, backend="loky", max_nbytes=None, batch_size=1)
+    attempt = joblib.delayed(_attempt)
     try:
-        outcomes: list[_Outcome] = run(joblib.delayed(_attempt)(function, item) for item in items)
+        outcomes: list[_Outcome] = run(attempt(function, item) for item in items)
     except BrokenProcessPool as error:
+        reason = one_line(error)[:60]
         raise OSError(
-            f"one of {n_processes} processes was killed ({one_line(error)[:60]}), as happens where"
+            f"one of {n_processes} processes was killed ({reason}), as happens where"
             " memory runs out; take fewer processes or smaller pieces, or an engine that goes on,"
             " such as 'dask' or 'ray'"
         ) from None
@@ -254,9 +264,9 @@ def _on_fugue(
 
     if not items:
         return []
-    table = pd.DataFrame(
-        {"place": np.arange(len(items)), "item": [_packed(item) for item in items]}
-    )
+    n_items = len(items)
+    packed_items = [_packed(item) for item in items]
+    table = pd.DataFrame({"place": np.arange(n_items), "item": packed_items})
     # fugue's own engine has one partition, and warns where more are requested.
     partition = None if engine == "native" else "per_row"
     answer = fugue.api.transform(
@@ -269,17 +279,16 @@ def _on_fugue(
         as_local=True,
     )
     rows = fugue.api.as_pandas(answer).sort_values("place")
-    if rows["place"].tolist() != list(range(len(items))):
-        raise RuntimeError(
-            f"the engine answered {len(rows)} of {len(items)} items; look at its logs"
-        )
+    if rows["place"].tolist() != list(range(n_items)):
+        raise RuntimeError(f"the engine answered {len(rows)} of {n_items} items; look at its logs")
     return [_unpacked(text) for text in rows["answer"]]
 
 
 def _answer_rows(rows: Iterable[dict[str, Any]], function: str) -> Iterable[dict[str, Any]]:
     unpacked_function = _unpacked(function)
     for row in rows:
-        outcome = _attempt(unpacked_function, _unpacked(row["item"]))
+        item = _unpacked(row["item"])
+        outcome = _attempt(unpacked_function, item)
         yield {"place": row["place"], "answer": _packed(outcome)}
 
 
@@ -298,7 +307,8 @@ def _packed(value: Any) -> str:
 
 
 def _unpacked(text: str) -> Any:
-    return pickle.loads(base64.b64decode(text))
+    content = base64.b64decode(text)
+    return pickle.loads(content)
 
 
 # --- pieces ---------------------------------------------------------------------------------------
@@ -311,7 +321,8 @@ def _chunk_bounds(n_series: int, engine: Any, n_chunks: int | None) -> list[tupl
     else:
         check_whole("n_chunks", n_chunks)
     n_chunks = min(n_chunks, n_series)  # so that none is empty
-    bounds = np.linspace(0, n_series, n_chunks + 1).astype(int).tolist()
+    spread = np.linspace(0, n_series, n_chunks + 1)
+    bounds = spread.astype(int).tolist()
     return list(itertools.pairwise(bounds))
 
 
@@ -324,7 +335,8 @@ def _future_of(panel: Panel, future: TableLike | None, first: int, stop: int) ->
     if id_col not in frame:
         return future
     ids = panel.dialect.restore_ids(panel.ids[first:stop])
-    return frame[frame[id_col].isin(ids)]
+    is_in_chunk = frame[id_col].isin(ids)
+    return frame[is_in_chunk]
 
 
 def _predict(
@@ -351,16 +363,17 @@ def _joined(parts: Sequence[Forecast], panel: Panel) -> Forecast:
     source = first.source
     if source is not None:
         source = replace(source, panel=panel)
+    quantiles = {}
+    for quantile in first.quantiles:
+        bounds = [part.quantiles[quantile] for part in parts]
+        quantiles[quantile] = np.concatenate(bounds)
     return replace(
         first,
         point=np.concatenate([part.point for part in parts]),
         ids=np.concatenate([part.ids for part in parts]),
         times=first.times.append([part.times for part in others]),
         cutoffs=first.cutoffs.append([part.cutoffs for part in others]),
-        quantiles={
-            quantile: np.concatenate([part.quantiles[quantile] for part in parts])
-            for quantile in first.quantiles
-        },
+        quantiles=quantiles,
         source=source,
         is_mean=is_mean,
     )
@@ -400,17 +413,21 @@ def _by_series(engine: Any, n_chunks: int | None, plan: BacktestPlan) -> dict[st
     slots: list[_Slot] = []
     for name, forecaster in plan.named.items():
         for start, stop in _windows_of_fits(plan):
-            n_judged = int(plan.panel.lengths[0] - plan.origins[0, start])
-            training_rows = plan.panel.until(plan.origins[:, start])
+            origins = plan.origins[:, start]
+            # All series have one length, and as many rows after the fit.
+            n_judged = int(plan.panel.lengths[0] - origins[0])
+            training_rows = plan.panel.until(origins)
             fitted = fit_copy(name, forecaster, training_rows, n_judged)
             require_starts(fitted, plan.panel, plan.origins[:, start:stop])
             for first, last in chunks:
+                mean = plan.scaler.mean[first:last]
+                scale = plan.scaler.scale[first:last]
                 piece = replace(
                     plan,
                     named={name: fitted},
                     panel=plan.panel.some(first, last),
                     origins=plan.origins[first:last, start:stop],
-                    scaler=Scaler(plan.scaler.mean[first:last], plan.scaler.scale[first:last]),
+                    scaler=Scaler(mean, scale),
                 )
                 pieces.append(piece)
                 slots.append((name, slice(first, last), slice(start, stop)))
@@ -428,7 +445,8 @@ def _judge_series(plan: BacktestPlan) -> Rolled:
         f"a judged span of {n_judged} rows after the context of {name}",
     )
     rolled = plan.blank(name)
-    judge_windows(rolled, fitted, History(plan.panel), np.arange(plan.origins.size))
+    windows = np.arange(plan.origins.size)
+    judge_windows(rolled, fitted, History(plan.panel), windows)
     return rolled
 
 

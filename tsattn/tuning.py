@@ -141,17 +141,19 @@ def tune(
     _require_optuna()
     _check_arguments(forecaster, space, n_trials, test_size, prune, random_state)
     panel = _without_test_rows(forecaster.read(data), test_size)
-    seeds = np.random.SeedSequence(seed_from(random_state)).generate_state(2)
+    sequence = np.random.SeedSequence(seed_from(random_state))
+    search_seed, spare_fit_seed = sequence.generate_state(2)
     fit_seed = seed_from(forecaster.random_state)
     if fit_seed is None:
-        fit_seed = int(seeds[1])
+        fit_seed = int(spare_fit_seed)
     base = _copy(forecaster, random_state=fit_seed)
     _check_corners(base, panel, space)
     best: _Trial | None = None  # the only trial whose forecaster stays in memory
     rows = []
     with silenced(*_LOGGERS):
-        study = _make_study(int(seeds[0]), prune)
-        study.enqueue_trial(_first_choice(base, space))
+        study = _make_study(int(search_seed), prune)
+        first_choice = _first_choice(base, space)
+        study.enqueue_trial(first_choice)
         for _ in range(n_trials):
             trial = _run_trial(study, base, panel, space, prune)
             rows.append(trial.row())
@@ -159,8 +161,9 @@ def tune(
             if trial.state == "done" and is_better:
                 best = trial
     if best is None:
+        first_error = rows[0]["error"]
         raise ValueError(
-            f"none of {n_trials} trials could be fitted; the first said: {rows[0]['error']}"
+            f"none of {n_trials} trials could be fitted; the first said: {first_error}"
         )
     forecaster = best.forecaster.revised(from_panel=isinstance(data, Panel))
     table = pd.DataFrame(rows).rename_axis("trial")
@@ -224,9 +227,9 @@ def _check_arguments(
         if reason is not None:
             raise ValueError(f"{name} cannot be tuned: {reason}; set it on the forecaster")
         if name not in names:
-            raise ValueError(
-                f"{type(forecaster).__name__} has no setting {name!r}; it has {', '.join(names)}"
-            )
+            kind = type(forecaster).__name__
+            all_names = ", ".join(names)
+            raise ValueError(f"{kind} has no setting {name!r}; it has {all_names}")
         _check_range(name, range_)
 
 
@@ -257,7 +260,8 @@ def _check_range(name: str, range_: Any) -> None:
             f" function of a trial; got {range_!r}"
         )
     bounds = range_[:2]
-    has_form = len(bounds) == 2 and range_[2:] in ((), ("log",))
+    options = range_[2:]
+    has_form = len(bounds) == 2 and options in ((), ("log",))
     if not has_form or not all(map(_is_finite_number, bounds)):
         raise ValueError(
             f"{name} as a tuple must be (low, high) or (low, high, 'log') with two numbers; got"
@@ -265,13 +269,16 @@ def _check_range(name: str, range_: Any) -> None:
         )
     low, high = bounds
     is_log = len(range_) == 3
-    if not low < high or (is_log and low <= 0):
+    has_no_logarithm = is_log and low <= 0
+    if not low < high or has_no_logarithm:
         above = " and, with 'log', above 0" if is_log else ""
         raise ValueError(f"{name} must have low below high{above}; got {range_!r}")
 
 
 def _is_finite_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    # True is a number to Python.
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def _without_test_rows(panel: Panel, test_size: int) -> Panel:
@@ -285,7 +292,8 @@ def _without_test_rows(panel: Panel, test_size: int) -> Panel:
             f"test_size = {test_size} leaves nothing of series {panel.ids[n]!r}, which has"
             f" {panel.lengths[n]} rows; lower it, or leave the series out"
         )
-    return copy.deepcopy(panel.until(panel.lengths - test_size))
+    stops = panel.lengths - test_size
+    return copy.deepcopy(panel.until(stops))
 
 
 def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -317,12 +325,17 @@ def _check_corners(base: NetworkForecaster, panel: Panel, space: Mapping[str, An
     built: set[ModelConfig] = set()
     for params in _corners(space):
         try:
-            _, fitted = _copy(base, **params)._plan(panel)
-            if fitted.config not in built:
-                build_model(fitted.config, generator=torch.Generator().manual_seed(0))
-            built.add(fitted.config)
+            candidate = _copy(base, **params)
+            _, fitted = candidate._plan(panel)
+            config = fitted.config
+            # Some settings, such as the rate, make no other network.
+            if config not in built:
+                generator = torch.Generator().manual_seed(0)
+                build_model(config, generator=generator)
+            built.add(config)
         except (ValueError, TypeError) as error:
-            values = ", ".join(f"{name} = {value!r}" for name, value in params.items())
+            settings = [f"{name} = {value!r}" for name, value in params.items()]
+            values = ", ".join(settings)
             raise ValueError(f"the space allows what a fit refuses ({values}): {error}") from None
 
 
@@ -400,7 +413,8 @@ def _run_trial(
 
 def _copy(forecaster: NetworkForecaster, **params: Any) -> NetworkForecaster:
     """A forecaster that is not fitted, with the same settings but for ``params``."""
-    fresh = type(forecaster)(**copy.deepcopy(forecaster.get_params(deep=False)))
+    own_params = copy.deepcopy(forecaster.get_params(deep=False))
+    fresh = type(forecaster)(**own_params)
     return fresh.set_params(**params)
 
 
@@ -418,7 +432,8 @@ def _fit_trial(
     candidate = _copy(base)
     losses = list[float]()
     started = time.perf_counter()
-    context = FitContext(after_epoch=partial(_after_epoch, optuna_trial, losses, prune))
+    after_epoch = partial(_after_epoch, optuna_trial, losses, prune)
+    context = FitContext(after_epoch=after_epoch)
     state = "failed"
     valid_loss = math.nan
     message = None
@@ -450,7 +465,8 @@ def _draw(optuna_trial: "optuna.Trial", name: str, range_: Any) -> Any:
     if isinstance(range_, list):
         # By index: Optuna stores numbers and text only, and choices may be tuples.
         indices = list(range(len(range_)))
-        return range_[optuna_trial.suggest_categorical(name, indices)]
+        index = optuna_trial.suggest_categorical(name, indices)
+        return range_[index]
     low, high, *_ = range_
     log = len(range_) == 3
     if _are_whole(low, high):
