@@ -52,7 +52,8 @@ _TRIED_SERIES = 100
 _PLAN = "plan.json"
 # Key of what a part says beside its forecasts, in its metadata.
 _FACTS = b"tsattn"
-_PIECES: dict[str, Any] = {piece.__name__: piece for piece in (Name, Argument, InPython)}
+_PIECE_TYPES = (Name, Argument, InPython)
+_PIECES: dict[str, Any] = {piece.__name__: piece for piece in _PIECE_TYPES}
 # Parts of a warning in which batches differ: names and numbers.
 _DETAILS = re.compile(r"'[^']*'|\d+")
 
@@ -223,9 +224,14 @@ def check_batchable(forecaster: Forecaster) -> None:
             f"the series of {name} look at one another, so they cannot be forecast in batches; take"
             " a model without channel_mixing"
         )
-    local_classes = {entry.home.partition(".")[2] for entry in MODELS.values() if not entry.trained}
+    local_classes = set()
+    for entry in MODELS.values():
+        if not entry.trained:
+            _, _, class_name = entry.home.partition(".")
+            local_classes.add(class_name)
     is_local = type(forecaster).__name__ in local_classes
-    learns = not is_local or bool(columns) or getattr(forecaster, "fine_tune", False)
+    is_tuned = getattr(forecaster, "fine_tune", False)
+    learns = not is_local or bool(columns) or is_tuned
     if learns and not is_fitted:
         raise ValueError(
             f"{name} would learn from all series of a table, but a batch has only some of them; fit"
@@ -270,7 +276,8 @@ class _Work:
             "model": _digest(self.forecaster).hexdigest(),
             "options": {**self.options, "batch_series": batch_series},
         }
-        parsed: dict[str, Any] = json.loads(json.dumps(plan, default=list))
+        text = json.dumps(plan, default=list)
+        parsed: dict[str, Any] = json.loads(text)
         return parsed
 
     def panel(self, batch: Batch) -> Panel:
@@ -289,7 +296,8 @@ class _Work:
         zone = None if self.forecaster.state_ is None else self.forecaster.panel_.zone
         panel = to_panel(frame, schema, freq=self.freq, missing=missing, zone=zone)
         if is_empty:
-            return replace(panel, values=np.full_like(panel.values, np.nan))
+            no_values = np.full_like(panel.values, np.nan)
+            return replace(panel, values=no_values)
         self.forecaster.tell_unread(panel)
         return panel
 
@@ -317,7 +325,8 @@ class _Work:
             if self.file.schema.bad == "error" or self.sample is None:
                 raise
             panel = panel.without(panel.ids, error.reason)
-            forecast = with_skipped(replace(self.sample, dialect=panel.dialect), panel)
+            empty = replace(self.sample, dialect=panel.dialect)
+            forecast = with_skipped(empty, panel)
         return forecast, panel.skipped
 
 
@@ -332,16 +341,20 @@ def _started(work: _Work, batch: Batch) -> tuple[_Work, list[_Remark]]:
     if work.forecaster.state_ is not None:
         require_same_steps(work.forecaster.panel_, panel)
     work = replace(work, freq=panel.freq)
-    n_tried = 1 if work.file.schema.bad == "error" else min(_TRIED_SERIES, panel.n_series)
+    n_tried = 1
+    if work.file.schema.bad != "error":
+        n_tried = min(_TRIED_SERIES, panel.n_series)
     for n in range(n_tried):
         try:
             with _recorded():
-                forecast = work.answer(replace(panel.some(n, n + 1), skipped=()))
+                one_series = panel.some(n, n + 1)
+                forecast = work.answer(replace(one_series, skipped=()))
             break
         except BadSeriesError:
             if n == n_tried - 1:
                 raise
-    sample = replace(without_skipped(forecast, 0), source=None)
+    no_series = without_skipped(forecast, 0)
+    sample = replace(no_series, source=None)
     return replace(work, sample=sample), remarks
 
 
@@ -353,7 +366,8 @@ def _forecast_missing(
         distributed_map(partial(_forecast_batch, work), batches, engine=engine)
         return
     title = f"{work.forecaster.alias_} {work.freq}" if verbose else None
-    n_made = n_rows - sum(batch.stop - batch.start for batch in batches)
+    n_left = sum(batch.stop - batch.start for batch in batches)
+    n_made = n_rows - n_left
     with progress_line(title, n_steps=n_rows) as line:
         if line is not None:
             line.show(n_made, f"{n_made:,} of {n_rows:,} rows")
@@ -371,14 +385,12 @@ def _forecast_batch(work: _Work, batch: Batch) -> None:
     with _recorded() as remarks:
         forecast, skipped = work.forecast(work.panel(batch))
     frame = forecast.to_frame()
-    facts = {
-        "rows": len(frame),
-        "skipped": [[plain(series.name), series.reason] for series in skipped],
-        "remarks": remarks,
-    }
+    left_out = [[plain(series.name), series.reason] for series in skipped]
+    facts = {"rows": len(frame), "skipped": left_out, "remarks": remarks}
     table = work.file.with_id_types(frame)
     text = json.dumps(facts, default=str).encode()
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _FACTS: text})
+    table_metadata = table.schema.metadata or {}
+    table = table.replace_schema_metadata({**table_metadata, _FACTS: text})
     write_atomic(work.part(batch), lambda temporary: pq.write_table(table, temporary))
 
 
@@ -395,8 +407,10 @@ def _join(parts: Sequence[Path], out: Path) -> list[dict[str, Any]]:
         with pq.ParquetWriter(temporary, schema.with_metadata(shared_metadata)) as writer:
             for path in parts:
                 table = pq.ParquetFile(path).read()
-                facts.append(json.loads(table.schema.metadata[_FACTS]))
-                writer.write_table(table.replace_schema_metadata(shared_metadata))
+                text = table.schema.metadata[_FACTS]
+                facts.append(json.loads(text))
+                table = table.replace_schema_metadata(shared_metadata)
+                writer.write_table(table)
 
     write_atomic(out, write)
     return facts
@@ -465,7 +479,8 @@ def _other_parts(earlier: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     options = plan["options"]
     changed = [name for name in options if old_options.get(name) != options[name]]
     if changed:
-        parts.append(f"other options ({', '.join(changed)})")
+        changed_names = ", ".join(changed)
+        parts.append(f"other options ({changed_names})")
     return " and ".join(parts)
 
 
@@ -477,10 +492,12 @@ def _digest(forecaster: Forecaster) -> Any:
         return digest
     digest.update(state.panel.fingerprint().encode())
     for name, tensor in sorted(state.tensors().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(array.tobytes())
     for _, inner in sorted(state.inside().items()):
-        digest.update(_digest(inner).digest())
+        inner_digest = _digest(inner)
+        digest.update(inner_digest.digest())
     return digest
 
 
@@ -497,13 +514,17 @@ def _recorded() -> Iterator[list[_Remark]]:
     for warning in caught:
         message = warning.message
         if isinstance(message, InputWarning):
-            remarks.append([_stored(piece) for piece in message.args])
+            pieces = [_stored(piece) for piece in message.args]
+            remarks.append(pieces)
         elif warning.category in (UserWarning, RuntimeWarning):
             remarks.append([str(message)])
 
 
 def _stored(piece: Piece) -> Any:
-    return piece if isinstance(piece, str) else [type(piece).__name__, *vars(piece).values()]
+    if isinstance(piece, str):
+        return piece
+    kind = type(piece).__name__
+    return [kind, *vars(piece).values()]
 
 
 def _restored(stored: Any) -> Piece:
@@ -528,17 +549,22 @@ def _tell_remarks(first: Sequence[_Remark], by_batch: Sequence[Sequence[_Remark]
         examples = alike | examples
         n_batches.update(alike.keys())
     for remark in first:
-        examples.setdefault(_DETAILS.sub("", json.dumps(remark)), remark)
+        key = _DETAILS.sub("", json.dumps(remark))
+        examples.setdefault(key, remark)
     for key, remark in examples.items():
         pieces = [_restored(piece) for piece in remark]
-        if n_batches[key] > 1:
-            pieces.append(f" (such in {n_batches[key]} of {len(by_batch)} batches)")
+        n_alike = n_batches[key]
+        if n_alike > 1:
+            pieces.append(f" (such in {n_alike} of {len(by_batch)} batches)")
         warnings.warn(InputWarning(*pieces), stacklevel=3)
 
 
 def _tell_left_out(parts: Sequence[dict[str, Any]], work: _Work) -> int:
     """Warn once of all series that are left out, and return their number."""
-    skipped = tuple(Skipped(name, 0, reason) for part in parts for name, reason in part["skipped"])
+    skipped = []
+    for part in parts:
+        part_series = part["skipped"]
+        skipped += [Skipped(name, 0, reason) for name, reason in part_series]
     assert work.sample is not None
     panel = Panel(
         values=np.empty((0, 1)),
@@ -547,7 +573,7 @@ def _tell_left_out(parts: Sequence[dict[str, Any]], work: _Work) -> int:
         times=pd.Index([]),
         freq=work.freq,
         dialect=work.sample.dialect,
-        skipped=skipped,
+        skipped=tuple(skipped),
     )
     tell_skipped(panel)
     return len(skipped)

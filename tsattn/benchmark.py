@@ -125,16 +125,17 @@ def run_suite(
         ValueError: If a name, a table or a setting is not usable.
         OSError: If a file cannot be read or written.
     """
-    path = None if out is None else Path(out).resolve() / f"{suite.name}.jsonl"
+    path: Path | None = None
+    if out is not None:
+        path = Path(out).resolve() / f"{suite.name}.jsonl"
     if n_threads is not None:
         check_whole("n_threads", n_threads)
     # The lines of several workers would overwrite one another.
     verbose = progress is not None and engine is None
-    runs = [
-        run.prepared(verbose, n_threads)
-        for source in _sources(suite, data_dir)
-        for run in _runs(suite, source)
-    ]
+    runs: list[_Run] = []
+    for source in _sources(suite, data_dir):
+        source_runs = _runs(suite, source)
+        runs += [run.prepared(verbose, n_threads) for run in source_runs]
     say = progress or (lambda line: None)
     existing = [] if path is None else read_rows(path)
     records = [find_record(existing, run.key) for run in runs]
@@ -165,7 +166,8 @@ def _run_in_turn(
                 continue
             state = "running" if is_open else "found"
             seconds_gone = time.monotonic() - started
-            line = f"[{number + 1}/{len(runs)}] {state}: {run.title}"
+            position = f"[{number + 1}/{len(runs)}]"
+            line = f"{position} {state}: {run.title}"
             line += f", {in_words(int(seconds_gone))} gone"
             if n_made:
                 n_left = records.count(None)
@@ -186,15 +188,17 @@ def _run_on_engine(
 ) -> None:
     """Make the runs without a record on an engine, and put their records into the list."""
     open_numbers = [number for number, record in enumerate(records) if record is None]
+    n_open = len(open_numbers)
     engine_name = engine if isinstance(engine, int | str) else type(engine).__name__
-    say(f"running {len(open_numbers)} of {len(runs)} on {engine_name}")
+    say(f"running {n_open} of {len(runs)} on {engine_name}")
     make_record: Callable[[_Run], Any] = partial(_take, path=path, wait=True)
     open_runs = [runs[number] for number in open_numbers]
     outcomes = distributed_map(make_record, open_runs, engine=engine)
     for number, (record, _) in zip(open_numbers, outcomes, strict=True):
         # On another machine, the path of the records may be another folder.
         if path is not None:
-            add_row(path, record, tuple(runs[number].key))
+            key_fields = tuple(runs[number].key)
+            add_row(path, record, key_fields)
         records[number] = record
 
 
@@ -215,7 +219,8 @@ def _take(run: "_Run", path: Path | None, *, wait: bool) -> tuple[_Record | None
     path.parent.mkdir(parents=True, exist_ok=True)
     # The system releases the lock of a process that dies.
     digits = _digest(run.key)[:_LOCK_DIGITS]
-    lock = FileLock(path.with_name(f".{path.name}.{digits}.lock"))
+    lock_path = path.with_name(f".{path.name}.{digits}.lock")
+    lock = FileLock(lock_path)
     try:
         lock.acquire(blocking=wait)
     except Timeout:
@@ -224,7 +229,8 @@ def _take(run: "_Run", path: Path | None, *, wait: bool) -> tuple[_Record | None
         record = find_record(read_rows(path), run.key)
         is_new = record is None
         if record is None:
-            record = add_row(path, run.execute(), tuple(run.key), again=True)
+            new_record = run.execute()
+            record = add_row(path, new_record, tuple(run.key), again=True)
     finally:
         lock.release()
     # After the record is written: a process that waits for the lock, or makes a new one, finds it.
@@ -293,12 +299,13 @@ def _source_of_card(name: str, data_dir: str | Path | None) -> _Source:
 def _source_of_table(suite: Suite) -> _Source:
     path = Path(suite.table or "")
     panel = read_table(path, Schema(**suite.columns))
-    n_rows = int(panel.lengths[0])
-    if (panel.lengths != n_rows).any():
-        shortest = int(np.argmin(panel.lengths))
+    lengths = panel.lengths
+    n_rows = int(lengths[0])
+    if (lengths != n_rows).any():
+        shortest = int(np.argmin(lengths))
         raise ValueError(
             f"one split needs series of one length; {panel.ids[shortest]!r} has"
-            f" {panel.lengths[shortest]} rows of {panel.lengths.max()}: cut all series to the same"
+            f" {lengths[shortest]} rows of {lengths.max()}: cut all series to the same"
             " span"
         )
     return _Source(
@@ -325,13 +332,15 @@ class _Run:
 
     def prepared(self, verbose: bool, n_threads: int | None) -> "_Run":
         """The same run with the settings that have no effect on its record."""
-        settings = {**self.settings, **settings_for(self.model, n_threads=n_threads)}
+        thread_settings = settings_for(self.model, n_threads=n_threads)
+        settings = {**self.settings, **thread_settings}
         return replace(self, verbose=verbose, settings=settings)
 
     @property
     def key(self) -> dict[str, Any]:
         """Fields that identify the run. The commit and the versions are not among them."""
         split = self.source.split
+        configuration = chosen_settings(self.config)
         return {
             "dataset": self.source.name,
             "data_sha256": self.source.sha256,
@@ -340,7 +349,7 @@ class _Run:
             "horizon": self.horizon,
             "seed": self.seed,
             "season_length": self.settings.get("season_length"),
-            "config_hash": _digest(chosen_settings(self.config)),
+            "config_hash": _digest(configuration),
         }
 
     @property
@@ -354,7 +363,8 @@ class _Run:
         n_train, n_fit, n_rows = self.source.split.bounds
         forecaster = make_forecaster(self.model, self.horizon, **self.settings)
         cutoffs = np.arange(n_fit, n_rows - self.horizon + 1)
-        ends = (panel.starts[:-1, None] + cutoffs).ravel()
+        first_rows = panel.starts[:-1, None]  # of each series
+        ends = (first_rows + cutoffs).ravel()
         scaler = make_scaler(panel, n_train)
         _reset_peak()
         started = time.perf_counter()
@@ -368,11 +378,12 @@ class _Run:
                 " must count"
             )
         summary = getattr(forecaster, "summary_", {})
+        training_facts = {name: summary[name] for name in _TRAINING_FACTS if name in summary}
         return {
             **self.key,
             "context": forecaster.max_context,
             **_scores(rolled),
-            **{name: summary[name] for name in _TRAINING_FACTS if name in summary},
+            **training_facts,
             "params": summary.get("parameters", 0),
             "fit_seconds": round(fitted - started, _DECIMALS),
             "predict_seconds": round(predicted - fitted, _DECIMALS),
@@ -383,8 +394,10 @@ class _Run:
 
 
 def _scores(rolled: Rolled) -> _Record:
+    """Scores of all windows, and the errors of each step ahead."""
+    n_series = len(rolled.tally.scale)
     return {
-        "n_windows": rolled.n_windows // len(rolled.tally.scale),
+        "n_windows": rolled.n_windows // n_series,
         "mse": rolled.mse,
         "mae": rolled.mae,
         "mse_original": rolled.mse_original,
@@ -403,9 +416,12 @@ def _runs(suite: Suite, source: _Source) -> Iterator[_Run]:
             )
         for model in dict.fromkeys(suite.models):
             settings = suite.settings_of(model)
-            is_solved = {**settings, **find_model(model).fixed}.get("closed_form") is True
+            all_settings = {**settings, **find_model(model).fixed}
+            is_solved = all_settings.get("closed_form") is True
             draws = _is_trained(model, settings) and not is_solved
-            for seed in dict.fromkeys(suite.seeds if draws else suite.seeds[:1]):
+            # Other models are the same whatever the seed.
+            seeds = suite.seeds if draws else suite.seeds[:1]
+            for seed in dict.fromkeys(seeds):
                 yield _plan(suite, source, horizon, model, seed)
 
 
@@ -426,7 +442,8 @@ def _plan(suite: Suite, source: _Source, horizon: int, model: str, seed: int) ->
     if _is_trained(model, settings):
         settings |= settings_for(model, random_state=seed, val_size=source.split.valid)
     forecaster = make_forecaster(model, horizon, **settings)
-    _check_rows(source, forecaster, model, int(settings.get("context") or 1))
+    context = int(settings.get("context") or 1)
+    _check_rows(source, forecaster, model, context)
     excluded = _NOT_CONFIG | find_model(model).fixed.keys()
     # The season of a data set belongs to the data set. One that the suite sets belongs to the
     # configuration.
@@ -445,11 +462,16 @@ def config_of(forecaster: Forecaster) -> dict[str, Any]:
 
     params = forecaster.get_params()
     # A group of settings stands beside its fields.
-    groups = {name.rpartition("__")[0] for name in params if "__" in name}
+    groups = set()
+    for name in params:
+        group, _, _ = name.rpartition("__")
+        # A name without a group has an empty text before it.
+        groups.add(group)
     config = {}
     for name, value in params.items():
         if name not in groups:
-            config[name.rpartition("__")[2]] = _plain(value)
+            _, _, field = name.rpartition("__")
+            config[field] = _plain(value)
     if not isinstance(forecaster, NetworkForecaster):
         return config
     config["max_epochs"] = forecaster.training.n_epochs
@@ -466,9 +488,10 @@ def _check_rows(source: _Source, forecaster: Forecaster, model: str, context: in
     """Refuse a split that a model would refuse in the middle of the suite."""
     split = source.split
     horizon = forecaster.horizon
-    if split.train < context + horizon:
+    n_needed = context + horizon
+    if split.train < n_needed:
         raise ValueError(
-            f"{source.name} has {split.train} training rows; {model} needs {context + horizon}"
+            f"{source.name} has {split.train} training rows; {model} needs {n_needed}"
             " (context + horizon): shorten context or horizon, or enlarge the training share"
         )
     params = forecaster.get_params()
@@ -517,7 +540,8 @@ def current_commit() -> str | None:
         return None
     checkout, commit = lines
     # An installed package may lie below a checkout of another project.
-    return commit if Path(checkout).resolve() == root else None
+    is_own = Path(checkout).resolve() == root
+    return commit if is_own else None
 
 
 def _machine(forecaster: Forecaster | None) -> str:
@@ -525,9 +549,13 @@ def _machine(forecaster: Forecaster | None) -> str:
 
     summary = getattr(forecaster, "summary_", {})
     # Forecasters without a summary run on one thread of torch.
-    n_threads = torch.get_num_threads() if forecaster is None else summary.get("threads", 1)
+    n_threads = summary.get("threads", 1)
+    if forecaster is None:
+        n_threads = torch.get_num_threads()
     device = summary.get("device", "cpu")
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
+    name = platform.machine()
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name(device)
     return (
         f"{platform.system()} {name}, {os.cpu_count()} cores, {n_threads} torch threads, {device}"
     )
@@ -545,9 +573,11 @@ def _peak_mb() -> float | None:
         import resource
     except ImportError:  # Windows has none
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    units_per_mb = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-    return round(peak / units_per_mb, 1)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    units_per_mb = 2**10  # KiB
+    if sys.platform == "darwin":
+        units_per_mb = 2**20  # bytes
+    return round(usage.ru_maxrss / units_per_mb, 1)
 
 
 def chosen_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -580,6 +610,5 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     if isinstance(value, np.generic):
         return value.item()
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return str(value)
+    in_json = value is None or isinstance(value, str | int | float)
+    return value if in_json else str(value)

@@ -58,8 +58,10 @@ class Demo:
 
     def report(self, folder: Path) -> str:
         """A table of the scores, with a line on the task above and one on the files below."""
-        table = self.scores[["mae_original", "rmse_original", "mase"]]
-        table = table.set_axis(["MAE [ppm]", "RMSE [ppm]", "MASE"], axis=1).rename_axis(None)
+        titles = {"mae_original": "MAE [ppm]", "rmse_original": "RMSE [ppm]", "mase": "MASE"}
+        table = self.scores[[*titles]]
+        table = table.set_axis([*titles.values()], axis=1)
+        table = table.rename_axis(None)
         n_cutoffs = self.backtest["cutoff"].nunique()
         n_weeks = self.backtest["ds"].nunique()
         task = (
@@ -82,12 +84,14 @@ def run_demo(*, progress: Callable[[str], None] | None = None) -> Demo:
     say = progress or (lambda line: None)
     panel = load_co2()
     models = {name: _make(name) for name in _MODELS}
-    say(f"judging {', '.join(_MODELS)} on {_N_CUTOFFS} cutoffs")
+    model_names = ", ".join(_MODELS)
+    say(f"judging {model_names} on {_N_CUTOFFS} cutoffs")
     result = backtest(
         models, panel, n_windows=_N_CUTOFFS, step_size=_STEP_WEEKS, verbose=progress is not None
     )
     say("forecasting the year after the series by the combination")
-    forecast = _make("auto").fit(panel).predict(panel, level=list(_LEVELS))
+    combination = _make("auto").fit(panel)
+    forecast = combination.predict(panel, level=list(_LEVELS))
     title = "CO2 at Mauna Loa, weekly, ppm: a year ahead"
     picture = plot_forecast(panel, forecast, n_history=_HISTORY_WEEKS, title=title)
     seconds = time.perf_counter() - started

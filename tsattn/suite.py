@@ -99,8 +99,9 @@ class Suite:
     def _check_columns(self) -> None:
         for name in self.columns:
             if self.table is None:
+                datasets = ", ".join(self.datasets)
                 raise InputError(
-                    f"{', '.join(self.datasets)} has a card that says how it is read; leave out ",
+                    f"{datasets} has a card that says how it is read; leave out ",
                     Argument(name),
                 )
             if name in COVARIATE_FIELDS:
@@ -144,7 +145,8 @@ class Suite:
         for group, members in GROUPS.items():
             if model in members:
                 settings |= self.settings.get(group, {})
-        return settings | dict(self.settings.get(model, {}))
+        own_settings = self.settings.get(model, {})
+        return settings | dict(own_settings)
 
     @classmethod
     def from_toml(cls, path: str | Path, **options: Any) -> "Suite":
@@ -159,23 +161,26 @@ class Suite:
             ValueError: If the file is no TOML, or has a field that a suite does not have.
         """
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_text(encoding="utf-8")
+            values = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no TOML file ({one_line(error)}); mend it") from None
         for name, value in values.items():
             if name not in _TOML_TYPES:
+                fields = ", ".join(_TOML_TYPES)
                 raise ValueError(
                     f"{path}: a suite file has no field {name!r}; known are"
-                    f" {', '.join(_TOML_TYPES)} (a table and its split are given beside it, and"
+                    f" {fields} (a table and its split are given beside it, and"
                     " every window is judged: nothing thins or caps them)"
                 )
-            if not isinstance(value, _TOML_TYPES[name]):
-                raise ValueError(
-                    f"{path}: {name} = {value!r} must be a {_TOML_TYPES[name].__name__}"
-                )
-        overruling = {name: value for name, value in options.items() if value not in (None, (), {})}
+            field_type = _TOML_TYPES[name]
+            if not isinstance(value, field_type):
+                raise ValueError(f"{path}: {name} = {value!r} must be a {field_type.__name__}")
+        unset: tuple[Any, ...] = (None, (), {})
+        overruling = {name: value for name, value in options.items() if value not in unset}
         # Options stand above the settings of models, too.
-        for table in values.get("settings", {}).values():
+        model_settings = values.get("settings", {})
+        for table in model_settings.values():
             if isinstance(table, dict):
                 for name in overruling.keys() & table:
                     del table[name]
