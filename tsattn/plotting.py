@@ -465,7 +465,6 @@ class _ForecastTable:
     def array(self, suffix: str = "") -> np.ndarray:
         """The columns of points, or of bounds with one suffix, ``[N, F]``."""
         # A name without a suffix may be a number.
-        # A name without a suffix may be a number.
         columns = [f"{name}{suffix}" if suffix else name for name in self.names]
         arrays = [self.columns[column] for column in columns]
         values = np.stack(arrays)
