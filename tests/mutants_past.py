@@ -11,10 +11,10 @@ FLAGGED = "tests/test_anomaly.py"
 MUTANTS = [
     Mutant(FILLING, '"their columns stay empty" if is_wide', '"" if is_wide', FILLED),
     Mutant(FILLING, "later * back[:, -2::-1]", "later * back[:, :-1]", FILLED),
-    Mutant(FILLING, "joined = (1 - later) * joined_ahead", "joined = later * joined_ahead", FILLED),
+    Mutant(FILLING, "joined = earlier * joined_ahead", "joined = later * joined_ahead", FILLED),
     Mutant(FILLING, "is_inside = (begins > 0) & (ends", "is_inside = (ends", FILLED),
     Mutant(
-        FILLING, "errors.mean(axis=(1, 2)).argmin()", "errors.mean(axis=(1, 2)).argmax()", FILLED
+        FILLING, "candidates[mean_errors.argmin()]", "candidates[mean_errors.argmax()]", FILLED
     ),
     Mutant(
         "tsattn/data/frames.py",

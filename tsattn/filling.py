@@ -84,7 +84,9 @@ def fill(
         >>> fill([1.0, 2.0, None, 4.0, 5.0])["y"].round(1).tolist()
         [1.0, 2.0, 3.0, 4.0, 5.0]
     """
-    longest = LONGEST_GAP if max_gap is None else check_whole("max_gap", max_gap)
+    longest = LONGEST_GAP
+    if max_gap is not None:
+        longest = check_whole("max_gap", max_gap)
     if longest > LONGEST_GAP:
         raise ValueError(f"max_gap must be at most {LONGEST_GAP} rows; got {longest}")
     data, schema = with_fields(data, schema, fields)
@@ -94,35 +96,54 @@ def fill(
     tell_skipped(panel, left)
     # Empty rows at the end stay as they are.
     tell_doubtful_rows(panel, has_future=True)
-    gaps = find_gaps(panel)
-    is_filled = gaps.length <= longest
+    all_gaps = find_gaps(panel)
+    is_filled = all_gaps.length <= longest
     if max_gap is None and not is_filled.all():
-        _warn_of_long(panel, gaps.take(~is_filled))
-    values = panel.values.copy()
-    filler = GapFiller(TwoSides(panel, weights, n_threads))
-    gaps = gaps.take(is_filled)
-    classes = np.searchsorted(_CLASS_ENDS, gaps.length)
-    for number in np.unique(classes):
-        members = gaps.take(classes == number)
-        shares = filler.choose_weights(int(np.median(members.length)))
-        for alike in members.by_length():
-            for batch in alike.batches():
-                values[batch.rows(), 0] = filler.fill(batch, shares)
+        long_gaps = all_gaps.take(~is_filled)
+        _warn_of_long(panel, long_gaps)
+    sides = TwoSides(panel, weights, n_threads)
+    values = _filled_values(sides, all_gaps.take(is_filled))
     filled = replace(panel, values=values)
     if not is_wide:
         return to_long(filled)
     answer = to_wide(filled)
-    return answer if isinstance(data, Panel) else _with_truths(answer, as_frame(data))
+    # A panel holds numbers only, so that it has no booleans to give back.
+    if isinstance(data, Panel):
+        return answer
+    table = as_frame(data)
+    return _with_truths(answer, table)
+
+
+def _filled_values(sides: TwoSides, gaps: Stretches) -> np.ndarray:
+    """The values of a panel with its gaps filled, ``[rows, 1]``."""
+    values = sides.panel.values.copy()
+    filler = GapFiller(sides)
+    classes = np.searchsorted(_CLASS_ENDS, gaps.length)
+    for number in np.unique(classes):
+        members = gaps.take(classes == number)
+        # The gap in the middle stands for all of its class.
+        usual_length = int(np.median(members.length))
+        shares = filler.choose_weights(usual_length)
+        for alike in members.by_length():
+            for batch in alike.batches():
+                rows = batch.rows()
+                values[rows, 0] = filler.fill(batch, shares)
+    return values
 
 
 def _with_truths(filled: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """A filled wide table with the booleans of its columns; a column of which a filled value is
     neither stays one of numbers.
     """
-    for column in filled.columns.intersection(table.columns):
-        is_truth = pd.api.types.is_bool_dtype(table[column].dtype)
-        if is_truth and filled[column].isin([0, 1]).all():
-            filled[column] = filled[column].astype(bool)
+    shared_columns = filled.columns.intersection(table.columns)
+    for column in shared_columns:
+        dtype = table[column].dtype
+        is_truth = pd.api.types.is_bool_dtype(dtype)
+        if not is_truth:
+            continue
+        cells = filled[column]
+        if cells.isin([0, 1]).all():
+            filled[column] = cells.astype(bool)
     return filled
 
 
@@ -132,15 +153,24 @@ def find_gaps(panel: Panel) -> Stretches:
     first = []
     length = []
     owner = []
-    for n, (start, stop) in enumerate(itertools.pairwise(panel.starts.tolist())):
-        edges = np.diff(missing_mask[start:stop].astype(np.int8), prepend=0, append=0)
+    bounds = itertools.pairwise(panel.starts.tolist())
+    for n, (start, stop) in enumerate(bounds):
+        # 1 where a run of missing values begins, and -1 just after its last row.
+        is_missing = missing_mask[start:stop].astype(np.int8)
+        edges = np.diff(is_missing, prepend=0, append=0)
         begins = np.flatnonzero(edges == 1)
         ends = np.flatnonzero(edges == -1)
-        is_inside = (begins > 0) & (ends < stop - start)
+        n_rows = stop - start
+        is_inside = (begins > 0) & (ends < n_rows)
+        lengths = ends - begins
+        n_gaps = is_inside.sum()
         first.append(start + begins[is_inside])
-        length.append((ends - begins)[is_inside])
-        owner.append(np.full(is_inside.sum(), n))
-    return Stretches(np.concatenate(first), np.concatenate(length), np.concatenate(owner))
+        length.append(lengths[is_inside])
+        owner.append(np.full(n_gaps, n))
+    all_first = np.concatenate(first)
+    all_lengths = np.concatenate(length)
+    all_owners = np.concatenate(owner)
+    return Stretches(all_first, all_lengths, all_owners)
 
 
 class GapFiller:
@@ -163,9 +193,12 @@ class GapFiller:
         """
         before = self.sides.before(stretches)
         after = self.sides.after(stretches)
-        answer = np.tensordot(shares, self._opinions(stretches, before, after), axes=1)
+        opinions = self._opinions(stretches, before, after)
+        answer = np.tensordot(shares, opinions, axes=1)
         around = np.concatenate([before, after], axis=1)
-        nearest: np.ndarray = Values.after(around[..., None]).nearest(answer[..., None])
+        # A filled value keeps the bounds and the grid of the values around the gap.
+        possible = Values.after(around[..., None])
+        nearest: np.ndarray = possible.nearest(answer[..., None])
         return nearest[..., 0]
 
     def choose_weights(self, length: int) -> np.ndarray:
@@ -180,46 +213,72 @@ class GapFiller:
         before = self.sides.before(trials)
         after = self.sides.after(trials)
         opinions = self._opinions(trials, before, after)
-        truth = self.panel.values[trials.rows(), 0]
-        scale = self._mean_changes(np.unique(trials.owner))[trials.owner]
+        rows = trials.rows()
+        truth = self.panel.values[rows, 0]
+        tried_series = np.unique(trials.owner)
+        scale_of_series = self._mean_changes(tried_series)
+        scale = scale_of_series[trials.owner]
         candidates = _mixtures(len(opinions))
-        errors = np.abs(np.tensordot(candidates, opinions, axes=1) - truth) / scale[:, None]
-        best: np.ndarray = candidates[errors.mean(axis=(1, 2)).argmin()]
+        mixed = np.tensordot(candidates, opinions, axes=1)
+        errors = np.abs(mixed - truth) / scale[:, None]
+        mean_errors = errors.mean(axis=(1, 2))
+        best: np.ndarray = candidates[mean_errors.argmin()]
         return best
 
     def _opinions(self, stretches: Stretches, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Lines, forecasts and joined forecasts of stretches of one length L, ``[3, S, L]``."""
         values = self.panel.values[:, 0]
         n_rows = int(stretches.length[0])
-        left = values[stretches.first - 1][:, None]
-        right = values[stretches.first + n_rows][:, None]
-        later = np.arange(1, n_rows + 1) / (n_rows + 1)
-        ahead, _ = self.sides.forecast(before, n_rows + 1)
-        back, _ = self.sides.forecast(after, n_rows + 1)
+        # The values on either side, [S, 1].
+        row_before = stretches.first - 1
+        row_after = stretches.first + n_rows
+        left = values[row_before][:, None]
+        right = values[row_after][:, None]
+        # Weight of what lies to the right, at each step.
+        n_steps = n_rows + 1
+        later = np.arange(1, n_steps) / n_steps
+        earlier = 1 - later
+        # Both forecasts reach the value on the other side.
+        ahead, _ = self.sides.forecast(before, n_steps)
+        back, _ = self.sides.forecast(after, n_steps)
+        missed_right = right - ahead[:, -1:]
+        missed_left = left - back[:, -1:]
         # What a forecast misses of the value on the other side is spread over its steps.
-        joined_ahead = ahead[:, :-1] + later * (right - ahead[:, -1:])
-        joined_back = back[:, :-1] + later * (left - back[:, -1:])
+        joined_ahead = ahead[:, :-1] + later * missed_right
+        joined_back = back[:, :-1] + later * missed_left
         lines = left + later * (right - left)
-        both = (1 - later) * ahead[:, :-1] + later * back[:, -2::-1]
-        joined = (1 - later) * joined_ahead + later * joined_back[:, ::-1]
+        # The first step back is the last row of the stretch.
+        both = earlier * ahead[:, :-1] + later * back[:, -2::-1]
+        joined = earlier * joined_ahead + later * joined_back[:, ::-1]
         return np.stack([lines, both, joined])
 
     def _trials(self, length: int) -> Stretches:
         """Observed stretches with observed neighbours, evenly spread over the panel."""
+        starts = self.panel.starts
         observed_mask = ~np.isnan(self.panel.values[:, 0])
+        # Differences of these counts tell how many values some rows have.
         n_observed = np.concatenate([[0], np.cumsum(observed_mask)])
         # A stretch and its two neighbours.
         span = length + 2
-        begins = np.arange(max(len(observed_mask) - span + 1, 0))
-        is_observed = n_observed[begins + span] - n_observed[begins] == span
+        n_places = max(len(observed_mask) - span + 1, 0)
+        begins = np.arange(n_places)
+        ends = begins + span
+        n_values = n_observed[ends] - n_observed[begins]
+        is_observed = n_values == span
         owner = self.panel.owners(begins + 1)
-        is_inside = begins + span <= self.panel.starts[owner + 1]
+        is_inside = ends <= starts[owner + 1]
         # One side alone should show what comes next.
-        has_past = begins - self.panel.starts[owner] >= length
-        candidates = begins[is_observed & is_inside & has_past] + 1
-        n_trials = min(_MOST_TRIALS, len(candidates) // max(length, 1))
-        chosen = candidates[np.linspace(0, len(candidates) - 1, n_trials).astype(np.int64)]
-        return Stretches(chosen, np.full(len(chosen), length), self.panel.owners(chosen + 1))
+        n_past = begins - starts[owner]
+        has_past = n_past >= length
+        is_candidate = is_observed & is_inside & has_past
+        candidates = begins[is_candidate] + 1
+        # Stretches that overlap would say the same.
+        n_apart = len(candidates) // max(length, 1)
+        n_trials = min(_MOST_TRIALS, n_apart)
+        places = np.linspace(0, len(candidates) - 1, n_trials).astype(np.int64)
+        chosen = candidates[places]
+        lengths = np.full(len(chosen), length)
+        return Stretches(chosen, lengths, self.panel.owners(chosen + 1))
 
     def _mean_changes(self, series: np.ndarray) -> np.ndarray:
         """Mean absolute change from row to row of some series, ``[N]``; 1 for the others, and for
@@ -227,17 +286,24 @@ class GapFiller:
         """
         changes = np.ones(self.panel.n_series)
         for n in series.tolist():
-            rows = slice(*self.panel.starts[[n, n + 1]].tolist())
-            values = self.panel.values[rows, 0]
-            steps = np.abs(np.diff(values[~np.isnan(values)]))
-            if len(steps) and steps.mean() > 0:
-                changes[n] = steps.mean()
+            first_row = self.panel.starts[n]
+            stop_row = self.panel.starts[n + 1]
+            values = self.panel.values[first_row:stop_row, 0]
+            observed = values[~np.isnan(values)]
+            steps = np.abs(np.diff(observed))
+            if not len(steps):
+                continue
+            mean_step = steps.mean()
+            if mean_step > 0:
+                changes[n] = mean_step
         return changes
 
 
 def _mixtures(n_opinions: int) -> np.ndarray:
     """All weights in steps of a quarter that add up to 1, ``[M, n_opinions]``."""
-    shares = itertools.product(range(_N_SHARES + 1), repeat=n_opinions)
+    # Numbers of quarters of each opinion.
+    quarters = range(_N_SHARES + 1)
+    shares = itertools.product(quarters, repeat=n_opinions)
     whole = [share for share in shares if sum(share) == _N_SHARES]
     return np.array(whole) / _N_SHARES
 
@@ -245,10 +311,14 @@ def _mixtures(n_opinions: int) -> np.ndarray:
 def _warn_of_long(panel: Panel, gaps: Stretches) -> None:
     names = []
     for n, first, length in zip(gaps.owner, gaps.first, gaps.length, strict=True):
-        names.append(f"{panel.series_label(n)} from {panel.times[first]} ({length} rows)")
-    others = f" and {len(names) - _NAMED_GAPS} more" if len(names) > _NAMED_GAPS else ""
+        label = panel.series_label(n)
+        begin = panel.times[first]
+        names.append(f"{label} from {begin} ({length} rows)")
+    named_gaps = ", ".join(names[:_NAMED_GAPS])
+    n_more = len(names) - _NAMED_GAPS
+    others = f" and {n_more} more" if n_more > 0 else ""
     warnings.warn(
-        f"gaps of more than {LONGEST_GAP} rows stay empty: {', '.join(names[:_NAMED_GAPS])}"
+        f"gaps of more than {LONGEST_GAP} rows stay empty: {named_gaps}"
         f"{others}; resample the table to longer steps, or cut it there",
         InputWarning,
         stacklevel=3,

@@ -40,17 +40,22 @@ def mean_weights(levels: Sequence[float]) -> np.ndarray:
     """
     from scipy.special import ndtri
 
-    scores = ndtri(np.asarray(levels, dtype=np.float64))
+    probabilities = np.asarray(levels, dtype=np.float64)
+    scores = ndtri(probabilities)
     if len(scores) == 1:
         return np.ones(1)
     # The outer pieces reach to infinity.
-    ends = np.concatenate([[-np.inf], scores[1:-1], [np.inf]])
+    inner_scores = scores[1:-1]
+    ends = np.concatenate([[-np.inf], inner_scores, [np.inf]])
+    # The integrals of the density, and of z times the density, over each piece.
     probability = np.diff(_normal_cdf(ends))
     moment = -np.diff(_normal_density(ends))
+    low_scores = scores[:-1]
+    high_scores = scores[1:]
     width = np.diff(scores)
     weights = np.zeros(len(scores))
-    low_share = scores[1:] * probability - moment
-    high_share = moment - scores[:-1] * probability
+    low_share = high_scores * probability - moment
+    high_share = moment - low_scores * probability
     weights[:-1] += low_share / width
     weights[1:] += high_share / width
     return weights
@@ -65,23 +70,30 @@ def mean_of(levels: Sequence[float], values: np.ndarray) -> np.ndarray:
         >>> float(mean_of((0.1, 0.5, 0.9), np.array([0.0, 0.0, 10.0])).round(2))
         3.11
     """
-    mean = values @ mean_weights(levels)
-    return np.clip(mean, values[..., 0], values[..., -1])
+    weights = mean_weights(levels)
+    mean = values @ weights
+    first = values[..., 0]
+    last = values[..., -1]
+    return np.clip(mean, first, last)
 
 
 def values_at(levels: Sequence[float], values: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Values of curves ``[..., K]`` at normal scores ``[..., S]``, ``[..., S]``."""
     from scipy.special import ndtri
 
-    knots = ndtri(np.asarray(levels, dtype=np.float64))
+    probabilities = np.asarray(levels, dtype=np.float64)
+    knots = ndtri(probabilities)
     if len(knots) == 1:
         return np.broadcast_to(values, scores.shape).copy()
+    # The outer pieces go on beyond the first and the last quantile.
     piece = np.searchsorted(knots, scores, side="right") - 1
-    piece = np.clip(piece, 0, len(knots) - 2)
+    last_piece = len(knots) - 2
+    piece = np.clip(piece, 0, last_piece)
+    next_piece = piece + 1
     low = np.take_along_axis(values, piece, axis=-1)
-    high = np.take_along_axis(values, piece + 1, axis=-1)
+    high = np.take_along_axis(values, next_piece, axis=-1)
     low_knot = knots[piece]
-    width = knots[piece + 1] - low_knot
+    width = knots[next_piece] - low_knot
     share = (scores - low_knot) / width
     return low + share * (high - low)
 
@@ -104,29 +116,43 @@ def scores_of(
     probabilities = np.asarray(levels, dtype=np.float64)
     knots = ndtri(probabilities)
     last = len(knots) - 1
-    n_below = (values < truth[..., None]).sum(axis=-1)
-    n_not_above = (values <= truth[..., None]).sum(axis=-1)
+    truth_column = truth[..., None]
+    n_below = (values < truth_column).sum(axis=-1)
+    n_not_above = (values <= truth_column).sum(axis=-1)
     # Places of the two quantiles around the truth.
-    left = np.clip(n_below - 1, 0, max(last - 1, 0))
+    last_left = max(last - 1, 0)
+    left = np.clip(n_below - 1, 0, last_left)
     right = np.minimum(left + 1, last)
-    low = np.take_along_axis(values, left[..., None], axis=-1)[..., 0]
-    high = np.take_along_axis(values, right[..., None], axis=-1)[..., 0]
+    low = _at_places(values, left)
+    high = _at_places(values, right)
     width = high - low
-    share = (truth - low) / np.where(width > 0, width, 1.0)
-    between = knots[left] + share * (knots[right] - knots[left])
+    has_width = width > 0
+    share = (truth - low) / np.where(has_width, width, 1.0)
+    left_knot = knots[left]
+    between = left_knot + share * (knots[right] - left_knot)
+    # Equal quantiles on the same side of the truth tell only on which side it lies.
     beyond = np.where(n_below > last, _LARGEST_SCORE, -_LARGEST_SCORE)
-    between = np.where(width > 0, between, beyond)
+    between = np.where(has_width, between, beyond)
     # Quantiles that equal the truth: from the first of them, or from nothing, to the last.
     is_tied = n_not_above > n_below + 1
     padded = np.concatenate([[0.0], probabilities, [1.0]])
     bottom = np.where(n_below == 0, 0.0, padded[n_below + 1])
     top = np.where(n_not_above > last, 1.0, padded[n_not_above])
-    drawn = bottom + rng.random(truth.shape) * (top - bottom)
+    shares_drawn = rng.random(truth.shape)
+    drawn = bottom + shares_drawn * (top - bottom)
     least = ndtr(-_LARGEST_SCORE)
-    tied = ndtri(np.clip(drawn, least, 1 - least))
+    within_reach = np.clip(drawn, least, 1 - least)
+    tied = ndtri(within_reach)
     between = np.clip(between, -_LARGEST_SCORE, _LARGEST_SCORE)
     scores = np.where(is_tied, tied, between)
-    return np.where(np.isnan(truth), np.nan, scores)
+    is_missing = np.isnan(truth)
+    return np.where(is_missing, np.nan, scores)
+
+
+def _at_places(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The quantile of each curve ``[..., K]`` at a place of its own, ``[...]``."""
+    columns = np.take_along_axis(values, places[..., None], axis=-1)
+    return columns[..., 0]
 
 
 class Dependence:
@@ -163,10 +189,14 @@ class Dependence:
             n_samples: Number of paths S.
             rng: Source of the draws.
         """
+        # A series without windows depends as the whole table does.
         factor = self._table_factor
-        if (self._owners == series).any():
-            factor = _factor(self.correlation(series))
-        noise = rng.standard_normal((len(factor), n_samples))
+        has_windows = (self._owners == series).any()
+        if has_windows:
+            correlation = self.correlation(series)
+            factor = _factor(correlation)
+        n_steps = len(factor)
+        noise = rng.standard_normal((n_steps, n_samples))
         scores: np.ndarray = factor @ noise
         return scores
 
@@ -180,8 +210,11 @@ class Dependence:
         if not size > 0:
             return prior
         products = scores.T @ scores
-        covariance = products * (n_observed / size) + n_prior * prior
-        deviation = np.sqrt(np.diag(covariance))
+        # In these units the diagonal counts windows, as that of the prior does.
+        to_unit = n_observed / size
+        covariance = products * to_unit + n_prior * prior
+        variances = np.diag(covariance)
+        deviation = np.sqrt(variances)
         mixed: np.ndarray = covariance / np.outer(deviation, deviation)
         return mixed
 
@@ -189,7 +222,8 @@ class Dependence:
 def _factor(correlation: np.ndarray) -> np.ndarray:
     """A matrix whose product with independent normal draws has the correlations."""
     n_steps = len(correlation)
-    positive = (1 - _NUGGET) * correlation + _NUGGET * np.eye(n_steps)
+    independent = np.eye(n_steps)
+    positive = (1 - _NUGGET) * correlation + _NUGGET * independent
     factor: np.ndarray = np.linalg.cholesky(positive)
     return factor
 
@@ -198,29 +232,39 @@ def _fitted_form(filled: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """The matrix ``c + (1 - c) d^|i - j|`` that is nearest to the correlations by lag."""
     n_steps = filled.shape[1]
     lags = np.arange(n_steps)
+    # All forms that are tried, [parts, decays, lags].
     shared_parts = _SHARED_PARTS[:, None, None]
-    forms = shared_parts + (1 - shared_parts) * (_DECAYS[:, None] ** lags)
-    usual = _USUAL_SHARED_PART + (1 - _USUAL_SHARED_PART) * _USUAL_DECAY**lags
+    powers = _DECAYS[:, None] ** lags
+    forms = shared_parts + (1 - shared_parts) * powers
+    usual_powers = _USUAL_DECAY**lags
+    usual = _USUAL_SHARED_PART + (1 - _USUAL_SHARED_PART) * usual_powers
     products = np.empty(n_steps)
     counts = np.empty(n_steps)
     for lag in lags:
         later = slice(lag, None)
         earlier = slice(n_steps - lag)
-        products[lag] = (filled[:, later] * filled[:, earlier]).sum()
-        counts[lag] = (observed[:, later] & observed[:, earlier]).sum()
+        lagged = filled[:, later] * filled[:, earlier]
+        are_observed = observed[:, later] & observed[:, earlier]
+        products[lag] = lagged.sum()
+        counts[lag] = are_observed.sum()
     n_pairs = n_steps - lags
-    size = products[0] / max(counts[0], 1)
+    # The mean square of the scores.
+    n_scores = max(counts[0], 1)
+    size = products[0] / n_scores
     lag_correlation = usual
     if size > 0:
         n_usual = _USUAL_WINDOWS * n_pairs
         total = products / size + n_usual * usual
         lag_correlation = total / (counts + n_usual)
-    squares = n_pairs * np.square(forms - lag_correlation)
+    misses = forms - lag_correlation
+    squares = n_pairs * np.square(misses)
     # Lag 0 says nothing: all forms have the correlation 1 there.
     losses = squares[..., 1:].sum(axis=-1)
-    shared, decay = np.unravel_index(losses.argmin(), losses.shape)
+    nearest = losses.argmin()
+    shared, decay = np.unravel_index(nearest, losses.shape)
+    by_lag = forms[shared, decay]
     distances = np.abs(lags[:, None] - lags)
-    form: np.ndarray = forms[shared, decay][distances]
+    form: np.ndarray = by_lag[distances]
     return form
 
 
@@ -232,7 +276,8 @@ def _normal_cdf(scores: np.ndarray) -> np.ndarray:
 
 
 def _normal_density(scores: np.ndarray) -> np.ndarray:
-    return np.exp(-np.square(scores) / 2) / np.sqrt(2 * np.pi)
+    heights: np.ndarray = np.exp(-np.square(scores) / 2)
+    return heights / np.sqrt(2 * np.pi)
 
 
 def check_point(point: object) -> None:
@@ -272,5 +317,6 @@ def chosen_points(
     if own_point == "median":
         means = mean_of(levels, curves)
     else:
-        medians = curves[..., levels.index(0.5)]
+        place = levels.index(0.5)
+        medians = curves[..., place]
     return np.where(is_mean, means, medians)
