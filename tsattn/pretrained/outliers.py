@@ -59,17 +59,27 @@ def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
         # A program has no shapes that depend on values, so it searches all series.
         sentinels = _find_sentinels(x)
         rest = torch.where(sentinels, torch.nan, x)
-        first = (~rest.isnan()).to(torch.uint8).argmax(1, keepdim=True)
-        return sentinels | (_find(rest, first) & _suspicious_rows(rest)[:, None])
+        has_value = ~rest.isnan()
+        first = has_value.to(torch.uint8).argmax(1, keepdim=True)
+        far = _find(rest, first)
+        is_suspicious = _suspicious_rows(rest)
+        return sentinels | (far & is_suspicious[:, None])
+    # Most series have no wrong values: only rows that may have some are searched.
     wrong = torch.zeros_like(x, dtype=torch.bool)
-    rows = _rows_of_sentinels(x).nonzero()[:, 0]
+    rows = _numbers_of(_rows_of_sentinels(x))
     if len(rows):
         wrong[rows] = _find_sentinels(x[rows])
         x = torch.where(wrong, torch.nan, x)
-    rows = _suspicious_rows(x).nonzero()[:, 0]
+    rows = _numbers_of(_suspicious_rows(x))
     if len(rows):
         wrong[rows] |= _find(x[rows])
     return wrong
+
+
+def _numbers_of(mask: Bool[Tensor, " B"]) -> Tensor:
+    """Numbers of the rows at which a mask is True."""
+    places = mask.nonzero()
+    return places[:, 0]
 
 
 def _rows_of_sentinels(x: Tensor) -> Bool[Tensor, " B"]:
@@ -82,7 +92,8 @@ def _rows_of_sentinels(x: Tensor) -> Bool[Tensor, " B"]:
 
 def _may_stand_for_none(x: Tensor) -> Tensor:
     """Which values are numbers that often stand for a missing one."""
-    is_listed = (x[..., None] == x.new_tensor(SENTINELS)).any(-1)
+    sentinels = x.new_tensor(SENTINELS)
+    is_listed = (x[..., None] == sentinels).any(-1)
     return is_listed | (x.abs() >= LEAST_FILL)
 
 
@@ -93,11 +104,13 @@ def _find_sentinels(x: Tensor) -> Bool[Tensor, "B T"]:
     observed = x.isfinite()
     is_sentinel = observed & _may_stand_for_none(x)
     is_other = observed & ~is_sentinel
+    # The range of all other values of a series.
     most = torch.where(is_other, x, -torch.inf).amax(1, keepdim=True)
     least = torch.where(is_other, x, torch.inf).amin(1, keepdim=True)
     reach = SENTINEL_RANGES * (most - least)
     is_above = is_sentinel & (x > most + reach)
-    is_above &= (is_above.sum(1, keepdim=True) > 1) | (x >= LEAST_FILL)
+    n_above = is_above.sum(1, keepdim=True)
+    is_above &= (n_above > 1) | (x >= LEAST_FILL)
     is_below = is_sentinel & (x < least - reach)
     n_others = is_other.sum(1, keepdim=True)
     n_sentinels = is_sentinel.sum(1, keepdim=True)
@@ -111,35 +124,47 @@ def _suspicious_rows(x: Tensor) -> Bool[Tensor, " B"]:
     count = observed.sum(1).clamp_min(1)
     values = torch.where(observed, x, 0.0)
     # In units of the largest value, so that squares stay within range.
-    scaled = values / values.abs().amax(1, keepdim=True).clamp_min(1e-300)
-    mean = scaled.sum(1, keepdim=True) / count[:, None]
+    largest = values.abs().amax(1, keepdim=True)
+    scaled = values / largest.clamp_min(1e-300)
+    total = scaled.sum(1, keepdim=True)
+    mean = total / count[:, None]
     centred = torch.where(observed, scaled - mean, 0.0)
-    deviation = (centred.square().sum(1) / count).sqrt()
+    variance = centred.square().sum(1) / count
+    deviation = variance.sqrt()
     farthest = centred.abs().amax(1)
     # k equal values out of n lie (n / k)^1/2 deviations away.
-    possible = (count / _most_wrong(count)).sqrt()
+    n_most_wrong = _most_wrong(count)
+    possible = (count / n_most_wrong).sqrt()
     is_far = farthest > _SUSPICIOUS_SHARE * possible * deviation
-    return (count >= _LEAST_VALUES) & is_far
+    is_long = count >= _LEAST_VALUES
+    return is_long & is_far
 
 
 def _most_wrong(count: Tensor) -> Tensor:
     """Wrong values that a series of so many values may have."""
     few = (_WRONG_SHARE * count).clamp_min(_WRONG_COUNT)
     few_of_short = _WRONG_SHARE_OF_SHORT * count
-    return torch.minimum(few, few_of_short).floor().clamp_min(1)
+    most = torch.minimum(few, few_of_short)
+    return most.floor().clamp_min(1)
 
 
 def _find(x: Tensor, first: Tensor | int = 0) -> Tensor:
     """Values of suspicious series that are taken for wrong; ``first [B 1]`` steps are padding."""
     observed = x.isfinite()
     count = observed.sum(1, keepdim=True)
-    distance = torch.where(observed, (x - _running_median(x, first)).abs(), 0.0)
+    median = _running_median(x, first)
+    to_median = (x - median).abs()
+    distance = torch.where(observed, to_median, 0.0)
     usual = _usual_change(x, count)
     # Where nothing but the largest changes differs from zero, no change is usual.
     unit = torch.where(usual > 0, usual, torch.inf)
     far = distance > _FAR * unit
-    far &= _near_later(observed, far) | _far_end(observed, far, distance > _FAR_AT_THE_END * unit)
-    return far & (far.sum(1, keepdim=True) <= _most_wrong(count))
+    very_far = distance > _FAR_AT_THE_END * unit
+    far &= _near_later(observed, far) | _far_end(observed, far, very_far)
+    # What is far often is not wrong.
+    n_far = far.sum(1, keepdim=True)
+    are_few = n_far <= _most_wrong(count)
+    return far & are_few
 
 
 def _running_median(x: Tensor, first: Tensor | int) -> Tensor:
@@ -148,33 +173,50 @@ def _running_median(x: Tensor, first: Tensor | int) -> Tensor:
     inner = _median(windows) if torch.compiler.is_exporting() else windows.nanmedian(2).values
     # At the ends the nearest whole window serves: half a window would take a new level for the
     # usual one.
-    place = torch.arange(x.shape[1], device=x.device) - _WINDOW // 2
-    nearest = place.clamp_max(inner.shape[1] - 1)
+    steps = torch.arange(x.shape[1], device=x.device)
+    place = steps - _WINDOW // 2
+    last_place = inner.shape[1] - 1
+    nearest = place.clamp_max(last_place)
     if isinstance(first, int):
         return inner[:, nearest.clamp_min(first)]
-    return inner.gather(1, torch.maximum(nearest, first).clamp_max(inner.shape[1] - 1))
+    not_padded = torch.maximum(nearest, first)
+    return inner.gather(1, not_padded.clamp_max(last_place))
 
 
 def _median(windows: Tensor) -> Tensor:
     """What ``nanmedian`` gives along the last axis, in operators that programs have."""
     missing = windows.isnan()
-    ordered = torch.where(missing, torch.inf, windows).sort(dim=2).values
+    # Missing values come last.
+    filled = torch.where(missing, torch.inf, windows)
+    ordered = filled.sort(dim=2).values
     count = (~missing).sum(2, keepdim=True)
-    middle = ordered.gather(2, (count - 1).clamp_min(0) // 2)[..., 0]
-    return torch.where(count[..., 0] > 0, middle, torch.nan)
+    # The lower one of two in the middle.
+    middle_place = (count - 1).clamp_min(0) // 2
+    middle = ordered.gather(2, middle_place)[..., 0]
+    has_value = count[..., 0] > 0
+    return torch.where(has_value, middle, torch.nan)
 
 
 def _near_later(observed: Tensor, far: Tensor) -> Tensor:
     """Steps at which, or after which, a value is not far."""
     near = observed & ~far
-    return near.flip(1).cumsum(1).flip(1) > 0
+    n_near_later = _counts_from(near)
+    return n_near_later > 0
+
+
+def _counts_from(mask: Tensor) -> Tensor:
+    """Steps at which a mask is True, from each step on."""
+    backwards = mask.flip(1)
+    counts = backwards.cumsum(1)
+    return counts.flip(1)
 
 
 def _far_end(observed: Tensor, far: Tensor, very_far: Tensor) -> Tensor:
     """The last value of a series where it is very far and the step before is not far."""
-    after_near = torch.nn.functional.pad(~far, (1, 0))[:, :-1]
-    n_later = observed.flip(1).cumsum(1).flip(1)
-    is_last = observed & (n_later == 1)
+    near = ~far
+    # The first step comes after none.
+    after_near = torch.nn.functional.pad(near, (1, 0))[:, :-1]
+    is_last = observed & (_counts_from(observed) == 1)
     return is_last & after_near & very_far
 
 
@@ -184,9 +226,13 @@ def _usual_change(x: Tensor, count: Tensor) -> Tensor:
     Twice as many changes are left out as values may be wrong, at least: a wrong value makes two.
     """
     changes = x.diff(dim=1).abs().nan_to_num(0.0)
-    n_largest = torch.maximum((_TRIMMED_SHARE * count).ceil(), 2 * _most_wrong(count)).long()
+    n_trimmed = (_TRIMMED_SHARE * count).ceil()
+    n_of_wrong = 2 * _most_wrong(count)
+    n_largest = torch.maximum(n_trimmed, n_of_wrong).long()
     ordered = changes.sort(dim=1, descending=True).values
     rank = torch.arange(changes.shape[1], device=changes.device)
     usual = (rank >= n_largest) & (ordered > 0)
-    total = torch.where(usual, ordered, 0.0).sum(1, keepdim=True)
-    return total / usual.sum(1, keepdim=True).clamp_min(1)
+    usual_changes = torch.where(usual, ordered, 0.0)
+    total = usual_changes.sum(1, keepdim=True)
+    n_usual = usual.sum(1, keepdim=True)
+    return total / n_usual.clamp_min(1)
