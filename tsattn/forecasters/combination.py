@@ -41,8 +41,10 @@ def completed(answer: Answer, first: Answer) -> Answer:
     point, bounds = answer
     first_point, first_bounds = first
     missing = np.isnan(point)
+    # The bounds belong to the point, also where they alone are missing.
+    missing_bounds = missing[..., None]
     point_or_first = np.where(missing, first_point, point)
-    bounds_or_first = np.where(missing[..., None], first_bounds, bounds)
+    bounds_or_first = np.where(missing_bounds, first_bounds, bounds)
     return point_or_first, bounds_or_first
 
 
@@ -50,19 +52,23 @@ def combined(answers: Sequence[Answer], weights: np.ndarray) -> Answer:
     """Weighted point, and the distance of the quantiles from it: the weighted mean of the members
     with quantiles, or that of the first one.
     """
-    combined_point = np.zeros_like(answers[0][0])
-    total = np.zeros_like(answers[0][1])
-    shares = np.zeros_like(answers[0][1])
+    first_point, first_bounds = answers[0]
+    combined_point = np.zeros_like(first_point)
+    total = np.zeros_like(first_bounds)
+    shares = np.zeros_like(first_bounds)
     for weight, (point, bounds) in zip(weights, answers, strict=True):
         combined_point = combined_point + weight * point
         spread = bounds - point[..., None]
-        share = weight * ~np.isnan(spread)
+        # A member without quantiles has no share of the spread.
+        has_spread = ~np.isnan(spread)
+        share = weight * has_spread
         total += share * np.nan_to_num(spread)
         shares += share
-    first_point, first_bounds = answers[0]
     first_spread = first_bounds - first_point[..., None]
-    mean_spread = total / np.where(shares > 0, shares, 1.0)
-    return combined_point, np.where(shares > 0, mean_spread, first_spread)
+    has_share = shares > 0
+    mean_spread = total / np.where(has_share, shares, 1.0)
+    combined_spread = np.where(has_share, mean_spread, first_spread)
+    return combined_point, combined_spread
 
 
 def candidate_weights(
@@ -84,45 +90,75 @@ def candidate_weights(
         preferred: Prior weights ``[M]``, 0 for most; by default the first candidate is preferred.
         squared: Whether squared errors count, as they do for means.
     """
-    first_alone = np.eye(len(errors))[0]
-    if not errors.shape[1]:
+    n_candidates, n_windows = errors.shape[:2]
+    first_alone = np.eye(n_candidates)[0]
+    if not n_windows:
         return first_alone
     means = mean_errors(errors, squared)
     near = means <= _ERROR_TOLERANCE * means.min()
     prior = first_alone
     if preferred is not None:
-        # The more windows there are, the more a lead means.
-        power = _PRIOR_POWER * (1 + evidence / _PRIOR_POWER_WINDOWS)
-        ratios = means / max(means[preferred > 0].min(), np.finfo(np.float64).tiny)
-        prior = preferred * np.maximum(ratios, 1.0) ** -power
-        prior /= prior.sum()
+        prior = _preferred_prior(preferred, means, evidence)
     errors = np.where(np.isnan(errors), errors[0], errors)
-    best = np.zeros(len(errors))
+    best = np.zeros(n_candidates)
     best[near] = _best_weights(errors[near], squared)
-    prior_errors = np.tensordot(prior, errors, axes=1)
-    leader_losses = _losses(errors[means.argmin()], squared)
-    behind = np.nanmean(_losses(prior_errors, squared) - leader_losses, axis=1)
-    # Two standard errors: the preferred ones are clearly worse, so they are no longer preferred.
-    if evidence >= _LEAST_EVIDENCE and behind.mean() > 2 * behind.std() / np.sqrt(evidence):
+    leader = means.argmin()
+    if _is_clearly_behind(prior, errors, leader, evidence, squared):
         prior = near / near.sum()
-    weights = (evidence * best + _PRIOR_WINDOWS * prior) / (evidence + _PRIOR_WINDOWS)
+    n_all_windows = evidence + _PRIOR_WINDOWS
+    weights = (evidence * best + _PRIOR_WINDOWS * prior) / n_all_windows
     weights[weights < _LEAST_WEIGHT] = 0.0
     return np.asarray(weights / weights.sum())
 
 
+def _preferred_prior(preferred: np.ndarray, means: np.ndarray, evidence: float) -> np.ndarray:
+    """Prior weights of preferred candidates, smaller for those with larger errors than the best of
+    them.
+    """
+    # The more windows there are, the more a lead means.
+    power = _PRIOR_POWER * (1 + evidence / _PRIOR_POWER_WINDOWS)
+    best_preferred = means[preferred > 0].min()
+    # Errors may all be zero.
+    tiny = np.finfo(np.float64).tiny
+    ratios = means / max(best_preferred, tiny)
+    prior: np.ndarray = preferred * np.maximum(ratios, 1.0) ** -power
+    prior /= prior.sum()
+    return prior
+
+
+def _is_clearly_behind(
+    prior: np.ndarray, errors: np.ndarray, leader: np.intp, evidence: float, squared: bool
+) -> bool:
+    """Whether the prior weights do worse than the candidate with the smallest error, by more than
+    two standard errors.
+    """
+    prior_errors = np.tensordot(prior, errors, axes=1)
+    prior_losses = _losses(prior_errors, squared)
+    leader_losses = _losses(errors[leader], squared)
+    behind = np.nanmean(prior_losses - leader_losses, axis=1)
+    if evidence < _LEAST_EVIDENCE:
+        return False
+    two_standard_errors = 2 * behind.std() / np.sqrt(evidence)
+    return bool(behind.mean() > two_standard_errors)
+
+
 def _losses(errors: np.ndarray, squared: bool) -> np.ndarray:
-    return np.asarray(np.square(errors) if squared else np.abs(errors))
+    losses = np.square(errors) if squared else np.abs(errors)
+    return np.asarray(losses)
 
 
 def _best_weights(errors: np.ndarray, squared: bool) -> np.ndarray:
     """The weights that fit errors ``[M, W, F]`` best, mixed with equal ones."""
     n_candidates = len(errors)
-    flat = errors.reshape(n_candidates, -1)
-    flat = flat[:, ~np.isnan(flat[0])]
+    all_errors = errors.reshape(n_candidates, -1)
+    # A truth that is missing is so for all candidates.
+    observed = ~np.isnan(all_errors[0])
+    flat = all_errors[:, observed]
     stride = -(-flat.shape[1] // _MAX_FITTED_ERRORS)  # rounded up
     fit = _least_squared if squared else _least_absolute
     fitted = fit(flat[:, ::stride])
-    return (1 - _EQUAL_SHARE) * fitted + _EQUAL_SHARE / n_candidates
+    equal = _EQUAL_SHARE / n_candidates
+    return (1 - _EQUAL_SHARE) * fitted + equal
 
 
 def mean_errors(errors: np.ndarray, squared: bool = False) -> np.ndarray:
@@ -136,10 +172,14 @@ def mean_errors(errors: np.ndarray, squared: bool = False) -> np.ndarray:
     first_losses = np.where(np.isnan(errors), np.nan, losses[0])
     candidate_sums = np.nansum(losses, axis=(1, 2))
     first_sums = np.nansum(first_losses, axis=(1, 2))
-    ratio = candidate_sums / np.where(first_sums > 0, first_sums, 1.0)
-    has_forecast = (~np.isnan(errors)).any(axis=(1, 2))
+    positive_sums = np.where(first_sums > 0, first_sums, 1.0)
+    ratio = candidate_sums / positive_sums
+    is_error = ~np.isnan(errors)
+    has_forecast = is_error.any(axis=(1, 2))
     ratio = np.where(has_forecast, ratio, np.inf)
-    first_mean = np.nanmean(np.nanmean(losses[0], axis=1))
+    # Each window counts alike, however many truths it has.
+    window_means = np.nanmean(losses[0], axis=1)
+    first_mean = np.nanmean(window_means)
     means = np.asarray(ratio * first_mean)
     return np.sqrt(means) if squared else means
 
@@ -150,11 +190,15 @@ def _least_squared(errors: np.ndarray) -> np.ndarray:
     """
     from scipy.optimize import nnls
 
+    n_candidates, n_errors = errors.shape
     largest = np.abs(errors).max(initial=0.0)
-    # The heavy last row keeps the sum of the weights at 1. Errors may all be zero.
-    heavy = _SUM_WEIGHT * (largest if largest > 0 else 1.0) * np.sqrt(errors.shape[1])
-    rows = np.vstack([errors.T, np.full(len(errors), heavy)])
-    weights, _ = nnls(rows, np.append(np.zeros(errors.shape[1]), heavy))
+    unit = largest if largest > 0 else 1.0  # errors may all be zero
+    # The heavy last row keeps the sum of the weights at 1.
+    heavy = _SUM_WEIGHT * unit * np.sqrt(n_errors)
+    heavy_row = np.full(n_candidates, heavy)
+    rows = np.vstack([errors.T, heavy_row])
+    targets = np.append(np.zeros(n_errors), heavy)
+    weights, _ = nnls(rows, targets)
     return np.asarray(weights / weights.sum())
 
 
@@ -165,15 +209,19 @@ def _least_absolute(errors: np.ndarray) -> np.ndarray:
     Exponentiated subgradients (Kivinen and Warmuth, 1997), the mean of the second half of the
     steps.
     """
-    log = np.zeros(len(errors))
-    total = np.zeros(len(errors))
+    n_candidates, n_errors = errors.shape
+    log = np.zeros(n_candidates)
+    total = np.zeros(n_candidates)
     unit = max(np.abs(errors).mean(), 1e-300)  # errors may all be zero
+    first_counted = _SEARCH_STEPS // 2
     for step in range(_SEARCH_STEPS):
         weights = np.exp(log - log.max())
         weights /= weights.sum()
-        if step >= _SEARCH_STEPS // 2:
+        if step >= first_counted:
             total += weights
-        gradient = errors @ np.sign(weights @ errors) / errors.shape[1]
+        signs = np.sign(weights @ errors)
+        gradient = errors @ signs / n_errors
+        # Steps grow shorter, so that the search settles.
         log -= gradient / unit / np.sqrt(1 + step)
     return total / total.sum()
 
@@ -183,15 +231,23 @@ def band_factor(point: np.ndarray, spread: np.ndarray, truth: np.ndarray, eviden
     towards 1 where evidence is little.
     """
     observed = ~np.isnan(truth)
-    gap = (truth - point)[observed]
-    # Any width holds the truths where most are equal to the points, as zeros often are.
-    if not gap.size or np.quantile(np.abs(gap), _COVERAGE, method="higher") == 0:
+    all_gaps = truth - point
+    gap = all_gaps[observed]
+    if not gap.size:
         return 1.0
-    lower_spread = spread[observed][:, 0]
-    upper_spread = spread[observed][:, 1]
+    distance = np.abs(gap)
+    usual_distance = np.quantile(distance, _COVERAGE, method="higher")
+    # Any width holds the truths where most are equal to the points, as zeros often are.
+    if usual_distance == 0:
+        return 1.0
+    observed_spread = spread[observed]
+    lower_spread = observed_spread[:, 0]
+    upper_spread = observed_spread[:, 1]
     room = np.where(gap > 0, upper_spread, -lower_spread)
+    # A band without a width on one side holds a truth there by no factor.
     with np.errstate(divide="ignore", invalid="ignore"):
-        needed = np.where(gap == 0, 0.0, np.abs(gap) / room)
+        needed = np.where(gap == 0, 0.0, distance / room)
     factor = float(np.quantile(needed, _COVERAGE, method="higher"))
     trust = evidence / (evidence + _HALF_CORRECTION_WINDOWS)
-    return float(np.clip(factor**trust, NARROWEST, WIDEST))
+    corrected = factor**trust
+    return float(np.clip(corrected, NARROWEST, WIDEST))
