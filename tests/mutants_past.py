@@ -13,9 +13,7 @@ MUTANTS = [
     Mutant(FILLING, "later * back[:, -2::-1]", "later * back[:, :-1]", FILLED),
     Mutant(FILLING, "joined = earlier * joined_ahead", "joined = later * joined_ahead", FILLED),
     Mutant(FILLING, "is_inside = (begins > 0) & (ends", "is_inside = (ends", FILLED),
-    Mutant(
-        FILLING, "candidates[mean_errors.argmin()]", "candidates[mean_errors.argmax()]", FILLED
-    ),
+    Mutant(FILLING, "candidates[mean_errors.argmin()]", "candidates[mean_errors.argmax()]", FILLED),
     Mutant(
         "tsattn/data/frames.py",
         'replace(_rules(schema, None, "mask"), fills_covariates=False)',
@@ -23,7 +21,7 @@ MUTANTS = [
         FILLED,
     ),
     Mutant(FILLING, "return nearest[..., 0]", "return answer", FILLED),
-    Mutant(TWO_SIDES, "rows >= self.panel.starts[stretches.owner][:, None]", "rows >= 0", FILLED),
+    Mutant(TWO_SIDES, "is_inside = rows >= first_rows[:, None]", "is_inside = rows >= 0", FILLED),
     Mutant(TWO_SIDES, "np.arange(CONTEXT)[::-1]", "np.arange(CONTEXT)", FLAGGED),
     Mutant(ANOMALY, "[:, :, ::-1]", "", FLAGGED),
     Mutant(
@@ -32,7 +30,7 @@ MUTANTS = [
     Mutant(ANOMALY, "above = beyond * ", "above = ", FLAGGED),
     Mutant(
         ANOMALY,
-        "is_inside = rows < panel.starts[blocks.owner + 1][:, None]",
+        "is_inside = rows < stop_rows[:, None]",
         "is_inside = rows < len(panel.values)",
         FLAGGED,
     ),

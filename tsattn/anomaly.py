@@ -84,26 +84,35 @@ def anomalies(
     levels, _, _ = check_request(level, None)
     if len(levels) != 1:
         raise ValueError(f"level must be one number, such as 99; got {level!r}")
-    widest = min(levels[0], _WIDEST_LEVEL)
+    (asked_level,) = levels
+    widest = min(asked_level, _WIDEST_LEVEL)
     _, _, probabilities = check_request(widest, None)
-    beyond = _normal_half(levels[0]) / _normal_half(widest)
+    # Factor from the widest interval that the network knows to the one that is asked for.
+    beyond = _normal_half(asked_level) / _normal_half(widest)
     data, schema = with_fields(data, schema, fields)
     panel = to_target_panel(data, schema)
-    frame = to_long(replace(panel, covariates=None))
+    values = panel.values[:, 0]
+    without_covariates = replace(panel, covariates=None)
+    frame = to_long(without_covariates)
     refuse_twice([*frame.columns, *_ANSWER], has_alias=False)
     tell_skipped(panel, "they have no rows in the answer")
     sides = TwoSides(panel, weights, n_threads)
     lower, median, upper = _both_sides(panel, sides, probabilities)
-    below = beyond * _at_least_usual(panel, median - lower)
-    above = beyond * _at_least_usual(panel, upper - median)
-    distance = panel.values[:, 0] - median
+    half_below = median - lower
+    half_above = upper - median
+    below = beyond * _at_least_usual(panel, half_below)
+    above = beyond * _at_least_usual(panel, half_above)
+    distance = values - median
     half = np.where(distance < 0, below, above)
     # A constant series has intervals of no width.
     with np.errstate(divide="ignore", invalid="ignore"):
         score = np.where(distance == 0, 0.0, distance / half)
-    answer = (median, median - below, median + above, score, np.abs(score) > 1)
-    frame = frame.assign(**dict(zip(_ANSWER, answer, strict=True)))
-    return frame[~np.isnan(panel.values[:, 0])].reset_index(drop=True)
+    is_anomaly = np.abs(score) > 1
+    answer = (median, median - below, median + above, score, is_anomaly)
+    columns = dict(zip(_ANSWER, answer, strict=True))
+    frame = frame.assign(**columns)
+    is_observed = ~np.isnan(values)
+    return frame[is_observed].reset_index(drop=True)
 
 
 def _blocks(panel: Panel) -> Stretches:
@@ -113,25 +122,30 @@ def _blocks(panel: Panel) -> Stretches:
     first = []
     owner = []
     too_short = []
-    for n, (start, stop) in enumerate(itertools.pairwise(panel.starts.tolist())):
-        if np.isfinite(panel.values[start:stop, 0]).sum() < _LEAST_VALUES:
+    bounds = itertools.pairwise(panel.starts.tolist())
+    for n, (start, stop) in enumerate(bounds):
+        is_observed = np.isfinite(panel.values[start:stop, 0])
+        if is_observed.sum() < _LEAST_VALUES:
             too_short.append(panel.series_label(n))
             continue
         begins = np.arange(start, stop, _BLOCK)
         first.append(begins)
         owner.append(np.full(len(begins), n))
     if too_short:
+        named_series = ", ".join(too_short[:_NAMED_SERIES])
         others = len(too_short) - _NAMED_SERIES
         more = f" and {others} more" if others > 0 else ""
         warnings.warn(
-            f"series of fewer than {_LEAST_VALUES} values are not judged:"
-            f" {', '.join(too_short[:_NAMED_SERIES])}{more}",
+            f"series of fewer than {_LEAST_VALUES} values are not judged: {named_series}{more}",
             InputWarning,
             stacklevel=4,
         )
+    # Nothing is joined where all series are too short.
     none = np.empty(0, dtype=np.int64)
     all_first = np.concatenate([none, *first])
-    return Stretches(all_first, np.full(len(all_first), _BLOCK), np.concatenate([none, *owner]))
+    all_owners = np.concatenate([none, *owner])
+    length = np.full(len(all_first), _BLOCK)
+    return Stretches(all_first, length, all_owners)
 
 
 def _both_sides(
@@ -140,15 +154,20 @@ def _both_sides(
     """Lower bound, median and upper bound of each row of a panel, ``[rows]`` each; NaN for series
     that are not judged.
     """
-    answer = np.full((3, len(panel.values)), np.nan)
+    n_rows = len(panel.values)
+    answer = np.full((3, n_rows), np.nan)
     for blocks in _blocks(panel).batches():
-        ahead = _quantiles(sides, sides.before(blocks), probabilities)
+        before = sides.before(blocks)
+        after = sides.after(blocks)
+        ahead = _quantiles(sides, before, probabilities)
         # The first step back is the last row of the block.
-        back = _quantiles(sides, sides.after(blocks), probabilities)[:, :, ::-1]
+        back = _quantiles(sides, after, probabilities)[:, :, ::-1]
         both = _weighted_mean(ahead, back)
         rows = blocks.rows()
-        is_inside = rows < panel.starts[blocks.owner + 1][:, None]
-        answer[:, rows[is_inside]] = both[:, is_inside]
+        stop_rows = panel.starts[blocks.owner + 1]
+        is_inside = rows < stop_rows[:, None]
+        rows_inside = rows[is_inside]
+        answer[:, rows_inside] = both[:, is_inside]
     lower, median, upper = answer
     return lower, median, upper
 
@@ -156,7 +175,9 @@ def _both_sides(
 def _quantiles(sides: TwoSides, x: np.ndarray, probabilities: Sequence[float]) -> np.ndarray:
     """Lower bound, median and upper bound after contexts, ``[3, S, F]``."""
     points, bounds = sides.forecast(x, _BLOCK, probabilities)
-    return np.stack([bounds[..., 0], points, bounds[..., 1]])
+    lower = bounds[..., 0]
+    upper = bounds[..., 1]
+    return np.stack([lower, points, upper])
 
 
 def _weighted_mean(ahead: np.ndarray, back: np.ndarray) -> np.ndarray:
@@ -166,8 +187,10 @@ def _weighted_mean(ahead: np.ndarray, back: np.ndarray) -> np.ndarray:
     width_ahead = ahead[2] - ahead[0]
     width_back = back[2] - back[0]
     total = width_ahead + width_back
+    has_width = total > 0
+    share_ahead = width_back / np.where(has_width, total, 1.0)
     # Two intervals without a width count alike.
-    share = np.where(total > 0, width_back / np.where(total > 0, total, 1.0), 0.5)
+    share = np.where(has_width, share_ahead, 0.5)
     # Next to rows that never change, that side knows nothing of the rows that do.
     is_one_constant = (width_ahead == 0) != (width_back == 0)
     share = np.where(is_one_constant, 1 - share, share)
@@ -181,11 +204,16 @@ def _at_least_usual(panel: Panel, halves: np.ndarray) -> np.ndarray:
     answer = halves.copy()
     for start, stop in itertools.pairwise(panel.starts.tolist()):
         rows = slice(start, stop)
-        if np.isfinite(halves[rows]).any():
-            answer[rows] = np.maximum(halves[rows], _LEAST_SHARE * np.nanmedian(halves[rows]))
+        series_halves = halves[rows]
+        # Series that are not judged have none.
+        if np.isfinite(series_halves).any():
+            least = _LEAST_SHARE * np.nanmedian(series_halves)
+            answer[rows] = np.maximum(series_halves, least)
     return answer
 
 
 def _normal_half(level: float) -> float:
     """Half of a central interval of the standard normal distribution."""
-    return NormalDist().inv_cdf(0.5 + level / 200)
+    # Half of what the interval holds lies above the median.
+    probability = 0.5 + level / 200
+    return NormalDist().inv_cdf(probability)

@@ -25,8 +25,10 @@ def interval_columns(
     columns: list[tuple[str, float]] = []
     for level in levels:
         lower, upper = level_to_quantiles(level)
-        columns += [(f"lo-{level}", lower), (f"hi-{level}", upper)]
-    return columns + [(f"q{quantile}", quantile) for quantile in quantiles]
+        columns.append((f"lo-{level}", lower))
+        columns.append((f"hi-{level}", upper))
+    columns += [(f"q{quantile}", quantile) for quantile in quantiles]
+    return columns
 
 
 def level_to_quantiles(level: float | Iterable[float]) -> tuple[float, ...]:
@@ -48,9 +50,12 @@ def level_to_quantiles(level: float | Iterable[float]) -> tuple[float, ...]:
         >>> level_to_quantiles([80, 95])
         (0.025, 0.1, 0.9, 0.975)
     """
-    lower = {round(0.5 - number / 200, _DECIMALS) for number in _levels(level)}
+    levels = _levels(level)
+    # Half of what a central interval leaves out lies below it.
+    lower = {round(0.5 - number / 200, _DECIMALS) for number in levels}
     upper = {round(1 - quantile, _DECIMALS) for quantile in lower}
-    return tuple(sorted(lower | upper))
+    bounds = sorted(lower | upper)
+    return tuple(bounds)
 
 
 def refuse_twice(columns: Sequence[Any], *, has_alias: bool = True) -> None:
@@ -82,8 +87,10 @@ def quantile_to_level(quantile: float) -> float:
         95
     """
     (probability,) = _quantiles(quantile)
+    share = abs(1 - 2 * probability)
     # Two decimals fewer, because a level is a hundred times a probability.
-    return _plain(round(abs(1 - 2 * probability) * 100, _DECIMALS - 2))
+    level = round(share * 100, _DECIMALS - 2)
+    return _plain(level)
 
 
 def check_request(
@@ -103,17 +110,20 @@ def check_request(
     """
     levels = () if level is None else _levels(level)
     probabilities = () if quantiles is None else _quantiles(quantiles)
-    all_quantiles = {*level_to_quantiles(levels), *probabilities}
-    return levels, probabilities, tuple(sorted(all_quantiles))
+    bounds = level_to_quantiles(levels)
+    # A quantile may also be the bound of a level.
+    all_quantiles = {*bounds, *probabilities}
+    ascending = sorted(all_quantiles)
+    return levels, probabilities, tuple(ascending)
 
 
 def _levels(level: float | Iterable[float]) -> tuple[float, ...]:
     rule = "level is in percent, strictly between 0 and 100: 80 means 80%"
     levels = _numbers(level, upper=100, rule=rule)
     if levels and levels[0] < 1:
-        raise InputError(
-            f"{rule}; got {levels[0]}: write ", Argument("level", _plain(100 * levels[0]))
-        )
+        share = levels[0]
+        in_percent = _plain(100 * share)
+        raise InputError(f"{rule}; got {share}: write ", Argument("level", in_percent))
     return levels
 
 
@@ -129,13 +139,20 @@ def _numbers(numbers: float | Iterable[float], *, upper: int, rule: str) -> tupl
     is_several = isinstance(numbers, Iterable) and not isinstance(numbers, str)
     values: list[Any] = list(numbers) if is_several else [numbers]  # type: ignore[arg-type]
     for value in values:
+        # Python counts True and False among the numbers.
         is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if not is_number or not 0 < float(value) < upper:
+        is_within = is_number and 0 < float(value) < upper
+        if not is_within:
             hint = ": write it without quotes" if isinstance(value, str) else ""
             raise ValueError(f"{rule}; got {value!r}{hint}")
-    return tuple(sorted({_plain(round(float(value), _DECIMALS)) for value in values}))
+    distinct = set()
+    for value in values:
+        rounded = round(float(value), _DECIMALS)
+        distinct.add(_plain(rounded))
+    return tuple(sorted(distinct))
 
 
 def _plain(value: float) -> float:
     """80.0 becomes 80, so that column names read ``lo-80``."""
-    return int(value) if value == int(value) else value
+    whole = int(value)
+    return whole if value == whole else value

@@ -34,21 +34,27 @@ class Stretches:
 
     def take(self, index: np.ndarray | slice) -> "Stretches":
         """Some of them, by a mask, a slice or numbers."""
-        return Stretches(self.first[index], self.length[index], self.owner[index])
+        first = self.first[index]
+        length = self.length[index]
+        owner = self.owner[index]
+        return Stretches(first, length, owner)
 
     def rows(self) -> np.ndarray:
         """Rows of stretches of one length L, ``[S, L]``."""
-        return self.first[:, None] + np.arange(self.length[0])
+        steps = np.arange(self.length[0])
+        return self.first[:, None] + steps
 
     def by_length(self) -> Iterator["Stretches"]:
         """The stretches of each length, the shortest first."""
         for length in np.unique(self.length):
-            yield self.take(self.length == length)
+            has_length = self.length == length
+            yield self.take(has_length)
 
     def batches(self) -> Iterator["Stretches"]:
         """Parts of a few thousand."""
         for start in range(0, len(self), _BATCH):
-            yield self.take(slice(start, start + _BATCH))
+            part = slice(start, start + _BATCH)
+            yield self.take(part)
 
 
 class TwoSides:
@@ -71,32 +77,44 @@ class TwoSides:
         """Points ``[S, F]`` and quantiles ``[S, F, Q]`` after contexts ``[S, T]``; NaN after a
         context without a value.
         """
-        points = np.full((len(x), n_steps), np.nan)
-        bounds = np.full((len(x), n_steps, len(quantiles)), np.nan)
-        has_value = ~np.isnan(x).all(axis=1)
+        n_contexts = len(x)
+        points = np.full((n_contexts, n_steps), np.nan)
+        bounds = np.full((n_contexts, n_steps, len(quantiles)), np.nan)
+        is_empty = np.isnan(x).all(axis=1)
+        has_value = ~is_empty
         if has_value.any():
             forecaster = self._forecaster.reaching(n_steps)
-            answer = forecaster.predict_windows(x[has_value, :, None], quantiles=quantiles)
+            windows = x[has_value, :, None]
+            answer = forecaster.predict_windows(windows, quantiles=quantiles)
+            # The forecaster may reach further ahead than is asked for.
             points[has_value] = answer[0][:, :n_steps, 0]
             bounds[has_value] = answer[1][:, :n_steps, 0]
         return points, bounds
 
     def before(self, stretches: Stretches) -> np.ndarray:
         """The rows before stretches in the order of time, ``[S, T]``; NaN before a series."""
-        rows = stretches.first[:, None] - np.arange(CONTEXT, 0, -1)
-        return self._values_at(rows, rows >= self.panel.starts[stretches.owner][:, None])
+        steps_back = np.arange(CONTEXT, 0, -1)
+        rows = stretches.first[:, None] - steps_back
+        first_rows = self.panel.starts[stretches.owner]
+        is_inside = rows >= first_rows[:, None]
+        return self._values_at(rows, is_inside)
 
     def after(self, stretches: Stretches) -> np.ndarray:
         """The rows after stretches, the nearest last, ``[S, T]``; NaN after a series."""
         ends = stretches.first + stretches.length
         rows = ends[:, None] + np.arange(CONTEXT)[::-1]
-        return self._values_at(rows, rows < self.panel.starts[stretches.owner + 1][:, None])
+        stop_rows = self.panel.starts[stretches.owner + 1]
+        is_inside = rows < stop_rows[:, None]
+        return self._values_at(rows, is_inside)
 
     def _values_at(self, rows: np.ndarray, is_inside: np.ndarray) -> np.ndarray:
         values = self.panel.values[:, 0]
-        clipped = np.clip(rows, 0, len(values) - 1)
+        last_row = len(values) - 1
+        clipped = np.clip(rows, 0, last_row)
         at_rows: np.ndarray = np.where(is_inside, values[clipped], np.nan)
         # Leading columns without a value in any row would cost the network time.
-        is_used = (~np.isnan(at_rows)).any(axis=0)
+        has_value = ~np.isnan(at_rows)
+        is_used = has_value.any(axis=0)
         is_used[-1] = True
-        return at_rows[:, is_used.argmax() :]
+        first_used = is_used.argmax()
+        return at_rows[:, first_used:]
