@@ -55,19 +55,23 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
     # Categories order the series.
     if isinstance(new.dialect.id_dtype, pd.CategoricalDtype):
         ids = new.dialect.restore_ids(ids)
+    times = old.times.append(new.times)
+    values = np.concatenate([old.values[:, 0], new.values[:, 0]])
     table = pd.DataFrame(
         {
             names["id_col"]: ids,
-            names["time_col"]: old.times.append(new.times),
-            names["target_col"]: np.concatenate([old.values[:, 0], new.values[:, 0]]),
+            names["time_col"]: times,
+            names["target_col"]: values,
             **_joined_covariates(old, new, columns, statics),
         }
     )
     keys = [names["id_col"], names["time_col"]]
     # Without a value a row stands for one that was not given.
-    is_empty = table[names["target_col"]].isna() & table.duplicated(keys)
+    is_missing = table[names["target_col"]].isna()
+    is_empty = is_missing & table.duplicated(keys)
     is_left_out = is_empty | _early_rows(old, new, context)
-    table = table[~is_left_out].drop_duplicates(keys, keep="last")
+    all_rows = table[~is_left_out]
+    table = all_rows.drop_duplicates(keys, keep="last")
     if new.dialect.kind == "wide":
         table = _to_one_end(table, *keys)
     schema = Schema(
@@ -117,23 +121,25 @@ def _to_one_end(table: pd.DataFrame, id_col: str, time_col: str) -> pd.DataFrame
     """The table with rows without a value where a series ends before others: the series of a wide
     table end together.
     """
-    ends = table.groupby(id_col, sort=False, observed=True)[time_col].max()
+    by_series = table.groupby(id_col, sort=False, observed=True)
+    ends = by_series[time_col].max()
     times = table[time_col].drop_duplicates()
-    late = [
-        pd.DataFrame({id_col: name, time_col: times[times > end]})
-        for name, end in ends[ends < ends.max()].items()
-    ]
+    early_ends = ends[ends < ends.max()]
+    late = []
+    for name, end in early_ends.items():
+        later_times = times[times > end]
+        late.append(pd.DataFrame({id_col: name, time_col: later_times}))
     return pd.concat([table, *late], ignore_index=True)
 
 
 def _joined_types(old: Dialect, new: Dialect) -> Dialect:
     """The dialect of the new table, with types that hold the names of the series of both."""
     if not isinstance(new.id_dtype, pd.CategoricalDtype):
-        new = replace(new, id_dtype=_common_type(old.id_dtype, new.id_dtype))
+        id_dtype = _common_type(old.id_dtype, new.id_dtype)
+        new = replace(new, id_dtype=id_dtype)
     key_dtypes = map(_common_type, old.key_dtypes, new.key_dtypes)
-    key_values = [
-        {**of_old, **of_new} for of_old, of_new in zip(old.key_values, new.key_values, strict=True)
-    ]
+    pairs = zip(old.key_values, new.key_values, strict=True)
+    key_values = [{**of_old, **of_new} for of_old, of_new in pairs]
     return replace(new, key_dtypes=tuple(key_dtypes), key_values=tuple(key_values))
 
 
@@ -144,23 +150,32 @@ def _common_type(old: Any, new: Any) -> Any:
     kinds = (old, new)
     if all(isinstance(kind, pd.CategoricalDtype) for kind in kinds):
         new_names = new.categories.difference(old.categories, sort=False)
-        return pd.CategoricalDtype(old.categories.append(new_names), old.ordered)
-    plain_kinds = [
-        kind.categories.dtype if isinstance(kind, pd.CategoricalDtype) else kind for kind in kinds
-    ]
-    first, second = (pd.Index([], dtype=kind) for kind in plain_kinds)
+        names = old.categories.append(new_names)
+        return pd.CategoricalDtype(names, old.ordered)
+    # pandas says which type holds both when it joins columns of them.
+    empty = []
+    for kind in kinds:
+        is_categories = isinstance(kind, pd.CategoricalDtype)
+        plain_kind = kind.categories.dtype if is_categories else kind
+        empty.append(pd.Index([], dtype=plain_kind))
+    first, second = empty
     return first.append(second).dtype
 
 
 def _early_rows(old: Panel, new: Panel, context: float) -> np.ndarray:
     """Rows of both panels, the old ones first, that lie before ``context`` known ones."""
-    places = pd.Index(old.ids).get_indexer(pd.Index(new.ids))
+    old_ids = pd.Index(old.ids)
+    places = old_ids.get_indexer(pd.Index(new.ids))
     clock = ticks(new.times)
-    complete = (places >= 0) & (old.lengths[places] >= context)
-    old_first = ticks(old.times)[old.starts[:-1]]
+    is_old = places >= 0
+    complete = is_old & (old.lengths[places] >= context)
+    old_clock = ticks(old.times)
+    old_first = old_clock[old.starts[:-1]]
+    # A series that is not complete has no early rows.
     first = np.where(complete, old_first[places], clock.min())
     early = clock < np.repeat(first, new.lengths)
-    return np.append(np.zeros(len(old.values), dtype=bool), early)
+    old_rows = np.zeros(len(old.values), dtype=bool)
+    return np.append(old_rows, early)
 
 
 def _alike(old: Panel, new: Panel) -> Panel:
@@ -175,12 +190,16 @@ def _alike(old: Panel, new: Panel) -> Panel:
     if isinstance(new_kinds, pd.CategoricalDtype) and not isinstance(kinds, pd.CategoricalDtype):
         kinds = pd.CategoricalDtype(pd.Index(old.ids), new_kinds.ordered)
     if old.zone is not None and new.zone is not None:
-        new = replace(new, times=cast(pd.DatetimeIndex, new.times).tz_convert(old.zone))
+        stamps = cast(pd.DatetimeIndex, new.times)
+        new = replace(new, times=stamps.tz_convert(old.zone))
     if isinstance(kinds, pd.CategoricalDtype):
-        new_names = pd.Index(new.ids).difference(kinds.categories, sort=False)
+        names = kinds.categories
+        new_names = pd.Index(new.ids).difference(names, sort=False)
         # pandas warns where an index is joined to an empty one.
-        names = kinds.categories.append(new_names) if len(new_names) else kinds.categories
-        dialect = replace(new.dialect, id_dtype=pd.CategoricalDtype(names, kinds.ordered))
+        if len(new_names):
+            names = names.append(new_names)
+        id_dtype = pd.CategoricalDtype(names, kinds.ordered)
+        dialect = replace(new.dialect, id_dtype=id_dtype)
         new = replace(new, dialect=dialect)
     return new
 
@@ -190,12 +209,11 @@ def _joined_covariates(
 ) -> dict[Any, pd.Series]:
     """Columns of both, the old rows first."""
     parts = [covariate_series(panel) for panel in (old, new)]
-    joined = {
-        name: pd.concat([part[name] for part in parts], ignore_index=True)
-        for name in (*columns, *statics)
-    }
-    # Objects are perhaps numbers in one table and categories in the other.
-    return {
-        name: column.map(label) if column.dtype == object else column
-        for name, column in joined.items()
-    }
+    joined = {}
+    for name in (*columns, *statics):
+        column = pd.concat([part[name] for part in parts], ignore_index=True)
+        # Objects are perhaps numbers in one table and categories in the other.
+        if column.dtype == object:
+            column = column.map(label)
+        joined[name] = column
+    return joined

@@ -77,16 +77,21 @@ def join_keys(frame: pd.DataFrame, keys: Sequence[Hashable]) -> tuple[pd.DataFra
                 " fill in or drop these rows"
             )
     name = joined_name(keys)
-    distinct = frame[[*keys]].drop_duplicates()
-    order = np.lexsort([_ranks(distinct[key]) for key in reversed(keys)])
+    key_frame = frame[[*keys]]
+    distinct = key_frame.drop_duplicates()
+    # The last of these sorts first.
+    ranks = [_ranks(distinct[key]) for key in reversed(keys)]
+    order = np.lexsort(ranks)
     distinct = distinct.iloc[order]
     ids = joined_ids(distinct, keys)
-    if len({*ids}) < len(ids):
+    n_names = len({*ids})
+    if n_names < len(ids):
         _refuse_alike(distinct, keys)
     distinct_keys = pd.MultiIndex.from_frame(distinct)
-    row_keys = pd.MultiIndex.from_frame(frame[[*keys]])
+    row_keys = pd.MultiIndex.from_frame(key_frame)
     place = distinct_keys.get_indexer(row_keys)
-    column = pd.Categorical.from_codes(place.tolist(), categories=pd.Index(ids, dtype=object))
+    categories = pd.Index(ids, dtype=object)
+    column = pd.Categorical.from_codes(place.tolist(), categories=categories)
     return frame.assign(**{name: column}), name
 
 
@@ -96,7 +101,8 @@ def _refuse_alike(distinct: pd.DataFrame, keys: Sequence[Hashable]) -> None:
         values = distinct[key].drop_duplicates()
         first: dict[str, Any] = {}
         for value in values:
-            other = first.setdefault(_key_text(value), value)
+            text = _key_text(value)
+            other = first.setdefault(text, value)
             if other is not value:
                 raise InputError(
                     f"column {key!r} holds {other!r:.60} and {value!r:.60}, which are the same"
@@ -112,9 +118,11 @@ def key_values(column: pd.Series) -> dict[str, Any]:
     values: Any = column
     if isinstance(column.dtype, pd.CategoricalDtype):
         values = column.cat.categories
-    if values.dtype != np.dtype(object) or pd.api.types.infer_dtype(values) == "string":
+    has_dtype = values.dtype != np.dtype(object)
+    if has_dtype or pd.api.types.infer_dtype(values) == "string":
         return {}
-    return {_plain_text(value): value for value in pd.unique(values)}
+    distinct = pd.unique(values)
+    return {_plain_text(value): value for value in distinct}
 
 
 def _ranks(column: pd.Series) -> np.ndarray:
@@ -145,7 +153,9 @@ def _key_text(value: Any) -> str:
 def _plain_text(value: Any) -> str:
     """A value as text. Whole numbers are alike in columns of integers and of floats."""
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_WHOLE
-    return str(int(value) if is_whole else value)
+    if is_whole:
+        value = int(value)
+    return str(value)
 
 
 def _escaped(text: str) -> str:
@@ -171,20 +181,29 @@ def split_ids(
     distinct, row = np.unique(names, return_inverse=True)
     parts = [_split(text) for text in distinct]
     columns: dict[Hashable, pd.Series] = {}
-    for k, (key, dtype, by_text) in enumerate(zip(keys, dtypes, values_by_text, strict=True)):
-        texts = pd.Series([words[k] for words in parts], dtype=object)
-        values: pd.Series
-        if by_text:
-            values = pd.Series([by_text.get(text, text) for text in texts], dtype=object)
-            values = values.astype(dtype)
-        elif pd.api.types.is_bool_dtype(dtype):
-            values = texts == "True"
-        elif isinstance(dtype, pd.CategoricalDtype):
-            values = texts.astype(dtype.categories.dtype).astype(dtype)
-        else:
-            values = texts.astype(dtype)
-        columns[key] = values.iloc[row].reset_index(drop=True)
+    key_kinds = zip(keys, dtypes, values_by_text, strict=True)
+    for k, (key, dtype, by_text) in enumerate(key_kinds):
+        words_of_key = [words[k] for words in parts]
+        texts = pd.Series(words_of_key, dtype=object)
+        values = _values_of(texts, dtype, by_text)
+        of_rows = values.iloc[row]
+        columns[key] = of_rows.reset_index(drop=True)
     return columns
+
+
+def _values_of(texts: pd.Series, dtype: Any, by_text: Mapping[str, Any]) -> pd.Series:
+    """The values of a key from their texts."""
+    if by_text:
+        # Values that came later have no other form than their text.
+        values = [by_text.get(text, text) for text in texts]
+        return pd.Series(values, dtype=object).astype(dtype)
+    if pd.api.types.is_bool_dtype(dtype):
+        # Every text that is not empty would be True.
+        return texts == "True"
+    if isinstance(dtype, pd.CategoricalDtype):
+        category_dtype = dtype.categories.dtype
+        return texts.astype(category_dtype).astype(dtype)
+    return texts.astype(dtype)
 
 
 def _split(text: str) -> list[str]:
@@ -218,26 +237,32 @@ def find_keys(
         ValueError: If only columns tell series apart that miss a value in some row.
     """
     n_rows = len(frame)
-    stamp = pd.factorize(times)[0]
+    most_values = n_rows / _LEAST_ROWS
+    stamp, _ = pd.factorize(times)
     codes: dict[Hashable, np.ndarray] = {}
     for column in columns:
         values = _key_codes(frame[column])
-        if values is not None and 1 < len(np.unique(values)) <= n_rows / _LEAST_ROWS:
+        if values is None:
+            continue
+        n_values = len(np.unique(values))
+        if 1 < n_values <= most_values:
             codes[column] = values
     whole = {column: values for column, values in codes.items() if (values >= 0).all()}
     keys = _fewest_keys(whole, stamp)
     if keys or len(whole) == len(codes):
         return keys
     # A row without an id is one of a further series.
-    filled = {
-        column: np.where(values < 0, values.max() + 1, values) for column, values in codes.items()
-    }
+    filled = {}
+    for column, values in codes.items():
+        further = values.max() + 1
+        filled[column] = np.where(values < 0, further, values)
     keys = _fewest_keys(filled, stamp)
     for key in keys:
         gone = np.flatnonzero(codes[key] < 0)
         if len(gone):
+            key_names = " and ".join(map(repr, keys))
             raise InputError(
-                f"the values of {' and '.join(map(repr, keys))} tell series apart, but column"
+                f"the values of {key_names} tell series apart, but column"
                 f" {key!r} has no id in row {gone[0]} ({len(gone)} in all), and every row belongs"
                 " to a series; fill in or drop these rows, or name other columns by ",
                 Argument("id_col"),
@@ -258,12 +283,16 @@ def find_blocks(
     """
     block_cols: list[Hashable] = []
     for column in columns:
-        if pd.api.types.infer_dtype(frame[column], skipna=False) not in ("string", "categorical"):
+        values = frame[column]
+        if pd.api.types.infer_dtype(values, skipna=False) not in ("string", "categorical"):
             continue
-        codes, names = pd.factorize(frame[column])
-        is_in_blocks = np.count_nonzero(np.diff(codes)) == len(names) - 1
-        is_long = len(frame) >= _LEAST_ROWS * len(names)
-        if len(names) > 1 and is_in_blocks and is_long and codes.min() >= 0:
+        codes, names = pd.factorize(values)
+        n_blocks = len(names)
+        # A name that came again after another one would be a further change.
+        n_changes = np.count_nonzero(np.diff(codes))
+        is_in_blocks = n_changes == n_blocks - 1
+        is_long = len(frame) >= _LEAST_ROWS * n_blocks
+        if n_blocks > 1 and is_in_blocks and is_long and codes.min() >= 0:
             block_cols.append(column)
     if len(block_cols) != 1:
         return ()
@@ -271,10 +300,15 @@ def find_blocks(
         clock = pd.Series(read_clock())
     except (ValueError, TypeError):
         return ()
-    spans = clock.groupby(pd.factorize(frame[block_cols[0]])[0]).agg(["min", "max"])
+    (block_col,) = block_cols
+    block, _ = pd.factorize(frame[block_col])
+    spans = clock.groupby(block).agg(["min", "max"])
     spans = spans.sort_values("min")
-    overlaps = spans["min"].to_numpy()[1:] < spans["max"].cummax().to_numpy()[:-1]
-    return (block_cols[0],) if overlaps.any() else ()
+    begins = spans["min"].to_numpy()
+    latest_ends = spans["max"].cummax().to_numpy()
+    # A block overlaps if it begins before one of those that began earlier has ended.
+    overlaps = begins[1:] < latest_ends[:-1]
+    return (block_col,) if overlaps.any() else ()
 
 
 def _fewest_keys(codes: dict[Hashable, np.ndarray], stamp: np.ndarray) -> tuple[Hashable, ...]:
@@ -286,17 +320,23 @@ def _fewest_keys(codes: dict[Hashable, np.ndarray], stamp: np.ndarray) -> tuple[
     """
     n_rows = len(stamp)
     n_stamps = int(stamp.max(initial=-1)) + 1
+    least_rows = max(_LEAST_ROWS, _LEAST_OVERLAP * n_stamps)  # of a series, on average
     candidates = sorted(codes, key=_unlike_ids)[:_MOST_CANDIDATES]
     for n_keys in range(1, _MOST_KEYS + 1):
         options = []
         for keys in combinations(candidates, n_keys):
-            series = _joint_codes([codes[key] for key in keys])
+            parts = [codes[key] for key in keys]
+            series = _joint_codes(parts)
             n_series = int(series.max()) + 1
-            dense = n_rows >= max(_LEAST_ROWS, _LEAST_OVERLAP * n_stamps) * n_series
-            if dense and len(np.unique(series * n_stamps + stamp)) == n_rows:
-                options.append((sum(map(_unlike_ids, keys)), n_series, keys))
+            if n_rows < least_rows * n_series:
+                continue
+            cells = series * n_stamps + stamp
+            if len(np.unique(cells)) == n_rows:
+                n_unlike_ids = sum(map(_unlike_ids, keys))
+                options.append((n_unlike_ids, n_series, keys))
         if options:
-            return min(options, key=lambda option: option[:2])[2]
+            _, _, best_keys = min(options, key=lambda option: option[:2])
+            return best_keys
     return ()
 
 
@@ -306,7 +346,10 @@ def _key_codes(column: pd.Series) -> np.ndarray | None:
     """
     values = column.dropna()
     kind = pd.api.types.infer_dtype(values, skipna=False)
-    is_whole = kind == "floating" and bool((values.astype(float) % 1 == 0).all())
+    is_whole = False
+    if kind == "floating":
+        fractions = values.astype(float) % 1
+        is_whole = bool((fractions == 0).all())
     if kind not in ("string", "integer", "categorical") and not is_whole:
         return None
     codes, _ = pd.factorize(column)
@@ -324,7 +367,8 @@ def _joint_codes(parts: Sequence[np.ndarray]) -> np.ndarray:
     joint = parts[0].astype(np.int64)
     for part in parts[1:]:
         n_values = int(part.max()) + 1
-        _, joint = np.unique(joint * n_values + part, return_inverse=True)
+        pairs = joint * n_values + part
+        _, joint = np.unique(pairs, return_inverse=True)
     return joint
 
 
@@ -339,21 +383,27 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
     Raises:
         ValueError: If there is none or more than one.
     """
-    numbers = [
-        column
-        for column in columns
-        if column not in keys
-        and pd.api.types.is_numeric_dtype(frame[column].dtype)
-        and not pd.api.types.is_bool_dtype(frame[column].dtype)
-    ]
+    numbers = []
+    for column in columns:
+        if column in keys:
+            continue
+        dtype = frame[column].dtype
+        # pandas counts booleans among the numbers.
+        is_bool = pd.api.types.is_bool_dtype(dtype)
+        if pd.api.types.is_numeric_dtype(dtype) and not is_bool:
+            numbers.append(column)
     if len(numbers) == 1:
         return numbers[0]
     key_names = " and ".join(map(repr, keys))
-    candidates = f"{numbers!r} hold numbers" if numbers else "none of the others holds numbers"
+    candidates = "none of the others holds numbers"
+    example = ""
+    if numbers:
+        candidates = f"{numbers!r} hold numbers"
+        example = f", such as Schema(target_col={numbers[0]!r})"
     verb = "tell" if len(keys) > 1 else "tells"
     raise InputError(
         f"{key_names} {verb} series apart, and {candidates}, but one column must hold the values;"
         " name it by ",
         Argument("target_col"),
-        InPython(f", such as Schema(target_col={numbers[0]!r})" if numbers else ""),
+        InPython(example),
     )
