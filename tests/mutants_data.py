@@ -248,7 +248,7 @@ MUTANTS = [
     ),
     Mutant(COLUMNS, "if stamps.notna().mean() > _DATE_SHARE:", "if stamps.notna().all():", ODD),
     Mutant(COLUMNS, "(years or n_digits > 4)", "digits > 4", ODD),
-    Mutant("tsattn/data/spelling.py", "3 * number - 2:02", "3 * number:02", ODD),
+    Mutant("tsattn/data/spelling.py", "month = 3 * number - 2", "month = 3 * number", ODD),
     Mutant("tsattn/data/frames.py", "(next_series == 0) & later)", "(next_series == 0))", ODD),
     Mutant(
         "tsattn/data/panel.py",

@@ -49,6 +49,7 @@ def find_layout(column: pd.Series, times: pd.Index) -> Writer | None:
     """
     column = column.tail(_N_ROWS_SHOWN)
     kind = pd.api.types.infer_dtype(column)
+    is_integer = kind == "integer"
     if kind not in ("string", "integer") or not len(column):
         return None
     try:
@@ -59,10 +60,14 @@ def find_layout(column: pd.Series, times: pd.Index) -> Writer | None:
         return None
     stamps = pd.Series(tail)
     text = column.astype(str).reset_index(drop=True)
-    for layout in _writers(text.iloc[0], is_integer=kind == "integer"):
+    first_stamp = stamps[:1]
+    first_text = text[:1]
+    for layout in _writers(text.iloc[0], is_integer=is_integer):
         # The first row excludes most layouts at little cost.
-        if layout(stamps[:1]).equals(text[:1]) and layout(stamps).equals(text):
-            return _exact(layout, is_integer=kind == "integer")
+        if not layout(first_stamp).equals(first_text):
+            continue
+        if layout(stamps).equals(text):
+            return _exact(layout, is_integer=is_integer)
     return None
 
 
@@ -79,7 +84,8 @@ def _exact(write: Writer, *, is_integer: bool) -> Writer:
             text = text.astype("int64")
         expected = pd.DatetimeIndex(stamps)
         try:
-            is_exact = (_read(text, expected) == expected).all()
+            read_again = _read(text, expected)
+            is_exact = (read_again == expected).all()
         except (ValueError, TypeError):
             return stamps
         return text if is_exact else stamps
@@ -90,17 +96,24 @@ def _exact(write: Writer, *, is_integer: bool) -> Writer:
 def _writers(first: str, *, is_integer: bool) -> list[Writer]:
     """Writers that may fit the first cell."""
     if is_integer:
-        layouts = [DIGIT_LAYOUTS[len(first)]] if len(first) in DIGIT_LAYOUTS else []
+        n_digits = len(first)
+        layouts = [DIGIT_LAYOUTS[n_digits]] if n_digits in DIGIT_LAYOUTS else []
     elif QUARTER.fullmatch(first):
         return [_periods_like(first, _year_and_quarter, width=1)]
     elif WEEK.fullmatch(first):
         return [_periods_like(first, _year_and_week, width) for width in (2, 1)]
     elif days := DAYS.fullmatch(first):
-        length = pd.Timestamp(days[3]) - pd.Timestamp(days[1])
-        return [_days_like(days[2], step) for step in (length, MonthEnd(0), QuarterEnd(0))]
+        first_day = pd.Timestamp(days[1])
+        last_day = pd.Timestamp(days[3])
+        length = last_day - first_day
+        between = days[2]
+        return [_days_like(between, step) for step in (length, MonthEnd(0), QuarterEnd(0))]
     else:
-        pairs = [*product(_ISO_DATES, _ISO_CLOCKS), *product(DATE_LAYOUTS, CLOCK_LAYOUTS)]
-        layouts = list(dict.fromkeys(date + clock for date, clock in pairs))
+        iso_pairs = product(_ISO_DATES, _ISO_CLOCKS)
+        other_pairs = product(DATE_LAYOUTS, CLOCK_LAYOUTS)
+        all_layouts = [date + clock for date, clock in (*iso_pairs, *other_pairs)]
+        # Some are in both lists.
+        layouts = list(dict.fromkeys(all_layouts))
     # 05/01/2024 is padded, 5/1/2024 is not.
     return [_writer(layout, is_padded) for layout in layouts for is_padded in _PADDINGS]
 
@@ -111,7 +124,8 @@ def _writer(layout: str, is_padded: bool) -> Writer:
             layout = layout.replace(f"%{code}", f"%-{code}")
 
     def write(stamps: pd.Series) -> pd.Series:
-        return pd.Series(stamps.dt.strftime(layout).to_numpy(), dtype=object)
+        texts = stamps.dt.strftime(layout)
+        return pd.Series(texts.to_numpy(), dtype=object)
 
     return write
 
@@ -131,9 +145,11 @@ def _periods_like(
         cells = []
         for stamp in stamps:
             year, number = numbers_of(stamp)
-            text = re.sub(r"\d{4}", str(year), first)
+            padded_number = f"{number:0{width}}"
+            of_year = re.sub(r"\d{4}", str(year), first)
             # A digit that has no digits beside it belongs to no year.
-            cells.append(re.sub(r"(?<!\d)\d{1,2}(?!\d)", f"{number:0{width}}", text))
+            cell = re.sub(r"(?<!\d)\d{1,2}(?!\d)", padded_number, of_year)
+            cells.append(cell)
         return pd.Series(cells, dtype=object)
 
     return write
@@ -144,7 +160,9 @@ def _days_like(between: str, length: Any) -> Writer:
 
     def write(stamps: pd.Series) -> pd.Series:
         ends = pd.DatetimeIndex(stamps) + length
-        texts = stamps.dt.strftime("%Y-%m-%d") + between + ends.strftime("%Y-%m-%d")
+        first_days = stamps.dt.strftime("%Y-%m-%d")
+        last_days = ends.strftime("%Y-%m-%d")
+        texts = first_days + between + last_days
         return pd.Series(texts.to_numpy(), dtype=object)
 
     return write

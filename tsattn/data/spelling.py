@@ -78,8 +78,10 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
     """
     has_text = cells.map(lambda cell: isinstance(cell, str) and bool(cell.strip()))
     is_text = has_text.to_numpy(dtype=bool)
-    is_empty = cells.isna() | (cells.astype(str).str.strip() == "")
-    is_other = ~is_text & ~is_empty.to_numpy() & np.isnan(values)
+    is_blank = cells.astype(str).str.strip() == ""
+    is_empty = cells.isna() | is_blank
+    is_nan = np.isnan(values)
+    is_other = ~is_text & ~is_empty.to_numpy() & is_nan
     written = cells
     signs = ""
     for number, pattern, sign in _NEGATIVES:
@@ -93,17 +95,22 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
         return None
     spelt = texts.str.replace(_SURROUNDINGS, "", regex=True)
     for spelling in _SPELLINGS:
-        if not spelt.str.fullmatch(spelling.number).all():
+        fits = spelt.str.fullmatch(spelling.number)
+        if not fits.all():
             continue
+        # The call is tried as it is told, on all cells.
         digits = cells.astype(str).str.replace(spelling.dropped, "", regex=True)
-        numbers = pd.to_numeric(digits.str.replace(",", "."), errors="coerce").to_numpy(np.float64)
-        keeps_others = np.array_equal(numbers[~is_text], values[~is_text], equal_nan=True)
+        decimals = digits.str.replace(",", ".")
+        numbers = pd.to_numeric(decimals, errors="coerce").to_numpy(np.float64)
+        other_numbers = numbers[~is_text]
+        keeps_others = np.array_equal(other_numbers, values[~is_text], equal_nan=True)
         if np.isnan(numbers[is_text]).any() or not keeps_others:
             return None
         call = f"{place}.astype(str){signs}.str.replace(r'{spelling.dropped}', '', regex=True)"
         if spelling.mark == ",":
             call += ".str.replace(',', '.')"
-        row = np.flatnonzero(is_text & np.isnan(values))[0]
+        unread_rows = np.flatnonzero(is_text & is_nan)
+        row = unread_rows[0]
         return f"{place} = pd.to_numeric({call}) reads {written.iloc[row]!r} as {numbers[row]:g}"
     return None
 
@@ -123,7 +130,8 @@ def truth_call(cells: pd.Series, place: str) -> str | None:
         "df['promo'] = df['promo'].map({'yes': True, 'no': False})"
     """
     truths = {}
-    for cell in cells.dropna().unique().tolist():
+    distinct = cells.dropna().unique()
+    for cell in distinct.tolist():
         word = str(cell).strip().casefold()
         if word not in _TRUTHS:
             return None
@@ -149,24 +157,30 @@ def refuse_other_dates(column: Hashable, numbers: np.ndarray, label: str, *, is_
     """
     distinct = np.unique(numbers)
     name = str(column).casefold()
-    is_count = len(np.unique(np.diff(distinct))) <= 1
-    if not len(numbers) or (is_count and "date" not in name and "week" not in name):
-        return
     is_week = "week" in name
+    names_dates = is_week or "date" in name
+    distances = np.unique(np.diff(distinct))
+    is_count = len(distances) <= 1
+    if not len(numbers) or (is_count and not names_dates):
+        return
     if not is_week and is_read:
         return
     layouts = [layout for layout in _OTHER_LAYOUTS if _all_read(distinct, layout)]
     period = spelt_period(numbers, weeks=is_week)
     if layouts and not is_week:
         kind = "day"
-        texts = f"df[{column!r}].astype(str).str.zfill({_OTHER_LAYOUTS[layouts[0]]})"
-        call = f", as pd.to_datetime({texts}, format={layouts[0]!r}) does"
+        layout = layouts[0]
+        texts = f"df[{column!r}].astype(str).str.zfill({_OTHER_LAYOUTS[layout]})"
+        call = f", as pd.to_datetime({texts}, format={layout!r}) does"
+        # Of several layouts none is known to be the right one.
+        is_certain = len(layouts) == 1
         remedy: list[Piece] = ["write the days as 20240131"]
-        remedy.append(InPython(call if len(layouts) == 1 else ""))
+        remedy.append(InPython(call if is_certain else ""))
     elif period is not None:
         kind, spelt = period
         remedy = [f"write it as {spelt!r}"]
-        if kind == "week" and (numbers % 100).max() <= 12:
+        last_digits = numbers % 100
+        if kind == "week" and last_digits.max() <= 12:
             remedy.append(", rename the column if it holds months")
     else:
         return
@@ -191,24 +205,31 @@ def spelt_period(numbers: np.ndarray, *, weeks: bool) -> tuple[str, str] | None:
     for base, kind, last in ((100, "week", 53), (10, "quarter", 4)):
         years, parts = np.divmod(numbers, base)
         are_parts = (parts >= 1) & (parts <= last)
-        if not (are_years(years) & are_parts).all():
+        are_periods = are_years(years) & are_parts
+        if not are_periods.all():
             continue
+        year = years[0]
+        part = parts[0]
         if kind == "quarter":
-            return kind, f"{years[0]}Q{parts[0]}"
+            return kind, f"{year}Q{part}"
+        # Up to 12 they may be months.
         if parts.max() > 12 or weeks:
-            return kind, f"{years[0]}-W{parts[0]:02}"
+            return kind, f"{year}-W{part:02}"
     return None
 
 
 def _all_read(numbers: np.ndarray, layout: str) -> bool:
     """Whether all numbers are days in a layout that leaves zeros in front out."""
-    texts = pd.Series(numbers).astype(str).str.zfill(_OTHER_LAYOUTS[layout])
-    return bool(pd.to_datetime(texts, format=layout, errors="coerce").notna().all())
+    n_digits = _OTHER_LAYOUTS[layout]
+    texts = pd.Series(numbers).astype(str).str.zfill(n_digits)
+    days = pd.to_datetime(texts, format=layout, errors="coerce")
+    return bool(days.notna().all())
 
 
 def are_years(numbers: np.ndarray) -> np.ndarray:
     """Which whole numbers are usual years."""
-    return (numbers >= _USUAL_YEARS[0]) & (numbers <= _USUAL_YEARS[1])
+    first, last = _USUAL_YEARS
+    return (numbers >= first) & (numbers <= last)
 
 
 def first_days(text: pd.Series) -> pd.Series | None:
@@ -232,8 +253,9 @@ def first_days(text: pd.Series) -> pd.Series | None:
         (WEEK, _monday, "%G-%V-%u"),
         (DAYS, r"\1", "%Y-%m-%d"),
     )
+    first_cell = text.iloc[0]
     for pattern, first_day, layout in readings:
-        if pattern.fullmatch(text.iloc[0]):
+        if pattern.fullmatch(first_cell):
             days = text.str.replace(pattern, first_day, regex=True)
             return pd.to_datetime(days, format=layout, errors="coerce")
     return None
@@ -243,7 +265,8 @@ def _first_month(quarter: re.Match[str]) -> str:
     """The first month of a quarter as ``2024-04``."""
     year = quarter[1] or quarter[4]
     number = int(quarter[2] or quarter[3])
-    return f"{year}-{3 * number - 2:02}"
+    month = 3 * number - 2
+    return f"{year}-{month:02}"
 
 
 def _monday(week: re.Match[str]) -> str:
