@@ -49,17 +49,22 @@ def group_by_hours(
     for key in keys:
         require_columns(df, {"id_col": key})
     require_columns(df, {"time_col": time_col})
-    codes = df.groupby(keys, sort=False, observed=True, dropna=False).ngroup().to_numpy()
+    by_series = df.groupby(keys, sort=False, observed=True, dropna=False)
+    codes = by_series.ngroup().to_numpy()
     times = read_stamps(df[time_col], f"column {time_col!r}", lambda row: f"row {row}")
     if not isinstance(times, pd.DatetimeIndex):
         return [df]
+    # Series by series, in the order of time.
     order = np.lexsort((ticks(times), codes))
-    starts = np.searchsorted(codes[order], np.arange(codes.max() + 2))
+    n_series = codes.max() + 1
+    starts = np.searchsorted(codes[order], np.arange(n_series + 1))
     times = times[order]
     step = infer_grid(times, starts, lambda n: f"series {n}")
-    aliases = own_hours(times, starts, closing_grid(times, starts, step) or step)
+    common_hours = closing_grid(times, starts, step)
+    aliases = own_hours(times, starts, common_hours or step)
     groups = [alias for alias, _ in Counter(aliases).most_common()]
-    number = np.array([groups.index(alias) for alias in aliases])[codes]
+    group_of_series = np.array([groups.index(alias) for alias in aliases])
+    number = group_of_series[codes]
     return [df[number == group] for group in range(len(groups))]
 
 
@@ -72,29 +77,43 @@ def own_hours(times: pd.DatetimeIndex, starts: np.ndarray, grid: Grid) -> list[s
         grid: The frequency of all series together.
     """
     n_series = len(starts) - 1
-    if n_series < 2 or n_series > _MOST_SERIES or not (grid.closes or grid.unit in ("day", "tick")):
-        return [str(grid.alias)] * n_series
-    step = parse_freq("D" if grid.unit == "business" else str(grid.alias).partition("[")[0])
+    grid_alias = str(grid.alias)
+    may_close = grid.closes or grid.unit in ("day", "tick")
+    if n_series < 2 or n_series > _MOST_SERIES or not may_close:
+        return [grid_alias] * n_series
+    # The step alone, without the hours of all series.
+    step_alias, _, _ = grid_alias.partition("[")
+    step = parse_freq("D" if grid.unit == "business" else step_alias)
     grids: list[Grid | None] = []
     for first, stop in pairwise(starts):
-        grids.append(_hours_of(times[first:stop], step))
+        series_times = times[first:stop]
+        grids.append(_hours_of(series_times, step))
     common = Counter(series_grid for series_grid in grids if series_grid is not None)
+    options = [option for option, _ in common.most_common() if option.closes]
     aliases = []
     for n, series_grid in enumerate(grids):
-        options = [option for option, _ in common.most_common() if option.closes]
-        series_times = times[starts[n] : starts[n + 1]]
         if series_grid is None:
-            # A short or irregular series belongs to the first group whose hours it keeps.
-            fitting = (option for option in options if not off_hours(series_times, option).any())
-            series_grid = next(fitting, grid)
+            series_times = times[starts[n] : starts[n + 1]]
+            series_grid = _first_fitting(series_times, options) or grid
         aliases.append(str(series_grid.alias))
     return aliases
 
 
+def _first_fitting(times: pd.DatetimeIndex, options: Sequence[Grid]) -> Grid | None:
+    """The first hours that a short or irregular series keeps."""
+    for option in options:
+        is_off = off_hours(times, option)
+        if not is_off.any():
+            return option
+    return None
+
+
 def _hours_of(times: pd.DatetimeIndex, step: Grid) -> Grid | None:
     """The hours of one series; the step where no row is absent, None where there is no rule."""
-    if times[-1] - times[0] < pd.Timedelta(_LEAST_DAYS, "D"):
+    duration = times[-1] - times[0]
+    if duration < pd.Timedelta(_LEAST_DAYS, "D"):
         return None
+    # The series as a table of its own.
     starts = np.array([0, len(times)])
     hours = closing_grid(times, starts, step)
     if hours is None and not _has_gaps(times, step):
@@ -104,8 +123,10 @@ def _hours_of(times: pd.DatetimeIndex, step: Grid) -> Grid | None:
 
 def _has_gaps(times: pd.DatetimeIndex, step: Grid) -> bool:
     """Whether a row is absent."""
-    width = pd.Timedelta(step.step, "D" if step.unit == "day" else "ns")
-    return bool((np.diff(times) > width).any())
+    unit = "D" if step.unit == "day" else "ns"
+    width = pd.Timedelta(step.step, unit)
+    is_gap = np.diff(times) > width
+    return bool(is_gap.any())
 
 
 def zone_of_hours(
@@ -120,9 +141,11 @@ def zone_of_hours(
         step: The step between neighbouring rows.
         hours: The opening hours in UTC, if there are any.
     """
-    if step.unit != "tick" or (times.tz is not None and str(times.tz) != "UTC"):
+    has_zone = times.tz is not None
+    is_elsewhere = has_zone and str(times.tz) != "UTC"
+    if step.unit != "tick" or is_elsewhere:
         return None
-    utc = times.tz_localize("UTC") if times.tz is None else times
+    utc = times if has_zone else times.tz_localize("UTC")
     best = None
     fewest = _irregular(times, hours)
     for zone in _CHANGING_ZONES:
@@ -139,4 +162,6 @@ def _irregular(times: pd.DatetimeIndex, hours: Grid | None) -> tuple[float, int]
     """Open hours of a week, and rows at other hours; infinitely many where there is no rule."""
     if hours is None or not hours.is_weekly:
         return np.inf, 0
-    return len(hours.slots), int(off_hours(times, hours).sum())
+    n_open = len(hours.slots)
+    is_off = off_hours(times, hours)
+    return n_open, int(is_off.sum())

@@ -38,8 +38,9 @@ def panel_facts(panel: Panel) -> dict[str, Any]:
     for series in panel.skipped:
         name = exact(plain(series.name), "ids")
         skipped.append([name, series.last_tick, series.reason])
+    id_values = [exact(value, "ids") for value in ids.tolist()]
     return {
-        "ids": [exact(value, "ids") for value in ids.tolist()],
+        "ids": id_values,
         "ids_dtype": str(panel.ids.dtype),
         **time_facts(panel.times),
         "freq": panel.freq,
@@ -58,20 +59,26 @@ def _dialect_facts(dialect: Dialect) -> dict[str, Any]:
     if categories is not None:
         category_values = [exact(value, "ids") for value in categories.tolist()]
         category_dtype = str(categories.dtype)
+    column_names = {}
+    for name in _COLUMN_NAMES:
+        column = getattr(dialect, name)
+        column_names[name] = exact(column, name)
+    key_cols = [exact(name, "id_col") for name in dialect.key_cols]
+    key_values = []
+    for by_text in dialect.key_values:
+        exact_values = {text: exact(value, "ids") for text, value in by_text.items()}
+        key_values.append(exact_values)
     return {
         "kind": dialect.kind,
-        **{name: exact(getattr(dialect, name), name) for name in _COLUMN_NAMES},
+        **column_names,
         "id_dtype": None if dtype is None else str(dtype),
         "id_categories": category_values,
         "id_categories_dtype": category_dtype,
         "id_ordered": bool(getattr(dtype, "ordered", False)),
         "columns": list(dialect.columns),
-        "key_cols": [exact(name, "id_col") for name in dialect.key_cols],
+        "key_cols": key_cols,
         "key_dtypes": [str(dtype) for dtype in dialect.key_dtypes],
-        "key_values": [
-            {text: exact(value, "ids") for text, value in by_text.items()}
-            for by_text in dialect.key_values
-        ],
+        "key_values": key_values,
     }
 
 
@@ -98,15 +105,11 @@ def panel_from(facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Panel
     require(fits, f"times of {clock.dtype}")
     times: pd.Index = pd.Index(clock)
     if facts["times"] != "integer":
-        stamps = pd.DatetimeIndex(clock.view("datetime64[ns]"))
-        zone = facts["times"].removeprefix("stamps").removeprefix(" in ")
-        if zone:
-            in_zoneinfo = bool(facts.get("zoneinfo"))
-            stamps = stamps.tz_localize("UTC").tz_convert(_zone(zone, in_zoneinfo))
-        times = stamps.as_unit(facts.get("unit") or "ns")
+        times = _stamps(clock, facts)
     dtype = facts["ids_dtype"]
     require(bool(_ID_TYPES.fullmatch(dtype)), f"ids of {dtype!r:.40}")
-    ids = np.array([exact(value, "ids") for value in facts["ids"]], dtype=dtype)
+    id_values = [exact(value, "ids") for value in facts["ids"]]
+    ids = np.array(id_values, dtype=dtype)
     return Panel(
         values=arrays["values"],
         starts=arrays["starts"],
@@ -119,10 +122,25 @@ def panel_from(facts: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Panel
     )
 
 
+def _stamps(clock: np.ndarray, facts: dict[str, Any]) -> pd.DatetimeIndex:
+    """Stamps from their ticks, in the zone and the unit of the table."""
+    stamps = pd.DatetimeIndex(clock.view("datetime64[ns]"))
+    zone_name = facts["times"].removeprefix("stamps").removeprefix(" in ")
+    if zone_name:
+        in_zoneinfo = bool(facts.get("zoneinfo"))
+        zone = _zone(zone_name, in_zoneinfo)
+        stamps = stamps.tz_localize("UTC").tz_convert(zone)
+    # Files of earlier versions have no unit.
+    unit = facts.get("unit") or "ns"
+    return stamps.as_unit(unit)
+
+
 def _skipped(entry: list[Any]) -> Skipped:
     name, last_tick, reason = entry
-    require(type(last_tick) is int and type(reason) is str, "series that are left out are no such")
-    return Skipped(exact(name, "ids"), last_tick, reason)
+    has_types = type(last_tick) is int and type(reason) is str
+    require(has_types, "series that are left out are no such")
+    exact_name = exact(name, "ids")
+    return Skipped(exact_name, last_tick, reason)
 
 
 def _dialect(facts: dict[str, Any]) -> Dialect:
@@ -144,12 +162,14 @@ def _dialect(facts: dict[str, Any]) -> Dialect:
     n_keys = len(facts["key_cols"])
     require(len(facts["key_dtypes"]) == n_keys, "columns of keys do not fit their types")
     # Nor have those of 0.1 before keys of several types their values.
-    key_values = facts.get("key_values", [{}] * n_keys)
-    facts["key_values"] = tuple(
-        {text: exact(value, "ids") for text, value in dict(by_text).items()}
-        for by_text in key_values
-    )
-    require(len(facts["key_values"]) == n_keys, "columns of keys do not fit their values")
+    stored_values = facts.get("key_values", [{}] * n_keys)
+    key_values = []
+    for by_text in stored_values:
+        values = dict(by_text)
+        exact_values = {text: exact(value, "ids") for text, value in values.items()}
+        key_values.append(exact_values)
+    facts["key_values"] = tuple(key_values)
+    require(len(key_values) == n_keys, "columns of keys do not fit their values")
     return Dialect(**facts)
 
 
@@ -176,19 +196,23 @@ def check_panel(panel: Panel) -> None:
     dialect = panel.dialect
     has_plain_names = all(type(name) in (str, int) for name in dialect.columns)
     require(has_plain_names, "names of columns are neither text nor whole numbers")
-    has_shape = values.shape == (len(panel.times), 1)
-    require(values.dtype == np.float64 and has_shape, "values do not fit")
+    n_rows = len(panel.times)
+    fits_rows = values.dtype == np.float64 and values.shape == (n_rows, 1)
+    require(fits_rows, "values do not fit")
     has_infinite = bool(np.isinf(values).any())
     has_missing = bool(np.isnan(values).any())
-    require(panel.missing in MISSING and not has_infinite, "values or their policy are wrong")
+    has_policy = panel.missing in MISSING
+    require(has_policy and not has_infinite, "values or their policy are wrong")
     require(panel.missing == "mask" or not has_missing, "values are missing")
-    has_starts = starts.dtype == np.int64 and starts.shape == (len(panel.ids) + 1,)
+    n_starts = len(panel.ids) + 1
+    has_starts = starts.dtype == np.int64 and starts.shape == (n_starts,)
     require(has_starts, "series do not fit the rows")
     lengths = np.diff(starts)
     covers_rows = starts[0] == 0 and starts[-1] == len(values)
     has_rows = len(lengths) > 0 and bool((lengths > 0).all())
     require(bool(covers_rows) and has_rows, "series do not fit the rows")
-    require(pd.Index(panel.ids).is_unique, "ids occur twice")
+    ids = pd.Index(panel.ids)
+    require(ids.is_unique, "ids occur twice")
     _check_stamps(panel)
     _check_dialect(panel)
 
@@ -197,11 +221,14 @@ def _check_stamps(panel: Panel) -> None:
     """Refuse stamps that do not follow one another at the frequency, in each series."""
     grid = parse_freq(panel.freq)
     has_stamps = isinstance(panel.times, pd.DatetimeIndex)
-    fits_times = has_stamps == (grid.unit != "integer")
+    needs_stamps = grid.unit != "integer"
+    fits_times = has_stamps == needs_stamps
     require(grid.alias == panel.freq and fits_times, "freq")
-    first_rows = np.repeat(panel.starts[:-1], np.diff(panel.starts))
+    lengths = np.diff(panel.starts)
+    first_rows = np.repeat(panel.starts[:-1], lengths)
     position, on_grid = locate(panel.times, first_rows, grid)
-    steps = np.arange(len(panel.values)) - first_rows
+    n_rows = len(panel.values)
+    steps = np.arange(n_rows) - first_rows
     is_regular = bool(on_grid.all()) and np.array_equal(position, steps)
     require(is_regular, f"stamps are off frequency {panel.freq!r:.40}")
 
@@ -209,10 +236,12 @@ def _check_stamps(panel: Panel) -> None:
 def _check_dialect(panel: Panel) -> None:
     """Refuse names and ids that a table of this kind does not have."""
     dialect = panel.dialect
-    is_long = dialect.kind == "long" and None not in (dialect.time_col, dialect.target_col)
+    has_columns = dialect.time_col is not None and dialect.target_col is not None
+    is_long = dialect.kind == "long" and has_columns
     # Rows that were appended may be of new columns.
     left_out = {series.name for series in panel.skipped}
-    has_all_names = set(dialect.columns) == {*panel.ids} | left_out
+    all_names = {*panel.ids} | left_out
+    has_all_names = set(dialect.columns) == all_names
     is_wide = dialect.kind == "wide" and dialect.id_col is None and has_all_names
     require(is_long or is_wide, f"a table of kind {dialect.kind!r:.40} does not look like this")
     if dialect.id_col is not None:
@@ -237,10 +266,13 @@ def time_facts(times: pd.Index) -> dict[str, Any]:
     offset_name = _offset_name(times.tz.utcoffset(None))
     for name in (str(times.tz), offset_name):
         try:
-            converted = times.tz_convert(_zone(name, in_zoneinfo))
+            zone = _zone(name, in_zoneinfo)
+            converted = times.tz_convert(zone)
         except ValueError:
             continue
-        if converted.tz_localize(None).equals(local_times):
+        # A name of another zone would give other wall times.
+        wall_times = converted.tz_localize(None)
+        if wall_times.equals(local_times):
             return {"times": f"stamps in {name}", "zoneinfo": in_zoneinfo, "unit": times.unit}
     raise InputError(
         f"the time zone {times.tz!r:.60} has no name that a file could hold; convert the stamps to"
@@ -274,7 +306,11 @@ def _zone(name: str, in_zoneinfo: bool) -> str | tzinfo:
     if not _ZONE.fullmatch(name) or name.startswith("dateutil/"):
         raise ValueError(f"{name!r:.60} names no time zone")
     try:
-        return ZoneInfo(name) if in_zoneinfo else str(pd.Timestamp(0, tz=name).tz)
+        if in_zoneinfo:
+            return ZoneInfo(name)
+        # A stamp in the zone shows what pandas calls it.
+        stamp = pd.Timestamp(0, tz=name)
+        return str(stamp.tz)
     except LookupError:
         raise ValueError(f"{name!r:.60} names no time zone") from None
 
@@ -290,8 +326,9 @@ def exact(value: Any, what: str) -> Any:
         value = value.item()
     if value is None or type(value) in (str, int, float, bool):
         return value
+    type_name = type(value).__name__
     raise ValueError(
-        f"{what} of type {type(value).__name__} cannot be saved, only text and numbers; convert"
+        f"{what} of type {type_name} cannot be saved, only text and numbers; convert"
         " them to text before fit"
     )
 
