@@ -95,14 +95,18 @@ def report_page(
         scores, series_scores, note = _judged(forecaster, panel)
     bands = _bands(forecaster, panel, forecast)
     tables = _tables(forecaster, scores)
+    heading = title or f"Forecast by {forecast.alias}"
+    summary = _summary(panel, forecast)
+    data = _data(panel, forecast, bands, series_scores)
     parts = {
-        "@TITLE@": escape(title or f"Forecast by {forecast.alias}"),
-        "@SUMMARY@": escape(_summary(panel, forecast)),
+        "@TITLE@": escape(heading),
+        "@SUMMARY@": escape(summary),
         "@NOTE@": escape(note),
         "@TABLES@": tables,
-        "@DATA@": _script_json(_data(panel, forecast, bands, series_scores)),
+        "@DATA@": _script_json(data),
     }
-    page = resources.files("tsattn").joinpath("report.html").read_text(encoding="utf-8")
+    template = resources.files("tsattn").joinpath("report.html")
+    page = template.read_text(encoding="utf-8")
     # Each mark is replaced where the template has it, never inside of a text put in before.
     for piece in ("@TITLE@", "@SUMMARY@", "@NOTE@", "@TABLES@", "@DATA@"):
         page = _filled(page, piece, parts[piece])
@@ -114,15 +118,18 @@ _MARK = "\ue000"
 
 
 def _filled(page: str, piece: str, text: str) -> str:
-    return page.replace(piece, text.replace("@", _MARK))
+    without_marks = text.replace("@", _MARK)
+    return page.replace(piece, without_marks)
 
 
 def _summary(panel: Panel, forecast: Forecast) -> str:
-    last = _stamp(max(panel.last_times()))
+    latest_time = max(panel.last_times())
+    last = _stamp(latest_time)
     kind = "" if forecast.is_mean is None else _point_kind(forecast.is_mean)
+    left_out = _left_out(panel)
     return (
         f"{panel.n_series} series, {forecast.horizon} rows ahead, frequency {panel.freq}, last row"
-        f" {last}.{kind}{_left_out(panel)}"
+        f" {last}.{kind}{left_out}"
     )
 
 
@@ -130,10 +137,11 @@ def _left_out(panel: Panel) -> str:
     """The series that are not forecast, as a sentence."""
     if not panel.skipped:
         return ""
-    named = [f"{series.name} {series.reason}" for series in panel.skipped[:_NAMED_SERIES]]
+    first_skipped = panel.skipped[:_NAMED_SERIES]
+    names = "; ".join(f"{series.name} {series.reason}" for series in first_skipped)
     n_more = len(panel.skipped) - _NAMED_SERIES
     others = f" and {n_more} more" if n_more > 0 else ""
-    return f" Left out: {'; '.join(named)}{others}."
+    return f" Left out: {names}{others}."
 
 
 def _point_kind(is_mean: np.ndarray) -> str:
@@ -171,7 +179,8 @@ def _bands(
     source = forecast
     if not levels and forecaster.gives_quantiles and not forecaster.covariate_columns_.future:
         quantiles = level_to_quantiles(_USUAL_LEVEL)
-        if set(quantiles) <= {*forecaster.sampled_quantiles} and forecast.source is not None:
+        has_quantiles = set(quantiles) <= {*forecaster.sampled_quantiles}
+        if has_quantiles and forecast.source is not None:
             levels = (_USUAL_LEVEL,)
             source = forecast_panel(forecaster, panel, level=_USUAL_LEVEL, horizon=forecast.horizon)
     bands = []
@@ -185,32 +194,42 @@ def _tables(forecaster: Forecaster, scores: pd.DataFrame | None) -> str:
     """The scores, and what the forecaster chose, as HTML."""
     parts = []
     if scores is not None:
-        parts.append(_table("Backtest", scores[["mae_original", "smape", "mase"]]))
+        shown_scores = scores[["mae_original", "smape", "mase"]]
+        parts.append(_table("Backtest", shown_scores))
     board = getattr(forecaster, "leaderboard_", None)
     if isinstance(board, pd.DataFrame):
         parts.append(_table("What was chosen", board))
     else:
-        parts.append(f"<h2>What was chosen</h2>\n<p><code>{escape(repr(forecaster))}</code></p>")
+        settings = escape(repr(forecaster))
+        parts.append(f"<h2>What was chosen</h2>\n<p><code>{settings}</code></p>")
     return "\n".join(parts)
 
 
 def _table(heading: str, frame: pd.DataFrame) -> str:
     """A small table with a heading."""
     heads = [frame.index.name or "", *frame.columns]
-    cells = [f'<th scope="col">{escape(str(head))}</th>' for head in heads]
-    lines = [f"<tr>{''.join(cells)}</tr>"]
+    head_cells = [f'<th scope="col">{escape(str(head))}</th>' for head in heads]
+    lines = [_table_row(head_cells)]
     for name, *values in frame.itertuples():
-        cells = [f"<td>{escape(str(name))}</td>", *map(_cell, values)]
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+        name_text = escape(str(name))
+        cells = [f"<td>{name_text}</td>", *map(_cell, values)]
+        lines.append(_table_row(cells))
     body = "\n".join(lines)
-    return f'<h2>{escape(heading)}</h2>\n<div class="scroll"><table>\n{body}\n</table></div>'
+    heading_text = escape(heading)
+    return f'<h2>{heading_text}</h2>\n<div class="scroll"><table>\n{body}\n</table></div>'
+
+
+def _table_row(cells: list[str]) -> str:
+    joined = "".join(cells)
+    return f"<tr>{joined}</tr>"
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         number = "" if math.isnan(value) else format(value, ".4g")
         return f"<td>{number}</td>"
-    return f'<td class="text">{escape(str(value))}</td>'
+    text = escape(str(value))
+    return f'<td class="text">{text}</td>'
 
 
 def _data(
@@ -228,24 +247,32 @@ def _data(
     stamps_of = []
     bounds_of = []
     for n, cutoff in enumerate(forecast.cutoffs):
-        key = (cutoff, int(past.lengths[n]))
+        n_past = int(past.lengths[n])
+        key = (cutoff, n_past)
         if key not in stamps:
             stamps[key] = len(stamps)
-            past_times = past.times[past.starts[n] : past.starts[n + 1]]
+            first_row = past.starts[n]
+            past_times = past.times[first_row : past.starts[n + 1]]
             first_ahead = n * forecast.horizon
             times_ahead = forecast.times[first_ahead : first_ahead + forecast.horizon]
-            stamp_texts.append([_stamp(stamp) for stamp in past_times.append(times_ahead)])
+            all_times = past_times.append(times_ahead)
+            stamp_texts.append([_stamp(stamp) for stamp in all_times])
         stamps_of.append(stamps[key])
         bounds = []
         for _, lower, upper in bands:
-            bounds += [_numbers(lower[n]), _numbers(upper[n])]
+            bounds.append(_numbers(lower[n]))
+            bounds.append(_numbers(upper[n]))
         bounds_of.append(bounds)
-    past_values = np.split(past.values[:, 0], past.starts[1:-1])
+    inner_starts = past.starts[1:-1]
+    past_values = np.split(past.values[:, 0], inner_starts)
+    past_numbers = [_numbers(values) for values in past_values]
+    points = [_numbers(row) for row in forecast.point]
+    id_name = panel.dialect.id_col or "series"
     return {
-        "idName": str(panel.dialect.id_col or "series"),
+        "idName": str(id_name),
         "ids": [str(name) for name in forecast.ids],
-        "past": [_numbers(values) for values in past_values],
-        "point": [_numbers(row) for row in forecast.point],
+        "past": past_numbers,
+        "point": points,
         "bands": bounds_of,
         "stamps": stamp_texts,
         "stampsOf": stamps_of,
@@ -256,27 +283,35 @@ def _data(
 
 def _history_rows(panel: Panel, forecast: Forecast, n_bands: int) -> int:
     """Rows of history in the page of each series."""
+    # The points, and both bounds of each band.
     n_forecast_values = forecast.horizon * (1 + 2 * n_bands)
-    room = _PAGE_VALUES // panel.n_series - n_forecast_values
+    n_series_values = _PAGE_VALUES // panel.n_series
+    room = n_series_values - n_forecast_values
     wished = max(_HISTORY_HORIZONS * forecast.horizon, _LEAST_HISTORY)
-    return int(np.clip(min(wished, room), _LEAST_HISTORY, _MOST_HISTORY))
+    n_rows = min(wished, room)
+    return int(np.clip(n_rows, _LEAST_HISTORY, _MOST_HISTORY))
 
 
 def _columns(panel: Panel, forecast: Forecast, scores: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Columns of the table of series."""
     last_values = []
-    for values in np.split(panel.values[:, 0], panel.starts[1:-1]):
+    inner_starts = panel.starts[1:-1]
+    for values in np.split(panel.values[:, 0], inner_starts):
         observed = values[~np.isnan(values)]
         last_values.append(observed[-1] if len(observed) else np.nan)
+    last_stamps = [_stamp(cutoff) for cutoff in forecast.cutoffs]
+    mean_forecasts = forecast.point.mean(axis=1)
     columns: list[tuple[str, list[Any]]] = [
         ("rows", panel.lengths.tolist()),
-        ("last row", [_stamp(cutoff) for cutoff in forecast.cutoffs]),
+        ("last row", last_stamps),
         ("last value", _numbers(np.array(last_values))),
-        ("mean forecast", _numbers(forecast.point.mean(axis=1))),
+        ("mean forecast", _numbers(mean_forecasts)),
     ]
     if scores is not None:
-        columns.append(("MAE", _numbers(scores["mae_original"].to_numpy())))
-        columns.append(("MASE", _numbers(scores["mase"].to_numpy())))
+        absolute_errors = scores["mae_original"].to_numpy()
+        scaled_errors = scores["mase"].to_numpy()
+        columns.append(("MAE", _numbers(absolute_errors)))
+        columns.append(("MASE", _numbers(scaled_errors)))
     return [{"name": name, "values": cells} for name, cells in columns]
 
 
@@ -292,9 +327,14 @@ def _stamp(stamp: Any) -> str:
 
 def _numbers(values: np.ndarray) -> list[float | None]:
     """Numbers with some digits, ``None`` where one is missing."""
-    return [
-        float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None for value in values.tolist()
-    ]
+    numbers: list[float | None] = []
+    for value in values.tolist():
+        if math.isfinite(value):
+            rounded = f"{value:.{_DIGITS}g}"
+            numbers.append(float(rounded))
+        else:
+            numbers.append(None)
+    return numbers
 
 
 def _script_json(data: dict[str, Any]) -> str:

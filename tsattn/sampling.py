@@ -58,30 +58,39 @@ class PathSource:
         forecast = self.forecaster.predict(
             self.panel, quantiles=levels, horizon=self.steps, future=self.future
         )
-        curves = np.stack([forecast.quantiles[q] for q in levels], axis=-1)
-        dependence = self._dependence(np.random.default_rng(seed))
+        quantile_arrays = [forecast.quantiles[level] for level in levels]
+        curves = np.stack(quantile_arrays, axis=-1)
+        rng = np.random.default_rng(seed)
+        dependence = self._dependence(rng)
         n_series = self.panel.n_series
-        size = max(_CHUNK_VALUES // (self.steps * n_samples), 1)
+        n_path_values = self.steps * n_samples
+        size = max(_CHUNK_VALUES // n_path_values, 1)
         for first in range(0, n_series, size):
-            part = slice(first, min(first + size, n_series))
-            scores = [
-                dependence.draw(n, n_samples, np.random.default_rng((seed, n)))
-                for n in range(part.start, part.stop)
-            ]
-            paths = values_at(levels, curves[part], np.stack(scores))
-            yield part, self._possible(paths, curves[part], part)
+            stop = min(first + size, n_series)
+            part = slice(first, stop)
+            scores = []
+            for n in range(first, stop):
+                # Each series draws from a generator of its own, whatever part it is in.
+                series_rng = np.random.default_rng((seed, n))
+                scores.append(dependence.draw(n, n_samples, series_rng))
+            part_curves = curves[part]
+            paths = values_at(levels, part_curves, np.stack(scores))
+            yield part, self._possible(paths, part_curves, part)
 
     def _possible(self, paths: np.ndarray, curves: np.ndarray, part: slice) -> np.ndarray:
         """Paths without values that the series cannot take: those beyond the bounds and off the
         grid of its history, and those below 0 where neither history nor quantiles are.
         """
         ends = self.panel.starts[1:][part]
-        x = History(self.panel).reaching(ends, self.forecaster.max_context)
+        history = History(self.panel)
+        x = history.reaching(ends, self.forecaster.max_context)
         history_least = np.fmin.reduce(x, axis=(1, 2))
         least_quantile = curves.min(axis=(1, 2))
         never_below = (history_least >= 0) & (least_quantile >= 0)
-        values = Values.after(x).above_zero(never_below[:, None, None])
-        return values.nearest(paths[:, :, None])[:, :, 0]
+        all_values = Values.after(x)
+        values = all_values.above_zero(never_below[:, None, None])
+        possible_paths = values.nearest(paths[:, :, None])
+        return possible_paths[:, :, 0]
 
     def _dependence(self, rng: np.random.Generator) -> Dependence:
         """How the steps of a forecast depend on one another, from past windows."""
@@ -95,16 +104,20 @@ class PathSource:
         truth = history.futures(ends, self.steps)[..., 0]
         scores = np.empty(truth.shape)
         covariate_history = forecaster.covariate_history(panel)
-        n_read = min(forecaster.max_context, int(panel.lengths.max(initial=0)))
-        width = n_read + forecaster.horizon * (1 + len(levels))
+        longest = int(panel.lengths.max(initial=0))
+        n_read = min(forecaster.max_context, longest)
+        # Values of a window: its context, and points and quantiles of each step.
+        n_outputs = 1 + len(levels)
+        width = n_read + forecaster.horizon * n_outputs
         chunk = chunk_size(width)
         for first in range(0, len(ends), chunk):
             part = slice(first, first + chunk)
+            part_ends = ends[part]
             covariates = None
             if covariate_history is not None:
-                covariates = covariate_history.windows(ends[part], n_read, forecaster.horizon)
+                covariates = covariate_history.windows(part_ends, n_read, forecaster.horizon)
             _, bounds = forecaster.predict_before(
-                history, ends[part], quantiles=levels, covariates=covariates
+                history, part_ends, quantiles=levels, covariates=covariates
             )
             curves = bounds[:, : self.steps, 0]
             scores[part] = scores_of(levels, curves, truth[part], rng)
@@ -113,8 +126,10 @@ class PathSource:
     def _tell_cut(self, n_windows: int) -> None:
         """Warn if the rows of a fit, which keeps no more than are read, have few past windows."""
         longest = int(self.panel.lengths.max())
-        n_wanted = min(_MOST_WINDOWS, self.panel.n_series * _MOST_SERIES_WINDOWS)
-        if longest == self.forecaster.max_context and n_windows < n_wanted:
+        n_of_all = self.panel.n_series * _MOST_SERIES_WINDOWS
+        n_wanted = min(_MOST_WINDOWS, n_of_all)
+        is_cut = longest == self.forecaster.max_context
+        if is_cut and n_windows < n_wanted:
             warnings.warn(
                 f"paths and totals of {self.forecaster.alias_}: a fitted or loaded model keeps the"
                 f" last {longest} rows, whose past forecasts are too few to show how steps depend"
@@ -136,10 +151,14 @@ class PathSource:
             reach = max(reach, forecaster.horizon)
         back = reach + self.steps * np.arange(n_most)
         places = panel.lengths[chosen, None] - back
-        ends = panel.starts[chosen, None] + places
-        ends = np.sort(ends[places >= least])
+        all_ends = panel.starts[chosen, None] + places
+        long_enough = places >= least
+        ends = np.sort(all_ends[long_enough])
         # A forecaster that leaves missing values out needs one in each window.
-        n_values = counts_before(~np.isnan(panel.values[:, 0]))
+        observed = ~np.isnan(panel.values[:, 0])
+        n_values = counts_before(observed)
         rows_read = getattr(forecaster, "least_context", forecaster.max_context)
-        read_from = np.maximum(ends - rows_read, panel.starts[panel.owners(ends)])
-        return ends[n_values[ends] > n_values[read_from]]
+        first_rows = panel.starts[panel.owners(ends)]
+        read_from = np.maximum(ends - rows_read, first_rows)
+        has_value = n_values[ends] > n_values[read_from]
+        return ends[has_value]

@@ -31,23 +31,29 @@ def total_frame(
     point = np.add.reduceat(forecast.point.ravel(), starts)
     sums_of_points = forecast.sums_of_points()
     # Series that were left out of the forecast have no paths.
-    bounds = np.full((len(point), len(probabilities)), np.nan)
+    n_spans = len(point)
+    bounds = np.full((n_spans, len(probabilities)), np.nan)
     if probabilities or not sums_of_points.all():
         owners = starts // forecast.horizon
+        # Medians do not add up: their sums are medians of summed paths.
         is_median = ~sums_of_points[owners]
         for part, paths in forecast.draws(n_samples, random_state):
             # Spans of the series of this part, which follow one another as the series do.
             first, stop = np.searchsorted(owners, (part.start, part.stop))
             spans = slice(first, stop)
             # The rows of the part follow one another, step by step.
-            rows = paths.reshape(-1, paths.shape[2])
+            n_paths = paths.shape[2]
+            rows = paths.reshape(-1, n_paths)
             first_row = part.start * forecast.horizon
-            sums = np.add.reduceat(rows, starts[spans] - first_row, axis=0)
-            bounds[spans] = np.quantile(sums, probabilities, axis=1).T
+            starts_in_part = starts[spans] - first_row
+            sums = np.add.reduceat(rows, starts_in_part, axis=0)
+            span_quantiles = np.quantile(sums, probabilities, axis=1)
+            bounds[spans] = span_quantiles.T
             medians = np.median(sums, axis=1)
             point[spans] = np.where(is_median[spans], medians, point[spans])
     columns = [("", point)]
-    for suffix, probability in interval_columns(levels, asked_quantiles):
+    suffixes = interval_columns(levels, asked_quantiles)
+    for suffix, probability in suffixes:
         place = probabilities.index(probability)
         columns.append((f"-{suffix}", bounds[:, place]))
     return _frame(forecast, starts, counts, columns)
@@ -56,17 +62,23 @@ def total_frame(
 def _spans(forecast: Any, span: str | int) -> tuple[np.ndarray, np.ndarray]:
     """First row of each span among the flat rows of a forecast, and its number of rows."""
     n_series, horizon = forecast.point.shape
-    step = np.tile(np.arange(horizon), n_series)
+    steps_ahead = np.arange(horizon)
+    step = np.tile(steps_ahead, n_series)
+    n_rows = len(step)
     if span == ALL:
-        number = np.zeros(len(step), dtype=np.int64)
+        number = np.zeros(n_rows, dtype=np.int64)
     elif isinstance(span, str):
         number = _period_numbers(forecast.times, span)
     else:
-        number = step // check_whole("span", span)
-    is_first = np.diff(number, prepend=number[:1] - 1) != 0
+        n_span_rows = check_whole("span", span)
+        number = step // n_span_rows
+    # A span begins where the number changes, and with each series.
+    before_first = number[:1] - 1
+    changes = np.diff(number, prepend=before_first)
+    is_first = changes != 0
     is_first |= step == 0
     starts = np.flatnonzero(is_first)
-    counts = np.diff(starts, append=len(step))
+    counts = np.diff(starts, append=n_rows)
     return starts, counts
 
 
@@ -79,7 +91,8 @@ def _period_numbers(times: pd.Index, span: str) -> np.ndarray:
         )
     # Offsets name the ends of a span too, and periods do not.
     name = span
-    if span[:-1] in ("M", "Q", "Y"):
+    has_end = span[:-1] in ("M", "Q", "Y")
+    if has_end:
         name = span.removesuffix("S").removesuffix("E")
     message = (
         f"span must be {ALL!r}, a number of rows, or one calendar span such as 'W', 'M' or 'Q'; got"
@@ -88,7 +101,8 @@ def _period_numbers(times: pd.Index, span: str) -> np.ndarray:
     if not _SPAN.fullmatch(name):
         raise ValueError(message)
     try:
-        periods = times.tz_localize(None).to_period(name)
+        wall_times = times.tz_localize(None)
+        periods = wall_times.to_period(name)
     except ValueError:
         raise ValueError(message) from None
     numbers: np.ndarray = periods.astype(np.int64).to_numpy()
@@ -109,16 +123,19 @@ def _frame(
     names = [(forecast.alias, slice(None))]
     if dialect.kind == "wide":
         # All series share their stamps, and so their spans.
-        n_spans = int((owners == 0).sum())
+        is_of_first = owners == 0
+        n_spans = int(is_of_first.sum())
         times = times[:n_spans]
         counts = counts[:n_spans]
-        places = pd.Index(forecast.ids).get_indexer(pd.Index(dialect.columns))
+        ids = pd.Index(forecast.ids)
+        places = ids.get_indexer(pd.Index(dialect.columns))
         names = []
         for name, place in zip(dialect.columns, places, strict=True):
             first = place * n_spans
             names.append((name, slice(first, first + n_spans)))
     elif dialect.id_col is not None:
-        cells.append((dialect.id_col, dialect.restore_ids(forecast.ids[owners])))
+        span_ids = forecast.ids[owners]
+        cells.append((dialect.id_col, dialect.restore_ids(span_ids)))
     if dialect.time_col is not None:
         cells.append((dialect.time_col, times))
     cells.append((ROWS, counts))
@@ -131,5 +148,7 @@ def _frame(
             cells.append((column, values[rows]))
             taken.append(column)
     refuse_twice(taken, has_alias=dialect.kind == "long")
+    # Without a column of times they are the index.
     index = None if dialect.time_col is not None else times.rename(dialect.index_name)
-    return dialect.with_keys(pd.DataFrame(dict(cells), index=index))
+    frame = pd.DataFrame(dict(cells), index=index)
+    return dialect.with_keys(frame)
