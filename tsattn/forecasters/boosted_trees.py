@@ -79,35 +79,48 @@ class BoostedTrees:
         trees = [tree.nodes for (tree,) in learner._predictors]
         sizes = [len(tree) for tree in trees]
         nodes = np.concatenate(trees)
-        roots = np.cumsum([0, *sizes[:-1]]).astype(np.int64)
+        sizes_before = [0, *sizes[:-1]]
+        roots = np.cumsum(sizes_before).astype(np.int64)
         first = np.repeat(roots, sizes)  # children are numbered within a tree
         numbers = np.arange(len(nodes))
         leaf = nodes["is_leaf"].astype(bool)
-        left = np.where(leaf, numbers, first + nodes["left"])
-        right = np.where(leaf, numbers, first + nodes["right"])
+        left_child = first + nodes["left"]
+        right_child = first + nodes["right"]
+        # Both children of a leaf are the leaf.
+        left = np.where(leaf, numbers, left_child)
+        right = np.where(leaf, numbers, right_child)
+        feature = np.where(leaf, 0, nodes["feature_idx"])
+        baseline = float(learner._baseline_prediction.item())
         return cls(
-            feature=np.where(leaf, 0, nodes["feature_idx"]).astype(np.int64),
+            feature=feature.astype(np.int64),
             threshold=nodes["num_threshold"].astype(np.float64),
             left=left.astype(np.int64),
             right=right.astype(np.int64),
             value=nodes["value"].astype(np.float64),
             roots=roots,
-            start=np.array([float(learner._baseline_prediction.item())]),
+            start=np.array([baseline]),
         )
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Predictions ``[...]`` from features ``[..., n]``."""
-        rows = features.reshape(-1, features.shape[-1])
-        firsts = range(0, len(rows), _CHUNK_ROWS)
-        predictions = [self._descend(rows[first : first + _CHUNK_ROWS]) for first in firsts]
-        return np.concatenate([np.empty(0), *predictions]).reshape(features.shape[:-1])
+        n_features = features.shape[-1]
+        rows = features.reshape(-1, n_features)
+        # Nothing is joined where there are no rows.
+        predictions = [np.empty(0)]
+        for first in range(0, len(rows), _CHUNK_ROWS):
+            chunk = rows[first : first + _CHUNK_ROWS]
+            predictions.append(self._descend(chunk))
+        joined = np.concatenate(predictions)
+        return joined.reshape(features.shape[:-1])
 
     def _descend(self, x: np.ndarray) -> np.ndarray:
         value = self.arrays["value"]
         columns = np.ascontiguousarray(x.T)
-        total = np.full(len(x), self.arrays["start"][0])
+        baseline = self.arrays["start"][0]
+        total = np.full(len(x), baseline)
         for root in self.arrays["roots"]:
-            total += value[self._leaves(columns, root)]
+            leaves = self._leaves(columns, root)
+            total += value[leaves]
         return total
 
     def _leaves(self, columns: np.ndarray, root: int) -> np.ndarray:
@@ -121,10 +134,12 @@ class BoostedTrees:
         rows = np.arange(n_rows)  # rows that have not reached a leaf
         while len(rows):
             parent = node[rows]
-            goes_left = columns[feature[parent], rows] <= threshold[parent]
+            split_feature = feature[parent]
+            goes_left = columns[split_feature, rows] <= threshold[parent]
             child = np.where(goes_left, left[parent], right[parent])
             node[rows] = child
-            rows = rows[left[child] != child]
+            is_inner = left[child] != child
+            rows = rows[is_inner]
         return node
 
     def check(self, n_features: int) -> None:
@@ -135,10 +150,12 @@ class BoostedTrees:
             ValueError: Naming what is wrong.
         """
         arrays = self.arrays
-        require(set(arrays) == {*_INTEGER_ARRAYS, *_FLOAT_ARRAYS}, "trees lack arrays")
+        all_names = {*_INTEGER_ARRAYS, *_FLOAT_ARRAYS}
+        require(set(arrays) == all_names, "trees lack arrays")
         for name, array in arrays.items():
             dtype = np.int64 if name in _INTEGER_ARRAYS else np.float64
-            require(array.dtype == dtype and array.ndim == 1, "trees with other numbers")
+            fits = array.dtype == dtype and array.ndim == 1
+            require(fits, "trees with other numbers")
         n_nodes = len(arrays["feature"])
         same_length = all(len(arrays[name]) == n_nodes for name in _NODE_ARRAYS)
         has_trees = len(arrays["roots"]) > 0 and len(arrays["start"]) == 1
@@ -153,9 +170,11 @@ class BoostedTrees:
         require(_within(right, numbers, n_nodes), "trees with loops")
         same_leaves = (left == numbers) == (right == numbers)
         require(bool(same_leaves.all()), "trees with loops")
-        finite = np.isfinite(arrays["value"]).all() and np.isfinite(arrays["start"]).all()
-        require(bool(finite), "trees without values")
+        are_finite = np.isfinite(arrays["value"]).all()
+        is_finite_start = np.isfinite(arrays["start"]).all()
+        require(bool(are_finite and is_finite_start), "trees without values")
 
 
 def _within(numbers: np.ndarray, least: np.ndarray | int, stop: int) -> bool:
-    return bool(((numbers >= least) & (numbers < stop)).all())
+    is_within = (numbers >= least) & (numbers < stop)
+    return bool(is_within.all())

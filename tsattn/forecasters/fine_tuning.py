@@ -82,9 +82,11 @@ def fine_tune(
         raise ValueError(
             f"fine_tune compares losses on held-out rows; got val_size = {val_size}; set it above 0"
         )
-    windows = _Windows(panel, panel.lengths - valid, horizon, network.config.token_context)
+    stops = panel.lengths - valid
+    windows = _Windows(panel, stops, horizon, network.config.token_context)
+    n_parameters = sum(parameter.numel() for parameter in network.parameters())
     facts: dict[str, Any] = {
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": n_parameters,
         "steps": 0,
         "best_step": 0,
         "valid_windows": len(windows.judges),
@@ -98,7 +100,8 @@ def fine_tune(
         )
         return network, facts
     with limit_threads(1), IN_SINGLE, progress_line(title, n_steps=windows.n_steps) as line:
-        start = _Judged(network, 0, _losses(network, windows))
+        start_losses = _losses(network, windows)
+        start = _Judged(network, 0, start_losses)
         best = _train(start, windows, rng, line)
     if not clearly_lower(best.losses, start.losses, _CONFIDENCE):
         best = start
@@ -127,7 +130,9 @@ class _Judged(NamedTuple):
     @property
     def mean(self) -> float:
         """Mean loss."""
-        return float(self.losses[0].sum() / self.losses[1].sum().clamp_min(1e-6))
+        loss_sums, weight_sums = self.losses
+        total_weight = weight_sums.sum().clamp_min(1e-6)
+        return float(loss_sums.sum() / total_weight)
 
 
 def _train(
@@ -138,18 +143,25 @@ def _train(
     network = copy.deepcopy(start.network).train().requires_grad_(True)
     optimizers = make_optimizers(network, _RATE, _OTHER_RATE)
     n_steps = windows.n_steps
+    # The start is judged already.
     judgements = np.linspace(0, n_steps, _N_JUDGEMENTS + 1).astype(int)[1:]
     for step in range(1, n_steps + 1):
+        # The rates rise to their most, and then fall to almost nothing.
         warmup = step / (_WARMUP * n_steps)
         decay = (n_steps + 1 - step) / n_steps
         factor = min(warmup, 1.0, decay)
-        loss = pinball(network, *windows.draw(rng))
-        take_step(network, optimizers, loss, (_RATE * factor, _OTHER_RATE * factor))
+        rates = (_RATE * factor, _OTHER_RATE * factor)
+        context, future = windows.draw(rng)
+        loss = pinball(network, context, future)
+        take_step(network, optimizers, loss, rates)
         if step in judgements:
-            judged = _Judged(network, step, _losses(network, windows))
+            losses = _losses(network, windows)
+            judged = _Judged(network, step, losses)
             if judged.mean < best.mean:
-                weights = copy.deepcopy(network).eval().requires_grad_(False)
-                best = judged._replace(network=weights)
+                # The training goes on with the network itself.
+                weights = copy.deepcopy(network)
+                frozen = weights.eval().requires_grad_(False)
+                best = judged._replace(network=frozen)
         if line is not None:
             line.advance(1, f"step {step} of {n_steps}, validation {best.mean:.4f}")
     return best
@@ -165,11 +177,13 @@ def _losses(network: ZeroNetwork, windows: "_Windows") -> torch.Tensor:
     terms = []
     for x, y in windows.judging():
         totals_and_counts = torch.stack(pinball_terms(network, x, y))
-        terms.append(totals_and_counts.sum((2, 3)))
+        window_sums = totals_and_counts.sum((2, 3))
+        terms.append(window_sums)
     blocks = torch.from_numpy(windows.blocks)
     n_blocks = int(blocks.max()) + 1
     sums = torch.zeros(2, n_blocks, dtype=torch.float64)
-    return sums.index_add_(1, blocks, torch.cat(terms, dim=1).double())
+    all_terms = torch.cat(terms, dim=1).double()
+    return sums.index_add_(1, blocks, all_terms)
 
 
 class _Windows:
@@ -190,17 +204,20 @@ class _Windows:
         self.training_history = History(panel.until(stops))
         self.judging_history = History(panel)
         # A window that trains has at least one row of its future.
-        self.counts = np.cumsum(np.maximum(stops - _LEAST_ROWS, 0))
-        self._choose_judges(panel, np.maximum(stops, _LEAST_ROWS))
+        n_windows = np.maximum(stops - _LEAST_ROWS, 0)
+        self.counts = np.cumsum(n_windows)
+        first_judges = np.maximum(stops, _LEAST_ROWS)
+        self._choose_judges(panel, first_judges)
 
     def _choose_judges(self, panel: Panel, first: np.ndarray) -> None:
         """Choose windows that judge, which end at row ``first`` of their series or later."""
         last = panel.lengths - self.horizon
-        series = np.flatnonzero(last >= first)
-        series = series[spread_places(len(series), _JUDGES)]
-        n_windows = max(_JUDGES // max(len(series), 1), 1)
+        long_series = np.flatnonzero(last >= first)
+        series = long_series[spread_places(len(long_series), _JUDGES)]
+        n_series = len(series)
+        n_windows = max(_JUDGES // max(n_series, 1), 1)
         # Evenly spread, and not at the same rows in each series.
-        offsets = np.arange(len(series)) * _GOLDEN_RATIO % 1
+        offsets = np.arange(n_series) * _GOLDEN_RATIO % 1
         shares = (np.arange(n_windows) + offsets[:, None]) / n_windows
         n_ends = (last - first + 1)[series, None]
         back = np.floor(shares * n_ends).astype(np.int64)
@@ -222,15 +239,20 @@ class _Windows:
     @property
     def n_steps(self) -> int:
         """Steps of a training."""
-        n_observed = int(np.isfinite(self.training_history.panel.values).sum())
-        return int(np.clip(n_observed // _VALUES_A_STEP, _LEAST_STEPS, _MOST_STEPS))
+        is_observed = np.isfinite(self.training_history.panel.values)
+        n_observed = int(is_observed.sum())
+        n_steps = n_observed // _VALUES_A_STEP
+        return int(np.clip(n_steps, _LEAST_STEPS, _MOST_STEPS))
 
     def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw contexts ``[B, T]`` and futures ``[B, F]`` that train; NaN where there is none."""
         panel = self.training_history.panel
         longest = min(self.reach, int(panel.lengths.max()))
-        n_windows = max(_ROWS_A_STEP // (longest + self.horizon), 1)
-        place = rng.integers(self.counts[-1], size=n_windows)
+        n_window_rows = longest + self.horizon
+        n_windows = max(_ROWS_A_STEP // n_window_rows, 1)
+        # Each window of all series is as likely as any other.
+        n_all_windows = self.counts[-1]
+        place = rng.integers(n_all_windows, size=n_windows)
         owner = np.searchsorted(self.counts, place, side="right")
         stops = panel.starts[owner + 1]
         ends = stops - self.counts[owner] + place
@@ -248,7 +270,8 @@ class _Windows:
         """Contexts before ends and futures after them, NaN from ``stops`` on."""
         rows = ends[:, None] + np.arange(self.horizon)
         stops = stops[:, None]
-        future = history.panel.values[np.minimum(rows, stops - 1), 0]
+        rows_inside = np.minimum(rows, stops - 1)
+        future = history.panel.values[rows_inside, 0]
         future[rows >= stops] = np.nan
         context = history.reaching(ends, self.reach)[..., 0]
         return torch.from_numpy(context), torch.from_numpy(future)

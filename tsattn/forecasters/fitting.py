@@ -63,7 +63,9 @@ class FitPlan:
     @property
     def padding(self) -> int:
         """Rows that are missing in the shortest context."""
-        ends = np.concatenate([self._learn_ends(), self._check_ends()])
+        learn = self._learn_ends()
+        check = self._check_ends()
+        ends = np.concatenate([learn, check])
         histories = ends - self._first_rows(ends)
         shortest = int(histories.min(initial=self.spec.context))
         return self.spec.context - shortest
@@ -96,16 +98,20 @@ class FitPlan:
         starts = self.panel.starts
         if front:
             rows, before = self._padded_rows(front)
-            values = np.where(before[:, None], np.float32(np.nan), values[rows])
+            missing = np.float32(np.nan)
+            values = np.where(before[:, None], missing, values[rows])
             for name, columns in encoded.items():
                 # Static columns have one row a series.
                 encoded[name] = columns if name == "static" else columns[rows]
-            starts = starts + front * np.arange(len(starts))
+            n_series_before = np.arange(len(starts))
+            starts = starts + front * n_series_before
         resident = torch.as_tensor(values).to(device)
         covariates = {name: torch.as_tensor(rows).to(device) for name, rows in encoded.items()}
 
         def batches(ends: np.ndarray, generator: torch.Generator | None) -> WindowBatches:
-            padded_ends = ends + front * (self._owners(ends) + 1)
+            # The padding of its own series and of those before it.
+            n_padded_series = self._owners(ends) + 1
+            padded_ends = ends + front * n_padded_series
             return WindowBatches(
                 resident,
                 padded_ends,
@@ -126,9 +132,11 @@ class FitPlan:
         """
         lengths = self.panel.lengths + front
         first = np.cumsum(lengths) - lengths
-        within = np.arange(lengths.sum()) - np.repeat(first, lengths)
+        n_rows = lengths.sum()
+        within = np.arange(n_rows) - np.repeat(first, lengths)
         series_start = np.repeat(self.panel.starts[:-1], lengths)
-        rows = series_start + np.maximum(within - front, 0)
+        rows_of_series = np.maximum(within - front, 0)
+        rows = series_start + rows_of_series
         return rows, within < front
 
     def calibration(
@@ -141,18 +149,25 @@ class FitPlan:
             share of a window that its neighbours do not contain.
         """
         ends = self._check_ends()
-        places = np.linspace(0, len(ends) - 1, _CALIBRATION_WINDOWS).round().astype(np.int64)
-        chosen = ends[np.unique(places)]
+        last_place = len(ends) - 1
+        spread = np.linspace(0, last_place, _CALIBRATION_WINDOWS).round()
+        places = np.unique(spread.astype(np.int64))
+        chosen = ends[places]
         history = History(self.panel)
         context = self.spec.context
         horizon = self.spec.horizon
         covariates = None
         if self.encoder is not None:
-            longest = int((chosen - self._first_rows(chosen)).max())
+            histories = chosen - self._first_rows(chosen)
+            longest = int(histories.max())
+            n_read = min(context, longest)
             columns = CovariateHistory(self.panel, self.encoder.columns)
-            covariates = columns.windows(chosen, min(context, longest), horizon)
-        ids = pd.Index(self.panel.ids)[self._owners(chosen)]
-        overlap = min(1.0, len(ends) / len(chosen) / horizon)
+            covariates = columns.windows(chosen, n_read, horizon)
+        all_ids = pd.Index(self.panel.ids)
+        ids = all_ids[self._owners(chosen)]
+        # Rows from one window to the next, as a share of a horizon.
+        distance = len(ends) / len(chosen)
+        overlap = min(1.0, distance / horizon)
         contexts = history.reaching(chosen, context)
         futures = history.futures(chosen, horizon)
         return contexts, futures, covariates, ids, overlap
@@ -162,7 +177,8 @@ class FitPlan:
         return self._usable(ends)
 
     def _check_ends(self) -> np.ndarray:
-        return self._usable(self.spec.ends(self.panel.starts, self.stops, self.panel.lengths))
+        ends = self.spec.ends(self.panel.starts, self.stops, self.panel.lengths)
+        return self._usable(ends)
 
     def _owners(self, ends: np.ndarray) -> np.ndarray:
         """Series of each window."""
@@ -170,16 +186,21 @@ class FitPlan:
 
     def _first_rows(self, ends: np.ndarray) -> np.ndarray:
         """First row of the series of each window."""
-        return self.panel.starts[self._owners(ends)]
+        owners = self._owners(ends)
+        return self.panel.starts[owners]
 
     def _usable(self, ends: np.ndarray) -> np.ndarray:
         """Windows that show a value in the context and one in the horizon of the same channel."""
         if self.panel.missing != "mask":
             return ends
-        counts = counts_before(~np.isnan(self.panel.values))
-        read_from = np.maximum(ends - self.spec.context, self._first_rows(ends))
-        has_past = counts[ends] > counts[read_from]
-        has_future = counts[ends + self.spec.horizon] > counts[ends]
+        observed = ~np.isnan(self.panel.values)
+        counts = counts_before(observed)
+        first_rows = self._first_rows(ends)
+        read_from = np.maximum(ends - self.spec.context, first_rows)
+        forecast_to = ends + self.spec.horizon
+        counts_at_end = counts[ends]
+        has_past = counts_at_end > counts[read_from]
+        has_future = counts[forecast_to] > counts_at_end
         usable = (has_past & has_future).any(axis=1)
         return ends[usable]
 
@@ -264,11 +285,13 @@ def solve_linear(network: nn.Module, windows: WindowBatches) -> None:
         )
     scatter = products[:, :length]
     targets = products[:, length:]
+    # As a share of the mean square of an input.
     penalty = float(_RIDGE * scatter.trace() / length)
     if not penalty > 0:
         # The table is constant. Any penalty then gives the map that forecasts the level.
         penalty = 1.0
-    layer.weight.copy_(ridge(scatter, targets, penalty).T)
+    solution = ridge(scatter, targets, penalty)
+    layer.weight.copy_(solution.T)
     layer.bias.zero_()
     layer.requires_grad_(False)
     if isinstance(network, PatchEncoder):
@@ -339,17 +362,21 @@ def plan_fit(
     valid = validation_rows(panel, horizon=horizon, context=context, val_size=val_size)
     require_length(panel, 1, "a fit")
     least = shortest_context if context is None else context
+    most_valid = int(valid.max())
     reason = (
         f"one window to learn from takes {least} rows of context and {horizon} of horizon beside"
-        f" {int(valid.max())} for validation (shorten context, horizon or val_size)"
+        f" {most_valid} for validation (shorten context, horizon or val_size)"
     )
     stops = panel.lengths - valid
     rooms = stops - horizon
     if rooms.max() < least:
-        require_length(panel, least + horizon + int(valid.max()), reason)
-    whole = context is not None and int(rooms.min()) >= context
+        n_needed = least + horizon + most_valid
+        require_length(panel, n_needed, reason)
+    smallest_room = int(rooms.min())
+    whole = context is not None and smallest_room >= context
     if context is None:
-        context = max(_default_context(rooms, horizon), shortest_context)
+        usual_context = _default_context(rooms, horizon)
+        context = max(usual_context, shortest_context)
     # A series that is too short for validation rows has training rows only.
     stops = np.where(stops < least_rows(context), panel.lengths, stops)
     scaler = make_scaler(panel, stops)
@@ -363,11 +390,13 @@ def plan_fit(
 
 def _default_context(rooms: np.ndarray, horizon: int) -> int:
     """Rows of history, where the series have ``rooms`` rows for them."""
-    long_enough = rooms >= least_rows(int(rooms.max()))
+    largest_room = int(rooms.max())
+    long_enough = rooms >= least_rows(largest_room)
     median_room = int(np.median(rooms[long_enough]))
     if len(rooms) == 1:
         median_room //= 2  # one series would have too few windows otherwise
-    wished_context = min(max(7 * horizon // 2, _MIN_CONTEXT), _MAX_CONTEXT)
+    by_horizon = 7 * horizon // 2
+    wished_context = min(max(by_horizon, _MIN_CONTEXT), _MAX_CONTEXT)
     return min(wished_context, median_room)
 
 

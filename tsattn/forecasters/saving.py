@@ -36,7 +36,8 @@ def network_tensors(
         panel: The series that are saved with it.
         score_scaler: Statistics of the training rows in original units.
     """
-    tensors = {f"network.{name}": value for name, value in model.network.state_dict().items()}
+    weights = model.network.state_dict()
+    tensors = {f"network.{name}": value for name, value in weights.items()}
     tensors |= {
         "scaler.mean": torch.as_tensor(model.scaler.mean),
         "scaler.scale": torch.as_tensor(model.scaler.scale),
@@ -47,16 +48,21 @@ def network_tensors(
         tensors["intervals.errors"] = torch.as_tensor(model.intervals.errors)
     if model.sizes is not None:
         places = model.sizes.places(panel, panel.starts[1:])
-        scales = np.where(places[:, None] >= 0, model.sizes.scales[places], np.nan)
+        # Series that were not calibrated have no place.
+        has_place = places[:, None] >= 0
+        scales_at_places = model.sizes.scales[places]
+        scales = np.where(has_place, scales_at_places, np.nan)
         tensors["intervals.scales"] = torch.as_tensor(scales)
         tensors["intervals.per_step"] = torch.as_tensor(model.sizes.per_step)
-    return tensors | regression_tensors(model.covariate_regression)
+    covariate_tensors = regression_tensors(model.covariate_regression)
+    return tensors | covariate_tensors
 
 
 def network_facts(model: FittedNetwork) -> dict[str, Any]:
     """Facts of a fitted network."""
     facts = {"network": model.config.to_dict(), "transform": model.transform.name}
-    return facts | regression_facts(model.covariate_regression)
+    covariate_facts = regression_facts(model.covariate_regression)
+    return facts | covariate_facts
 
 
 def regression_tensors(regression: CovariateRegression | None) -> dict[str, torch.Tensor]:
@@ -78,7 +84,9 @@ def regression_from(saved: Saved, encoder: CovariateEncoder | None) -> Covariate
     """
     require("leftovers" not in saved.facts, OUTDATED)
     facts = saved.facts.get("covariate_regression")
-    require((facts is None) == (encoder is None), "covariates that are not read")
+    has_facts = facts is not None
+    has_encoder = encoder is not None
+    require(has_facts == has_encoder, "covariates that are not read")
     if facts is None or encoder is None:
         return None
     arrays = {}
@@ -111,7 +119,8 @@ def network_from(
     """
     facts = saved.facts
     config = ModelConfig.from_dict(facts["network"])
-    require(int(panel.lengths.max()) <= config.context, "series are longer than the context")
+    longest = int(panel.lengths.max())
+    require(longest <= config.context, "series are longer than the context")
     regression = None
     if config.backbone in LINEAR_KINDS:
         regression = regression_from(saved, encoder)
@@ -128,7 +137,9 @@ def network_from(
     model_sizes = {name: getattr(config, name) for name in size_names}
     check_weights(weights, model_sizes, n_rows=len(panel.values))
     with IN_SINGLE:
-        network = build_model(config, generator=torch.Generator().manual_seed(0))
+        # The weights that are drawn are replaced at once.
+        generator = torch.Generator().manual_seed(0)
+        network = build_model(config, generator=generator)
     network.load_state_dict(weights)
     if "transform" in facts:
         transform = facts["transform"]
@@ -136,20 +147,28 @@ def network_from(
         # Files of format 1 have the transform among the settings.
         transform = facts["parameters"].get("target_transform")
     tensors = saved.tensors
-    scaler_shape = (1, panel.n_series) if mixed else (panel.n_series, 1)
+    # Mixed channels are the columns of one table, other series stand one below another.
+    series_shape = (panel.n_series, 1)
+    scaler_shape = (1, panel.n_series) if mixed else series_shape
+    scaler = _scaler("scaler", tensors, scaler_shape)
+    target_transform = TargetTransform(transform)
+    errors = tensors.get("intervals.errors")
+    intervals = _intervals(errors, config)
+    sizes_of_errors = _sizes(tensors, panel)
     model = FittedNetwork(
         network,
         config,
-        _scaler("scaler", tensors, scaler_shape),
-        TargetTransform(transform),
+        scaler,
+        target_transform,
         encoder,
-        _intervals(tensors.get("intervals.errors"), config),
+        intervals,
         ids=pd.Index(panel.ids),
         by_place=mixed,
         covariate_regression=regression,
-        sizes=_sizes(tensors, panel),
+        sizes=sizes_of_errors,
     )
-    return model, _scaler("score", tensors, (panel.n_series, 1))
+    score_scaler = _scaler("score", tensors, series_shape)
+    return model, score_scaler
 
 
 def _scaler(name: str, tensors: dict[str, torch.Tensor], shape: tuple[int, int]) -> Scaler:
@@ -168,7 +187,9 @@ def _intervals(errors: torch.Tensor | None, config: ModelConfig) -> StepInterval
         return None
     intervals = StepIntervals(errors.numpy())
     n_channels = config.mixed_channels or 1
-    fits = intervals.errors.shape[1:] == (config.horizon, n_channels)
+    # One error a window, step and channel.
+    window_shape = intervals.errors.shape[1:]
+    fits = window_shape == (config.horizon, n_channels)
     require(fits, f"errors of shape {tuple(errors.shape)}")
     return intervals
 
@@ -183,10 +204,13 @@ def _sizes(tensors: Mapping[str, torch.Tensor], panel: Panel) -> KnownScales | N
     for part, shape in expected_shapes:
         fits = part.shape == shape and part.dtype == np.float64
         require(fits, f"scales of errors hold {part.dtype} of shape {part.shape}")
-    is_calibrated = ~np.isnan(scales).any(axis=1)
+    is_missing = np.isnan(scales).any(axis=1)
+    is_calibrated = ~is_missing
     require(bool(is_calibrated.any()), "no series has a scale of errors")
     scales = scales[is_calibrated]
     for part in (scales, per_step):
         is_valid = (part > 0) & np.isfinite(part)
         require(bool(is_valid.all()), "scales of errors are not above 0 and finite")
-    return KnownScales(pd.Index(panel.ids)[is_calibrated], scales, per_step)
+    all_ids = pd.Index(panel.ids)
+    calibrated_ids = all_ids[is_calibrated]
+    return KnownScales(calibrated_ids, scales, per_step)
