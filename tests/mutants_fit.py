@@ -358,7 +358,9 @@ MUTANTS = [
         "_near_later(observed, far) &",
         OUTLIERS,
     ),
-    Mutant("tsattn/pretrained/outliers.py", "n_far <= _most_wrong(count)", "n_far <= count", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/outliers.py", "n_far <= _most_wrong(count)", "n_far <= count", OUTLIERS
+    ),
     Mutant(
         "tsattn/pretrained/outliers.py",
         "n_others >= n_sentinels.clamp_min(LEAST_OTHERS)",

@@ -123,8 +123,7 @@ def _hours_of(times: pd.DatetimeIndex, step: Grid) -> Grid | None:
 
 def _has_gaps(times: pd.DatetimeIndex, step: Grid) -> bool:
     """Whether a row is absent."""
-    unit = "D" if step.unit == "day" else "ns"
-    width = pd.Timedelta(step.step, unit)
+    width = pd.Timedelta(step.step, "D" if step.unit == "day" else "ns")
     is_gap = np.diff(times) > width
     return bool(is_gap.any())
 

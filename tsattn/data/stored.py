@@ -131,8 +131,7 @@ def _stamps(clock: np.ndarray, facts: dict[str, Any]) -> pd.DatetimeIndex:
         zone = _zone(zone_name, in_zoneinfo)
         stamps = stamps.tz_localize("UTC").tz_convert(zone)
     # Files of earlier versions have no unit.
-    unit = facts.get("unit") or "ns"
-    return stamps.as_unit(unit)
+    return stamps.as_unit(facts.get("unit") or "ns")
 
 
 def _skipped(entry: list[Any]) -> Skipped:
