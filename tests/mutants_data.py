@@ -303,13 +303,11 @@ MUTANTS = [
         CLOSED,
     ),
     Mutant("tsattn/data/files.py", "if len(named) > 1 or", "if len(named) > 0 or", FILES),
-    Mutant(
-        "tsattn/data/files.py", 'errors="coerce").isna().all():', 'errors="coerce").size:', FILES
-    ),
+    Mutant("tsattn/data/files.py", "if numbers.isna().all():", "if numbers.size:", FILES),
     Mutant("tsattn/data/files.py", "if len(dates) == 1:", "if len(dates) > 1:", FILES),
     Mutant("tsattn/data/files.py", "if unmarked**2 > 1000 * marked**2:", "if True:", FILES),
     Mutant("tsattn/data/files.py", "if found_schema is None and gaps:", "if False:", FILES),
-    Mutant("tsattn/data/files.py", "or frame[key].isna().any()]", "]", FILES),
+    Mutant("tsattn/data/files.py", "or column.isna().any():", ":", FILES),
     Mutant("tsattn/data/files.py", "(frame, frame.assign(y=0.0))", "(frame,)", FILES),
     Mutant(
         "tsattn/data/windows.py",
@@ -338,13 +336,11 @@ MUTANTS = [
     Mutant("tsattn/data/files.py", "or (parts[1].isna().any() and not", "or (True and not", FILES),
     Mutant(
         "tsattn/data/files.py",
-        "if parts[0].isna().any() or not is_clear or len(marks) > 1",
-        "if not is_clear",
+        "if parts[0].isna().any() or not is_clear or is_mixed",
+        "if not is_clear or marks & points",
         FILES,
     ),
-    Mutant(
-        "tsattn/data/files.py", 'dict.fromkeys(frame.select_dtypes("datetimetz"), str)', "{}", FILES
-    ),
+    Mutant("tsattn/data/files.py", "dict.fromkeys(zoned, str)", "{}", FILES),
     Mutant(
         "tsattn/checks.py",
         '"""Nothing."""\n        return ""',

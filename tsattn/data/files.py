@@ -88,7 +88,8 @@ def read_table(
         ValueError, ImportError, OSError: As :func:`read_frame`, or if the table is not usable.
     """
     schema = Schema() if schema is None else schema
-    return to_panel(read_frame(path, schema, max_size=max_size), schema, missing=missing)
+    frame = read_frame(path, schema, max_size=max_size)
+    return to_panel(frame, schema, missing=missing)
 
 
 def kind_of(path: str | Path) -> str:
@@ -123,7 +124,8 @@ def check_ending(path: Path) -> None:
     kind_of(path)
     endings = (".csv", *_PACKED, *_KINDS)
     if path.suffix.lower() not in ("", *endings):
-        raise ValueError(f"{path} names no kind of table; end it in one of {', '.join(endings)}")
+        listed = ", ".join(endings)
+        raise ValueError(f"{path} names no kind of table; end it in one of {listed}")
 
 
 def read_frame(
@@ -152,40 +154,50 @@ def read_frame(
     if suffix in _JSON:
         raise ValueError(f"{path}: {suffix} files are not read; save the table as Parquet or CSV")
     schema = Schema() if schema is None else schema
-    limit = _MOST_UNPACKED.get(kind, 0) if max_size is None else _parse_size(max_size)
+    limit = _MOST_UNPACKED.get(kind, 0)
+    if max_size is not None:
+        limit = _parse_size(max_size)
     try:
         if kind == "Parquet":
             return pd.read_parquet(path, engine="pyarrow")
         if kind == "Feather":
             return pd.read_feather(path)
-        words = {
-            *schema.static_cols,
-            *(("unique_id", "item_id") if schema.id_col == "unique_id" else _id_names(schema)),
-        }
+        id_names = _id_names(schema)
+        if schema.id_col == "unique_id":
+            id_names = ("unique_id", "item_id")
+        words = {*schema.static_cols, *id_names}
         as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
             return _read_excel(path, schema, as_text, limit)
-        return _split_cells(*_read_csv(path, schema, as_text, limit))
+        frame, schema = _read_csv(path, schema, as_text, limit)
+        return _split_cells(frame, schema)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
     except InputError:  # of a table that is no damaged file
         raise
     except _DAMAGED as error:  # empty files, ragged rows and broken encodings are all among them
-        name = "standard input" if str(path) == "-" else path
-        fact, _, advice = one_line(error).partition("; ")
-        if fact.startswith("Multiple files"):
-            advice = "leave one file in it"
-        if fact.startswith("No columns"):
-            fact = "it is empty"
-            advice = "write the table again"
-        elif "Expected 1 fields" in fact:
-            advice = "delete the lines above the names of the columns, or correct that line"
-        elif "fields in line" in fact:
-            advice = "correct that line, or write cells that hold the separator in quotes"
-        advice = advice or (
-            "save it as UTF-8 CSV" if kind == "CSV" else "write it again, or as CSV"
-        )
-        raise ValueError(f"{name} is no readable {kind} table ({fact}); {advice}") from None
+        raise _unreadable(path, kind, error) from None
+
+
+def _unreadable(path: str | Path, kind: str, error: Exception) -> ValueError:
+    """The error for a file that a reader refused, with what to do about it."""
+    name = "standard input" if str(path) == "-" else path
+    line = one_line(error)
+    fact, _, advice = line.partition("; ")
+    if fact.startswith("Multiple files"):
+        advice = "leave one file in it"
+    if fact.startswith("No columns"):
+        fact = "it is empty"
+        advice = "write the table again"
+    elif "Expected 1 fields" in fact:
+        advice = "delete the lines above the names of the columns, or correct that line"
+    elif "fields in line" in fact:
+        advice = "correct that line, or write cells that hold the separator in quotes"
+    if not advice:
+        advice = "write it again, or as CSV"
+        if kind == "CSV":
+            advice = "save it as UTF-8 CSV"
+    return ValueError(f"{name} is no readable {kind} table ({fact}); {advice}")
 
 
 def _read_excel(
@@ -193,7 +205,8 @@ def _read_excel(
 ) -> pd.DataFrame:
     if Path(path).is_file():
         with zipfile.ZipFile(path) as members:
-            n_bytes = sum(member.file_size for member in members.infolist())
+            entries = members.infolist()
+            n_bytes = sum(entry.file_size for entry in entries)
         if n_bytes > limit:
             _refuse_size(path, limit)
 
@@ -202,7 +215,8 @@ def _read_excel(
 
     _tell_other_sheets(path)
     if _begins_with_values(read):
-        return _without_names(read(header=None), path)
+        rows = read(header=None)
+        return _without_names(rows, path)
     _refuse_header_rows(read, path)
     _refuse_equal_names(read)
     frame = read()
@@ -216,7 +230,8 @@ def _tell_other_sheets(path: str | Path) -> None:
     with pd.ExcelFile(path, engine="openpyxl") as book:
         first, *others = book.book.worksheets
         # Empty sheets, as old versions of Excel add them, have one row.
-        names = [sheet.title for sheet in others if (sheet.max_row or 2) > 1]
+        filled = [sheet for sheet in others if (sheet.max_row or 2) > 1]
+        names = [sheet.title for sheet in filled]
         if names:
             warnings.warn(
                 f"{path}: only the first sheet, {first.title!r}, is read, and not {names!r:.100};"
@@ -233,16 +248,20 @@ def _read_csv(
     if str(path) == "-":
         if sys.stdin is None:
             raise OSError("standard input is closed; name a file, or pipe a table in")
-        source = io.BytesIO(sys.stdin.buffer.read())
-    elif is_special(Path(path)):  # a pipe can be read once only
-        source = io.BytesIO(Path(path).read_bytes())
+        content = sys.stdin.buffer.read()
+        source = io.BytesIO(content)
+    elif is_special(Path(path)):
+        # A pipe can be read once only.
+        content = Path(path).read_bytes()
+        source = io.BytesIO(content)
     _check_content(source, path, limit)
+    suffix = Path(path).suffix.lower()
     options: dict[str, Any] = {
         "float_precision": "round_trip",
         "low_memory": False,
         "converters": as_text,
+        "compression": _PACKED.get(suffix, "infer"),
     }
-    options["compression"] = _PACKED.get(Path(path).suffix.lower(), "infer")
 
     def read(**more: Any) -> pd.DataFrame:
         if isinstance(source, io.BytesIO):
@@ -251,27 +270,41 @@ def _read_csv(
 
     head = read(nrows=1)
     first = str(head.columns[0])
-    rows = head if isinstance(head.index, pd.RangeIndex) else head.reset_index()
+    has_one_name = head.shape[1] == 1
+    rows = head
+    # Of cells that no name stands above, pandas makes an index.
+    if not isinstance(head.index, pd.RangeIndex):
+        rows = head.reset_index()
     if first.startswith("sep="):
         raise ValueError(f"its first line, {first}, is no part of a table; delete this line")
-    if first.startswith("#") and " " in first and head.shape[1] == 1:
+    if first.startswith("#") and " " in first and has_one_name:
         raise ValueError(
             "its first line begins with # and is a remark; delete the lines above the names of the"
             " columns"
         )
+    # A table without rows has no such cell.
+    first_cells = map(str, rows.iloc[:1, 0])
+    first_cell = "".join(first_cells)
     for mark in ";\t|":
         # A comma may stand in a later name, as in "ds;sales, EUR".
-        if mark in first and (head.shape[1] == 1 or mark in "".join(map(str, rows.iloc[:1, 0]))):
+        is_separator = has_one_name or mark in first_cell
+        if mark in first and is_separator:
+            options["sep"] = mark
+            options["decimal"] = "."
             # Where semicolons part the cells, commas may be decimal points.
-            options |= {"sep": mark, "decimal": "," if mark == ";" else "."}
+            if mark == ";":
+                options["decimal"] = ","
     if _begins_with_values(read):
-        return _without_names(read(header=None), path), schema
+        values = read(header=None)
+        return _without_names(values, path), schema
     # Lines of other lengths are named where the table is read.
-    _refuse_header_rows(partial(read, on_bad_lines="skip"), path)
+    read_equal_lines = partial(read, on_bad_lines="skip")
+    _refuse_header_rows(read_equal_lines, path)
     _refuse_equal_names(read)
     frame = read()
     _refuse_title(frame, read)
-    dates = [name for name in map(str, frame.columns) if _DATE.match(name)]
+    names = map(str, frame.columns)
+    dates = [name for name in names if _DATE.match(name)]
     # Several dates are names of the columns of a table whose rows are series.
     if len(dates) == 1:
         raise ValueError(
@@ -284,7 +317,9 @@ def _read_csv(
         again = partial(read, index_col=False)
         frame, schema = _with_found_keys(frame, schema, again)
         frame = _with_thousands(frame, again)
-    return _read_words(frame, schema, as_text, options.get("decimal", ".")), schema
+    decimal = options.get("decimal", ".")
+    frame = _read_words(frame, schema, as_text, decimal)
+    return frame, schema
 
 
 # --- the first line -------------------------------------------------------------------------------
@@ -293,30 +328,40 @@ def _read_csv(
 def _refuse_header_rows(read: Callable[..., pd.DataFrame], path: str | Path) -> None:
     """Refuse a file whose columns are named in several lines."""
     lines = read(header=None, nrows=_TITLE_LINES, dtype=str)
-    n_lines = 1 + header_rows(lines.iloc[1:])
+    first_line = lines.iloc[0]
+    other_lines = lines.iloc[1:]
+    n_lines = 1 + header_rows(other_lines)
     if n_lines > 1:
+        # The first column may hold the names of the levels.
         names = lines.iloc[:n_lines, 1].fillna("").tolist()
+        joined = " ".join(names)
+        advice = ""
         # Names that occur twice need the lines below them.
-        may_be_units = n_lines == 2 and lines.iloc[0].dropna().is_unique
+        if n_lines == 2 and first_line.dropna().is_unique:
+            advice = ", or delete line 2 where it holds units"
+        call = header_call(n_lines, repr(str(path)))
         raise InputError(
             f"the first {n_lines} lines of {path} name its columns, as {names!r:.80}, but one line"
-            f" must hold their names, as {' '.join(names)!r:.80}; write that line in their place"
-            f"{', or delete line 2 where it holds units' if may_be_units else ''}",
-            InPython(f", or read the file by {header_call(n_lines, repr(str(path)))}"),
+            f" must hold their names, as {joined!r:.80}; write that line in their place{advice}",
+            InPython(f", or read the file by {call}"),
         )
-    rows = lines.iloc[1:].set_axis(lines.iloc[0], axis=1)
+    rows = other_lines.set_axis(first_line, axis=1)
     units = unit_cols(rows) if rows.columns.is_unique else []
     if units:
+        column = units[0]
+        unit = rows[column].iloc[0]
         raise InputError(
-            f"line 2 of {path} holds words above numbers, {rows[units[0]].iloc[0]!r:.40} in column"
-            f" {units[0]!r}, as units below the names of columns are; delete this line"
+            f"line 2 of {path} holds words above numbers, {unit!r:.40} in column {column!r}, as"
+            " units below the names of columns are; delete this line"
         )
 
 
 def _refuse_equal_names(read: Callable[..., pd.DataFrame]) -> None:
     """Refuse a first line that holds a name twice, of which pandas would number the second."""
     line = read(header=None, nrows=1)
-    names = line.iloc[0].dropna().astype(str) if len(line) else pd.Series(dtype=str)
+    if not len(line):
+        return
+    names = line.iloc[0].dropna().astype(str)
     repeated = names[names.duplicated()]
     if len(repeated):
         raise ValueError(
@@ -332,11 +377,16 @@ def _refuse_title(frame: pd.DataFrame, read: Callable[..., pd.DataFrame]) -> Non
     named = [name for name in frame.columns if not str(name).startswith(_UNNAMED)]
     if len(named) > 1 or frame.shape[1] < 2:
         return
-    content = f"is a title, {named[0]!r:.60}" if named else "is empty"
+    content = "is empty"
+    if named:
+        content = f"is a title, {named[0]!r:.60}"
     lines = read(header=None, nrows=_TITLE_LINES)
-    for _, line in lines[lines.notna().sum(axis=1) > 1].iterrows():
+    n_cells = lines.notna().sum(axis=1)
+    several_cells = lines[n_cells > 1]
+    for _, line in several_cells.iterrows():
         names = line.dropna()
-        if pd.to_numeric(names, errors="coerce").isna().all():
+        numbers = pd.to_numeric(names, errors="coerce")
+        if numbers.isna().all():
             raise ValueError(
                 f"its first line {content}, and its columns are named below it,"
                 f" {names.iloc[0]!r:.40} first; delete the lines above these names"
@@ -347,30 +397,40 @@ def _refuse_title(frame: pd.DataFrame, read: Callable[..., pd.DataFrame]) -> Non
 def _begins_with_values(read: Callable[..., pd.DataFrame]) -> bool:
     """Whether the first line holds numbers, and these are no names of columns."""
     line = read(header=None, nrows=1)
-    is_numeric = line.select_dtypes("number").shape == line.shape and len(line) == 1
+    numeric_cells = line.select_dtypes("number")
+    is_numeric = numeric_cells.shape == line.shape and len(line) == 1
     if not is_numeric or line.isna().any(axis=None):
         return False
-    return not _are_names(line.iloc[0].tolist())
+    numbers = line.iloc[0].tolist()
+    return not _are_names(numbers)
 
 
 def _are_names(numbers: Sequence[float]) -> bool:
     """Whether numbers in the first line are names of columns: 0, 1, 2 as pandas writes them, or
     times, as in a table whose rows are series.
     """
-    if len(numbers) < 2 or any(number != int(number) for number in numbers):
+    if len(numbers) < 2:
         return False
+    for number in numbers:
+        if number != int(number):
+            return False
     if [*numbers] == [*range(len(numbers))]:
         return True
     whole = np.array(numbers, dtype=np.int64)
-    rising = len(whole) > 2 and len({*np.diff(whole)}) == 1
+    steps = {*np.diff(whole)}
+    rising = len(whole) > 2 and len(steps) == 1
     return rising and spelt_stamps(whole, years=True) is not None
 
 
 def _without_names(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """A table whose first line holds values, with names for its columns."""
     n_columns = frame.shape[1]
-    names = ["y"] if n_columns == 1 else [f"y{k}" for k in range(1, n_columns + 1)]
-    listed = names[0] if n_columns == 1 else f"{names[0]} to {names[-1]}"
+    if n_columns == 1:
+        names = ["y"]
+        listed = "y"
+    else:
+        names = [f"y{k}" for k in range(1, n_columns + 1)]
+        listed = f"{names[0]} to {names[-1]}"
     warnings.warn(
         f"the first line of {path} holds numbers, which are read as values of {listed}; if they"
         " are the names of the columns, write them with a letter",
@@ -384,16 +444,20 @@ def _without_names(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
 
 def _parse_size(size: int | str) -> int:
     """Bytes of a number or of a text such as "2GB"."""
-    match = _SIZE.fullmatch(str(size).strip())
+    text = str(size).strip()
+    match = _SIZE.fullmatch(text)
     if match is None or isinstance(size, bool):
         raise InputError(
             Name("max_size"), f" must be bytes or a text such as '500MB' or '2GB'; got {size!r}"
         )
-    return int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+    number = float(match[1])
+    unit = match[2].lower()
+    return int(number * _SIZE_UNITS[unit])
 
 
 def _refuse_size(path: str | Path, limit: int) -> NoReturn:
-    larger = f"{max(4, 4 * limit // 10**9)}GB"
+    gigabytes = 4 * limit // 10**9
+    larger = f"{max(4, gigabytes)}GB"
     raise InputError(
         f"{path} unpacks to more than {limit:,} bytes, which would take long to read or fill the"
         " memory; allow more by ",
@@ -433,12 +497,17 @@ def _unpacked(source: Any, packing: str | None) -> Iterator[Any]:
             archive = stack.enter_context(zipfile.ZipFile(source))
             names = archive.namelist()
             # pandas refuses an archive with another number of files.
-            yield stack.enter_context(archive.open(names[0])) if len(names) == 1 else io.BytesIO()
+            if len(names) == 1:
+                yield stack.enter_context(archive.open(names[0]))
+            else:
+                yield io.BytesIO()
         elif packing == "zstd":
-            yield stack.enter_context(import_module("zstandard").open(source, "rb"))
+            zstandard = import_module("zstandard")
+            yield stack.enter_context(zstandard.open(source, "rb"))
         elif packing is not None:
             openers: dict[str, Any] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
-            yield stack.enter_context(openers[packing](source, "rb"))
+            opener = openers[packing]
+            yield stack.enter_context(opener(source, "rb"))
         elif isinstance(source, io.BytesIO):
             source.seek(0)
             yield source
@@ -455,24 +524,27 @@ def _without_index(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
     """
     more = frame.index.nlevels
     last = frame.iloc[:, -more:]
-    if (last.isna() | (last == _MARK)).all(axis=None):  # each row ends with a mark
+    is_empty = last.isna() | (last == _MARK)
+    # Each row ends with a mark.
+    if is_empty.all(axis=None):
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", pd.errors.ParserWarning
-            )  # of what is lost, which is nothing
+            # Of what is lost, which is nothing.
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)
             return read(index_col=False)
-    first = read(header=None, skiprows=1, nrows=1, quoting=csv.QUOTE_NONE).iloc[0, 0]
-    if first == '"1"' and np.array_equal(
-        frame.index, np.arange(1, len(frame) + 1)
-    ):  # as R writes them
+    first_row = read(header=None, skiprows=1, nrows=1, quoting=csv.QUOTE_NONE)
+    first = first_row.iloc[0, 0]
+    row_numbers = np.arange(1, len(frame) + 1)
+    # As R writes them, in quotes.
+    if first == '"1"' and np.array_equal(frame.index, row_numbers):
         warnings.warn(
             "the first cell of each row, which no name stands above, numbers the rows", stacklevel=2
         )
         return frame
-    n = frame.shape[1]
+    n_names = frame.shape[1]
+    n_cells = n_names + more
     raise ValueError(
-        f"a line holds {n + more} cells, but the first line names {n} columns; name all, drop the"
-        " rest, or delete a title above the names"
+        f"a line holds {n_cells} cells, but the first line names {n_names} columns; name all, drop"
+        " the rest, or delete a title above the names"
     )
 
 
@@ -480,7 +552,10 @@ def _text(cell: Any) -> str:
     """Text behind a mark, for of a spreadsheet pandas makes NaN and numbers of what a converter
     returns.
     """
-    return _MARK if cell != cell else f"{_MARK}{cell}"  # NaN is an error in a spreadsheet
+    # NaN is an error in a spreadsheet.
+    if cell != cell:
+        return _MARK
+    return f"{_MARK}{cell}"
 
 
 def _with_found_keys(
@@ -497,23 +572,36 @@ def _with_found_keys(
     if schema.id_col != "unique_id" or not {"unique_id", "item_id"}.isdisjoint(frame.columns):
         return frame, schema
     found_schema = _named(frame, schema)
-    gaps = [name for name in frame.select_dtypes(object) if frame[name].isna().any()]
+    gaps = []
+    for name in frame.select_dtypes(object):
+        column = frame[name]
+        if column.isna().any():
+            gaps.append(name)
     if found_schema is None and gaps:
         # An id may be NA, which pandas takes for a missing one.
-        cells = read(usecols=gaps, converters=dict.fromkeys(gaps, _text))
+        converters = dict.fromkeys(gaps, _text)
+        cells = read(usecols=gaps, converters=converters)
         texts = cells.apply(lambda column: column.str.removeprefix(_MARK))
-        found_schema = _named(frame.assign(**texts.where(texts != "")), schema)
+        ids = texts.where(texts != "")
+        found_schema = _named(frame.assign(**ids), schema)
     if found_schema is None:
         return frame, schema
-    keys = [key for key in _id_names(found_schema) if key in frame.columns]
+    id_names = _id_names(found_schema)
+    keys = [key for key in id_names if key in frame.columns]
     if not keys:
         return frame, schema
     named = schema.changed(id_col=keys)
-    # Numbers may be written as 001, and gaps as NA.
-    changed = [key for key in keys if frame[key].dtype != object or frame[key].isna().any()]
+    changed = []
+    for key in keys:
+        column = frame[key]
+        # Numbers may be written as 001, and gaps as NA.
+        if column.dtype != object or column.isna().any():
+            changed.append(key)
     if changed:
-        cells = read(usecols=changed, converters=dict.fromkeys(changed, _text))
-        frame = frame.assign(**_read_words(cells, named, changed))
+        converters = dict.fromkeys(changed, _text)
+        cells = read(usecols=changed, converters=converters)
+        words = _read_words(cells, named, changed)
+        frame = frame.assign(**words)
     return frame, named
 
 
@@ -534,7 +622,9 @@ def _named(frame: pd.DataFrame, schema: Schema) -> Schema | None:
 
 def _id_names(schema: Schema) -> tuple[Any, ...]:
     """Columns that name series, one or several."""
-    return schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
+    if isinstance(schema.id_col, tuple):
+        return schema.id_col
+    return (schema.id_col,)
 
 
 def _read_words(
@@ -545,16 +635,23 @@ def _read_words(
     """
     id_cols = _id_names(schema)
     if len(id_cols) < 2:
-        id_cols = long_names(frame, schema.id_col, schema.time_col, schema.target_col)[:1]
-    for name in frame.columns.intersection([*words]):
+        names = long_names(frame, schema.id_col, schema.time_col, schema.target_col)
+        id_cols = names[:1]
+    text_columns = frame.columns.intersection([*words])
+    for name in text_columns:
         text = frame[name].str.removeprefix(_MARK)
         if name not in id_cols:
-            point = decimal if text.str.contains(decimal, regex=False).any() else "."
-            cells = io.StringIO(text.to_csv(index=False))
-            plain = pd.read_csv(cells, decimal=point, float_precision="round_trip")[name].array
-            frame[name] = (
-                text.where(text != "") if plain.dtype == object or plain.isna().all() else plain
-            )
+            point = "."
+            if text.str.contains(decimal, regex=False).any():
+                point = decimal
+            content = text.to_csv(index=False)
+            cells = io.StringIO(content)
+            table = pd.read_csv(cells, decimal=point, float_precision="round_trip")
+            plain = table[name].array
+            if plain.dtype == object or plain.isna().all():
+                frame[name] = text.where(text != "")
+            else:
+                frame[name] = plain
         elif text.str.fullmatch(_INTEGER, na=False).all():
             frame[name] = text.astype(np.int64)
         else:
@@ -575,16 +672,18 @@ def _split_cells(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         "item_id",
         "timestamp",
     }
-    for name in {*frame.select_dtypes(object)} - names:
+    text_columns = {*frame.select_dtypes(object)}
+    for name in text_columns - names:
         frame[name] = _ungrouped(frame[name])
-        numbers = pd.to_numeric(frame[name], errors="coerce")
+        cells = frame[name]
+        numbers = pd.to_numeric(cells, errors="coerce")
+        is_number = numbers.notna()
+        n_words = cells[~is_number].nunique()
         # Of categories, such as the holidays 0, a, b, c, more are words.
-        stray = (
-            frame[name][numbers.isna()].nunique() <= numbers.nunique()
-            or name not in schema.columns.moving
-        )
-        if numbers.notna().any() and stray:
-            frame[name] = numbers.astype(object).where(numbers.notna(), frame[name])
+        has_few_words = n_words <= numbers.nunique()
+        are_stray = has_few_words or name not in schema.columns.moving
+        if is_number.any() and are_stray:
+            frame[name] = numbers.astype(object).where(is_number, cells)
     return frame
 
 
@@ -599,28 +698,35 @@ def _with_thousands(frame: pd.DataFrame, read: Callable[..., pd.DataFrame]) -> p
     """
     suspects = []
     for name in frame.select_dtypes(float):
-        thousandths = 1000 * frame[name].dropna()
-        if len(thousandths) and np.allclose(thousandths, thousandths.round(), rtol=0, atol=1e-6):
+        numbers = frame[name].dropna()
+        thousandths = 1000 * numbers
+        rounded = thousandths.round()
+        if len(numbers) and np.allclose(thousandths, rounded, rtol=0, atol=1e-6):
             suspects.append(name)
     if not suspects:
         return frame
-    cells = read(usecols=suspects, converters=dict.fromkeys(suspects, _text))
+    converters = dict.fromkeys(suspects, _text)
+    cells = read(usecols=suspects, converters=converters)
     for name in suspects:
         text = cells[name].str.removeprefix(_MARK).str.strip()
         has_mark = text.str.fullmatch(r"-?[1-9]\d{0,2}[.,]\d{3}").astype(bool)
-        others = text[~has_mark & (text != "")]
+        is_other = ~has_mark & (text != "")
+        others = text[is_other]
         are_whole = others.str.fullmatch(r"-?\d{1,3}").astype(bool).all()
         if not has_mark.any() or not len(others) or not are_whole:
             continue
-        marked = frame[name][has_mark].abs().median()
-        unmarked = frame[name][others.index].abs().median()
+        column = frame[name]
+        marked = column[has_mark].abs().median()
+        unmarked = column[others.index].abs().median()
         # Nearer to the thousands of the others than to their ones.
         if unmarked**2 > 1000 * marked**2:
-            frame[name] = frame[name].where(~has_mark, (1000 * frame[name]).round())
+            thousands = (1000 * column).round()
+            frame[name] = column.where(~has_mark, thousands)
+            marked_text = text[has_mark].iloc[0]
+            other_text = others.iloc[0]
             warnings.warn(
-                f"column {name!r} holds {text[has_mark].iloc[0]} beside {others.iloc[0]}, and its"
-                " mark is read as one of thousands; if it is a decimal one, write all numbers with"
-                " decimals",
+                f"column {name!r} holds {marked_text} beside {other_text}, and its mark is read as"
+                " one of thousands; if it is a decimal one, write all numbers with decimals",
                 stacklevel=2,
             )
     return frame
@@ -632,23 +738,27 @@ def _ungrouped(column: pd.Series) -> pd.Series:
     if not len(cells) or not re.fullmatch(_GROUPED, cells.iloc[0]):
         return column
     parts = cells.str.extract(f"^{_GROUPED}$")
-    marks, points = ({*parts[k].dropna()} for k in (1, 2))
+    marks = {*parts[1].dropna()}
+    points = {*parts[2].dropna()}
     twice = cells.str.contains(r"[.,].*[.,]").any()
     if marks == points and not twice:  # one that parts 1,5 parts no thousands
         return cells.str.replace(",", ".").reindex(column.index)
     small = cells.str.match(r"[-+]?0\D").any()
-    is_clear = twice or points or marks - {*".,"} or (parts[1].isna().any() and not small)
+    other_marks = marks - {*".,"}
+    is_clear = twice or points or other_marks or (parts[1].isna().any() and not small)
     if not (is_clear or small) and marks == {"."} and parts[0].notna().all():
         example = f"column {column.name!r} holds numbers such as {cells.iloc[0]}"
         warnings.warn(
             f"{example}, read with a decimal point; if it parts thousands, write them without",
             stacklevel=2,
         )
-    if parts[0].isna().any() or not is_clear or len(marks) > 1 or len(points) > 1 or marks & points:
+    is_mixed = len(marks) > 1 or len(points) > 1 or marks & points
+    if parts[0].isna().any() or not is_clear or is_mixed:
         return column
-    return (parts[0].str.replace(r"[^-+\d]", "", regex=True) + "." + parts[3].fillna("0")).reindex(
-        column.index
-    )
+    whole = parts[0].str.replace(r"[^-+\d]", "", regex=True)
+    fraction = parts[3].fillna("0")
+    numbers = whole + "." + fraction
+    return numbers.reindex(column.index)
 
 
 def write_frame(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
@@ -664,14 +774,18 @@ def write_frame(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
         OSError: If it cannot be written.
     """
     kind = kind_of(path)
-    packed = {"method": _PACKED.get(path.suffix.lower())}
+    suffix = path.suffix.lower()
+    packed = {"method": _PACKED.get(suffix)}
     if packed["method"] == "zip":
         packed["archive_name"] = path.stem
     if index and kind in ("Feather", "Excel"):
-        frame = frame.reset_index(names=frame.index.name or "ds")
+        index_name = frame.index.name or "ds"
+        frame = frame.reset_index(names=index_name)
         index = False
-    if kind == "Excel":  # which knows no time zones
-        frame = frame.astype(dict.fromkeys(frame.select_dtypes("datetimetz"), str))
+    if kind == "Excel":
+        # Excel knows no time zones.
+        zoned = frame.select_dtypes("datetimetz")
+        frame = frame.astype(dict.fromkeys(zoned, str))
 
     def write(aside: Path) -> None:
         with aside.open("wb") as file:
