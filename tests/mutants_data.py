@@ -362,8 +362,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/future.py",
-        "{'without' if times.tz is None else 'in'}",
-        "in",
+        "if times.tz is None:",
+        "if False:",
         f"{ANSWERS}::test_stamps_of_another_kind_than_those_of_the_series_are_refused",
     ),
     Mutant(

@@ -44,11 +44,13 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
         ``N * F`` rows; F of a wide one.
     """
     dialect = panel.dialect
-    times = future_times(_with_rows(panel).last_times(), panel.freq, steps)
+    last_times = _with_rows(panel).last_times()
+    times = future_times(last_times, panel.freq, steps)
     categories = _categories_of(columns)
     data: dict[Any, Any] = {}
     if dialect.id_col is not None:
-        data[dialect.id_col] = dialect.restore_ids(np.repeat(panel.ids, steps))
+        ids = np.repeat(panel.ids, steps)
+        data[dialect.id_col] = dialect.restore_ids(ids)
     if dialect.time_col is not None:
         data[dialect.time_col] = times
     for name in columns.future:
@@ -57,7 +59,8 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
     index = None
     if dialect.time_col is None:
         index = times.rename(dialect.index_name)
-    return dialect.with_keys(pd.DataFrame(data, index=index))
+    frame = pd.DataFrame(data, index=index)
+    return dialect.with_keys(frame)
 
 
 def _categories_of(columns: CovariateColumns) -> dict[Hashable, tuple[str, ...] | None]:
@@ -69,7 +72,9 @@ def _with_rows(panel: Panel) -> Panel:
     """The series that have rows of their own in a table of the future: the first one of a wide
     table, whose columns share their rows.
     """
-    return panel.some(0, 1) if panel.dialect.kind == "wide" else panel
+    if panel.dialect.kind == "wide":
+        return panel.some(0, 1)
+    return panel
 
 
 def read_future(
@@ -103,7 +108,11 @@ def read_future(
         ValueError: If nobody reads it, a column is absent, a value is no number, or a row is
             missing or comes twice.
     """
-    new_in_table = _new_in(panel, columns) if is_new else {}
+    new_in_table: dict[Hashable, list[str]] = {}
+    if is_new:
+        new_in_table = _new_in(panel, columns)
+    n_series = panel.n_series
+    n_steps = max(steps, reach)
     if not columns.future:
         if future is not None:
             raise InputError(
@@ -111,31 +120,37 @@ def read_future(
                 " was given, but the model reads no future columns; leave it out, or fit with some",
             )
         _warn_of_new(new_in_table, {}, stacklevel=8)
-        return np.empty((panel.n_series, max(steps, reach), 0))
-    n_series = panel.n_series
+        return np.empty((n_series, n_steps, 0))
     panel = _with_rows(panel)
-    values, new_in_future = _look_up(future, panel, columns, max(steps, reach))
+    values, new_in_future = _look_up(future, panel, columns, n_steps)
     _warn_of_new(new_in_table, new_in_future, stacklevel=8)
     is_missing = np.isnan(values[:, :steps])
     if is_missing.any():
         n, step, column = np.argwhere(is_missing)[0].tolist()
         times = future_times(panel.last_times()[[n]], panel.freq, steps)
-        who = "the table" if panel.dialect.id_col is None else panel.series_label(n)
-        n_series_missing = int(is_missing.any(axis=(1, 2)).sum())
-        others = more(int(is_missing.sum()), n_series_missing)
+        name = columns.future[column]
+        who = "the table"
+        if panel.dialect.id_col is not None:
+            who = panel.series_label(n)
+        n_missing = int(is_missing.sum())
+        lacks_values = is_missing.any(axis=(1, 2))
+        n_series_missing = int(lacks_values.sum())
+        others = more(n_missing, n_series_missing)
         absent: list[Piece] = []
         if future is None:
             _refuse_rows_ahead(panel)
             absent = [Argument("future"), " was not given: "]
         raise InputError(
             *absent,
-            f"{who}: column {columns.future[column]!r} of ",
+            f"{who}: column {name!r} of ",
             Argument("future"),
             f" is missing at {times[step]}{others}, but a forecast needs the future columns at all"
             f" {steps} steps; fill it in",
             _FILL,
         )
-    return np.repeat(values, n_series // panel.n_series, axis=0)
+    # The series of a wide table share their rows.
+    n_sharing = n_series // panel.n_series
+    return np.repeat(values, n_sharing, axis=0)
 
 
 def _refuse_rows_ahead(panel: Panel) -> None:
@@ -143,19 +158,23 @@ def _refuse_rows_ahead(panel: Panel) -> None:
     want them.
     """
     values = panel.values[: panel.starts[1]]
-    is_empty = np.isnan(values).reshape(len(values), -1).all(axis=1)
+    is_missing = np.isnan(values)
+    is_empty = is_missing.reshape(len(values), -1).all(axis=1)
     if is_empty.all() or not is_empty[-1]:
         return
     n_ahead = int(is_empty[::-1].argmin())
     target = panel.dialect.target_col
-    call = f": future = df[df[{target!r}].isna()] and df = df[df[{target!r}].notna()]"
+    call = ""
+    if target is not None:
+        call = f": future = df[df[{target!r}].isna()] and df = df[df[{target!r}].notna()]"
+    label_of_first = panel.series_label(0)
     raise InputError(
-        f"the last {n_ahead} rows of {panel.series_label(0)} have no value, and ",
+        f"the last {n_ahead} rows of {label_of_first} have no value, and ",
         Argument("future"),
         " was not given; if these rows are to be forecast, take them out of the table and give"
         " them by ",
         Argument("future"),
-        InPython("" if target is None else call),
+        InPython(call),
     )
 
 
@@ -165,9 +184,11 @@ def _look_up(
     """Values ``[N, F, K]``, NaN where the frame has none, and the categories that the fit has not
     seen, by column.
     """
-    values = np.full((panel.n_series * steps, len(columns.future)), np.nan)
+    n_rows = panel.n_series * steps
+    values = np.full((n_rows, len(columns.future)), np.nan)
     new_categories: dict[Hashable, list[Any]] = {}
-    if future is None or (isinstance(future, pd.DataFrame) and not len(future)):
+    is_empty = isinstance(future, pd.DataFrame) and not len(future)
+    if future is None or is_empty:
         return values.reshape(panel.n_series, steps, -1), new_categories
     frame = _with_columns(future, panel)
     after = future_times(panel.last_times(), panel.freq, steps)
@@ -182,15 +203,21 @@ def _look_up(
     # One number for each pair of a series and a stamp; those of the forecast ascend.
     stamps, clock = np.unique(ticks(after), return_inverse=True)
     n_stamps = len(stamps)
-    first_keys = np.repeat(np.arange(panel.n_series), steps) * n_stamps
-    place = pd.Index(stamps).get_indexer(pd.Index(ticks(times)))
+    series_ahead = np.repeat(np.arange(panel.n_series), steps)
+    keys_ahead = series_ahead * n_stamps + clock
+    row_ticks = pd.Index(ticks(times))
+    place = pd.Index(stamps).get_indexer(row_ticks)
     has_place = (series >= 0) & (place >= 0)
     if len(times) and not has_place.any():
         _refuse_other_times(times, after, panel)
-    keys = np.where(has_place, series * n_stamps + place, -1)
-    slot = pd.Index(first_keys + clock).get_indexer(pd.Index(keys))
+    row_keys = series * n_stamps + place
+    # A row of another series or stamp has no key.
+    row_keys = np.where(has_place, row_keys, -1)
+    slot = pd.Index(keys_ahead).get_indexer(pd.Index(row_keys))
     rows = np.flatnonzero(slot >= 0)
-    _refuse_twice(slot[rows], rows, times, series, panel)
+    slots = slot[rows]
+    _refuse_twice(slots, rows, times, series, panel)
+    times_ahead = times[rows]
     categories = _categories_of(columns)
     far_numbers: list[str] = []
     for k, column in enumerate(columns.future):
@@ -198,18 +225,21 @@ def _look_up(
         column_categories = categories.get(column)
         if column_categories is None:
             numbers = _numbers(cells, rows, times, panel)
-            values[slot[rows], k] = numbers
-            far_numbers += _far_from(panel, column, numbers, times[rows])
+            values[slots, k] = numbers
+            far_numbers += _far_from(panel, column, numbers, times_ahead)
             continue
-        codes, _ = category_codes(cells, column_categories)
-        values[slot[rows], k] = codes[rows]
-        new_rows = rows[codes[rows] < 0]
+        all_codes, _ = category_codes(cells, column_categories)
+        codes = all_codes[rows]
+        values[slots, k] = codes
+        new_rows = rows[codes < 0]
         if len(new_rows):
-            new_categories[column] = cells.iloc[new_rows].unique().tolist()
+            new_cells = cells.iloc[new_rows]
+            new_categories[column] = new_cells.unique().tolist()
     if far_numbers:
+        listed = "; ".join(far_numbers)
         warnings.warn(
-            f"future= holds {'; '.join(far_numbers)}, and a forecast so far outside is a guess;"
-            " correct them, or see that both have one unit",
+            f"future= holds {listed}, and a forecast so far outside is a guess; correct them, or"
+            " see that both have one unit",
             stacklevel=8,
         )
     return values.reshape(panel.n_series, steps, -1), new_categories
@@ -223,13 +253,17 @@ def _series_of(ids: pd.Series, panel: Panel) -> np.ndarray:
     """
     codes, distinct = pd.factorize(ids)
     names = names_alike(panel.ids, np.asarray(distinct, dtype=object))
+    places = pd.Index(panel.ids).get_indexer(pd.Index(names))
     # The code of a missing id is -1, which reads the last entry.
-    series = np.append(pd.Index(panel.ids).get_indexer(pd.Index(names)), -1)[codes]
+    places = np.append(places, -1)
+    series = places[codes]
     if len(names) and not (series >= 0).any():
+        future_id = plain(distinct[0])
+        table_id = plain(panel.ids[0])
         raise InputError(
             Argument("future"),
-            f" has ids such as {plain(distinct[0])!r:.60}, and the table has others, such as"
-            f" {plain(panel.ids[0])!r:.60}; write them as the table does",
+            f" has ids such as {future_id!r:.60}, and the table has others, such as"
+            f" {table_id!r:.60}; write them as the table does",
         )
     return series
 
@@ -283,16 +317,19 @@ def _numbers(cells: pd.Series, rows: np.ndarray, times: pd.Index, panel: Panel) 
 
         row = wrong_rows[0]
         # A column of the table, of which the future takes the kind.
-        has_truths = panel.covariates is not None and cells.name in panel.covariates.truths
-        kind = "booleans" if has_truths else "numbers"
+        kind = "numbers"
+        if panel.covariates is not None and cells.name in panel.covariates.truths:
+            kind = "booleans"
+        cell = plain(cells.iloc[row])
+        others = more(len(wrong_rows))
         call = truth_call(cells, f"future[{cells.name!r}]")
+        advice = "" if call is None else f": {call}"
         raise InputError(
             f"column {cells.name!r} of ",
             Argument("future"),
-            f" holds {plain(cells.iloc[row])!r:.60} at {times[row]}{more(len(wrong_rows))}, but"
-            f" values must be finite numbers, and the table has {kind} there; write such cells"
-            " as the table does",
-            InPython("" if call is None else f": {call}"),
+            f" holds {cell!r:.60} at {times[row]}{others}, but values must be finite numbers, and"
+            f" the table has {kind} there; write such cells as the table does",
+            InPython(advice),
         )
     return numbers[rows]
 
@@ -302,17 +339,21 @@ def _far_from(panel: Panel, column: Hashable, numbers: np.ndarray, times: pd.Ind
     covariates = panel.covariates
     if covariates is None:
         return []
-    past = covariates.values[:, covariates.columns.index(column)]
+    place = covariates.columns.index(column)
+    past = covariates.values[:, place]
     least = np.fmin.reduce(past)
     most = np.fmax.reduce(past)
     reach = _FAR_RANGES * (most - least)
-    is_far = (numbers > most + reach) | (numbers < least - reach)
+    is_above = numbers > most + reach
+    is_below = numbers < least - reach
+    is_far = is_above | is_below
     if not (reach > 0 and is_far.any()):
         return []
     row = int(np.flatnonzero(is_far)[0])
+    others = more(int(is_far.sum()))
     return [
-        f"{numbers[row]:g} in column {column!r} at {times[row]}{more(int(is_far.sum()))}, where the"
-        f" table has {least:g} to {most:g}"
+        f"{numbers[row]:g} in column {column!r} at {times[row]}{others}, where the table has"
+        f" {least:g} to {most:g}"
     ]
 
 
@@ -339,20 +380,27 @@ def _warn_of_new(
         return
     subject = "future= holds"
     if in_table:
-        subject = "the table and future= hold" if in_future else "the table holds"
+        subject = "the table holds"
+        if in_future:
+            subject = "the table and future= hold"
     parts = []
-    for column in dict.fromkeys([*in_table, *in_future]):
+    columns = dict.fromkeys([*in_table, *in_future])
+    for column in columns:
+        table_words = in_table.get(column, [])
+        future_words = map(plain, in_future.get(column, []))
         # Both may hold the same one.
-        words = [*in_table.get(column, []), *map(plain, in_future.get(column, []))]
+        words = [*table_words, *future_words]
         by_label = {label(word): word for word in words}
         categories = list(by_label.values())
         examples = [f"{category!r:.60}" for category in categories[:_MOST_NAMED]]
         n_others = len(categories) - len(examples)
         others = f" and {n_others} more" if n_others else ""
-        parts.append(f"{', '.join(examples)}{others} in column {column!r}")
+        listed = ", ".join(examples)
+        parts.append(f"{listed}{others} in column {column!r}")
+    text = "; ".join(parts)
     warnings.warn(
-        f"{subject} categories that no training row has: {'; '.join(parts)}; each counts as none of"
-        " those known",
+        f"{subject} categories that no training row has: {text}; each counts as none of those"
+        " known",
         stacklevel=stacklevel,
     )
 
@@ -367,11 +415,13 @@ def _refuse_twice(
     row = repeated_rows[0]
     who = ""
     if panel.dialect.id_col is not None:
-        who = f" of series {plain(panel.ids[series[row]])!r}"
+        series_id = panel.ids[series[row]]
+        who = f" of series {plain(series_id)!r}"
+    others = more(len(repeated_rows))
     raise InputError(
         Argument("future"),
-        f" has the row at {times[row]}{who} twice{more(len(repeated_rows))}, but each may"
-        " occur once; drop the duplicates",
+        f" has the row at {times[row]}{who} twice{others}, but each may occur once; drop the"
+        " duplicates",
     )
 
 
@@ -407,4 +457,6 @@ def _kind_of_times(times: pd.Index) -> str:
     """Stamps with or without a zone, or integers, in words."""
     if not isinstance(times, pd.DatetimeIndex):
         return "integers"
-    return f"stamps {'without' if times.tz is None else 'in'} a time zone"
+    if times.tz is None:
+        return "stamps without a time zone"
+    return "stamps in a time zone"
