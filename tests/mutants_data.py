@@ -183,20 +183,20 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/covariates.py",
-        'if kind == "string" else None',
-        'if kind == "no" else None',
+        'if kind == "string":',
+        'if kind == "no":',
         "tests/forecasters/test_text_covariates.py",
     ),
     Mutant(
         "tsattn/data/covariates.py",
-        'or not cells.astype(str).str.contains(".", regex=False).any()',
-        "or False",
+        "if not has_point.any():",
+        "if False:",
         "tests/forecasters/test_text_covariates.py",
     ),
     Mutant(
         "tsattn/data/covariates.py",
-        "= numbers[values[is_given, k].astype(int)]",
-        "= values[is_given, k]",
+        "= numbers[code_places]",
+        "= code_places",
         "tests/forecasters/test_text_covariates.py",
     ),
     Mutant(

@@ -66,7 +66,8 @@ class CovariateColumns:
         _check_distinct({"past_cols": past, "future_cols": future, "static_cols": static})
         if calendar == "auto":
             return cls(past, future, static, calendar)
-        cycles = tuple(str(name) for name in _names("calendar", calendar))
+        names = _names("calendar", calendar)
+        cycles = tuple(str(name) for name in names)
         return cls(past, future, static, cycles)
 
     def join(self, other: CovariateColumns) -> CovariateColumns:
@@ -102,8 +103,12 @@ def _check_distinct(columns_of: dict[str, tuple[Hashable, ...]]) -> None:
 
 def _names(parameter: str, value: Any) -> tuple[Hashable, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        alone = f"; write [{value!r}]" if isinstance(value, str) else ""
-        auto = " or 'auto'" if parameter == "calendar" else ""
+        alone = ""
+        if isinstance(value, str):
+            alone = f"; write [{value!r}]"
+        auto = ""
+        if parameter == "calendar":
+            auto = " or 'auto'"
         raise ValueError(f"{parameter} must be a list of names{auto}; got {value!r:.60}{alone}")
     return tuple(plain(name) for name in value)
 
@@ -139,7 +144,9 @@ class Covariates:
 
     def copy(self) -> Covariates:
         """The same in arrays of its own."""
-        return replace(self, values=self.values.copy(), static=self.static.copy())
+        values = self.values.copy()
+        static = self.static.copy()
+        return replace(self, values=values, static=static)
 
     def only(self, columns: CovariateColumns) -> Covariates:
         """Nothing but ``columns``, in their order; all of them are here."""
@@ -172,25 +179,31 @@ class Covariates:
         for k, (name, fitted) in enumerate(fitted_categories):
             categories = self.kind(name)
             if fitted is None and categories is not None:
-                numbers, is_foreign = read_numbers(pd.Series(categories), spelt=True)
+                words = pd.Series(categories)
+                numbers, is_foreign = read_numbers(words, spelt=True)
                 if is_foreign.any():
-                    word = categories[int(is_foreign.argmax())]
+                    place = int(is_foreign.argmax())
+                    word = categories[place]
                     from tsattn.data.spelling import truth_call
 
-                    call = truth_call(pd.Series(categories), f"df[{name!r}]")
+                    call = truth_call(words, f"df[{name!r}]")
+                    advice = "" if call is None else f", as by {call}"
                     raise InputError(
                         f"column {name!r} held numbers in training; got text such as"
                         f" {word!r:.60}; give numbers",
-                        InPython("" if call is None else f", as by {call}"),
+                        InPython(advice),
                         ", or fit again",
                     )
                 # The code of a missing cell is NaN, and stays so.
-                is_given = ~np.isnan(values[:, k])
-                values[is_given, k] = numbers[values[is_given, k].astype(int)]
+                has_code = ~np.isnan(values[:, k])
+                code_places = values[has_code, k].astype(int)
+                values[has_code, k] = numbers[code_places]
             if fitted is None or categories == fitted:
                 continue
             codes, distinct = pd.factorize(values[:, k])
-            values[:, k] = places_among(_names_of(distinct, categories), fitted)[codes]
+            names = _names_of(distinct, categories)
+            places = places_among(names, fitted)
+            values[:, k] = places[codes]
         return values
 
     def new_categories(self, columns: CovariateColumns) -> dict[Hashable, list[str]]:
@@ -206,10 +219,12 @@ class Covariates:
             categories = self.kind(name)
             if fitted is None or categories == fitted:
                 continue
-            _, distinct = pd.factorize(self.pick([name])[:, 0])
-            names = [word for word in _names_of(distinct, categories) if word not in fitted]
-            if names:
-                new[name] = names
+            values = self.pick([name])
+            _, distinct = pd.factorize(values[:, 0])
+            names = _names_of(distinct, categories)
+            new_names = [word for word in names if word not in fitted]
+            if new_names:
+                new[name] = new_names
         return new
 
     def pick(self, names: Sequence[Hashable]) -> np.ndarray:
@@ -229,12 +244,13 @@ class Covariates:
         categories: list[str | None] = []
         if self.categories:
             categories = [None, *map(repr, self.categories)]
+        static = self.static.ravel().tolist()
         return [
             *self.columns,
             None,
             *self.statics,
             None,
-            *self.static.ravel().tolist(),
+            *static,
             *categories,
         ]
 
@@ -272,14 +288,15 @@ def read_static(
             value = plain(cells.iloc[row])
             others = _more_cells(is_missing, codes)
             raise ValueError(
-                f"{name(codes[row])}: static column {column!r} holds {value!r:.60}"
-                f" in row {row}{others}, but needs a"
-                " finite number or a category in every row; fill it in"
+                f"{name(codes[row])}: static column {column!r} holds {value!r:.60} in row"
+                f" {row}{others}, but needs a finite number or a category in every row; fill it in"
             )
-        is_changed = keys != keys[first[codes]]
+        first_rows = first[codes]
+        is_changed = keys != keys[first_rows]
         if is_changed.any():
             row = int(np.flatnonzero(is_changed)[0])
-            first_value = plain(cells.iloc[first[codes[row]]])
+            first_row = first_rows[row]
+            first_value = plain(cells.iloc[first_row])
             value = plain(cells.iloc[row])
             others = _more_cells(is_changed, codes)
             raise InputError(
@@ -293,14 +310,16 @@ def read_static(
         if keys.dtype == np.float64:
             static[:, s] = keys[first].tolist()
         else:
-            static[:, s] = [label(plain(value)) for value in cells.array[first]]
+            first_cells = cells.array[first]
+            static[:, s] = [label(plain(value)) for value in first_cells]
     return static
 
 
 def _more_cells(is_wrong: np.ndarray, codes: np.ndarray) -> str:
     """How many more cells are wrong, and in how many series, for an error."""
+    n_cells = int(is_wrong.sum())
     n_series = len(np.unique(codes[is_wrong]))
-    return more(int(is_wrong.sum()), n_series)
+    return more(n_cells, n_series)
 
 
 def _static_keys(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -340,7 +359,9 @@ def read_categories(
     for k in np.flatnonzero(has_text).tolist():
         cells = df[columns[k]]
         kind = pd.api.types.infer_dtype(cells, skipna=True)
-        numbers = _spelt_decimals(cells) if kind == "string" else None
+        numbers = None
+        if kind == "string":
+            numbers = _spelt_decimals(cells)
         if numbers is not None:
             values[:, k] = numbers
             foreign[:, k] = False
@@ -349,7 +370,9 @@ def read_categories(
             values[:, k] = codes
             categories[k] = names
             foreign[:, k] = False
-    return tuple(categories) if any(categories) else ()
+    if not any(categories):
+        return ()
+    return tuple(categories)
 
 
 def _spelt_decimals(cells: pd.Series) -> np.ndarray | None:
@@ -357,7 +380,10 @@ def _spelt_decimals(cells: pd.Series) -> np.ndarray | None:
     may be codes such as 001.
     """
     numbers, is_foreign = read_numbers(cells, spelt=True)
-    if is_foreign.any() or not cells.astype(str).str.contains(".", regex=False).any():
+    if is_foreign.any():
+        return None
+    has_point = cells.astype(str).str.contains(".", regex=False)
+    if not has_point.any():
         return None
     return numbers
 
@@ -375,7 +401,8 @@ def category_codes(
     codes, distinct = pd.factorize(cells)
     names = [label(plain(value)) for value in distinct]
     if categories is None:
-        categories = tuple(sorted(set(names)))
+        distinct_names = sorted(set(names))
+        categories = tuple(distinct_names)
     places = places_among(names, categories)
     # The code of a missing cell is -1, which reads the last entry.
     places = np.append(places, np.nan)
@@ -416,8 +443,9 @@ def check_covariate_cols(
         require_columns(df, {("past_cols", "future_cols"): column})
     for column in statics:
         require_columns(df, {"static_cols": column})
+    covariates = (*columns, *statics)
     for parameter, other in taken.items():
-        if other in (*columns, *statics):
+        if other in covariates:
             raise ValueError(
                 f"column {other!r} is the {parameter} of the table and cannot be a covariate as"
                 " well; leave it out"
