@@ -116,7 +116,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/tables.py",
-        "rows = np.flatnonzero((np.diff(clock) == 0) & (np.diff(table.codes) == 0))",
+        "rows = np.flatnonzero(is_repeated)",
         "rows = clock[:0]",
         FRAMES,
     ),

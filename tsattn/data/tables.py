@@ -176,7 +176,8 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
     table_as_it_came = table
     table = table.sorted()
     if rules.zone is not None and getattr(table.times, "tz", None) is not None:
-        table = replace(table, times=cast(pd.DatetimeIndex, table.times).tz_convert(rules.zone))
+        stamps = cast(pd.DatetimeIndex, table.times)
+        table = replace(table, times=stamps.tz_convert(rules.zone))
     starts = _starts(table)
     missing = rules.missing
     _check_numbers(table)
@@ -380,16 +381,20 @@ def _words_on_own_hours(table: Table, starts: np.ndarray, grid: Grid) -> list[Pi
     for alias, n_series in groups[:_NAMED_GROUPS]:
         first = aliases.index(alias)
         texts.append(f"{alias!r} for {table.series(first)}{more(n_series)}")
-    others = f" and {len(groups) - _NAMED_GROUPS} others" if len(groups) > _NAMED_GROUPS else ""
+    listed = ", ".join(texts)
+    others = ""
+    if len(groups) > _NAMED_GROUPS:
+        others = f" and {len(groups) - _NAMED_GROUPS} others"
     dialect = table.dialect
     keys = list(dialect.key_cols) or dialect.id_col
     columns = {"id_col": keys, "time_col": dialect.time_col, "target_col": dialect.target_col}
     named = ""
     if [*columns.values()] != ["unique_id", "ds", "y"]:
-        named = "".join(f", {name}={column!r}" for name, column in columns.items())
+        for name, column in columns.items():
+            named += f", {name}={column!r}"
     return [
-        f"series are open on different days or hours: {', '.join(texts)}{others}; a table has one"
-        f" frequency, here {grid.alias!r}; forecast each group in a table of its own",
+        f"series are open on different days or hours: {listed}{others}; a table has one frequency,"
+        f" here {grid.alias!r}; forecast each group in a table of its own",
         InPython(
             ": from tsattn.data.opening import group_by_hours; pd.concat(tsattn.forecast(part,"
             f" horizon{named}) for part in group_by_hours(df, {keys!r}, {dialect.time_col!r}))"
@@ -421,12 +426,13 @@ def _tell_own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> None:
     if not len(closed):
         return
     n, day = closed[0].tolist()
-    others = more(len(np.unique(closed[:, 0])))
+    n_series = len(np.unique(closed[:, 0]))
+    others = more(n_series)
+    day_name = WEEKDAYS[day].capitalize()
     n_weeks = _WATCHED_DAYS // WEEK_DAYS
     warnings.warn(
         InputWarning(
-            f"{table.series(n)}{others} has had no rows on"
-            f" {WEEKDAYS[day].capitalize()} for {n_weeks} weeks, but the"
+            f"{table.series(n)}{others} has had no rows on {day_name} for {n_weeks} weeks, but the"
             f" frequency {grid.alias!r} has them, since other rows of the table do: the forecast"
             " has them too; forecast such series apart, or cut older rows off"
         ),
@@ -504,12 +510,14 @@ def _tell_skipped_hours(
 
     rows = np.flatnonzero(gaps)
     absent = _first_absent(table, starts, position, rows[:1], grid)[0]
+    n_absent = int(gaps.sum())
+    codes = table.codes[rows]
+    others = more(n_absent, len(np.unique(codes)))
     warnings.warn(
         InputWarning(
-            f"{table.series(table.codes[rows[0]])}: there is no row at"
-            f" {absent}{more(int(gaps.sum()), len(np.unique(table.codes[rows])))}, an hour that"
-            f" clocks skip in zones such as {zone}: the stamps look like local times without their"
-            " zone, and the hour counts as missing; ",
+            f"{table.series(codes[0])}: there is no row at {absent}{others}, an hour that clocks"
+            f" skip in zones such as {zone}: the stamps look like local times without their zone,"
+            " and the hour counts as missing; ",
             *advice_on_zone(table.times, table.codes, table.dialect, zone),
             "if that is right, ",
             Argument("missing", missing),
@@ -561,20 +569,26 @@ def _zone_of_gaps(
 ) -> str | None:
     """A zone whose clocks skip the hours of all gaps; None if there is none."""
     rows = np.flatnonzero(gaps)
+    if grid.unit != "tick":
+        return None
     # Clocks skip one hour.
-    if grid.unit != "tick" or (gaps[rows] * grid.step * 24 != DAY_NANOSECONDS).any():
+    lengths = gaps[rows] * grid.step
+    if (lengths * 24 != DAY_NANOSECONDS).any():
         return None
     from tsattn.data.clock_changes import zone_that_skips
 
-    return zone_that_skips(_first_absent(table, starts, position, rows, grid))
+    absent = _first_absent(table, starts, position, rows, grid)
+    return zone_that_skips(absent)
 
 
 def _first_absent(
     table: Table, starts: np.ndarray, position: np.ndarray, rows: np.ndarray, grid: Grid
 ) -> pd.Index:
     """The stamps that are absent after some rows, the first of each gap."""
-    clock = clock_of(table.times, grid)[starts[table.codes[rows]]]
-    return stamps_at(clock, position[rows] + 1, grid, table.times)
+    first_rows = starts[table.codes[rows]]
+    clock = clock_of(table.times, grid)[first_rows]
+    absent_position = position[rows] + 1
+    return stamps_at(clock, absent_position, grid, table.times)
 
 
 def _insert_rows(
@@ -596,8 +610,11 @@ def _insert_rows(
     n_rows = new_starts[-1]
     codes = np.repeat(np.arange(len(lengths)), lengths)
     values = np.full((n_rows, len(table.columns)), np.nan)
-    values[new_starts[table.codes] + position] = table.values
-    first_clock = clock_of(table.times, grid)[starts[codes]]
+    # Where the rows of the table are among all rows.
+    new_rows = new_starts[table.codes] + position
+    values[new_rows] = table.values
+    first_rows = starts[codes]
+    first_clock = clock_of(table.times, grid)[first_rows]
     new_position = np.arange(n_rows) - new_starts[codes]
     times = stamps_at(first_clock, new_position, grid, table.times)
     return replace(table, codes=codes, values=values, times=times), new_starts
@@ -619,9 +636,10 @@ def _check_numbers(table: Table) -> None:
             cell = plain(table.cells[column].iloc[row])
             if remedy is None:
                 remedy = _advice_on_cell(table, column, cell)
+            where = table.place(table.codes[row], column)
+            others = table.count(mask)
             raise InputError(
-                f"{table.place(table.codes[row], column)} holds {cell!r:.60} at {table.times[row]}"
-                f"{table.count(mask)}, but {rule}; ",
+                f"{where} holds {cell!r:.60} at {table.times[row]}{others}, but {rule}; ",
                 *remedy,
             )
 
@@ -632,8 +650,11 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
 
     n_targets = len(table.columns) - table.n_covariates
     is_wide = table.dialect.kind == "wide"
-    rows = pd.concat([cells.iloc[:_SEEN_ROWS] for cells in table.cells], axis=1)
-    row_of_names = names_row(rows) if is_wide else None
+    first_cells = [cells.iloc[:_SEEN_ROWS] for cells in table.cells]
+    rows = pd.concat(first_cells, axis=1)
+    row_of_names = None
+    if is_wide:
+        row_of_names = names_row(rows)
     if row_of_names is not None:
         return [
             f"the columns are named in row {row_of_names}, below a title; drop the lines above",
@@ -647,15 +668,18 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
             InPython(f": {header_call(n_headers + 1, 'path')}"),
         ]
     has_letters = isinstance(cell, str) and any(map(str.isalpha, cell))
-    of_numbers = np.flatnonzero(np.isfinite(table.targets).any(axis=0))
+    has_numbers = np.isfinite(table.targets).any(axis=0)
+    of_numbers = np.flatnonzero(has_numbers)
     advice: list[Piece]
     if is_wide and has_letters and len(of_numbers) and np.isnan(table.values[:, column]).all():
         # A column of words in a table of which one column may be meant.
-        names = ", ".join(repr(table.columns[k]) for k in of_numbers[:_MOST_NAMED])
+        first_columns = of_numbers[:_MOST_NAMED]
+        names = ", ".join(repr(table.columns[k]) for k in first_columns)
         cells = table.cells[column].astype(str)
+        times = ""
         # Cells that differ, each with a digit, may be times in a spelling that is not read.
-        may_be_times = cells.is_unique and cells.str.contains(r"\d").all()
-        times = "write times as 2024-01-31, or " if may_be_times else ""
+        if cells.is_unique and cells.str.contains(r"\d").all():
+            times = "write times as 2024-01-31, or "
         advice = [
             f"{times}drop the column, or name the one that is forecast ({names}) by ",
             Argument("target_col"),
@@ -674,12 +698,14 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
             call = f"{place} = pd.to_numeric({place}, errors='coerce') empties such cells"
         correction = "correct the cell, or "
         if is_spelling:
-            is_negative = cell.startswith(("(", "\u2212")) or cell[1:].endswith("-")
-            correction = _NEGATIVE_SPELLING if is_negative else _SPELLING
+            correction = _SPELLING
+            if cell.startswith(("(", "\u2212")) or cell[1:].endswith("-"):
+                correction = _NEGATIVE_SPELLING
         elif truths is not None:
             correction = "write the words as 1 and 0, or "
+        in_python = "" if call is None else f"{call}; or "
         advice = [
-            InPython("" if call is None else f"{call}; or "),
+            InPython(in_python),
             correction,
             "leave a cell without a value empty, with a policy by ",
             Argument("missing"),
@@ -710,10 +736,12 @@ def _check_duplicates(table: Table, table_as_it_came: Table) -> None:
     as it came.
     """
     clock = ticks(table.times)
-    rows = np.flatnonzero((np.diff(clock) == 0) & (np.diff(table.codes) == 0))
+    is_repeated = (np.diff(clock) == 0) & (np.diff(table.codes) == 0)
+    rows = np.flatnonzero(is_repeated)
     if len(rows):
         row = int(rows[0])
-        others = more(len(rows), len(np.unique(table.codes[rows])))
+        n_series = len(np.unique(table.codes[rows]))
+        others = more(len(rows), n_series)
         raise InputError(
             f"{table.series(table.codes[row])}: duplicate stamp {table.times[row]}{others}, but a"
             " stamp may occur once in a series; ",
@@ -802,30 +830,36 @@ def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
         return table
     # Row of the last value up to each row; it may lie in the series before.
     rows = np.arange(len(gone))[:, None]
-    last_rows = np.maximum.accumulate(np.where(gone, -1, rows), axis=0)
-    early = last_rows < starts[table.codes][:, None]
+    rows_with_value = np.where(gone, -1, rows)
+    last_rows = np.maximum.accumulate(rows_with_value, axis=0)
+    first_rows = starts[table.codes]
+    early = last_rows < first_rows[:, None]
     if early.any():
         row, column = _first_cell(early)
+        name = table.place(table.codes[row], n_targets + column)
+        others = table.count(early)
         columns = np.flatnonzero(early.any(axis=0)).tolist()
+        columns = columns[:_MOST_NAMED]
         raise InputError(
-            f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at"
-            f" {table.times[row]}{table.count(early)}, but nothing stands before it that could be"
-            " carried forward; ",
-            *_advice_on_blanks(table, columns[:_MOST_NAMED]),
+            f"{name} is missing (NaN) at {table.times[row]}{others}, but nothing stands before it"
+            " that could be carried forward; ",
+            *_advice_on_blanks(table, columns),
             "; or drop the rows before its first value",
-            _dropping_call(table, columns[:_MOST_NAMED]),
+            _dropping_call(table, columns),
         )
     if missing == "error":
         row, column = _first_cell(gone)
+        name = table.place(table.codes[row], n_targets + column)
+        others = table.count(gone)
         raise InputError(
-            f"{table.place(table.codes[row], n_targets + column)} is missing (NaN) at"
-            f" {table.times[row]}{table.count(gone)}, but a covariate needs a value in"
-            " every row; fill it in, or have the last value carried forward by ",
+            f"{name} is missing (NaN) at {table.times[row]}{others}, but a covariate needs a value"
+            " in every row; fill it in, or have the last value carried forward by ",
             Argument("missing", "ffill"),
             ", 'interpolate' or 'mask'",
         )
     carried = np.take_along_axis(covariates, last_rows, axis=0)
-    return replace(table, values=np.concatenate([table.targets, carried], axis=1))
+    values = np.concatenate([table.targets, carried], axis=1)
+    return replace(table, values=values)
 
 
 def _tell_carried(table: Table, missing: str) -> None:
@@ -837,10 +871,12 @@ def _tell_carried(table: Table, missing: str) -> None:
     n_targets = len(table.columns) - table.n_covariates
     places = []
     for column in columns[:_MOST_NAMED]:
-        row = int(gone[:, column].argmax())
+        is_missing = gone[:, column]
+        row = int(is_missing.argmax())
         name = table.place(table.codes[row], n_targets + column)
-        n_series = len(np.unique(table.codes[gone[:, column]]))
-        others = more(int(gone[:, column].sum()), n_series)
+        n_cells = int(is_missing.sum())
+        n_series = len(np.unique(table.codes[is_missing]))
+        others = more(n_cells, n_series)
         places.append(f"{name} is missing (NaN) at {table.times[row]}{others}")
     n_others = len(columns) - len(places)
     other_columns = f"; and {n_others} more columns" if n_others else ""
@@ -870,16 +906,21 @@ def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
         return
     n, column = _first_cell(is_blank)
     n_targets = len(table.columns) - table.n_covariates
-    row = starts[n] + int(gone[starts[n] : starts[n + 1], column].argmax())
-    columns = np.flatnonzero(is_blank.any(axis=0)).tolist()[:_MOST_NAMED]
+    series_gone = gone[starts[n] : starts[n + 1], column]
+    row = starts[n] + int(series_gone.argmax())
+    columns = np.flatnonzero(is_blank.any(axis=0)).tolist()
+    columns = columns[:_MOST_NAMED]
     first_value: list[Piece] = []
-    if gone[starts[:-1]][:, columns].any():
+    first_gone = gone[starts[:-1]]
+    if first_gone[:, columns].any():
         drop = _dropping_call(table, columns)
         first_value = ["drop the rows before the first value", drop, " and "]
+    name = table.place(n, n_targets + column)
+    others = more(int(is_blank.sum()))
     raise InputError(
-        f"{table.place(n, n_targets + column)}{more(int(is_blank.sum()))} is missing (NaN) in"
-        f" {n_gone[n, column]} of {lengths[n]} rows, the first at {table.times[row]}, but a"
-        " covariate needs a value in at least half of the rows of a series; ",
+        f"{name}{others} is missing (NaN) in {n_gone[n, column]} of {lengths[n]} rows, the first at"
+        f" {table.times[row]}, but a covariate needs a value in at least half of the rows of a"
+        " series; ",
         *_advice_on_blanks(table, columns),
         "; if the value before holds on, ",
         *first_value,
