@@ -63,10 +63,13 @@ def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
         return
     call = joined_parts(df, [time_col, *parts]) or _joined_clock(df, time_col, parts)
     if call:
+        id_cols: Any = [*keys]
+        if len(keys) == 1:
+            id_cols = keys[0]
         raise InputError(
             f"column {parts[0]!r} holds parts of the times of column {time_col!r}, but one column"
             " must hold the times; join them, or, where its values name series, pass ",
-            Argument("id_col", keys[0] if len(keys) == 1 else [*keys]),
+            Argument("id_col", id_cols),
             InPython(call),
         )
 
@@ -111,7 +114,8 @@ def header_rows(rows: pd.DataFrame) -> int:
     others = rows.iloc[:, 1:]
     if others.empty:
         return 0
-    is_word = ~rows.iloc[:, 0].fillna("").astype(str).str.contains(r"\d").to_numpy()
+    first_cells = rows.iloc[:, 0].fillna("").astype(str)
+    is_word = ~first_cells.str.contains(r"\d").to_numpy()
     n_words = int(np.append(is_word, False).argmin())
     # Where more rows begin with words, these name series.
     if n_words > min(_MOST_HEADER_ROWS, len(rows) - 1) or is_word[n_words:].any():
@@ -122,9 +126,13 @@ def header_rows(rows: pd.DataFrame) -> int:
     is_alone = others.iloc[:n_words].isna().all(axis=1).to_numpy()
     if is_alone[1:].any():
         return 1 + int(is_alone[1:].argmax())
-    has_names = (others.notna() & ~is_number).iloc[:n_words].all(axis=None)
-    has_values = (is_number | others.isna()).iloc[n_words:].all(axis=None)
-    return n_words if has_names and has_values else 0
+    is_name = others.notna() & ~is_number
+    has_names = is_name.iloc[:n_words].all(axis=None)
+    is_value = is_number | others.isna()
+    has_values = is_value.iloc[n_words:].all(axis=None)
+    if not (has_names and has_values):
+        return 0
+    return n_words
 
 
 def header_call(n_lines: int, path: str) -> str:
@@ -148,7 +156,8 @@ def unit_cols(df: pd.DataFrame) -> list[Any]:
         ['y']
     """
     rows = df.iloc[:_SEEN_ROWS]
-    if len(rows) < 3 or not len(rows.select_dtypes(exclude="number").columns):
+    others = rows.select_dtypes(exclude="number")
+    if len(rows) < 3 or not len(others.columns):
         return []
     columns = [rows[name] for name in rows.columns]
     if not pd.api.types.is_numeric_dtype(rows.index.dtype):
@@ -160,15 +169,16 @@ def unit_cols(df: pd.DataFrame) -> list[Any]:
         is_blank = pd.isna(first)
         if not is_blank and (not isinstance(first, str) or _VALUE.match(first)):
             return []
-        others = column.iloc[1:].dropna().astype(str)
+        other_cells = column.iloc[1:].dropna().astype(str)
         is_blank = is_blank or not first.strip()
-        if not is_blank and others.eq(first).any():
+        if not is_blank and other_cells.eq(first).any():
             return []
-        are_numbers = len(others) > 0 and bool(pd.to_numeric(others, errors="coerce").notna().all())
+        numbers = pd.to_numeric(other_cells, errors="coerce")
+        are_numbers = len(other_cells) > 0 and bool(numbers.notna().all())
         if are_numbers and not is_blank:
             units.append(column.name)
         else:
-            has_times = has_times or bool(others.str.match(_VALUE).all())
+            has_times = has_times or bool(other_cells.str.match(_VALUE).all())
     return units if has_times else []
 
 
@@ -189,10 +199,13 @@ def refuse_units(df: pd.DataFrame, name: str = "df") -> None:
     if units and not has_equal_names and names_row(df.iloc[:_SEEN_ROWS]) is None:
         column = units[0]
         others = df.columns.drop(units, errors="ignore").tolist()
-        listed = f"{units!r}" if len(units) <= _MOST_UNITS else f"{name}.columns.drop({others!r})"
+        listed = f"{name}.columns.drop({others!r})"
+        if len(units) <= _MOST_UNITS:
+            listed = f"{units!r}"
+        unit = df[column].iloc[0]
         raise InputError(
-            f"row 0 holds words above numbers, {df[column].iloc[0]!r:.40} in column {column!r}, as"
-            " units below the names of columns are, but each row must hold values; drop this row",
+            f"row 0 holds words above numbers, {unit!r:.40} in column {column!r}, as units below"
+            " the names of columns are, but each row must hold values; drop this row",
             InPython(
                 f": {name} = {name}.iloc[1:].copy();"
                 f" {name}[{listed}] = {name}[{listed}].apply(pd.to_numeric)"
@@ -243,7 +256,9 @@ def refuse_clock(df: pd.DataFrame, roles: Collection[Any]) -> None:
         if is_number[column] or not _is_clock(df[column]):
             continue
         for other in columns:
-            days = "" if other == column else _days_of(df, other)
+            if other == column:
+                continue
+            days = _days_of(df, other)
             if not days:
                 continue
             clock = f"df[{column!r}]"
@@ -264,11 +279,16 @@ def refuse_clock(df: pd.DataFrame, roles: Collection[Any]) -> None:
 
 def _is_clock(cells: pd.Series) -> bool:
     """Whether all cells are times of day of one length."""
-    if not len(cells) or not isinstance(cells.iloc[0], str) or not _CLOCK.fullmatch(cells.iloc[0]):
+    if not len(cells):
+        return False
+    first = cells.iloc[0]
+    # Most columns are told by their first cell.
+    if not isinstance(first, str) or not _CLOCK.fullmatch(first):
         return False
     texts = cells.astype(str)
+    is_clock = texts.str.fullmatch(_CLOCK)
     n_colons = texts.str.count(":")
-    return bool(texts.str.fullmatch(_CLOCK).all()) and n_colons.nunique() == 1
+    return bool(is_clock.all()) and n_colons.nunique() == 1
 
 
 def _days_of(df: pd.DataFrame, column: Any) -> str:
@@ -301,7 +321,8 @@ def _joined_clock(df: pd.DataFrame, time_col: Any, parts: Sequence[Any]) -> str:
             return ""
         sums.append(f"pd.to_timedelta(df[{column!r}], {_CLOCK_UNITS[name]!r})")
     joined = [time_col, *columns.values()]
-    return f"; join them by df.drop(columns={joined!r}).assign(ds={' + '.join(sums)})"
+    stamps = " + ".join(sums)
+    return f"; join them by df.drop(columns={joined!r}).assign(ds={stamps})"
 
 
 def _joined_stamps(df: pd.DataFrame, parts: Sequence[str], present: Sequence[Any]) -> str:
@@ -321,9 +342,14 @@ def _joined_stamps(df: pd.DataFrame, parts: Sequence[str], present: Sequence[Any
     cells = df[present[1]].astype(str)
     other = f"df[{present[1]!r}].astype(str)"
     if parts[-1] == "month":
-        names = [pd.to_datetime(cells, format=code, errors="coerce") for code in ("%b", "%B")]
-        is_read = any(name.notna().all() for name in names)
-        return f"{other} + ' ' + {year}" if is_read else ""
+        # Short names of months, and full ones.
+        for code in ("%b", "%B"):
+            months = pd.to_datetime(cells, format=code, errors="coerce")
+            if months.notna().all():
+                return f"{other} + ' ' + {year}"
+        return ""
     if parts[-1] == "week":
-        return f"{year} + '-' + {other}" if cells.str.fullmatch(r"W\d\d").all() else ""
-    return f"{year} + {other}" if cells.str.fullmatch("Q[1-4]").all() else ""
+        are_weeks = cells.str.fullmatch(r"W\d\d").all()
+        return f"{year} + '-' + {other}" if are_weeks else ""
+    are_quarters = cells.str.fullmatch("Q[1-4]").all()
+    return f"{year} + {other}" if are_quarters else ""
