@@ -20,11 +20,14 @@ DISTRIBUTED = "tests/test_distributed.py"
 ADAPTERS = "tests/adapters/test_adapters.py"
 JOINING = "tests/data/test_joining.py"
 BAD = "tests/data/test_bad_series.py"
+PARTS = "tests/data/test_parts.py"
+SPELLINGS = "tests/data/test_spelling.py"
 ODD = "tests/data/test_odd_inputs.py"
 FILES = "tests/data/test_files.py"
 ANSWERS = "tests/forecasters/test_future_columns.py"
 METRICS = "tests/evaluate/test_metrics.py"
 PLOTTING = "tests/test_plotting.py"
+SPELLING = "tsattn/data/spelling.py"
 COLUMNS = "tsattn/data/columns.py"
 
 MUTANTS = [
@@ -266,7 +269,27 @@ MUTANTS = [
         "if True:",
         ODD,
     ),
-    Mutant(COLUMNS, "_DECIMAL_YEAR_ERROR = 0.002", "_DECIMAL_YEAR_ERROR = 0.05", ODD),
+    Mutant(SPELLING, "_DECIMAL_YEAR_ERROR = 0.002", "_DECIMAL_YEAR_ERROR = 0.05", ODD),
+    Mutant(SPELLING, "_MIDDLE_OF_MONTH = 0.15", "_MIDDLE_OF_MONTH = 0.05", PARTS),
+    Mutant(SPELLING, '"[kK]": "e3"', '"[kK]": ""', SPELLINGS),
+    Mutant(SPELLING, "is_plain.mean() < least_plain", "False", SPELLINGS),
+    Mutant(SPELLING, "{is_end}.astype(int), 'D')", "{is_end}.astype(int), 'h')", PARTS),
+    Mutant(SPELLING, '"%y%m%d": 6, "%Y%j": 7', '"%y%m%d": 6', PARTS),
+    Mutant(
+        COLUMNS,
+        "except AmbiguousStampsError: continue",
+        "except AmbiguousStampsError: return False",
+        PARTS,
+    ),
+    Mutant(COLUMNS, "if has_stamps or are_numbers or", "if has_stamps or", PARTS),
+    Mutant("tsattn/data/parts.py", '"he": "hour"', '"he": "day"', PARTS),
+    Mutant("tsattn/data/parts.py", "if len(places) == len(names):", "if places:", PARTS),
+    Mutant(
+        "tsattn/data/parts.py",
+        "if not any(_VALUE.match(str(cell)) for cell in others):",
+        "if not others:",
+        PARTS,
+    ),
     Mutant(COLUMNS, "return rising and _is_even(", "return rising or _is_even(", ODD),
     Mutant(COLUMNS, 'return part == "year" or', 'return part != "year" and', ODD),
     Mutant(COLUMNS, "return pd.Index(numbers).is_unique", "return True", ODD),
@@ -605,8 +628,8 @@ MUTANTS = [
     # advice that works
     Mutant(
         "tsattn/data/spelling.py",
-        " or units.nunique() != 1",
-        "",
+        "if units.nunique() != 1:",
+        "if False:",
         "tests/data/test_spelling.py",
     ),
     Mutant(

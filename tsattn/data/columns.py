@@ -16,18 +16,14 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, Piece
+from tsattn.checks import Argument, InputError, InPython, Name, Piece
 from tsattn.data.calendar import infer_grid, more, place
-from tsattn.data.parts import PARTS, flattening_call, joined_parts, turning_call
+from tsattn.data.parts import PARTS, flattening_call, joined_parts, part_of, turning_call
 
 MISSING = ("error", "interpolate", "ffill", "mask")
 GAPS = ("closed", "missing")
 BAD = ("error", "skip")
 _TIME_NAMES = {"date", "ds", "timestamp", "time", "datetime"}
-# Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
-_SERIAL_DAYS = (30_000, 60_000)
-_SERIAL_ORIGIN = pd.Timestamp("1899-12-30")
-_DAY_SECONDS = 86_400
 # Names of the column that pandas or R makes of an index in a file.
 _WRITTEN_INDEX_NAMES = ("", "Unnamed: 0", "rownames")
 # Names that reset_index gives, and the usual one of a count; a real column may carry them too.
@@ -48,8 +44,6 @@ _TOTALS_SHARE = 0.1
 _LEAST_STAMP = 1000
 # Share of the distinct numbers that must read as dates, so that one typing error is named as such.
 _DATE_SHARE = 0.9
-# Rounding of a decimal year to three digits, in years.
-_DECIMAL_YEAR_ERROR = 0.002
 _UTC_OFFSET = re.compile(r":\d{2}(?:[.,]\d+)?\s*(Z|[+-]\d{2}(?::?\d{2})?)$")
 DATE_LAYOUTS = (
     "%Y/%m/%d",
@@ -108,6 +102,10 @@ _KINDS_WITH_MISSING = (
     "string",
     "empty",
 )
+
+
+class AmbiguousStampsError(InputError):
+    """All stamps of a column can be read day first or month first."""
 
 
 class _ToPandas(Protocol):
@@ -293,7 +291,20 @@ def check_frame(data: Any, missing: str) -> pd.DataFrame:
             f"the table is empty: columns {_listed(df)} and no rows; give at least one row per"
             " series"
         )
-    return _without_signals(df)
+    return _without_blank_end(_without_signals(df))
+
+
+def _without_blank_end(df: pd.DataFrame) -> pd.DataFrame:
+    """The table without empty rows at its end, as spreadsheets write them; where all columns are
+    numbers, an empty row may be one of missing values.
+    """
+    has_stamps = not isinstance(df.index, pd.RangeIndex)
+    are_numbers = len(df.select_dtypes("number").columns) == len(df.columns)
+    if has_stamps or are_numbers or df.iloc[-1].notna().any():
+        return df
+    filled_rows = np.flatnonzero(df.notna().any(axis=1))
+    n_rows = int(filled_rows.max(initial=0)) + 1
+    return df.iloc[:n_rows]
 
 
 def _without_signals(df: pd.DataFrame) -> pd.DataFrame:
@@ -570,13 +581,15 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     first = column.iloc[0]
     if not isinstance(first, Real) or not float(first) >= _LEAST_STAMP:
         return False
-    named_as_part = str(column.name).lower() in PARTS
+    named_as_part = bool(part_of(column.name))
     stamps = None
     numbers = whole_numbers(column)
     if numbers is not None:
         years = years and (named_as_part or column.dtype.kind in "iu")
         stamps = spelt_stamps(numbers, years=years)
     elif named_as_part and column.dtype.kind == "f":
+        from tsattn.data.spelling import decimal_years
+
         stamps = decimal_years(column.to_numpy(dtype=np.float64, na_value=np.nan))
     if stamps is None or stamps.isna().any():
         return False
@@ -597,15 +610,21 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
 
 
 def _text_reads_as_times(column: pd.Series) -> bool:
-    """Whether every row of a column is text that reads as a stamp."""
+    """Whether every row of a column is text that reads as a stamp, if it were known which of two
+    numbers is the month.
+    """
     if pd.api.types.infer_dtype(column.iloc[:9], skipna=True) != "string":
         return False
-    try:
-        # The first row alone excludes most columns of text at little cost.
-        first = read_stamps(column.iloc[:1], "", lambda row: "")
-        return len(first) > 0 and len(read_stamps(column, "", lambda row: "")) > 0
-    except (ValueError, TypeError):
-        return False
+    # The first row alone excludes most columns of text at little cost.
+    for rows in (column.iloc[:1], column):
+        try:
+            if not len(read_stamps(rows, "", lambda row: "")):
+                return False
+        except AmbiguousStampsError:
+            continue
+        except (ValueError, TypeError):
+            return False
+    return True
 
 
 def _is_even(stamps: pd.Series, codes: np.ndarray) -> bool:
@@ -710,8 +729,8 @@ def _is_part(column: pd.Series) -> bool:
     """Whether the name and the numbers of a column are those of a year, a month or another part of
     a time.
     """
-    part = str(column.name).lower()
-    if part not in PARTS or not pd.api.types.is_numeric_dtype(column.dtype):
+    part = part_of(column.name)
+    if not part or not pd.api.types.is_numeric_dtype(column.dtype):
         return False
     low, high = PARTS[part]
     if part in ("week", "quarter") and not column.between(low, high).all():
@@ -887,7 +906,9 @@ def read_stamps(
     numbers = whole_numbers(series) if kind in ("integer", "floating") else None
     serial = None
     if kind in ("integer", "floating") and unit != "integer":
-        serial = _serial_days(column, series, label)
+        from tsattn.data.spelling import serial_days
+
+        serial = serial_days(column, series, label)
     if serial is not None:
         stamps = serial
     elif numbers is None:
@@ -905,8 +926,13 @@ def read_stamps(
         stamps = dates
     bad = np.flatnonzero(stamps.isna())
     if len(bad):
+        from tsattn.data.spelling import midnight_call
+
+        midnight = midnight_call(series, f"df[{column.name!r}]")
         remedy: list[Piece] = ["correct it, or leave such rows out, as those of totals"]
-        if len(bad) > _TOTALS_SHARE * len(series):
+        if midnight is not None:
+            remedy = ["hour 24 is 00:00 of the next day", InPython(f": {midnight}")]
+        elif len(bad) > _TOTALS_SHARE * len(series):
             by_format = InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)")
             numbering = "; or number the rows 0, 1, 2 and so on" if candidates is None else ""
             remedy = ["correct it", by_format, numbering]
@@ -919,31 +945,11 @@ def read_stamps(
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
 
 
-def _serial_days(column: pd.Series | pd.Index, series: pd.Series, label: str) -> pd.Series | None:
-    """Stamps of the numbers of days that Excel stores, with a warning; None if a column holds other
-    numbers, or is not named as one of dates.
-    """
-    days = series.to_numpy(dtype=np.float64)
-    least, most = _SERIAL_DAYS
-    if "date" not in str(column.name).casefold() or not ((days > least) & (days < most)).all():
-        return None
-    # A fraction of a day has less than a second of error.
-    seconds = np.rint(days * _DAY_SECONDS).astype(np.int64)
-    stamps = pd.Series(_SERIAL_ORIGIN + pd.to_timedelta(seconds, "s"))
-    if label:
-        words = (
-            f"{label} holds Excel's numbers of days and is read as dates: {series.iloc[0]:.10g} in"
-            f" row 0 is {stamps[0]}"
-        )
-        other: list[Any] = ["; ", Argument("freq", 1), " reads steps of a count"]
-        is_whole = bool((days == np.rint(days)).all())
-        warnings.warn(InputWarning(words, *(other if is_whole else [])), stacklevel=2)
-    return stamps
-
-
 def _stamps(series: pd.Series, kind: str, label: str, candidates: pd.Index | None) -> pd.Series:
     """Stamps of a column that holds no whole numbers, NaT where one cannot be read."""
     if kind == "floating":
+        from tsattn.data.spelling import decimal_years
+
         years = decimal_years(series.to_numpy(dtype=np.float64))
         if years is not None:
             return years
@@ -1018,18 +1024,6 @@ def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | Non
     return None
 
 
-def decimal_years(numbers: np.ndarray) -> pd.Series | None:
-    """Months of years such as 1949.083, if all numbers are years and months."""
-    months = np.rint((numbers - 1970) * 12)
-    error = np.abs(numbers - 1970 - months / 12)
-    valid = error < _DECIMAL_YEAR_ERROR
-    valid &= numbers > _FIRST_YEAR
-    valid &= numbers < _LAST_YEAR + 1
-    if not valid.all():
-        return None
-    return pd.Series(months.astype("M8[M]").astype("M8[ns]"))
-
-
 def _refuse_half_zoned(cells: pd.Series, zoned: pd.Series, label: str) -> None:
     """Refuse a column in which only some stamps carry a UTC offset."""
     if zoned.any() and not zoned.all():
@@ -1067,7 +1061,7 @@ def _read_text(text: pd.Series, label: str, candidates: pd.Index | None) -> pd.S
         n_matches = [reading.isin(expected).sum() for reading in whole]
         if n_matches[0] != n_matches[1]:
             return whole[int(np.argmax(n_matches))]
-        raise InputError(
+        raise AmbiguousStampsError(
             f"{label}: {text[0]!r} in row 0 and all other stamps can be read day first or month"
             " first; write them as 2024-01-31",
             InPython(", or pass datetimes, as from pd.to_datetime(..., dayfirst=True)"),

@@ -41,7 +41,7 @@ from tsattn.data.covariates import (
     read_static,
 )
 from tsattn.data.panel import Panel, Skipped, tell_alike, tell_ended
-from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units
+from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units, tell_part_cols
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
 
@@ -298,6 +298,7 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         rules = replace(rules, freq=abs(df.index.step))
         unit = "integer"
     series_cols = _series_cols(df, time_col, covariates)
+    tell_part_cols(df, time_col, series_cols)
     all_names = tuple(map(_series_name, series_cols))
     columns = [*series_cols, *covariates]
     values, foreign = _read_columns(df, columns, n_targets=len(all_names))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import calendar
 import re
+import warnings
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython
+from tsattn.checks import Argument, InputError, InputWarning, InPython
 
 # Parts of times by the names of their columns, and the numbers that these may hold.
 PARTS = {
@@ -21,13 +23,41 @@ PARTS = {
     "day": (1, 31),
     "hour": (0, 24),
     "minute": (0, 59),
+    "dayofyear": (1, 366),
 }
+# Other names of such columns, in small letters without separators. HE is the hour's end, from 1 to
+# 24, in tables of electricity.
+_OTHER_NAMES = {
+    "he": "hour",
+    "hr": "hour",
+    "hourending": "hour",
+    "hourofday": "hour",
+    "doy": "dayofyear",
+    "yday": "dayofyear",
+    "julianday": "dayofyear",
+}
+_SEPARATORS = re.compile(r"[\s_.-]")
 _JOINED_PARTS = (
     ("year", "month", "day"),
     ("year", "month"),
     ("year", "week"),
     ("year", "quarter"),
+    ("year", "dayofyear"),
 )
+# Names of columns that are parts of the time of their row, in small letters. Hours count from 0 or,
+# where they are named by their end, from 1.
+_HOUR_NAMES = ("h{}", "h{:02}", "he{}", "he{:02}", "hour {}", "hour_{}", "{}:00", "{:02}:00")
+_PART_COLS = {
+    "month": [
+        [name.lower() for name in names[1:]] for names in (calendar.month_abbr, calendar.month_name)
+    ],
+    "quarter": [["q1", "q2", "q3", "q4"]],
+    "hour": [
+        [name.format(hour) for hour in range(first, first + 24)]
+        for first in (0, 1)
+        for name in _HOUR_NAMES
+    ],
+}
 _CLOCK_UNITS = {"hour": "h", "minute": "min", "second": "s"}
 # Kinds of pandas' infer_dtype that pd.to_datetime reads.
 _KINDS_OF_DAYS = ("string", "date", "datetime", "datetime64")
@@ -46,6 +76,18 @@ _VALUE = re.compile(r"\W*\d|.*\d{4}")
 _CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2})?\s*")
 
 
+def part_of(name: Any) -> str:
+    """The part of times that a column is named like, one of ``PARTS``; empty for other names.
+
+    Example:
+        >>> part_of("Hour Ending"), part_of("day_of_year"), part_of("sales")
+        ('hour', 'dayofyear', '')
+    """
+    word = _SEPARATORS.sub("", str(name).lower())
+    part = _OTHER_NAMES.get(word, word)
+    return part if part in PARTS else ""
+
+
 def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
     """Refuse a table whose series would be the months or hours of the times that another column
     begins.
@@ -58,7 +100,7 @@ def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
     Raises:
         ValueError: With the call that joins the columns, if they can be joined.
     """
-    parts = [key for key in keys if str(key).lower() in PARTS]
+    parts = [key for key in keys if part_of(key)]
     if not parts or time_col not in df.columns:
         return
     call = joined_parts(df, [time_col, *parts]) or _joined_clock(df, time_col, parts)
@@ -72,6 +114,56 @@ def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
             Argument("id_col", id_cols),
             InPython(call),
         )
+
+
+def tell_part_cols(df: pd.DataFrame, time_col: Any, columns: Sequence[Any]) -> None:
+    """Warn of a wide table whose columns are the months or quarters of a year, or the hours of a
+    day, each of which is forecast as a series by itself, with the call that makes one series of
+    them.
+
+    Args:
+        df: The table.
+        time_col: Column of its stamps; None is the index.
+        columns: Columns that are series.
+    """
+    words = [str(column).strip().lower() for column in columns]
+    for unit, names_of_parts in _PART_COLS.items():
+        for names in names_of_parts:
+            places = [words.index(name) for name in names if name in words]
+            if len(places) == len(names):
+                part_cols = [columns[place] for place in places]
+                warnings.warn(
+                    InputWarning(
+                        f"columns {part_cols[0]!r} to {part_cols[-1]!r} are each forecast as a"
+                        f" series by itself; one series of {unit}s has them below one another",
+                        InPython(f": {_one_series_call(df, time_col, part_cols, unit)}"),
+                    ),
+                    stacklevel=2,
+                )
+                return
+
+
+def _one_series_call(df: pd.DataFrame, time_col: Any, columns: Sequence[Any], unit: str) -> str:
+    """The calls of pandas that make one series of columns that are parts of the time of a row."""
+    times = df.index if time_col is None else df[time_col]
+    source = "df"
+    if time_col is None:
+        time_col = "time"
+        source = "df.reset_index(names='time')"
+    time = f"parts[{time_col!r}]"
+    year = f"{time}.astype(int).astype(str)"
+    if pd.api.types.is_datetime64_any_dtype(times.dtype):
+        year = f"{time}.dt.year.astype(str)"
+    stamps = {
+        "month": f"pd.to_datetime({year} + parts['part'].str.strip().str[:3], format='%Y%b')",
+        "quarter": f"{year} + parts['part'].str.strip()",
+        "hour": f"pd.to_datetime({time})"
+        " + pd.to_timedelta(parts['part'].str.extract(r'(\\d+)', expand=False).astype(int), 'h')",
+    }
+    return (
+        f"parts = {source}.melt({time_col!r}, {[*columns]!r}, 'part', 'y');"
+        f" df = pd.DataFrame({{'ds': {stamps[unit]}, 'y': parts['y']}})"
+    )
 
 
 def turning_call(df: pd.DataFrame, name_columns: Sequence[Any]) -> str:
@@ -225,15 +317,17 @@ def names_row(rows: pd.DataFrame) -> int | None:
 
 
 def joined_parts(df: pd.DataFrame, columns: Sequence[Any]) -> str:
-    """Advice on how the columns of a year and its months, weeks or quarters become stamps."""
-    names = {str(column).lower(): column for column in columns}
+    """Advice on how the columns of a year and its months, weeks, quarters or days become stamps."""
+    names = {part_of(column) or str(column).lower(): column for column in columns}
     for parts in _JOINED_PARTS:
         present = [names[part] for part in parts if part in names]
         if len(present) < len(parts):
             continue
+        units = [*parts]
         if parts[-1] == "day":
-            present += [names[part] for part in _CLOCK_UNITS if part in names]
-        stamps = _joined_stamps(df, parts, present)
+            units += [part for part in _CLOCK_UNITS if part in names]
+            present = [names[part] for part in units]
+        stamps = _joined_stamps(df, units, present)
         call = f"; join them by df.drop(columns={present!r}).assign(ds={stamps})"
         return call if stamps else ""
     return ""
@@ -265,6 +359,14 @@ def refuse_clock(df: pd.DataFrame, roles: Collection[Any]) -> None:
             # pandas reads hours with minutes and seconds.
             if df[column].iloc[0].count(":") == 1:
                 clock += " + ':00'"
+            others = [df[name].iloc[0] for name in columns if name not in (column, other)]
+            if not any(_VALUE.match(str(cell)) for cell in others):
+                # Joined, the table would be left without values.
+                raise InputError(
+                    f"column {column!r} holds times, {df[column].iloc[0]!r} in row 0, but values"
+                    " must be numbers; make seconds of durations",
+                    InPython(f": df[{column!r}] = pd.to_timedelta({clock}).dt.total_seconds()"),
+                )
             joined = [other, column]
             raise InputError(
                 f"column {column!r} holds times of the days of column {other!r}, but one column"
@@ -311,7 +413,7 @@ def _days_of(df: pd.DataFrame, column: Any) -> str:
 
 def _joined_clock(df: pd.DataFrame, time_col: Any, parts: Sequence[Any]) -> str:
     """Advice on how a column of days and those of hours and minutes become stamps."""
-    columns = {str(part).lower(): part for part in parts}
+    columns = {part_of(part): part for part in parts}
     days = _days_of(df, time_col)
     if not {*columns} <= _CLOCK_UNITS.keys() or not days:
         return ""
@@ -325,30 +427,42 @@ def _joined_clock(df: pd.DataFrame, time_col: Any, parts: Sequence[Any]) -> str:
     return f"; join them by df.drop(columns={joined!r}).assign(ds={stamps})"
 
 
-def _joined_stamps(df: pd.DataFrame, parts: Sequence[str], present: Sequence[Any]) -> str:
-    """The expression that joins columns to stamps, where their cells can be joined."""
+def _joined_stamps(df: pd.DataFrame, units: Sequence[str], present: Sequence[Any]) -> str:
+    """The expression that joins columns to stamps, where their cells can be joined.
+
+    Args:
+        df: The table.
+        units: Parts that they hold, the year first; after a day may come those of a clock.
+        present: The columns.
+    """
+    last_unit = "day" if "day" in units else units[-1]
     are_numbers = [pd.to_numeric(df[name], errors="coerce").notna().all() for name in present]
     year = f"df[{present[0]!r}].astype(int).astype(str)"
     other = f"df[{present[1]!r}].astype(int).astype(str)"
+    columns = f"df[{present!r}]"
+    # pandas knows a column by the name of its part alone.
+    if [str(name).lower() for name in present] != [*units]:
+        columns += f".set_axis({[*units]!r}, axis=1)"
     if all(are_numbers):
         return {
-            "day": f"pd.to_datetime(df[{present!r}])",
-            "month": f"pd.to_datetime(df[{present!r}].assign(day=1))",
+            "day": f"pd.to_datetime({columns})",
+            "month": f"pd.to_datetime({columns}.assign(day=1))",
             "week": f"{year} + '-W' + {other}.str.zfill(2)",
             "quarter": f"{year} + 'Q' + {other}",
-        }[parts[-1]]
-    if parts[-1] == "day" or not are_numbers[0]:
+            "dayofyear": f"pd.to_datetime({year} + {other}.str.zfill(3), format='%Y%j')",
+        }[last_unit]
+    if last_unit in ("day", "dayofyear") or not are_numbers[0]:
         return ""
     cells = df[present[1]].astype(str)
     other = f"df[{present[1]!r}].astype(str)"
-    if parts[-1] == "month":
+    if last_unit == "month":
         # Short names of months, and full ones.
         for code in ("%b", "%B"):
             months = pd.to_datetime(cells, format=code, errors="coerce")
             if months.notna().all():
                 return f"{other} + ' ' + {year}"
         return ""
-    if parts[-1] == "week":
+    if last_unit == "week":
         are_weeks = cells.str.fullmatch(r"W\d\d").all()
         return f"{year} + '-' + {other}" if are_weeks else ""
     are_quarters = cells.str.fullmatch("Q[1-4]").all()

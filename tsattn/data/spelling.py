@@ -3,13 +3,15 @@ words for booleans.
 """
 
 import re
+import warnings
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Piece
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece
+from tsattn.data.parts import PARTS
 
 
 class _Spelling(NamedTuple):
@@ -30,7 +32,38 @@ class _Spelling(NamedTuple):
 # Groups stand apart by a mark, an apostrophe, or a space, which may be one that does not break.
 _SPELLINGS = (
     _Spelling(r"-?(\d{1,3}([,'\u2019\s]\d{3})+|\d+)(\.\d+)?", "[^0-9.-]", "."),
+    # Indian tables group by hundreds above a thousand.
+    _Spelling(r"-?\d{1,2}(,\d\d)+,\d{3}(\.\d+)?", "[^0-9.-]", "."),
     _Spelling(r"-?(\d{1,3}([.'\u2019\s]\d{3})+|\d+)(,\d+)?", "[^0-9,-]", ","),
+)
+
+
+class _Endings(NamedTuple):
+    """What may stand behind numbers.
+
+    Attributes:
+        number: The number before it.
+        dropped: Characters of the number that mean nothing.
+        meanings: Patterns of endings, and what pandas reads in their place.
+        least_plain: Share of the cells that must have no ending.
+    """
+
+    number: str
+    dropped: str
+    meanings: dict[str, str]
+    least_plain: float
+
+
+_ENDINGS = (
+    # Thousands and millions. A small m may be metres or minutes.
+    _Endings(
+        r"[^\d-]*-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?",
+        r"^[^\d-]+|,",
+        {"[kK]": "e3", "M": "e6", "(?:B|bn)": "e9"},
+        0.0,
+    ),
+    # Footnotes and flags, such as (p) for provisional values.
+    _Endings(r"-?\d+(?:\.\d+)?", "", {r"\s*(?:\*+|\u2020|\u2021|\(?[a-z]\)?|\[\d+\])": ""}, 0.5),
 )
 QUARTER = re.compile(r"(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4})", re.IGNORECASE)
 # German tables number weeks by KW.
@@ -42,7 +75,15 @@ WEEK = re.compile(
 # First and last day, such as pandas writes weeks.
 DAYS = re.compile(r"(\d{4}-\d\d-\d\d)( ?(?:/|-|\u2013|to) ?)(\d{4}-\d\d-\d\d)")
 # Layouts of days that only columns of stamps may have, and their digits.
-_OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6}
+_OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6, "%Y%j": 7}
+# Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
+_SERIAL_DAYS = (30_000, 60_000)
+_SERIAL_ORIGIN = pd.Timestamp("1899-12-30")
+_DAY_SECONDS = 86_400
+# Rounding of a decimal year to three digits, in years.
+_DECIMAL_YEAR_ERROR = 0.002
+# How far the middle of a month lies from its half, in months at most: months differ in length.
+_MIDDLE_OF_MONTH = 0.15
 # Years of numbers that no name calls years.
 _USUAL_YEARS = (1900, 2100)
 # Ways to write a negative number, and what pandas puts in their place.
@@ -83,6 +124,14 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
     is_nan = np.isnan(values)
     is_other = ~is_text & ~is_empty.to_numpy() & is_nan
     written = cells
+    if is_other.any() or not is_text.any():
+        return None
+    row = np.flatnonzero(is_text & is_nan)[0]
+    ended = _without_endings(cells, values, is_text)
+    if ended is not None:
+        replaced, numbers = ended
+        call = f"{place}.astype(str).str.strip().replace({replaced!r}, regex=True)"
+        return f"{place} = pd.to_numeric({call}) reads {written.iloc[row]!r} as {numbers[row]:g}"
     signs = ""
     for number, pattern, sign in _NEGATIVES:
         texts = cells[is_text].astype(str).str.strip()
@@ -91,7 +140,7 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
             signs += f".str.strip().str.replace(r'{pattern}', r'{sign}', regex=True)"
     texts = cells[is_text].astype(str).str.strip()
     units = texts.map(lambda text: tuple(re.findall(_SURROUNDINGS, text)))
-    if is_other.any() or units.nunique() != 1:
+    if units.nunique() != 1:
         return None
     spelt = texts.str.replace(_SURROUNDINGS, "", regex=True)
     for spelling in _SPELLINGS:
@@ -109,10 +158,107 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
         call = f"{place}.astype(str){signs}.str.replace(r'{spelling.dropped}', '', regex=True)"
         if spelling.mark == ",":
             call += ".str.replace(',', '.')"
-        unread_rows = np.flatnonzero(is_text & is_nan)
-        row = unread_rows[0]
         return f"{place} = pd.to_numeric({call}) reads {written.iloc[row]!r} as {numbers[row]:g}"
     return None
+
+
+def _without_endings(
+    cells: pd.Series, values: np.ndarray, is_text: np.ndarray
+) -> tuple[dict[str, str], np.ndarray] | None:
+    """Patterns that pandas has to replace where numbers have letters of thousands or footnotes, and
+    the numbers of the cells; None where they have no such endings.
+    """
+    texts = cells[is_text].astype(str).str.strip()
+    is_plain = pd.to_numeric(texts, errors="coerce").notna()
+    for number, dropped, meanings, least_plain in _ENDINGS:
+        ending = "|".join(meanings)
+        has_ending = texts.str.fullmatch(f"{number}(?:{ending})")
+        fits = has_ending | texts.str.fullmatch(number)
+        if not has_ending.any() or not fits.all() or is_plain.mean() < least_plain:
+            continue
+        replaced = {rf"(?<=\d){pattern}$": meaning for pattern, meaning in meanings.items()}
+        if dropped:
+            replaced[dropped] = ""
+        spelt = cells.astype(str).str.strip().replace(replaced, regex=True)
+        numbers = pd.to_numeric(spelt, errors="coerce").to_numpy(np.float64)
+        keeps_others = np.array_equal(numbers[~is_text], values[~is_text], equal_nan=True)
+        if keeps_others and np.isfinite(numbers[is_text]).all():
+            return replaced, numbers
+    return None
+
+
+def duration_call(cells: pd.Series, place: str) -> str | None:
+    """The call of pandas that makes seconds of durations such as 01:40:20; None for other cells.
+
+    Args:
+        cells: The column.
+        place: How Python writes it.
+    """
+    texts = cells.dropna().astype(str).str.strip()
+    if not len(texts) or not texts.str.fullmatch(r"\d+:\d\d:\d\d(\.\d+)?").all():
+        return None
+    return f"{place} = pd.to_timedelta({place}).dt.total_seconds() makes seconds of durations"
+
+
+def midnight_call(cells: pd.Series, place: str) -> str | None:
+    """The call of pandas that reads stamps of which some name the end of a day, as hour 24; None
+    where no such call reads all.
+
+    Args:
+        cells: The stamps.
+        place: How Python writes their column.
+    """
+    if not cells.map(lambda cell: isinstance(cell, str)).all():
+        return None
+    ends_day = cells.str.contains(r"[ T]24:00", regex=True)
+    starts = cells.str.replace(r"(?<=[ T])24:00", "00:00", regex=True)
+    stamps = pd.to_datetime(starts, format="ISO8601", errors="coerce")
+    if not ends_day.any() or stamps.isna().any():
+        return None
+    is_end = f"{place}.str.contains('[ T]24:00')"
+    texts = f"{place}.str.replace('(?<=[ T])24:00', '00:00', regex=True)"
+    return f"{place} = pd.to_datetime({texts}) + pd.to_timedelta({is_end}.astype(int), 'D')"
+
+
+def serial_days(column: pd.Series | pd.Index, series: pd.Series, label: str) -> pd.Series | None:
+    """Stamps of the numbers of days that Excel stores, with a warning; None if a column holds other
+    numbers, or is not named as one of dates.
+    """
+    days = series.to_numpy(dtype=np.float64)
+    least, most = _SERIAL_DAYS
+    if "date" not in str(column.name).casefold() or not ((days > least) & (days < most)).all():
+        return None
+    # A fraction of a day has less than a second of error.
+    seconds = np.rint(days * _DAY_SECONDS).astype(np.int64)
+    stamps = pd.Series(_SERIAL_ORIGIN + pd.to_timedelta(seconds, "s"))
+    if label:
+        words = (
+            f"{label} holds Excel's numbers of days and is read as dates: {series.iloc[0]:.10g} in"
+            f" row 0 is {stamps[0]}"
+        )
+        other: list[Any] = ["; ", Argument("freq", 1), " reads steps of a count"]
+        is_whole = bool((days == np.rint(days)).all())
+        warnings.warn(InputWarning(words, *(other if is_whole else [])), stacklevel=2)
+    return stamps
+
+
+def decimal_years(numbers: np.ndarray) -> pd.Series | None:
+    """Months of years such as 1949.083, if all numbers are years and months: at the beginning of
+    these, as R has them, or in their middle.
+    """
+    months = 12 * (numbers - 1970)
+    first, last = PARTS["year"]
+    if not ((numbers > first) & (numbers < last + 1)).all():
+        return None
+    nearest = np.rint(months)
+    whole = np.floor(months)
+    part = months - whole
+    is_middle = (part > 0.5 - _MIDDLE_OF_MONTH) & (part < 0.5 + _MIDDLE_OF_MONTH)
+    if (np.abs(months - nearest) < 12 * _DECIMAL_YEAR_ERROR).all():
+        whole = nearest
+    elif not is_middle.all():
+        return None
+    return pd.Series(whole.astype("M8[M]").astype("M8[ns]"))
 
 
 def truth_call(cells: pd.Series, place: str) -> str | None:
@@ -129,6 +275,8 @@ def truth_call(cells: pd.Series, place: str) -> str | None:
         >>> truth_call(pd.Series(["yes", "no", "yes"]), "df['promo']")
         "df['promo'] = df['promo'].map({'yes': True, 'no': False})"
     """
+    if not cells.map(lambda cell: isinstance(cell, Hashable)).all():
+        return None
     truths = {}
     distinct = cells.dropna().unique()
     for cell in distinct.tolist():

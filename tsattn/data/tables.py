@@ -646,7 +646,7 @@ def _check_numbers(table: Table) -> None:
 
 def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
     """What to do about a cell that is no number."""
-    from tsattn.data.spelling import conversion, truth_call
+    from tsattn.data.spelling import conversion, duration_call, truth_call
 
     n_targets = len(table.columns) - table.n_covariates
     is_wide = table.dialect.kind == "wide"
@@ -691,7 +691,7 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
         values = table.values[:, column]
         cells = table.cells[column]
         truths = truth_call(cells, place)
-        call = conversion(cells, values, place) or truths
+        call = conversion(cells, values, place) or truths or duration_call(cells, place)
         if pd.api.types.is_timedelta64_dtype(cells.dtype):
             call = f"{place} = {place}.dt.total_seconds() makes seconds of durations"
         if call is None and np.isfinite(values).any():

@@ -1,0 +1,168 @@
+"""Times in several columns, or named by columns: each call that is advised is run."""
+
+import calendar
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsattn import forecast
+
+DAYS = pd.date_range("2024-01-01", periods=20)
+HOURS = pd.date_range("2024-01-01 01:00", periods=480, freq="h")
+LOAD = np.arange(480.0)
+
+
+def days_and_hours(hours, name="HE"):
+    """The hours of twenty days, each under the day in which it begins."""
+    days = DAYS.repeat(24).strftime("%Y-%m-%d")
+    return pd.DataFrame({"date": days, name: [*hours] * 20, "load": LOAD})
+
+
+def advised(df, pattern):
+    """The table after the call that an error advises."""
+    with pytest.raises(ValueError, match=pattern) as caught:
+        forecast(df, 1, model="naive")
+    (call,) = re.findall(pattern, str(caught.value))
+    names = {"pd": pd, "df": df.copy()}
+    exec(call if call.startswith("df[") else f"df = {call}", names)
+    return names["df"]
+
+
+@pytest.mark.parametrize("name", ["HE", "hour ending", "Hour_Ending", "hr", "hour"])
+def test_hours_that_are_named_by_their_end_are_joined_to_their_days(name):
+    df = days_and_hours(range(1, 25), name)
+    joined = advised(df, r"join them by (df\.drop.*)")
+    assert joined["ds"].tolist() == HOURS.tolist()
+    answer = forecast(joined, 1, model="naive")
+    assert answer["ds"].tolist() == [HOURS[-1] + pd.Timedelta("1h")]
+
+
+def test_hour_24_is_the_first_of_the_next_day():
+    df = days_and_hours([f"{hour:02}:00" for hour in range(1, 25)])
+    stamps = df["date"] + " " + df["HE"]
+    df = pd.DataFrame({"date": stamps, "load": LOAD})
+    read = advised(df, r"hour 24 is 00:00 of the next day: (df.*)")
+    assert read["date"].tolist() == HOURS.tolist()
+
+
+@pytest.mark.parametrize("name", ["doy", "day_of_year", "yday"])
+def test_days_of_years_are_joined_to_them(name):
+    days = pd.date_range("2023-12-01", periods=40)
+    df = pd.DataFrame({"year": days.year, name: days.dayofyear, "v": np.arange(40.0)})
+    joined = advised(df, r"join them by (df\.drop.*)")
+    assert joined["ds"].tolist() == days.tolist()
+
+
+def test_days_of_a_year_behind_it_are_no_count():
+    days = pd.date_range("2023-12-01", periods=40)
+    numbers = days.strftime("%Y%j").astype(int)
+    df = pd.DataFrame({"date": numbers, "v": np.arange(40.0)})
+    with pytest.raises(ValueError, match="holds 2023335 in row 0, which spells a day") as caught:
+        forecast(df, 1)
+    (call,) = re.findall(r"as (pd\.to_datetime.*) does", str(caught.value))
+    assert eval(call, {"pd": pd, "df": df}).tolist() == days.tolist()
+
+
+def part_columns(unit, dated, named):
+    """Tables with one row for each year or day, in the order of time when they are read by rows."""
+    if unit == "hour":
+        names = [f"H{hour}" for hour in range(1, 25)]
+        rows = DAYS
+    else:
+        months = calendar.month_name if dated else calendar.month_abbr
+        names = {"quarter": ["Q1", "Q2", "Q3", "Q4"], "month": list(months)[1:]}[unit]
+        rows = pd.date_range("2010-01-01", periods=9, freq="YS")
+        rows = rows if dated else rows.year
+    values = np.arange(float(len(rows) * len(names))).reshape(len(rows), -1)
+    df = pd.DataFrame(values, index=rows, columns=names)
+    return df.rename_axis("Year").reset_index() if named else df
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(
+    ("unit", "dated", "after"),
+    [
+        ("month", True, "2019-01-01"),
+        ("month", False, "2019-01-01"),
+        ("quarter", True, "2019-01-01"),
+        ("quarter", False, "2019-01-01"),
+        ("hour", True, "2024-01-21 01:00"),
+    ],
+)
+def test_columns_that_are_parts_of_a_time_are_told_with_the_call_that_joins_them(
+    unit, dated, named, after
+):
+    df = part_columns(unit, dated, named)
+    with pytest.warns(UserWarning, match=f"one series of {unit}s") as caught:
+        apart = forecast(df, 1, model="naive")
+    assert apart[df.columns[-1]].iloc[0] == df.iloc[-1, -1]
+    (call,) = re.findall(r"one another: (parts = .*)", str(caught[0].message))
+    names = {"pd": pd, "df": df}
+    exec(call, names)
+    answer = forecast(names["df"], 1, model="naive")
+    assert answer["ds"].tolist() == [pd.Timestamp(after)]
+    assert answer["naive"].tolist() == [df.iloc[-1, -1]]
+
+
+@pytest.mark.parametrize("columns", [["Jan", "Feb", "Mar"], [*range(24)], ["Q1", "Q2", "Q3"]])
+def test_other_columns_are_series_without_a_word(columns):
+    df = pd.DataFrame(np.ones((9, len(columns))), index=range(2010, 2019), columns=columns)
+    assert [*forecast(df, 1, model="naive").columns] == columns
+
+
+@pytest.mark.parametrize("layout", ["%d/%m/%Y", "%m/%d/%Y %I:%M %p"])
+def test_a_first_day_that_may_be_a_month_leaves_a_column_of_times(layout):
+    days = pd.date_range("2024-02-01", periods=28)
+    df = pd.DataFrame({"when": days.strftime(layout), "v": np.arange(28.0)})
+    answer = forecast(df, 1, model="naive")
+    assert pd.to_datetime(answer["when"], format=layout).tolist() == [pd.Timestamp("2024-02-29")]
+    with pytest.raises(ValueError, match="can be read day first or month first"):
+        forecast(df[:12], 1, model="naive")
+
+
+@pytest.mark.parametrize("digits", [3, 4])
+def test_middles_of_months_in_decimals_of_years_are_months(digits):
+    months = pd.date_range("1958-03-01", periods=50, freq="MS")
+    year_days = 365 + months.is_leap_year
+    middles = months.dayofyear - 1 + months.days_in_month / 2
+    df = pd.DataFrame({"year": np.round(months.year + middles / year_days, digits)})
+    df["co2"] = np.arange(50.0)
+    answer = forecast(df, 1, model="naive")
+    assert answer["year"].tolist() == [pd.Timestamp("1962-05-01")]
+
+
+def test_durations_are_no_times_of_day():
+    days = DAYS.strftime("%Y-%m-%d")
+    df = pd.DataFrame({"day": days, "wait": [f"00:0{number % 9}:30" for number in range(20)]})
+    read = advised(df, r"make seconds of durations: (df.*)")
+    assert read["wait"].tolist()[:2] == [30.0, 90.0]
+    dated = df.set_index(DAYS)[["wait"]]
+    read = advised(dated, r"; (df\['wait'\] = .*) makes seconds of durations")
+    assert read["wait"].tolist()[:2] == [30.0, 90.0]
+    # Of two agents.
+    both = pd.concat([df.assign(agent="a"), df.assign(agent="b")])
+    with pytest.raises(ValueError, match="make seconds of durations"):
+        forecast(both, 1)
+
+
+def test_empty_rows_at_the_end_of_a_table_are_none():
+    whole = pd.DataFrame({"ds": DAYS.astype(str), "y": np.arange(20.0)})
+    empty = pd.DataFrame({"ds": [None, None], "y": [np.nan, np.nan]})
+    table = pd.concat([whole, empty], ignore_index=True)
+    pd.testing.assert_frame_equal(
+        forecast(table, 1, model="naive"), forecast(whole, 1, model="naive")
+    )
+    between = pd.concat([whole[:9], empty, whole[9:]], ignore_index=True)
+    with pytest.raises(ValueError, match=r"no stamp in row 9 \(and 1 more\)"):
+        forecast(between, 1, model="naive")
+    # Without stamps an empty row is one of missing values.
+    numbers = pd.DataFrame({"a": [1.0, 2.0, np.nan], "b": [3.0, 4.0, np.nan]})
+    assert forecast(numbers, 1, model="naive", missing="ffill").index.tolist() == [3]
+
+
+def test_cells_that_hold_lists_are_named():
+    df = pd.DataFrame({"ds": DAYS, "y": [[value] for value in range(20)]})
+    with pytest.raises(ValueError, match=r"holds \[0\] at 2024-01-01 00:00:00 \(and 19 more\)"):
+        forecast(df, 1)
