@@ -625,6 +625,24 @@ MUTANTS = [
         "self._history.combine_first(y)",
         ADAPTERS,
     ),
+    Mutant(
+        "tsattn/data/files.py",
+        'options["skiprows"] = _count_empty_lines(read)',
+        "",
+        f"{FILES}::test_a_table_in_the_middle_of_a_sheet_is_read",
+    ),
+    Mutant(
+        "tsattn/data/files.py",
+        "if is_unnamed and frame[column].isna().all():",
+        "if frame[column].isna().all():",
+        f"{FILES}::test_a_column_without_values_is_kept_where_it_has_a_name",
+    ),
+    Mutant(
+        "tsattn/data/files.py",
+        '"decimal": "," if mark == ";" else "."',
+        '"decimal": "."',
+        f"{FILES}::test_the_separator_in_the_first_line_is_read",
+    ),
     # advice that works
     Mutant(
         "tsattn/data/spelling.py",

@@ -303,9 +303,9 @@ def test_a_title_in_a_frame_is_told_with_a_call_that_works(folder, n_empty):
 
 
 def test_names_of_columns_below_empty_lines_are_refused(folder):
-    long_frame().to_excel("t.xlsx", index=False, startrow=2)
+    (folder / "t.csv").write_text(",,\n,,\n" + long_frame().to_csv(index=False))
     with pytest.raises(ValueError, match="first line is empty, and its columns are named below it"):
-        read_table("t.xlsx")
+        read_table("t.csv")
 
 
 def test_lines_above_the_names_of_a_csv_file_are_to_be_deleted(folder):
@@ -610,12 +610,6 @@ def test_row_names_of_r_are_left_out_with_a_word(folder):
 
 
 def test_what_is_the_matter_with_a_file_is_said_with_its_remedy(folder, run):
-    (folder / "t.csv").write_text("sep=;\nds;y\n2024-01-01;1,5\n2024-01-02;1,5\n")
-    wanted = (
-        "t.csv is no readable CSV table (its first line, sep=;, is no part of a table); delete this"
-        " line\n"
-    )
-    assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: {wanted}")
     (folder / "t.csv").write_text("# made in 2024; by hand\nds,y\n2024-01-01,1.5\n")
     wanted = (
         "t.csv is no readable CSV table (its first line begins with # and is a remark); delete the"
@@ -633,6 +627,38 @@ def test_what_is_the_matter_with_a_file_is_said_with_its_remedy(folder, run):
     assert re.fullmatch(
         r"tsattn: t.zip is no readable CSV table \(Multiple files .*\); leave one file in it\n", err
     )
+
+
+@pytest.mark.parametrize(("mark", "decimal"), [(",", "."), (";", ","), ("\t", "."), ("|", ".")])
+@pytest.mark.parametrize("names_end", ["", "trailing"])
+def test_the_separator_in_the_first_line_is_read(folder, mark, decimal, names_end):
+    """Excel names it there."""
+    text = long_frame().to_csv(index=False, sep=mark, decimal=decimal)
+    if names_end:
+        # A separator at the end of each line makes a column without a name or a value.
+        text = text.replace("\n", f"{mark}\n")
+    (folder / "t.csv").write_text(f"sep={mark}\n{text}")
+    assert_frame_equal(read_frame("t.csv"), read_csv_of(long_frame()))
+
+
+def read_csv_of(frame):
+    """What reading its CSV gives."""
+    return pd.read_csv(io.StringIO(frame.to_csv(index=False)))
+
+
+@pytest.mark.parametrize(
+    "margins", [{"startrow": 3}, {"startcol": 2}, {"startrow": 1, "startcol": 1}]
+)
+def test_a_table_in_the_middle_of_a_sheet_is_read(folder, margins):
+    long_frame().to_excel("t.xlsx", index=False, **margins)
+    frame = read_frame("t.xlsx")
+    assert_frame_equal(frame, long_frame(), check_dtype=False)
+    assert read_table("t.xlsx").ids.tolist() == ["a", "b"]
+
+
+def test_a_column_without_values_is_kept_where_it_has_a_name(folder):
+    long_frame().assign(note=np.nan).to_csv("t.csv", index=False)
+    assert [*read_frame("t.csv")] == ["unique_id", "ds", "y", "note"]
 
 
 DAMAGED = {

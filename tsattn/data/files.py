@@ -60,6 +60,8 @@ _SIZE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _CHUNK_BYTES = 2**20
 # Whole part, what parts its thousands, what stands before the fraction, and that.
 _GROUPED = r"([-+]?(?:\d{1,3}([.,' \u2019\u00a0\u202f])\d{3}(?:\2\d{3})*|\d+))(?:([.,])(\d+))?"
+# The line in which Excel names the separator of a CSV file.
+_SEPARATOR_LINE = re.compile(r"sep=(.?)")
 _DAMAGED = (
     ValueError,
     KeyError,
@@ -168,9 +170,11 @@ def read_frame(
         words = {*schema.static_cols, *id_names}
         as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
-            return _read_excel(path, schema, as_text, limit)
-        frame, schema = _read_csv(path, schema, as_text, limit)
-        return _split_cells(frame, schema)
+            frame = _read_excel(path, schema, as_text, limit)
+        else:
+            frame, schema = _read_csv(path, schema, as_text, limit)
+            frame = _split_cells(frame, schema)
+        return _without_empty_cols(frame)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
     except InputError:  # of a table that is no damaged file
@@ -210,10 +214,13 @@ def _read_excel(
         if n_bytes > limit:
             _refuse_size(path, limit)
 
-    def read(converters: dict[Any, Any] = as_text, **more: Any) -> pd.DataFrame:
-        return pd.read_excel(path, engine="openpyxl", converters=converters, **more)
+    options: dict[str, Any] = {"engine": "openpyxl", "converters": as_text}
+
+    def read(**more: Any) -> pd.DataFrame:
+        return pd.read_excel(path, **(options | more))
 
     _tell_other_sheets(path)
+    options["skiprows"] = _count_empty_lines(read)
     if _begins_with_values(read):
         rows = read(header=None)
         return _without_names(rows, path)
@@ -269,14 +276,18 @@ def _read_csv(
         return pd.read_csv(source, **(options | more))
 
     head = read(nrows=1)
+    named_separator = _SEPARATOR_LINE.fullmatch(str(head.columns[0]))
+    if named_separator:
+        # A comma has parted its line already.
+        mark = named_separator[1] or ","
+        options |= {"skiprows": 1, "sep": mark, "decimal": "," if mark == ";" else "."}
+        head = read(nrows=1)
     first = str(head.columns[0])
     has_one_name = head.shape[1] == 1
     rows = head
     # Of cells that no name stands above, pandas makes an index.
     if not isinstance(head.index, pd.RangeIndex):
         rows = head.reset_index()
-    if first.startswith("sep="):
-        raise ValueError(f"its first line, {first}, is no part of a table; delete this line")
     if first.startswith("#") and " " in first and has_one_name:
         raise ValueError(
             "its first line begins with # and is a remark; delete the lines above the names of the"
@@ -322,7 +333,28 @@ def _read_csv(
     return frame, schema
 
 
+def _without_empty_cols(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table without columns that have neither a name nor a value, as separators at the ends of
+    lines and margins of spreadsheets make them.
+    """
+    empty_cols = []
+    for column in frame.columns:
+        is_unnamed = str(column).startswith(_UNNAMED)
+        if is_unnamed and frame[column].isna().all():
+            empty_cols.append(column)
+    if len(empty_cols) == len(frame.columns):
+        return frame
+    return frame.drop(columns=empty_cols)
+
+
 # --- the first line -------------------------------------------------------------------------------
+
+
+def _count_empty_lines(read: Callable[..., pd.DataFrame]) -> int:
+    """Lines without a cell above the first one of a spreadsheet; none where all are empty."""
+    lines = read(header=None, nrows=_TITLE_LINES)
+    filled_lines = np.flatnonzero(lines.notna().any(axis=1))
+    return int(filled_lines[0]) if len(filled_lines) else 0
 
 
 def _refuse_header_rows(read: Callable[..., pd.DataFrame], path: str | Path) -> None:
