@@ -22,6 +22,7 @@ JOINING = "tests/data/test_joining.py"
 BAD = "tests/data/test_bad_series.py"
 PARTS = "tests/data/test_parts.py"
 SPELLINGS = "tests/data/test_spelling.py"
+UNEVEN = "tests/data/test_uneven.py"
 ODD = "tests/data/test_odd_inputs.py"
 FILES = "tests/data/test_files.py"
 ANSWERS = "tests/forecasters/test_future_columns.py"
@@ -642,6 +643,28 @@ MUTANTS = [
         '"decimal": "," if mark == ";" else "."',
         '"decimal": "."',
         f"{FILES}::test_the_separator_in_the_first_line_is_read",
+    ),
+    Mutant("tsattn/data/calendar.py", "_LEAST_ROUNDED = 0.9", "_LEAST_ROUNDED = 0.999", UNEVEN),
+    Mutant(
+        "tsattn/data/calendar.py",
+        "if (steps > 0).all() and (steps == 1)",
+        "if (steps == 1)",
+        UNEVEN,
+    ),
+    Mutant(
+        "tsattn/data/calendar.py",
+        "_ADDING_UP if not inferred and _are_events(times, starts) else ()",
+        "()",
+        UNEVEN,
+    ),
+    Mutant(
+        "tsattn/data/tables.py", "is_even and min(len(before), len(after))", "len(after)", UNEVEN
+    ),
+    Mutant(
+        "tsattn/data/tables.py",
+        "if absent and times.max() - times.min() > _YEARS_SPAN",
+        "if absent",
+        UNEVEN,
     ),
     # advice that works
     Mutant(

@@ -56,6 +56,30 @@ _MONTH_PART_DAYS = range(7, 17)
 _CLOCK_CHANGE_END = 4 * _HOUR_NANOSECONDS
 # The shortest step for which opening hours are looked for: their aliases have minutes.
 _SHORTEST_OPENING_STEP = 60 * 10**9
+# Steps to which stamps that jitter are rounded, how much of a step they may jitter on average, and
+# how many must then follow one another.
+_ROUND_UNITS = (
+    "1s",
+    "5s",
+    "10s",
+    "15s",
+    "30s",
+    "1min",
+    "5min",
+    "10min",
+    "15min",
+    "30min",
+    "1h",
+    "1D",
+)
+_JITTER_OF_STEP = 0.1
+_LEAST_ROUNDED = 0.9
+# Remedy of an error about stamps of events.
+_ADDING_UP: tuple[Piece, ...] = (
+    " add events up by the hour, the day or the like",
+    InPython(", as df.resample('D', on=TIME_COLUMN).sum() does"),
+    ",",
+)
 _UNIT_NANOSECONDS = {
     "D": DAY_NANOSECONDS,
     "h": DAY_NANOSECONDS // 24,
@@ -822,6 +846,7 @@ def place(
             f" {first_stamp}, but all stamps must lie on it{doubt};"
             f"{_zone(times, fits_without)}",
             *_rounding(times, starts, grid),
+            *(_ADDING_UP if not inferred and _are_events(times, starts) else ()),
             " correct or resample them, or pass another ",
             Argument("freq"),
         )
@@ -879,24 +904,16 @@ def _check_inferred(
         irregular = np.flatnonzero(inner & ~regular)
         row = int(irregular[0]) + 1
         rounding = _rounding(times, starts, grid)
-        remedy: list[Piece] = [
-            _zone(times),
-            *rounding,
-            " pass ",
-            Argument("freq"),
-            ", resample, or",
-        ]
-        if _are_events(times, starts):
-            remedy = [
-                " add events up by the hour, the day or the like",
-                InPython(", as df.resample('D', on=TIME_COLUMN).sum() does,"),
-                " or",
-            ]
+        remedy: list[Piece] = [_zone(times), *rounding]
+        if not rounding and _are_events(times, starts):
+            remedy = [*_ADDING_UP]
+        elif not rounding:
+            remedy += [" pass ", Argument("freq"), ", resample,"]
         raise InputError(
             f"{name(owner[row])}: irregular stamps: {times[row - 1]} is followed by {times[row]},"
             " so the frequency cannot be inferred;",
             *remedy,
-            " number the rows as integer time",
+            " or number the rows as integer time",
         )
 
 
@@ -915,26 +932,26 @@ def _are_events(times: pd.Index, starts: np.ndarray) -> bool:
 
 
 def _rounding(times: pd.Index, starts: np.ndarray, grid: Grid) -> list[Piece]:
-    """Remedy of an error where each week or month has one stamp, on unlike days; else nothing."""
-    is_weekly = grid.unit == "day" and grid.modulus == 7 and grid.step == 7
-    is_monthly = grid.unit == "month" and grid.step == 1
+    """Remedy of an error where each week, month, year or shorter step has one stamp, on unlike days
+    or seconds; else nothing.
+    """
     if not isinstance(times, pd.DatetimeIndex) or times.tz is not None:
         return []
-    day = ticks(times) // DAY_NANOSECONDS
+    clock = ticks(times)
+    day = clock // DAY_NANOSECONDS
     inner = np.ones(len(day) - 1, dtype=bool)
     inner[starts[1:-1] - 1] = False
-    if is_monthly:
-        month = month_of(day)
-        month_steps = np.diff(month)[inner]
-        if (month_steps == 1).all():
-            call = ".dt.to_period('M').dt.start_time"
-            place = "beginning"
-            if grid.rule.endswith("E"):
-                call = "+ pd.offsets.MonthEnd(0)"
-                place = "end"
-            return [f" move them to the {place} of their month", InPython(f", as {call} does"), ","]
-    if not is_weekly:
-        return []
+    month = month_of(day)
+    if (np.diff(month)[inner] == 1).all():
+        call = ".dt.to_period('M').dt.start_time"
+        place = "beginning"
+        if grid.unit == "month" and grid.rule.endswith("E"):
+            call = "+ pd.offsets.MonthEnd(0)"
+            place = "end"
+        return [f" move them to the {place} of their month", InPython(f", as {call} does"), ","]
+    if (np.diff(month // 12)[inner] == 1).all():
+        call = ".dt.to_period('Y').dt.start_time"
+        return [" move them to the beginning of their year", InPython(f", as {call} does"), ","]
     for last in range(7):
         # Weeks that begin on the day after the last one.
         first_weekday = last + 1
@@ -943,7 +960,30 @@ def _rounding(times: pd.Index, starts: np.ndarray, grid: Grid) -> list[Piece]:
         if (week_steps == 1).all():
             call = f".dt.to_period('W-{WEEKDAYS[last]}').dt.start_time"
             return [" give all weeks one day", InPython(f", as {call} does"), ","]
+    unit = _unit_of_jitter(clock, inner)
+    if unit is not None:
+        return [" round the stamps", InPython(f", as .dt.round({unit!r}) does"), ","]
     return []
+
+
+def _unit_of_jitter(clock: np.ndarray, inner: np.ndarray) -> str | None:
+    """The step to which uneven stamps can be rounded, so that few are absent and none occurs twice;
+    None if there is none.
+
+    Args:
+        clock: Stamps in nanoseconds, ``[rows]``.
+        inner: Whether a step lies inside a series, ``[rows - 1]``.
+    """
+    typical = np.median(np.diff(clock)[inner]) if inner.any() else 0
+    for unit in _ROUND_UNITS:
+        step = pd.Timedelta(unit).value
+        if abs(typical - step) > _JITTER_OF_STEP * step:
+            continue
+        number = (clock + step // 2) // step
+        steps = np.diff(number)[inner]
+        if (steps > 0).all() and (steps == 1).mean() > _LEAST_ROUNDED:
+            return unit
+    return None
 
 
 def _fits_without_zone(times: pd.Index, first_rows: np.ndarray, grid: Grid) -> bool:

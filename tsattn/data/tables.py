@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from calendar import month_name
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import tzinfo
@@ -39,6 +40,10 @@ _SEEN_ROWS = 10
 _WATCHED_DAYS = 56
 # Groups of series with their own hours that a message names, at most.
 _NAMED_GROUPS = 3
+# Steps of each of two frequencies that a series must have to be told of.
+_LEAST_STEPS = 3
+# A month without a row is told of in tables of more than two years.
+_YEARS_SPAN = pd.Timedelta(730, "D")
 # Rows absent on holidays, as a share of the rows, at most; and what is done about them where no
 # policy is set.
 _HOLIDAY_SHARE = 0.1
@@ -209,6 +214,8 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
             _tell_holidays(table, gaps)
         elif missing == "mask" and rules.tells_carried:
             _tell_skipped_hours(table, starts, position, gaps, grid, missing)
+            _tell_longer_steps(table, gaps, grid)
+            _tell_absent_months(table, grid)
         full_table, full_starts = _insert_rows(table, starts, position, grid)
         has_far_rows = rules.tells_carried and _tell_far_rows(table, starts, gaps, missing)
         if rules.gaps != "missing" and not has_far_rows:
@@ -492,6 +499,66 @@ def _refuse_gap(
         " or 'ffill'",
         InPython(call),
     )
+
+
+def _tell_longer_steps(table: Table, gaps: np.ndarray, grid: Grid) -> None:
+    """Warn of a series that begins or ends with rows that are all the same several steps apart, as
+    where another frequency was recorded before.
+    """
+    same_series = np.diff(table.codes) == 0
+    is_long = gaps > 0
+    changes = np.flatnonzero(np.diff(is_long) & same_series[1:] & same_series[:-1]) + 1
+    n_changes = np.bincount(table.codes[changes], minlength=len(table.ids))
+    for row in changes[n_changes[table.codes[changes]] == 1]:
+        rows = np.flatnonzero(table.codes[:-1] == table.codes[row])
+        rows = rows[same_series[rows]]
+        before = gaps[rows[rows < row]]
+        after = gaps[rows[rows >= row]]
+        long_steps = before if before[0] else after
+        is_even = (long_steps == long_steps[0]).all()
+        if is_even and min(len(before), len(after)) >= _LEAST_STEPS:
+            side = "up to" if before[0] else "from"
+            warnings.warn(
+                f"{table.series(table.codes[row])}: rows {side} {table.times[row]} are"
+                f" {long_steps[0] + 1} steps of {grid.alias!r} apart, all others one, and the steps"
+                " between them count as missing; leave those rows out, or resample all to the"
+                " longer step",
+                stacklevel=2,
+            )
+            return
+
+
+def _tell_absent_months(table: Table, grid: Grid) -> None:
+    """Warn of months of the year that have no row in several years, as of a school or a ski lift:
+    forecasts go through them.
+    """
+    times = table.times
+    is_fine = grid.unit in ("day", "tick", "business") or (grid.unit == "month" and grid.step == 1)
+    if not is_fine or not isinstance(times, pd.DatetimeIndex):
+        return
+    months = times.month
+    absent = [name for number, name in enumerate(month_name) if number and number not in months]
+    if absent and times.max() - times.min() > _YEARS_SPAN:
+        warnings.warn(
+            InputWarning(
+                f"no year has a row in {' or '.join(absent)}, and forecasts go through such months"
+                " as missing ones; numbers in place of the times read rows one after another",
+                InPython(f": {_numbering(table.dialect)}"),
+            ),
+            stacklevel=2,
+        )
+
+
+def _numbering(dialect: Dialect) -> str:
+    """The call of pandas that numbers the rows of each series in place of the times."""
+    if dialect.time_col is None:
+        return "df = df.reset_index(drop=True)"
+    numbers = "range(len(df))"
+    if dialect.id_col is not None:
+        ids = dialect.key_cols or dialect.id_col
+        ids = [*ids] if isinstance(ids, tuple) else ids
+        numbers = f"df.groupby({ids!r}).cumcount()"
+    return f"df[{dialect.time_col!r}] = {numbers}"
 
 
 def _tell_skipped_hours(
