@@ -214,7 +214,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
             _tell_holidays(table, gaps)
         elif missing == "mask" and rules.tells_carried:
             _tell_skipped_hours(table, starts, position, gaps, grid, missing)
-            _tell_longer_steps(table, gaps, grid)
+            _tell_longer_steps(table, starts, gaps, grid)
             _tell_absent_months(table, grid)
         full_table, full_starts = _insert_rows(table, starts, position, grid)
         has_far_rows = rules.tells_carried and _tell_far_rows(table, starts, gaps, missing)
@@ -501,28 +501,28 @@ def _refuse_gap(
     )
 
 
-def _tell_longer_steps(table: Table, gaps: np.ndarray, grid: Grid) -> None:
+def _tell_longer_steps(table: Table, starts: np.ndarray, gaps: np.ndarray, grid: Grid) -> None:
     """Warn of a series that begins or ends with rows that are all the same several steps apart, as
     where another frequency was recorded before.
     """
-    same_series = np.diff(table.codes) == 0
     is_long = gaps > 0
-    changes = np.flatnonzero(np.diff(is_long) & same_series[1:] & same_series[:-1]) + 1
+    is_change = is_long[1:] != is_long[:-1]
+    # A change lies between two steps of one series.
+    is_change &= table.codes[2:] == table.codes[:-2]
+    changes = np.flatnonzero(is_change) + 1
     n_changes = np.bincount(table.codes[changes], minlength=len(table.ids))
     for row in changes[n_changes[table.codes[changes]] == 1]:
-        rows = np.flatnonzero(table.codes[:-1] == table.codes[row])
-        rows = rows[same_series[rows]]
-        before = gaps[rows[rows < row]]
-        after = gaps[rows[rows >= row]]
+        n = table.codes[row]
+        before = gaps[starts[n] : row]
+        after = gaps[row : starts[n + 1] - 1]
         long_steps = before if before[0] else after
         is_even = (long_steps == long_steps[0]).all()
         if is_even and min(len(before), len(after)) >= _LEAST_STEPS:
             side = "up to" if before[0] else "from"
             warnings.warn(
-                f"{table.series(table.codes[row])}: rows {side} {table.times[row]} are"
-                f" {long_steps[0] + 1} steps of {grid.alias!r} apart, all others one, and the steps"
-                " between them count as missing; leave those rows out, or resample all to the"
-                " longer step",
+                f"{table.series(n)}: rows {side} {table.times[row]} are {long_steps[0] + 1} steps"
+                f" of {grid.alias!r} apart, all others one, and the steps between them count as"
+                " missing; leave those rows out, or resample all to the longer step",
                 stacklevel=2,
             )
             return
