@@ -555,8 +555,7 @@ def _numbering(dialect: Dialect) -> str:
         return "df = df.reset_index(drop=True)"
     numbers = "range(len(df))"
     if dialect.id_col is not None:
-        ids = dialect.key_cols or dialect.id_col
-        ids = [*ids] if isinstance(ids, tuple) else ids
+        ids = [*(dialect.key_cols or [dialect.id_col])]
         numbers = f"df.groupby({ids!r}).cumcount()"
     return f"df[{dialect.time_col!r}] = {numbers}"
 
