@@ -197,7 +197,7 @@ def joined_table(frame: pd.DataFrame, keys: tuple[Hashable, ...]) -> tuple[pd.Da
     from tsattn.data.keys import join_keys
 
     for key in keys:
-        require_columns(frame, {"id_col": key})
+        require_columns(frame, {("id_col",): key})
     if len(set(keys)) < len(keys):
         raise InputError(Name("id_col"), f" must name each column once; got {[*keys]!r}")
     return join_keys(frame, keys)
