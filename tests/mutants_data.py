@@ -666,6 +666,12 @@ MUTANTS = [
         "if absent",
         UNEVEN,
     ),
+    Mutant(
+        "tsattn/__init__.py",
+        "if name in _ROOMS:",
+        "if False:",
+        "tests/house/test_sources.py::test_rooms_that_the_guide_names_need_no_import",
+    ),
     # advice that works
     Mutant(
         "tsattn/data/spelling.py",

@@ -85,6 +85,9 @@ _HOMES = {
     "special_days": "tsattn.data.special_days",
 }
 
+# Rooms that the guide names, which need no import of their own.
+_ROOMS = ("adapters", "catalogue", "distributed", "evaluate", "plotting", "tuning")
+
 try:
     __version__ = version("tsattn")
 except PackageNotFoundError:  # the sources stand on the path without having been installed
@@ -92,9 +95,11 @@ except PackageNotFoundError:  # the sources stand on the path without having bee
 
 
 def __getattr__(name: str) -> Any:
-    """Import the home of a public name; Python calls this where the module has no such attribute
-    yet.
+    """Import a room, or the home of a public name; Python calls this where the module has no such
+    attribute yet.
     """
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'tsattn' has no attribute {name!r}")
     attribute = getattr(import_module(_HOMES[name]), name)
@@ -104,4 +109,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Names for completion, those not imported yet included."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_ROOMS})

@@ -224,6 +224,18 @@ def test_facade_lists_and_refuses():
         from tsattn import Atention  # noqa: F401
 
 
+@pytest.mark.parametrize("room", tsattn._ROOMS)
+def test_rooms_that_the_guide_names_need_no_import(room):
+    code = (
+        f"import sys, tsattn; loaded = 'tsattn.{room}' in sys.modules; tsattn.{room}; print(loaded)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (found.stdout, found.stderr) == ("False\n", "")
+    assert room in dir(tsattn)
+
+
 def test_no_public_name_is_a_room():
     """Importing ``tsattn.x`` sets the attribute x of tsattn: a public name x would be overwritten
     by a module.
