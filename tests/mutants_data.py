@@ -662,8 +662,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/tables.py",
-        "if absent and times.max() - times.min() > _YEARS_SPAN",
-        "if absent",
+        "n_years >= _LEAST_YEARS and times.max() - times.min() > _YEARS_SPAN",
+        "n_years",
         UNEVEN,
     ),
     Mutant(
@@ -671,6 +671,12 @@ MUTANTS = [
         "if name in _ROOMS:",
         "if False:",
         "tests/house/test_sources.py::test_rooms_that_the_guide_names_need_no_import",
+    ),
+    Mutant(
+        "tsattn/data/panel.py",
+        "if covariates is None or covariates.kind(name) is not None:",
+        "if covariates is not None:",
+        f"{BAD}::test_sentinels_in_columns_are_told_with_a_call_that_works",
     ),
     # advice that works
     Mutant(

@@ -317,6 +317,23 @@ def test_a_single_fill_is_no_peak(model):
         forecast(daily(around(20, r50=1e20)), 2, model=model)
 
 
+@pytest.mark.parametrize("model", ["zero", "ridge"])
+def test_sentinels_in_columns_are_told_with_a_call_that_works(model):
+    prices = {"price": around(9, r50=-999, r51=-999), "kind": np.tile(["a", "-999"], 60)}
+    df = daily(around(20)).assign(**prices)
+    future = pd.DataFrame({"ds": pd.date_range("2024-04-30", periods=2), "price": 9.0, "kind": "a"})
+    known = {"schema": Schema(future_cols=["kind", "price"]), "future": future, "model": model}
+    told = r"column 'price' holds -999 at 2024-02-20 00:00:00 \(and 1 more\), far from all other"
+    with pytest.warns(UserWarning, match=told) as caught:
+        forecast(df, 2, **known)
+    assert len(caught) == 1
+    names = {"df": df.copy()}
+    exec(str(caught[0].message).split("empty: ")[1], names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        forecast(names["df"], 2, missing="ffill", **known)
+
+
 @pytest.mark.parametrize("model", ["zero", "auto"])
 @pytest.mark.parametrize("rows", [["r119"], ["r50", "r119"], ["r50", "r80"], ["r118", "r119"]])
 def test_each_wrong_value_is_told_once(model, rows):

@@ -492,6 +492,34 @@ def tell_doubtful_rows(
         rows = np.setdiff1d(rows, told_rows)
     if len(rows):
         _tell_sentinels(panel, rows)
+    _tell_sentinels_of_columns(panel)
+
+
+def _tell_sentinels_of_columns(panel: Panel) -> None:
+    """Warn of the first column of numbers beside the target that holds sentinels, which count as
+    the numbers that they are.
+    """
+    covariates = panel.covariates
+    names = () if covariates is None else covariates.columns
+    for number, name in enumerate(names):
+        if covariates is None or covariates.kind(name) is not None:
+            continue
+        values = covariates.values[:, number]
+        rows = np.flatnonzero(find_sentinels(values))
+        if not len(rows):
+            continue
+        first = rows[0]
+        number_text = f"{values[first]:g}"
+        warnings.warn(
+            InputWarning(
+                f"column {name!r} holds {number_text} at {panel.times[first]}{more(len(rows))}, far"
+                " from all other values, and it is read as that number; if it stands for a missing"
+                " value, leave its cells empty",
+                InPython(f": df[{name!r}] = df[{name!r}].replace({number_text}, float('nan'))"),
+            ),
+            stacklevel=4,
+        )
+        return
 
 
 def _sentinel_rows(panel: Panel) -> np.ndarray:

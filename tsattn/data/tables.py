@@ -42,7 +42,8 @@ _WATCHED_DAYS = 56
 _NAMED_GROUPS = 3
 # Steps of each of two frequencies that a series must have to be told of.
 _LEAST_STEPS = 3
-# A month without a row is told of in tables of more than two years.
+# A month without a row is told of in tables that have rows in so many years, over more than two.
+_LEAST_YEARS = 3
 _YEARS_SPAN = pd.Timedelta(730, "D")
 # Rows absent on holidays, as a share of the rows, at most; and what is done about them where no
 # policy is set.
@@ -214,12 +215,13 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
             _tell_holidays(table, gaps)
         elif missing == "mask" and rules.tells_carried:
             _tell_skipped_hours(table, starts, position, gaps, grid, missing)
-            _tell_longer_steps(table, starts, gaps, grid)
-            _tell_absent_months(table, grid)
         full_table, full_starts = _insert_rows(table, starts, position, grid)
         has_far_rows = rules.tells_carried and _tell_far_rows(table, starts, gaps, missing)
         if rules.gaps != "missing" and not has_far_rows:
             _tell_own_hours(table, starts, grid)
+        if rules.tells_carried and missing == "mask" and not has_far_rows:
+            _tell_longer_steps(table, starts, gaps, grid)
+            _tell_absent_months(table, grid)
         table, starts = full_table, full_starts
     _check_missing(table, starts, missing)
     if rules.fills_covariates:
@@ -538,7 +540,8 @@ def _tell_absent_months(table: Table, grid: Grid) -> None:
         return
     months = times.month
     absent = [name for number, name in enumerate(month_name) if number and number not in months]
-    if absent and times.max() - times.min() > _YEARS_SPAN:
+    n_years = times.year.nunique()
+    if absent and n_years >= _LEAST_YEARS and times.max() - times.min() > _YEARS_SPAN:
         warnings.warn(
             InputWarning(
                 f"no year has a row in {' or '.join(absent)}, and forecasts go through such months"
