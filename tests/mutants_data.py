@@ -234,9 +234,9 @@ MUTANTS = [
         "tests/data/test_frames.py",
     ),
     Mutant(
-        "tsattn/forecasters/network.py",
-        'if new_panel.missing != "error":',
-        "if True:",
+        "tsattn/data/joining.py",
+        'if new.missing != "error":\n        return',
+        "if True:\n        return",
         "tests/data/test_joining.py",
     ),
     Mutant(
@@ -448,6 +448,36 @@ MUTANTS = [
         'of_fit = {"freq": self.panel_.freq, "like"',
         'of_fit = {"like"',
         FORECASTER,
+    ),
+    Mutant(
+        "tsattn/forecaster.py",
+        "return self.revised(panel=panel)",
+        "return self.revised()",
+        "tests/forecasters/test_contract.py::test_later_rows_are_taken_in_without_a_fit",
+    ),
+    Mutant(
+        "tsattn/forecaster.py",
+        "self.state_ = self._continued(usable).state_",
+        "self.state_ = self._continued(panel).state_",
+        "tests/forecasters/test_contract.py::test_a_new_series_that_is_too_short_spoils_no_file",
+    ),
+    Mutant(
+        "tsattn/forecasters/auto.py",
+        "return self.revised(panel=panel, members=(pretrained, *others))",
+        "return self.revised(panel=panel)",
+        "tests/forecasters/test_contract.py::test_later_rows_are_saved",
+    ),
+    Mutant(
+        "tsattn/evaluate/conformal.py",
+        "return self.revised(panel=panel, sizes=sizes, counts=counts)",
+        "return self.revised(panel=panel)",
+        "tests/forecasters/test_contract.py::test_later_rows_are_saved",
+    ),
+    Mutant(
+        "tsattn/data/joining.py",
+        "series.last_tick > last_ticks[old_place]",
+        "series.last_tick < last_ticks[old_place]",
+        "tests/data/test_joining.py",
     ),
     # backtests and rolling evaluation
     Mutant(

@@ -28,7 +28,7 @@ from tsattn.data.panel import (
 )
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
-from tsattn.forecasts import Forecast, with_skipped
+from tsattn.forecasts import Forecast, first_not_finite, with_skipped
 from tsattn.levels import check_request
 from tsattn.paths import chosen_points
 from tsattn.settings import Settings, check_settings, checked_group
@@ -555,6 +555,41 @@ class Forecaster(ABC):
             tell_skipped(panel)
         return answer
 
+    def update(self, data: TableLike | Panel) -> Self:
+        """Take in rows that have come since ``fit``, without refitting; later forecasts start after
+        them.
+
+        Args:
+            data: The next rows of known series, as a frame or panel of the fitted kind, covariates
+                included; rows that are known already count as they stand in ``data``, where they
+                have a value. Series may be new.
+
+        Raises:
+            ValueError: If rows are missing in between, a series of the fit has rows without any
+                value, or the channels differ. Nothing is changed then.
+        """
+        from tsattn.data.future import tell_new_categories
+        from tsattn.data.joining import continued_panel, refuse_empty
+
+        self.check_fitted()
+        new_panel = self.read(data, fitted=True)
+        refuse_empty(new_panel, self.panel_)
+        panel = continued_panel(self.panel_, new_panel, self.max_context)
+        tell_new_categories(new_panel, self.covariate_columns_)
+        bad = "error" if isinstance(data, Panel) else self.schema.bad
+        reason = f"the context of {self.alias_}"
+        _, usable = skip_bad(
+            panel, lambda part: require_length(part, self.min_context, reason), bad
+        )
+        if usable is not panel:
+            tell_skipped(usable)
+        self.state_ = self._continued(usable).state_
+        return self
+
+    def _continued(self, panel: Panel) -> Self:
+        """A copy whose fit has the series of a panel, its own with later rows and new ones."""
+        return self.revised(panel=panel)
+
     def total(
         self,
         span: str | int = "all",
@@ -883,32 +918,6 @@ def check_forecaster(candidate: object) -> None:
     )
 
 
-def refuse_covariates(forecaster: Forecaster, where: str) -> None:
-    """Refuse a forecaster that reads covariates where none can be handed to it.
-
-    Args:
-        forecaster: Any.
-        where: The place, as the subject of a sentence.
-
-    Raises:
-        TypeError: If it is none.
-        ValueError: Naming what it reads.
-    """
-    check_forecaster(forecaster)
-    columns = forecaster.covariate_columns or forecaster.covariate_columns_
-    if not columns:
-        return
-    parts = []
-    for name in ("past", "future", "static", "calendar"):
-        names = getattr(columns, name)
-        if names != ():
-            parts.append(f"{name} {names!r}")
-    raise ValueError(
-        f"{where} has no place for covariates, and {forecaster.alias_} reads some"
-        f" ({', '.join(parts)}); use one that was made without, or call it directly"
-    )
-
-
 def forecast_panel(
     forecaster: Forecaster,
     panel: Panel,
@@ -1088,13 +1097,3 @@ def _fed_back(
         point, _ = forecaster.predict_windows(x, covariates=round_covariates)
         x = np.concatenate([x, point], axis=1)
     return x[:, context : context + steps]
-
-
-def first_not_finite(point: np.ndarray, bounds: np.ndarray) -> int | None:
-    """The first of forecasts ``[B, F, C]``, bounds ``[B, F, C, Q]``, that is not finite, if any."""
-    # A finite sum is the fast proof that all values are finite.
-    if math.isfinite(point.sum()) and math.isfinite(bounds.sum()):
-        return None
-    finite = np.isfinite(point).all(axis=(1, 2))
-    finite &= np.isfinite(bounds).all(axis=(1, 2, 3))
-    return None if finite.all() else int(np.argmin(finite))

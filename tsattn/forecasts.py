@@ -1,5 +1,6 @@
 """What a forecaster answers: points, quantiles, sample paths and sums."""
 
+import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -226,3 +227,13 @@ def without_skipped(forecast: Forecast, n_series: int) -> Forecast:
         quantiles={q: bound[:n_series] for q, bound in forecast.quantiles.items()},
         is_mean=None if is_mean is None else is_mean[:n_series],
     )
+
+
+def first_not_finite(point: np.ndarray, bounds: np.ndarray) -> int | None:
+    """The first of forecasts ``[B, F, C]``, bounds ``[B, F, C, Q]``, that is not finite, if any."""
+    # A finite sum is the fast proof that all values are finite.
+    if math.isfinite(point.sum()) and math.isfinite(bounds.sum()):
+        return None
+    finite = np.isfinite(point).all(axis=(1, 2))
+    finite &= np.isfinite(bounds).all(axis=(1, 2, 3))
+    return None if finite.all() else int(np.argmin(finite))

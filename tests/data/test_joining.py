@@ -71,6 +71,22 @@ def test_new_rows_without_a_value_are_refused_and_filled_by_a_policy(layout):
     pd.testing.assert_frame_equal(model.predict(), model.predict(filled))
 
 
+@pytest.mark.parametrize("kind", [str, int, "category"])
+def test_a_series_goes_on_where_its_new_rows_hold_no_value(kind):
+    frame = long_table(VALUES[:3], ["1", "2", "3"]).astype({"unique_id": kind})
+    old, new = split(frame)
+    # Rows that are known already are no later ones.
+    again = old[old["ds"] == old["ds"].max()]
+    for name, rows in (("2", new), ("3", again)):
+        is_empty = rows["unique_id"].astype(str) == name
+        rows = rows.assign(y=rows["y"].mask(is_empty))
+        model = make_forecaster("zero", 7).fit(old)
+        expected = model.predict(pd.concat([old, rows]).drop_duplicates(["unique_id", "ds"]))
+        if name == "2":
+            assert expected["ds"].nunique() == 7
+        pd.testing.assert_frame_equal(model.update(rows).predict(), expected)
+
+
 def test_names_that_a_smaller_type_cannot_hold_stay():
     old, new = split(long_table(VALUES[:2], [1, 300]))
     updated = linear().fit(old).update(new[new["unique_id"] == 1].astype({"unique_id": "int8"}))

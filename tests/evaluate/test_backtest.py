@@ -11,6 +11,7 @@ from side_by_side import ends_of_all
 from tables import wide_table
 from tiny_network import tiny_network
 
+from tsattn.adapters.refusals import refuse_covariates
 from tsattn.catalogue import forecast, make_forecaster
 from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
@@ -19,7 +20,6 @@ from tsattn.distributed import backtest_many, predict_many
 from tsattn.evaluate.backtest import backtest, compare, roll, seasonal_errors
 from tsattn.evaluate.conformal import AdaptiveConformal, SplitConformal
 from tsattn.evaluate.metrics import POINT_METRICS, winkler
-from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 
 NAMES = ("unique_id", "ds", "y")

@@ -7,6 +7,7 @@ schema.
 import copy
 import functools
 import pickle
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from tables import seasonal_table, wide_of
 from tiny_network import tiny_network
 
+from tsattn.checks import InputWarning
 from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import make_scaler
@@ -511,6 +513,62 @@ def test_copies_forecast_alike(name, twin):
     pd.testing.assert_frame_equal(
         other.predict(long_frame((97, 98))), fitted(name).predict(long_frame((97, 98)))
     )
+
+
+def later_rows(frame, n_rows=5):
+    """The last rows of each series once more, after its end."""
+    later = frame.groupby("unique_id").tail(n_rows)
+    return later.assign(ds=later["ds"] + pd.Timedelta(n_rows, "D"))
+
+
+def test_later_rows_are_taken_in_without_a_fit(name):
+    model = copy.deepcopy(fitted(name))
+    later = later_rows(long_frame())
+    if isinstance(model, AdaptiveConformal):
+        with pytest.raises(ValueError, match="fit on all rows, or call predict"):
+            model.update(later)
+        return
+    # A series may be new, and its first rows too few.
+    new = later.iloc[:1].assign(unique_id="new")
+    short = model.min_context > 1
+    told = nullcontext()
+    if short:
+        told = pytest.warns(InputWarning, match="left out: series 'new'")
+    elif isinstance(model, NetworkForecaster):
+        told = pytest.warns(UserWarning, match="1 of 4 series have fewer than")
+    expected = model.predict(pd.concat([long_frame(), later]))
+    with told as warned:
+        assert model.update(pd.concat([later, new])) is model
+    assert warned is None or Path(warned[0].filename) == Path(__file__)
+    found = model.predict()
+    assert set(found["unique_id"]) == {*expected["unique_id"], "new"}
+    known = found[found["unique_id"] != "new"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(known, expected)
+    if not short:
+        assert found.notna().all(axis=None)
+
+
+@pytest.mark.parametrize("name", ["auto", "seasonal_naive", "conformal drift", "zero"])
+def test_later_rows_are_saved(name, tmp_path):
+    model = copy.deepcopy(fitted(name))
+    later = later_rows(long_frame(), n_rows=12)
+    new = later[later["unique_id"] == later["unique_id"].iloc[0]].assign(unique_id="new")
+    model.update(pd.concat([later, new])).save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict(), model.predict())
+    # Also in a loaded one, which has the end of each series alone.
+    once_more = later_rows(pd.concat([later, new]))
+    expected = model.update(once_more).predict()
+    pd.testing.assert_frame_equal(loaded.update(once_more).predict(), expected)
+
+
+def test_a_new_series_that_is_too_short_spoils_no_file(tmp_path):
+    model = copy.deepcopy(fitted("seasonal_naive"))
+    new = later_rows(long_frame()).iloc[:1].assign(unique_id="new")
+    with pytest.warns(InputWarning, match="left out: series 'new' has too few rows"):
+        model.update(new).save(tmp_path / "model")
+    loaded = SeasonalNaive.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict(), model.predict())
 
 
 # --- the leak test --------------------------------------------------------------------------------

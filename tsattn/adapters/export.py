@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tsattn.adapters.refusals import refuse_covariates
 from tsattn.checks import check_installed
 from tsattn.data.windows import History, known_rows, least_rows
-from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.fitted import UNSCALED_HEADS
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.limits import IN_SINGLE

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tsattn.adapters.refusals import refuse_covariates
 from tsattn.data.frames import from_long
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History
-from tsattn.forecaster import Forecaster, refuse_covariates
+from tsattn.forecaster import Forecaster
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.fitted import resolve_device
 from tsattn.forecasters.linear import LinearForecaster

@@ -10,10 +10,10 @@ import pandas as pd
 from sklearn.base import clone
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
+from tsattn.adapters.refusals import refuse_covariates
 from tsattn.data.frames import from_wide
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History
-from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.network import NetworkForecaster

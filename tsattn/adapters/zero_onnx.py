@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tsattn.adapters.export import quiet, to_onnx
+from tsattn.adapters.refusals import refuse_covariates
 from tsattn.checks import check_installed
-from tsattn.forecaster import refuse_covariates
 from tsattn.forecasters.pretrained import MAX_HORIZON, PretrainedForecaster
 from tsattn.kernels.geometry import make_geometry
 from tsattn.kernels.reference import level_scores

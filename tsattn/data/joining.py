@@ -9,9 +9,9 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputError
+from tsattn.checks import Argument, InputError, InPython
 from tsattn.data.calendar import clock_of, locate, more, parse_freq, stamps_at, ticks
-from tsattn.data.columns import Dialect
+from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import label
 from tsattn.data.frames import covariate_series, from_long
 from tsattn.data.panel import Panel, names_alike
@@ -72,6 +72,9 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
     is_left_out = is_empty | _early_rows(old, new, context)
     all_rows = table[~is_left_out]
     table = all_rows.drop_duplicates(keys, keep="last")
+    # A row without a value would need covariates like all others.
+    if not columns:
+        table = _with_empty_ends(table, old, new, *keys)
     if new.dialect.kind == "wide":
         table = _to_one_end(table, *keys)
     schema = Schema(
@@ -88,6 +91,34 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
     for name in joined.ids:
         left_out.pop(name, None)
     return replace(joined, dialect=dialect, skipped=tuple(left_out.values()))
+
+
+def refuse_empty(new: Panel, old: Panel) -> None:
+    """Refuse later rows of a known series that hold no value, which still later ones could not
+    follow.
+
+    A series without any value is left out of a panel, so that it does not stop the others.
+
+    Args:
+        new: The later rows.
+        old: The earlier ones.
+
+    Raises:
+        ValueError: Naming the first such series, unless missing values are allowed.
+    """
+    if new.missing != "error":
+        return
+    old_names = {*map(str, old.ids)}
+    empty = [series.name for series in new.skipped if str(series.name) in old_names]
+    if empty:
+        first_name = plain(empty[0])
+        others = more(len(empty))
+        raise InputError(
+            f"series {first_name!r}{others} has no value in the new rows, but ",
+            Argument("missing", "error"),
+            " allows no missing values; fill them in",
+            InPython(", or first call set_params(schema__missing='ffill')"),
+        )
 
 
 def _refuse_gap_between(old: Panel, new: Panel) -> None:
@@ -115,6 +146,29 @@ def _refuse_gap_between(old: Panel, new: Panel) -> None:
         f" {absent} too, or have gaps filled: first call"
         " set_params(schema__missing='interpolate')"
     )
+
+
+def _with_empty_ends(
+    table: pd.DataFrame, old: Panel, new: Panel, id_col: str, time_col: str
+) -> pd.DataFrame:
+    """The table with a row without a value for each series of the old panel whose new rows hold
+    none, at the last of these: the series goes on there.
+    """
+    last_ticks = ticks(old.last_times())
+    known = {str(name): place for place, name in enumerate(old.ids)}
+    old_places = []
+    new_places = []
+    for new_place, series in enumerate(new.skipped):
+        old_place = known.get(str(series.name))
+        if old_place is not None and series.last_tick > last_ticks[old_place]:
+            old_places.append(old_place)
+            new_places.append(new_place)
+    if not old_places:
+        return table
+    names = pd.Series(old.ids[old_places]).astype(table[id_col].dtype)
+    stamps = new.skipped_times()[new_places]
+    ends = pd.DataFrame({id_col: names, time_col: stamps})
+    return pd.concat([table, ends], ignore_index=True)
 
 
 def _to_one_end(table: pd.DataFrame, id_col: str, time_col: str) -> pd.DataFrame:

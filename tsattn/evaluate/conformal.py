@@ -298,6 +298,26 @@ class SplitConformal(Forecaster):
             counts=counts,
         )
 
+    def _continued(self, panel: Panel) -> Self:
+        """As in every forecaster; the errors stay those of the calibration, and a new series has
+        the scale that its forecasts have.
+        """
+        ends = panel.starts[1:]
+        places = self.places_of(panel, ends)
+        scales = self.scale_before(History(panel), ends, places)
+        ids = pd.Index(panel.ids)
+        sizes = KnownScales(ids, scales, self._sizes.per_step)
+        can_be_count = _can_be_count(panel.values[:, 0])
+        are_counts = np.logical_and.reduceat(can_be_count, panel.starts[:-1])
+        counts = are_counts & self._of_counts(places)
+        return self.revised(panel=panel, sizes=sizes, counts=counts)
+
+    def _of_counts(self, places: np.ndarray) -> np.ndarray:
+        """Whether the calibrated series at ``places [B]`` have counts; a new one where all have."""
+        counts = self._counts
+        of_counts: np.ndarray = np.where(places >= 0, counts[places], counts.all())
+        return of_counts
+
     def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
         n_read = self.forecaster_.max_context
         if covariates is not None:
@@ -394,9 +414,7 @@ class SplitConformal(Forecaster):
         """As :meth:`bounded`, for the windows that end before rows ``ends [B]``, of the calibrated
         series at ``places [B]``.
         """
-        # A new series has counts where all series of the fit have.
-        counts = self._counts
-        of_counts = np.where(places >= 0, counts[places], counts.all())
+        of_counts = self._of_counts(places)
         x = self.windows(history, ends)
         return self.bounded(bounds, point, x, of_counts[:, None])
 
@@ -593,10 +611,10 @@ class AdaptiveConformal(SplitConformal):
             places.append((levels.index(level), side))
         return places
 
-    def update(
+    def update(  # type: ignore[override]  # the truths of windows, not the rows of a table
         self,
         x: np.ndarray,
-        y: np.ndarray,
+        y: np.ndarray | None = None,
         *,
         widths: np.ndarray | None = None,
         scale: np.ndarray | None = None,
@@ -607,7 +625,7 @@ class AdaptiveConformal(SplitConformal):
         Args:
             x: The contexts those forecasts were made from, ``[B, T, C]``; B series.
             y: What came, ``[B, F, C]``, NaN where it is not known. A truth is to be told once: a
-                later call may tell the steps that an earlier one left out.
+                later call may tell the steps that an earlier one left out. It must be given.
             widths: ``adaptive_.widths()`` as it was when those forecasts were made; ``None`` takes
                 today's.
             scale: Unit of the errors, ``[B, C]``, as :meth:`scale_before` gives it to forecasts of
@@ -615,8 +633,13 @@ class AdaptiveConformal(SplitConformal):
             covariates: Of the same windows, for a forecaster that reads some.
 
         Raises:
-            ValueError: If not fitted or a shape is wrong.
+            ValueError: If not fitted, a shape is wrong, or a table is given instead.
         """
+        if y is None:
+            raise ValueError(
+                f"update(x, y) of {type(self).__name__} takes windows and what came after them,"
+                " not the rows of a table; fit on all rows, or call predict(data) with them"
+            )
         point = self.predict_windows(x, covariates=covariates)[0]
         y = np.asarray(y, dtype=np.float64)
         if y.shape != point.shape:

@@ -10,7 +10,8 @@ from tsattn.checks import check_whole
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History, Scaler, chunk_size
 from tsattn.evaluate import metrics
-from tsattn.forecaster import Forecaster, first_not_finite
+from tsattn.forecaster import Forecaster
+from tsattn.forecasts import first_not_finite
 from tsattn.levels import check_request, quantile_to_level
 
 # Statistics are summed in slices that stay in a processor's cache: about 1 MB of float64.

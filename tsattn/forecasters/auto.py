@@ -473,6 +473,14 @@ class AutoForecaster(GapForecaster):
             fitted = self._judge(clean, context.started, line)
             return replace(fitted, panel=panel)
 
+    def _continued(self, panel: Panel) -> Self:
+        """As in every forecaster; the pretrained network keeps the rows for all members."""
+        pretrained, *others = self._members
+        forecaster = pretrained.forecaster
+        tail = panel.keep(forecaster.covariate_columns_)
+        pretrained = pretrained._replace(forecaster=forecaster.revised(panel=tail))
+        return self.revised(panel=panel, members=(pretrained, *others))
+
     def _judge(self, panel: Panel, started: float, line: ProgressLine | None) -> AutoFitted:
         """Judge the candidates and combine the best; ``line`` shows the progress."""
         all_seconds = seconds_from(self.max_time) or 0.0

@@ -19,12 +19,11 @@ import pandas as pd
 import torch
 from torch import nn
 
-from tsattn.checks import Argument, InputError, InPython, check_whole
-from tsattn.data.calendar import more
-from tsattn.data.columns import TableLike, plain
+from tsattn.checks import check_whole
+from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
-from tsattn.data.future import read_future, tell_new_categories
+from tsattn.data.future import read_future
 from tsattn.data.panel import Panel, require_length
 from tsattn.data.stored import require
 from tsattn.data.windows import (
@@ -747,26 +746,10 @@ class NetworkForecaster(Forecaster):
 
     # --- afterwards -------------------------------------------------------------------------------
 
-    def update(self, data: TableLike | Panel) -> Self:
-        """Take in rows that have come since ``fit``, without refitting; later forecasts start after
-        them.
-
-        Args:
-            data: The next rows of known series, as a frame or panel of the fitted kind, covariates
-                included; rows that are known already count as they stand in ``data``, where they
-                have a value. Series may be new.
-
-        Raises:
-            ValueError: If rows are missing in between, a series of the fit has rows without any
-                value, or the channels differ. Nothing is changed then.
+    def _continued(self, panel: Panel) -> Self:
+        """As in every forecaster; a series that the network cannot read is told, and new ones have
+        a scale of their own.
         """
-        from tsattn.data.joining import continued_panel
-
-        self.check_fitted()
-        new_panel = self.read(data, fitted=True)
-        _refuse_empty(new_panel, self.panel_)
-        panel = continued_panel(self.panel_, new_panel, self.context_)
-        tell_new_categories(new_panel, self.covariate_columns_)
         self._tell_short(panel, self.context_)
         old_ids = pd.Index(self.panel_.ids)
         places = old_ids.get_indexer(pd.Index(panel.ids))
@@ -780,9 +763,7 @@ class NetworkForecaster(Forecaster):
                 model = replace(model, scaler=scaler, ids=pd.Index(panel.ids))
             score_scaler = score_scaler.at(places, own_scaler)
         tail = tail_of(panel, self.context_)
-        revised = self.revised(panel=tail, model=model, score_scaler=score_scaler)
-        self.state_ = revised.state_
-        return self
+        return self.revised(panel=tail, model=model, score_scaler=score_scaler)
 
     def cross_validation(
         self,
@@ -837,23 +818,3 @@ class NetworkForecaster(Forecaster):
         scaler = self.score_scaler_.at(places, own_scaler)
         rolled = roll(self, panel, ends, scaler=scaler, keep=False)
         return -rolled.mae
-
-
-def _refuse_empty(new_panel: Panel, old_panel: Panel) -> None:
-    """Refuse rows of a known series that hold no value, which later rows could not follow.
-
-    A series without any value is left out of a panel, so that it does not stop the others.
-    """
-    if new_panel.missing != "error":
-        return
-    old_names = {*map(str, old_panel.ids)}
-    empty = [series.name for series in new_panel.skipped if str(series.name) in old_names]
-    if empty:
-        first_name = plain(empty[0])
-        others = more(len(empty))
-        raise InputError(
-            f"series {first_name!r}{others} has no value in the new rows, but ",
-            Argument("missing", "error"),
-            " allows no missing values; fill them in",
-            InPython(", or first call set_params(schema__missing='ffill')"),
-        )
