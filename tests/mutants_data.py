@@ -481,6 +481,20 @@ MUTANTS = [
     ),
     # backtests and rolling evaluation
     Mutant(
+        "tsattn/evaluate/room.py",
+        "told = error.n_rows if isinstance(error, BadSeriesError) else 0",
+        "told = 0",
+        "tests/evaluate/test_backtest.py"
+        "::test_too_many_windows_are_refused_with_a_number_that_fits",
+    ),
+    Mutant(
+        "tsattn/evaluate/room.py",
+        "- needed - horizon",
+        "- horizon",
+        "tests/evaluate/test_backtest.py"
+        "::test_too_many_windows_are_refused_with_a_number_that_fits",
+    ),
+    Mutant(
         "tsattn/evaluate/backtest.py",
         "panel.until(stops), n_judged, verbose",
         "panel, n_judged, verbose",

@@ -266,6 +266,7 @@ BAD_USAGE = {
         "'prophet' is unknown; use one of mlr, standard"
     ),
     "forecast long.csv --horizon 4 --level 0.8": "80 means 80%.*got 0.8: write --level 80",
+    "backtest long.csv --horizon 4 --model naive --n-windows 999": "ask for less: --n-windows 86 fits$",
     "backtest long.csv --horizon 4 --model naive --n-windows 0": "--n-windows must be .* got 0",
     "backtest long.csv --horizon 4 --model naive --step 0": "--step must be .* got 0",
     "backtest long.csv --horizon 4 --model naive --refit 0": (

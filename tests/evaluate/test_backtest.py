@@ -1,6 +1,7 @@
 """Backtests: their rows, scores, refits and comparisons against loops over the frame."""
 
 import math
+import re
 import warnings
 
 import loops
@@ -527,6 +528,42 @@ def test_several_forecasters_by_alias_or_by_name():
     assert by_name.scores.index.name == "model"
     numbered = backtest({1: Naive(2), 2: Drift(2)}, data, n_windows=3)
     assert list(numbered.frame.columns)[-2:] == list(numbered.scores.index) == ["1", "2"]
+
+
+@pytest.mark.parametrize("bad", ["skip", "error"])
+@pytest.mark.parametrize("step_size", [1, 7])
+@pytest.mark.parametrize(
+    "names", [["naive"], ["zero", "seasonal_naive"], ["naive", "least_squares", "drift", "ets"]]
+)
+def test_too_many_windows_are_refused_with_a_number_that_fits(names, step_size, bad):
+    frame = long_frame((60, 41, 55))
+    forecasters = [make_forecaster(name, 7) for name in names]
+    ask = {"step_size": step_size, "schema": Schema(bad=bad)}
+    with pytest.raises(ValueError, match="ask for less: n_windows=") as refused:
+        backtest(forecasters, frame, n_windows=99, **ask)
+    most = int(re.search(r"n_windows=(\d+) fits$", str(refused.value))[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        result = backtest(forecasters, frame, n_windows=most, **ask)
+    assert result.origins.shape[1] == most
+    assert result.panel.n_series == (3 if bad == "error" else 1)
+    # The others of several series may lend a map windows to learn from.
+    if "least_squares" not in names:
+        with pytest.raises(ValueError, match=f"ask for less: n_windows={most} fits"):
+            backtest(forecasters, frame, n_windows=most + 1, **ask)
+
+
+def test_a_horizon_without_room_for_a_window_is_told():
+    with pytest.raises(ValueError, match="a shorter horizon, since not one window fits"):
+        backtest(SeasonalNaive(20, 20), long_frame((30,)), n_windows=2)
+
+
+def test_a_number_that_fits_is_found_where_errors_tell_none():
+    forecaster = make_forecaster("ets", 2, season_length=6)
+    with pytest.raises(ValueError, match="ask for less: n_windows=") as refused:
+        backtest(forecaster, long_frame((60,)), n_windows=99)
+    most = int(re.search(r"n_windows=(\d+) fits$", str(refused.value))[1])
+    assert backtest(forecaster, long_frame((60,)), n_windows=most).origins.shape[1] == most
 
 
 @pytest.mark.parametrize(

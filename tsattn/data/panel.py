@@ -53,15 +53,23 @@ class BadSeriesError(ValueError):
         message: The text.
         ids: Their names.
         reason: Why, as the end of a sentence: ``"has too few rows"``.
+        n_rows: Rows that the task needs in every series; 0 where more rows are no remedy.
     """
 
-    def __init__(self, message: str, ids: np.ndarray, reason: str = "has too few rows") -> None:
+    def __init__(
+        self,
+        message: str,
+        ids: np.ndarray,
+        reason: str = "has too few rows",
+        n_rows: int = 0,
+    ) -> None:
         super().__init__(message)
         self.ids = ids
         self.reason = reason
+        self.n_rows = n_rows
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.ids, self.reason)
+        return type(self), (str(self), self.ids, self.reason, self.n_rows)
 
 
 class Skipped(NamedTuple):
@@ -725,6 +733,7 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
         f"too short: {listed}, but {reason} needs at least {n_rows} rows in every series; give more"
         " rows, leave these series out, or ask for less",
         panel.ids[short],
+        n_rows=n_rows,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputError, InPython, Name, check_whole, pieces_of
+from tsattn.checks import Argument, InputError, InPython, Name, check_whole, pieces_of
 from tsattn.data.calendar import more
 from tsattn.data.calendar import season_length as season_of
 from tsattn.data.columns import TableLike
@@ -43,6 +43,7 @@ from tsattn.evaluate.rolling import (
     rolling_origins,
     start_rolling,
 )
+from tsattn.evaluate.room import most_windows
 from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.levels import check_request, interval_columns, refuse_twice
 from tsattn.terminal import ProgressLine, progress_line
@@ -500,13 +501,29 @@ def backtest(
         return origins, judge_plan(plan)
 
     bad = "error" if isinstance(data, Panel) else schema.bad
-    (origins, rolled), panel = skip_bad(panel, judge_panel, bad)
+    try:
+        (origins, rolled), panel = skip_bad(panel, judge_panel, bad)
+    except BadSeriesError as error:
+        if not error.n_rows:
+            raise
+        every = bad == "error"
+        most = most_windows(named.values(), panel, horizon, step_size, every=every)
+        raise _with_room(error, count, most) from error
     tell_skipped(panel)
     _tell_far(panel, origins[:, 0])
     _tell_unjudged(panel, origins, horizon)
     return BacktestResult(
         panel, origins, dict(rolled), levels, asked_quantiles, season, horizon, step_size
     )
+
+
+def _with_room(error: BadSeriesError, n_windows: int, most: int) -> InputError:
+    """The refusal of too many windows, with the number of those that fit."""
+    if most == 0:
+        return InputError(f"{error}: a shorter horizon, since not one window fits")
+    if most >= n_windows:
+        return InputError(str(error))
+    return InputError(f"{error}: ", Argument("n_windows", most), " fits")
 
 
 def _joint_horizon(named: Mapping[str, Forecaster]) -> int:
@@ -623,7 +640,8 @@ def fit_copy(
     except ValueError as error:
         where = f"{name}, fitted on the rows before the {judged} judged ones: "
         if isinstance(error, BadSeriesError):
-            raise BadSeriesError(f"{where}{error}", error.ids, error.reason) from error
+            message = f"{where}{error}"
+            raise BadSeriesError(message, error.ids, error.reason, error.n_rows) from error
         raise InputError(where, *pieces_of(error)) from error
 
 
