@@ -767,6 +767,24 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/catalogue.py",
+        "', '.join(_KNOWN_BEST)",
+        "', '.join(MODELS)",
+        "tests/test_catalogue.py",
+    ),
+    Mutant(
+        "tsattn/console.py",
+        "if seconds > 0 and seconds % step == 0:",
+        "if seconds > 0:",
+        "tests/command_line/test_commands.py::test_bad_usage_is_one_line_and_leaves_nothing",
+    ),
+    Mutant(
+        "tsattn/console.py",
+        "for part in parts for level in part]",
+        "for part in parts for level in part[:1]]",
+        "tests/command_line/test_commands.py::test_one_option_names_several_levels",
+    ),
+    Mutant(
+        "tsattn/catalogue.py",
         "if frame[column].notna().any()]",
         "if frame[column].size]",
         "tests/forecasters/test_future_columns.py",

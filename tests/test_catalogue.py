@@ -1,5 +1,7 @@
 """Every name of the catalogue makes its forecaster, or is refused in words."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,6 +41,13 @@ def test_names_reach_the_right_class_and_kind():
 def test_unknown_names_and_settings_are_refused_with_those_that_exist():
     with pytest.raises(ValueError, match="'arima' is unknown; did you mean sarimax or auto_arima"):
         find_model("arima")
+    # Not all names, but where they are, and a few that exist.
+    with pytest.raises(ValueError, match="'prophet' is unknown; use one such as") as refusal:
+        find_model("prophet")
+    told = re.search("such as (.*); `tsattn models` lists all 33$", str(refusal.value))[1]
+    few = told.split(", ")
+    assert set(few) < set(MODELS)
+    assert len(few) < 8
     with pytest.raises(ValueError, match="'naive' has no setting 'max_epochs'; it takes alias, "):
         make_forecaster("naive", 3, max_epochs=2)
     # What the name itself fixes is not a setting: "mlr" with another attention would lie.
@@ -119,6 +128,6 @@ def test_a_panel_has_been_read_already():
 def test_similar_names_are_proposed(typed, meant):
     with pytest.raises(ValueError, match=f"'{typed}' is unknown; did you mean {meant}") as refusal:
         find_model(typed)
-    assert len(str(refusal.value)) < 100
+    assert len(str(refusal.value)) < 150
     with pytest.raises(ValueError, match=r"no setting 'max_epoch'; did you mean max_epochs"):
         make_forecaster("mlr", 3, max_epoch=2)

@@ -72,6 +72,9 @@ _LINEAR = ("nlinear", "dlinear", "rlinear")
 # Name of the catalogue -> name of the model in GluonTS.
 _GLUONTS = {"deepar": "deepar", "patchtst_gluonts": "patchtst", "dlinear_gluonts": "dlinear"}
 
+# The first models to try.
+_KNOWN_BEST = ("zero", "auto", "mlr", "gbm", "auto_ets", "seasonal_naive")
+
 # Models that share a class, and so may share settings.
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"attention": _ATTENTIONS, "linear": _LINEAR}
@@ -149,9 +152,10 @@ def find_model(name: str) -> Entry:
     if name in MODELS:
         return MODELS[name]
     matches = _similar(str(name), MODELS)
+    advice = f"use one such as {', '.join(_KNOWN_BEST)};"
     if matches:
-        raise ValueError(f"model {name!r} is unknown; did you mean {' or '.join(matches)}?")
-    raise ValueError(f"model {name!r} is unknown; use one of {', '.join(MODELS)}")
+        advice = f"did you mean {' or '.join(matches)}?"
+    raise ValueError(f"model {name!r} is unknown; {advice} `tsattn models` lists all {len(MODELS)}")
 
 
 def _similar(name: str, names: Collection[str]) -> list[str]:

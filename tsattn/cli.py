@@ -74,7 +74,18 @@ Table = Annotated[
         metavar="DATA.csv", help="Table as CSV, Parquet, Feather or Excel; - is CSV on stdin."
     ),
 ]
-Horizon = Annotated[int, typer.Option(help="Rows to forecast.")]
+# How the number of rows to forecast is read and shown.
+_ROWS: dict[str, Any] = {"parser": console.row_count, "metavar": "<int>"}
+Horizon = Annotated[int, typer.Option(help="Rows to forecast.", **_ROWS)]
+Levels = Annotated[
+    list[Any] | None,
+    typer.Option(
+        help="Interval in percent, such as 80 or 80,95; repeatable.",
+        parser=console.levels,
+        callback=console.all_levels,
+        metavar="<float>",
+    ),
+]
 Season = Annotated[int | None, typer.Option(help="Rows of a season [by frequency, or the card's].")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch [one for small networks].")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the files of published data sets.")]
@@ -246,7 +257,7 @@ def _grid_options(
         Text, typer.Option(help="Its shares of train, validation, test: 0.7,0.1,0.2.")
     ] = None,
     horizon: Annotated[
-        list[int] | None, typer.Option(help="Rows to forecast; repeatable [the card's].")
+        list[int] | None, typer.Option(help="Rows to forecast; repeatable [the card's].", **_ROWS)
     ] = None,
     model: Annotated[
         Names, typer.Option(help="Model; repeatable [mlr, naive, seasonal_naive].")
@@ -502,7 +513,7 @@ def forecast(
     settings: FitOptions,
     answer: AnswerOptions,
     horizon: Annotated[
-        int | None, typer.Option(help="Rows to forecast [the model's, with --from].")
+        int | None, typer.Option(help="Rows to forecast [the model's, with --from].", **_ROWS)
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model [zero, which needs no training].")
@@ -510,9 +521,7 @@ def forecast(
     saved: Annotated[
         Path | None, typer.Option("--from", help="Folder of a fitted model, which is not refitted.")
     ] = None,
-    level: Annotated[
-        list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")
-    ] = None,
+    level: Levels = None,
     future: Annotated[
         Path | None, typer.Option(help="Table of the future columns after each series.")
     ] = None,
@@ -592,9 +601,7 @@ def backtest(
     refit: Annotated[
         int | None, typer.Option(help="Fit again before every so many windows [once].")
     ] = None,
-    level: Annotated[
-        list[float] | None, typer.Option(help="Interval in percent, such as 80; repeatable.")
-    ] = None,
+    level: Levels = None,
     out: Annotated[
         Path | None, typer.Option(help="File for all forecasts and their truth; - is stdout.")
     ] = None,
@@ -676,6 +683,18 @@ def benchmark(
         import pandas as pd
 
         console.print_table(pd.DataFrame(records)[_BENCHMARK_COLUMNS].set_index("dataset"))
+
+
+@app.command("models")
+def list_models(as_json: Json = False, quiet: Quiet = False) -> None:
+    """List the names that --model takes."""
+    from tsattn.catalogue import MODELS
+
+    if as_json:
+        console.print_json({"model": name} for name in MODELS)
+        return
+    for name in MODELS:
+        typer.echo(name)
 
 
 @datasets.command("list")

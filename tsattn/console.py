@@ -1,4 +1,4 @@
-"""The output of the command line: lines, tables, JSON, files, and one line for each mistake."""
+"""Values and output of the command line: lines, tables, JSON, files, a line for each mistake."""
 
 import json
 import math
@@ -17,8 +17,62 @@ from tsattn.storage import FULL, is_special
 if TYPE_CHECKING:
     import pandas as pd
 
+# Seconds between the rows of tables that an example names.
+_EXAMPLES = (("daily", 86_400), ("hourly", 3_600))
 # Exit code of a mistake that the user can mend; usage errors of other programs have it too.
 BAD_INPUT = 2
+
+
+def row_count(text: str) -> int:
+    """A number of rows as an option names it.
+
+    Args:
+        text: Such as ``"24"``.
+
+    Raises:
+        typer.BadParameter: If it is no whole number, such as a span of time.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        rule = "a horizon is a number of rows, such as 24"
+        raise typer.BadParameter(f"{rule}{_span_in_rows(text)}") from None
+
+
+def _span_in_rows(text: str) -> str:
+    """How many rows a span of time is, as the end of a sentence; empty for other text."""
+    import pandas as pd
+
+    try:
+        seconds = pd.Timedelta(text).total_seconds()
+    except ValueError:
+        return ""
+    examples = []
+    for name, step in _EXAMPLES:
+        if seconds > 0 and seconds % step == 0:
+            examples.append(f"{seconds / step:.0f} rows of {name} data")
+    return f"; {text} are {' or '.join(examples)}" if examples else ""
+
+
+def levels(text: str) -> list[float]:
+    """Levels in percent as one option names them.
+
+    Args:
+        text: Such as ``"80"`` or ``"80,95"``.
+
+    Raises:
+        typer.BadParameter: If one is no number.
+    """
+    try:
+        return [float(part.strip().removesuffix("%")) for part in text.split(",")]
+    except ValueError:
+        rule = "a level is a number in percent, such as 80, or several, such as 80,95"
+        raise typer.BadParameter(rule) from None
+
+
+def all_levels(parts: list[list[float]] | None) -> list[float] | None:
+    """The levels that several options name, one after the other."""
+    return [level for part in parts for level in part] if parts else None
 
 
 def progress(quiet: bool) -> Callable[[str], None] | None:

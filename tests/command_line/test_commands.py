@@ -15,6 +15,7 @@ import torch
 from tables import long_table, wide_of
 
 from tsattn import cli, demo
+from tsattn.catalogue import MODELS
 from tsattn.data.frames import to_panel
 from tsattn.forecasters.naive import Naive
 from tsattn.training import loop
@@ -22,7 +23,7 @@ from tsattn.training import loop
 ROWS = 90
 HORIZON = 4
 SMALL = ["--context", "16", "--max-epochs", "1"]
-COMMANDS = ["", "demo", "fit", "forecast", "backtest", "benchmark", "datasets"] + [
+COMMANDS = ["", "demo", "fit", "forecast", "backtest", "benchmark", "models", "datasets"] + [
     f"datasets {name}" for name in ("list", "show", "fetch", "verify")
 ]
 
@@ -225,7 +226,13 @@ BAD_USAGE = {
     "fit long.csv --horizon 4": "Missing option '--out'",
     "fit long.csv --horizon 4 --out m --colour red": "No such option: --colour",
     "fit long.csv --horizon four --out m": "'--horizon': .* got 'four'; see `tsattn fit --help`",
-    "fit long.csv --horizon=4.5 --out m": "'--horizon': .* got '4.5'",
+    "fit long.csv --horizon=4.5 --out m": (
+        "'--horizon': a horizon is a number of rows, such as 24, got '4.5'"
+    ),
+    "forecast long.csv --horizon 3D": (
+        "a number of rows, such as 24; 3D are 3 rows of daily data or 72 rows of hourly data, got"
+    ),
+    "benchmark --dataset ETTh1 --horizon 36h": "such as 24; 36h are 36 rows of hourly data, got",
     "fit long.csv --horizon 0 --out m": "horizon must be .*at least 1; got 0",
     "fit nowhere.csv --horizon 4 --out m": "there is no file nowhere.csv; check the path",
     "fit . --horizon 4 --out m": r"^tsattn: \.: Is a directory; check the path",
@@ -237,7 +244,7 @@ BAD_USAGE = {
         "--context means nothing to naive; leave it out"
     ),
     "fit long.csv --horizon 4 --out m --model fourier": (
-        "'fourier' is unknown; use one of mlr, standard"
+        "'fourier' is unknown; use one such as zero, auto, "
     ),
     "fit long.csv --horizon 4 --out m --context 3": "context.*16|patch_len",
     "fit long.csv --horizon 4 --out m --max-epochs 0": "--max-epochs must be .*at least 1; got 0",
@@ -248,7 +255,8 @@ BAD_USAGE = {
     "fit long.csv --horizon 4 --out m --target-col sales": "'sales'",
     "forecast long.csv": "--horizon is missing; say how many rows",
     "forecast long.csv --horizon 4 --level 120": "level.*120",
-    "forecast long.csv --horizon 4 --level x": "'--level': .* got 'x'",
+    "forecast long.csv --horizon 4 --level x": "'--level': .* such as 80,95, got 'x'",
+    "forecast long.csv --horizon 4 --level 80,120": "level.*120",
     "forecast long.csv --horizon 4 --from m --model mlr": "give one of the two",
     "forecast long.csv --horizon 4 --context 16": "--context means nothing to zero; .* --model mlr",
     "forecast long.csv --horizon 4 --model theta --fine-tune": "nothing to theta; .* --model zero",
@@ -263,7 +271,7 @@ BAD_USAGE = {
     "forecast long.csv --horizon 4 --plot f.xyz": "f.xyz names no picture format",
     "forecast long.csv --horizon 4 --out .": r"\. is a folder; name a file",
     "backtest long.csv --horizon 4 --model prophet": (
-        "'prophet' is unknown; use one of mlr, standard"
+        r"'prophet' is unknown; .*; `tsattn models` lists all \d+$"
     ),
     "forecast long.csv --horizon 4 --level 0.8": "80 means 80%.*got 0.8: write --level 80",
     "backtest long.csv --horizon 4 --model naive --n-windows 999": "ask for less: --n-windows 86 fits$",
@@ -303,6 +311,21 @@ def test_bad_usage_is_one_line_and_leaves_nothing(folder, run, argv, monkeypatch
     before = files(folder)
     check_refusal(run(*argv.split()), BAD_USAGE[argv])
     assert files(folder) == before
+
+
+def test_all_models_are_listed(run):
+    assert run("models") == (0, "".join(f"{name}\n" for name in MODELS), "")
+    code, out, _ = run("models", "--json")
+    assert code == 0
+    assert [row["model"] for row in lines(out)] == [*MODELS]
+
+
+def test_one_option_names_several_levels(folder, run):
+    asked = ("forecast", "long.csv", "--horizon", 2)
+    repeated = run(*asked, "--level", 80, "--level", 95)
+    assert repeated[0] == 0
+    assert run(*asked, "--level", "80,95") == repeated
+    assert run(*asked, "--level", "80%, 95%") == repeated
 
 
 @pytest.mark.parametrize("policy", ["ffill", "interpolate"])
