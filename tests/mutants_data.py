@@ -245,6 +245,24 @@ MUTANTS = [
         "_is_trained(model, settings)",
         "tests/test_benchmark.py",
     ),
+    Mutant(
+        "tsattn/data/files.py",
+        "found = _OTHER_ENCODING",
+        "found = None",
+        f"{FILES}::test_files_of_windows_are_read_and_told",
+    ),
+    Mutant(
+        "tsattn/data/files.py",
+        "chunk.startswith(_UTF16_MARKS)",
+        "chunk.startswith(_UTF16_MARKS[1:])",
+        f"{FILES}::test_unicode_is_read_without_a_word",
+    ),
+    Mutant(
+        "tsattn/data/files.py",
+        "frame = _with_grouped_numbers(frame)",
+        "frame = frame.copy()",
+        f"{FILES}::test_numbers_with_thousands_are_the_values_that_are_found",
+    ),
     Mutant("tsattn/data/files.py", "(sheet.max_row or 2) > 1", "(sheet.max_row or 2) > 0", FILES),
     # tables of every kind
     Mutant(

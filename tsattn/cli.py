@@ -107,11 +107,13 @@ class TableChoice:
         schema: What its columns are.
         named: The fields of the schema that are set by options, also where they are the defaults.
         max_size: Bytes that a packed file may hold unpacked; ``None`` is the library's limit.
+        encoding: Encoding of CSV; ``None`` is found.
     """
 
     schema: "Schema"
     named: Mapping[str, Any] = field(default_factory=dict)
     max_size: str | None = None
+    encoding: str | None = None
 
     def read(self, path: Path, schema: "Schema") -> "pd.DataFrame":
         """Read a file, and refuse one without a column that an option names.
@@ -139,7 +141,7 @@ class TableChoice:
         """
         from tsattn.data.files import read_frame
 
-        return read_frame(path, schema, max_size=self.max_size)
+        return read_frame(path, schema, max_size=self.max_size, encoding=self.encoding)
 
 
 def _table_options(
@@ -175,6 +177,9 @@ def _table_options(
     max_size: Annotated[
         Text, typer.Option(help="Size of a packed file unpacked, such as 4GB [1GB; of Excel 50MB].")
     ] = None,
+    encoding: Annotated[
+        Text, typer.Option(help="Encoding of CSV, such as cp1250 [UTF-8, else cp1252].")
+    ] = None,
 ) -> TableChoice:
     """How a table is read."""
     from tsattn.data.schema import Schema
@@ -198,7 +203,7 @@ def _table_options(
     if calendar == ["auto"]:
         settings["calendar"] = "auto"
     named = _given(settings)
-    return TableChoice(Schema(**named), named, max_size)
+    return TableChoice(Schema(**named), named, max_size, encoding)
 
 
 def _fit_options(
@@ -665,6 +670,8 @@ def benchmark(
     settings = dict(grid)
     if table.max_size is not None:
         raise ValueError("--max-size is not for a benchmark; unpack its table first")
+    if table.encoding is not None:
+        raise ValueError("--encoding is not for a benchmark; write its table as UTF-8 first")
     columns = table.schema.to_dict()
     if columns:
         settings["columns"] = columns

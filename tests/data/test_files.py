@@ -18,6 +18,7 @@ from pandas.testing import assert_frame_equal
 from tables import long_table
 
 from tsattn import forecast
+from tsattn.checks import InputWarning
 from tsattn.data import files
 from tsattn.data.files import kind_of, read_frame, read_table, write_frame
 from tsattn.data.frames import to_panel
@@ -819,3 +820,73 @@ def test_a_file_of_zeros_without_end_is_not_unpacked(folder, monkeypatch):
     monkeypatch.setattr(pd, "read_csv", lambda *_, **__: pytest.fail("it was parsed"))
     with pytest.raises(ValueError, match="unpacks to more than 1,000,000 bytes"):
         read_table("t.csv.gz")
+
+
+# --- encodings ------------------------------------------------------------------------------------
+
+
+def shop_file(encoding, path, shops=("Köln", "Zürich"), mark=";"):
+    """A file as a German Excel writes it."""
+    rows = ["Filiale;Datum;Umsatz"]
+    for shop in shops:
+        rows += [f"{shop};{day:02}.03.2024;1.{100 + day},5" for day in range(1, 29)]
+    text = "\n".join(rows).replace(";", mark)
+    data = text.encode(encoding)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "-"])
+def test_files_of_windows_are_read_and_told(folder, run, monkeypatch, name):
+    path = folder / ("t.csv" if name == "-" else name)
+    shop_file("cp1252", path)
+    if name == "-":
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(path.read_bytes())))
+    code, out, err = run("forecast", name, *ARGV)
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[1] == "Köln,29.03.2024,1128.5"
+    assert lines[3] == "Zürich,29.03.2024,1128.5"
+    assert err == (
+        f"tsattn: warning: {name} is not UTF-8 and is read as cp1252, as in 'Köln'; if such words"
+        " are wrong, name the encoding, as by --encoding cp1250\n"
+    )
+
+
+def test_an_encoding_may_be_named(folder, run):
+    shop_file("cp1250", folder / "t.csv", shops=("Łódź",))
+    code, out, err = run("forecast", "t.csv", *ARGV, "--encoding", "cp1250")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1] == "Łódź,29.03.2024,1128.5"
+    with pytest.warns(InputWarning, match=r"as in '£ódŸ'.* by encoding='cp1250'"):
+        read_frame("t.csv")
+    assert read_table("t.csv", encoding="cp1250").ids.tolist() == ["Łódź"]
+    shop_file("utf-16-le", folder / "t.csv")
+    assert read_table("t.csv", encoding="UTF-16LE").ids.tolist() == ["Köln", "Zürich"]
+    with pytest.raises(ValueError, match=r"encoding must be one of Python's.*; got 'german'"):
+        read_frame("t.csv", encoding="german")
+    long_frame().to_parquet("t.parquet")
+    with pytest.raises(ValueError, match=r"encoding is for CSV files, and t.parquet is none"):
+        read_frame("t.parquet", encoding="cp1252")
+    code, out, err = run("benchmark", "--dataset", "ETTh1", "--encoding", "cp1252")
+    assert (code, out) == (2, "")
+    assert "--encoding is not for a benchmark" in err
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("mark", [";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_unicode_is_read_without_a_word(folder, encoding, mark):
+    shop_file(encoding, folder / "t.csv", mark=mark)
+    panel = read_table("t.csv")
+    assert panel.ids.tolist() == ["Köln", "Zürich"]
+    # Letters of two bytes may be parted by the end of a chunk.
+    shop_file(encoding, folder / "t.csv", shops=["ö" * 2**20])
+    assert read_table("t.csv").ids.tolist() == ["ö" * 2**20]
+
+
+@pytest.mark.parametrize("first", ["001", "Köln"])
+def test_numbers_with_thousands_are_the_values_that_are_found(folder, first):
+    shop_file("utf-8", folder / "t.csv", shops=(first, "002"))
+    panel = read_table("t.csv")
+    assert panel.ids.tolist() == sorted([first, "002"])
+    assert panel.values[:2, 0].tolist() == [1101.5, 1102.5]

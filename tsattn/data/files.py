@@ -3,6 +3,7 @@ of the name.
 """
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -23,7 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Name
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Name
 from tsattn.data.columns import long_names, spelt_stamps
 from tsattn.data.frames import name_columns, to_panel
 from tsattn.data.panel import Panel
@@ -58,6 +59,12 @@ _TITLE_LINES = 10
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kMGT]?)B?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _CHUNK_BYTES = 2**20
+# The encoding of text that is no UTF-8: that of Windows in western Europe, whose Excel writes it.
+_OTHER_ENCODING = "cp1252"
+# What the text of UTF-16 begins with.
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# What parts words in the bytes of a table.
+_WORD_MARKS = re.compile(rb"[;,|\"\s]")
 # Whole part, what parts its thousands, what stands before the fraction, and that.
 _GROUPED = r"([-+]?(?:\d{1,3}([.,' \u2019\u00a0\u202f])\d{3}(?:\2\d{3})*|\d+))(?:([.,])(\d+))?"
 # The line in which Excel names the separator of a CSV file.
@@ -79,18 +86,19 @@ def read_table(
     *,
     missing: str | None = None,
     max_size: int | str | None = None,
+    encoding: str | None = None,
 ) -> Panel:
     """Read a file as :func:`read_frame` does, long or wide, as a panel.
 
     Args:
-        path, schema, max_size: As in :func:`read_frame`.
+        path, schema, max_size, encoding: As in :func:`read_frame`.
         missing: Policy where the schema names none.
 
     Raises:
         ValueError, ImportError, OSError: As :func:`read_frame`, or if the table is not usable.
     """
     schema = Schema() if schema is None else schema
-    frame = read_frame(path, schema, max_size=max_size)
+    frame = read_frame(path, schema, max_size=max_size, encoding=encoding)
     return to_panel(frame, schema, missing=missing)
 
 
@@ -131,7 +139,11 @@ def check_ending(path: Path) -> None:
 
 
 def read_frame(
-    path: str | Path, schema: Schema | None = None, *, max_size: int | str | None = None
+    path: str | Path,
+    schema: Schema | None = None,
+    *,
+    max_size: int | str | None = None,
+    encoding: str | None = None,
 ) -> pd.DataFrame:
     """Read a file as it is; of a spreadsheet its first sheet.
 
@@ -145,9 +157,12 @@ def read_frame(
         schema: What its columns are; those of ids, stamps and categories need not hold numbers.
         max_size: Bytes that a packed file may hold unpacked, such as ``"2GB"``; default 1 GB, of a
             spreadsheet 50 MB.
+        encoding: That of a CSV file, such as ``"cp1250"``. ``None`` reads UTF-8, also UTF-16 that
+            begins with its mark, and other text as cp1252, with a warning.
 
     Raises:
-        ValueError: If the file is no table, or unpacks to more than ``max_size``.
+        ValueError: If the file is no table, or unpacks to more than ``max_size``; if an encoding is
+            unknown, or the file has none.
         ImportError, OSError: If the package for such files is not installed, or the file cannot be
             read.
     """
@@ -159,6 +174,8 @@ def read_frame(
     limit = _MOST_UNPACKED.get(kind, 0)
     if max_size is not None:
         limit = _parse_size(max_size)
+    if encoding is not None:
+        _check_encoding(encoding, path, kind)
     try:
         if kind == "Parquet":
             return pd.read_parquet(path, engine="pyarrow")
@@ -172,7 +189,7 @@ def read_frame(
         if kind == "Excel":
             frame = _read_excel(path, schema, as_text, limit)
         else:
-            frame, schema = _read_csv(path, schema, as_text, limit)
+            frame, schema = _read_csv(path, schema, as_text, limit, encoding)
             frame = _split_cells(frame, schema)
         return _without_empty_cols(frame)
     except FileNotFoundError:
@@ -248,7 +265,7 @@ def _tell_other_sheets(path: str | Path) -> None:
 
 
 def _read_csv(
-    path: str | Path, schema: Schema, as_text: dict[Any, Any], limit: int
+    path: str | Path, schema: Schema, as_text: dict[Any, Any], limit: int, encoding: str | None
 ) -> tuple[pd.DataFrame, Schema]:
     """The table of a file, and the schema with the ids that were found in it."""
     source: Any = path
@@ -261,9 +278,10 @@ def _read_csv(
         # A pipe can be read once only.
         content = Path(path).read_bytes()
         source = io.BytesIO(content)
-    _check_content(source, path, limit)
+    encoding = _check_content(source, path, limit, encoding)
     suffix = Path(path).suffix.lower()
     options: dict[str, Any] = {
+        "encoding": encoding,
         "float_precision": "round_trip",
         "low_memory": False,
         "converters": as_text,
@@ -498,19 +516,25 @@ def _refuse_size(path: str | Path, limit: int) -> NoReturn:
     )
 
 
-def _check_content(source: Any, path: str | Path, limit: int) -> None:
-    """Refuse CSV that unpacks to more than the limit, and text with NUL characters, at which
-    readers cut cells.
+def _check_content(source: Any, path: str | Path, limit: int, encoding: str | None) -> str | None:
+    """The encoding of CSV, where it is not the usual one.
+
+    Refuses CSV that unpacks to more than the limit, and text with NUL characters, at which readers
+    cut cells.
     """
     suffix = Path(path).suffix.lower()
     packing = _PACKED.get(suffix)
     is_local = isinstance(source, io.BytesIO) or Path(path).is_file()
     if suffix == ".tar" or not is_local:
-        return
+        return encoding
+    found = encoding
     n_bytes = 0
+    decoder = codecs.getincrementaldecoder("utf-8")()
     with _unpacked(source, packing) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
-            if b"\0" in chunk:
+            if n_bytes == 0 and encoding is None and chunk.startswith(_UTF16_MARKS):
+                found = "utf-16"
+            if b"\0" in chunk and not _is_wide(found):
                 place = n_bytes + chunk.index(b"\0")
                 raise ValueError(
                     f"byte {place} is NUL, which would cut a cell in silence; write it again as"
@@ -519,6 +543,45 @@ def _check_content(source: Any, path: str | Path, limit: int) -> None:
             n_bytes += len(chunk)
             if packing is not None and n_bytes > limit:
                 _refuse_size(path, limit)
+            if found is None:
+                try:
+                    decoder.decode(chunk)
+                except UnicodeDecodeError as error:
+                    found = _OTHER_ENCODING
+                    _tell_encoding(path, error)
+    return found
+
+
+def _is_wide(encoding: str | None) -> bool:
+    """Whether the characters of an encoding are of two bytes or four, of which some are NUL."""
+    return encoding is not None and codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+
+
+def _tell_encoding(path: str | Path, error: UnicodeDecodeError) -> None:
+    """Warn that a file is not UTF-8, with a word of it as it is read."""
+    before = _WORD_MARKS.split(error.object[: error.start])
+    after = _WORD_MARKS.split(error.object[error.start :])
+    word = (before[-1] + after[0]).decode(_OTHER_ENCODING, errors="replace")
+    warnings.warn(
+        InputWarning(
+            f"{path} is not UTF-8 and is read as {_OTHER_ENCODING}, as in {word!r:.60}; if such"
+            " words are wrong, name the encoding, as by ",
+            Argument("encoding", "cp1250"),
+        ),
+        stacklevel=2,
+    )
+
+
+def _check_encoding(encoding: str, path: str | Path, kind: str) -> None:
+    """Refuse an encoding that nobody knows, or of a file that has none."""
+    if kind != "CSV":
+        raise InputError(Name("encoding"), f" is for CSV files, and {path} is none; leave it out")
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise InputError(
+            Name("encoding"), f" must be one of Python's, such as cp1250; got {encoding!r}"
+        ) from None
 
 
 @contextmanager
@@ -641,15 +704,26 @@ def _named(frame: pd.DataFrame, schema: Schema) -> Schema | None:
     """The schema with the columns that are found in a table; ``None`` if it is faulty, which the
     reading of the table tells.
     """
-    # Where several columns hold numbers, a table of future rows may tell which one is forecast.
-    for table in (frame, frame.assign(y=0.0)):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of keys that are found again
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of keys that are found again
+        frame = _with_grouped_numbers(frame)
+        # Where several columns hold numbers, a table of future rows may tell which one is forecast.
+        for table in (frame, frame.assign(y=0.0)):
+            try:
                 return name_columns(table, schema)[1]
-        except (ValueError, TypeError):
-            continue
+            except (ValueError, TypeError):
+                continue
     return None
+
+
+def _with_grouped_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table with numbers in the columns of text in which each cell is one, such as 1.029,62."""
+    table = frame.copy()
+    for name in frame.select_dtypes(object):
+        numbers = pd.to_numeric(_ungrouped(frame[name]), errors="coerce")
+        if numbers.any() and numbers.notna().equals(frame[name].notna()):
+            table[name] = numbers
+    return table
 
 
 def _id_names(schema: Schema) -> tuple[Any, ...]:
@@ -710,6 +784,9 @@ def _split_cells(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         cells = frame[name]
         numbers = pd.to_numeric(cells, errors="coerce")
         is_number = numbers.notna()
+        if is_number.any() and is_number.equals(cells.notna()):
+            frame[name] = numbers
+            continue
         n_words = cells[~is_number].nunique()
         # Of categories, such as the holidays 0, a, b, c, more are words.
         has_few_words = n_words <= numbers.nunique()
