@@ -263,6 +263,12 @@ MUTANTS = [
         "frame = frame.copy()",
         f"{FILES}::test_numbers_with_thousands_are_the_values_that_are_found",
     ),
+    Mutant(
+        "tsattn/filling.py",
+        "tell_doubtful_rows(panel, has_future=True, effect=effect, stacklevel=4)",
+        "tell_doubtful_rows(panel, has_future=True)",
+        "tests/test_filling.py::test_numbers_that_often_stand_for_a_missing_value_are_told",
+    ),
     Mutant("tsattn/data/files.py", "(sheet.max_row or 2) > 1", "(sheet.max_row or 2) > 0", FILES),
     # tables of every kind
     Mutant(

@@ -1,6 +1,7 @@
 """Missing values inside series are filled by forecasts from both sides."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -235,6 +236,9 @@ def test_numbers_that_often_stand_for_a_missing_value_are_told():
     table.loc[[40, 41, 200], "y"] = -999.0
     with pytest.warns(InputWarning, match=r"the table has -999 at .* \(and 2 more\)") as caught:
         assert (fill(table)["y"] == -999).sum() == 3
+    assert Path(caught[0].filename) == Path(__file__)
+    assert "which fill keeps, and from which it fills the gaps beside" in str(caught[0].message)
+    assert "forecast" not in str(caught[0].message)
     names = {"df": table.copy()}
     exec(str(caught[0].message).split("empty: ")[1], names)
     with warnings.catch_warnings():

@@ -95,7 +95,8 @@ def fill(
     left = "their columns stay empty" if is_wide else "they have no rows in the answer"
     tell_skipped(panel, left)
     # Empty rows at the end stay as they are.
-    tell_doubtful_rows(panel, has_future=True)
+    effect = "which fill keeps, and from which it fills the gaps beside them"
+    tell_doubtful_rows(panel, has_future=True, effect=effect, stacklevel=4)
     all_gaps = find_gaps(panel)
     is_filled = all_gaps.length <= longest
     if max_gap is None and not is_filled.all():

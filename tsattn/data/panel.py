@@ -483,7 +483,12 @@ def tell_alike(panel: Panel) -> None:
 
 
 def tell_doubtful_rows(
-    panel: Panel, *, has_future: bool, told_rows: np.ndarray | None = None
+    panel: Panel,
+    *,
+    has_future: bool,
+    told_rows: np.ndarray | None = None,
+    effect: str = "",
+    stacklevel: int = 6,
 ) -> None:
     """Warn of rows that may not mean what they say: empty ones at the end, and those of numbers
     that often stand for a missing value.
@@ -492,6 +497,8 @@ def tell_doubtful_rows(
         panel: The series of a table that was just read.
         has_future: Whether a forecaster reads columns of the future, whose rows may stand there.
         told_rows: Those that a warning has named already.
+        effect: What such numbers do, as a relative clause; by default what they do to forecasts.
+        stacklevel: Of the warning of such numbers.
     """
     if not has_future:
         _tell_empty_end(panel)
@@ -499,7 +506,7 @@ def tell_doubtful_rows(
     if told_rows is not None:
         rows = np.setdiff1d(rows, told_rows)
     if len(rows):
-        _tell_sentinels(panel, rows)
+        _tell_sentinels(panel, rows, effect, stacklevel)
     _tell_sentinels_of_columns(panel)
 
 
@@ -581,9 +588,9 @@ def _may_stand_for_none(values: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
+def _tell_sentinels(panel: Panel, rows: np.ndarray, effect: str, stacklevel: int) -> None:
     """Warn once of rows that :func:`_sentinel_rows` finds, first of those at the end of series, at
-    which forecasts may go on.
+    which forecasts may go on; ``effect`` and ``stacklevel`` as in :func:`tell_doubtful_rows`.
     """
     values = panel.values[:, 0]
     owners = panel.owners(rows + 1)
@@ -595,8 +602,8 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
     label = panel.series_label(int(owners[0]))
     place = (
         f"{label} has {values[first]:g} at"
-        f" {panel.times[first]}{more(len(rows), n_series)}, far from all other values, which"
-        " forecasts may follow"
+        f" {panel.times[first]}{more(len(rows), n_series)}, far from all other values,"
+        f" {effect or 'which forecasts may follow'}"
     )
     if len(last_rows):
         # An end is the row after the last one.
@@ -610,7 +617,8 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
         begin = stop - int(is_last.argmin())
         place = (
             f"{panel.series_label(n)} ends with {own_values[-1]:g} from {panel.times[begin]}"
-            f" on{more(len(last_rows))}, far from all values before, where forecasts may go on"
+            f" on{more(len(last_rows))}, far from all values before,"
+            f" {effect or 'where forecasts may go on'}"
         )
     numbers = [
         float(number) if abs(number) >= LEAST_FILL else int(number)
@@ -628,7 +636,7 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray) -> None:
             InPython(f": {column} = {column}.replace({sentinels!r}, float('nan'))"),
             *policy,
         ),
-        stacklevel=6,
+        stacklevel=stacklevel,
     )
 
 
