@@ -269,6 +269,24 @@ MUTANTS = [
         "tell_doubtful_rows(panel, has_future=True)",
         "tests/test_filling.py::test_numbers_that_often_stand_for_a_missing_value_are_told",
     ),
+    Mutant(
+        "tsattn/data/files.py",
+        "frame.loc[:, is_named | has_cells]",
+        "frame.loc[:, has_cells]",
+        f"{FILES}::test_columns_without_name_and_cells_are_no_series",
+    ),
+    Mutant(
+        "tsattn/data/spelling.py",
+        "elif len(read_cells):",
+        "elif len(cells) == 0:",
+        "tests/data/test_odd_inputs.py",
+    ),
+    Mutant(
+        "tsattn/data/tables.py",
+        "before = starts[n] + int(np.argmax(steps))",
+        "before = starts[n]",
+        "tests/data/test_bad_series.py",
+    ),
     Mutant("tsattn/data/files.py", "(sheet.max_row or 2) > 1", "(sheet.max_row or 2) > 0", FILES),
     # tables of every kind
     Mutant(
@@ -699,12 +717,6 @@ MUTANTS = [
         'options["skiprows"] = _count_empty_lines(read)',
         "",
         f"{FILES}::test_a_table_in_the_middle_of_a_sheet_is_read",
-    ),
-    Mutant(
-        "tsattn/data/files.py",
-        "if is_unnamed and frame[column].isna().all():",
-        "if frame[column].isna().all():",
-        f"{FILES}::test_a_column_without_values_is_kept_where_it_has_a_name",
     ),
     Mutant(
         "tsattn/data/files.py",

@@ -890,3 +890,19 @@ def test_numbers_with_thousands_are_the_values_that_are_found(folder, first):
     panel = read_table("t.csv")
     assert panel.ids.tolist() == sorted([first, "002"])
     assert panel.values[:2, 0].tolist() == [1101.5, 1102.5]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_columns_without_name_and_cells_are_no_series(folder, ending):
+    rows = [["2024-01-" + f"{day:02}", day + 0.5, None] for day in range(1, 20)]
+    path = folder / f"t.{ending}"
+    write_cells([["date", "sales", None], *rows], path)
+    assert read_frame(path).columns.tolist() == ["date", "sales"]
+    # A column with cells stays, and so does one with a name.
+    rows[0][2] = 1.5
+    write_cells([["date", "sales", None], *rows], path)
+    assert read_frame(path).shape == (19, 3)
+    rows[0][2] = None
+    write_cells([["date", "sales", "costs"], *rows], path)
+    assert read_frame(path).shape == (19, 3)

@@ -518,6 +518,13 @@ TABLES = {
         lambda: timed([datetime.time(h) for h in range(N)], "ds"),
         "must hold stamps.*; got time",
     ),
+    "two layouts of dates": (
+        lambda: timed([*DAYS[:6].astype(str), *DAYS[6:].strftime("%d.%m.%Y")], "ds"),
+        (
+            r"in row 6 \(and 5 more\), which cannot be read as a stamp of the years 1678 to 2261;"
+            r" write all in one way, as '2024-01-01' in row 0"
+        ),
+    ),
     "words": (
         lambda: timed(["soon"] * N, "ds"),
         "holds 'soon' in row 0 .*, which cannot be read as a stamp",
@@ -766,7 +773,7 @@ TABLES = {
     ),
     "brackets": (
         lambda: timed(DAYS, y=[f"({value})" for value in Y]),
-        r"holds '\(0.0\)' .* reads '\(0.0\)' as -0; or write numbers with a minus in front",
+        r"holds '\(0.0\)' .* reads '\(0.0\)' as -0; or write numbers with the sign - in front",
     ),
     "fiscal years": (
         lambda: timed([f"FY{year}" for year in range(2000, 2000 + N)], "ds"),

@@ -39,6 +39,9 @@ from tsattn.data.grid import (
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
 # means that a stamp or the frequency is wrong.
 LARGEST_GROWTH = 100
+# Whole years that nanoseconds in int64 can count.
+FIRST_YEAR = 1678
+LAST_YEAR = 2261
 _HOUR_NANOSECONDS = 3600 * 10**9
 # Last stamp in nanoseconds since 1970: neither a rounded float nor a time zone leaves int64 then.
 _LAST_TICK = 2**63 - DAY_NANOSECONDS

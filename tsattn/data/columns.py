@@ -16,8 +16,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Name, Piece
-from tsattn.data.calendar import infer_grid, more, place
+from tsattn.checks import Argument, InputError, InPython, Name
+from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, infer_grid, more, place
 from tsattn.data.parts import PARTS, flattening_call, joined_parts, part_of, turning_call
 
 MISSING = ("error", "interpolate", "ffill", "mask")
@@ -35,11 +35,6 @@ _NO_TIMES = "tsattn: no times"
 _LARGEST_EXACT_INTEGER = 2**53
 # Differences and future steps of integer time up to this one fit into int64.
 _LARGEST_INTEGER_TIME = 2**61
-# Whole years that nanoseconds in int64 can count.
-_FIRST_YEAR = 1678
-_LAST_YEAR = 2261
-# Rows whose stamp is none, as a share of all, that may be totals or remarks, at most.
-_TOTALS_SHARE = 0.1
 # Four digits are a year from here on; smaller numbers are no stamps.
 _LEAST_STAMP = 1000
 # Share of the distinct numbers that must read as dates, so that one typing error is named as such.
@@ -926,22 +921,11 @@ def read_stamps(
         stamps = dates
     bad = np.flatnonzero(stamps.isna())
     if len(bad):
-        from tsattn.data.spelling import midnight_call
+        from tsattn.data.spelling import unread_stamp
 
-        midnight = midnight_call(series, f"df[{column.name!r}]")
-        remedy: list[Piece] = ["correct it, or leave such rows out, as those of totals"]
-        if midnight is not None:
-            remedy = ["hour 24 is 00:00 of the next day", InPython(f": {midnight}")]
-        elif len(bad) > _TOTALS_SHARE * len(series):
-            by_format = InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)")
-            numbering = "; or number the rows 0, 1, 2 and so on" if candidates is None else ""
-            remedy = ["correct it", by_format, numbering]
-        raise InputError(
-            f"{name(bad[0])}: {label} holds {series[bad[:1]].tolist()[0]!r:.60} in row"
-            f" {bad[0]}{more(len(bad))}, which cannot be read as a stamp of the years"
-            f" {_FIRST_YEAR} to {_LAST_YEAR}; ",
-            *remedy,
-        )
+        place_of_first = f"{name(bad[0])}: {label}"
+        cells = series.rename(column.name)
+        raise unread_stamp(cells, bad, place_of_first, is_named=candidates is not None)
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
 
 
@@ -964,7 +948,7 @@ def _stamps(series: pd.Series, kind: str, label: str, candidates: pd.Index | Non
         if series.dt.unit == "ns":
             return series
         # Coarser units reach years that nanoseconds do not.
-        return series.where(series.dt.year.between(_FIRST_YEAR, _LAST_YEAR))
+        return series.where(series.dt.year.between(FIRST_YEAR, LAST_YEAR))
     if kind in ("datetime", "date", "datetime64"):
         zones = series.map(lambda cell: getattr(cell, "tzinfo", None))
         _refuse_half_zoned(series, zones.notna(), label)

@@ -187,11 +187,9 @@ def read_frame(
         words = {*schema.static_cols, *id_names}
         as_text: dict[Any, Any] = {name: _text for name in words if isinstance(name, str)}
         if kind == "Excel":
-            frame = _read_excel(path, schema, as_text, limit)
-        else:
-            frame, schema = _read_csv(path, schema, as_text, limit, encoding)
-            frame = _split_cells(frame, schema)
-        return _without_empty_cols(frame)
+            return _read_excel(path, schema, as_text, limit)
+        frame, schema = _read_csv(path, schema, as_text, limit, encoding)
+        return _split_cells(frame, schema)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {path}; check the path") from None
     except InputError:  # of a table that is no damaged file
@@ -245,6 +243,7 @@ def _read_excel(
     _refuse_equal_names(read)
     frame = read()
     _refuse_title(frame, read)
+    frame = _without_empty(frame)
     frame, named = _with_found_keys(frame, schema, read)
     return _read_words(frame, named, as_text)
 
@@ -342,6 +341,7 @@ def _read_csv(
         )
     if not isinstance(frame.index, pd.RangeIndex):
         frame = _without_index(frame, read)
+    frame = _without_empty(frame)
     if isinstance(frame.index, pd.RangeIndex):
         again = partial(read, index_col=False)
         frame, schema = _with_found_keys(frame, schema, again)
@@ -349,20 +349,6 @@ def _read_csv(
     decimal = options.get("decimal", ".")
     frame = _read_words(frame, schema, as_text, decimal)
     return frame, schema
-
-
-def _without_empty_cols(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table without columns that have neither a name nor a value, as separators at the ends of
-    lines and margins of spreadsheets make them.
-    """
-    empty_cols = []
-    for column in frame.columns:
-        is_unnamed = str(column).startswith(_UNNAMED)
-        if is_unnamed and frame[column].isna().all():
-            empty_cols.append(column)
-    if len(empty_cols) == len(frame.columns):
-        return frame
-    return frame.drop(columns=empty_cols)
 
 
 # --- the first line -------------------------------------------------------------------------------
@@ -641,6 +627,15 @@ def _without_index(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
         f"a line holds {n_cells} cells, but the first line names {n_names} columns; name all, drop"
         " the rest, or delete a title above the names"
     )
+
+
+def _without_empty(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table without the columns that have neither a name nor a cell: each line ends with a mark,
+    or a sheet is wider than its table.
+    """
+    is_named = ~frame.columns.astype(str).str.startswith(_UNNAMED)
+    has_cells = frame.notna().any().to_numpy()
+    return frame.loc[:, is_named | has_cells]
 
 
 def _text(cell: Any) -> str:

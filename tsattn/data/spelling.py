@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece
-from tsattn.data.parts import PARTS
+from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, more
 
 
 class _Spelling(NamedTuple):
@@ -95,6 +95,8 @@ _NEGATIVES = (
 # Text before and after a number, such as a currency or a unit. Brackets and a typographic minus
 # make a number negative.
 _SURROUNDINGS = r"^[^\d(\u2212-]*|[^\d)-]*$"
+# Rows whose stamp is none, as a share of all, that may be totals or remarks, at most.
+_TOTALS_SHARE = 0.1
 # Words for booleans, in small letters.
 _TRUTHS = {"true": True, "false": False, "yes": True, "no": False, "y": True, "n": False}
 
@@ -247,8 +249,7 @@ def decimal_years(numbers: np.ndarray) -> pd.Series | None:
     these, as R has them, or in their middle.
     """
     months = 12 * (numbers - 1970)
-    first, last = PARTS["year"]
-    if not ((numbers > first) & (numbers < last + 1)).all():
+    if not ((numbers > FIRST_YEAR) & (numbers < LAST_YEAR + 1)).all():
         return None
     nearest = np.rint(months)
     whole = np.floor(months)
@@ -422,3 +423,31 @@ def _monday(week: re.Match[str]) -> str:
     year = week[1] or week[4]
     number = week[2] or week[3]
     return f"{year}-{number:0>2}-1"
+
+
+def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: bool) -> InputError:
+    """The error for cells of a column of stamps that are none.
+
+    Args:
+        cells: The column.
+        bad: Rows of these cells.
+        place: The series of the first one, and the column.
+        is_named: Whether the column was named as one of stamps.
+    """
+    words = f"{place} holds {cells[bad[:1]].tolist()[0]!r:.60} in row {bad[0]}{more(len(bad))}"
+    by_format = InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)")
+    read_cells = cells.drop(index=cells.index[bad])
+    midnight = midnight_call(cells, f"df[{cells.name!r}]")
+    remedy: list[Piece]
+    if midnight is not None:
+        remedy = ["hour 24 is 00:00 of the next day", InPython(f": {midnight}")]
+    elif len(bad) <= _TOTALS_SHARE * len(cells):
+        remedy = ["correct it, or leave such rows out, as those of totals"]
+    elif len(read_cells):
+        first = f"{read_cells.iloc[0]!r:.60} in row {read_cells.index[0]}"
+        remedy = [f"write all in one way, as {first}", by_format]
+    else:
+        numbering = "" if is_named else "; or number the rows 0, 1, 2 and so on"
+        remedy = ["correct it", by_format, numbering]
+    rule = f", which cannot be read as a stamp of the years {FIRST_YEAR} to {LAST_YEAR}; "
+    return InputError(words, rule, *remedy)

@@ -58,7 +58,7 @@ _MOST_FAR_ROWS = 2
 _OPEN_HOURS = ("hours", "h[Mon-Fri 07:00-21:00]")
 _OPEN_DAYS = ("days", "D[Mon-Sat]")
 _SPELLING = "write numbers with a decimal point only, such as 10037.72, and "
-_NEGATIVE_SPELLING = "write numbers with a minus in front, such as -10037.72, and "
+_NEGATIVE_SPELLING = "write numbers with the sign - in front, such as -10037.72, and "
 
 
 @dataclass(frozen=True)
@@ -669,10 +669,14 @@ def _insert_rows(
         n = int(np.argmax(lengths))
         first = table.times[starts[n]]
         last = table.times[starts[n + 1] - 1]
+        # Where the most rows are absent, perhaps beside a stamp that is wrong.
+        steps = np.diff(position[starts[n] : starts[n + 1]])
+        before = starts[n] + int(np.argmax(steps))
+        widest = f"{table.times[before]} and {table.times[before + 1]}"
         raise InputError(
             f"{table.series(n)}: {lengths[n]} rows would lie from {first} to {last} at frequency"
-            f" {grid.alias!r}, but a table may grow {LARGEST_GROWTH} times at most by inserted"
-            " rows; correct the stamps or pass another ",
+            f" {grid.alias!r}, the most between {widest}, but a table may grow {LARGEST_GROWTH}"
+            " times at most by inserted rows; correct the stamps or pass another ",
             Argument("freq"),
         )
     new_starts = starts_of(lengths)
