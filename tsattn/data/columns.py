@@ -924,7 +924,7 @@ def read_stamps(
         from tsattn.data.spelling import unread_stamp
 
         place_of_first = f"{name(bad[0])}: {label}"
-        cells = series.rename(column.name)
+        cells = pd.Series(series.array, name=column.name)
         raise unread_stamp(cells, bad, place_of_first, is_named=candidates is not None)
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
 
