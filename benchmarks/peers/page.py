@@ -1,7 +1,6 @@
 """Tables of docs/speed.md about other libraries: training and rolling forecasts."""
 
 from pathlib import Path
-from statistics import median
 
 import records
 import render
@@ -65,38 +64,33 @@ _LEFT_OUT = ("Theta", "DynamicOptimizedTheta")
 
 
 def pretrained(folder: Path) -> str:
-    """How many times as many series a second the pretrained forecaster forecasts, by processor."""
+    """How many times as many series a second the pretrained forecaster forecasts, by processor.
+
+    Weights of one size forecast as fast as one another.
+    """
     rows = [row for row in _read(folder, "pretrained") if row["peer"] not in _LEFT_OUT]
     if not rows:
         return render.NONE
-    models = sorted({row["model"] for row in rows})
-    # The name of the first processor was not written down.
-    processors = list(dict.fromkeys(row.get("processor") for row in rows))
+    processors = list(dict.fromkeys(row["processor"] for row in rows))
+    letters = dict(zip(processors, _LETTERS, strict=False))
+    sizes_shown = sorted({_size(row) for row in rows}, reverse=True)
+    columns = [(size, processor) for size in sizes_shown for processor in processors]
     body = []
     for (peer, setting), cell in records.by(rows, "peer", "setting").items():
-        for letter, processor in zip(_LETTERS, processors, strict=False):
-            paces = {row["model"]: row for row in cell if row.get("processor") == processor}
-            if not paces:
-                continue
-            theirs = median(row["peer_series_per_second"] for row in paces.values())
-            sizes = setting.replace(" rows, ", "/").removesuffix(" ahead")
-            line = [peer, sizes, letter, f"{theirs:.0f}"]
-            for name in models:
-                row = paces.get(name)
-                line += (
-                    [f"{row['series_per_second']:.0f}", f"{row['ratio']:.3g}"] if row else ["", ""]
-                )
-            body.append(line)
-    head = ["against", "rows/ahead", "on", "theirs"]
-    for name in models:
-        head += [name, "ratio"]
-    named = [
-        f"{letter}: {processor or 'not recorded'}"
-        for letter, processor in zip(_LETTERS, processors, strict=False)
-    ]
+        ratios = {(_size(row), row["processor"]): row["ratio"] for row in cell}
+        sizes = setting.replace(" rows, ", "/").removesuffix(" ahead")
+        cells = [f"{ratios[column]:.3g}" if column in ratios else "" for column in columns]
+        body.append([peer, sizes, *cells])
+    head = ["against", "rows/ahead"]
+    head += [f"{size}, {letters[processor]}" for size, processor in columns]
+    named = [f"{letter}: {processor}" for processor, letter in letters.items()]
     versions = ", ".join(dict.fromkeys(row["peer_version"] for row in rows))
-    table = render.lines(head, body, left=3)
+    table = render.lines(head, body, left=2)
     return f"{table}\n\n{'; '.join(named)}. {versions}. {records.origin(rows)}"
+
+
+def _size(row: Record) -> str:
+    return "small" if row["model"].endswith("-small") else "base"
 
 
 BLOCKS = {

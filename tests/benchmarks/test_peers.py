@@ -34,36 +34,30 @@ def test_series_and_windows_a_second_are_recorded_and_told(results):
     )
     assert 0.1 < levels["ratio"] < 10
     text = " ".join(page.pretrained(results).split())
-    assert "| Echo | 40/6 | A |" in text
-    paces = f"{ours['peer_series_per_second']:.0f} | {ours['series_per_second']:.0f}"
-    assert f"| {paces} | {ours['ratio']:.3g} |" in text
+    assert "| against | rows/ahead | base, A |" in text
+    assert f"| Echo | 40/6 | {ours['ratio']:.3g} |" in text
     assert f"A: {ours['processor']}. torch {run.metadata.version('torch')}." in text
 
 
-def test_each_processor_has_a_line_of_its_own(results, monkeypatch):
+def test_each_processor_and_size_has_a_column_of_its_own(results, monkeypatch):
     monkeypatch.setattr(run, "processor", lambda: "Another, family 1, model 2")
     options = ["--context", "40", "--horizon", "6", "--series", "20", "--turns", "1"]
     run.main(["--part", "pretrained", *options])
     rows = [json.loads(line) for line in (results / run.FILE).read_text().splitlines()]
-    assert [row["processor"] for row in rows if row["kind"] == "pretrained"] == [
+    measured = [row for row in rows if row["kind"] == "pretrained"]
+    assert [row["processor"] for row in measured] == [
         rows[0]["processor"],
         "Another, family 1, model 2",
     ]
-    # Paces so far apart that no rounding makes them alike.
-    for number, row in enumerate(rows):
-        row["series_per_second"] = 1000.0 + number
+    small = {**measured[1], "model": "zero-5b-small"}
+    rows = [
+        {**row, "ratio": ratio}
+        for row, ratio in zip([*measured, small], (2.0, 3.0, 9.0), strict=True)
+    ]
     (results / run.FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text = page.pretrained(results)
-    paces = {
-        line.split("|")[3].strip(): line.split("|")[5].strip()
-        for line in text.splitlines()
-        if "40/6" in line
-    }
-    pretrained = [row for row in rows if row["kind"] == "pretrained"]
-    assert paces == {
-        letter: f"{row['series_per_second']:.0f}"
-        for letter, row in zip("AB", pretrained, strict=True)
-    }
+    text = " ".join(page.pretrained(results).split())
+    assert "| against | rows/ahead | small, A | small, B | base, A | base, B |" in text
+    assert "| Echo | 40/6 | | 9 | 2 | 3 |" in text
     assert f"A: {rows[0]['processor']}; B: Another, family 1, model 2." in text
 
 
