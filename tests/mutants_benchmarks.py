@@ -158,4 +158,10 @@ MUTANTS = [
     Mutant(
         "docs/paper.md", "in 6 of 7 pairs", "in 7 of 7 pairs", "tests/benchmarks/test_claims.py"
     ),
+    Mutant(
+        "benchmarks/pretraining_study/groups.py",
+        "optimizer.load_state_dict(values)",
+        "pass",
+        "tests/benchmarks/test_groups_study.py::test_a_killed_run_goes_on",
+    ),
 ]

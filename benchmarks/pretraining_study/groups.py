@@ -8,7 +8,8 @@ memory), are further series, which are read by one attention whose levels are pa
 tokens ("levels") or by attention over time and over series in turn ("alternating"); or the opinions
 are further inputs of the target's own slots ("slots"); "none" reads nothing. Every arm that reads
 gives a learned share of each opinion in the answer. The way "residual" takes the first opinion off
-the target and adds it to the answer. What is on record is not repeated. Run: PYTHONPATH=benchmarks
+the target and adds it to the answer. What is on record is not repeated, and a killed run goes on.
+Run: PYTHONPATH=benchmarks
 python benchmarks/pretraining_study/groups.py --folder DIR --start FILE [--arm NAME ...]
 [--rate RATE ...]
 """
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +47,7 @@ from tsattn.pretrained.network import (
 )
 from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.pretraining import SIZES, make_optimizers
+from tsattn.storage import write_atomic
 
 FILE = "groups_study.jsonl"
 # The weights of the start measure a window by all that it holds.
@@ -65,6 +68,8 @@ OTHER_RATE = 0.1
 # Rate of what an arm adds, which begins with nothing, over that of the trained weights.
 NEW_RATE = 5.0
 WARMUP = 0.05
+# Steps after which the state of a run is kept, with which a killed one goes on.
+STEPS_OF_STATE = 500
 # Targets beyond this, in the space of the arcsinh, teach no more; forecasts beyond the other are
 # cut.
 FARTHEST = 3.5
@@ -387,12 +392,17 @@ class Pool:
     opinions: Tensor
     contexts: dict[str, tuple[Tensor, Seasons]]
 
-    def away(self, way: str) -> Tensor:
-        """What is taken off the target, ``[N, T + F]``."""
-        true = torch.from_numpy(self.groups.effect).double()
-        return {"plain": torch.zeros_like(true), "residual": self.opinions[:, 0], "truth": true}[
-            way
-        ]
+    def away(self, way: str, at: Tensor | slice = slice(None)) -> Tensor:
+        """What is taken off the target of some groups, ``[N, T + F]``."""
+        if way == "residual":
+            return self.opinions[at, 0]
+        true = torch.from_numpy(self.groups.effect)[at].double()
+        return true if way == "truth" else torch.zeros_like(true)
+
+    @cached_property
+    def simple(self) -> np.ndarray:
+        """Which groups have a coupling that is a sum, or none."""
+        return np.isin(self.groups.coupling, ["linear", "decoys", UNIVARIATE])
 
     def batch(self, rows: np.ndarray, way: str) -> Batch:
         """Groups with as many columns each."""
@@ -400,7 +410,7 @@ class Pool:
         n_columns = int(self.groups.n_columns[rows[0]])
         x, seasons = self.contexts[way]
         target = torch.from_numpy(self.groups.target[rows, LENGTH:]).double()
-        y = target - self.away(way)[at, LENGTH:]
+        y = target - self.away(way, at)[:, LENGTH:]
         columns = torch.from_numpy(self.groups.columns[rows, :n_columns]).double()
         opinions = self.opinions[at] if n_columns else self.opinions[at, :0]
         return Batch(x[at], y, seasons.rows(at), opinions, columns)
@@ -448,17 +458,16 @@ def give_opinions(x: np.ndarray, groups: Groups, seasons: Seasons) -> np.ndarray
     return opinions
 
 
-def draw_rows(rng: np.random.Generator, groups: Groups, progress: float, n: int) -> np.ndarray:
+def draw_rows(rng: np.random.Generator, pool: Pool, progress: float, n: int) -> np.ndarray:
     """Groups of a step, as many columns each: at first one column that acts linearly, then sums;
     later half of the steps have those, half all couplings.
     """
-    coupling = groups.coupling
-    simple = np.isin(coupling, ["linear", "decoys", UNIVARIATE])
-    allowed = np.ones_like(simple)
+    groups = pool.groups
+    allowed = np.ones_like(pool.simple)
     if progress < 0.1:
-        allowed = (coupling == "linear") & (groups.n_columns == 1)
+        allowed = (groups.coupling == "linear") & (groups.n_columns == 1)
     elif progress < 0.25 or rng.random() < 0.5:
-        allowed = simple
+        allowed = pool.simple
     rows = np.flatnonzero(allowed)
     rows = rows[groups.n_columns[rows] == groups.n_columns[rng.choice(rows)]]
     return rng.choice(rows, min(n, len(rows)), replace=False)
@@ -509,7 +518,7 @@ def validate(network: GroupNetwork, pool: Pool, way: str) -> Tensor:
         for rows in np.array_split(alike, -(-len(alike) // 32)):
             batch = pool.batch(rows, way)
             at = torch.from_numpy(rows)
-            quantiles = forecast(network, batch, HORIZON) + pool.away(way)[at, LENGTH:, None]
+            quantiles = forecast(network, batch, HORIZON) + pool.away(way, at)[:, LENGTH:, None]
             squeezed = torch.asinh((quantiles - level[at, :, None]) / spread[at, :, None])
             error = truth[at].clamp(-FARTHEST, FARTHEST)[..., None] - squeezed
             losses[at] = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(2).nanmean(1)
@@ -575,16 +584,30 @@ def split_optimizers(network: GroupNetwork, rate: float) -> tuple[torch.optim.Op
 
 
 def train(
-    network: GroupNetwork, pool: Pool, way: str, rate: float, n_steps: int, seed: int
+    network: GroupNetwork, pool: Pool, way: str, rate: float, n_steps: int, seed: int, state: Path
 ) -> float:
-    """Learn; the core seconds it took."""
+    """Learn, or go on where a state was kept; the core seconds it took."""
     optimizers = split_optimizers(network, rate)
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     weight = pool.weights()
+    first_step = 0
+    seconds_before = 0.0
+    if state.exists():
+        kept = torch.load(state)
+        network.load_state_dict(kept["network"])
+        for optimizer, values in zip(optimizers, kept["optimizers"], strict=True):
+            optimizer.load_state_dict(values)
+        first_step = kept["step"]
+        seconds_before = kept["seconds"]
     started = time.process_time()
-    for step in range(n_steps):
+    for step in range(first_step, n_steps):
+        if step % STEPS_OF_STATE == 0 and step > first_step:
+            seconds = seconds_before + time.process_time() - started
+            optimizer_states = [optimizer.state_dict() for optimizer in optimizers]
+            kept = {"network": network.state_dict(), "optimizers": optimizer_states}
+            write_atomic(state, partial(torch.save, {**kept, "step": step, "seconds": seconds}))
         rng = np.random.default_rng([seed, step])
-        rows = draw_rows(rng, pool.groups, step / n_steps, ARMS[network.arm].n_windows)
+        rows = draw_rows(rng, pool, step / n_steps, ARMS[network.arm].n_windows)
         factor = min((step + 1) / max(WARMUP * n_steps, 1), (n_steps - step) / n_steps)
         for optimizer, its_rates in zip(optimizers, rates, strict=True):
             optimizer.zero_grad(set_to_none=True)
@@ -595,7 +618,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-    return time.process_time() - started
+    return seconds_before + time.process_time() - started
 
 
 def execute(cell: Record, options: Any, pools: tuple[Pool, Pool]) -> Record:
@@ -605,11 +628,14 @@ def execute(cell: Record, options: Any, pools: tuple[Pool, Pool]) -> Record:
     network = GroupNetwork(arm, CONFIG, generator=torch.Generator().manual_seed(cell["seed"]))
     load_start(options.start, network)
     n_steps = round(cell["seconds"] * ARMS[arm].pace)
-    seconds = train(network, pools[0], way, cell["rate"], n_steps, cell["seed"])
+    name = "-".join(str(cell[part]) for part in KEY)
+    state = Path(options.folder) / f"{name}.state"
+    seconds = train(network, pools[0], way, cell["rate"], n_steps, cell["seed"], state)
     ways = (way,) if n_steps else WAYS
     losses = {each: validate(network.eval(), pools[1], each) for each in ways}
-    file = Path(options.folder) / ("-".join(str(cell[name]) for name in KEY) + ".pt")
+    file = Path(options.folder) / f"{name}.pt"
     torch.save({"network": network.state_dict(), "losses": losses}, file)
+    state.unlink(missing_ok=True)
     sizes = {
         "params": sum(p.numel() for p in network.parameters()),
         "multiply_adds": multiply_adds(network),

@@ -187,7 +187,9 @@ def test_what_is_taken_off_is_added_again(pool: Pool) -> None:
     target = torch.from_numpy(pool.groups.target).double()
     for way in study.WAYS:
         batch = pool.batch(rows, way)
-        whole = torch.cat([batch.x, batch.y], dim=1) + pool.away(way)[rows]
+        away = pool.away(way)
+        torch.testing.assert_close(pool.away(way, torch.from_numpy(rows)), away[rows])
+        whole = torch.cat([batch.x, batch.y], dim=1) + away[rows]
         known = whole.isfinite()
         torch.testing.assert_close(whole[known], target[rows][known], rtol=1e-5, atol=1e-5)
 
@@ -204,11 +206,41 @@ def test_an_opinion_that_is_the_truth_lowers_the_loss(pool: Pool) -> None:
 
 def test_a_step_draws_as_many_columns_each(pool: Pool) -> None:
     for step in range(40):
-        rows = draw_rows(np.random.default_rng(step), pool.groups, step / 40, 5)
+        rows = draw_rows(np.random.default_rng(step), pool, step / 40, 5)
         assert len(set(pool.groups.n_columns[rows].tolist())) == 1
         assert pool.groups.n_columns[rows].max() <= MAX_COLUMNS
         if step / 40 < 0.1:
             assert set(pool.groups.coupling[rows].tolist()) == {"linear"}
+
+
+class KilledError(Exception):
+    """What ends a run in the middle."""
+
+
+def test_a_killed_run_goes_on(pool: Pool, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(study, "STEPS_OF_STATE", 2)
+    settings = {"way": "residual", "rate": 0.01, "n_steps": 7, "seed": 0}
+    whole = network_of("slots").train()
+    study.train(whole, pool, **settings, state=tmp_path / "whole")
+    steps = []
+
+    def kill_at_the_sixth(*given):
+        steps.append(given)
+        if len(steps) == 6:
+            raise KilledError
+        return pinball(*given)
+
+    pinball = study.pinball
+    monkeypatch.setattr(study, "pinball", kill_at_the_sixth)
+    with pytest.raises(KilledError):
+        study.train(network_of("slots").train(), pool, **settings, state=tmp_path / "killed")
+    seconds_before = torch.load(tmp_path / "killed")["seconds"]
+    again = network_of("slots").train()
+    seconds = study.train(again, pool, **settings, state=tmp_path / "killed")
+    # From the state after four steps: steps 4 to 6.
+    assert len(steps) == 6 + 3
+    assert seconds > seconds_before > 0
+    torch.testing.assert_close(again.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
 def test_weights_of_another_network_are_refused(tmp_path) -> None:
