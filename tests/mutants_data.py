@@ -524,8 +524,8 @@ MUTANTS = [
     # backtests and rolling evaluation
     Mutant(
         "tsattn/evaluate/room.py",
-        "told = error.n_rows if isinstance(error, BadSeriesError) else 0",
-        "told = 0",
+        "told_rows = error.n_rows if isinstance(error, BadSeriesError) else 0",
+        "told_rows = 0",
         "tests/evaluate/test_backtest.py"
         "::test_too_many_windows_are_refused_with_a_number_that_fits",
     ),

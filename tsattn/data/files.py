@@ -513,14 +513,14 @@ def _check_content(source: Any, path: str | Path, limit: int, encoding: str | No
     is_local = isinstance(source, io.BytesIO) or Path(path).is_file()
     if suffix == ".tar" or not is_local:
         return encoding
-    found = encoding
+    detected = encoding
     n_bytes = 0
     decoder = codecs.getincrementaldecoder("utf-8")()
     with _unpacked(source, packing) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             if n_bytes == 0 and encoding is None and chunk.startswith(_UTF16_MARKS):
-                found = "utf-16"
-            if b"\0" in chunk and not _is_wide(found):
+                detected = "utf-16"
+            if b"\0" in chunk and not _is_wide(detected):
                 place = n_bytes + chunk.index(b"\0")
                 raise ValueError(
                     f"byte {place} is NUL, which would cut a cell in silence; write it again as"
@@ -529,13 +529,13 @@ def _check_content(source: Any, path: str | Path, limit: int, encoding: str | No
             n_bytes += len(chunk)
             if packing is not None and n_bytes > limit:
                 _refuse_size(path, limit)
-            if found is None:
+            if detected is None:
                 try:
                     decoder.decode(chunk)
                 except UnicodeDecodeError as error:
-                    found = _OTHER_ENCODING
+                    detected = _OTHER_ENCODING
                     _tell_encoding(path, error)
-    return found
+    return detected
 
 
 def _is_wide(encoding: str | None) -> bool:

@@ -155,11 +155,11 @@ def _with_empty_ends(
     none, at the last of these: the series goes on there.
     """
     last_ticks = ticks(old.last_times())
-    known = {str(name): place for place, name in enumerate(old.ids)}
+    place_by_name = {str(name): place for place, name in enumerate(old.ids)}
     old_places = []
     new_places = []
     for new_place, series in enumerate(new.skipped):
-        old_place = known.get(str(series.name))
+        old_place = place_by_name.get(str(series.name))
         if old_place is not None and series.last_tick > last_ticks[old_place]:
             old_places.append(old_place)
             new_places.append(new_place)

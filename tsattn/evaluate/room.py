@@ -51,8 +51,8 @@ def _least_rows(forecaster: Forecaster, series: Panel) -> int:
                 needed = fresh.fit(first_rows).min_context
         except ValueError as error:
             # Most errors tell the number; others are met by some number that is twice as large.
-            told = error.n_rows if isinstance(error, BadSeriesError) else 0
-            needed = told if told > n_rows else 2 * n_rows
+            told_rows = error.n_rows if isinstance(error, BadSeriesError) else 0
+            needed = told_rows if told_rows > n_rows else 2 * n_rows
         if needed <= n_rows:
             return n_rows
         n_rows = needed
