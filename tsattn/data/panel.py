@@ -520,6 +520,10 @@ def _tell_sentinels_of_columns(panel: Panel) -> None:
         if covariates is None or covariates.kind(name) is not None:
             continue
         values = covariates.values[:, number]
+        ends = np.array([np.fmin.reduce(values), np.fmax.reduce(values)])
+        # A sentinel is the least or the largest value.
+        if not _may_stand_for_none(ends).any():
+            continue
         rows = np.flatnonzero(find_sentinels(values))
         if not len(rows):
             continue
