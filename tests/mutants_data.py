@@ -324,7 +324,12 @@ MUTANTS = [
         "except AmbiguousStampsError: return False",
         PARTS,
     ),
-    Mutant(COLUMNS, "if has_stamps or are_numbers or", "if has_stamps or", PARTS),
+    Mutant(
+        COLUMNS,
+        "if all(pd.api.types.is_numeric_dtype(dtype) for dtype in df.dtypes):",
+        "if False:",
+        PARTS,
+    ),
     Mutant("tsattn/data/parts.py", '"he": "hour"', '"he": "day"', PARTS),
     Mutant("tsattn/data/parts.py", "if len(places) == len(names):", "if places:", PARTS),
     Mutant(

@@ -294,8 +294,9 @@ def _without_blank_end(df: pd.DataFrame) -> pd.DataFrame:
     numbers, an empty row may be one of missing values.
     """
     has_stamps = not isinstance(df.index, pd.RangeIndex)
-    are_numbers = len(df.select_dtypes("number").columns) == len(df.columns)
-    if has_stamps or are_numbers or df.iloc[-1].notna().any():
+    if has_stamps or df.iloc[-1].notna().any():
+        return df
+    if all(pd.api.types.is_numeric_dtype(dtype) for dtype in df.dtypes):
         return df
     filled_rows = np.flatnonzero(df.notna().any(axis=1))
     n_rows = int(filled_rows.max(initial=0)) + 1
