@@ -247,8 +247,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/files.py",
-        "found = _OTHER_ENCODING",
-        "found = None",
+        "detected = _OTHER_ENCODING",
+        "detected = None",
         f"{FILES}::test_files_of_windows_are_read_and_told",
     ),
     Mutant(
