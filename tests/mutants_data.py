@@ -727,7 +727,7 @@ MUTANTS = [
         "tsattn/data/files.py",
         '"decimal": "," if mark == ";" else "."',
         '"decimal": "."',
-        f"{FILES}::test_the_separator_in_the_first_line_is_read",
+        f"{FILES}::test_commas_are_decimal_points_where_a_first_line_names_semicolons",
     ),
     Mutant("tsattn/data/calendar.py", "_LEAST_ROUNDED = 0.9", "_LEAST_ROUNDED = 0.999", UNEVEN),
     Mutant(

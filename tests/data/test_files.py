@@ -642,6 +642,11 @@ def test_the_separator_in_the_first_line_is_read(folder, mark, decimal, names_en
     assert_frame_equal(read_frame("t.csv"), read_csv_of(long_frame()))
 
 
+def test_commas_are_decimal_points_where_a_first_line_names_semicolons(folder):
+    (folder / "t.csv").write_text("sep=;\nds;y\n2024-01-01;1,125\n2024-01-02;2,250\n")
+    assert read_frame("t.csv")["y"].tolist() == [1.125, 2.25]
+
+
 def read_csv_of(frame):
     """What reading its CSV gives."""
     return pd.read_csv(io.StringIO(frame.to_csv(index=False)))
