@@ -372,14 +372,17 @@ def test_bands_of_monthly_sums_hold_their_level_on_real_series(pack_dir, freq):
         # Some of the series are enough.
         values = [list(series.values())[n] for n in np.linspace(0, len(series) - 1, 40).astype(int)]
         values = values if len(series) > 40 else list(series.values())
-        hits = []
+        # One table with a series for each cutoff, so that all are forecast together.
+        pasts = {}
+        truths = []
         for back in n_rows * np.arange(1, n_cutoffs + 1):
-            truth = [part.iloc[len(part) - back :].iloc[:n_rows].sum() for part in values]
-            past = [part.iloc[: len(part) - back].tail(1500).rename("y") for part in values]
-            frame = pd.concat(past, keys=[f"{n:03}" for n in range(len(past))])
-            frame = frame.rename_axis(["unique_id", "ds"]).reset_index()
-            schema = Schema(freq=tasks[name]["freq"], missing="mask")
-            total = PretrainedForecaster(n_rows, schema=schema).fit(frame).total(level=80)
-            hits.append((total["zero-lo-80"] <= truth) & (truth <= total["zero-hi-80"]))
-        shares.append(np.concatenate(hits).mean())
+            for n, part in enumerate(values):
+                cutoff = len(part) - back
+                pasts[f"{back:05} {n:03}"] = part.iloc[:cutoff].tail(1500).rename("y")
+                truths.append(part.iloc[cutoff:].iloc[:n_rows].sum())
+        frame = pd.concat(pasts).rename_axis(["unique_id", "ds"]).reset_index()
+        schema = Schema(freq=tasks[name]["freq"], missing="mask")
+        total = PretrainedForecaster(n_rows, schema=schema).fit(frame).total(level=80)
+        assert total["unique_id"].tolist() == list(pasts)
+        shares.append(((total["zero-lo-80"] <= truths) & (truths <= total["zero-hi-80"])).mean())
     assert 0.75 <= np.mean(shares) <= 0.85, shares
