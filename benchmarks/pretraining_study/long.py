@@ -3,6 +3,9 @@
 Standard attention learns by the recipe of ``zero-5``, from the same start values and the same
 series. Its state lies beside that of the recipe, and a killed run goes on. Run:
 PYTHONPATH=benchmarks python benchmarks/pretraining_study/long.py --minutes 600
+
+With --pack the state of --state and that of the recipe after as many steps, whose folder is
+--levels, are judged on the development tasks, and recorded.
 """
 
 import json
@@ -12,9 +15,12 @@ from pathlib import Path
 from typing import cast
 
 import records
-import render
 import torch
+from pretraining_study.run import judge
+from records import RESULTS, Records
+from safetensors.torch import load_file
 from torch import Tensor
+from zero_shot.pack import Pack
 
 from tsattn.limits import limit_threads
 from tsattn.nn.blocks import TransformerBlock
@@ -28,6 +34,8 @@ from tsattn.pretrained.pretraining import (
     run,
 )
 
+FILE = "pretraining_long.jsonl"
+KEY = ("attention", "step")
 STATES = Path(__file__).parents[1] / "pretraining_state"
 OURS = "zero-5-base"
 STANDARD = "zero-5-standard"
@@ -66,28 +74,46 @@ def curves() -> dict[str, dict[int, float]]:
     return losses
 
 
-def table(_: Path) -> str:
-    """A line for each step shown that both runs have reached, and the last one: their curves are
-    the records.
+def read_state(kind: type[Pretraining], folder: Path) -> Pretraining:
+    """A run of the recipe at the state that its folder keeps."""
+    training = kind(SIZES[SIZE], RECIPES[RECIPE])
+    facts = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
+    training.restore_phase(load_file(folder / "phase.safetensors"), facts)
+    return training
+
+
+def judge_states(levels: Path, standard: Path, pack: Pack, out: Path) -> None:
+    """Record the scores of the averaged weights of two states on development tasks.
+
+    Raises:
+        ValueError: If one has learnt for more steps than the other.
     """
-    ours, standard = curves().values()
-    if not standard:
-        return render.NONE
-    # The curve of the recipe lacks some points.
-    last = max(ours.keys() & standard.keys())
-    body = []
-    for step in (*(step for step in SHOWN if step < last), last):
-        change = 100 * (standard[step] / ours[step] - 1)
-        body.append([f"{step:,}", f"{ours[step]:.4f}", f"{standard[step]:.4f}", f"{change:+.1f}"])
-    return render.lines(["steps", "levels", "standard", "loss, %"], body)
+    runs = {
+        "levels": read_state(Pretraining, levels),
+        "standard": read_state(StandardPretraining, standard),
+    }
+    steps = {attention: training.step for attention, training in runs.items()}
+    if len(set(steps.values())) > 1:
+        raise ValueError(f"both states must lie after as many steps; got {steps}")
+    cells = [{"attention": attention, "step": step} for attention, step in steps.items()]
+    for cell in Records(out, KEY).missing(cells):
+        network = runs[cell["attention"]].average.eval()
+        row = {"kind": "long", **cell, **judge(network, pack)}
+        Records(out, KEY).add(row)
+        print(*cell.values(), row["columns"], flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Go on with standard attention."""
-    options = records.parse(argv, __doc__, {"minutes": 600, "state": str(STATES / STANDARD)})
+    """Go on with standard attention, or judge its state."""
+    defaults = {"minutes": 600, "state": str(STATES / STANDARD), "levels": "", "pack": ""}
+    options = records.parse(argv, __doc__, {**defaults, "out": RESULTS / FILE})
+    state = Path(options.state)
     with limit_threads(1):
-        training = StandardPretraining(SIZES[SIZE], RECIPES[RECIPE])
-        run(training, Path(options.state), until=options.minutes * STEPS_A_MINUTE)
+        if options.pack:
+            judge_states(Path(options.levels), state, Pack(options.pack), options.out)
+        else:
+            training = StandardPretraining(SIZES[SIZE], RECIPES[RECIPE])
+            run(training, state, until=options.minutes * STEPS_A_MINUTE)
     return 0
 
 

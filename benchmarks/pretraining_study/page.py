@@ -76,6 +76,34 @@ def study(folder: Path) -> str:
     return "\n\n".join([*parts, records.commits(rows)])
 
 
+def long_run(folder: Path) -> str:
+    """A line for each step shown that both runs have reached, each step whose states were judged on
+    development tasks, and the last one.
+    """
+    ours, standard = long.curves().values()
+    if not standard:
+        return render.NONE
+    # The curve of the recipe lacks some points.
+    steps = ours.keys() & standard.keys()
+    path = folder / long.FILE
+    rows = records.read(path, long.KEY) if path.exists() else []
+    judged = {(row["step"], row["attention"]): row for row in rows}
+    shown = {*long.SHOWN, max(steps), *(row["step"] for row in rows)} & steps
+    body = []
+    for step in sorted(shown):
+        change = 100 * (standard[step] / ours[step] - 1)
+        line = [f"{step:,}", f"{ours[step]:.4f}", f"{standard[step]:.4f}", f"{change:+.1f}"]
+        if (step, BASE) in judged:
+            both = [(judged[step, BASE], judged[step, "levels"])]
+            line += [_change(both, 0), _change(both, 1)]
+        else:
+            line += ["", ""]
+        body.append(line)
+    head = ["steps", "levels", "standard", "loss, %", "MASE, %", "WQL, %"]
+    table = render.lines(head, body)
+    return f"{table}\n\n{records.commits(rows)}" if rows else table
+
+
 def scaling(folder: Path) -> list[render.Panel]:
     """Validation loss against multiply-adds at several widths, a panel a number of steps."""
     panels = []
@@ -179,7 +207,7 @@ def _across_line(rows: list[Record]) -> list[str]:
 
 BLOCKS = {
     ("docs/findings.md", "study"): study,
-    ("docs/findings.md", "long"): long.table,
+    ("docs/findings.md", "long"): long_run,
     ("docs/findings.md", "floor"): bounds,
     ("docs/findings.md", "groups"): across,
 }

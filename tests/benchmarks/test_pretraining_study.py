@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 pytest.importorskip("records")
 from checkout import ORIGIN
@@ -92,33 +92,84 @@ def test_each_level_of_standard_attention_holds_all_pairs():
     assert not torch.allclose(answer, ours.forecast(x, 24))
 
 
-def test_standard_attention_learns_by_the_recipe_and_stands_beside_it(tmp_path, monkeypatch):
+@pytest.fixture
+def short_runs(tmp_path, monkeypatch):
+    """The folder of states of runs of eight steps of a small network."""
     config = ZeroConfig(d_model=48, n_heads=2, n_layers=1, d_ff=32, measure="recent")
     monkeypatch.setattr(long, "SIZES", {long.SIZE: config})
     monkeypatch.setattr(long, "RECIPES", {long.RECIPE: Recipe(8, phase=4, recent_from=4)})
     monkeypatch.setattr(long, "STEPS_A_MINUTE", 2)
     states = tmp_path / "states"
     monkeypatch.setattr(long, "STATES", states)
-    assert long.table(tmp_path) == "No run is recorded yet."
-    given = ["--state", str(states / long.STANDARD)]
+    return states
+
+
+def cells_of(line):
+    return [cell.strip() for cell in line.split("|")]
+
+
+def test_standard_attention_learns_by_the_recipe_and_stands_beside_it(
+    short_runs, tmp_path, monkeypatch
+):
+    assert page.long_run(tmp_path) == "No run is recorded yet."
+    standard = short_runs / long.STANDARD
+    given = ["--state", str(standard)]
     assert long.main([*given, "--minutes", "1"]) == 0
-    assert long.main([*given, "--minutes", "3"]) == 0
     assert long.main([*given, "--minutes", "4"]) == 0
-    lines = (states / long.STANDARD / "curve.jsonl").read_text().splitlines()
-    curve = [json.loads(line) for line in lines]
-    assert [point["step"] for point in curve] == [2, 6, 8]
-    saved = torch.load(states / long.STANDARD / "state.pt", weights_only=True)
-    network = long.StandardNetwork(config)
+    curve = [json.loads(line) for line in (standard / "curve.jsonl").read_text().splitlines()]
+    assert [point["step"] for point in curve] == [2, 8]
+    saved = torch.load(standard / "state.pt", weights_only=True)
+    network = long.StandardNetwork(long.SIZES[long.SIZE])
     network.load_state_dict(saved["average"])
-    (states / long.OURS).mkdir()
-    # The other curve lacks the last point.
-    points = [{**point, "validation": point["validation"] / 1.05} for point in curve[:2]]
+    (short_runs / long.OURS).mkdir()
+    # The other curve lacks a point.
+    points = [{**curve[0], "step": 1}]
+    points += [{**point, "validation": point["validation"] / 1.05} for point in curve]
     text = "".join(json.dumps(point) + "\n" for point in points)
-    (states / long.OURS / "curve.jsonl").write_text(text)
-    monkeypatch.setattr(long, "SHOWN", (2, 5000))
-    *_, first, last = long.table(tmp_path).splitlines()
-    assert [cell.strip() for cell in first.split("|")][1::3] == ["2", "+5.0"]
-    assert [cell.strip() for cell in last.split("|")][1::3] == ["6", "+5.0"]
+    (short_runs / long.OURS / "curve.jsonl").write_text(text)
+    monkeypatch.setattr(long, "SHOWN", (1, 2, 5000))
+    *_, first, last = page.long_run(tmp_path).splitlines()
+    assert cells_of(first)[1::3] == ["2", "+5.0", ""]
+    assert cells_of(last)[1::3] == ["8", "+5.0", ""]
+
+
+def keep_state(kind, folder, step):
+    """The state and the curve of a run that has made so many steps."""
+    work = kind(long.SIZES[long.SIZE], long.RECIPES[long.RECIPE])
+    work.step = step
+    tensors, facts = work.phase_state()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "phase.safetensors")
+    (folder / "phase.json").write_text(json.dumps(facts))
+    (folder / "curve.jsonl").write_text(json.dumps({"step": step, "validation": 0.5}))
+
+
+def test_states_after_as_many_steps_are_judged_and_shown(short_runs, tmp_path, monkeypatch):
+    def judge(network, pack):
+        assert pack == "the pack"
+        scores = [1.1, 1.2] if isinstance(network, long.StandardNetwork) else [1.0, 1.0]
+        return {"columns": [scores], "tasks": dict.fromkeys("abc", scores)}
+
+    monkeypatch.setattr(long, "judge", judge)
+    monkeypatch.setattr(long, "Pack", lambda folder: f"the {folder}")
+    monkeypatch.setattr(long, "RECIPES", {long.RECIPE: Recipe(8, phase=4)})
+    ours = short_runs / long.OURS
+    standard = short_runs / long.STANDARD
+    keep_state(long.Pretraining, ours, 8)
+    keep_state(long.StandardPretraining, standard, 4)
+    out = tmp_path / long.FILE
+    given = ["--pack", "pack", "--levels", str(ours), "--state", str(standard), "--out", str(out)]
+    with pytest.raises(ValueError, match=r"as many steps; got \{'levels': 8, 'standard': 4\}"):
+        long.main(given)
+    assert not out.exists()
+    keep_state(long.StandardPretraining, standard, 8)
+    assert long.main(given) == 0
+    assert long.main(given) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["attention"], row["step"]) for row in rows] == [("levels", 8), ("standard", 8)]
+    *_, last, _, _ = page.long_run(tmp_path).splitlines()
+    assert cells_of(last)[1::2] == ["8", "0.5000", "+10.0 (+10.0,+10.0)", ""]
+    assert cells_of(last)[4:7:2] == ["+0.0", "+20.0 (+20.0,+20.0)"]
 
 
 def test_the_kept_state_of_standard_attention_goes_on():
