@@ -357,6 +357,51 @@ def test_several_header_rows_are_told_with_a_call_that_works(folder, frame, endi
     assert to_panel(names["df"]).n_series == frame.shape[1]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+@pytest.mark.parametrize("mark", [";", "\t"])
+@pytest.mark.filterwarnings("ignore:.* is not UTF-8")
+def test_the_call_that_joins_header_rows_reads_the_marks_and_letters_of_the_file(
+    folder, mark, encoding
+):
+    days = pd.date_range("2024-01-01", periods=19)
+    decimal = "," if mark == ";" else "."
+    rows = [f"{day:%Y-%m-%d}{mark}{day.day}{decimal}5{mark}7" for day in days]
+    lines = [mark.join(["Tag", "Wärme", "Kälte"]), mark.join(["", "kWh", "°C"]), *rows]
+    (folder / "load.csv").write_text("\n".join(lines), encoding=encoding)
+    with pytest.raises(ValueError, match=r"the first 2 lines of load.* name") as refused:
+        read_frame("load.csv")
+    names = {"pd": pd}
+    exec(str(refused.value).split("file by ")[1], names)
+    panel = to_panel(names["df"])
+    assert panel.ids.tolist() == ["Kälte °C", "Wärme kWh"]
+    assert panel.values[-19:, 0].tolist() == [day + 0.5 for day in range(1, 20)]
+
+
+def test_lines_of_several_cells_above_the_names_are_to_be_deleted(folder):
+    title = ["Name,Jane", "Account,123", "", ""]
+    rows = [f"2024-01-{day:02},{day},x" for day in range(1, 20)]
+    lines = [*title, "ds,y,note", *rows]
+    (folder / "t.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="delete the lines above line 5") as refused:
+        read_frame("t.csv")
+    n_lines = int(re.search(r"above line (\d+)", str(refused.value))[1]) - 1
+    (folder / "t.csv").write_text("\n".join(lines[n_lines:]))
+    assert read_frame("t.csv").columns.tolist() == ["ds", "y", "note"]
+    rows[14] = "2024-01-15,7,x,9"
+    (folder / "t.csv").write_text("\n".join(["ds,y,note", *rows]))
+    with pytest.raises(ValueError, match=r"correct that line, or write .* in quotes$"):
+        read_frame("t.csv")
+
+
+def test_remarks_of_as_many_cells_as_the_table_are_to_be_deleted(folder):
+    lines = ["#group,false,false", "#datatype,dateTime,double", "ds,y,z", "2024-01-01,1,2"]
+    (folder / "t.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"is a remark\); delete the lines above the names"):
+        read_frame("t.csv")
+    (folder / "t.csv").write_text("\n".join(["#,ds,y", "1,2024-01-01,1"]))
+    assert read_frame("t.csv").columns.tolist() == ["#", "ds", "y"]
+
+
 @pytest.mark.parametrize("mark", [",", ";"])
 def test_units_below_the_names_are_told(folder, mark):
     decimal = "," if mark == ";" else "."

@@ -58,6 +58,10 @@ _UNNAMED = "Unnamed: "
 _TITLE_LINES = 10
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kMGT]?)B?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+# What pandas says of a line with more cells than the lines above it.
+_LONG_LINE = re.compile(r"fields in line (\d+)")
+# Options of pandas that depend on the file, as a call that is advised names them.
+_TOLD_OPTIONS = ("sep", "decimal", "encoding", "skiprows")
 _CHUNK_BYTES = 2**20
 # The encoding of text that is no UTF-8: that of Windows in western Europe, whose Excel writes it.
 _OTHER_ENCODING = "cp1252"
@@ -210,8 +214,14 @@ def _unreadable(path: str | Path, kind: str, error: Exception) -> ValueError:
         advice = "write the table again"
     elif "Expected 1 fields" in fact:
         advice = "delete the lines above the names of the columns, or correct that line"
-    elif "fields in line" in fact:
+    elif long_line := _LONG_LINE.search(fact):
         advice = "correct that line, or write cells that hold the separator in quotes"
+        # Lines of a title have few cells, and the names of the columns are the first long line.
+        number = int(long_line[1])
+        if number <= _TITLE_LINES + 1:
+            advice += (
+                f"; where a title stands above the table, delete the lines above line {number}"
+            )
     if not advice:
         advice = "write it again, or as CSV"
         if kind == "CSV":
@@ -239,7 +249,7 @@ def _read_excel(
     if _begins_with_values(read):
         rows = read(header=None)
         return _without_names(rows, path)
-    _refuse_header_rows(read, path)
+    _refuse_header_rows(read, path, options)
     _refuse_equal_names(read)
     frame = read()
     _refuse_title(frame, read)
@@ -305,14 +315,16 @@ def _read_csv(
     # Of cells that no name stands above, pandas makes an index.
     if not isinstance(head.index, pd.RangeIndex):
         rows = head.reset_index()
-    if first.startswith("#") and " " in first and has_one_name:
+    # A table without rows has no such cell.
+    first_cells = map(str, rows.iloc[:1, 0])
+    first_cell = "".join(first_cells)
+    has_words = " " in first and has_one_name
+    # Databases write several remarks, of as many cells as the table has.
+    if first.startswith("#") and (has_words or first_cell.startswith("#")):
         raise ValueError(
             "its first line begins with # and is a remark; delete the lines above the names of the"
             " columns"
         )
-    # A table without rows has no such cell.
-    first_cells = map(str, rows.iloc[:1, 0])
-    first_cell = "".join(first_cells)
     for mark in ";\t|":
         # A comma may stand in a later name, as in "ds;sales, EUR".
         is_separator = has_one_name or mark in first_cell
@@ -327,7 +339,7 @@ def _read_csv(
         return _without_names(values, path), schema
     # Lines of other lengths are named where the table is read.
     read_equal_lines = partial(read, on_bad_lines="skip")
-    _refuse_header_rows(read_equal_lines, path)
+    _refuse_header_rows(read_equal_lines, path, options)
     _refuse_equal_names(read)
     frame = read()
     _refuse_title(frame, read)
@@ -361,8 +373,12 @@ def _count_empty_lines(read: Callable[..., pd.DataFrame]) -> int:
     return int(filled_lines[0]) if len(filled_lines) else 0
 
 
-def _refuse_header_rows(read: Callable[..., pd.DataFrame], path: str | Path) -> None:
-    """Refuse a file whose columns are named in several lines."""
+def _refuse_header_rows(
+    read: Callable[..., pd.DataFrame], path: str | Path, options: dict[str, Any]
+) -> None:
+    """Refuse a file whose columns are named in several lines, with the call that reads it, which
+    needs some of the options of pandas.
+    """
     lines = read(header=None, nrows=_TITLE_LINES, dtype=str)
     first_line = lines.iloc[0]
     other_lines = lines.iloc[1:]
@@ -375,7 +391,8 @@ def _refuse_header_rows(read: Callable[..., pd.DataFrame], path: str | Path) -> 
         # Names that occur twice need the lines below them.
         if n_lines == 2 and first_line.dropna().is_unique:
             advice = ", or delete line 2 where it holds units"
-        call = header_call(n_lines, repr(str(path)))
+        told = {name: options[name] for name in _TOLD_OPTIONS if options.get(name)}
+        call = header_call(n_lines, repr(str(path)), told)
         raise InputError(
             f"the first {n_lines} lines of {path} name its columns, as {names!r:.80}, but one line"
             f" must hold their names, as {joined!r:.80}; write that line in their place{advice}",

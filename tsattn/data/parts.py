@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -227,16 +227,19 @@ def header_rows(rows: pd.DataFrame) -> int:
     return n_words
 
 
-def header_call(n_lines: int, path: str) -> str:
+def header_call(n_lines: int, path: str, options: Mapping[str, Any] | None = None) -> str:
     """The calls of pandas that read a file whose columns are named in several lines, and join the
     names.
 
     Args:
         n_lines: How many there are.
         path: How Python writes the file.
+        options: What else pandas must be told to read it.
     """
     reader = "read_excel" if "xls" in path else "read_csv"
-    return f"df = pd.{reader}({path}, header={[*range(n_lines)]!r}, index_col=0); {_JOINED_NAMES}"
+    told = "".join(f", {name}={value!r}" for name, value in (options or {}).items())
+    header = [*range(n_lines)]
+    return f"df = pd.{reader}({path}{told}, header={header!r}, index_col=0); {_JOINED_NAMES}"
 
 
 def unit_cols(df: pd.DataFrame) -> list[Any]:
