@@ -331,7 +331,16 @@ MUTANTS = [
         PARTS,
     ),
     Mutant("tsattn/data/parts.py", '"he": "hour"', '"he": "day"', PARTS),
-    Mutant("tsattn/data/parts.py", "if len(places) == len(names):", "if places:", PARTS),
+    Mutant("tsattn/data/part_columns.py", "if len(places) == len(names):", "if places:", PARTS),
+    Mutant("tsattn/data/part_columns.py", "({parts.first} +", "(0 +", PARTS),
+    Mutant(
+        "tsattn/data/part_columns.py",
+        "if rest or minutes[0] > step or not is_even:",
+        "if rest:",
+        PARTS,
+    ),
+    Mutant("tsattn/data/part_columns.py", "if keys and call:", "if False:", PARTS),
+    Mutant("tsattn/data/parts.py", 'layouts_of_kind = ("%Y%m%d",)', 'return ""', PARTS),
     Mutant(
         "tsattn/data/parts.py",
         "if not any(_VALUE.match(str(cell)) for cell in others):",

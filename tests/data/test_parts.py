@@ -26,7 +26,7 @@ def advised(df, pattern):
         forecast(df, 1, model="naive")
     (call,) = re.findall(pattern, str(caught.value))
     names = {"pd": pd, "df": df.copy()}
-    exec(call if call.startswith("df[") else f"df = {call}", names)
+    exec(call if call.startswith(("df[", "parts = ")) else f"df = {call}", names)
     return names["df"]
 
 
@@ -106,7 +106,67 @@ def test_columns_that_are_parts_of_a_time_are_told_with_the_call_that_joins_them
     assert answer["naive"].tolist() == [df.iloc[-1, -1]]
 
 
-@pytest.mark.parametrize("columns", [["Jan", "Feb", "Mar"], [*range(24)], ["Q1", "Q2", "Q3"]])
+HALF_HOURS = pd.date_range("2024-01-01", periods=48, freq="30min")
+TIMES_OF_DAY = {
+    "half-hours": (HALF_HOURS.strftime("%H:%M"), 0),
+    "hours with seconds": ([f"{hour:02}:00:00" for hour in range(24)], 0),
+    "spans": ([f"{hour:02}:00 - {hour + 1:02}:00" for hour in range(24)], 0),
+    "ends of quarters": (
+        pd.date_range("2024-01-01 00:15", periods=96, freq="15min").strftime("%H:%M"),
+        15,
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", ["%Y-%m-%d", "%d/%m/%Y", "%d.%m.%Y", "%d-%b-%Y", "number"])
+@pytest.mark.parametrize("names", TIMES_OF_DAY)
+def test_columns_that_are_times_of_a_day_are_all_joined(names, layout):
+    columns, first_minute = TIMES_OF_DAY[names]
+    values = np.arange(float(20 * len(columns))).reshape(20, -1)
+    df = pd.DataFrame(values, columns=columns)
+    days = DAYS.strftime("%Y%m%d").astype(int) if layout == "number" else DAYS.strftime(layout)
+    df.insert(0, "Date", days)
+    with pytest.warns(UserWarning, match="below one another") as caught:
+        forecast(df, 1, model="naive")
+    (call,) = re.findall(r"one another: (parts = .*)", str(caught[0].message))
+    names = {"pd": pd, "df": df}
+    exec(call, names)
+    joined = names["df"].sort_values("ds")
+    step = pd.Timedelta(1, "D") / len(columns)
+    first = DAYS[0] + pd.Timedelta(first_minute, "min")
+    assert joined["y"].tolist() == [*range(values.size)]
+    assert joined["ds"].tolist() == [first + step * k for k in range(values.size)]
+
+
+def test_days_that_no_call_is_known_to_read_get_none():
+    columns, _ = TIMES_OF_DAY["half-hours"]
+    df = pd.DataFrame(np.ones((20, 48)), columns=columns)
+    df.insert(0, "Date", DAYS.strftime("%B %d, %Y"))
+    with pytest.warns(UserWarning, match="below one another$"):
+        forecast(df, 1, model="naive")
+
+
+STORES = {"one key": [("A",), ("B",)], "two keys": [("A", 1), ("A", 2), ("B", 1)]}
+
+
+@pytest.mark.parametrize("unit", ["month", "quarter", "hour"])
+@pytest.mark.parametrize("stores", STORES.values(), ids=STORES)
+@pytest.mark.filterwarnings("ignore:the values of 'Store' and 'Item' tell series apart")
+def test_columns_that_are_parts_of_the_times_of_several_series_are_joined(unit, stores):
+    table = part_columns(unit, dated=unit == "hour", named=True)
+    table = table.rename(columns={"Year": "Date"}) if unit == "hour" else table
+    names = ["Store", "Item"]
+    parts = [table.assign(**dict(zip(names, store, strict=False))) for store in stores]
+    df = advised(pd.concat(parts, ignore_index=True), r"below one another: (parts = .*)")
+    answer = forecast(df, 1, model="naive")
+    assert answer["naive"].tolist() == [table.iloc[-1, -1]] * len(stores)
+    assert answer["ds"].nunique() == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [["Jan", "Feb", "Mar"], [*range(24)], ["Q1", "Q2", "Q3"], ["08:00", "16:00"]],
+)
 def test_other_columns_are_series_without_a_word(columns):
     df = pd.DataFrame(np.ones((9, len(columns))), index=range(2010, 2019), columns=columns)
     assert [*forecast(df, 1, model="naive").columns] == columns

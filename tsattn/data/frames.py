@@ -41,7 +41,7 @@ from tsattn.data.covariates import (
     read_static,
 )
 from tsattn.data.panel import Panel, Skipped, tell_alike, tell_ended
-from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units, tell_part_cols
+from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
 
@@ -298,6 +298,8 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         rules = replace(rules, freq=abs(df.index.step))
         unit = "integer"
     series_cols = _series_cols(df, time_col, covariates)
+    from tsattn.data.part_columns import tell_part_cols
+
     tell_part_cols(df, time_col, series_cols)
     all_names = tuple(map(_series_name, series_cols))
     columns = [*series_cols, *covariates]
@@ -559,6 +561,9 @@ def name_columns(
     ids = schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
     other_roles = {*ids, *schema.columns.moving, *schema.columns.static}
     refuse_clock(frame, other_roles)
+    from tsattn.data.part_columns import refuse_part_cols
+
+    refuse_part_cols(frame, other_roles)
     if like is not None:
         schema = _named_alike(frame, schema, like)
     names = long_names(frame, schema.id_col, schema.time_col, schema.target_col)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import calendar
 import re
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython
+from tsattn.checks import Argument, InputError, InPython
 
 # Parts of times by the names of their columns, and the numbers that these may hold.
 PARTS = {
@@ -44,25 +42,11 @@ _JOINED_PARTS = (
     ("year", "quarter"),
     ("year", "dayofyear"),
 )
-# Names of columns that are parts of the time of their row, in small letters. Hours count from 0 or,
-# where they are named by their end, from 1.
-_HOUR_NAMES = ("h{}", "h{:02}", "he{}", "he{:02}", "hour {}", "hour_{}", "{}:00", "{:02}:00")
-_PART_COLS = {
-    "month": [
-        [name.lower() for name in names[1:]] for names in (calendar.month_abbr, calendar.month_name)
-    ],
-    "quarter": [["q1", "q2", "q3", "q4"]],
-    "hour": [
-        [name.format(hour) for hour in range(first, first + 24)]
-        for first in (0, 1)
-        for name in _HOUR_NAMES
-    ],
-}
 _CLOCK_UNITS = {"hour": "h", "minute": "min", "second": "s"}
 # Kinds of pandas' infer_dtype that pd.to_datetime reads.
 _KINDS_OF_DAYS = ("string", "date", "datetime", "datetime64")
 # Ways of writing days, besides ISO 8601.
-_LAYOUTS_OF_DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+_LAYOUTS_OF_DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y")
 _JOINED_NAMES = "df.columns = [' '.join(map(str, names)).strip() for names in df.columns]"
 # Rows below the first line that hold names of columns, at most.
 _MOST_HEADER_ROWS = 3
@@ -114,56 +98,6 @@ def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
             Argument("id_col", id_cols),
             InPython(call),
         )
-
-
-def tell_part_cols(df: pd.DataFrame, time_col: Any, columns: Sequence[Any]) -> None:
-    """Warn of a wide table whose columns are the months or quarters of a year, or the hours of a
-    day, each of which is forecast as a series by itself, with the call that makes one series of
-    them.
-
-    Args:
-        df: The table.
-        time_col: Column of its stamps; None is the index.
-        columns: Columns that are series.
-    """
-    words = [str(column).strip().lower() for column in columns]
-    for unit, names_of_parts in _PART_COLS.items():
-        for names in names_of_parts:
-            places = [words.index(name) for name in names if name in words]
-            if len(places) == len(names):
-                part_cols = [columns[place] for place in places]
-                warnings.warn(
-                    InputWarning(
-                        f"columns {part_cols[0]!r} to {part_cols[-1]!r} are each forecast as a"
-                        f" series by itself; one series of {unit}s has them below one another",
-                        InPython(f": {_one_series_call(df, time_col, part_cols, unit)}"),
-                    ),
-                    stacklevel=2,
-                )
-                return
-
-
-def _one_series_call(df: pd.DataFrame, time_col: Any, columns: Sequence[Any], unit: str) -> str:
-    """The calls of pandas that make one series of columns that are parts of the time of a row."""
-    times = df.index if time_col is None else df[time_col]
-    source = "df"
-    if time_col is None:
-        time_col = "time"
-        source = "df.reset_index(names='time')"
-    time = f"parts[{time_col!r}]"
-    year = f"{time}.astype(int).astype(str)"
-    if pd.api.types.is_datetime64_any_dtype(times.dtype):
-        year = f"{time}.dt.year.astype(str)"
-    stamps = {
-        "month": f"pd.to_datetime({year} + parts['part'].str.strip().str[:3], format='%Y%b')",
-        "quarter": f"{year} + parts['part'].str.strip()",
-        "hour": f"pd.to_datetime({time})"
-        " + pd.to_timedelta(parts['part'].str.extract(r'(\\d+)', expand=False).astype(int), 'h')",
-    }
-    return (
-        f"parts = {source}.melt({time_col!r}, {[*columns]!r}, 'part', 'y');"
-        f" df = pd.DataFrame({{'ds': {stamps[unit]}, 'y': parts['y']}})"
-    )
 
 
 def turning_call(df: pd.DataFrame, name_columns: Sequence[Any]) -> str:
@@ -355,7 +289,7 @@ def refuse_clock(df: pd.DataFrame, roles: Collection[Any]) -> None:
         for other in columns:
             if other == column:
                 continue
-            days = _days_of(df, other)
+            days = days_of(df[other], f"df[{other!r}]")
             if not days:
                 continue
             clock = f"df[{column!r}]"
@@ -396,28 +330,35 @@ def _is_clock(cells: pd.Series) -> bool:
     return bool(is_clock.all()) and n_colons.nunique() == 1
 
 
-def _days_of(df: pd.DataFrame, column: Any) -> str:
+def days_of(days: pd.Series, place: str) -> str:
     """The expression that makes stamps of a column of days; empty where it holds none, or days that
     two layouts read: they may be the first to the twelfth of a month, or months.
+
+    Args:
+        days: The column.
+        place: How Python writes it.
     """
-    days = df[column]
-    if pd.api.types.infer_dtype(days) not in _KINDS_OF_DAYS:
+    kind = pd.api.types.infer_dtype(days)
+    layouts_of_kind: tuple[str, ...] = ("ISO8601", *_LAYOUTS_OF_DAYS)
+    if kind == "integer":
+        layouts_of_kind = ("%Y%m%d",)
+    elif kind not in _KINDS_OF_DAYS:
         return ""
     layouts = []
-    for layout in ("ISO8601", *_LAYOUTS_OF_DAYS):
+    for layout in layouts_of_kind:
         stamps = pd.to_datetime(days, format=layout, errors="coerce")
         if stamps.notna().all() and (stamps == stamps.dt.normalize()).all():
             layouts.append(layout)
     if len(layouts) != 1 and layouts[:1] != ["ISO8601"]:
         return ""
     layout = "" if layouts[0] == "ISO8601" else f", format={layouts[0]!r}"
-    return f"pd.to_datetime(df[{column!r}]{layout})"
+    return f"pd.to_datetime({place}{layout})"
 
 
 def _joined_clock(df: pd.DataFrame, time_col: Any, parts: Sequence[Any]) -> str:
     """Advice on how a column of days and those of hours and minutes become stamps."""
     columns = {part_of(part): part for part in parts}
-    days = _days_of(df, time_col)
+    days = days_of(df[time_col], f"df[{time_col!r}]")
     if not {*columns} <= _CLOCK_UNITS.keys() or not days:
         return ""
     sums = [days]

@@ -1,0 +1,203 @@
+"""Columns that are the months or quarters of a year, or the times of a day."""
+
+from __future__ import annotations
+
+import calendar
+import re
+import warnings
+from collections.abc import Collection, Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tsattn.checks import InputError, InputWarning, InPython
+from tsattn.data.parts import days_of, part_of
+
+# Names of columns that are parts of the time of their row, in small letters. Hours count from 0 or,
+# where they are named by their end, from 1.
+_HOUR_NAMES = ("h{}", "h{:02}", "he{}", "he{:02}", "hour {}", "hour_{}")
+_PART_COLS = {
+    "month": [
+        [name.lower() for name in names[1:]] for names in (calendar.month_abbr, calendar.month_name)
+    ],
+    "quarter": [["q1", "q2", "q3", "q4"]],
+    "hour": [
+        [name.format(hour) for hour in range(first, first + 24)]
+        for first in (0, 1)
+        for name in _HOUR_NAMES
+    ],
+}
+# A time of day, or the one that begins a span such as 00:30 - 01:00.
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::00)?(?:\s*[-\u2013]\s*\d{1,2}:\d{2}(?::00)?)?")
+_DAY_MINUTES = 24 * 60
+# Names of columns of times, in small letters, beside those of parts.
+_TIME_NAMES = ("date", "ds", "timestamp", "time", "datetime")
+
+
+class _Parts(NamedTuple):
+    """Columns that are the parts of a year or a day.
+
+    Attributes:
+        unit: What they are: ``"month"``, ``"quarter"``, ``"hour"`` or ``"time"``.
+        columns: The columns, in the order of time.
+        first: Minutes from the beginning of the day to the first one.
+    """
+
+    unit: str
+    columns: list[Any]
+    first: int = 0
+
+    @property
+    def rows(self) -> str:
+        """What a row of the table is."""
+        return "year" if self.unit in ("month", "quarter") else "day"
+
+
+def tell_part_cols(df: pd.DataFrame, time_col: Any, columns: Sequence[Any]) -> None:
+    """Warn of a wide table whose columns are the months or quarters of a year, or the times of a
+    day, each of which is forecast as a series by itself, with the call that makes one series of
+    them.
+
+    Args:
+        df: The table.
+        time_col: Column of its stamps; None is the index.
+        columns: Columns that are series.
+    """
+    parts = _find_parts(columns)
+    if parts is None:
+        return
+    call = _one_series_call(df, time_col, parts, ())
+    warnings.warn(
+        InputWarning(
+            f"columns {parts.columns[0]!r} to {parts.columns[-1]!r} are each forecast as a"
+            f" series by itself; one series of {parts.unit}s has them below one another",
+            InPython(f": {call}" if call else ""),
+        ),
+        stacklevel=2,
+    )
+
+
+def refuse_part_cols(df: pd.DataFrame, roles: Collection[Any]) -> None:
+    """Refuse a table of several series whose columns are the months or quarters of a year, or the
+    times of a day: their rows have stamps in common, and no single column holds the values.
+
+    Args:
+        df: The table.
+        roles: Columns that are named as ids or covariates.
+
+    Raises:
+        ValueError: With the call that makes a long table of it.
+    """
+    parts = _find_parts([*df.columns])
+    if parts is None:
+        return
+    taken = {*parts.columns}
+    others = [column for column in df.columns if column not in taken]
+    time_cols = [column for column in others if _holds_times(df[column], parts)]
+    if len(time_cols) != 1:
+        return
+    time_col = time_cols[0]
+    if not df[time_col].duplicated().any():
+        return
+    from tsattn.data.keys import find_keys
+
+    candidates = [column for column in others if column != time_col]
+    named = [column for column in candidates if column in roles]
+    keys = named or find_keys(df, df[time_col], candidates)
+    call = _one_series_call(df, time_col, parts, keys)
+    if keys and call:
+        raise InputError(
+            f"columns {parts.columns[0]!r} to {parts.columns[-1]!r} hold the {parts.unit}s of each"
+            f" {parts.rows} of column {time_col!r}, but one column must hold all values; have them"
+            " below one another",
+            InPython(f": {call}"),
+        )
+
+
+def _find_parts(columns: Sequence[Any]) -> _Parts | None:
+    """The columns that are all parts of a year or of a day, if there are such."""
+    words = [str(column).strip().lower() for column in columns]
+    for unit, names_of_parts in _PART_COLS.items():
+        for names in names_of_parts:
+            places = [words.index(name) for name in names if name in words]
+            if len(places) == len(names):
+                part_cols = [columns[place] for place in places]
+                # Hours that are named by their end begin with 1.
+                first = 60 if names[0].endswith("1") else 0
+                return _Parts(unit, part_cols, first)
+    return _times_of_day(columns, words)
+
+
+def _times_of_day(columns: Sequence[Any], words: Sequence[str]) -> _Parts | None:
+    """The columns that are named by times at equal steps through the whole day, if there are
+    such.
+    """
+    part_cols = []
+    clock = []
+    for column, word in zip(columns, words, strict=True):
+        match = _CLOCK.fullmatch(word)
+        if match is not None:
+            part_cols.append(column)
+            clock.append(60 * int(match[1]) + int(match[2]))
+    if len(clock) < 2:
+        return None
+    minutes = np.array(clock)
+    step, rest = divmod(_DAY_MINUTES, len(minutes))
+    even = minutes[0] + step * np.arange(len(minutes))
+    # The last one may begin the next day, as 00:00 or 24:00.
+    is_even = (even % _DAY_MINUTES == minutes % _DAY_MINUTES).all()
+    if rest or minutes[0] > step or not is_even:
+        return None
+    unit = "hour" if step == 60 else "time"
+    return _Parts(unit, part_cols, int(minutes[0]))
+
+
+def _holds_times(cells: pd.Series, parts: _Parts) -> bool:
+    """Whether a column holds the years or the days of which other columns are parts."""
+    if parts.rows == "year":
+        return part_of(cells.name) == "year"
+    is_named = str(cells.name).strip().lower() in _TIME_NAMES
+    return is_named or pd.api.types.is_datetime64_any_dtype(cells.dtype)
+
+
+def _one_series_call(
+    df: pd.DataFrame, time_col: Any, parts: _Parts, keys: Sequence[Hashable]
+) -> str:
+    """The calls of pandas that make one column of those that are parts of the time of a row; empty
+    where its days can be read in two ways.
+    """
+    times = df.index.to_series() if time_col is None else df[time_col]
+    source = "df"
+    if time_col is None:
+        time_col = "time"
+        source = "df.reset_index(names='time')"
+    time = f"parts[{time_col!r}]"
+    if parts.rows == "day":
+        days = days_of(times, time)
+        if not days:
+            return ""
+        step = _DAY_MINUTES // len(parts.columns)
+        # The cells of each column follow those of the column before it.
+        stamps = (
+            f"{days} + pd.to_timedelta({parts.first} + {step} * (parts.index // len(df)), 'min')"
+        )
+    else:
+        year = f"{time}.astype(int).astype(str)"
+        if pd.api.types.is_datetime64_any_dtype(times.dtype):
+            year = f"{time}.dt.year.astype(str)"
+        stamps = f"{year} + parts['part'].str.strip()"
+        if parts.unit == "month":
+            month = "parts['part'].str.strip().str[:3]"
+            stamps = f"pd.to_datetime({year} + {month}, format='%Y%b')"
+    id_names: Any = time_col
+    ids = ""
+    if keys:
+        id_names = [*keys, time_col]
+        ids = "".join(f"{key!r}: parts[{key!r}], " for key in keys)
+        if len(keys) == 1:
+            ids = f"'unique_id': parts[{keys[0]!r}], "
+    return (
+        f"parts = {source}.melt({id_names!r}, {parts.columns!r}, 'part', 'y');"
+        f" df = pd.DataFrame({{{ids}'ds': {stamps}, 'y': parts['y']}})"
+    )
