@@ -61,6 +61,12 @@ MUTANTS = [
         "if False:",
         CLOSED,
     ),
+    Mutant(
+        "tsattn/data/joining.py",
+        "if old.dialect.id_col is not None and new.dialect.id_col is None",
+        "if False",
+        f"{JOINING}::test_new_rows_without_ids_are_refused_where_the_fit_has_ids",
+    ),
     Mutant("tsattn/data/joining.py", "table = _to_one_end(table, *keys)", "pass", JOINING),
     Mutant(
         "tsattn/data/joining.py",

@@ -210,3 +210,16 @@ def test_a_gap_in_rows_for_a_fitted_forecaster_gets_advice_that_it_takes():
     call = re.search(r", as (set_params\(.*?\)) of the fitted", str(gap.value))[1]
     eval(f"model.{call}", {"model": model})
     assert model.predict(frame.drop(index=frame.index[30])).notna().all(axis=None)
+
+
+def test_new_rows_without_ids_are_refused_where_the_fit_has_ids():
+    days = pd.date_range("2024-01-01", periods=9)
+    one = pd.DataFrame({"ds": days, "y": np.arange(9.0)})
+    later = pd.DataFrame({"ds": days[-1:] + pd.Timedelta("1D"), "y": 9.0})
+    both = pd.concat([one.assign(unique_id="a"), one.assign(unique_id="b")])
+    model = make_forecaster("naive", 1).fit(both)
+    with pytest.raises(ValueError, match=r"no column 'unique_id', by which .* add it"):
+        model.update(later)
+    assert model.update(later.assign(unique_id="b")).predict()["naive"].tolist() == [8.0, 9.0]
+    # One series without a name goes on without one.
+    assert make_forecaster("naive", 1).fit(one).update(later).predict()["naive"].tolist() == [9.0]

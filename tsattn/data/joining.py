@@ -38,6 +38,12 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
             f"a {old.dialect.kind} table cannot be continued by a {new.dialect.kind} one; give the"
             " same kind"
         )
+    if old.dialect.id_col is not None and new.dialect.id_col is None and new.dialect.kind == "long":
+        # A series without a name would stand beside those of the fit.
+        raise ValueError(
+            f"the new rows have no column {old.dialect.id_names!r}, by which the earlier rows name"
+            " their series; add it"
+        )
     new = _alike(old, new)
     if new.missing == "error":
         _refuse_gap_between(old, new)
