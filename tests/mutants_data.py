@@ -338,6 +338,22 @@ MUTANTS = [
     ),
     Mutant("tsattn/data/parts.py", '"he": "hour"', '"he": "day"', PARTS),
     Mutant("tsattn/data/part_columns.py", "if len(places) == len(names):", "if places:", PARTS),
+    Mutant(
+        "tsattn/data/calendar.py",
+        "if has_other and _has_even_steps(times, starts, int(other[0])):",
+        "if has_other:",
+        UNEVEN,
+    ),
+    Mutant(
+        "tsattn/data/calendar.py",
+        "if times.tz is not None or has_even_steps(steps):",
+        "if times.tz is not None:",
+        UNEVEN,
+    ),
+    Mutant(
+        "tsattn/data/calendar.py", "is_round = not (clock % step).any()", "is_round = False", UNEVEN
+    ),
+    Mutant("tsattn/data/uneven.py", "if n_series == 1:", "if n_series:", UNEVEN),
     Mutant("tsattn/data/part_columns.py", "({parts.first} +", "(0 +", PARTS),
     Mutant(
         "tsattn/data/part_columns.py",

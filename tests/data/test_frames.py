@@ -401,7 +401,7 @@ BAD_LONG = {
         lambda df: df.assign(
             ds=pd.Timestamp("2024-01-01") + pd.to_timedelta(np.tile(np.arange(10) ** 2, 2), "min")
         ),
-        r"series 'a': irregular stamps: .* the frequency cannot be inferred; pass freq=, resample",
+        r"series 'a': irregular stamps: .* cannot be inferred; average measurements by steps of '15min'",
     ),
     "one row": (
         lambda df: df.iloc[[0, 10]],

@@ -74,6 +74,55 @@ def test_events_are_to_be_added_up_also_where_a_frequency_is_named():
         assert forecast(daily, 1).index.tolist() == [pd.Timestamp("2024-03-01")]
 
 
+def named(call):
+    """A call that is advised, with the names of this table's columns."""
+    return call.replace("TIME_COLUMN", "'ds'").replace("ID_COLUMN", "'unique_id'")
+
+
+def sensors(n_series, seed=0):
+    """Measurements at about every minute, which drift."""
+    seconds = np.random.default_rng(seed).integers(50, 70, (n_series, 500)).cumsum(axis=1)
+    start = pd.Timestamp("2024-01-01")
+    tables = [
+        series(start + pd.to_timedelta(each, "s"), unique_id=str(each[0])) for each in seconds
+    ]
+    df = pd.concat(tables, ignore_index=True)
+    return df if n_series > 1 else df.drop(columns="unique_id")
+
+
+@pytest.mark.parametrize("freq", [None, "min"])
+@pytest.mark.parametrize("n_series", [1, 2])
+def test_measurements_at_uneven_times_are_to_be_averaged(n_series, freq):
+    df = sensors(n_series)
+    with pytest.raises(ValueError, match="average measurements by steps of 'min'") as caught:
+        forecast(df, 1, freq=freq)
+    (call,) = re.findall(r", as (df\..*\)) does", str(caught.value))
+    even = eval(named(call), {"df": df, "pd": pd})
+    answer = forecast(even, 1)
+    assert len(answer) == n_series
+    assert (answer["zero"] if n_series > 1 else answer["y"]).notna().all()
+
+
+def test_events_of_several_series_have_no_frequency_in_common():
+    draws = np.random.default_rng(1)
+    seconds = np.sort(draws.choice(86_400 * 60, 600, replace=False))
+    times = pd.Timestamp("2024-01-01") + pd.to_timedelta(seconds, "s")
+    events = series(times, unique_id=draws.choice([*"abcdef"], 600), note="x")
+    with pytest.raises(ValueError, match=r"irregular stamps: .* add events up") as caught:
+        forecast(events, 1)
+    (call,) = re.findall(r", as (df\..*\)) does", str(caught.value))
+    daily = eval(named(call), {"df": events, "pd": pd})
+    assert forecast(daily, 1)["ds"].max() == pd.Timestamp("2024-03-01")
+
+
+def test_even_stamps_of_another_frequency_are_not_to_be_averaged():
+    with pytest.raises(ValueError, match="is off the frequency '7D'") as caught:
+        forecast(series(pd.date_range("2024-01-01", periods=60)), 1, freq="7D")
+    assert "average" not in str(caught.value)
+    # Rounding would change none of them.
+    assert "round" not in str(caught.value)
+
+
 def test_a_change_of_frequency_is_told():
     days = pd.date_range("2023-01-01", periods=100)
     hours = pd.date_range("2023-04-11", periods=200, freq="h")

@@ -77,12 +77,6 @@ _ROUND_UNITS = (
 )
 _JITTER_OF_STEP = 0.1
 _LEAST_ROUNDED = 0.9
-# Remedy of an error about stamps of events.
-_ADDING_UP: tuple[Piece, ...] = (
-    " add events up by the hour, the day or the like",
-    InPython(", as df.resample('D', on=TIME_COLUMN).sum() does"),
-    ",",
-)
 _UNIT_NANOSECONDS = {
     "D": DAY_NANOSECONDS,
     "h": DAY_NANOSECONDS // 24,
@@ -843,13 +837,15 @@ def place(
         doubt = " (mixed frequencies or anchors?)" if inferred else ""
         fits_without = inferred or _fits_without_zone(times, first_rows, grid)
         first_stamp = times[starts[n]]
+        rounding = _rounding(times, starts, grid)
+        resampling = [] if inferred or rounding else _resampling(times, starts)
         raise InputError(
             f"{name(n)}: the stamp {times[bad[0]]}{others} is off the"
             f" {adjective}frequency {grid.alias!r} that starts at"
             f" {first_stamp}, but all stamps must lie on it{doubt};"
             f"{_zone(times, fits_without)}",
-            *_rounding(times, starts, grid),
-            *(_ADDING_UP if not inferred and _are_events(times, starts) else ()),
+            *rounding,
+            *resampling,
             " correct or resample them, or pass another ",
             Argument("freq"),
         )
@@ -888,7 +884,8 @@ def _check_inferred(
     step_owner = owner[1:][inner]
     series, typical = _typical(steps[inner], step_owner, n_series)
     other = series[typical != 1]
-    if len(other) and n_series > 1:
+    has_other = len(other) > 0 and n_series > 1
+    if has_other and _has_even_steps(times, starts, int(other[0])):
         row = starts[other[0]]
         stamp = times[row]
         next_stamp = times[row + 1]
@@ -908,16 +905,40 @@ def _check_inferred(
         row = int(irregular[0]) + 1
         rounding = _rounding(times, starts, grid)
         remedy: list[Piece] = [_zone(times), *rounding]
-        if not rounding and _are_events(times, starts):
-            remedy = [*_ADDING_UP]
-        elif not rounding:
-            remedy += [" pass ", Argument("freq"), ", resample,"]
+        if not rounding:
+            remedy += _resampling(times, starts) or [" pass ", Argument("freq"), ", resample,"]
         raise InputError(
             f"{name(owner[row])}: irregular stamps: {times[row - 1]} is followed by {times[row]},"
             " so the frequency cannot be inferred;",
             *remedy,
             " or number the rows as integer time",
         )
+
+
+def _resampling(times: pd.Index, starts: np.ndarray) -> list[Piece]:
+    """What is done about stamps that follow no frequency; nothing for counts and for stamps in a
+    time zone, which may be even in another one.
+    """
+    if not isinstance(times, pd.DatetimeIndex):
+        return []
+    from tsattn.data.uneven import averaging_advice, has_even_steps, summing_advice
+
+    n_series = len(starts) - 1
+    if _are_events(times, starts):
+        return summing_advice(n_series)
+    owner = owners_of(starts)
+    steps = np.diff(ticks(times))[owner[1:] == owner[:-1]]
+    if times.tz is not None or has_even_steps(steps):
+        return []
+    return averaging_advice(steps, n_series)
+
+
+def _has_even_steps(times: pd.Index, starts: np.ndarray, n: int) -> bool:
+    """Whether most steps of series n have one length."""
+    from tsattn.data.uneven import has_even_steps
+
+    clock = ticks(times[starts[n] : starts[n + 1]])
+    return has_even_steps(np.diff(clock))
 
 
 def _are_events(times: pd.Index, starts: np.ndarray) -> bool:
@@ -980,7 +1001,8 @@ def _unit_of_jitter(clock: np.ndarray, inner: np.ndarray) -> str | None:
     typical = np.median(np.diff(clock)[inner]) if inner.any() else 0
     for unit in _ROUND_UNITS:
         step = pd.Timedelta(unit).value
-        if abs(typical - step) > _JITTER_OF_STEP * step:
+        is_round = not (clock % step).any()
+        if is_round or abs(typical - step) > _JITTER_OF_STEP * step:
             continue
         number = (clock + step // 2) // step
         steps = np.diff(number)[inner]
