@@ -353,6 +353,12 @@ MUTANTS = [
     Mutant(
         "tsattn/data/calendar.py", "is_round = not (clock % step).any()", "is_round = False", UNEVEN
     ),
+    Mutant(SPELLING, '(_SPAN, r"\\1"), ', "", SPELLINGS),
+    Mutant(SPELLING, '(_WEEKDAY_NAME, ""), ', "", SPELLINGS),
+    Mutant(SPELLING, 'century = "20" if digits < "69" else "19"', 'century = "20"', SPELLINGS),
+    Mutant(SPELLING, "6 * number - 5", "6 * number - 4", SPELLINGS),
+    Mutant(SPELLING, "and text.max() > _LARGEST_INTEGER:", "and False:", SPELLINGS),
+    Mutant(COLUMNS, "if first.isdigit() and len(first) not in (4, 8):", "if False:", SPELLINGS),
     Mutant("tsattn/data/uneven.py", "if n_series == 1:", "if n_series:", UNEVEN),
     Mutant("tsattn/data/part_columns.py", "({parts.first} +", "(0 +", PARTS),
     Mutant(

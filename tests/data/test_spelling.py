@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tsattn import forecast
 from tsattn.data.spelling import conversion
 
 
@@ -76,3 +77,83 @@ def test_the_call_turns_the_column_into_numbers(cells, numbers):
 )
 def test_no_call_is_advised_that_would_change_a_value(cells):
     assert advised(cells) is None
+
+
+N = 40
+DAYS = pd.date_range("2024-01-01", periods=N)
+HOURS = pd.date_range("2024-01-01", periods=N, freq="h")
+MONTHS = pd.date_range("2015-01-01", periods=N, freq="MS")
+QUARTERS = pd.date_range("1995-01-01", periods=N, freq="QS")
+HALVES = pd.date_range("1990-01-01", periods=N, freq="6MS")
+SINCE_1970 = HOURS.as_unit("ns").asi8
+BEFORE = pd.Timedelta("12D")
+
+
+def spans(layout, between):
+    ends = HOURS + pd.Timedelta("1h")
+    return HOURS.strftime(layout) + between + ends.strftime(layout)
+
+
+def numbered(layout, times, months):
+    return [
+        layout.format(y4=time.year, y2=f"{time.year % 100:02}", q=(time.month - 1) // months + 1)
+        for time in times
+    ]
+
+
+STAMPS = {
+    "spaces behind": (DAYS.strftime("%Y-%m-%d "), DAYS),
+    "a space that does not break": (DAYS.strftime("\u00a0%d.%m.%Y"), DAYS),
+    "long dates of Excel": (DAYS.strftime("%A, %B %d, %Y"), DAYS),
+    "weekdays": (DAYS.strftime("%a %d/%m/%Y"), DAYS),
+    "Sept": ([f"{month:%b %Y}".replace("Sep", "Sept") for month in MONTHS], MONTHS),
+    "months with dots": (
+        [f"{month:%B %Y}".replace("January", "Jan.") for month in MONTHS],
+        MONTHS,
+    ),
+    "a comma before the time": ((HOURS + BEFORE).strftime("%d/%m/%Y, %H:%M:%S"), HOURS + BEFORE),
+    "hours and minutes with a dot": ((HOURS + BEFORE).strftime("%d.%m.%Y %H.%M"), HOURS + BEFORE),
+    "spans": (spans("%d.%m.%Y %H:%M", " - "), HOURS),
+    "spans of ISO": (spans("%Y-%m-%dT%H:%MZ", "/"), HOURS.tz_localize("UTC")),
+    "months of digits": (MONTHS.strftime("%Y%m"), MONTHS),
+    "hours of digits": (HOURS.strftime("%Y%m%d%H"), HOURS),
+    "seconds": ((SINCE_1970 // 10**9).astype(str), HOURS),
+    "milliseconds": ((SINCE_1970 // 10**6).astype(str), HOURS),
+    "nanoseconds": (SINCE_1970.astype(str), HOURS),
+    "seconds with decimals": (
+        SINCE_1970 / 10**9 + 0.125,
+        HOURS + pd.Timedelta(125, "ms"),
+    ),
+    "quarters first": (numbered("{q}Q{y2}", QUARTERS, 3), QUARTERS),
+    "quarters of short years": (numbered("Q{q}-{y2}", QUARTERS, 3), QUARTERS),
+    "quarters before years": (numbered("{q}Q{y4}", QUARTERS, 3), QUARTERS),
+    "half-years": (numbered("{y4}-S{q}", HALVES, 6), HALVES),
+    "half-years first": (numbered("H{q} {y4}", HALVES, 6), HALVES),
+}
+
+
+@pytest.mark.parametrize("name", STAMPS)
+def test_stamps_are_read_as_they_are_written(name):
+    cells, times = STAMPS[name]
+    df = pd.DataFrame({"ds": list(cells)[:-1], "y": np.arange(N - 1.0)})
+    answer = forecast(df, 1, model="naive")
+    assert pd.DatetimeIndex(answer["ds"]).tolist() == [times[-1]]
+
+
+def test_offsets_of_hours_are_no_spans():
+    df = pd.DataFrame({"ds": HOURS.strftime("%Y-%m-%dT%H:%M-05:00"), "y": np.arange(float(N))})
+    last = pd.Timestamp(df["ds"].iloc[-1])
+    assert forecast(df, 1, model="naive")["ds"].tolist() == [last + pd.Timedelta("1h")]
+
+
+def test_digits_of_ids_are_no_stamps():
+    codes = [str(1_700_000_000 + number) for number in range(2)]
+    df = pd.concat([pd.DataFrame({"day": DAYS.astype(str), "n": 1.0, "who": who}) for who in codes])
+    answer = forecast(df, 1, model="naive")
+    assert answer["who"].tolist() == codes
+
+
+def test_integers_beyond_64_bits_are_no_stamps():
+    df = pd.DataFrame({"ds": [f"{9 * 10**18 + 10**17 * 3 + k}" for k in range(9)], "y": 1.0})
+    with pytest.raises(ValueError, match="cannot be read as a stamp"):
+        forecast(df, 1)

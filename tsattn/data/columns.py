@@ -611,6 +611,10 @@ def _text_reads_as_times(column: pd.Series) -> bool:
     """
     if pd.api.types.infer_dtype(column.iloc[:9], skipna=True) != "string":
         return False
+    first = str(column.iloc[0])
+    # Other numbers in text are codes rather than stamps.
+    if first.isdigit() and len(first) not in (4, 8):
+        return False
     # The first row alone excludes most columns of text at little cost.
     for rows in (column.iloc[:1], column):
         try:
@@ -933,11 +937,14 @@ def read_stamps(
 def _stamps(series: pd.Series, kind: str, label: str, candidates: pd.Index | None) -> pd.Series:
     """Stamps of a column that holds no whole numbers, NaT where one cannot be read."""
     if kind == "floating":
-        from tsattn.data.spelling import decimal_years
+        from tsattn.data.spelling import decimal_seconds, decimal_years
 
-        years = decimal_years(series.to_numpy(dtype=np.float64))
-        if years is not None:
-            return years
+        numbers = series.to_numpy(dtype=np.float64)
+        stamps = decimal_years(numbers)
+        if stamps is None:
+            stamps = decimal_seconds(numbers, _FIRST_EPOCH_SECOND, _LAST_EPOCH_SECOND)
+        if stamps is not None:
+            return stamps
     if kind == "string":
         return _read_text(series.astype(object), label, candidates)
     if kind == "period":
@@ -1022,11 +1029,18 @@ def _refuse_half_zoned(cells: pd.Series, zoned: pd.Series, label: str) -> None:
 
 def _read_text(text: pd.Series, label: str, candidates: pd.Index | None) -> pd.Series:
     """Stamps of a column of text, NaT where one cannot be read."""
-    from tsattn.data.spelling import first_days
+    from tsattn.data.spelling import counts_in_text, first_days, plain_stamps
 
+    first = pd.to_datetime(text.iloc[0], format="ISO8601", errors="coerce")
+    if pd.isna(first):
+        text = plain_stamps(text)
     periods = first_days(text)
     if periods is not None:
         return periods
+    counts = counts_in_text(text) if pd.isna(first) else None
+    spelt = None if counts is None else spelt_stamps(counts)
+    if spelt is not None:
+        return spelt
     if text.iloc[0].endswith(("UTC", "GMT")):
         text = text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
     offsets = text.str.extract(_UTC_OFFSET, expand=False)

@@ -66,6 +66,12 @@ _ENDINGS = (
     _Endings(r"-?\d+(?:\.\d+)?", "", {r"\s*(?:\*+|\u2020|\u2021|\(?[a-z]\)?|\[\d+\])": ""}, 0.5),
 )
 QUARTER = re.compile(r"(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4})", re.IGNORECASE)
+# Quarters with the number first or a year of two digits, as companies report them, and half-years;
+# Eurostat calls these S1 and S2.
+_SHORT_QUARTER = re.compile(r"(?:([1-4])Q|Q([1-4]))[-'\u2019/ ]*(\d{4}|\d{2})", re.IGNORECASE)
+_HALF = re.compile(
+    r"(\d{4})[-:/ ]*[HS]([12])|(?:([12])H|[HS]([12]))[-'\u2019/ ]*(\d{4}|\d{2})", re.IGNORECASE
+)
 # German tables number weeks by KW.
 _WEEK_WORD = "(?:W|KW|CW|WK|WEEK)[-: ]*"
 WEEK = re.compile(
@@ -74,6 +80,21 @@ WEEK = re.compile(
 )
 # First and last day, such as pandas writes weeks.
 DAYS = re.compile(r"(\d{4}-\d\d-\d\d)( ?(?:/|-|\u2013|to) ?)(\d{4}-\d\d-\d\d)")
+# From one stamp of a day and a time to another, which follows it.
+_SPAN_END = r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}[ T,].*\d:\d\d\S*"
+_SPAN = re.compile(rf"^({_SPAN_END})\s*(?:-|\u2013|/|to)\s*{_SPAN_END}$")
+_WEEKDAY_NAME = re.compile(
+    r"^(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs?)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?\s+", re.IGNORECASE
+)
+_MONTH_NAME = re.compile(
+    r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+    r"(?:r?uary|ch|il|e|y|ust|t|tember|ober|ember)?\b\.?",
+    re.IGNORECASE,
+)
+# A time of day at the end with a dot between hours and minutes, and a comma before one.
+_DOTTED_CLOCK = re.compile(r" (\d{1,2})\.(\d\d)$")
+_CLOCK_COMMA = re.compile(r",(?=\s+\d{1,2}:\d\d)")
+_LARGEST_INTEGER = str(2**63 - 1)
 # Layouts of days that only columns of stamps may have, and their digits.
 _OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6, "%Y%j": 7}
 # Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
@@ -399,6 +420,8 @@ def first_days(text: pd.Series) -> pd.Series | None:
     """
     readings = (
         (QUARTER, _first_month, "%Y-%m"),
+        (_SHORT_QUARTER, _first_month_of_quarter, "%Y-%m"),
+        (_HALF, _first_month_of_half, "%Y-%m"),
         (WEEK, _monday, "%G-%V-%u"),
         (DAYS, r"\1", "%Y-%m-%d"),
     )
@@ -416,6 +439,70 @@ def _first_month(quarter: re.Match[str]) -> str:
     number = int(quarter[2] or quarter[3])
     month = 3 * number - 2
     return f"{year}-{month:02}"
+
+
+def _first_month_of_quarter(quarter: re.Match[str]) -> str:
+    """The first month of a quarter such as 1Q24."""
+    number = int(quarter[1] or quarter[2])
+    return f"{_whole_year(quarter[3])}-{3 * number - 2:02}"
+
+
+def _first_month_of_half(half: re.Match[str]) -> str:
+    """The first month of a half-year such as 2024H1."""
+    number = int(half[2] or half[3] or half[4])
+    return f"{_whole_year(half[1] or half[5])}-{6 * number - 5:02}"
+
+
+def _whole_year(digits: str) -> str:
+    """A year of two digits with its century, as Python reads it."""
+    if len(digits) == 4:
+        return digits
+    century = "20" if digits < "69" else "19"
+    return century + digits
+
+
+def plain_stamps(text: pd.Series) -> pd.Series:
+    """Stamps that no layout fits, as layouts have them: without spaces around them, the name of a
+    day of the week, or a comma before the time of day, with short names of months, and the
+    beginning of spans alone.
+
+    Example:
+        >>> cells = ["Monday, January 1, 2024", " Tuesday, Sept. 3, 2024"]
+        >>> plain_stamps(pd.Series(cells)).tolist()
+        ['Jan 1, 2024', 'Sep 3, 2024']
+    """
+    text = text.str.strip()
+    first = text.iloc[0]
+    rules = [(_SPAN, r"\1"), (_DOTTED_CLOCK, r" \1:\2"), (_CLOCK_COMMA, "")]
+    # The first cell excludes most rules at little cost, but its month may have a short name only.
+    rules = [(pattern, plain) for pattern, plain in rules if pattern.search(first)]
+    if any(map(str.isalpha, first)):
+        rules += [(_WEEKDAY_NAME, ""), (_MONTH_NAME, r"\1")]
+    for pattern, plain in rules:
+        text = text.str.replace(pattern, plain, regex=True)
+    return text
+
+
+def counts_in_text(text: pd.Series) -> np.ndarray | None:
+    """Whole numbers that all texts spell with as many digits, such as milliseconds since 1970; None
+    for other texts.
+    """
+    n_digits = len(text.iloc[0])
+    if n_digits > len(_LARGEST_INTEGER) or not text.str.fullmatch(rf"\d{{{n_digits}}}").all():
+        return None
+    if n_digits == len(_LARGEST_INTEGER) and text.max() > _LARGEST_INTEGER:
+        return None
+    return text.astype(np.int64).to_numpy()
+
+
+def decimal_seconds(numbers: np.ndarray, first: float, last: float) -> pd.Series | None:
+    """Stamps of seconds since 1970 with decimals, to the millisecond, if all numbers lie between
+    two such.
+    """
+    if not ((numbers >= first) & (numbers < last)).all():
+        return None
+    milliseconds = np.rint(1000 * numbers).astype(np.int64)
+    return pd.Series(milliseconds.astype("M8[ms]").astype("M8[ns]"))
 
 
 def _monday(week: re.Match[str]) -> str:
