@@ -359,6 +359,13 @@ MUTANTS = [
     Mutant(SPELLING, "6 * number - 5", "6 * number - 4", SPELLINGS),
     Mutant(SPELLING, "and text.max() > _LARGEST_INTEGER:", "and False:", SPELLINGS),
     Mutant(COLUMNS, "if first.isdigit() and len(first) not in (4, 8):", "if False:", SPELLINGS),
+    Mutant(
+        "tsattn/data/parts.py",
+        "or is_blank.mean() < _MERGED_SHARE",
+        "",
+        "tests/data/test_keys.py::test_ids_and_days_of_merged_cells_are_repeated",
+    ),
+    Mutant("tsattn/data/parts.py", "or not values.between(low, high).all():", ":", PARTS),
     Mutant("tsattn/data/uneven.py", "if n_series == 1:", "if n_series:", UNEVEN),
     Mutant("tsattn/data/part_columns.py", "({parts.first} +", "(0 +", PARTS),
     Mutant(

@@ -1,5 +1,6 @@
 """Series that several columns name together, given or found."""
 
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -383,3 +384,23 @@ def test_columns_of_the_future_are_not_forecast():
     future = rows[["store", "item", "date"]].assign(promo=1)
     answer = tsattn.forecast(frame, 2, future=future, model="least_squares")
     assert list(answer) == ["store", "item", "date", "least_squares"]
+
+
+@pytest.mark.parametrize("names", [("unique_id", "ds", "y"), ("shop", "date", "sold")])
+def test_ids_and_days_of_merged_cells_are_repeated(names):
+    id_col, time_col, target_col = names
+    days = pd.date_range("2024-01-01", periods=20)
+    one = pd.DataFrame({time_col: days, target_col: np.arange(20.0)})
+    whole = pd.concat([one.assign(**{id_col: shop}) for shop in "ab"], ignore_index=True)
+    by_days = whole.sort_values([time_col, id_col], ignore_index=True)
+    for table, merged in ((whole, id_col), (by_days, time_col)):
+        df = table.assign(**{merged: table[merged].where(~table[merged].duplicated())})
+        with pytest.raises(ValueError, match="have each value repeated in the rows below") as told:
+            tsattn.forecast(df, 1, model="naive")
+        call = re.search(r"below it: (df\[\S+ = \S+)", str(told.value))[1]
+        scope = {"df": df}
+        exec(call, scope)
+        pd.testing.assert_frame_equal(scope["df"], table)
+    lacking = whole.assign(**{id_col: whole[id_col].where(whole.index != 5)})
+    with pytest.raises(ValueError, match=r"in row 5.*fill in or drop these rows"):
+        tsattn.forecast(lacking, 1)

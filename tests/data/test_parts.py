@@ -172,6 +172,27 @@ def test_other_columns_are_series_without_a_word(columns):
     assert [*forecast(df, 1, model="naive").columns] == columns
 
 
+@pytest.mark.parametrize("month", ["%b", "%m"])
+def test_years_of_merged_cells_are_repeated(month):
+    months = pd.date_range("2015-01-01", periods=48, freq="MS")
+    cells = months.strftime(month) if month == "%b" else months.month
+    df = pd.DataFrame({"Year": months.year, "Month": cells, "sold": np.arange(48.0)})
+    df["Year"] = df["Year"].where(months.month == 1)
+    with pytest.raises(ValueError, match=r"'Year' .* is empty in row 1 \(and 43 more\)") as caught:
+        forecast(df, 1)
+    names = {"df": df}
+    exec(str(caught.value).split("below it: ")[1], names)
+    joined = advised(names["df"], r"join them by (df\.drop.*)")
+    answer = forecast(joined, 1, model="naive")
+    assert pd.DatetimeIndex(answer["ds"]).tolist() == [pd.Timestamp("2019-01-01")]
+
+
+def test_missing_counts_are_no_merged_cells():
+    days = pd.date_range("2024-01-01", periods=9)
+    df = pd.DataFrame({"when": days, "minute": [900.0, None, *range(7)]})
+    assert forecast(df, 1)["minute"].notna().all()
+
+
 @pytest.mark.parametrize("layout", ["%d/%m/%Y", "%m/%d/%Y %I:%M %p"])
 def test_a_first_day_that_may_be_a_month_leaves_a_column_of_times(layout):
     days = pd.date_range("2024-02-01", periods=28)

@@ -18,7 +18,15 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython, Name
 from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, infer_grid, more, place
-from tsattn.data.parts import PARTS, flattening_call, joined_parts, part_of, turning_call
+from tsattn.data.parts import (
+    PARTS,
+    advice_on_blanks,
+    flattening_call,
+    joined_parts,
+    part_of,
+    refuse_blank_parts,
+    turning_call,
+)
 
 MISSING = ("error", "interpolate", "ffill", "mask")
 GAPS = ("closed", "missing")
@@ -70,7 +78,6 @@ DATE_LAYOUTS = (
     "%Y %b",
 )
 CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
-_LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
 # Rows of a column of years that no name calls so, at least.
 _LEAST_YEARS = 4
 # Layout of an integer that spells a date, by its number of digits.
@@ -662,6 +669,7 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> 
         if _NO_TIMES in df.attrs:
             names.append(column)
             continue
+        refuse_blank_parts(cells)
         is_year = not has_times and len(columns) > 1 and _counts_years(cells)
         if is_year or _is_part(cells) or _reads_as_times(cells, None, years=False):
             raise InputError(
@@ -749,9 +757,10 @@ def read_ids(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Series number of each row, and the sorted ids."""
     gone = np.flatnonzero(column.isna())
     if len(gone):
-        raise ValueError(
+        raise InputError(
             f"column {column.name!r} has no id in row {gone[0]}{more(len(gone))}, but every row"
-            " belongs to a series; fill in or drop these rows"
+            " belongs to a series; ",
+            *advice_on_blanks(column),
         )
     _refuse_nul(column)
     try:
@@ -801,26 +810,14 @@ def read_numbers(column: pd.Series, *, spelt: bool = False) -> tuple[np.ndarray,
     numbers[numeric] = [_float(cell) for cell in column[numeric]]
     _warn_of_rounding(column, numbers)
     if spelt:
-        text, is_blank = _spelt_numbers(column)
+        from tsattn.data.spelling import spelt_numbers
+
+        text, is_blank = spelt_numbers(column)
         present &= ~is_blank
         is_spelt = ~np.isnan(text)
         numbers[is_spelt] = text[is_spelt]
         numeric |= is_spelt
     return numbers, present & ~numeric
-
-
-def _spelt_numbers(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers that texts among cells spell, NaN for other cells, and where a text is empty."""
-    is_text = cells.map(lambda cell: isinstance(cell, str)).to_numpy(dtype=bool)
-    numbers = np.full(len(cells), np.nan)
-    is_blank = np.zeros(len(cells), dtype=bool)
-    texts = cells[is_text].astype(str)
-    is_blank[is_text] = texts.str.strip() == ""
-    # Zeros in front are those of a code, such as 007.
-    is_code = texts.str.match(_LEADING_ZERO).to_numpy(dtype=bool)
-    spelt = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
-    numbers[is_text] = np.where(is_code, np.nan, spelt)
-    return numbers, is_blank
 
 
 def _warn_of_rounding(integers: pd.Series, numbers: np.ndarray) -> None:
@@ -890,9 +887,10 @@ def read_stamps(
     if kind in _KINDS_WITH_MISSING:
         gone = np.flatnonzero(series.isna())
         if len(gone):
-            raise ValueError(
+            raise InputError(
                 f"{name(gone[0])}: {label} has no stamp in row {gone[0]}{more(len(gone))}, but"
-                " every row needs one; fill in or drop these rows"
+                " every row needs one; ",
+                *advice_on_blanks(column),
             )
     if kind == "integer":
         limit = _LARGEST_INTEGER_TIME

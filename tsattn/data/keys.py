@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython
+from tsattn.data.parts import advice_on_blanks
 
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
@@ -264,7 +265,9 @@ def find_keys(
             raise InputError(
                 f"the values of {key_names} tell series apart, but column"
                 f" {key!r} has no id in row {gone[0]} ({len(gone)} in all), and every row belongs"
-                " to a series; fill in or drop these rows, or name other columns by ",
+                " to a series; ",
+                *advice_on_blanks(frame[key]),
+                ", or name other columns by ",
                 Argument("id_col"),
             )
     return keys

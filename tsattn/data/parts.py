@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython
+from tsattn.checks import Argument, InputError, InPython, Piece
 
 # Parts of times by the names of their columns, and the numbers that these may hold.
 PARTS = {
@@ -54,6 +54,8 @@ _MOST_HEADER_ROWS = 3
 _SEEN_ROWS = 10
 # Columns with units that an error names at most; of more it names the others.
 _MOST_UNITS = 9
+# Empty cells below merged ones, as a share of a column, at least.
+_MERGED_SHARE = 0.5
 # Text of a number or a time; units such as m3 have digits at other places.
 _VALUE = re.compile(r"\W*\d|.*\d{4}")
 # A time of day, with seconds or without.
@@ -240,6 +242,39 @@ def refuse_units(df: pd.DataFrame, name: str = "df") -> None:
                 f" {name}[{listed}] = {name}[{listed}].apply(pd.to_numeric)"
             ),
         )
+
+
+def advice_on_blanks(column: pd.Series | pd.Index) -> list[Piece]:
+    """What to do about empty cells of a column of ids or times. Where most are empty, as below
+    merged cells of a sheet, a value stands for the rows below it as well.
+
+    Example:
+        >>> advice_on_blanks(pd.Series(["a", None, None], name="shop"))[0]
+        'have each value repeated in the rows below it'
+    """
+    is_blank = np.asarray(column.isna())
+    if isinstance(column, pd.Index) or is_blank[0] or is_blank.mean() < _MERGED_SHARE:
+        return ["fill in or drop these rows"]
+    place = f"df[{column.name!r}]"
+    call = f"{place} = {place}.ffill()"
+    return ["have each value repeated in the rows below it", InPython(f": {call}")]
+
+
+def refuse_blank_parts(column: pd.Series) -> None:
+    """Refuse a column of years, months or the like with empty cells, which would be a series."""
+    part = part_of(column.name)
+    if not part or not pd.api.types.is_numeric_dtype(column.dtype):
+        return
+    low, high = PARTS[part]
+    gone = np.flatnonzero(column.isna())
+    values = column.dropna()
+    if not len(gone) or not len(values) or not values.between(low, high).all():
+        return
+    n_others = f" (and {len(gone) - 1} more)" if len(gone) > 1 else ""
+    raise InputError(
+        f"column {column.name!r} holds parts of times and is empty in row {gone[0]}{n_others}; ",
+        *advice_on_blanks(column),
+    )
 
 
 def names_row(rows: pd.DataFrame) -> int | None:

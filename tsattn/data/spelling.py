@@ -107,6 +107,7 @@ _DECIMAL_YEAR_ERROR = 0.002
 _MIDDLE_OF_MONTH = 0.15
 # Years of numbers that no name calls years.
 _USUAL_YEARS = (1900, 2100)
+_LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
 # Ways to write a negative number, and what pandas puts in their place.
 _NEGATIVES = (
     ("\u2212.*", "\u2212", "-"),
@@ -208,6 +209,20 @@ def _without_endings(
         if keeps_others and np.isfinite(numbers[is_text]).all():
             return replaced, numbers
     return None
+
+
+def spelt_numbers(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers that texts among cells spell, NaN for other cells, and where a text is empty."""
+    is_text = cells.map(lambda cell: isinstance(cell, str)).to_numpy(dtype=bool)
+    numbers = np.full(len(cells), np.nan)
+    is_blank = np.zeros(len(cells), dtype=bool)
+    texts = cells[is_text].astype(str)
+    is_blank[is_text] = texts.str.strip() == ""
+    # Zeros in front are those of a code, such as 007.
+    is_code = texts.str.match(_LEADING_ZERO).to_numpy(dtype=bool)
+    spelt = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
+    numbers[is_text] = np.where(is_code, np.nan, spelt)
+    return numbers, is_blank
 
 
 def duration_call(cells: pd.Series, place: str) -> str | None:
