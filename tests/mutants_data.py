@@ -24,6 +24,7 @@ PARTS = "tests/data/test_parts.py"
 SPELLINGS = "tests/data/test_spelling.py"
 UNEVEN = "tests/data/test_uneven.py"
 ODD = "tests/data/test_odd_inputs.py"
+TABLES = "tests/data/test_tables.py"
 FILES = "tests/data/test_files.py"
 ANSWERS = "tests/forecasters/test_future_columns.py"
 METRICS = "tests/evaluate/test_metrics.py"
@@ -366,6 +367,23 @@ MUTANTS = [
         "tests/data/test_keys.py::test_ids_and_days_of_merged_cells_are_repeated",
     ),
     Mutant("tsattn/data/parts.py", "or not values.between(low, high).all():", ":", PARTS),
+    Mutant("tsattn/data/tables.py", "if is_equal.all():", "if False:", TABLES),
+    Mutant("tsattn/data/tables.py", "or (may_be_times and spelt_call is None)", "or False", TABLES),
+    Mutant(
+        "tsattn/data/tables.py", "if not has_numbers and cells.notna().any()", "if False", TABLES
+    ),
+    Mutant(
+        "tsattn/data/tables.py",
+        'f": {target} = {read[:-1]}, utc=True)',
+        'f": {target} = pd.to_datetime({target}, utc=True)',
+        TABLES,
+    ),
+    Mutant(
+        "tsattn/data/layouts.py",
+        "if not begins.equals(text) and",
+        "if False and",
+        "tests/data/test_clock_changes.py",
+    ),
     Mutant("tsattn/data/uneven.py", "if n_series == 1:", "if n_series:", UNEVEN),
     Mutant("tsattn/data/part_columns.py", "({parts.first} +", "(0 +", PARTS),
     Mutant(

@@ -12,7 +12,7 @@ from tsattn import forecast
 AUTUMN = ("2024-10-23", "2024-10-30")
 SPRING = ("2024-03-27", "2024-04-03")
 YEAR = ("2024-01-01", "2024-12-31")
-SHAPES = ("one", "long", "shuffled ids", "keys", "wide", "index", "text")
+SHAPES = ("one", "long", "shuffled ids", "keys", "wide", "index", "text", "days first", "spans")
 
 
 def local_times(span, freq="h", zone="Europe/Berlin"):
@@ -26,6 +26,12 @@ def table(stamps, shape):
         return one, {}
     if shape == "text":
         return one.astype({"ds": str}), {}
+    if shape == "days first":
+        return one.assign(ds=stamps.strftime("%d.%m.%Y %H:%M")), {}
+    if shape == "spans":
+        ends = stamps + pd.Timedelta("30min")
+        layout = "%d/%m/%Y %H:%M:%S"
+        return one.assign(ds=stamps.strftime(layout) + " - " + ends.strftime(layout)), {}
     if shape == "wide":
         return pd.DataFrame({"date": stamps, "a": y, "b": -y}), {}
     if shape == "index":

@@ -37,7 +37,7 @@ def zone_that_repeats(stamps: pd.Index) -> str | None:
 
 
 def advice_on_zone(
-    times: pd.Index, codes: np.ndarray, dialect: Dialect, zone: str
+    times: pd.Index, codes: np.ndarray, dialect: Dialect, zone: str, read: str
 ) -> tuple[Piece, ...]:
     """How local times get the zone at whose changes of clocks they have gaps or come twice; nothing
     where pandas cannot tell which of two equal times comes first.
@@ -47,16 +47,16 @@ def advice_on_zone(
         codes: [rows] which series.
         dialect: Names of the columns.
         zone: The zone.
+        read: The expression of pandas that makes stamps of the time column.
     """
     local = _without_zone(times)
     if local is None or not _fits(local, codes, zone):
         return ()
     call = f"tz_localize({zone!r}, ambiguous='infer')"
     if dialect.time_col is None:
-        call = f"df.index = pd.to_datetime(df.index).{call}"
+        call = f"df.index = {read}.{call}"
     else:
         column = f"df[{dialect.time_col!r}]"
-        read = f"pd.to_datetime({column})"
         keys = [f"df[{key!r}]" for key in dialect.key_cols or [dialect.id_col] if key is not None]
         if not keys:
             call = f"{column} = {read}.dt.{call}"

@@ -124,7 +124,7 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     # A bad stamp is told by the name of its series, so the table comes before its stamps.
     place = f"column {time_col!r}"
     times = read_stamps(df[time_col], place, lambda row: table.series(codes[row]), unit)
-    table = replace(table, times=times)
+    table = replace(table, times=times, time_cells=df[time_col])
     _refuse_hidden_keys(df, table, times, covariate_cols)
     skipped: tuple[Skipped, ...] = ()
     empty_rows = _rows_of_empty(table)
@@ -327,6 +327,7 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         dialect=dialect,
         n_covariates=len(covariates),
         categories=categories,
+        time_cells=df.index if time_col is None else df[time_col],
     )
     truths = _truth_cols(df, covariates)
     group = _panel(table, rules, truths=truths)

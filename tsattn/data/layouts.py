@@ -15,7 +15,7 @@ from tsattn.data.columns import (
     DIGIT_LAYOUTS,
     read_stamps,
 )
-from tsattn.data.spelling import DAYS, QUARTER, WEEK
+from tsattn.data.spelling import DAYS, QUARTER, WEEK, plain_stamps
 
 # ISO 8601 is read as such; this is how it may be written.
 _ISO_DATES = ("%Y-%m-%d", "%Y%m%d", "%Y")
@@ -69,6 +69,43 @@ def find_layout(column: pd.Series, times: pd.Index) -> Writer | None:
         if layout(stamps).equals(text):
             return _exact(layout, is_integer=is_integer)
     return None
+
+
+def reading_call(cells: pd.Series | pd.Index | None, times: pd.Index, place: str) -> str:
+    """The expression of pandas that makes stamps of a column.
+
+    Args:
+        cells: The column as it came.
+        times: The stamps that it was read as, in any order.
+        place: How Python writes the column.
+
+    Example:
+        >>> days = pd.to_datetime(["2024-02-13", "2024-02-14"])
+        >>> reading_call(pd.Series(["13.02.2024", "14.02.2024"]), days, "df['day']")
+        "pd.to_datetime(df['day'], format='%d.%m.%Y')"
+    """
+    plain_call = f"pd.to_datetime({place})"
+    if cells is None or not len(cells) or pd.api.types.infer_dtype(cells) != "string":
+        return plain_call
+    text = pd.Series(cells.astype(object).to_numpy())
+    if pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True).notna().all():
+        return plain_call
+    begins = plain_stamps(text)
+    n_characters = len(begins.iloc[0])
+    # Of spans the beginning alone.
+    if not begins.equals(text) and begins.equals(text.str[:n_characters]):
+        text = begins
+        place = f"{place}.str[:{n_characters}]"
+    first_row = text.iloc[:1]
+    for date, clock in product(DATE_LAYOUTS, CLOCK_LAYOUTS):
+        layout = date + clock
+        # It excludes most layouts at little cost.
+        if pd.to_datetime(first_row, format=layout, errors="coerce").isna().all():
+            continue
+        stamps = pd.to_datetime(text, format=layout, errors="coerce")
+        if stamps.isin(times).all():
+            return f"pd.to_datetime({place}, format={layout!r})"
+    return plain_call
 
 
 def _read(column: pd.Series, candidates: pd.Index) -> pd.Index:

@@ -79,6 +79,8 @@ class Table:
     n_covariates: int = 0
     # Categories of the covariates; empty if all are numbers.
     categories: tuple[tuple[str, ...] | None, ...] = ()
+    # The stamps as they came, in the order of the whole table.
+    time_cells: pd.Series | pd.Index | None = None
 
     @property
     def targets(self) -> np.ndarray:
@@ -104,6 +106,14 @@ class Table:
         if self.dialect.kind == "wide":
             return name
         return f"{self.series(n)}: {name}"
+
+    def reading_call(self) -> str:
+        """The expression of pandas that makes stamps of the time column."""
+        from tsattn.data.layouts import reading_call
+
+        column = self.dialect.time_col
+        place = "df.index" if column is None else f"df[{column!r}]"
+        return reading_call(self.time_cells, self.times, place)
 
     def count(self, mask: np.ndarray) -> str:
         """The number of further values in a mask [rows, columns], and of their series or columns,
@@ -288,14 +298,13 @@ def _tell_clock_changes(table: Table, starts: np.ndarray, grid: Grid, hours: Gri
     column = table.dialect.time_col
     target = "df.index" if column is None else f"df[{column!r}]"
     accessor = "" if column is None else ".dt"
+    read = table.reading_call()
     warnings.warn(
         InputWarning(
             f"opening hours move by an hour where clocks change: by the clock of a zone such as"
             f" {zone} they are {alias!r} all year, but the stamps are in UTC, and the forecast has"
             " the hours of summer and winter; give the local times with their zone",
-            InPython(
-                f": {target} = pd.to_datetime({target}, utc=True){accessor}.tz_convert({zone!r})"
-            ),
+            InPython(f": {target} = {read[:-1]}, utc=True){accessor}.tz_convert({zone!r})"),
         ),
         stacklevel=2,
     )
@@ -490,7 +499,7 @@ def _refuse_gap(
         advice = [
             f"clocks skip this hour in zones such as {zone}, so the stamps look like local times"
             " without their zone; ",
-            *advice_on_zone(table.times, table.codes, table.dialect, zone),
+            *advice_on_zone(table.times, table.codes, table.dialect, zone, table.reading_call()),
         ]
     raise InputError(
         f"{table.series(table.codes[row])}: gap: there is no row at {absent}{others}, but stamps"
@@ -587,7 +596,7 @@ def _tell_skipped_hours(
             f"{table.series(codes[0])}: there is no row at {absent}{others}, an hour that clocks"
             f" skip in zones such as {zone}: the stamps look like local times without their zone,"
             " and the hour counts as missing; ",
-            *advice_on_zone(table.times, table.codes, table.dialect, zone),
+            *advice_on_zone(table.times, table.codes, table.dialect, zone, table.reading_call()),
             "if that is right, ",
             Argument("missing", missing),
             " says so",
@@ -741,18 +750,20 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
             InPython(f": {header_call(n_headers + 1, 'path')}"),
         ]
     has_letters = isinstance(cell, str) and any(map(str.isalpha, cell))
-    has_numbers = np.isfinite(table.targets).any(axis=0)
-    of_numbers = np.flatnonzero(has_numbers)
+    of_numbers = _columns_of_numbers(table)
+    place = f"df[{table.columns[column]!r}]"
+    cells = table.cells[column]
+    texts = cells.astype(str)
+    is_empty = np.isnan(table.values[:, column]).all()
+    spelt_call = conversion(cells, table.values[:, column], place)
+    # Cells that differ, each with a digit, may be times in a spelling that is not read.
+    may_be_times = bool(texts.is_unique and texts.str.contains(r"\d").all())
+    is_other = has_letters or (may_be_times and spelt_call is None)
     advice: list[Piece]
-    if is_wide and has_letters and len(of_numbers) and np.isnan(table.values[:, column]).all():
+    if is_wide and is_other and of_numbers and is_empty:
         # A column of words in a table of which one column may be meant.
-        first_columns = of_numbers[:_MOST_NAMED]
-        names = ", ".join(repr(table.columns[k]) for k in first_columns)
-        cells = table.cells[column].astype(str)
-        times = ""
-        # Cells that differ, each with a digit, may be times in a spelling that is not read.
-        if cells.is_unique and cells.str.contains(r"\d").all():
-            times = "write times as 2024-01-31, or "
+        names = ", ".join(repr(table.columns[k]) for k in of_numbers[:_MOST_NAMED])
+        times = "write times as 2024-01-31, or " if may_be_times else ""
         advice = [
             f"{times}drop the column, or name the one that is forecast ({names}) by ",
             Argument("target_col"),
@@ -760,11 +771,9 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
     else:
         # Text without a letter is a number with separators or signs, or - for a missing one.
         is_spelling = isinstance(cell, str) and not has_letters
-        place = f"df[{table.columns[column]!r}]"
         values = table.values[:, column]
-        cells = table.cells[column]
         truths = truth_call(cells, place)
-        call = conversion(cells, values, place) or truths or duration_call(cells, place)
+        call = spelt_call or truths or duration_call(cells, place)
         if pd.api.types.is_timedelta64_dtype(cells.dtype):
             call = f"{place} = {place}.dt.total_seconds() makes seconds of durations"
         if call is None and np.isfinite(values).any():
@@ -796,6 +805,23 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
             Argument("target_col"),
         ]
     return advice
+
+
+def _columns_of_numbers(table: Table) -> list[int]:
+    """Places of the targets that hold numbers, or text that spells some without a letter."""
+    from tsattn.data.spelling import conversion
+
+    places = []
+    for k in range(len(table.columns) - table.n_covariates):
+        values = table.values[:, k]
+        cells = table.cells[k]
+        has_numbers = bool(np.isfinite(values).any())
+        if not has_numbers and cells.notna().any() and table.foreign[:, k].any():
+            has_letters = cells.dropna().astype(str).str.contains(r"[^\W\d_]").any()
+            has_numbers = not has_letters and conversion(cells, values, "") is not None
+        if has_numbers:
+            places.append(k)
+    return places
 
 
 def _first_cell(mask: np.ndarray) -> tuple[int, int]:
@@ -837,14 +863,37 @@ def _advice_on_duplicates(table: Table, stamps: pd.Index) -> list[Piece]:
         return [
             f"clocks show this hour twice in zones such as {zone}, so the stamps look like local"
             " times without their zone; ",
-            *advice_on_zone(table.times, table.codes, dialect, zone),
+            *advice_on_zone(table.times, table.codes, dialect, zone, table.reading_call()),
             "keep one row of each such hour",
             InPython(f": df = {call}"),
         ]
     remedy: list[Piece] = ["if its rows are of several series, name the column that tells them"]
     if dialect.id_col is not None:
         remedy = ["if ids repeat, join a further column to the id, and name the joined column"]
-    return [*remedy, " by ", Argument("id_col"), "; else add up, average or drop the further rows"]
+    return [
+        *remedy,
+        " by ",
+        Argument("id_col"),
+        "; else add up, average or drop the further rows",
+        InPython(f", as {_call_on_duplicates(table)} does"),
+    ]
+
+
+def _call_on_duplicates(table: Table) -> str:
+    """The call of pandas that drops repeated rows where they are equal, else adds them up."""
+    dialect = table.dialect
+    id_cols = [] if dialect.id_col is None else [dialect.id_col]
+    columns = [*(dialect.key_cols or id_cols), dialect.time_col]
+    rows = pd.DataFrame(table.values)
+    rows["series"] = table.codes
+    rows["time"] = ticks(table.times)
+    is_repeated = rows.duplicated(["series", "time"])
+    is_equal = is_repeated == rows.duplicated()
+    has_index = dialect.time_col is None
+    if is_equal.all():
+        return "df[~df.index.duplicated()]" if has_index else f"df.drop_duplicates({columns!r})"
+    groups = "level=0" if has_index else f"{columns!r}, as_index=False"
+    return f"df.groupby({groups}).sum(numeric_only=True)"
 
 
 def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:

@@ -1,0 +1,68 @@
+"""Errors of tables whose remedy is a call of pandas: it is run, and its result is forecast."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsattn import forecast
+
+DAYS = pd.date_range("2024-01-01", periods=30)
+
+
+def sales(**more):
+    return pd.DataFrame({"date": DAYS, "sold": np.arange(30.0)} | more)
+
+
+@pytest.mark.parametrize("shape", ["one", "ids", "keys", "index"])
+@pytest.mark.parametrize("further", ["other rows", "equal rows"])
+def test_rows_of_one_stamp_get_the_call_that_adds_them_up_or_drops_them(shape, further):
+    one = sales()
+    keys = {"ids": {"shop": "a"}, "keys": {"shop": "a", "item": 1}}.get(shape, {})
+    df = one.assign(**keys)
+    twice = df if further == "equal rows" else df.assign(sold=1.0)
+    table = pd.concat([df, twice[3:5]], ignore_index=True)
+    options = {"id_col": [*keys], "target_col": "sold"} if keys else {}
+    if shape == "index":
+        table = table.set_index("date")
+    with pytest.raises(ValueError, match="duplicate stamp 2024-01-04") as caught:
+        forecast(table, 1, model="naive", **options)
+    (call,) = re.findall(r"further rows, as (df.*) does", str(caught.value))
+    whole = eval(call, {"df": table})
+    assert whole["sold"].sum() == one["sold"].sum() + 2.0 * (further == "other rows")
+    assert len(forecast(whole, 1, model="naive", **options)) == 1
+
+
+def test_words_are_not_read_as_numbers_where_a_later_column_spells_some():
+    charged = [f"{number},50" for number in range(30)]
+    ids = [f"ch_{number}" for number in range(30)]
+    df = pd.DataFrame({"id": ids, "date": DAYS, "amount": charged, "kind": "paid"})
+    with pytest.raises(ValueError, match=r"name the one that is forecast \('amount'\)") as caught:
+        forecast(df, 1)
+    assert "to_numeric" not in str(caught.value)
+
+
+@pytest.mark.parametrize("season", ["{}/{:02}", "{}_{:02}", "{}+{:02}"])
+def test_times_without_a_letter_are_no_wrong_numbers(season):
+    seasons = [season.format(year, (year + 1) % 100) for year in range(1960, 1990)]
+    df = pd.DataFrame({"season": seasons, "goals": np.arange(30.0)})
+    with pytest.raises(ValueError, match="write times as 2024-01-31") as caught:
+        forecast(df, 1)
+    assert "decimal point" not in str(caught.value)
+    years = df.assign(season=df["season"].str[:4] + "-01-31")
+    assert forecast(years, 1, model="naive")["goals"].tolist() == [29.0]
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent on the same")
+def test_hours_in_utc_that_begin_with_the_day_are_read_as_such():
+    local = pd.date_range("2024-02-01", "2024-05-31 23:00", freq="h", tz="Europe/Berlin")
+    local = local[(local.dayofweek < 5) & (local.hour >= 9) & (local.hour < 17)]
+    utc = local.tz_convert("UTC")
+    df = pd.DataFrame({"ds": utc.strftime("%d.%m.%Y %H:%M"), "y": np.arange(float(len(utc)))})
+    with pytest.warns(UserWarning, match="opening hours move by an hour") as caught:
+        forecast(df, 1)
+    message = next(str(each.message) for each in caught if "clocks change" in str(each.message))
+    names = {"df": df, "pd": pd}
+    exec(message.rsplit("zone: ", 1)[1], names)
+    assert names["df"]["ds"].tolist() == local.tolist()
