@@ -384,6 +384,12 @@ MUTANTS = [
         "if False and",
         "tests/data/test_clock_changes.py",
     ),
+    Mutant(
+        "tsattn/data/covariates.py",
+        "if has_letters or are_digits:",
+        "if False:",
+        "tests/data/test_covariates.py::test_codes_and_words_are_categories_without_a_word",
+    ),
     Mutant("tsattn/data/uneven.py", "if n_series == 1:", "if n_series:", UNEVEN),
     Mutant("tsattn/data/part_columns.py", "({parts.first} +", "(0 +", PARTS),
     Mutant(

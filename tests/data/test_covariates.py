@@ -707,3 +707,31 @@ def test_one_kind_of_network_reads_covariates_as_the_guide_says():
     assert (
         '`AttentionForecaster` with the default `architecture="encoder"` also read columns' in guide
     )
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [(["$1.50", "$2.25"], [1.5, 2.25]), (["1,5", "2,25"], [1.5, 2.25]), (["10%", "20%"], [10, 20])],
+)
+def test_spelt_numbers_that_are_read_as_categories_are_told_with_a_call_that_works(cells, numbers):
+    days = pd.date_range("2024-01-01", periods=8)
+    df = pd.DataFrame({"ds": days, "y": 1.0, "price": cells * 4})
+    schema = Schema(past_cols=["price"])
+    with pytest.warns(
+        UserWarning, match="'price' holds text such as .* read as categories"
+    ) as told:
+        from_long(df, schema)
+    names = {"df": df, "pd": pd}
+    call = re.search(r"each table: (df.*) reads", str(told[0].message))[1]
+    exec(call, names)
+    read = from_long(names["df"], schema)
+    assert read.covariates.values[:, 0].tolist() == [*numbers] * 4
+
+
+@pytest.mark.parametrize("cells", [["007", "008"], ["type 1", "type 2"], ["1-2", "3-4"]])
+@pytest.mark.filterwarnings("error")
+def test_codes_and_words_are_categories_without_a_word(cells):
+    days = pd.date_range("2024-01-01", periods=8)
+    df = pd.DataFrame({"ds": days, "y": 1.0, "kind": cells * 4})
+    panel = from_long(df, Schema(past_cols=["kind"]))
+    assert panel.covariates.categories == (tuple(cells),)

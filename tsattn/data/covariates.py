@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputError, InPython, Name
+from tsattn.checks import InputError, InputWarning, InPython, Name
 from tsattn.data.calendar import more
 from tsattn.data.columns import plain, read_numbers, require_columns
 
@@ -366,6 +367,8 @@ def read_categories(
             values[:, k] = numbers
             foreign[:, k] = False
         elif kind in ("string", "categorical"):
+            if kind == "string":
+                _tell_spelt_numbers(cells)
             codes, names = category_codes(cells)
             values[:, k] = codes
             categories[k] = names
@@ -373,6 +376,31 @@ def read_categories(
     if not any(categories):
         return ()
     return tuple(categories)
+
+
+def _tell_spelt_numbers(cells: pd.Series) -> None:
+    """Warn of numbers with a decimal comma, a currency or the like, each of which is a category
+    that says nothing of its size.
+    """
+    from tsattn.data.spelling import conversion
+
+    texts = cells.dropna().astype(str)
+    has_letters = texts.str.contains(r"[^\W\d_]").any()
+    # Digits alone may be codes.
+    are_digits = texts.str.fullmatch(r"\d+").all()
+    if has_letters or are_digits:
+        return
+    call = conversion(cells, np.full(len(cells), np.nan), f"df[{cells.name!r}]")
+    if call is None:
+        return
+    warnings.warn(
+        InputWarning(
+            f"column {cells.name!r} holds text such as {texts.iloc[0]!r:.40}, which is read as"
+            " categories; write numbers with a decimal point only, in each table",
+            InPython(f": {call}"),
+        ),
+        stacklevel=2,
+    )
 
 
 def _spelt_decimals(cells: pd.Series) -> np.ndarray | None:
