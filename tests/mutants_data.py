@@ -390,6 +390,8 @@ MUTANTS = [
         "if False:",
         "tests/data/test_covariates.py::test_codes_and_words_are_categories_without_a_word",
     ),
+    Mutant(COLUMNS, '_read_text(texts, "", None).notna().mean() > _DATE_SHARE', "0 > 1", TABLES),
+    Mutant(COLUMNS, "are_whole=bool(unique)", "are_whole=False", TABLES),
     Mutant("tsattn/data/uneven.py", "if n_series == 1:", "if n_series:", UNEVEN),
     Mutant("tsattn/data/part_columns.py", "({parts.first} +", "(0 +", PARTS),
     Mutant(

@@ -1118,7 +1118,7 @@ LINES = {
         NAIVE,
         (
             "columns ['date', 'time'] could all hold the stamps, but one must; name it by"
-            " --time-col, or join them"
+            " --time-col and drop the others"
         ),
     ),
     "a gap": (

@@ -66,3 +66,32 @@ def test_hours_in_utc_that_begin_with_the_day_are_read_as_such():
     names = {"df": df, "pd": pd}
     exec(message.rsplit("zone: ", 1)[1], names)
     assert names["df"]["ds"].tolist() == local.tolist()
+
+
+@pytest.mark.parametrize("name", ["date", "Month"])
+def test_rows_of_totals_between_others_are_told_as_such(name):
+    months = pd.date_range("2015-01-01", periods=48, freq="MS")
+    df = pd.DataFrame({name: months.strftime("%b %Y"), "sold": np.arange(48.0)})
+    totals = pd.DataFrame({name: [f"Total {year}" for year in range(2015, 2019)], "sold": 99.0})
+    totals.index = pd.RangeIndex(11, 48, 12)
+    table = pd.concat([df, totals]).sort_index(kind="stable").reset_index(drop=True)
+    with pytest.raises(ValueError, match=r"holds 'Total 2015' in row 12 .* leave such rows out"):
+        forecast(table, 1)
+    months_only = table[~table[name].str.contains("Total")]
+    assert forecast(months_only, 1, model="naive")["sold"].tolist() == [47.0]
+
+
+def test_of_several_columns_of_stamps_all_but_one_are_dropped():
+    hours = pd.date_range("2024-01-01", periods=30, freq="h")
+    df = pd.DataFrame({"open": hours, "close": hours + pd.Timedelta("59min"), "price": 1.0})
+    with pytest.raises(ValueError, match="could all hold the stamps") as caught:
+        forecast(df, 1)
+    (call,) = re.findall(r"others, as (df = .*) does", str(caught.value))
+    names = {"df": df}
+    exec(call, names)
+    answer = forecast(names["df"], 1, model="naive")
+    assert answer["open"].tolist() == [hours[-1] + pd.Timedelta("1h")]
+    # Days and hours are parts of one stamp.
+    parts = pd.DataFrame({"date": hours.normalize(), "time": hours.floor("2h"), "price": 1.0})
+    with pytest.raises(ValueError, match="time_col=, or join them"):
+        forecast(parts, 1)

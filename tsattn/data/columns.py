@@ -550,20 +550,17 @@ def find_time_col(
         matches = [column for column in columns if _is_time(df[column])]
     if not matches and df.index.name is None and df.index.dtype.kind in "iu":
         matches = [column for column in columns if _reads_as_times(df[column], codes)]
-        # The last row may be one of totals, which the reading of the stamps tells.
-        above = df.iloc[:-1]
-        matches = matches or [name for name in columns if _text_reads_as_times(above[name])]
+        # Some rows may be those of totals, which the reading of the stamps tells.
+        matches = matches or [name for name in columns if _text_mostly_reads(df[name])]
     if len(matches) > 1:
         # A column of days repeats if another column holds the hours.
         series = np.zeros(len(df)) if codes is None else codes
         unique = [column for column in matches if _occur_once(df[column], series)]
         matches = unique or matches
-    if len(matches) > 1:
-        raise InputError(
-            f"columns {matches!r} could all hold the stamps, but one must; name it by ",
-            Argument("time_col"),
-            ", or join them",
-        )
+        if len(matches) > 1:
+            from tsattn.data.spelling import several_times
+
+            raise several_times(matches, are_whole=bool(unique))
     return matches[0] if matches else None
 
 
@@ -632,6 +629,19 @@ def _text_reads_as_times(column: pd.Series) -> bool:
         except (ValueError, TypeError):
             return False
     return True
+
+
+def _text_mostly_reads(column: pd.Series) -> bool:
+    """Whether text reads as stamps but for the last row, or for a few rows."""
+    if _text_reads_as_times(column.iloc[:-1]):
+        return True
+    if not _text_reads_as_times(column.iloc[:1]):
+        return False
+    texts = column[column.map(lambda cell: isinstance(cell, str))]
+    try:
+        return bool(_read_text(texts, "", None).notna().mean() > _DATE_SHARE)
+    except ValueError:
+        return False
 
 
 def _is_even(stamps: pd.Series, codes: np.ndarray) -> bool:
@@ -935,12 +945,10 @@ def read_stamps(
 def _stamps(series: pd.Series, kind: str, label: str, candidates: pd.Index | None) -> pd.Series:
     """Stamps of a column that holds no whole numbers, NaT where one cannot be read."""
     if kind == "floating":
-        from tsattn.data.spelling import decimal_seconds, decimal_years
+        from tsattn.data.spelling import decimal_stamps
 
-        numbers = series.to_numpy(dtype=np.float64)
-        stamps = decimal_years(numbers)
-        if stamps is None:
-            stamps = decimal_seconds(numbers, _FIRST_EPOCH_SECOND, _LAST_EPOCH_SECOND)
+        decimals = series.to_numpy(dtype=np.float64)
+        stamps = decimal_stamps(decimals, _FIRST_EPOCH_SECOND, _LAST_EPOCH_SECOND)
         if stamps is not None:
             return stamps
     if kind == "string":

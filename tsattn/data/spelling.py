@@ -510,10 +510,13 @@ def counts_in_text(text: pd.Series) -> np.ndarray | None:
     return text.astype(np.int64).to_numpy()
 
 
-def decimal_seconds(numbers: np.ndarray, first: float, last: float) -> pd.Series | None:
-    """Stamps of seconds since 1970 with decimals, to the millisecond, if all numbers lie between
-    two such.
+def decimal_stamps(numbers: np.ndarray, first: float, last: float) -> pd.Series | None:
+    """Stamps of numbers with decimals: of years, as :func:`decimal_years` reads them, or of seconds
+    since 1970, to the millisecond, if all lie between the first and the last that may be such.
     """
+    years = decimal_years(numbers)
+    if years is not None:
+        return years
     if not ((numbers >= first) & (numbers < last)).all():
         return None
     milliseconds = np.rint(1000 * numbers).astype(np.int64)
@@ -525,6 +528,26 @@ def _monday(week: re.Match[str]) -> str:
     year = week[1] or week[4]
     number = week[2] or week[3]
     return f"{year}-{number:0>2}-1"
+
+
+def several_times(columns: list[Any], *, are_whole: bool) -> InputError:
+    """The error for a table in which several columns may hold the stamps.
+
+    Args:
+        columns: Their names.
+        are_whole: Whether each alone tells the rows of a series apart; else they may be parts, such
+            as days and hours.
+    """
+    remedy: list[Piece] = [", or join them"]
+    if are_whole:
+        first, *others = columns
+        call = f", as df = df.drop(columns={others!r}) does if it is {first!r}"
+        remedy = [" and drop the others", InPython(call)]
+    return InputError(
+        f"columns {columns!r} could all hold the stamps, but one must; name it by ",
+        Argument("time_col"),
+        *remedy,
+    )
 
 
 def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: bool) -> InputError:
