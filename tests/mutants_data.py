@@ -392,6 +392,8 @@ MUTANTS = [
     ),
     Mutant(COLUMNS, '_read_text(texts, "", None).notna().mean() > _DATE_SHARE', "0 > 1", TABLES),
     Mutant(COLUMNS, "are_whole=bool(unique)", "are_whole=False", TABLES),
+    Mutant("tsattn/data/parts.py", "keys = words or others", "keys = others", TABLES),
+    Mutant(COLUMNS, "for named in (dated, numeric):", "for named in (numeric,):", TABLES),
     Mutant("tsattn/data/uneven.py", "if n_series == 1:", "if n_series:", UNEVEN),
     Mutant("tsattn/data/part_columns.py", "({parts.first} +", "(0 +", PARTS),
     Mutant(
@@ -826,8 +828,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/calendar.py",
-        "_ADDING_UP if not inferred and _are_events(times, starts) else ()",
-        "()",
+        "resampling = [] if inferred or rounding else _resampling(times, starts)",
+        "resampling = []",
         UNEVEN,
     ),
     Mutant(

@@ -95,3 +95,36 @@ def test_of_several_columns_of_stamps_all_but_one_are_dropped():
     parts = pd.DataFrame({"date": hours.normalize(), "time": hours.floor("2h"), "price": 1.0})
     with pytest.raises(ValueError, match="time_col=, or join them"):
         forecast(parts, 1)
+
+
+MONTHS = pd.date_range("2015-01-01", periods=30, freq="MS")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"region": ["a", "b"], "Total": [435.0, 870.0]},
+        {"country": ["x", "y"], "region": ["a", "b"], "Lat": [1.5, 2.5], "Long": [3.0, 4.0]},
+        {"store": [7, 9]},
+    ],
+)
+@pytest.mark.parametrize("layout", ["%Y-%m-%d", "%b-%y", "%Y%m"])
+def test_tables_on_their_side_are_turned_without_their_other_numbers(beside, layout):
+    dated = np.outer([1.0, 2.0], np.arange(30.0))
+    table = pd.DataFrame(dated, columns=MONTHS.strftime(layout))
+    table = pd.concat([pd.DataFrame(beside), table], axis=1)
+    with pytest.raises(ValueError, match="are named by times, but a row must be a") as caught:
+        forecast(table, 1)
+    (call,) = re.findall(r"table, as (df.*) does", str(caught.value))
+    turned = eval(call, {"df": table})
+    assert not {"Total", "Lat", "Long"} & {*turned.columns}
+    if "value" in turned:
+        turned = turned.rename(columns={"region": "unique_id", "time": "ds", "value": "y"})
+    answer = forecast(turned, 1, model="naive")
+    assert answer.select_dtypes("float").to_numpy().ravel().tolist() == [29.0, 58.0]
+
+
+def test_tables_on_their_side_may_hold_cells_without_a_number():
+    table = pd.DataFrame({str(year): ["..", "2.5"] for year in range(1990, 2020)})
+    with pytest.raises(ValueError, match="columns 1990 to 2019 are named by times"):
+        forecast(table.assign(country=["a", "b"]), 1)

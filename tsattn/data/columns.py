@@ -698,25 +698,22 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> 
 
 
 def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
-    """Refuse a wide frame without times whose columns of numbers are named by times.
+    """Refuse a wide frame without times whose columns, beside those without a digit in their name
+    or those of words, are named by times.
 
     The rows of such a table are its series.
     """
-    names: list[int | str] = []
-    other_columns = []
-    for column in columns:
-        if pd.api.types.is_numeric_dtype(df[column].dtype):
-            text = str(column)
-            names.append(int(text) if text.isdigit() else text)
-        else:
-            other_columns.append(column)
-    if len(names) > 2 and _reads_as_times(pd.Series(names), None):
-        raise InputError(
-            f"columns {names[0]!r} to {names[-1]!r} are named by times, but a row must be a time"
-            " and a column a series; turn the table",
-            InPython(f", as {turning_call(df, other_columns)} does"),
-            ", or give the columns other names",
-        )
+    dated = [column for column in columns if any(map(str.isdigit, str(column)))]
+    numeric = [name for name in columns if pd.api.types.is_numeric_dtype(df[name].dtype)]
+    for named in (dated, numeric):
+        names = [int(text) if text.isdigit() else text for text in map(str, named)]
+        if len(names) > 2 and _reads_as_times(pd.Series(names), None):
+            raise InputError(
+                f"columns {names[0]!r} to {names[-1]!r} are named by times, but a row must be a"
+                " time and a column a series; turn the table",
+                InPython(f", as {turning_call(df, named)} does"),
+                ", or give the columns other names",
+            )
 
 
 def numbers_rows(column: pd.Series) -> bool:

@@ -367,7 +367,7 @@ def read_categories(
             values[:, k] = numbers
             foreign[:, k] = False
         elif kind in ("string", "categorical"):
-            if kind == "string":
+            if kind != "categorical":
                 _tell_spelt_numbers(cells)
             codes, names = category_codes(cells)
             values[:, k] = codes

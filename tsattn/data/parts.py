@@ -102,21 +102,27 @@ def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
         )
 
 
-def turning_call(df: pd.DataFrame, name_columns: Sequence[Any]) -> str:
+def turning_call(df: pd.DataFrame, dated: Collection[Any]) -> str:
     """The call of pandas that makes rows of the columns of a table that are named by times.
 
     Args:
-        df: The table.
-        name_columns: Columns that name its rows.
+        df: The table. Where words name its rows, numbers beside the dated columns, such as totals
+            or latitudes, are left out.
+        dated: Columns that are named by times.
     """
     if df.index.nlevels > 1:
         melted = "df.melt(ignore_index=False, var_name='time', value_name='value')"
         return f"{melted}.reset_index()"
-    if not name_columns:
-        return "df.T"
-    if len(name_columns) == 1:
-        return f"df.set_index({name_columns[0]!r}).T"
-    return f"df.melt({[*name_columns]!r}, var_name='time', value_name='value')"
+    others = [column for column in df.columns if column not in dated]
+    words = [name for name in others if not pd.api.types.is_numeric_dtype(df[name].dtype)]
+    keys = words or others
+    unread = [column for column in others if column not in keys]
+    table = f"df.drop(columns={unread!r})" if unread else "df"
+    if not keys:
+        return f"{table}.T"
+    if len(keys) == 1:
+        return f"{table}.set_index({keys[0]!r}).T"
+    return f"{table}.melt({keys!r}, var_name='time', value_name='value')"
 
 
 def flattening_call(df: pd.DataFrame) -> str:
