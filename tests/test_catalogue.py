@@ -6,9 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsattn.catalogue import MODELS, find_model, forecast, make_forecaster, settings_for
+from tsattn import catalogue
+from tsattn.catalogue import (
+    MODELS,
+    find_model,
+    forecast,
+    load_forecaster,
+    make_forecaster,
+    settings_for,
+)
 from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
+from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecasters.naive import Naive
 
 PROMISED = """mlr standard sliding_window global_local bilinear_mlr bilinear_btt mlbtc nlinear dlinear rlinear
@@ -131,3 +140,26 @@ def test_similar_names_are_proposed(typed, meant):
     assert len(str(refusal.value)) < 150
     with pytest.raises(ValueError, match=r"no setting 'max_epoch'; did you mean max_epochs"):
         make_forecaster("mlr", 3, max_epoch=2)
+
+
+class Weekly(Naive):
+    """A forecaster of one's own."""
+
+    def __init__(self, horizon, *, rows=7):
+        super().__init__(horizon)
+        self.rows = rows
+
+
+@pytest.mark.parametrize("wrap", [lambda own: own, lambda own: SplitConformal(own, n_windows=5)])
+def test_forecasters_of_ones_own_are_loaded_where_their_class_is_imported(
+    wrap, tmp_path, monkeypatch
+):
+    fitted = wrap(Weekly(3, rows=5)).fit(np.arange(40.0))
+    fitted.save(tmp_path / "model")
+    loaded = load_forecaster(tmp_path / "model")
+    assert repr(loaded) == repr(fitted)
+    pd.testing.assert_frame_equal(loaded.predict(), fitted.predict())
+    # As in a process that has not imported it.
+    monkeypatch.setattr(catalogue, "_own_classes", lambda parent: [])
+    with pytest.raises(ValueError, match=r"holds a Weekly, .* import your class.*, or upgrade"):
+        load_forecaster(tmp_path / "model")

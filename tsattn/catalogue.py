@@ -203,15 +203,15 @@ def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
 
 
 def load_forecaster(path: str | Path) -> Forecaster:
-    """Read a saved forecaster of any class.
+    """Read a saved forecaster of any class, also of your own where its module is imported.
 
     Args:
         path: The folder that ``save`` wrote.
 
     Raises:
-        ValueError: If files are missing, damaged, or of a class that the catalogue does not know.
+        ValueError: If files are missing, damaged, or of a class that nobody knows.
     """
-    from tsattn.store import saved_class
+    from tsattn.store import ClassMissing, saved_class
 
     class_name = saved_class(Path(path))
     homes = [f"forecasters.{entry.home}" for entry in MODELS.values()]
@@ -220,9 +220,24 @@ def load_forecaster(path: str | Path) -> Forecaster:
         if name == class_name:
             forecaster_class: type[Forecaster] = getattr(import_module(f"tsattn.{module}"), name)
             return forecaster_class.load(path)
-    raise ValueError(
-        f"{path} holds a {class_name}, which this version does not know; upgrade tsattn"
+    # A notebook may define a class again: the last one counts.
+    for own_class in reversed(_own_classes(Forecaster)):
+        if own_class.__name__ == class_name:
+            return own_class.load(path)
+    raise ClassMissing(
+        f"{path} holds a {class_name:.60}, which neither this version nor an imported module"
+        " defines; import your class of that name first, or upgrade tsattn"
     )
+
+
+def _own_classes(parent: type[Any]) -> list[type[Any]]:
+    """The subclasses of a class, and theirs, that are defined outside of this package."""
+    classes: list[type[Any]] = []
+    for child in parent.__subclasses__():
+        if not child.__module__.startswith("tsattn."):
+            classes.append(child)
+        classes += _own_classes(child)
+    return classes
 
 
 def settings_for(name: str, **params: Any) -> dict[str, Any]:

@@ -116,6 +116,10 @@ class Saved:
         return folder
 
 
+class ClassMissing(ValueError):
+    """A saved forecaster of a class that this process does not know."""
+
+
 def write_forecaster(forecaster: Any, path: Path) -> None:
     """Write what a fitted forecaster learnt, its settings, and the end of each series.
 
@@ -302,7 +306,7 @@ def read_model(
         try:
             present_facts, present_tensors = of_present_format(facts, tensors)
             return rebuild(present_facts, present_tensors)
-        except HolidaysMissing:  # no damage, and its message says what to do
+        except (ClassMissing, HolidaysMissing):  # no damage, and its message says what to do
             raise
         except _DAMAGES as error:
             reason = f"{type(error).__name__}: {one_line(error)}"
