@@ -660,4 +660,23 @@ MUTANTS = [
         "    if False:\n        # Rows",
         COMBINED,
     ),
+    # what users tell torch, and forecasters of their own
+    Mutant(
+        "tsattn/limits.py",
+        'stack.enter_context(torch.device("cpu"))',
+        "pass",
+        "tests/test_limits.py::test_what_the_user_tells_torch_changes_no_forecast",
+    ),
+    Mutant(
+        "tsattn/limits.py",
+        "stack.enter_context(torch.autocast(kind, enabled=False))",
+        "pass",
+        "tests/test_limits.py::test_what_the_user_tells_torch_changes_no_forecast",
+    ),
+    Mutant(
+        "tsattn/catalogue.py",
+        "reversed(_own_classes(Forecaster))",
+        "()",
+        "tests/test_catalogue.py",
+    ),
 ]

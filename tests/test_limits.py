@@ -14,7 +14,15 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from tsattn import AttentionForecaster, AttentionRegressor, LinearForecaster, limits
+from tsattn import (
+    AttentionForecaster,
+    AttentionRegressor,
+    LinearForecaster,
+    PretrainedForecaster,
+    limits,
+)
+from tsattn.adapters.export import export_pt2
+from tsattn.catalogue import load_forecaster
 from tsattn.limits import choose_threads, limit_threads
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model, multiply_adds
@@ -174,6 +182,35 @@ def test_a_failure_gives_them_back_too(df, used):
 
 
 # --- blocks ---------------------------------------------------------------------------------------
+
+
+def everything(df, folder):
+    """What each kind of forecaster answers, also once it is saved and loaded."""
+    answers = []
+    sampled = attention(head="quantile")
+    for forecaster in (PretrainedForecaster(3), sampled, linear(), linear(closed_form=True)):
+        path = folder / forecaster.name
+        forecaster.fit(df).save(path)
+        answers += [forecaster.predict(level=50), load_forecaster(path).predict(level=50)]
+    export_pt2(forecaster, folder / "model.pt2")  # it compares the program with the forecaster
+    answers += [sampled.sample(2, random_state=0), sampled.attention_maps()]
+    windows = np.sin(np.arange(600.0)).reshape(30, 20)
+    regressor = AttentionRegressor(training=Training(max_epochs=1), random_state=0)
+    answers.append(regressor.fit(windows[:, :16], windows[:, 16:]).predict(windows[:, :16]))
+    return answers
+
+
+@pytest.mark.parametrize(
+    "told", [lambda: torch.device("meta"), lambda: torch.autocast("cpu", torch.bfloat16)]
+)
+def test_what_the_user_tells_torch_changes_no_forecast(df, told, tmp_path):
+    """On ``meta`` a tensor without a device of its own would have no numbers."""
+    expected = everything(df, tmp_path / "plain")
+    with told():
+        answers = everything(df, tmp_path / "told")
+        assert torch.get_default_device().type == "meta" or torch.is_autocast_enabled("cpu")
+    for answer, right in zip(answers, expected, strict=True):
+        assert np.array_equal(answer, right)
 
 
 def test_blocks_lie_in_one_another():

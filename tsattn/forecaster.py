@@ -30,6 +30,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
 from tsattn.forecasts import Forecast, first_not_finite, with_skipped
 from tsattn.levels import check_request
+from tsattn.limits import plain_torch
 from tsattn.paths import chosen_points
 from tsattn.settings import Settings, check_settings, checked_group
 
@@ -414,6 +415,7 @@ class Forecaster(ABC):
         previous = self.state_ if warm_start else None
         return self.fit_within(data, FitContext(verbose=verbose, previous=previous))
 
+    @plain_torch()
     def fit_within(self, data: TableLike | Panel, context: FitContext) -> Self:
         """As :meth:`fit`, with all that may accompany a fit.
 
@@ -646,6 +648,7 @@ class Forecaster(ABC):
         """
         return self._answer_windows(x, quantiles, covariates)
 
+    @plain_torch()
     def _answer_windows(
         self,
         x: np.ndarray,
@@ -886,11 +889,9 @@ class Forecaster(ABC):
 
 
 def _same(value: Any, default: Any) -> bool:
-    if value is default:
-        return True
     # Other objects, such as arrays, may not compare to one truth value.
     comparable = isinstance(value, Settings | str | int | float | tuple)
-    return comparable and type(value) is type(default) and value == default
+    return value is default or (comparable and type(value) is type(default) and value == default)
 
 
 def check_forecaster(candidate: object) -> None:

@@ -1,9 +1,10 @@
-"""Limits of a fit: threads of torch, time, and the precision of new networks."""
+"""Limits of a fit: threads of torch, time, and the place and precision of new networks."""
 
 import re
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from numbers import Real
 from typing import Any
 
@@ -152,6 +153,22 @@ class _InSingle:
 
 
 IN_SINGLE = _InSingle()
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Let torch make tensors on the CPU and narrow no products inside a block or a function,
+    whatever ``torch.set_default_device`` and an autocast around it say. Both belong to a thread.
+    """
+    with ExitStack() as stack:
+        torch = sys.modules.get("torch")
+        if torch is not None:  # otherwise nobody can have told it anything
+            if torch.get_default_device().type != "cpu":
+                stack.enter_context(torch.device("cpu"))
+            for kind in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def seconds_from(max_time: Any) -> float | None:

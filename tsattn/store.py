@@ -18,6 +18,7 @@ from tsattn.data.panel import Panel
 from tsattn.data.special_days import HolidaysMissing
 from tsattn.data.stored import check_panel, exact, panel_arrays, panel_facts, panel_from, require
 from tsattn.data.windows import History
+from tsattn.limits import plain_torch
 from tsattn.settings import Settings
 from tsattn.storage import (
     file_digest,
@@ -120,6 +121,7 @@ class ClassMissing(ValueError):
     """A saved forecaster of a class that this process does not know."""
 
 
+@plain_torch()
 def write_forecaster(forecaster: Any, path: Path) -> None:
     """Write what a fitted forecaster learnt, its settings, and the end of each series.
 
@@ -161,6 +163,7 @@ def write_forecaster(forecaster: Any, path: Path) -> None:
     write_model(path, kind, tensors, facts, inside)
 
 
+@plain_torch()
 def read_forecaster(cls: Any, path: Path) -> Any:
     """What :func:`write_forecaster` wrote.
 

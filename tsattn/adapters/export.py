@@ -18,7 +18,7 @@ from tsattn.checks import check_installed
 from tsattn.data.windows import History, known_rows, least_rows
 from tsattn.forecasters.fitted import UNSCALED_HEADS
 from tsattn.forecasters.network import NetworkForecaster
-from tsattn.limits import IN_SINGLE
+from tsattn.limits import IN_SINGLE, plain_torch
 from tsattn.nn.heads import AnyHead
 from tsattn.nn.models import build_model
 from tsattn.silence import ignored, silenced
@@ -161,6 +161,7 @@ class _Served(nn.Module):
         return y
 
 
+@plain_torch()
 def export_program(forecaster: NetworkForecaster) -> "ExportedProgram":
     """The forecaster as a program of ``torch.export``, from windows to points in original units.
 
@@ -211,6 +212,7 @@ def _remove_stack_traces(program: "ExportedProgram") -> None:
                 node.meta.pop("stack_trace", None)
 
 
+@plain_torch()
 def export_pt2(forecaster: NetworkForecaster, path: str | Path) -> None:
     """Write :func:`export_program` into a file that ``torch.export.load`` opens without tsattn.
 
@@ -233,6 +235,7 @@ def export_pt2(forecaster: NetworkForecaster, path: str | Path) -> None:
     write_atomic(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
+@plain_torch()
 def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
     """Write the forecaster into one ONNX file, which onnxruntime runs without torch.
 

@@ -15,6 +15,7 @@ from tsattn.checks import check_installed
 from tsattn.forecasters.pretrained import MAX_HORIZON, PretrainedForecaster
 from tsattn.kernels.geometry import make_geometry
 from tsattn.kernels.reference import level_scores
+from tsattn.limits import plain_torch
 from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock
 from tsattn.nn.scores import GroupLevelScore, Places
@@ -312,6 +313,7 @@ def _have_fallen(x: Tensor, least: Tensor) -> Tensor:
     return ends_at_zero & (n_pairs > 0) & is_fall
 
 
+@plain_torch()
 def export_zero_onnx(
     forecaster: PretrainedForecaster, path: str | Path, *, verbose: bool = False
 ) -> None:

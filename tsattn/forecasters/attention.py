@@ -12,7 +12,7 @@ from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.forecasters.network import NetworkForecaster
-from tsattn.limits import limit_threads
+from tsattn.limits import limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network
 from tsattn.paths import check_point
 from tsattn.training.settings import Training
@@ -116,6 +116,7 @@ class AttentionForecaster(NetworkForecaster):
         """The attention's name."""
         return self.attention
 
+    @plain_torch()
     def attention_maps(self, data: TableLike | Panel | None = None) -> np.ndarray:
         """How much each patch of the last context of every series looks at each other one.
 

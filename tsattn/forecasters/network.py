@@ -38,7 +38,7 @@ from tsattn.data.windows import (
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device, tail_of
 from tsattn.forecasters.saving import check_trained, network_facts, network_from, network_tensors
-from tsattn.limits import IN_SINGLE, limit_threads
+from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.nn.heads import QUANTILES, QuantileHead
 from tsattn.random import Generators, seed_from
@@ -481,6 +481,7 @@ class NetworkForecaster(Forecaster):
         """
         require_known(panel, self.context_)
 
+    @plain_torch()
     def sample(
         self,
         n_samples: int = 100,

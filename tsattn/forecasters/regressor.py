@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tsattn.checks import check_whole, is_whole
 from tsattn.data.windows import Scaler, WindowBatches, WindowSpec
 from tsattn.forecasters.fitted import FittedNetwork, resolve_device
-from tsattn.limits import IN_SINGLE, limit_threads
+from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network
 from tsattn.nn.models import build_model
 from tsattn.random import Generators, seed_from
@@ -101,6 +101,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             setattr(self, group, self._settings(group).changed(**{key: value}))
         return self
 
+    @plain_torch()
     @torch.inference_mode(mode=False)
     def fit(self, X: Any, y: Any) -> Self:
         """Learn what follows a window; what was learnt before is forgotten.
@@ -147,6 +148,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         self._flat = future.ndim == 1
         return self
 
+    @plain_torch()
     def predict(self, X: Any) -> np.ndarray:
         """What follows each window.
 

@@ -163,7 +163,7 @@ def build_network(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tenso
         ValueError: If they do not fit one another; also TypeError, LookupError or RuntimeError for
             settings that are none.
     """
-    from tsattn.limits import IN_SINGLE
+    from tsattn.limits import IN_SINGLE, plain_torch
 
     config = ZeroConfig.from_dict(dict(settings))
     # Checked first, so that wrong settings cannot ask for more memory than the file has weights.
@@ -173,7 +173,7 @@ def build_network(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tenso
             f"the settings describe at least {config.n_block_weights} weights; got {n_weights}"
         )
     # Weights are drawn before they are replaced; the caller's random state stays as it was.
-    with torch.random.fork_rng(devices=[]), IN_SINGLE:
+    with torch.random.fork_rng(devices=[]), IN_SINGLE, plain_torch():
         network = ZeroNetwork(config)
     network.load_state_dict(dict(tensors))
     return network.eval().requires_grad_(False)
