@@ -238,6 +238,8 @@ def test_quiet_and_without_side_effects(capfd, recwarn):
         ({"val_size": 200}, "val_size = 200 leaves none of 200 windows"),
         ({"attention": "nlinear"}, "attention must be one of standard"),
         ({"training": Training(device="abacus")}, "device must be auto, cpu, cuda"),
+        ({"training": Training(device="mps")}, "device must be auto, cpu, cuda.* got 'mps'"),
+        ({"training": Training(device=None)}, "device must be auto, cpu, cuda.* got None"),
         (
             {"training": Training(linear_skip="least_squares")},
             "does not take linear_skip = 'least_squares'; leave it",

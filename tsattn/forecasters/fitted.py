@@ -1,6 +1,7 @@
 """A fitted network, and its points, quantiles and samples for windows."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -403,10 +404,11 @@ def resolve_device(name: str, *, strict: bool = False) -> torch.device:
     if name == "auto":
         best = "cuda" if torch.cuda.is_available() else "cpu"
         return torch.device(best)
-    try:
+    device: torch.device | None = None
+    with suppress(RuntimeError, TypeError):
         device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:<n>; got {name!r}") from None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:<n>; got {name!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         if strict:
             raise ValueError(f"device {name!r} is not available here; use device='auto' or 'cpu'")
