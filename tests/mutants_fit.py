@@ -679,4 +679,22 @@ MUTANTS = [
         "()",
         "tests/test_catalogue.py",
     ),
+    Mutant(
+        "tsattn/training/settings.py",
+        "or (is_rate and value == 0)",
+        "",
+        f"{TRAINING}::test_bad_settings_are_named",
+    ),
+    Mutant(
+        "tsattn/training/settings.py",
+        'and folder != ""',
+        "",
+        f"{TRAINING}::test_checkpoints_need_a_folder",
+    ),
+    Mutant(
+        FITTED,
+        'or device.type not in ("cpu", "cuda")',
+        "",
+        f"{REGRESSOR}::test_bad_settings_are_refused",
+    ),
 ]

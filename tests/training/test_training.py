@@ -276,7 +276,7 @@ def test_a_damaged_checkpoint_says_so(tmp_path):
 
 def test_checkpoints_need_a_folder(tmp_path):
     (tmp_path / "file").touch()
-    for wrong in (5, tmp_path / "file", str(tmp_path / "file")):
+    for wrong in (5, "", tmp_path / "file", str(tmp_path / "file")):
         with pytest.raises(
             ValueError, match="checkpoint_dir must be a folder, or a name for one; got"
         ):
@@ -293,9 +293,11 @@ def test_a_loss_that_explodes_stops_with_a_message():
     ("kwargs", "message"),
     [
         ({"loss": "mape"}, "loss must be one of mse, mae, huber; got 'mape'"),
-        ({"learning_rate": 0.0}, "learning_rate"),
-        ({"learning_rate": "0.1"}, "learning_rate must be at least 0.0 and below inf; got '0.1'"),
-        ({"skip_rate": None}, "skip_rate must be at least 0.0 and below inf; got None"),
+        ({"learning_rate": "0.1"}, "learning_rate must be a finite number above 0; got '0.1'"),
+        ({"learning_rate": 0}, "learning_rate must be a finite number above 0; got 0"),
+        ({"weight_decay": -1}, "weight_decay must be a finite number at least 0; got -1"),
+        ({"skip_rate": None}, "skip_rate must be a finite number above 0; got None"),
+        ({"skip_rate": True}, "skip_rate must be a finite number above 0; got True"),
         ({"skip_rate": 0.0}, "skip_rate"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1; got 0"),
         ({"max_epochs": 1.5}, "max_epochs must be a whole number"),

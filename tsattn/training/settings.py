@@ -113,9 +113,9 @@ class Training(Settings):
         if self.n_threads is not None:
             check_whole("n_threads", self.n_threads)
         folder = self.checkpoint_dir
-        is_name = isinstance(folder, str | Path | None)
-        # Without a name nothing is written, and the current folder is no file.
-        if not is_name or Path(folder or ".").is_file():
+        # An empty text, such as that of a variable that is not set, would be the current folder.
+        is_name = isinstance(folder, str | Path | None) and folder != ""
+        if not is_name or (folder is not None and Path(folder).is_file()):
             raise ValueError(
                 f"checkpoint_dir must be a folder, or a name for one; got {folder!r}; choose"
                 " another"
@@ -138,11 +138,12 @@ class Training(Settings):
         if self.learning_rate is not None:
             rates["learning_rate"] = self.learning_rate
         for name, value in rates.items():
-            is_finite = isinstance(value, Real) and 0 <= value < math.inf
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
             # Nothing is learnt at a rate of 0.
-            is_zero_rate = name.endswith("_rate") and value == 0
-            if not is_finite or is_zero_rate:
-                raise ValueError(f"{name} must be at least 0.0 and below inf; got {value!r}")
+            is_rate = name.endswith("_rate")
+            if not is_number or not 0 <= value < math.inf or (is_rate and value == 0):
+                least = "above 0" if is_rate else "at least 0"
+                raise ValueError(f"{name} must be a finite number {least}; got {value!r}")
 
     @property
     def n_epochs(self) -> int:
