@@ -96,7 +96,8 @@ def without_hook(function):
 
 def lift_hook(monkeypatch):
     """Let ``attention`` check what it is given by itself."""
-    for module, name in ((dispatch, "_check_tensors"), (kernels, "attend"), (kernels, "weigh")):
+    checks = ((dispatch, "_require_tensors"), (dispatch, "_check_tensors"))
+    for module, name in (*checks, (kernels, "attend"), (kernels, "weigh")):
         monkeypatch.setattr(module, name, without_hook(getattr(module, name)))
 
 

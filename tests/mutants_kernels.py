@@ -363,4 +363,16 @@ MUTANTS = [
         "total = float(max(level.left_features for level in self.levels))",
         MATRICES,
     ),
+    Mutant(
+        "tsattn/kernels/dispatch.py",
+        "if not may_lack and not isinstance(x, Tensor):",
+        "if False:",
+        "tests/kernels/test_backends.py::test_arrays_and_lists_are_no_tensors",
+    ),
+    Mutant(
+        "tsattn/kernels/geometry.py",
+        "if not isinstance(numbers, Iterable):",
+        "if False:",
+        "tests/kernels/test_backends.py::test_counts_are_told_by_number",
+    ),
 ]

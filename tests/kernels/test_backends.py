@@ -546,7 +546,7 @@ BAD_NUMBERS = [
         r"block_sizes needs one number a level; got \(9,\) for ranks \(2, 2\)",
     ),
     ({"ranks": (2, 2), "block_sizes": (9, 10)}, "never grow from coarse to fine; got .9, 10."),
-    ({"ranks": (2, 2), "block_sizes": (9, 0)}, "block_sizes must be at least 1"),
+    ({"ranks": (2, 2), "block_sizes": (9, 0)}, "block_sizes must be at least 1, .* raise the sma"),
     (
         {"ranks": (2, 2), "block_sizes": (8, 4)},
         "first of block_sizes must cover the sequence; got 8 for 9 tokens",
@@ -603,9 +603,18 @@ def test_fractions_are_no_counts(name):
     kind, given = (
         (Levels, {"ranks": (2, 2)}) if name in {"ranks", "block_sizes", "offset"} else (Pattern, {})
     )
-    value = (9.0, 2.0) if name in {"ranks", "block_sizes"} else 2.5
-    with pytest.raises(TypeError, match=f"{name} must be made of integers"):
+    value, rule = (2.5, "an integer")
+    if name in {"ranks", "block_sizes"}:
+        value, rule = ((9.0, 2.0), "made of integers")
+    with pytest.raises(TypeError, match=f"{name} must be {rule}"):
         unchecked(kind, **{**given, name: value})
+
+
+def test_counts_are_told_by_number():
+    with pytest.raises(TypeError, match=r"ranks must be several integers; got 8; write \(8,\)"):
+        unchecked(Levels, ranks=8)
+    with pytest.raises(TypeError, match=r"window must be an integer; got \(2, 3\); give one"):
+        unchecked(Pattern, window=(2, 3))
 
 
 def test_levels_and_patterns_are_equal_by_their_numbers():
@@ -690,6 +699,21 @@ def test_bad_tensors_are_refused(tensors, key_mask, message, monkeypatch):
     with pytest.raises(ValueError, match=message) as caught:
         without_hook(attention)(*tensors, key_mask=key_mask)
     assert "\n" not in str(caught.value)
+
+
+def test_arrays_and_lists_are_no_tensors(monkeypatch):
+    lift_hook(monkeypatch)
+    x = torch.zeros(1, 2, 4, 8)
+    array = x.numpy()
+    attend, weigh = without_hook(attention), without_hook(attention_weights)
+    for call, message in (
+        (lambda: attend(array, x, x), "q must be a tensor; got ndarray; convert it with torch"),
+        (lambda: attend(x, x, array.tolist()), "v must be a tensor; got list"),
+        (lambda: attend(x, x, x, key_mask=array[0, 0] > 0), "key_mask must be a tensor; got nd"),
+        (lambda: weigh(x, array), "k must be a tensor; got ndarray"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
 
 
 def test_the_shape_hook_is_awake():

@@ -47,6 +47,7 @@ def attend(
     Raises:
         ValueError: As :func:`tsattn.kernels.attention`.
     """
+    _require_tensors(q=q, k=k, v=v, key_mask=key_mask)
     if torch.is_autocast_enabled(q.device.type):
         # Norms, rotary embeddings and learned scales return float32 queries and keys under an
         # autocast, while values are narrow.
@@ -91,6 +92,7 @@ def weigh(
     scale: float | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
     """:func:`tsattn.kernels.attention_weights` with the levels and the pattern as objects."""
+    _require_tensors(q=q, k=k, key_mask=key_mask)
     if torch.is_autocast_enabled(q.device.type):
         narrow_dtype = min(q.dtype, k.dtype, key=lambda dtype: dtype.itemsize)
         q = q.to(narrow_dtype)
@@ -192,6 +194,17 @@ def _is_fusible(geometry: Geometry, masked_keys: bool) -> bool:
     square = geometry.n_queries == geometry.n_keys or not geometry.pattern.causal
     one_factor = len(set(geometry.factors)) == 1
     return whole and square and one_factor
+
+
+def _require_tensors(**inputs: Tensor | None) -> None:
+    """Refuse arrays and lists; the key mask may be None."""
+    for name, x in inputs.items():
+        may_lack = name == "key_mask" and x is None
+        if not may_lack and not isinstance(x, Tensor):
+            raise TypeError(
+                f"{name} must be a tensor; got {type(x).__name__}; convert it with"
+                " torch.as_tensor()"
+            )
 
 
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor | None, key_mask: Tensor | None) -> None:

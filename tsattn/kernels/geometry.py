@@ -67,8 +67,20 @@ def _set_field(instance: object, name: str, value: object) -> None:
     object.__setattr__(instance, name, value)
 
 
-def _to_integers(numbers: Iterable[Any], name: str) -> tuple[int, ...]:
-    """Integers of any type, such as NumPy's, as Python's own."""
+def _to_integer(number: Any, name: str) -> int:
+    """An integer of any type, such as NumPy's, as Python's own."""
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an integer; got {number!r}; give one whole number"
+        ) from None
+
+
+def _to_integers(numbers: Any, name: str) -> tuple[int, ...]:
+    """Several of them."""
+    if not isinstance(numbers, Iterable):
+        raise TypeError(f"{name} must be several integers; got {numbers!r}; write ({numbers!r},)")
     try:
         return tuple(operator.index(number) for number in numbers)
     except TypeError:
@@ -111,8 +123,7 @@ class Levels:
         if isinstance(self.offset, tuple | list):
             _set_field(self, "offset", _to_integers(self.offset, "offset"))
         else:
-            (offset,) = _to_integers((self.offset,), "offset")
-            _set_field(self, "offset", offset)
+            _set_field(self, "offset", _to_integer(self.offset, "offset"))
         if self.scales is not None:
             scales = tuple(float(scale) for scale in self.scales)
             _set_field(self, "scales", scales)
@@ -139,10 +150,15 @@ class Levels:
         if self.block_sizes is None:
             return
         grows = any(fine > coarse for coarse, fine in pairwise(self.block_sizes))
-        if grows or min(self.block_sizes) < 1:
+        if grows:
             raise ValueError(
-                "block_sizes must be at least 1 and never grow from coarse to fine; got"
-                f" {self.block_sizes}; sort them downwards"
+                f"block_sizes must never grow from coarse to fine; got {self.block_sizes}; sort"
+                " them downwards"
+            )
+        if min(self.block_sizes) < 1:
+            raise ValueError(
+                f"block_sizes must be at least 1, a token of its own; got {self.block_sizes}; raise"
+                " the smallest"
             )
 
     @property
@@ -233,10 +249,8 @@ class Pattern:
     def __post_init__(self) -> None:
         _set_field(self, "causal", bool(self.causal))
         if self.window is not None:
-            (window,) = _to_integers((self.window,), "window")
-            _set_field(self, "window", window)
-        (n_global,) = _to_integers((self.n_global,), "n_global")
-        _set_field(self, "n_global", n_global)
+            _set_field(self, "window", _to_integer(self.window, "window"))
+        _set_field(self, "n_global", _to_integer(self.n_global, "n_global"))
         if self.window is not None and self.window < 1:
             raise ValueError(
                 f"window must be at least 1, the token itself; got {self.window}; None sees"
