@@ -697,4 +697,10 @@ MUTANTS = [
         "",
         f"{REGRESSOR}::test_bad_settings_are_refused",
     ),
+    Mutant(
+        "tsattn/suite.py",
+        "if str(name).lower() not in cards:",
+        "if False:",
+        "tests/test_benchmark.py::test_what_cannot_be_judged_is_refused_before_any_run",
+    ),
 ]

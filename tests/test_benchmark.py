@@ -445,6 +445,7 @@ def test_bad_suites_are_refused(tmp_path, text, message):
     ("changes", "message"),
     [
         ({"table": None, "split": None}, "nothing to judge on; name a data set"),
+        ({"datasets": ("own",)}, "no data set is called 'own'; .* by table='FILE.csv' and split="),
         ({"split": None}, "a table and its split go together"),
         ({"horizons": ()}, "no card that lists horizons"),
         ({"models": ()}, "at least one model"),
@@ -491,11 +492,11 @@ def test_a_card_that_would_leave_windows_out_is_refused(monkeypatch, table):
 
     monkeypatch.setattr(benchmark, "load_dataset", lambda name, data_dir: Loaded)
     Card.protocol = Protocol()
-    assert run_suite(Suite(datasets=("x",), models=("naive",)))[0]["n_windows"] == 23
+    assert run_suite(Suite(datasets=("ETTh1",), models=("naive",)))[0]["n_windows"] == 23
     for wrong in ({"step": 2}, {"drop_last": True}, {"context_reach": False}):
         Card.protocol = Protocol(**wrong)
         with pytest.raises(ValueError, match=r"card x asks for .* make scores comparable"):
-            run_suite(Suite(datasets=("x",), models=("naive",)))
+            run_suite(Suite(datasets=("ETTh1",), models=("naive",)))
 
 
 def test_a_judge_that_loses_windows_is_caught(monkeypatch, table):

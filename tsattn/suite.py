@@ -8,6 +8,7 @@ from typing import Any
 
 from tsattn.catalogue import GROUPS, find_model
 from tsattn.checks import Argument, InputError, check_whole
+from tsattn.data.cards import list_cards
 from tsattn.data.schema import COVARIATE_FIELDS
 from tsattn.limits import seconds_from
 from tsattn.storage import one_line
@@ -112,6 +113,16 @@ class Suite:
                 )
 
     def _check_names(self) -> None:
+        cards = list_cards()
+        for name in self.datasets:
+            if str(name).lower() not in cards:
+                raise InputError(
+                    f"no data set is called {name!r}; known are {', '.join(cards)}; a table of your"
+                    " own is given by ",
+                    Argument("table", "FILE.csv"),
+                    " and ",
+                    Argument("split", "0.7,0.1,0.2"),
+                )
         for name in self.models:
             find_model(name)
         for name, table in self.settings.items():
@@ -164,7 +175,13 @@ class Suite:
             text = Path(path).read_text(encoding="utf-8")
             values = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no TOML file ({one_line(error)}); mend it") from None
+            raise InputError(
+                f"{path} is no TOML file ({one_line(error)}); mend it, or give a table to judge on"
+                " by ",
+                Argument("table", "FILE.csv"),
+                " and ",
+                Argument("split", "0.7,0.1,0.2"),
+            ) from None
         for name, value in values.items():
             if name not in _TOML_TYPES:
                 fields = ", ".join(_TOML_TYPES)

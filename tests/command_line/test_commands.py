@@ -286,7 +286,13 @@ BAD_USAGE = {
     ),
     "benchmark": "nothing to judge on; name a data set",
     "benchmark none.toml --dataset ETTh1": "none.toml: No such file or directory; check the path",
-    "benchmark --dataset nosuch": "no data set is called 'nosuch'; known are electricity, etth1",
+    "benchmark --dataset wide.csv": (
+        "no data set is called 'wide.csv'; known are electricity, etth1.*; a table of your own is"
+        " given by --data FILE.csv and --split 0.7,0.1,0.2"
+    ),
+    "benchmark wide.csv --horizon 4": (
+        "wide.csv is no TOML file .*or give a table to judge on by --data FILE.csv and --split 0"
+    ),
     "benchmark --dataset ETTh1 --data-dir nowhere": "'nowhere' is no folder; name the one with ETTh1.csv",
     "benchmark --data wide.csv --horizon 4": "a table and its split go together",
     "benchmark --data wide.csv --split 0.7,0.1,0.2": "has no card that lists horizons",
