@@ -703,4 +703,10 @@ MUTANTS = [
         "if False:",
         "tests/test_benchmark.py::test_what_cannot_be_judged_is_refused_before_any_run",
     ),
+    Mutant(
+        "tsattn/levels.py",
+        "if in_order != ascending:",
+        "if False:",
+        "tests/test_forecaster.py::test_quantiles_of_windows_stand_in_their_own_order",
+    ),
 ]

@@ -92,6 +92,22 @@ def test_bad_quantiles_are_refused(quantiles):
         check_request(None, quantiles)
 
 
+@pytest.mark.parametrize("quantiles", [(0.9, 0.1), [0.5, 0.5]])
+def test_quantiles_of_windows_stand_in_their_own_order(quantiles):
+    """Sorted ones would stand in columns of others."""
+    x = np.arange(20.0).reshape(1, 20, 1)
+    zero = make_forecaster("zero", 2).fit(x.ravel())
+    assert zero.predict_windows(x, quantiles=[0.1, 0.9])[1].shape == (1, 2, 1, 2)
+    wrapped = SplitConformal(make_forecaster("naive", 2), n_windows=9).fit(x.ravel())
+    history = windows.History(wrapped.panel_)
+    for call in (
+        lambda: zero.predict_windows(x, quantiles=quantiles),
+        lambda: wrapped.predict_before(history, np.array([20]), quantiles=quantiles),
+    ):
+        with pytest.raises(ValueError, match=r"must ascend, each once, .*; got .*: write"):
+            call()
+
+
 def test_the_median_bounds_no_interval():
     assert quantile_to_level(0.5) == 0
 

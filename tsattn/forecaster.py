@@ -29,7 +29,7 @@ from tsattn.data.panel import (
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
 from tsattn.forecasts import Forecast, first_not_finite, with_skipped
-from tsattn.levels import check_request
+from tsattn.levels import check_ascending, check_request
 from tsattn.limits import plain_torch
 from tsattn.paths import chosen_points
 from tsattn.settings import Settings, check_settings, checked_group
@@ -657,7 +657,7 @@ class Forecaster(ABC):
         **options: Any,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The forecasts of :meth:`predict_windows`; ``options`` go on to :meth:`_forecast`."""
-        _, _, probabilities = check_request(None, tuple(quantiles))
+        probabilities = check_ascending(quantiles)
         columns = self.covariate_columns_
         shape = np.shape(x)
         x = self._checked(x)

@@ -117,6 +117,27 @@ def check_request(
     return levels, probabilities, tuple(ascending)
 
 
+def check_ascending(quantiles: Iterable[float]) -> tuple[float, ...]:
+    """Check quantiles whose forecasts stand in their order.
+
+    Raises:
+        ValueError: If one is no number or out of range, or they do not ascend.
+
+    Example:
+        >>> check_ascending([0.1, 1 - 0.1])
+        (0.1, 0.9)
+    """
+    given = tuple(quantiles)
+    ascending = check_request(None, given)[2]
+    in_order = tuple(check_request(None, quantile)[2][0] for quantile in given)
+    if in_order != ascending:
+        raise ValueError(
+            f"quantiles must ascend, each once, as their forecasts do; got {in_order}: write"
+            f" {ascending}"
+        )
+    return ascending
+
+
 def _levels(level: float | Iterable[float]) -> tuple[float, ...]:
     rule = "level is in percent, strictly between 0 and 100: 80 means 80%"
     levels = _numbers(level, upper=100, rule=rule)

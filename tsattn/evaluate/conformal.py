@@ -40,7 +40,7 @@ from tsattn.evaluate.rolling import (
     start_rolling,
 )
 from tsattn.forecaster import FitContext, Fitted, Forecaster, check_forecaster, learnt
-from tsattn.levels import check_request, level_to_quantiles, quantile_to_level
+from tsattn.levels import check_ascending, check_request, level_to_quantiles, quantile_to_level
 from tsattn.store import Saved
 
 # Rows whose steps tell the size of a long panel's series, where so many stand before the
@@ -365,7 +365,7 @@ class SplitConformal(Forecaster):
         series, where known.
         """
         self.check_fitted()
-        all_quantiles = check_request(None, tuple(quantiles))[2]
+        all_quantiles = check_ascending(quantiles)
         point = self.forecaster_.predict_before(history, ends, covariates=covariates)[0]
         if not len(all_quantiles):
             return point, np.empty((*point.shape, 0))
