@@ -709,4 +709,10 @@ MUTANTS = [
         "if False:",
         "tests/test_forecaster.py::test_quantiles_of_windows_stand_in_their_own_order",
     ),
+    Mutant(
+        "tsattn/adapters/gluonts.py",
+        "if device is not None and isinstance(forecaster, NetworkForecaster):",
+        "if device is not None:",
+        "tests/adapters/test_adapters.py::test_gluonts_baselines_are_serialised_too",
+    ),
 ]

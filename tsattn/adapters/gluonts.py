@@ -14,13 +14,12 @@ import pandas as pd
 import torch
 
 from tsattn.adapters.refusals import refuse_covariates
+from tsattn.catalogue import load_forecaster
 from tsattn.data.frames import from_long
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History
 from tsattn.forecaster import Forecaster
-from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.fitted import resolve_device
-from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.levels import check_request
 from tsattn.silence import ignored
@@ -33,8 +32,6 @@ with ignored((UserWarning, "Using `json`-module for json-handling")):
 _DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Entries that are forecast in one pass.
 _CHUNK = 512
-# Forecasters that can be serialised, by the name of their class.
-_CLASSES = {cls.__name__: cls for cls in (AttentionForecaster, LinearForecaster)}
 _FACTS_FILE = "tsattn.json"
 _FORECASTER_FOLDER = "forecaster"
 
@@ -189,21 +186,11 @@ class TsattnPredictor(Predictor):
             path: An existing folder.
 
         Raises:
-            TypeError: If the forecaster has no network.
+            ValueError: As :meth:`tsattn.forecaster.Forecaster.save`.
         """
-        if not isinstance(self.forecaster, NetworkForecaster):
-            raise TypeError(
-                f"only trained forecasters can be serialised; got {type(self.forecaster).__name__}:"
-                " train it again where it is needed"
-            )
         path = Path(path)
         super().serialize(path)
-        facts = {
-            "class": type(self.forecaster).__name__,
-            "freq": self.freq,
-            "quantiles": self.quantiles,
-            "drop": self.drop,
-        }
+        facts = {"freq": self.freq, "quantiles": self.quantiles, "drop": self.drop}
         (path / _FACTS_FILE).write_text(json.dumps(facts))
         self.forecaster.save(path / _FORECASTER_FOLDER)
 
@@ -213,8 +200,8 @@ class TsattnPredictor(Predictor):
 
         Args:
             path: The folder.
-            device: Device of torch; default the device of the fit, or the CPU where that is
-                missing.
+            device: Device of torch for a trained network; default the device of the fit, or the CPU
+                where that is missing.
 
         Raises:
             ValueError: If files are missing, damaged or of an unknown class.
@@ -222,8 +209,7 @@ class TsattnPredictor(Predictor):
         path = Path(path)
         try:
             facts = json.loads((path / _FACTS_FILE).read_text())
-            forecaster_class = _CLASSES[facts["class"]]
-            forecaster = forecaster_class.load(path / _FORECASTER_FOLDER)
+            forecaster = load_forecaster(path / _FORECASTER_FOLDER)
             predictor = cls(
                 forecaster, freq=facts["freq"], quantiles=facts["quantiles"], drop=facts["drop"]
             )
@@ -232,7 +218,7 @@ class TsattnPredictor(Predictor):
                 f"{path} is not what serialize() wrote ({type(error).__name__}: {error}); serialise"
                 " it anew"
             ) from None
-        if device is not None:
+        if device is not None and isinstance(forecaster, NetworkForecaster):
             device_name = str(torch.device(device))
             forecaster.set_params(training__device=device_name)
             own_device = resolve_device(forecaster.training.device)
@@ -259,6 +245,7 @@ def to_gluonts(
         ValueError: If a quantile is out of range, or the forecaster reads covariates.
 
     Example:
+        >>> from tsattn import LinearForecaster
         >>> start, waves = pd.Period("2024-01-01", "h"), np.sin(np.arange(200) / 4)
         >>> linear = LinearForecaster(6, context=24, random_state=0)
         >>> model = to_gluonts(linear, quantiles=[0.1, 0.9])
