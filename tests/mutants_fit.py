@@ -715,4 +715,10 @@ MUTANTS = [
         "if device is not None:",
         "tests/adapters/test_adapters.py::test_gluonts_baselines_are_serialised_too",
     ),
+    Mutant(
+        "tsattn/adapters/refusals.py",
+        "if Path(path).is_dir():",
+        "if False:",
+        f"{EXPORT}::test_only_fitted_networks_are_exported",
+    ),
 ]

@@ -22,6 +22,7 @@ from tables import long_frame, wide_frame
 import tsattn.adapters.export
 from tsattn import make_forecaster
 from tsattn.adapters.export import export_onnx, export_program, export_pt2
+from tsattn.adapters.zero_onnx import export_zero_onnx
 from tsattn.data.transforms import TRANSFORMS
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
@@ -433,6 +434,11 @@ def test_only_fitted_networks_are_exported(tmp_path):
         export_onnx(linear(), tmp_path / "model.onnx")
     with pytest.raises(TypeError, match="have a network to export; got Naive"):
         export_pt2(make_forecaster("naive", 4), tmp_path / "model.pt2")
+    with pytest.raises(TypeError, match="got PretrainedForecaster; export_zero_onnx writes a Pre"):
+        export_onnx(make_forecaster("zero", 4), tmp_path / "model.onnx")
+    for export in (export_onnx, export_pt2, export_zero_onnx):
+        with pytest.raises(ValueError, match="is a folder; name a file in it"):
+            export(linear(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsattn.adapters.refusals import refuse_covariates
+from tsattn.adapters.refusals import refuse_covariates, refuse_folder
 from tsattn.checks import check_installed
 from tsattn.data.windows import History, known_rows, least_rows
 from tsattn.forecasters.fitted import UNSCALED_HEADS
@@ -223,8 +223,9 @@ def export_pt2(forecaster: NetworkForecaster, path: str | Path) -> None:
         path: The file, which usually ends in ``.pt2``; an older file is replaced in one step.
 
     Raises:
-        TypeError, ValueError: As :func:`export_program`.
+        TypeError, ValueError: As :func:`export_program`, and if ``path`` is a folder.
     """
+    refuse_folder(path)
     program = export_program(forecaster)
     facts = json.dumps(_facts(forecaster))
     # In memory first: torch's writer of files ends the process where a disk is full.
@@ -250,8 +251,9 @@ def export_onnx(forecaster: NetworkForecaster, path: str | Path) -> None:
 
     Raises:
         ImportError: If onnx or onnxscript is missing.
-        TypeError, ValueError: As :func:`export_program`.
+        TypeError, ValueError: As :func:`export_program`, and if ``path`` is a folder.
     """
+    refuse_folder(path)
     check_installed("export_onnx", ("onnx", "onnxscript"), "'tsattn[onnx]'")
     onnx_program = to_onnx(export_program(forecaster), ["windows"], "points", ({0: "batch"},))
     metadata = {
@@ -341,7 +343,8 @@ def _check_fitted(forecaster: NetworkForecaster) -> None:
     if not isinstance(forecaster, NetworkForecaster):
         raise TypeError(
             "only AttentionForecaster and LinearForecaster have a network to export; got"
-            f" {type(forecaster).__name__}; save other models with their own libraries"
+            f" {type(forecaster).__name__}; export_zero_onnx writes a PretrainedForecaster, and"
+            " save() any other"
         )
     if not hasattr(forecaster, "network_"):
         raise ValueError(

@@ -1,4 +1,6 @@
-"""Forecasters that adapters cannot serve."""
+"""Forecasters that adapters cannot serve, and files that they cannot write."""
+
+from pathlib import Path
 
 from tsattn.forecaster import Forecaster, check_forecaster
 
@@ -27,3 +29,16 @@ def refuse_covariates(forecaster: Forecaster, where: str) -> None:
         f"{where} has no place for covariates, and {forecaster.alias_} reads some"
         f" ({', '.join(parts)}); use one that was made without, or call it directly"
     )
+
+
+def refuse_folder(path: str | Path) -> None:
+    """Refuse a folder in the place of a file, before an export that takes long.
+
+    Args:
+        path: The file to write.
+
+    Raises:
+        ValueError: If it is a folder.
+    """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder; name a file in it to write to")

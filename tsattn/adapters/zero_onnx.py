@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tsattn.adapters.export import quiet, to_onnx
-from tsattn.adapters.refusals import refuse_covariates
+from tsattn.adapters.refusals import refuse_covariates, refuse_folder
 from tsattn.checks import check_installed
 from tsattn.forecasters.pretrained import MAX_HORIZON, PretrainedForecaster
 from tsattn.kernels.geometry import make_geometry
@@ -339,8 +339,9 @@ def export_zero_onnx(
     Raises:
         ImportError: If onnx or onnxscript is missing.
         TypeError: If it is no :class:`tsattn.PretrainedForecaster`.
-        ValueError: If it is not fitted or reads covariates.
+        ValueError: If it is not fitted or reads covariates, or ``path`` is a folder.
     """
+    refuse_folder(path)
     check_installed("export_zero_onnx", ("onnx", "onnxscript"), "'tsattn[onnx]'")
     _check_fitted(forecaster)
     network = forecaster.network_
