@@ -721,4 +721,6 @@ MUTANTS = [
         "if False:",
         f"{EXPORT}::test_only_fitted_networks_are_exported",
     ),
+    Mutant(STORE, "isinstance(value, Path | torch.device)", "isinstance(value, Path)", SAVED),
+    Mutant(STORE, "if not _is_name(alias):", "if False:", SAVED),
 ]

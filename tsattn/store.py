@@ -148,6 +148,12 @@ def write_forecaster(forecaster: Any, path: Path) -> None:
         parameters.pop(name)
     for name, value in parameters.items():
         _refuse_objects(name, value)
+    alias = plain_value(forecaster.alias)
+    if not _is_name(alias):
+        raise ValueError(
+            f"alias must be text or a whole number to be saved; got {alias!r}; first call"
+            " set_params(alias='...')"
+        )
     panel = replace(fitted.panel, values=History(fitted.panel).filled)
     panel = panel.last(forecaster.max_context)
     covariate_tensors, covariates = covariate_files(fitted.encoder, panel)
@@ -180,8 +186,7 @@ def read_forecaster(cls: Any, path: Path) -> Any:
         arguments = made_of(cls, facts["parameters"])
         forecaster = cls._remade(arguments, saved)
         alias = forecaster.alias
-        is_name = alias is None or type(alias) in (str, int)
-        require(is_name, f"alias = {alias!r:.40}")
+        require(_is_name(alias), f"alias = {alias!r:.40}")
         panel = tail_from(facts["panel"], tensors)
         check_panel(panel)
         panel, encoder = covariates_from(facts, tensors, panel)
@@ -201,6 +206,10 @@ def read_forecaster(cls: Any, path: Path) -> Any:
         return forecaster
 
     return read_model(path, cls.__name__, rebuild)
+
+
+def _is_name(alias: Any) -> bool:
+    return alias is None or type(alias) in (str, int)
 
 
 def _refuse_objects(name: str, value: Any) -> None:
@@ -595,4 +604,4 @@ def plain_value(value: Any) -> Any:
         return value.item()
     if isinstance(value, Iterable):  # an index of names or an array of quantiles, too
         return [plain_value(v) for v in value]
-    return str(value) if isinstance(value, Path) else None
+    return str(value) if isinstance(value, Path | torch.device) else None

@@ -258,6 +258,7 @@ def test_too_short_a_table_keeps_its_weights_and_says_so(lengths):
     ("bad", "message"),
     [
         ({"fine_tune": "yes"}, "fine_tune must be True or False; got 'yes'"),
+        ({"nonnegative": 1}, "nonnegative must be True or False; got 1"),
         ({"val_size": 0}, "held-out rows; got val_size = 0; set it above 0"),
         ({"val_size": 3}, "val_size must hold at least one horizon; got 3"),
         ({"val_size": 1.5}, r"val_size must be a number of rows or a share in \[0, 1\); got 1.5"),

@@ -205,7 +205,17 @@ def test_what_a_file_cannot_hold_is_refused_when_saved(tmp_path):
         ValueError, match=r"has no name that a file could hold; convert the stamps to one that has"
     ):
         _time_facts(times.tz_convert(tz.gettz("Europe/Berlin")))
+    with pytest.raises(ValueError, match="alias must be text or a whole number to be saved; got T"):
+        linear(max_epochs=1, alias=True).fit(wide_frame()).save(tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_device_of_torch_is_saved_by_its_name(tmp_path):
+    model = linear(max_epochs=1, device=torch.device("cpu")).fit(wide_frame())
+    model.save(tmp_path / "model")
+    loaded = load_forecaster(tmp_path / "model")
+    assert loaded.training.device == "cpu"
+    pd.testing.assert_frame_equal(loaded.predict(), model.predict())
 
 
 def test_others_may_read_what_one_user_saved(tmp_path):

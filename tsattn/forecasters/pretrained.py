@@ -166,9 +166,7 @@ class PretrainedFitted(Fitted):
         from tsattn.forecasters.saving import regression_from
         from tsattn.store import check_weights
 
-        nonnegative = forecaster.nonnegative
         n_threads = forecaster.n_threads
-        require(type(nonnegative) is bool, f"nonnegative = {nonnegative!r:.40}")
         is_count = type(n_threads) is int and n_threads >= 1
         require(n_threads is None or is_count, f"n_threads = {n_threads!r:.40}")
         weights = saved.part("network.")
@@ -269,8 +267,9 @@ class PretrainedForecaster(GapForecaster):
     ) -> None:
         _check_steps(horizon)
         check_point(point)
-        if not isinstance(fine_tune, bool):
-            raise ValueError(f"fine_tune must be True or False; got {fine_tune!r}")
+        for name, value in (("fine_tune", fine_tune), ("nonnegative", nonnegative)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} must be True or False; got {value!r}")
         self.horizon = horizon
         self.alias = alias
         self.nonnegative = nonnegative
