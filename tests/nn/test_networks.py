@@ -345,6 +345,18 @@ def test_a_wrong_shape_is_caught_by_the_annotations():
         model(torch.randn(40, 2))
 
 
+@pytest.mark.parametrize("backbone", ["mlr", "nlinear"])
+def test_windows_of_another_length_are_refused(backbone):
+    model = build_model(small(backbone), generator=seeded())
+    calls = [model]
+    if backbone == "mlr":
+        calls.append(model.attention_maps)
+    for call in calls:
+        for rows in (39, 41):
+            with pytest.raises(ValueError, match=rf"\(batch, 40, channels\).*got \(2, {rows}, 1\)"):
+                call(torch.zeros(2, rows, 1))
+
+
 def test_a_head_of_low_rank_is_two_thin_maps():
     full, thin = (
         build_model(small("mlr", head_rank=rank), generator=seeded()) for rank in (None, 3)

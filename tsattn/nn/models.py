@@ -17,6 +17,15 @@ from tsattn.nn.patching import PatchEmbedding, RevIN, patchify
 from tsattn.nn.variants import make_stack
 
 
+def _check_rows(x: Tensor, config: ModelConfig) -> None:
+    """Refuse windows ``[B T C]`` of other rows than the context's."""
+    if x.dim() != 3 or x.shape[1] != config.context:
+        raise ValueError(
+            f"windows must have the shape (batch, {config.context}, channels), as the context says;"
+            f" got {tuple(x.shape)}; cut them, or build the network for another context"
+        )
+
+
 class PatchEncoder(nn.Module):
     """Channel-independent transformer over patches: every channel is a sequence of its own, and all
     share the weights.
@@ -85,8 +94,10 @@ class PatchEncoder(nn.Module):
             static: Covariates with one value a window.
 
         Raises:
-            ValueError: If covariates are not those that the network was built for.
+            ValueError: If the rows of the windows or the covariates are not those that the network
+                was built for.
         """
+        _check_rows(x, self.config)
         batch, _, n_channels = x.shape
         tokens, series, level, spread = self._embed(x, past, known, static)
         states = self.stack(tokens, key_mask=self._key_mask(x))
@@ -113,6 +124,7 @@ class PatchEncoder(nn.Module):
             Layers, windows, channels, heads, looking patch, patch looked at. Rows sum to one, and
             to two for ``"global_local"`` (:class:`tsattn.nn.attention.GlobalLocalAttention`).
         """
+        _check_rows(x, self.config)
         batch, _, n_channels = x.shape
         tokens, _, _, _ = self._embed(x, **covariates)
         key_mask = self._key_mask(x)
@@ -187,6 +199,7 @@ class LinearModel(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C"]:
         """Forecast every channel of every window."""
+        _check_rows(x, self.config)
         series = x.transpose(1, 2)
         level, spread = self.revin.statistics(series)
         series = self.revin(series, level, spread)
