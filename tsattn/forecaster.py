@@ -30,7 +30,6 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
 from tsattn.forecasts import Forecast, first_not_finite, with_skipped
 from tsattn.levels import check_ascending, check_request
-from tsattn.limits import plain_torch
 from tsattn.paths import chosen_points
 from tsattn.settings import Settings, check_settings, checked_group
 
@@ -415,7 +414,6 @@ class Forecaster(ABC):
         previous = self.state_ if warm_start else None
         return self.fit_within(data, FitContext(verbose=verbose, previous=previous))
 
-    @plain_torch()
     def fit_within(self, data: TableLike | Panel, context: FitContext) -> Self:
         """As :meth:`fit`, with all that may accompany a fit.
 
@@ -648,7 +646,6 @@ class Forecaster(ABC):
         """
         return self._answer_windows(x, quantiles, covariates)
 
-    @plain_torch()
     def _answer_windows(
         self,
         x: np.ndarray,

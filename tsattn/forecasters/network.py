@@ -346,6 +346,7 @@ class NetworkForecaster(Forecaster):
         own_point = point[series, :, channel]
         return own_point[:, :, None]
 
+    @plain_torch()
     def _forecast(
         self,
         x: np.ndarray,
@@ -537,6 +538,7 @@ class NetworkForecaster(Forecaster):
 
     # --- fit --------------------------------------------------------------------------------------
 
+    @plain_torch()
     def _fit(self, panel: Panel, context: FitContext) -> NetworkFitted:
         with torch.inference_mode(mode=False):  # nothing is learnt in the caller's
             return self._train(panel, context)

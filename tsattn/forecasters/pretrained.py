@@ -547,9 +547,9 @@ def _in_threads(
     Torch would put all threads into one part, where they wait for one another at each step. That is
     slow where other processes run.
     """
-    from tsattn.limits import IN_SINGLE, limit_threads
+    from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 
-    with limit_threads(1), IN_SINGLE:
+    with limit_threads(1), IN_SINGLE, plain_torch():
         if n_threads == 1 or len(parts) < 2:
             for part in parts:
                 work(part)
@@ -607,7 +607,8 @@ def without_outliers(x: np.ndarray) -> np.ndarray:
     """Windows ``[B, T, C]`` with NaN in place of outliers, which other models would follow."""
     n_windows, n_rows, n_channels = x.shape
     by_channel = np.ascontiguousarray(np.moveaxis(x, 2, 1))
-    series = torch.tensor(by_channel.reshape(-1, n_rows))
+    # A tensor of an array is on the CPU, whatever torch.set_default_device says.
+    series = torch.from_numpy(by_channel.reshape(-1, n_rows))
     outliers = find_outliers(series).numpy().reshape(n_windows, n_channels, n_rows)
     return np.where(np.moveaxis(outliers, 1, 2), np.nan, x)
 
