@@ -18,7 +18,13 @@ WIDTH = 96
 # some.
 COUPLED = ("columns", "linear", "drift", "decoys")
 # Variants within chance of "phase", which the text names and the table leaves out.
-WITHIN_CHANCE = ("phase, near from the origin", "phase and cycle", "phase, bilinear MLR")
+WITHIN_CHANCE = (
+    "phase, near from the origin",
+    "phase and cycle",
+    "phase, bilinear MLR",
+    "phase, bilinear BTT",
+    "phase of two seasons, or near",
+)
 SCALED = ("standard", "phase")  # arms that were trained at several widths
 
 
