@@ -637,3 +637,22 @@ def test_wide_tables_share_their_covariates(wide):
     more = wide.predict(wide_covariate_frame().assign(rain=1.0), future=future, level=50)
     pd.testing.assert_frame_equal(more[answer.columns], answer)
     assert "rain-lo-50" in more
+
+
+@pytest.mark.parametrize("wrong", ["b ", "B", "  b"])
+def test_future_ids_in_other_spaces_or_capitals_are_named(wrong):
+    days = pd.date_range("2024-01-01", periods=30)
+    one = pd.DataFrame({"ds": days, "y": np.arange(30.0), "promo": np.arange(30) % 2})
+    table = pd.concat([one[:28].assign(unique_id=name) for name in "ab"])
+    future = pd.concat([one[28:].assign(unique_id=name) for name in ("a", wrong)])
+    with pytest.raises(ValueError, match=f"no row of series 'b', but rows of '{wrong}'") as told:
+        forecast(table, 2, model="mlr", future=future)
+    (call,) = re.findall(r"as the table does: (future.*)", str(told.value))
+    scope = {"future": future.copy()}
+    exec(call, scope)
+    expected = pd.concat([one[28:].assign(unique_id=name) for name in "ab"])
+    pd.testing.assert_frame_equal(scope["future"], expected)
+    # Rows of other series are of no use, and one that is lacking is told as such.
+    others = future.replace({"unique_id": {wrong: "c"}})
+    with pytest.raises(ValueError, match="series 'b': column 'promo' of future= is missing"):
+        forecast(table, 2, model="mlr", future=others)

@@ -21,7 +21,7 @@ from tsattn.data.columns import (
     with_levels,
 )
 from tsattn.data.covariates import CovariateColumns, category_codes, label
-from tsattn.data.panel import Panel, names_alike
+from tsattn.data.panel import Panel, as_word, names_alike
 from tsattn.data.parts import refuse_units
 
 # New categories of a column that a warning names.
@@ -132,6 +132,7 @@ def read_future(
         who = "the table"
         if panel.dialect.id_col is not None:
             who = panel.series_label(n)
+            _refuse_other_spelling(future, panel, n)
         n_missing = int(is_missing.sum())
         lacks_values = is_missing.any(axis=(1, 2))
         n_series_missing = int(lacks_values.sum())
@@ -266,6 +267,41 @@ def _series_of(ids: pd.Series, panel: Panel) -> np.ndarray:
             f" {table_id!r:.60}; write them as the table does",
         )
     return series
+
+
+def _refuse_other_spelling(future: TableLike | None, panel: Panel, n: int) -> None:
+    """Refuse a table of the future in which an id differs in spaces or capitals only from that of a
+    series without a row.
+    """
+    is_empty = isinstance(future, pd.DataFrame) and not len(future)
+    if future is None or is_empty:
+        return
+    dialect = panel.dialect
+    ids = _with_columns(future, panel)[dialect.id_col]
+    known_texts = {*map(str, panel.ids)}
+    texts = ids.astype(str)
+    if texts.eq(str(panel.ids[n])).any():
+        return
+    names_by_word = {as_word(name): plain(name) for name in panel.ids}
+    written = {}
+    for future_id in ids.unique():
+        name = names_by_word.get(as_word(future_id))
+        if name is not None and str(future_id) not in known_texts:
+            written[plain(future_id)] = name
+    name = plain(panel.ids[n])
+    others = [future_id for future_id, meant in written.items() if meant == name]
+    if not others:
+        return
+    call = ""
+    if not dialect.key_cols:
+        place = f"future[{dialect.id_col!r}]"
+        call = f": {place} = {place}.replace({written!r})"
+    raise InputError(
+        Argument("future"),
+        f" has no row of series {name!r}, but rows of {others[0]!r}, which differs in spaces or"
+        " capitals only; write ids as the table does",
+        InPython(call),
+    )
 
 
 def _refuse_other_times(times: pd.Index, after: pd.Index, panel: Panel) -> None:

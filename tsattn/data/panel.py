@@ -430,6 +430,16 @@ def names_alike(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     return names
 
 
+def as_word(name: Any) -> str:
+    """A name without capitals and further spaces.
+
+    Example:
+        >>> as_word(" Store  A")
+        'store a'
+    """
+    return " ".join(str(name).split()).casefold()
+
+
 def tell_ended(panel: Panel) -> None:
     """Warn once of series that end long before most others: forecasts of them begin there."""
     if not isinstance(panel.times, pd.DatetimeIndex) or panel.n_series < 2:
@@ -467,7 +477,7 @@ def tell_alike(panel: Panel) -> None:
         return
     words: dict[str, int] = {}
     for n, name in enumerate(panel.ids.tolist()):
-        word = " ".join(str(name).split()).casefold()
+        word = as_word(name)
         first = words.setdefault(word, n)
         if first == n:
             continue
