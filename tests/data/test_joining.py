@@ -130,7 +130,7 @@ def test_a_late_column_of_a_wide_table_is_missing(missing, late):
     without = linear(missing=missing).fit(old).update(new.drop(columns=late))
     pd.testing.assert_frame_equal(without.predict(), expected)
     with pytest.raises(
-        ValueError, match=f"series '{late}': .* is missing .*and {NEW_ROWS - 1} more"
+        ValueError, match=f"new rows have no column '{late}', which .* add it, or first call"
     ):
         linear().fit(old).update(new.drop(columns=late))
 
@@ -223,3 +223,17 @@ def test_new_rows_without_ids_are_refused_where_the_fit_has_ids():
     assert model.update(later.assign(unique_id="b")).predict()["naive"].tolist() == [8.0, 9.0]
     # One series without a name goes on without one.
     assert make_forecaster("naive", 1).fit(one).update(later).predict()["naive"].tolist() == [9.0]
+
+
+def test_new_rows_without_a_column_of_the_fit_name_it():
+    frame = wide_table(VALUES.T, ["a", "b", "c", "d"])
+    old, new = frame[:-NEW_ROWS], frame[-NEW_ROWS:]
+    first, *others = "abcd"
+    model = linear().fit(old)
+    with pytest.raises(ValueError, match="the new rows have no column 'a', which") as told:
+        model.update(new.drop(columns=first))
+    call = re.search(r"first call (set_params\(.*\))$", str(told.value))[1]
+    eval(f"model.{call}", {"model": model})
+    answer = model.update(new.drop(columns=first)).predict()
+    expected = linear().fit(old).update(new).predict()
+    pd.testing.assert_frame_equal(answer[others], expected[others])

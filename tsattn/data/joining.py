@@ -46,6 +46,7 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
         )
     new = _alike(old, new)
     if new.missing == "error":
+        _refuse_absent_columns(old, new)
         _refuse_gap_between(old, new)
     covariates = new.covariates
     columns = () if covariates is None else covariates.columns
@@ -124,6 +125,22 @@ def refuse_empty(new: Panel, old: Panel) -> None:
             Argument("missing", "error"),
             " allows no missing values; fill them in",
             InPython(", or first call set_params(schema__missing='ffill')"),
+        )
+
+
+def _refuse_absent_columns(old: Panel, new: Panel) -> None:
+    """Refuse new rows of a wide table without the column of some series, which would be missing at
+    their stamps.
+    """
+    new_names = {*new.dialect.columns}
+    absent = [plain(name) for name in old.dialect.columns if name not in new_names]
+    if absent:
+        raise InputError(
+            f"the new rows have no column {absent[0]!r}{more(len(absent))}, which the earlier rows"
+            " have, but ",
+            Argument("missing", "error"),
+            " allows no missing values; add it",
+            InPython(", or first call set_params(schema__missing='interpolate')"),
         )
 
 
