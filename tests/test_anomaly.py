@@ -113,3 +113,13 @@ def test_a_change_in_a_constant_series_is_flagged():
 def test_level_is_one_number_in_percent(level):
     with pytest.raises((ValueError, TypeError, InputError), match="level"):
         anomalies(hourly(), level=level)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_rounding_is_no_anomaly(scale):
+    """Its intervals are of no width but that of rounding."""
+    wave = scale * (10 + np.sin(np.arange(400) * 2 * np.pi / 12))
+    assert not anomalies(wave)["anomaly"].any()
+    wave[200] += 0.01 * scale
+    answer = anomalies(wave)
+    assert 200 in answer.loc[answer["anomaly"], "ds"].tolist()

@@ -30,6 +30,8 @@ _LEAST_VALUES = 200
 # A half of an interval is at least this share of the usual one of its series: after a few equal
 # values the network is too sure that they go on.
 _LEAST_SHARE = 0.3
+# Distances up to this share of the largest value of a series are those of rounding.
+_ROUNDING = 1e-9
 # The widest interval that the network knows, in percent.
 _WIDEST_LEVEL = 98.0
 # Series that a warning names.
@@ -102,7 +104,7 @@ def anomalies(
     half_above = upper - median
     below = beyond * _at_least_usual(panel, half_below)
     above = beyond * _at_least_usual(panel, half_above)
-    distance = values - median
+    distance = _beyond_rounding(panel, values - median)
     half = np.where(distance < 0, below, above)
     # A constant series has intervals of no width.
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -210,6 +212,14 @@ def _at_least_usual(panel: Panel, halves: np.ndarray) -> np.ndarray:
             least = _LEAST_SHARE * np.nanmedian(series_halves)
             answer[rows] = np.maximum(series_halves, least)
     return answer
+
+
+def _beyond_rounding(panel: Panel, distance: np.ndarray) -> np.ndarray:
+    """Distances of values from others, 0 where the rounding of numbers may be all there is."""
+    magnitude = np.abs(panel.values[:, 0])
+    of_series = np.fmax.reduceat(magnitude, panel.starts[:-1])
+    least = np.repeat(_ROUNDING * of_series, panel.lengths)
+    return np.where(np.abs(distance) <= least, 0.0, distance)
 
 
 def _normal_half(level: float) -> float:
