@@ -956,3 +956,18 @@ def test_columns_without_name_and_cells_are_no_series(folder, ending):
     rows[0][2] = None
     write_cells([["date", "sales", "costs"], *rows], path)
     assert read_frame(path).shape == (19, 3)
+
+
+def test_tabs_part_cells_also_where_commas_stand_in_the_first_name(folder):
+    years = range(1990, 2020)
+    path = folder / "t.tsv"
+    names = "freq,unit,geo\\TIME_PERIOD\t" + "\t".join(f"{year} " for year in years)
+    rows = [f"A,PC,{geo}\t" + "\t".join(f"{year - 1990}.5 " for year in years) for geo in "xy"]
+    path.write_text("\n".join([names, *rows]))
+    frame = read_frame(path)
+    with pytest.raises(ValueError, match="'1990 ' to '2019 ' are named by times") as told:
+        to_panel(frame)
+    call = re.search(r", as (df\S+) does", str(told.value))[1]
+    panel = to_panel(eval(call, {"df": frame}))
+    assert panel.ids.tolist() == ["A,PC,x", "A,PC,y"]
+    assert panel.values[:3, 0].tolist() == [0.5, 1.5, 2.5]

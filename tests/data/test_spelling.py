@@ -1,5 +1,7 @@
 """Calls that turn spelt numbers into numbers: each is run on the column that it was advised for."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -124,6 +126,16 @@ STAMPS = {
         SINCE_1970 / 10**9 + 0.125,
         HOURS + pd.Timedelta(125, "ms"),
     ),
+    "seconds with zeros": ((SINCE_1970 // 10**9).astype(str) + ".000", HOURS),
+    "e-mails": (HOURS.strftime("%a, %d %b %Y %H:%M:%S GMT"), HOURS.tz_localize("UTC")),
+    "e-mails with offsets": (
+        HOURS.strftime("%d %b %Y %H:%M:%S +0000"),
+        HOURS.tz_localize("UTC"),
+    ),
+    "years of the World Bank": (
+        [f"{year} [YR{year}]" for year in range(1970, 1970 + N)],
+        pd.date_range("1970", periods=N, freq="YS"),
+    ),
     "quarters first": (numbered("{q}Q{y2}", QUARTERS, 3), QUARTERS),
     "quarters of short years": (numbered("Q{q}-{y2}", QUARTERS, 3), QUARTERS),
     "quarters before years": (numbered("{q}Q{y4}", QUARTERS, 3), QUARTERS),
@@ -156,4 +168,59 @@ def test_digits_of_ids_are_no_stamps():
 def test_integers_beyond_64_bits_are_no_stamps():
     df = pd.DataFrame({"ds": [f"{9 * 10**18 + 10**17 * 3 + k}" for k in range(9)], "y": 1.0})
     with pytest.raises(ValueError, match="cannot be read as a stamp"):
+        forecast(df, 1)
+
+
+WITH_WORDS = {
+    "a flag and a word": (["n.d.", "1.5", "2.5 e", "3"], [np.nan, 1.5, 2.5, 3]),
+    "approved and provisional": (["1 P", "2", "3", "Ice", "5 (R)"], [1, 2, 3, np.nan, 5]),
+    "a comma and a word": (["1.234,5", "k.A.", "2", "3,5"], [1234.5, np.nan, 2, 3.5]),
+    "a limit and a word": (["<0.5", "<1.5", "dry"], [0.5, 1.5, np.nan]),
+}
+
+
+@pytest.mark.parametrize(("cells", "numbers"), WITH_WORDS.values(), ids=WITH_WORDS)
+def test_words_among_spelt_numbers_are_emptied_and_no_number_is(cells, numbers):
+    months = pd.date_range("2020-01-01", periods=len(cells), freq="MS")
+    df = pd.DataFrame({"month": months, "flow": pd.Series(cells, dtype=object)})
+    with pytest.raises(ValueError, match=r" reads .* and empties '") as told:
+        forecast(df, 1)
+    call = re.search(r"numbers; (df\['flow'\] = .*) reads ", str(told.value))[1]
+    exec(call, {"pd": pd, "df": df})
+    np.testing.assert_array_equal(df["flow"], numbers)
+
+
+def test_numbers_that_a_call_would_empty_are_named():
+    cells = ["dry", *map(str, range(20)), "5 cm"]
+    months = pd.date_range("2020-01-01", periods=22, freq="MS")
+    df = pd.DataFrame({"month": months, "level": cells})
+    with pytest.raises(ValueError, match="empties such cells, also '5 cm'; or"):
+        forecast(df, 1)
+
+
+@pytest.mark.parametrize("names", [["CET", "CEST"], ["EST", "EDT"], ["MEZ"]])
+@pytest.mark.parametrize("freq", ["D", "h"])
+def test_names_of_time_zones_are_replaced_by_offsets(names, freq):
+    clock = pd.date_range("2024-03-01", periods=40, freq=freq)
+    zones = [names[0] if row < 20 else names[-1] for row in range(40)]
+    cells = [f"{time} {zone}" for time, zone in zip(clock, zones, strict=True)]
+    # In summer the clocks go ahead, so that an hour is left out.
+    if freq == "h" and len(names) > 1:
+        clock = clock[:20].append(clock[20:] + pd.Timedelta("1h"))
+        cells = [f"{time} {zone}" for time, zone in zip(clock, zones, strict=True)]
+    df = pd.DataFrame({"ds": cells, "y": np.arange(40.0)})
+    with pytest.raises(ValueError, match="write the offset from UTC in place of the zone") as told:
+        forecast(df, 1)
+    exec(str(told.value).split("zone: ")[1], {"df": df})
+    answer = forecast(df, 1, model="naive")
+    last = pd.Timestamp(df["ds"].iloc[-1])
+    following = pd.Timestamp(answer["ds"].iloc[0])
+    step = pd.Timedelta(1, freq)
+    wall = following.tzinfo is None
+    assert following == (last.tz_localize(None) if wall else last) + step
+
+
+def test_stamps_with_other_words_behind_are_no_zones():
+    df = pd.DataFrame({"ds": [f"2024-01-{day:02} 00:00 XYZ" for day in range(1, 30)], "y": 1.0})
+    with pytest.raises(ValueError, match="correct it, or pass datetimes"):
         forecast(df, 1)

@@ -325,10 +325,12 @@ def _read_csv(
             "its first line begins with # and is a remark; delete the lines above the names of the"
             " columns"
         )
+    # Eurostat has commas in its first name, and tabs between the others.
+    has_tabs = any("\t" in str(name) for name in head.columns)
     for mark in ";\t|":
         # A comma may stand in a later name, as in "ds;sales, EUR".
         is_separator = has_one_name or mark in first_cell
-        if mark in first and is_separator:
+        if (mark in first and is_separator) or (mark == "\t" and has_tabs):
             options["sep"] = mark
             options["decimal"] = "."
             # Where semicolons part the cells, commas may be decimal points.

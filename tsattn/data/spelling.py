@@ -5,6 +5,7 @@ words for booleans.
 import re
 import warnings
 from collections.abc import Hashable
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +64,16 @@ _ENDINGS = (
         0.0,
     ),
     # Footnotes and flags, such as (p) for provisional values.
-    _Endings(r"-?\d+(?:\.\d+)?", "", {r"\s*(?:\*+|\u2020|\u2021|\(?[a-z]\)?|\[\d+\])": ""}, 0.5),
+    # Capitals may be units, but for those of approved, estimated, provisional and revised values.
+    _Endings(
+        r"-?\d+(?:\.\d+)?",
+        "",
+        {
+            r"\s*(?:\*+|\u2020|\u2021|\(?[a-z]\)?|\([A-Z]\)|\[\d+\])": "",
+            r"\s+[AEPR]": "",
+        },
+        0.5,
+    ),
 )
 QUARTER = re.compile(r"(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4})", re.IGNORECASE)
 # Quarters with the number first or a year of two digits, as companies report them, and half-years;
@@ -94,6 +104,34 @@ _MONTH_NAME = re.compile(
 # A time of day at the end with a dot between hours and minutes, and a comma before one.
 _DOTTED_CLOCK = re.compile(r" (\d{1,2})\.(\d\d)$")
 _CLOCK_COMMA = re.compile(r",(?=\s+\d{1,2}:\d\d)")
+# Years as the World Bank has them.
+_DOUBLE_YEAR = re.compile(r"^(\d{4}) \[YR\1\]$")
+# A day, a time and a zone, as in e-mails, and how ISO 8601 has them.
+_MAIL_STAMP = re.compile(r"^(\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d(?::\d\d)?) (GMT|UTC|[+-]\d{4})$")
+# Names of time zones behind stamps. Some are those of several zones, so that they are not read.
+_ZONE_NAME = re.compile(r"(?<=\d) ?([A-Z]{2,5})$")
+_ZONE_OFFSETS = {
+    "WET": "+00:00",
+    "WEST": "+01:00",
+    "BST": "+01:00",
+    "CET": "+01:00",
+    "CEST": "+02:00",
+    "MEZ": "+01:00",
+    "MESZ": "+02:00",
+    "EET": "+02:00",
+    "EEST": "+03:00",
+    "EST": "-05:00",
+    "EDT": "-04:00",
+    "CST": "-06:00",
+    "CDT": "-05:00",
+    "MST": "-07:00",
+    "MDT": "-06:00",
+    "PST": "-08:00",
+    "PDT": "-07:00",
+    "JST": "+09:00",
+    "AEST": "+10:00",
+    "AEDT": "+11:00",
+}
 _LARGEST_INTEGER = str(2**63 - 1)
 # Layouts of days that only columns of stamps may have, and their digits.
 _OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6, "%Y%j": 7}
@@ -123,7 +161,9 @@ _TOTALS_SHARE = 0.1
 _TRUTHS = {"true": True, "false": False, "yes": True, "no": False, "y": True, "n": False}
 
 
-def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
+def conversion(
+    cells: pd.Series, values: np.ndarray, place: str, *, empties_words: bool = False
+) -> str | None:
     """The call of pandas that turns a column of spelt numbers into numbers, which was tried.
 
     Args:
@@ -131,6 +171,7 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
         values: The numbers among the cells, float64; NaN for all other cells, of which there is one
             at least.
         place: How Python writes it, such as ``"df['sales']"``.
+        empties_words: Whether cells without a digit, as for missing values, become NaN.
 
     Returns:
         The call and what it makes of the first text that is no number yet; ``None`` where cells
@@ -145,17 +186,30 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
     is_text = has_text.to_numpy(dtype=bool)
     is_blank = cells.astype(str).str.strip() == ""
     is_empty = cells.isna() | is_blank
+    option = ""
+    emptied = ""
+    if empties_words:
+        is_word = has_text & ~cells.astype(str).str.contains(r"\d")
+        words = cells[is_word]
+        is_text &= ~is_word.to_numpy(dtype=bool)
+        is_empty |= is_word
+        # Of more words than numbers, the cells are rather words.
+        if not len(words) or 2 * len(words) > (~cells.isna()).sum():
+            return None
+        option = ", errors='coerce'"
+        emptied = f" and empties {words.iloc[0]!r:.60}"
     is_nan = np.isnan(values)
     is_other = ~is_text & ~is_empty.to_numpy() & is_nan
     written = cells
-    if is_other.any() or not is_text.any():
+    if is_other.any() or not (is_text & is_nan).any():
         return None
     row = np.flatnonzero(is_text & is_nan)[0]
     ended = _without_endings(cells, values, is_text)
     if ended is not None:
         replaced, numbers = ended
         call = f"{place}.astype(str).str.strip().replace({replaced!r}, regex=True)"
-        return f"{place} = pd.to_numeric({call}) reads {written.iloc[row]!r} as {numbers[row]:g}"
+        reading = f"reads {written.iloc[row]!r} as {numbers[row]:g}{emptied}"
+        return f"{place} = pd.to_numeric({call}{option}) {reading}"
     signs = ""
     for number, pattern, sign in _NEGATIVES:
         texts = cells[is_text].astype(str).str.strip()
@@ -182,7 +236,8 @@ def conversion(cells: pd.Series, values: np.ndarray, place: str) -> str | None:
         call = f"{place}.astype(str){signs}.str.replace(r'{spelling.dropped}', '', regex=True)"
         if spelling.mark == ",":
             call += ".str.replace(',', '.')"
-        return f"{place} = pd.to_numeric({call}) reads {written.iloc[row]!r} as {numbers[row]:g}"
+        reading = f"reads {written.iloc[row]!r} as {numbers[row]:g}{emptied}"
+        return f"{place} = pd.to_numeric({call}{option}) {reading}"
     return None
 
 
@@ -256,6 +311,31 @@ def midnight_call(cells: pd.Series, place: str) -> str | None:
     is_end = f"{place}.str.contains('[ T]24:00')"
     texts = f"{place}.str.replace('(?<=[ T])24:00', '00:00', regex=True)"
     return f"{place} = pd.to_datetime({texts}) + pd.to_timedelta({is_end}.astype(int), 'D')"
+
+
+def zone_call(cells: pd.Series, place: str) -> str | None:
+    """The call of pandas that writes offsets from UTC in the place of names of time zones; None
+    where a cell has no such name, or would not be read then.
+
+    Args:
+        cells: The stamps.
+        place: How Python writes their column.
+
+    Example:
+        >>> zone_call(pd.Series(["2024-01-31 12:00 EST"]), "df['ds']")
+        "df['ds'] = df['ds'].replace({' ?EST$': '-05:00'}, regex=True)"
+    """
+    if not cells.map(lambda cell: isinstance(cell, str)).all():
+        return None
+    names = cells.str.extract(_ZONE_NAME, expand=False)
+    if not names.isin([*_ZONE_OFFSETS]).all():
+        return None
+    offsets = {f" ?{name}$": _ZONE_OFFSETS[name] for name in names.unique()}
+    with_offsets = cells.replace(offsets, regex=True)
+    stamps = pd.to_datetime(with_offsets, format="ISO8601", errors="coerce", utc=True)
+    if stamps.isna().any():
+        return None
+    return f"{place} = {place}.replace({offsets!r}, regex=True)"
 
 
 def serial_days(column: pd.Series | pd.Index, series: pd.Series, label: str) -> pd.Series | None:
@@ -488,20 +568,37 @@ def plain_stamps(text: pd.Series) -> pd.Series:
     """
     text = text.str.strip()
     first = text.iloc[0]
-    rules = [(_SPAN, r"\1"), (_DOTTED_CLOCK, r" \1:\2"), (_CLOCK_COMMA, "")]
+    rules: list[tuple[re.Pattern[str], Any]] = [
+        (_SPAN, r"\1"),
+        (_DOTTED_CLOCK, r" \1:\2"),
+        (_CLOCK_COMMA, ""),
+        (_DOUBLE_YEAR, r"\1"),
+    ]
     # The first cell excludes most rules at little cost, but its month may have a short name only.
     rules = [(pattern, plain) for pattern, plain in rules if pattern.search(first)]
     if any(map(str.isalpha, first)):
-        rules += [(_WEEKDAY_NAME, ""), (_MONTH_NAME, r"\1")]
+        rules += [(_WEEKDAY_NAME, ""), (_MONTH_NAME, r"\1"), (_MAIL_STAMP, _iso_stamp)]
     for pattern, plain in rules:
         text = text.str.replace(pattern, plain, regex=True)
     return text
 
 
+def _iso_stamp(mail_stamp: re.Match[str]) -> str:
+    """A stamp such as 31 Jan 2024 12:00 GMT in ISO 8601."""
+    clock, zone = mail_stamp.groups()
+    layout = "%d %b %Y %H:%M:%S" if clock.count(":") == 2 else "%d %b %Y %H:%M"
+    try:
+        stamp = datetime.strptime(clock, layout)
+    except ValueError:
+        return mail_stamp[0]
+    return f"{stamp}{'Z' if zone.isalpha() else zone}"
+
+
 def counts_in_text(text: pd.Series) -> np.ndarray | None:
     """Whole numbers that all texts spell with as many digits, such as milliseconds since 1970; None
-    for other texts.
+    for other texts. Zeros may stand behind a decimal point.
     """
+    text = text.str.replace(r"\.0+$", "", regex=True)
     n_digits = len(text.iloc[0])
     if n_digits > len(_LARGEST_INTEGER) or not text.str.fullmatch(rf"\d{{{n_digits}}}").all():
         return None
@@ -550,6 +647,41 @@ def several_times(columns: list[Any], *, are_whole: bool) -> InputError:
     )
 
 
+def times_as_values(cells: pd.Series, joining_call: str, *, has_times: bool) -> InputError:
+    """The error for a column of times, or of parts of them, that would be forecast.
+
+    Args:
+        cells: The column.
+        joining_call: Advice on how it is joined with others to stamps; empty where it cannot be.
+        has_times: Whether the table has its stamps in another place.
+    """
+    words = (
+        f"column {cells.name!r} holds times, {cells.iloc[:1].tolist()[0]!r:.60} in row 0, which"
+        " cannot be forecast; "
+    )
+    if has_times and not joining_call:
+        return InputError(
+            words,
+            "drop the column",
+            InPython(f", as df.drop(columns={[cells.name]!r}) does"),
+            ", or name the time column by ",
+            Argument("time_col"),
+            " and the one that is forecast by ",
+            Argument("target_col"),
+        )
+    return InputError(
+        words,
+        "name the time column by ",
+        Argument("time_col"),
+        " (join year, month and day into one column first), of a long table also ",
+        Argument("id_col"),
+        " and ",
+        Argument("target_col"),
+        "; or drop the column",
+        InPython(joining_call),
+    )
+
+
 def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: bool) -> InputError:
     """The error for cells of a column of stamps that are none.
 
@@ -563,9 +695,12 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
     by_format = InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)")
     read_cells = cells.drop(index=cells.index[bad])
     midnight = midnight_call(cells, f"df[{cells.name!r}]")
+    zones = zone_call(cells, f"df[{cells.name!r}]")
     remedy: list[Piece]
     if midnight is not None:
         remedy = ["hour 24 is 00:00 of the next day", InPython(f": {midnight}")]
+    elif zones is not None:
+        remedy = ["write the offset from UTC in place of the zone", InPython(f": {zones}")]
     elif len(bad) <= _TOTALS_SHARE * len(cells):
         remedy = ["correct it, or leave such rows out, as those of totals"]
     elif len(read_cells):

@@ -774,10 +774,16 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
         values = table.values[:, column]
         truths = truth_call(cells, place)
         call = spelt_call or truths or duration_call(cells, place)
+        call = call or conversion(cells, values, place, empties_words=True)
         if pd.api.types.is_timedelta64_dtype(cells.dtype):
             call = f"{place} = {place}.dt.total_seconds() makes seconds of durations"
         if call is None and np.isfinite(values).any():
             call = f"{place} = pd.to_numeric({place}, errors='coerce') empties such cells"
+            # The cell that is named is perhaps a word, and others have numbers in them.
+            has_digits = texts.str.contains(r"\d") & (texts != str(cell))
+            with_numbers = texts[table.foreign[:, column] & has_digits.to_numpy()]
+            if len(with_numbers):
+                call += f", also {with_numbers.iloc[0]!r:.60}"
         correction = "correct the cell, or "
         if is_spelling:
             correction = _SPELLING
