@@ -404,3 +404,35 @@ def test_ids_and_days_of_merged_cells_are_repeated(names):
     lacking = whole.assign(**{id_col: whole[id_col].where(whole.index != 5)})
     with pytest.raises(ValueError, match=r"in row 5.*fill in or drop these rows"):
         tsattn.forecast(lacking, 1)
+
+
+def test_the_column_that_is_proposed_is_no_mark_and_no_part_of_a_time():
+    table = pd.DataFrame(
+        {
+            "Store": np.repeat([1, 2], 30),
+            "DayOfWeek": [*DAYS.dayofweek + 1] * 2,
+            "Open": 1,
+            "Date": [*DAYS] * 2,
+            "Sales": np.arange(60.0),
+            "Customers": np.arange(60),
+        }
+    )
+    with pytest.raises(ValueError, match=r"such as Schema\(target_col='Sales'\)"):
+        tsattn.forecast(table, 1)
+    marks = table[["Store", "Date", "DayOfWeek", "Open"]]
+    with pytest.raises(ValueError, match=r"such as Schema\(target_col='DayOfWeek'\)"):
+        tsattn.forecast(marks, 1)
+    # Of one store it is a part of the times of another column.
+    with pytest.raises(ValueError, match=r"'DayOfWeek' holds times.* drop the column, as") as told:
+        tsattn.forecast(table[:30], 1)
+    call = re.search(r", as (df\.drop\S+) does", str(told.value))[1]
+    answer = tsattn.forecast(eval(call, {"df": table[:30]}), 1, model="naive")
+    assert answer["Sales"].tolist() == [29.0]
+
+
+def test_numbers_beside_words_for_missing_ones_are_proposed():
+    one = pd.DataFrame({"date": DAYS, "value": ["..", *map(str, range(29))]})
+    table = pd.concat([one.assign(country=name) for name in "AB"])
+    with pytest.raises(ValueError, match=r"\['value'\] hold numbers and other text") as told:
+        tsattn.forecast(table, 1)
+    assert "Schema(target_col='value')" in str(told.value)

@@ -123,6 +123,10 @@ PARTS = (
     r"column '{}' holds times, .* in row 0, which cannot be forecast; name the time column by"
     r" time_col= \(join year, month and day into one column first\)"
 )
+BESIDE = (
+    r"column '{}' holds times, .* in row 0, which cannot be forecast; drop the column, as .* does,"
+    " or name the time column by time_col= and the one that is forecast by target_col="
+)
 KIND = (
     "data must be a frame, a series, a dict of columns, a Panel, or a list or array of numbers;"
     " got {}; "
@@ -395,9 +399,9 @@ TABLES = {
         lambda: timed([2000] * N, "year", month=range(1, 13)),
         PARTS.format("year"),
     ),
-    "month beside times": (lambda: wide(month=1), PARTS.format("month")),
-    "epoch beside times": (lambda: since_1970("s", date=DAYS), PARTS.format("when")),
-    "text beside times": (lambda: timed(DAYS.astype(str), date=DAYS), PARTS.format("when")),
+    "month beside times": (lambda: wide(month=1), BESIDE.format("month")),
+    "epoch beside times": (lambda: since_1970("s", date=DAYS), BESIDE.format("when")),
+    "text beside times": (lambda: timed(DAYS.astype(str), date=DAYS), BESIDE.format("when")),
     "quarters": (lambda: quarters("{}Q{}"), QUARTER),
     "quarters with a dash": (lambda: quarters("{}-Q{}"), QUARTER),
     "quarters first": (lambda: quarters("Q{1} {0}"), QUARTER),

@@ -247,3 +247,35 @@ def test_cells_that_hold_lists_are_named():
     df = pd.DataFrame({"ds": DAYS, "y": [[value] for value in range(20)]})
     with pytest.raises(ValueError, match=r"holds \[0\] at 2024-01-01 00:00:00 \(and 19 more\)"):
         forecast(df, 1)
+
+
+@pytest.mark.parametrize("layout", ["%I:%M %p", "%I %p", "%I:%M%p"])
+def test_hours_of_half_days_are_joined(layout):
+    names = HOURS[23:47].strftime(layout).str.lstrip("0")
+    df = pd.DataFrame(np.arange(480.0).reshape(20, 24), columns=names)
+    df.insert(0, "date", DAYS)
+    with pytest.warns(match="one series of hours has them below one another") as told:
+        forecast(df, 1, model="naive")
+    names = {"pd": pd, "df": df}
+    exec(str(told[0].message).split("one another: ")[1], names)
+    joined = names["df"].sort_values("ds")
+    assert joined["ds"].tolist() == (HOURS - pd.Timedelta("1h")).tolist()
+    assert joined["y"].tolist() == LOAD.tolist()
+
+
+@pytest.mark.parametrize("name", ["d_{}", "W{}", "Month {}"])
+@pytest.mark.parametrize("id_col", ["id", "item_id", "Product"])
+def test_columns_that_number_steps_are_turned(name, id_col):
+    steps = pd.DataFrame([np.arange(20.0), np.arange(20.0) + 7]).set_axis(
+        [name.format(step) for step in range(20)], axis=1
+    )
+    df = pd.concat([pd.DataFrame({"dept": ["x", "x"], id_col: ["p1", "p2"]}), steps], axis=1)
+    turned = advised(df, r"turn the table, as (df\.drop.*) does, which counts the steps")
+    answer = forecast(turned, 1, model="naive")
+    assert answer.to_dict("records") == [{"p1": 19.0, "p2": 26.0}]
+    assert answer.index.tolist() == [20]
+    # Words that occur twice name no rows, and other names are those of series.
+    for other in (df.assign(**{id_col: "p1"}), df.rename(columns=lambda column: f"{column}a")):
+        with pytest.raises(ValueError, match="column") as told:
+            forecast(other, 1)
+        assert "number the steps" not in str(told.value)

@@ -606,7 +606,7 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
         return True
     rows_in_order = np.argsort(codes, kind="stable")
     rising = np.array_equal(order, rows_in_order)
-    return rising and _is_even(stamps.iloc[order], sorted_codes)
+    return rising and is_even(stamps.iloc[order], sorted_codes)
 
 
 def _text_reads_as_times(column: pd.Series) -> bool:
@@ -644,7 +644,7 @@ def _text_mostly_reads(column: pd.Series) -> bool:
         return False
 
 
-def _is_even(stamps: pd.Series, codes: np.ndarray) -> bool:
+def is_even(stamps: pd.Series, codes: np.ndarray) -> bool:
     """Whether the sorted stamps of all series follow one frequency without exception."""
     times = pd.DatetimeIndex(stamps)
     starts = np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes))
@@ -682,17 +682,9 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> 
         refuse_blank_parts(cells)
         is_year = not has_times and len(columns) > 1 and _counts_years(cells)
         if is_year or _is_part(cells) or _reads_as_times(cells, None, years=False):
-            raise InputError(
-                f"column {column!r} holds times, {plain(cells.iloc[0])!r:.60} in row 0, which"
-                " cannot be forecast; name the time column by ",
-                Argument("time_col"),
-                " (join year, month and day into one column first), of a long table also ",
-                Argument("id_col"),
-                " and ",
-                Argument("target_col"),
-                "; or drop the column",
-                InPython(joined_parts(df, columns)),
-            )
+            from tsattn.data.spelling import times_as_values
+
+            raise times_as_values(cells, joined_parts(df, columns), has_times=has_times)
         names.append(column)
     return names
 
@@ -714,6 +706,9 @@ def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
                 InPython(f", as {turning_call(df, named)} does"),
                 ", or give the columns other names",
             )
+    from tsattn.data.part_columns import refuse_steps
+
+    refuse_steps(df)
 
 
 def numbers_rows(column: pd.Series) -> bool:

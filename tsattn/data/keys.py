@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython
-from tsattn.data.parts import advice_on_blanks
+from tsattn.data.parts import advice_on_blanks, part_of
 
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
@@ -386,7 +386,10 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
     Raises:
         ValueError: If there is none or more than one.
     """
+    from tsattn.data.spelling import spelt_numbers
+
     numbers = []
+    spelt = []
     for column in columns:
         if column in keys:
             continue
@@ -395,14 +398,21 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
         is_bool = pd.api.types.is_bool_dtype(dtype)
         if pd.api.types.is_numeric_dtype(dtype) and not is_bool:
             numbers.append(column)
+        elif np.isfinite(spelt_numbers(frame[column])[0]).any():
+            spelt.append(column)
     if len(numbers) == 1:
         return numbers[0]
     key_names = " and ".join(map(repr, keys))
     candidates = "none of the others holds numbers"
     example = ""
+    if spelt and not numbers:
+        candidates = f"{spelt!r} hold numbers and other text"
+        example = f", such as Schema(target_col={spelt[0]!r})"
     if numbers:
         candidates = f"{numbers!r} hold numbers"
-        example = f", such as Schema(target_col={numbers[0]!r})"
+        measured = [name for name in numbers if not _is_mark(frame[name])]
+        likely = [*measured, *numbers][0]
+        example = f", such as Schema(target_col={likely!r})"
     verb = "tell" if len(keys) > 1 else "tells"
     raise InputError(
         f"{key_names} {verb} series apart, and {candidates}, but one column must hold the values;"
@@ -410,3 +420,8 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
         Argument("target_col"),
         InPython(example),
     )
+
+
+def _is_mark(column: pd.Series) -> bool:
+    """Whether a column of numbers holds parts of times, or 0 and 1 only, as for open and closed."""
+    return bool(part_of(column.name)) or bool(column.dropna().isin((0, 1)).all())

@@ -29,8 +29,17 @@ _PART_COLS = {
     ],
 }
 # A time of day, or the one that begins a span such as 00:30 - 01:00.
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::00)?(?:\s*[-\u2013]\s*\d{1,2}:\d{2}(?::00)?)?")
+_CLOCK = re.compile(
+    r"(\d{1,2})(?::(\d{2}))?(?::00)?\s*([ap]\.?m\.?)|"
+    r"(\d{1,2}):(\d{2})(?::00)?(?:\s*[-\u2013]\s*\d{1,2}:\d{2}(?::00)?)?"
+)
 _DAY_MINUTES = 24 * 60
+# Names of columns that number the steps of the series in their rows, such as d_1 or W0.
+_STEP = re.compile(
+    r"(d|day|w|wk|week|m|month|q|quarter|y|year|t|time|period|step)[ _.-]?(\d+)", re.IGNORECASE
+)
+# So many such columns there must be.
+_LEAST_STEPS = 12
 # Names of columns of times, in small letters, beside those of parts.
 _TIME_NAMES = ("date", "ds", "timestamp", "time", "datetime")
 
@@ -115,6 +124,47 @@ def refuse_part_cols(df: pd.DataFrame, roles: Collection[Any]) -> None:
         )
 
 
+def refuse_steps(df: pd.DataFrame) -> None:
+    """Refuse a table without times whose columns number the steps of the series in its rows, which
+    a column of words names.
+
+    Raises:
+        ValueError: With the call that turns the table.
+    """
+    steps = {}
+    for column in df.columns:
+        match = _STEP.fullmatch(str(column))
+        if match is not None and pd.api.types.is_numeric_dtype(df[column].dtype):
+            steps[column] = (match[1], int(match[2]))
+    columns = [*steps]
+    prefixes = {prefix for prefix, _ in steps.values()}
+    numbers = [number for _, number in steps.values()]
+    if len(columns) < _LEAST_STEPS or len(prefixes) > 1:
+        return
+    if not (np.diff(numbers) == 1).all():
+        return
+    others = df.columns.drop(columns)
+    names = [
+        column
+        for column in others
+        if pd.api.types.infer_dtype(df[column]) == "string" and df[column].is_unique
+    ]
+    if not names:
+        return
+    table = "df"
+    dropped = [column for column in others if column != names[0]]
+    if dropped:
+        table = f"df.drop(columns={dropped!r})"
+    raise InputError(
+        f"columns {columns[0]!r} to {columns[-1]!r} number the steps of the series that column"
+        f" {names[0]!r} names, but a row must be a time and a column a series; turn the table",
+        InPython(
+            f", as {table}.set_index({names[0]!r}).T.reset_index(drop=True) does, which counts the"
+            " steps"
+        ),
+    )
+
+
 def _find_parts(columns: Sequence[Any]) -> _Parts | None:
     """The columns that are all parts of a year or of a day, if there are such."""
     words = [str(column).strip().lower() for column in columns]
@@ -139,7 +189,7 @@ def _times_of_day(columns: Sequence[Any], words: Sequence[str]) -> _Parts | None
         match = _CLOCK.fullmatch(word)
         if match is not None:
             part_cols.append(column)
-            clock.append(60 * int(match[1]) + int(match[2]))
+            clock.append(_minutes(match))
     if len(clock) < 2:
         return None
     minutes = np.array(clock)
@@ -151,6 +201,15 @@ def _times_of_day(columns: Sequence[Any], words: Sequence[str]) -> _Parts | None
         return None
     unit = "hour" if step == 60 else "time"
     return _Parts(unit, part_cols, int(minutes[0]))
+
+
+def _minutes(clock: re.Match[str]) -> int:
+    """Minutes from midnight to a time of day; 12 AM is midnight, and 12 PM is noon."""
+    hour, minute, half, hour_of_24, minute_of_24 = clock.groups()
+    if half is None:
+        return 60 * int(hour_of_24) + int(minute_of_24)
+    noon = 12 if half.startswith("p") else 0
+    return 60 * (int(hour) % 12 + noon) + int(minute or 0)
 
 
 def _holds_times(cells: pd.Series, parts: _Parts) -> bool:

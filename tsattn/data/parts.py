@@ -33,6 +33,8 @@ _OTHER_NAMES = {
     "doy": "dayofyear",
     "yday": "dayofyear",
     "julianday": "dayofyear",
+    "dayofweek": "weekday",
+    "dow": "weekday",
 }
 _SEPARATORS = re.compile(r"[\s_.-]")
 _JOINED_PARTS = (
