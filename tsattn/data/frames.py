@@ -575,6 +575,10 @@ def name_columns(
     long = has_ids or (has_times and has_targets) or is_named
     new_schema = None
     lacks_target = not has_targets and schema.target_col == "y"
+    if lacks_target and not has_ids and not no_values and not _has_numbers(frame):
+        from tsattn.data.events import refuse_events
+
+        refuse_events(frame, other_roles)
     if lacks_target and isinstance(schema.id_col, tuple):
         schema = _with_target(frame, schema)
     elif lacks_target:
@@ -586,6 +590,11 @@ def name_columns(
         long = True
         schema = new_schema
     return frame, schema, long
+
+
+def _has_numbers(frame: pd.DataFrame) -> bool:
+    """Whether a column is of numbers."""
+    return any(pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes)
 
 
 def _named_alike(frame: pd.DataFrame, schema: Schema, like: Dialect) -> Schema:
