@@ -224,3 +224,16 @@ def test_stamps_with_other_words_behind_are_no_zones():
     df = pd.DataFrame({"ds": [f"2024-01-{day:02} 00:00 XYZ" for day in range(1, 30)], "y": 1.0})
     with pytest.raises(ValueError, match="correct it, or pass datetimes"):
         forecast(df, 1)
+
+
+@pytest.mark.parametrize("mark", ["(p)", " *", "p", " [r]", "(R)"])
+@pytest.mark.parametrize("layout", ["%YM%m", "%Y-%m", "%b %Y"])
+def test_marks_behind_stamps_are_removed_and_no_row_is(mark, layout):
+    cells = [*MONTHS.strftime(layout)]
+    cells[-2:] = [f"{cell}{mark}" for cell in cells[-2:]]
+    df = pd.DataFrame({"time": cells, "y": np.arange(float(N))})
+    with pytest.raises(ValueError, match=r"in row 38 .* remove the mark behind it: ") as told:
+        forecast(df, 1)
+    exec(str(told.value).split("behind it: ")[1], {"df": df})
+    assert df["time"].tolist() == MONTHS.strftime(layout).tolist()
+    assert forecast(df, 1, model="naive")["y"].tolist() == [N - 1.0]

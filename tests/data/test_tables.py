@@ -128,3 +128,14 @@ def test_tables_on_their_side_may_hold_cells_without_a_number():
     table = pd.DataFrame({str(year): ["..", "2.5"] for year in range(1990, 2020)})
     with pytest.raises(ValueError, match="columns 1990 to 2019 are named by times"):
         forecast(table.assign(country=["a", "b"]), 1)
+
+
+def test_further_columns_of_times_are_dropped():
+    begins = pd.date_range("2020-01-01", periods=30, freq="MS")
+    # The last bill and the one before it end on one day.
+    ends = [*begins[1:], begins[-1]]
+    df = pd.DataFrame({"from": begins, "to": ends, "kWh": np.arange(30.0)})
+    with pytest.raises(ValueError, match=r"'to' holds .* is no series; drop it") as caught:
+        forecast(df, 1)
+    (call,) = re.findall(r"drop it, as (df.*) does", str(caught.value))
+    assert forecast(eval(call, {"df": df}), 1, model="naive")["kWh"].tolist() == [29.0]

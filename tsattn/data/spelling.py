@@ -108,6 +108,8 @@ _CLOCK_COMMA = re.compile(r",(?=\s+\d{1,2}:\d\d)")
 _DOUBLE_YEAR = re.compile(r"^(\d{4}) \[YR\1\]$")
 # A day, a time and a zone, as in e-mails, and how ISO 8601 has them.
 _MAIL_STAMP = re.compile(r"^(\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d(?::\d\d)?) (GMT|UTC|[+-]\d{4})$")
+# What stands behind stamps of values that may change.
+_NOTE = r"\s*(?:\*+|\(?[a-z]\)?|\(?[A-Z]\)|\[\w+\])$"
 # Names of time zones behind stamps. Some are those of several zones, so that they are not read.
 _ZONE_NAME = re.compile(r"(?<=\d) ?([A-Z]{2,5})$")
 _ZONE_OFFSETS = {
@@ -336,6 +338,18 @@ def zone_call(cells: pd.Series, place: str) -> str | None:
     if stamps.isna().any():
         return None
     return f"{place} = {place}.replace({offsets!r}, regex=True)"
+
+
+def _differ_in_notes(unread: pd.Series, read: pd.Series) -> bool:
+    """Whether stamps that are not read have a mark such as (p) behind them, and no other difference
+    from those that are read but for their digits.
+    """
+    shapes = []
+    for cells in (unread, read):
+        if not len(cells) or not cells.map(lambda cell: isinstance(cell, str)).all():
+            return False
+        shapes.append(cells.str.replace(_NOTE, "", regex=True).str.replace(r"\d", "0", regex=True))
+    return bool(shapes[0].isin(shapes[1]).all()) and bool(unread.str.contains(_NOTE).all())
 
 
 def serial_days(column: pd.Series | pd.Index, series: pd.Series, label: str) -> pd.Series | None:
@@ -701,6 +715,10 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
         remedy = ["hour 24 is 00:00 of the next day", InPython(f": {midnight}")]
     elif zones is not None:
         remedy = ["write the offset from UTC in place of the zone", InPython(f": {zones}")]
+    elif _differ_in_notes(cells.iloc[bad], read_cells):
+        place_of_column = f"df[{cells.name!r}]"
+        call = f"{place_of_column} = {place_of_column}.str.replace(r'{_NOTE}', '', regex=True)"
+        remedy = ["remove the mark behind it", InPython(f": {call}")]
     elif len(bad) <= _TOTALS_SHARE * len(cells):
         remedy = ["correct it, or leave such rows out, as those of totals"]
     elif len(read_cells):

@@ -749,6 +749,12 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
             f" {n_headers + 1} lines do; join these names",
             InPython(f": {header_call(n_headers + 1, 'path')}"),
         ]
+    if is_wide and pd.api.types.is_datetime64_any_dtype(table.cells[column].dtype):
+        name = table.cells[column].name
+        return [
+            "a further column of times is no series; drop it",
+            InPython(f", as df.drop(columns={[name]!r}) does"),
+        ]
     has_letters = isinstance(cell, str) and any(map(str.isalpha, cell))
     of_numbers = _columns_of_numbers(table)
     place = f"df[{table.columns[column]!r}]"
