@@ -1004,4 +1004,16 @@ MUTANTS = [
         "pass",
         "tests/data/test_spelling.py::test_words_among_spelt_numbers_are_emptied_and_no_number_is",
     ),
+    Mutant(
+        "tsattn/catalogue.py",
+        "if as_word(column) == as_word(lacking)",
+        "if column == lacking",
+        "tests/forecasters/test_future_columns.py::test_columns_of_the_future_in_other_capitals_are_renamed",
+    ),
+    Mutant(
+        "tsattn/data/spelling.py",
+        "elif _differ_in_notes(cells.iloc[bad], read_cells):",
+        "elif False:",
+        "tests/data/test_spelling.py::test_marks_behind_stamps_are_removed_and_no_row_is",
+    ),
 ]

@@ -1,7 +1,7 @@
 """The names of the forecasters, the settings of each, and a forecast in one call."""
 
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, Name
+from tsattn.checks import Argument, InputError, InPython, Name
 from tsattn.data.columns import TableLike, as_frame, find_time_col, numbers_rows
 from tsattn.data.frames import name_columns, with_fields
-from tsattn.data.panel import Panel
+from tsattn.data.panel import Panel, as_word
 from tsattn.data.schema import Schema
 from tsattn.forecaster import Forecaster
 from tsattn.forecasts import Forecast
@@ -355,6 +355,7 @@ def with_future_columns(data: Any, future: Any, schema: Schema) -> tuple[Any, Sc
         )
     lacking = [] if isinstance(data, Panel) else [n for n in future_cols if n not in data]
     if lacking:
+        _refuse_other_name(lacking[0], [*data.columns])
         raise InputError(
             f"column {lacking[0]!r} of ",
             Argument("future"),
@@ -363,6 +364,21 @@ def with_future_columns(data: Any, future: Any, schema: Schema) -> tuple[Any, Sc
             ", or add it to the table",
         )
     return data, schema.changed(future_cols=future_cols)
+
+
+def _refuse_other_name(lacking: Hashable, columns: Sequence[Hashable]) -> None:
+    """Refuse a column of the future whose name differs in spaces or capitals only from one of the
+    table.
+    """
+    alike = [column for column in columns if as_word(column) == as_word(lacking)]
+    if alike:
+        call = f": future = future.rename(columns={{{lacking!r}: {alike[0]!r}}})"
+        raise InputError(
+            f"column {lacking!r} of ",
+            Argument("future"),
+            f" is called {alike[0]!r} in the table, but both need one name; rename it",
+            InPython(call),
+        )
 
 
 def _require_setting(model: str, setting: str) -> None:

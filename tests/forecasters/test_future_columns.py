@@ -656,3 +656,16 @@ def test_future_ids_in_other_spaces_or_capitals_are_named(wrong):
     others = future.replace({"unique_id": {wrong: "c"}})
     with pytest.raises(ValueError, match="series 'b': column 'promo' of future= is missing"):
         forecast(table, 2, model="mlr", future=others)
+
+
+@pytest.mark.parametrize("name", ["Promo", "promo "])
+def test_columns_of_the_future_in_other_capitals_are_renamed(name):
+    days = pd.date_range("2024-01-01", periods=30)
+    one = pd.DataFrame({"ds": days, "y": np.arange(30.0), "promo": np.arange(30) % 2})
+    column = name.strip().lower()
+    future = one[28:].rename(columns={column: name})
+    with pytest.raises(ValueError, match=f"'{name}' of future= is called '{column}'") as told:
+        forecast(one[:28], 2, model="mlr", future=future)
+    scope = {"future": future}
+    exec(str(told.value).split("rename it: ")[1], scope)
+    assert scope["future"].columns.tolist() == ["ds", "y", "promo"]
