@@ -646,7 +646,7 @@ def test_future_ids_in_other_spaces_or_capitals_are_named(wrong):
     table = pd.concat([one[:28].assign(unique_id=name) for name in "ab"])
     future = pd.concat([one[28:].assign(unique_id=name) for name in ("a", wrong)])
     with pytest.raises(ValueError, match=f"no row of series 'b', but rows of '{wrong}'") as told:
-        forecast(table, 2, model="mlr", future=future)
+        forecast(table, 2, model="ridge", future=future)
     (call,) = re.findall(r"as the table does: (future.*)", str(told.value))
     scope = {"future": future.copy()}
     exec(call, scope)
@@ -655,7 +655,7 @@ def test_future_ids_in_other_spaces_or_capitals_are_named(wrong):
     # Rows of other series are of no use, and one that is lacking is told as such.
     others = future.replace({"unique_id": {wrong: "c"}})
     with pytest.raises(ValueError, match="series 'b': column 'promo' of future= is missing"):
-        forecast(table, 2, model="mlr", future=others)
+        forecast(table, 2, model="ridge", future=others)
 
 
 @pytest.mark.parametrize("name", ["Promo", "promo "])
@@ -665,7 +665,7 @@ def test_columns_of_the_future_in_other_capitals_are_renamed(name):
     column = name.strip().lower()
     future = one[28:].rename(columns={column: name})
     with pytest.raises(ValueError, match=f"'{name}' of future= is called '{column}'") as told:
-        forecast(one[:28], 2, model="mlr", future=future)
+        forecast(one[:28], 2, model="ridge", future=future)
     scope = {"future": future}
     exec(str(told.value).split("rename it: ")[1], scope)
     assert scope["future"].columns.tolist() == ["ds", "y", "promo"]
