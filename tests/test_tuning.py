@@ -188,7 +188,7 @@ def test_what_a_function_draws_and_no_forecaster_takes_is_a_row_too():
     trials = search(space=space, n_trials=6).trials
     failed = trials[trials["state"] == "failed"]
     assert 0 < len(failed) < 6
-    assert failed["error"].str.contains("learning_rate must be at least 0.0").all()
+    assert failed["error"].str.contains("learning_rate must be a finite number above 0").all()
 
 
 def test_the_first_trial_takes_no_setting_that_the_space_lacks():

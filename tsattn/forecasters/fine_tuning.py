@@ -11,7 +11,7 @@ import torch
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History, spread_places
 from tsattn.forecasters.fitting import validation_rows
-from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
+from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.pretrained.losses import pinball, pinball_terms
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.pretraining import make_optimizers, take_step
@@ -46,7 +46,6 @@ _LEAST_ROWS = 8
 _GOLDEN_RATIO = 0.618034
 
 
-@plain_torch()
 def fine_tune(
     network: ZeroNetwork,
     panel: Panel,

@@ -538,9 +538,9 @@ class NetworkForecaster(Forecaster):
 
     # --- fit --------------------------------------------------------------------------------------
 
-    @plain_torch()
     def _fit(self, panel: Panel, context: FitContext) -> NetworkFitted:
-        with torch.inference_mode(mode=False):  # nothing is learnt in the caller's
+        # Nothing is learnt in the caller's inference mode.
+        with torch.inference_mode(mode=False), plain_torch():
             return self._train(panel, context)
 
     def _plan(self, panel: Panel) -> "tuple[FitPlan, FittedNetwork]":

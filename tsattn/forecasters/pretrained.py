@@ -319,8 +319,9 @@ class PretrainedForecaster(GapForecaster):
         summary: dict[str, Any] = {}
         if self.fine_tune:
             from tsattn.forecasters.fine_tuning import fine_tune
+            from tsattn.limits import plain_torch
 
-            with torch.inference_mode(mode=False):
+            with torch.inference_mode(mode=False), plain_torch():
                 network, summary = fine_tune(
                     network,
                     panel,
@@ -607,8 +608,7 @@ def without_outliers(x: np.ndarray) -> np.ndarray:
     """Windows ``[B, T, C]`` with NaN in place of outliers, which other models would follow."""
     n_windows, n_rows, n_channels = x.shape
     by_channel = np.ascontiguousarray(np.moveaxis(x, 2, 1))
-    # A tensor of an array is on the CPU, whatever torch.set_default_device says.
-    series = torch.from_numpy(by_channel.reshape(-1, n_rows))
+    series = torch.tensor(by_channel.reshape(-1, n_rows), device="cpu")
     outliers = find_outliers(series).numpy().reshape(n_windows, n_channels, n_rows)
     return np.where(np.moveaxis(outliers, 1, 2), np.nan, x)
 
