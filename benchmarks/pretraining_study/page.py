@@ -83,8 +83,8 @@ def study(folder: Path) -> str:
 
 
 def long_run(folder: Path) -> str:
-    """A line for each step shown that both runs have reached, each step whose states were judged on
-    development tasks, and the last one.
+    """A line for each step shown that both runs have reached, and for each whose states were judged
+    on development tasks; for the last one where there is none.
     """
     ours, standard = long.curves().values()
     if not standard:
@@ -94,7 +94,8 @@ def long_run(folder: Path) -> str:
     path = folder / long.FILE
     rows = records.read(path, long.KEY) if path.exists() else []
     judged = {(row["step"], row["attention"]): row for row in rows}
-    shown = {*long.SHOWN, max(steps), *(row["step"] for row in rows)} & steps
+    compared_steps = {row["step"] for row in rows} or {max(steps)}
+    shown = {*long.SHOWN, *compared_steps} & steps
     body = []
     for step in sorted(shown):
         change = 100 * (standard[step] / ours[step] - 1)
