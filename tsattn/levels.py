@@ -127,9 +127,9 @@ def check_ascending(quantiles: Iterable[float]) -> tuple[float, ...]:
         >>> check_ascending([0.1, 1 - 0.1])
         (0.1, 0.9)
     """
-    given = tuple(quantiles)
-    ascending = check_request(None, given)[2]
-    in_order = tuple(check_request(None, quantile)[2][0] for quantile in given)
+    probabilities = tuple(quantiles)
+    ascending = check_request(None, probabilities)[2]
+    in_order = tuple(check_request(None, quantile)[2][0] for quantile in probabilities)
     if in_order != ascending:
         raise ValueError(
             f"quantiles must ascend, each once, as their forecasts do; got {in_order}: write"

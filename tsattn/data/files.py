@@ -393,8 +393,8 @@ def _refuse_header_rows(
         # Names that occur twice need the lines below them.
         if n_lines == 2 and first_line.dropna().is_unique:
             advice = ", or delete line 2 where it holds units"
-        told = {name: options[name] for name in _TOLD_OPTIONS if options.get(name)}
-        call = header_call(n_lines, repr(str(path)), told)
+        file_options = {name: options[name] for name in _TOLD_OPTIONS if options.get(name)}
+        call = header_call(n_lines, repr(str(path)), file_options)
         raise InputError(
             f"the first {n_lines} lines of {path} name its columns, as {names!r:.80}, but one line"
             f" must hold their names, as {joined!r:.80}; write that line in their place{advice}",

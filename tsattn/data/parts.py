@@ -181,9 +181,9 @@ def header_call(n_lines: int, path: str, options: Mapping[str, Any] | None = Non
         options: What else pandas must be told to read it.
     """
     reader = "read_excel" if "xls" in path else "read_csv"
-    told = "".join(f", {name}={value!r}" for name, value in (options or {}).items())
+    arguments = "".join(f", {name}={value!r}" for name, value in (options or {}).items())
     header = [*range(n_lines)]
-    return f"df = pd.{reader}({path}{told}, header={header!r}, index_col=0); {_JOINED_NAMES}"
+    return f"df = pd.{reader}({path}{arguments}, header={header!r}, index_col=0); {_JOINED_NAMES}"
 
 
 def unit_cols(df: pd.DataFrame) -> list[Any]:
