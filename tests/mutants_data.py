@@ -272,8 +272,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/filling.py",
-        "tell_doubtful_rows(panel, has_future=True, effect=effect, stacklevel=4)",
-        "tell_doubtful_rows(panel, has_future=True)",
+        "tell_sentinels(panel, effect)",
+        'tell_sentinels(panel, "")',
         "tests/test_filling.py::test_numbers_that_often_stand_for_a_missing_value_are_told",
     ),
     Mutant(
@@ -582,7 +582,7 @@ MUTANTS = [
     Mutant("tsattn/forecaster.py", "if answer.shape != shape:", "if answer.ndim < 2:", FORECASTER),
     Mutant(
         "tsattn/forecaster.py",
-        'of_fit = {"freq": self.panel_.freq, "like"',
+        'of_fit = {"freq": last.freq, "like"',
         'of_fit = {"like"',
         FORECASTER,
     ),
@@ -852,6 +852,43 @@ MUTANTS = [
         "if covariates is None or covariates.kind(name) is not None:",
         "if covariates is not None:",
         f"{BAD}::test_sentinels_in_columns_are_told_with_a_call_that_works",
+    ),
+    # sentinels
+    Mutant(
+        "tsattn/data/panel.py",
+        "others = values[:n_known][is_other[:n_known]]",
+        "others = values[is_other]",
+        f"{BACKTEST}::test_later_values_do_not_tell_what_a_number_stands_for",
+    ),
+    Mutant(
+        "tsattn/data/panel.py",
+        "is_usual = known_above.sum() > 1 or known_above[-1]",
+        "is_usual = True",
+        "tests/pretrained/test_outliers.py::test_a_number_is_judged_by_the_rows_that_are_known",
+    ),
+    Mutant(
+        "tsattn/data/panel.py",
+        "own_values[:first] = own_values[first]",
+        "pass",
+        f"{BAD}::test_a_series_may_begin_with_sentinels",
+    ),
+    Mutant(
+        "tsattn/forecaster.py",
+        'panel = without_sentinels(panel, keeps=self.schema.missing == "error")',
+        "pass",
+        f"{BAD}::test_sentinels_are_missing_values_to_every_model",
+    ),
+    Mutant(
+        "tsattn/data/joining.py",
+        'missing = old.missing if new.missing == "error" else new.missing',
+        "missing = new.missing",
+        f"{BAD}::test_sentinels_are_missing_values_to_every_model",
+    ),
+    Mutant(
+        "tsattn/checks.py",
+        "if is_inside:",
+        "if False:",
+        "tests/test_checks.py::test_a_warning_names_the_line_that_called_the_package",
     ),
     # advice that works
     Mutant(

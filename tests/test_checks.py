@@ -6,10 +6,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import tsattn
+from tsattn import backtest, fill, forecast, make_forecaster
 from tsattn.checks import Argument, InputError, InPython, Name, check_whole, pieces_of
+from tsattn.forecasters.naive import Naive
 
 PACKAGE = Path(tsattn.__file__).parent
 OPTIONS = {"missing": "--missing", "n_windows": "--n-windows"}
@@ -18,6 +21,34 @@ PARAMETERS = (
     "id_col|time_col|target_col|freq|missing|past_cols|future_cols|static_cols|calendar|horizon"
     "|context|max_epochs|season_length|max_time|future|n_windows|step_size"
 )
+
+
+class Doubled(Naive):
+    """A forecaster of a user's own, between two parts of the package."""
+
+    def fit(self, data, y=None, **options):
+        return super().fit(data, y, **options)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda df: forecast(df, 3, model="ridge"),
+        lambda df: forecast(df, 3),
+        lambda df: make_forecaster("dlinear", 3, max_epochs=1).fit(df),
+        lambda df: backtest([Doubled(3), make_forecaster("zero", 3)], df, n_windows=2),
+        lambda df: make_forecaster("naive", 3).fit(df[:50]).update(df[50:]),
+        fill,
+    ],
+)
+def test_a_warning_names_the_line_that_called_the_package(call):
+    days = pd.date_range("2024-01-01", periods=90)
+    df = pd.DataFrame({"ds": days, "y": np.random.default_rng(0).normal(20, 1, 90)})
+    df.loc[[40, 60], "y"] = -9999
+    with pytest.warns(UserWarning, match="-9999") as caught:
+        call(df)
+    own_line = call.__code__.co_firstlineno if call is not fill else caught[0].lineno
+    assert {(record.filename, record.lineno) for record in caught} == {(__file__, own_line)}
 
 
 def test_a_message_has_two_spellings():

@@ -1,7 +1,6 @@
 """Values of the past that fit neither the rows before them nor those after them."""
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputWarning
+from tsattn.checks import InputWarning, warn
 from tsattn.data.columns import TableLike
 from tsattn.data.frames import to_long, to_target_panel, with_fields
 from tsattn.data.panel import Panel, tell_skipped
@@ -137,10 +136,9 @@ def _blocks(panel: Panel) -> Stretches:
         named_series = ", ".join(too_short[:_NAMED_SERIES])
         others = len(too_short) - _NAMED_SERIES
         more = f" and {others} more" if others > 0 else ""
-        warnings.warn(
+        warn(
             f"series of fewer than {_LEAST_VALUES} values are not judged: {named_series}{more}",
             InputWarning,
-            stacklevel=4,
         )
     # Nothing is joined where all series are too short.
     none = np.empty(0, dtype=np.int64)

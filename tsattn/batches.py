@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.catalogue import MODELS
-from tsattn.checks import Argument, InputWarning, InPython, Name, Piece, check_whole
+from tsattn.checks import Argument, InputWarning, InPython, Name, Piece, check_whole, warn
 from tsattn.data.columns import plain
 from tsattn.data.files import kind_of
 from tsattn.data.frames import to_panel
@@ -298,8 +298,7 @@ class _Work:
         if is_empty:
             no_values = np.full_like(panel.values, np.nan)
             return replace(panel, values=no_values)
-        self.forecaster.tell_unread(panel)
-        return panel
+        return self.forecaster.without_doubtful(panel)
 
     def answer(self, panel: Panel) -> Forecast:
         """The forecast of a panel."""
@@ -556,7 +555,7 @@ def _tell_remarks(first: Sequence[_Remark], by_batch: Sequence[Sequence[_Remark]
         n_alike = n_batches[key]
         if n_alike > 1:
             pieces.append(f" (such in {n_alike} of {len(by_batch)} batches)")
-        warnings.warn(InputWarning(*pieces), stacklevel=3)
+        warn(InputWarning(*pieces))
 
 
 def _tell_left_out(parts: Sequence[dict[str, Any]], work: _Work) -> int:

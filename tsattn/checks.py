@@ -5,6 +5,8 @@ A parameter has two spellings: ``freq="h"`` in Python and ``--freq h`` on the co
 for Python, and :meth:`InputError.for_command_line` spells them as options.
 """
 
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -132,6 +134,27 @@ class InputWarning(UserWarning):
     def for_command_line(self, options: Mapping[str, str]) -> str:
         """The message with options in the place of parameters, as for an :class:`InputError`."""
         return _spelt(self.args, options)
+
+
+def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line that called tsattn, however deep inside the remark is made.
+
+    Args:
+        message: The text, or the warning itself.
+        category: Its class, if it is a text.
+    """
+    caller = frame = sys._getframe(1)
+    # The outermost frame of the package has been called by the user; forecasters of the user's own
+    # may lie between.
+    while frame.f_back is not None:
+        is_inside = frame.f_globals.get("__name__", "").partition(".")[0] == "tsattn"
+        frame = frame.f_back
+        if is_inside:
+            caller = frame
+    module = caller.f_globals.get("__name__", "")
+    registry = caller.f_globals.setdefault("__warningregistry__", {})
+    place = caller.f_code.co_filename, caller.f_lineno
+    warnings.warn_explicit(message, category, *place, module, registry)
 
 
 def _spelt(pieces: Iterable[Piece], options: Mapping[str, str]) -> str:

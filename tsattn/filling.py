@@ -1,7 +1,6 @@
 """Missing values inside series, filled by forecasts from both sides of each gap."""
 
 import itertools
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputWarning, check_whole
+from tsattn.checks import InputWarning, check_whole, warn
 from tsattn.data.columns import TableLike, as_frame
 from tsattn.data.frames import to_long, to_target_panel, to_wide, with_fields
-from tsattn.data.panel import Panel, tell_doubtful_rows, tell_skipped
+from tsattn.data.panel import Panel, tell_sentinels, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values
 from tsattn.forecasters.pretrained import MAX_HORIZON
@@ -94,9 +93,8 @@ def fill(
     is_wide = panel.dialect.kind == "wide"
     left = "their columns stay empty" if is_wide else "they have no rows in the answer"
     tell_skipped(panel, left)
-    # Empty rows at the end stay as they are.
     effect = "which fill keeps, and from which it fills the gaps beside them"
-    tell_doubtful_rows(panel, has_future=True, effect=effect, stacklevel=4)
+    tell_sentinels(panel, effect)
     all_gaps = find_gaps(panel)
     is_filled = all_gaps.length <= longest
     if max_gap is None and not is_filled.all():
@@ -318,9 +316,8 @@ def _warn_of_long(panel: Panel, gaps: Stretches) -> None:
     named_gaps = ", ".join(names[:_NAMED_GAPS])
     n_more = len(names) - _NAMED_GAPS
     others = f" and {n_more} more" if n_more > 0 else ""
-    warnings.warn(
+    warn(
         f"gaps of more than {LONGEST_GAP} rows stay empty: {named_gaps}"
         f"{others}; resample the table to longer steps, or cut it there",
         InputWarning,
-        stacklevel=3,
     )

@@ -23,8 +23,9 @@ from tsattn.data.panel import (
     require_length,
     require_same_steps,
     skip_bad,
-    tell_doubtful_rows,
+    tell_empty_end,
     tell_skipped,
+    without_sentinels,
 )
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
@@ -575,6 +576,9 @@ class Forecaster(ABC):
         new_panel = self.read(data, fitted=True)
         refuse_empty(new_panel, self.panel_)
         panel = continued_panel(self.panel_, new_panel, self.max_context)
+        if not isinstance(data, Panel):
+            # Beside the earlier rows single ones show that they stand for none.
+            panel = without_sentinels(panel, keeps=self.schema.missing == "error")
         tell_new_categories(new_panel, self.covariate_columns_)
         bad = "error" if isinstance(data, Panel) else self.schema.bad
         reason = f"the context of {self.alias_}"
@@ -683,9 +687,7 @@ class Forecaster(ABC):
         return point, bounds[..., [all_quantiles.index(q) for q in probabilities]]
 
     def mean_windows(self, x: np.ndarray) -> np.ndarray:
-        """Whether the points of windows ``[B, T, C]`` are means, ``[B, 1, C]``; otherwise they are
-        medians.
-        """
+        """Whether the points of windows ``[B, T, C]`` are means or medians, ``[B, 1, C]``."""
         kind = self.own_point if self.point is None else self.point
         if kind == "auto":
             return is_intermittent(x)
@@ -744,8 +746,7 @@ class Forecaster(ABC):
     def make_future_frame(
         self, data: TableLike | Panel | None = None, *, horizon: int | None = None
     ) -> pd.DataFrame:
-        """The rows that ``predict`` needs as ``future``, with the future columns empty, to be
-        filled in.
+        """The rows that ``predict`` needs as ``future``, with empty future columns.
 
         Args:
             data: Series to continue; ``None`` continues those of ``fit``.
@@ -796,10 +797,11 @@ class Forecaster(ABC):
         """Refuse series that a forecast cannot start from by a ``BadSeriesError``; none here."""
         return
 
-    def tell_unread(self, panel: Panel, told_rows: np.ndarray | None = None) -> None:
-        """Warn of rows of a table just read that may mean no value, unless they are told."""
-        has_future = bool(self.covariate_columns.future)
-        tell_doubtful_rows(panel, has_future=has_future, told_rows=told_rows)
+    def without_doubtful(self, panel: Panel) -> Panel:
+        """A table just read without numbers such as -9999; doubtful rows are told."""
+        if not self.covariate_columns.future:
+            tell_empty_end(panel)
+        return without_sentinels(panel, keeps=self.schema.missing == "error")
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that
@@ -822,10 +824,10 @@ class Forecaster(ABC):
             if fitted:
                 # Closed hours that the fit has found count, not those of the new rows.
                 schema = schema.changed(freq=None)
-                of_fit = {"freq": self.panel_.freq, "like": self.panel_.dialect}
-                of_fit["zone"] = self.panel_.zone
+                last = self.panel_
+                of_fit = {"freq": last.freq, "like": last.dialect, "zone": last.zone}
             data = to_panel(data, schema, missing=self.default_missing, **of_fit)
-            self.tell_unread(data)
+            data = self.without_doubtful(data)
         panel = data.keep(columns)
         if fitted:
             require_same_steps(self.panel_, panel)

@@ -1,12 +1,12 @@
 """Sample paths of a fitted forecaster, whose steps depend on one another as its past errors did."""
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tsattn.checks import warn
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History, Values, chunk_size, counts_before, spread_places
 from tsattn.paths import Dependence, scores_of, values_at
@@ -130,11 +130,10 @@ class PathSource:
         n_wanted = min(_MOST_WINDOWS, n_of_all)
         is_cut = longest == self.forecaster.max_context
         if is_cut and n_windows < n_wanted:
-            warnings.warn(
+            warn(
                 f"paths and totals of {self.forecaster.alias_}: a fitted or loaded model keeps the"
                 f" last {longest} rows, whose past forecasts are too few to show how steps depend"
-                " on one another; pass the whole table, as in total(data=df)",
-                stacklevel=5,
+                " on one another; pass the whole table, as in total(data=df)"
             )
 
     def _past_ends(self, forecaster: Any) -> np.ndarray:

@@ -184,13 +184,12 @@ def test_values_that_are_read_as_missing_are_told():
     values[0, 150] = -9999
     values[1, [20, 190]] = 1e6
     frame = long_table(values, ["a", "b", "c"])
-    message = (
-        r"series 'a' has -9999 at 2024.*, far from its neighbours \(and 2 more, 2 series in all"
-    )
+    of_sentinels = r"series 'a' has -9999 at 2024.*, far from all other values; such numbers are"
+    of_others = r"series 'b' has 1e\+06 at 2024.*, far from its neighbours \(and 1 more\)"
     for model in (PretrainedForecaster(2), AutoForecaster(2, max_time=1)):
-        with pytest.warns(UserWarning, match=message):
+        with pytest.warns(UserWarning, match=of_sentinels), pytest.warns(match=of_others):
             fitted = model.fit(frame)
-    with pytest.warns(UserWarning, match=message):
+    with pytest.warns(UserWarning, match=of_sentinels), pytest.warns(match=of_others):
         fitted.predict(frame)
 
 
@@ -238,10 +237,13 @@ def test_a_sentinel_at_the_end_is_told(shape):
     dead = frame.assign(y=frame["y"].where(frame["unique_id"] != "a", 0.0))
     if shape == "wide":
         frame, wrong, dead = map(wide_of, (frame, wrong, dead))
-    told = r"series 'a' ends with -9999 from 2024-02-28 00:00:00 on \(and 1 more\), far from all"
+    told = r"series 'a' has -9999 at 2024-02-28 00:00:00 \(and 5 more, 2 series in all\), far from"
     with pytest.warns(UserWarning, match=told) as caught:
         forecast(wrong, 2, model="naive")
     assert len(caught) == 1
+    kept = r"series 'a' ends with -9999 from 2024-02-28 00:00:00 on \(and 1 more\), far from all"
+    with pytest.warns(UserWarning, match=kept):
+        forecast(wrong, 2, model="naive", missing="error")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for right in (frame, dead):
@@ -294,6 +296,41 @@ def test_sentinels_in_the_middle_are_told_with_a_call_that_works(model):
             warnings.simplefilter("error")
             answer = forecast(names["df"], 2, model=model, missing="interpolate")
         assert answer.iloc[:, 1].between(10, 30).all()
+
+
+@pytest.mark.filterwarnings("ignore:.* such numbers are read as missing")
+@pytest.mark.filterwarnings("ignore:no series has a value in the last 2 rows")
+@pytest.mark.parametrize(
+    "model", ["zero", "ridge", "gbm", "seasonal_naive", "ets", "least_squares"]
+)
+def test_sentinels_are_missing_values_to_every_model(model):
+    """A ridge regression had seventy times the error."""
+    clean = daily(around(20))
+    dirty = daily(around(20, r50=-9999, r51=-999, r118=-9999, r119=-9999))
+    empty = dirty.assign(y=dirty["y"].where(dirty["y"] > 0))
+    settings = {"random_state": 0} if model == "gbm" else {}
+    policy = None if model == "zero" else "interpolate"
+    answer = forecast(dirty, 2, model=model, **settings)
+    expected = forecast(empty, 2, model=model, missing=policy, **settings)
+    pd.testing.assert_frame_equal(answer, expected)
+    assert answer[model].between(15, 25).all()
+    # New rows are read as those of the fit, single ones beside them.
+    forecaster = make_forecaster(model, 2, **settings).fit(clean[:118])
+    pd.testing.assert_frame_equal(
+        forecaster.update(dirty[118:119]).update(dirty[119:]).predict(),
+        forecaster.fit(clean[:118]).predict(pd.concat([clean[:118], dirty[118:]])),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.* such numbers are read as missing")
+@pytest.mark.parametrize("model", ["zero", "ridge", "naive"])
+def test_a_series_may_begin_with_sentinels(model):
+    dirty = daily(around(20, r0=-9999, r1=-9999))
+    answer = forecast(dirty, 2, model=model)
+    assert answer[model].between(15, 25).all()
+    later = daily(around(20))[118:].assign(ds=pd.date_range("2024-04-30", periods=2))
+    forecaster = make_forecaster(model, 2).fit(dirty).update(later)
+    assert forecaster.predict()[model].between(15, 25).all()
 
 
 @pytest.mark.parametrize("number", [1e20, 9.969209968386869e36, -(2.0**31), np.finfo("f4").max])

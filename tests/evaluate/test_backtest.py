@@ -310,24 +310,46 @@ def test_a_result_is_shown_as_a_table_of_one_line_a_model():
 
 def test_a_wrong_value_among_the_truths_is_told():
     values = np.random.default_rng(0).normal(size=120)
-    values[117] = -9999.0
+    values[117] = -8888.0
     frame = pd.DataFrame(
         {"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=120), "y": values}
     )
-    told = r"series 'a': -9999 at .* is judged as a truth and rules the scores; make it NaN"
+    told = r"series 'a': -8888 at .* is judged as a truth and rules the scores; make it NaN"
     with pytest.warns(UserWarning, match=told) as caught:
         backtest(Naive(6), frame)
     assert len(caught) == 1
     frame.loc[117, "y"] = np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        backtest(Naive(6, schema=Schema(missing="ffill")), frame)
+        missing = backtest(Naive(6, schema=Schema(missing="ffill")), frame).scores
+    # A number that stands for none is no truth.
+    frame.loc[117, "y"] = -9999.0
+    with pytest.warns(
+        UserWarning, match="series 'a' has -9999 at .* are read as missing"
+    ) as caught:
+        pd.testing.assert_frame_equal(backtest(Naive(6), frame).scores, missing)
+    assert len(caught) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.* far from all other values")
+def test_later_values_do_not_tell_what_a_number_stands_for():
+    values = np.random.default_rng(0).normal(size=120)
+    values[[40, 90]] = -9999.0
+    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=120), "y": values})
+    later = frame.copy()
+    # Beside this one -9999 would lie within reach of the others.
+    later.loc[119, "y"] = -8000.0
+    forecasts = [backtest(Naive(1), table, n_windows=30).frame["naive"] for table in (frame, later)]
+    pd.testing.assert_series_equal(*forecasts)
+    assert forecasts[0].min() > -10
 
 
 @pytest.mark.parametrize(
-    ("rows", "more"), [([40, 130], 1), ([*range(40, 280, 10)], 23)], ids=["few", "a tenth"]
+    ("rows", "more", "number"),
+    [([40, 130], 1, -8888), ([*range(40, 280, 10)], 23, -9999)],
+    ids=["few", "a tenth"],
 )
-def test_wrong_values_do_not_set_the_scale(rows, more):
+def test_wrong_values_do_not_set_the_scale(rows, more, number):
     """One -9999 among 300 values of temperature would make every error tiny."""
     rng = np.random.default_rng(0)
     values = 15 + 5 * np.sin(np.arange(300) / 12) + rng.normal(size=300)
@@ -335,10 +357,10 @@ def test_wrong_values_do_not_set_the_scale(rows, more):
         {"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=300), "y": values}
     )
     clean = frame.copy()
-    frame.loc[rows, "y"] = -9999.0
+    frame.loc[rows, "y"] = number
     clean.loc[rows, "y"] = np.nan
     other = clean.assign(unique_id="b", y=3 * values)
-    told = rf"series 'a': -9999 at 2024-02-10 00:00:00 \(and {more} more\) is far from all other values"
+    told = rf"series 'a'.* {number} at 2024-02-10 00:00:00 \(and {more} more\).* far from all other"
     with pytest.warns(UserWarning, match=told) as record:
         result = backtest(Naive(7), pd.concat([frame, other]), n_windows=3)
     assert len(record) == 1

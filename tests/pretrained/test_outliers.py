@@ -102,7 +102,7 @@ def test_many_sentinels_are_found_as_number_by_number():
     assert not find_outliers(most).any(), "what most values are stands for a value"
 
 
-@pytest.mark.filterwarnings("ignore:.* far from its neighbours")
+@pytest.mark.filterwarnings("ignore:.* are read as missing")
 def test_a_tenth_of_sentinels_costs_little():
     """The forecast was flat."""
     x = waves(4, 448).numpy()
@@ -114,6 +114,22 @@ def test_a_tenth_of_sentinels_costs_little():
         for model in (clean, dirty)
     ]
     assert errors[1] < 1.2 * errors[0]
+
+
+@pytest.mark.parametrize("n_known", [None, 40])
+def test_a_number_is_judged_by_the_rows_that_are_known(n_known):
+    values = np.tile([3.0, 4.0, 5.0, 4.0], 15)
+    values[[9, 50]] = -999.0
+    values[55] = 999.0
+    expected = [9, 50]
+    # A single peak may be right, as long as it is the only one.
+    assert find_sentinels(values, n_known).nonzero()[0].tolist() == expected
+    values[20] = 9999.0
+    if n_known is None:
+        expected = [9, 20, 50, 55]
+    assert find_sentinels(values, n_known).nonzero()[0].tolist() == expected
+    values[21] = 9999.0
+    assert find_sentinels(values, n_known).nonzero()[0].tolist() == [9, 20, 21, 50, 55]
 
 
 def long_table(x):
@@ -182,7 +198,7 @@ def test_a_wrong_value_costs_little(damage):
     assert np.isfinite(float(wrong))
 
 
-@pytest.mark.filterwarnings("ignore:.* far from its neighbours")
+@pytest.mark.filterwarnings("ignore:.* are read as missing")
 def test_a_sentinel_hides_neither_whole_numbers_nor_the_bound_at_zero():
     rng = np.random.default_rng(0)
     sales = rng.poisson(0.5, 300) * 1.0

@@ -1,6 +1,5 @@
 """Forecasters of tsattn with the interface of sktime, which sets the horizon by ``fh``."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any, ClassVar
@@ -11,6 +10,7 @@ from sklearn.base import clone
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
 from tsattn.adapters.refusals import refuse_covariates
+from tsattn.checks import warn
 from tsattn.data.frames import from_wide
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History
@@ -307,11 +307,10 @@ def quantiles_of(forecaster: _Wrapped, forecast: _Forecast, alpha: Sequence[floa
     points, bounds = _bounds_of(forecast, reachable)
     highest_level = max(levels)
     if highest_level > top_level:
-        warnings.warn(
+        warn(
             f"level {100 * highest_level:.4g} needs more than n = {n_errors} calibration errors;"
             f" its bounds are those of level {100 * top_level:.4g}, stretched as a normal"
-            " distribution's; give more rows or a larger val_size",
-            stacklevel=2,
+            " distribution's; give more rows or a larger val_size"
         )
     stretch = [_stretch(level, top_level) for level in levels]
     centre = points[..., None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Name
+from tsattn.checks import Argument, InputError, InPython, Name, warn
 from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, infer_grid, more, place
 from tsattn.data.parts import (
     PARTS,
@@ -674,7 +673,7 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> 
     for column in columns:
         cells = df[column]
         if numbers_rows(cells):
-            warnings.warn(f"column {column!r} numbers the rows and is left out", stacklevel=2)
+            warn(f"column {column!r} numbers the rows and is left out")
             continue
         if _NO_TIMES in df.attrs:
             names.append(column)
@@ -828,11 +827,10 @@ def _warn_of_rounding(integers: pd.Series, numbers: np.ndarray) -> None:
     for row in np.flatnonzero(large).tolist():
         integer = integers.iloc[row]
         if isinstance(integer, Integral) and int(numbers[row]) != int(integer):
-            warnings.warn(
+            warn(
                 f"column {integers.name!r} holds {integer} in row {row}, which float64 rounds to"
                 f" {int(numbers[row])}; subtract a constant from the column if the difference"
-                " matters",
-                stacklevel=2,
+                " matters"
             )
             return
 

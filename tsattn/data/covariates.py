@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputError, InputWarning, InPython, Name
+from tsattn.checks import InputError, InputWarning, InPython, Name, warn
 from tsattn.data.calendar import more
 from tsattn.data.columns import plain, read_numbers, require_columns
 
@@ -393,13 +392,12 @@ def _tell_spelt_numbers(cells: pd.Series) -> None:
     call = conversion(cells, np.full(len(cells), np.nan), f"df[{cells.name!r}]")
     if call is None:
         return
-    warnings.warn(
+    warn(
         InputWarning(
             f"column {cells.name!r} holds text such as {texts.iloc[0]!r:.40}, which is read as"
             " categories; write numbers with a decimal point only, in each table",
             InPython(f": {call}"),
-        ),
-        stacklevel=2,
+        )
     )
 
 

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Name
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, warn
 from tsattn.data.columns import long_names, spelt_stamps
 from tsattn.data.frames import name_columns, to_panel
 from tsattn.data.panel import Panel
@@ -266,10 +266,9 @@ def _tell_other_sheets(path: str | Path) -> None:
         filled = [sheet for sheet in others if (sheet.max_row or 2) > 1]
         names = [sheet.title for sheet in filled]
         if names:
-            warnings.warn(
+            warn(
                 f"{path}: only the first sheet, {first.title!r}, is read, and not {names!r:.100};"
-                " move the table there, or save its sheet as a file",
-                stacklevel=2,
+                " move the table there, or save its sheet as a file"
             )
 
 
@@ -486,10 +485,9 @@ def _without_names(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     else:
         names = [f"y{k}" for k in range(1, n_columns + 1)]
         listed = f"{names[0]} to {names[-1]}"
-    warnings.warn(
+    warn(
         f"the first line of {path} holds numbers, which are read as values of {listed}; if they"
-        " are the names of the columns, write them with a letter",
-        stacklevel=2,
+        " are the names of the columns, write them with a letter"
     )
     return frame.set_axis(names, axis=1)
 
@@ -567,13 +565,12 @@ def _tell_encoding(path: str | Path, error: UnicodeDecodeError) -> None:
     before = _WORD_MARKS.split(error.object[: error.start])
     after = _WORD_MARKS.split(error.object[error.start :])
     word = (before[-1] + after[0]).decode(_OTHER_ENCODING, errors="replace")
-    warnings.warn(
+    warn(
         InputWarning(
             f"{path} is not UTF-8 and is read as {_OTHER_ENCODING}, as in {word!r:.60}; if such"
             " words are wrong, name the encoding, as by ",
             Argument("encoding", "cp1250"),
-        ),
-        stacklevel=2,
+        )
     )
 
 
@@ -636,9 +633,7 @@ def _without_index(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
     row_numbers = np.arange(1, len(frame) + 1)
     # As R writes them, in quotes.
     if first == '"1"' and np.array_equal(frame.index, row_numbers):
-        warnings.warn(
-            "the first cell of each row, which no name stands above, numbers the rows", stacklevel=2
-        )
+        warn("the first cell of each row, which no name stands above, numbers the rows")
         return frame
     n_names = frame.shape[1]
     n_cells = n_names + more
@@ -847,10 +842,9 @@ def _with_thousands(frame: pd.DataFrame, read: Callable[..., pd.DataFrame]) -> p
             frame[name] = column.where(~has_mark, thousands)
             marked_text = text[has_mark].iloc[0]
             other_text = others.iloc[0]
-            warnings.warn(
+            warn(
                 f"column {name!r} holds {marked_text} beside {other_text}, and its mark is read as"
-                " one of thousands; if it is a decimal one, write all numbers with decimals",
-                stacklevel=2,
+                " one of thousands; if it is a decimal one, write all numbers with decimals"
             )
     return frame
 
@@ -871,10 +865,7 @@ def _ungrouped(column: pd.Series) -> pd.Series:
     is_clear = twice or points or other_marks or (parts[1].isna().any() and not small)
     if not (is_clear or small) and marks == {"."} and parts[0].notna().all():
         example = f"column {column.name!r} holds numbers such as {cells.iloc[0]}"
-        warnings.warn(
-            f"{example}, read with a decimal point; if it parts thousands, write them without",
-            stacklevel=2,
-        )
+        warn(f"{example}, read with a decimal point; if it parts thousands, write them without")
     is_mixed = len(marks) > 1 or len(points) > 1 or marks & points
     if parts[0].isna().any() or not is_clear or is_mixed:
         return column

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import tzinfo
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Name
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, warn
 from tsattn.data.calendar import more, parse_freq, ticks
 from tsattn.data.columns import (
     Dialect,
@@ -365,14 +364,13 @@ def _tell_own_hours(panel: Panel) -> None:
     columns = [panel.ids[n]]
     if time_col is not None:
         columns.insert(0, time_col)
-    warnings.warn(
+    warn(
         InputWarning(
             f"{panel.series_label(n)}{more(len(others))} has values on {aliases[n]!r} only, but the"
             f" table has the frequency {panel.freq!r}, and so has the forecast; forecast such"
             " series apart",
             InPython(f", as by tsattn.forecast(df[{columns!r}].dropna(), horizon)"),
-        ),
-        stacklevel=2,
+        )
     )
 
 
@@ -665,15 +663,14 @@ def _with_keys(
             ]
             target_col = value_col(frame, keys, candidates)
     key_names = " and ".join(map(repr, keys))
-    warnings.warn(
+    warn(
         InputWarning(
             f"the values of {key_names} tell series apart, and {target_col!r} is forecast; name"
             " other columns by ",
             Name("id_col"),
             " and ",
             Name("target_col"),
-        ),
-        stacklevel=2,
+        )
     )
     id_col = keys[0] if len(keys) == 1 else keys
     return schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)

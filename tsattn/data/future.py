@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Piece
+from tsattn.checks import Argument, InputError, InPython, Piece, warn
 from tsattn.data.calendar import future_times, more, parse_freq, ticks
 from tsattn.data.columns import (
     TableLike,
@@ -119,11 +118,11 @@ def read_future(
                 Argument("future"),
                 " was given, but the model reads no future columns; leave it out, or fit with some",
             )
-        _warn_of_new(new_in_table, {}, stacklevel=8)
+        _warn_of_new(new_in_table, {})
         return np.empty((n_series, n_steps, 0))
     panel = _with_rows(panel)
     values, new_in_future = _look_up(future, panel, columns, n_steps)
-    _warn_of_new(new_in_table, new_in_future, stacklevel=8)
+    _warn_of_new(new_in_table, new_in_future)
     is_missing = np.isnan(values[:, :steps])
     if is_missing.any():
         n, step, column = np.argwhere(is_missing)[0].tolist()
@@ -238,10 +237,9 @@ def _look_up(
             new_categories[column] = new_cells.unique().tolist()
     if far_numbers:
         listed = "; ".join(far_numbers)
-        warnings.warn(
+        warn(
             f"future= holds {listed}, and a forecast so far outside is a guess; correct them, or"
-            " see that both have one unit",
-            stacklevel=8,
+            " see that both have one unit"
         )
     return values.reshape(panel.n_series, steps, -1), new_categories
 
@@ -395,7 +393,7 @@ def _far_from(panel: Panel, column: Hashable, numbers: np.ndarray, times: pd.Ind
 
 def tell_new_categories(panel: Panel, columns: CovariateColumns) -> None:
     """Warn once of categories in the rows of a panel that the fit of some columns has not seen."""
-    _warn_of_new(_new_in(panel, columns), {}, stacklevel=4)
+    _warn_of_new(_new_in(panel, columns), {})
 
 
 def _new_in(panel: Panel, columns: CovariateColumns) -> dict[Hashable, list[str]]:
@@ -408,8 +406,6 @@ def _new_in(panel: Panel, columns: CovariateColumns) -> dict[Hashable, list[str]
 def _warn_of_new(
     in_table: Mapping[Hashable, list[str]],
     in_future: Mapping[Hashable, list[Any]],
-    *,
-    stacklevel: int,
 ) -> None:
     """Warn once of the categories of some columns that the fit has not seen, if there are any."""
     if not (in_table or in_future):
@@ -434,10 +430,8 @@ def _warn_of_new(
         listed = ", ".join(examples)
         parts.append(f"{listed}{others} in column {column!r}")
     text = "; ".join(parts)
-    warnings.warn(
-        f"{subject} categories that no training row has: {text}; each counts as none of those"
-        " known",
-        stacklevel=stacklevel,
+    warn(
+        f"{subject} categories that no training row has: {text}; each counts as none of those known"
     )
 
 

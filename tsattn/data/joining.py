@@ -84,9 +84,9 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
         table = _with_empty_ends(table, old, new, *keys)
     if new.dialect.kind == "wide":
         table = _to_one_end(table, *keys)
-    schema = Schema(
-        **names, freq=new.freq, missing=new.missing, past_cols=columns, static_cols=statics
-    )
+    # The earlier rows may have missing values, which their policy allows.
+    missing = old.missing if new.missing == "error" else new.missing
+    schema = Schema(**names, freq=new.freq, missing=missing, past_cols=columns, static_cols=statics)
     joined = from_long(table, schema)
     dialect = _joined_types(old.dialect, new.dialect)
     if dialect.key_cols:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import tzinfo
@@ -24,6 +23,7 @@ from tsattn.checks import (
     InputWarning,
     InPython,
     Piece,
+    warn,
 )
 from tsattn.data.calendar import more, ticks
 from tsattn.data.columns import Dialect, plain
@@ -461,11 +461,10 @@ def tell_ended(panel: Panel) -> None:
         return
     n = int(ended[0])
     n_days = (latest - ends[n]).days
-    warnings.warn(
+    warn(
         f"{panel.series_label(n)} ends at {ends[n]}{more(len(ended))},"
         f" {n_days} days before the last stamp of the table, {latest}; a forecast"
-        " of it begins there",
-        stacklevel=4,
+        " of it begins there"
     )
 
 
@@ -483,40 +482,57 @@ def tell_alike(panel: Panel) -> None:
             continue
         times = [panel.times[panel.starts[k] : panel.starts[k + 1]] for k in (first, n)]
         if not times[0].isin(times[1]).any():
-            warnings.warn(
+            warn(
                 f"{panel.series_label(first)} and {panel.series_label(n)} differ in spaces or"
                 " capitals only and have no stamp in common, but are read as two series; if they"
-                " are one, write its id in one way",
-                stacklevel=4,
+                " are one, write its id in one way"
             )
             return
 
 
-def tell_doubtful_rows(
-    panel: Panel,
-    *,
-    has_future: bool,
-    told_rows: np.ndarray | None = None,
-    effect: str = "",
-    stacklevel: int = 6,
-) -> None:
-    """Warn of rows that may not mean what they say: empty ones at the end, and those of numbers
-    that often stand for a missing value.
+def without_sentinels(panel: Panel, *, n_judged: int = 0, keeps: bool = False) -> Panel:
+    """A table just read without the numbers that :func:`find_sentinels` finds in its series.
+
+    They count as missing, of which one warning tells, and are interpolated where missing values are
+    refused.
 
     Args:
-        panel: The series of a table that was just read.
-        has_future: Whether a forecaster reads columns of the future, whose rows may stand there.
-        told_rows: Those that a warning has named already.
-        effect: What such numbers do, as a relative clause; by default what they do to forecasts.
-        stacklevel: Of the warning of such numbers.
+        panel: The series.
+        n_judged: Last rows of each series by which no number before them is judged.
+        keeps: Whether such numbers stay, with a warning that says so.
     """
-    if not has_future:
-        _tell_empty_end(panel)
+    _tell_sentinels_of_columns(panel)
+    rows = _sentinel_rows(panel, n_judged)
+    if not len(rows):
+        return panel
+    if keeps:
+        _tell_sentinels(panel, rows)
+        return panel
+    _tell_left_out(panel, rows)
+    values = panel.values.copy()
+    values[rows] = np.nan
+    if panel.missing == "mask":
+        return replace(panel, values=values)
+    # Nothing stands before the first row, so that it takes the first value.
+    for n in np.flatnonzero(np.isnan(values[panel.starts[:-1], 0])).tolist():
+        own_values = values[panel.starts[n] : panel.starts[n + 1], 0]
+        first = int(np.isfinite(own_values).argmax())
+        own_values[:first] = own_values[first]
+    missing = "interpolate" if panel.missing == "error" else panel.missing
+    return replace(panel, values=values, missing=missing)
+
+
+def tell_sentinels(panel: Panel, effect: str) -> None:
+    """Warn of the numbers that :func:`find_sentinels` finds in the series of a table just read, and
+    in its columns.
+
+    Args:
+        panel: The series.
+        effect: What such numbers do, as a relative clause.
+    """
     rows = _sentinel_rows(panel)
-    if told_rows is not None:
-        rows = np.setdiff1d(rows, told_rows)
     if len(rows):
-        _tell_sentinels(panel, rows, effect, stacklevel)
+        _tell_sentinels(panel, rows, effect)
     _tell_sentinels_of_columns(panel)
 
 
@@ -539,20 +555,21 @@ def _tell_sentinels_of_columns(panel: Panel) -> None:
             continue
         first = rows[0]
         number_text = f"{values[first]:g}"
-        warnings.warn(
+        warn(
             InputWarning(
                 f"column {name!r} holds {number_text} at {panel.times[first]}{more(len(rows))}, far"
                 " from all other values, and it is read as that number; if it stands for a missing"
                 " value, leave its cells empty",
                 InPython(f": df[{name!r}] = df[{name!r}].replace({number_text}, float('nan'))"),
-            ),
-            stacklevel=4,
+            )
         )
         return
 
 
-def _sentinel_rows(panel: Panel) -> np.ndarray:
-    """Rows that :func:`find_sentinels` finds in each series."""
+def _sentinel_rows(panel: Panel, n_judged: int = 0) -> np.ndarray:
+    """Rows that :func:`find_sentinels` finds in each series, whose last ``n_judged`` are later
+    ones.
+    """
     values = panel.values[:, 0]
     first_rows = panel.starts[:-1]
     least = np.fmin.reduceat(values, first_rows)
@@ -562,14 +579,19 @@ def _sentinel_rows(panel: Panel) -> np.ndarray:
     may_have = _may_stand_for_none(least) | _may_stand_for_none(most)
     for n in np.flatnonzero(may_have).tolist():
         first_row = panel.starts[n]
-        is_sentinel = find_sentinels(values[first_row : panel.starts[n + 1]])
+        own_values = values[first_row : panel.starts[n + 1]]
+        is_sentinel = find_sentinels(own_values, max(len(own_values) - n_judged, 0))
         row_parts.append(first_row + np.flatnonzero(is_sentinel))
     return np.concatenate(row_parts)
 
 
-def find_sentinels(values: np.ndarray) -> np.ndarray:
+def find_sentinels(values: np.ndarray, n_known: int | None = None) -> np.ndarray:
     """Numbers such as -9999, which stand for a missing value in many tables, far from all other
     values ``[T]`` of a series.
+
+    Args:
+        values: The series.
+        n_known: Rows that say what is far, since later ones are not known yet; default all.
 
     Returns:
         bool ``[T]``.
@@ -580,18 +602,19 @@ def find_sentinels(values: np.ndarray) -> np.ndarray:
     """
     is_sentinel = _may_stand_for_none(values)
     is_other = ~np.isnan(values) & ~is_sentinel
-    others = values[is_other]
+    others = values[:n_known][is_other[:n_known]]
     # What most values are stands for a value.
-    if len(others) < max(LEAST_OTHERS, is_sentinel.sum()):
+    if len(others) < max(LEAST_OTHERS, is_sentinel[:n_known].sum()):
         return np.zeros_like(is_sentinel)
     least = others.min()
     most = others.max()
     reach = SENTINEL_RANGES * (most - least)
     is_above = is_sentinel & (values > most + reach)
+    known_above = is_above[:n_known]
     # A single peak may be right, but none of another order of size.
-    is_peak = is_above.sum() == 1 and not is_above[-1]
-    if is_peak and values[is_above][0] < LEAST_FILL:
-        is_above[:] = False
+    is_usual = known_above.sum() > 1 or known_above[-1]
+    if not is_usual:
+        is_above &= values >= LEAST_FILL
     is_below = is_sentinel & (values < least - reach)
     return is_above | is_below
 
@@ -602,9 +625,46 @@ def _may_stand_for_none(values: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _tell_sentinels(panel: Panel, rows: np.ndarray, effect: str, stacklevel: int) -> None:
-    """Warn once of rows that :func:`_sentinel_rows` finds, first of those at the end of series, at
-    which forecasts may go on; ``effect`` and ``stacklevel`` as in :func:`tell_doubtful_rows`.
+def _tell_left_out(panel: Panel, rows: np.ndarray) -> None:
+    """Warn once of rows that are read as missing."""
+    owners = panel.owners(rows + 1)
+    n_series = len(np.unique(owners))
+    first = rows[0]
+    warn(
+        InputWarning(
+            f"{panel.series_label(int(owners[0]))} has {panel.values[first, 0]:g} at"
+            f" {panel.times[first]}{more(len(rows), n_series)}, far from all other values; such"
+            " numbers are read as missing; leave their cells empty",
+            _emptying_call(panel, rows),
+            *_policy(panel),
+            "; or, if they are right, pass ",
+            Argument("missing", "error"),
+        )
+    )
+
+
+def _policy(panel: Panel) -> list[Piece]:
+    """The policy without which empty cells are refused."""
+    if panel.missing != "error":
+        return []
+    return [", with a policy such as ", Argument("missing", "interpolate")]
+
+
+def _emptying_call(panel: Panel, rows: np.ndarray) -> InPython:
+    """The call that empties cells with the numbers of some rows."""
+    numbers = [
+        float(number) if abs(number) >= LEAST_FILL else int(number)
+        for number in np.unique(panel.values[rows, 0])
+    ]
+    sentinels = numbers[0] if len(numbers) == 1 else numbers
+    target = panel.dialect.target_col
+    column = "df" if target is None else f"df[{target!r}]"
+    return InPython(f": {column} = {column}.replace({sentinels!r}, float('nan'))")
+
+
+def _tell_sentinels(panel: Panel, rows: np.ndarray, effect: str = "") -> None:
+    """Warn once of rows that stay as they are, first of those at the end of series, at which
+    forecasts may go on; ``effect`` as in :func:`tell_sentinels`.
     """
     values = panel.values[:, 0]
     owners = panel.owners(rows + 1)
@@ -634,27 +694,16 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray, effect: str, stacklevel: int
             f" on{more(len(last_rows))}, far from all values before,"
             f" {effect or 'where forecasts may go on'}"
         )
-    numbers = [
-        float(number) if abs(number) >= LEAST_FILL else int(number)
-        for number in np.unique(values[rows])
-    ]
-    sentinels = numbers[0] if len(numbers) == 1 else numbers
-    target = panel.dialect.target_col
-    column = "df" if target is None else f"df[{target!r}]"
-    policy: list[Piece] = []
-    if panel.missing == "error":
-        policy = [", with a policy such as ", Argument("missing", "interpolate")]
-    warnings.warn(
+    warn(
         InputWarning(
             f"{place}; if such a number stands for a missing value, leave its cells empty",
-            InPython(f": {column} = {column}.replace({sentinels!r}, float('nan'))"),
-            *policy,
-        ),
-        stacklevel=stacklevel,
+            _emptying_call(panel, rows),
+            *_policy(panel),
+        )
     )
 
 
-def _tell_empty_end(panel: Panel) -> None:
+def tell_empty_end(panel: Panel) -> None:
     """Warn once of last rows in which no series has a value: forecasts begin after them."""
     has_value = ~np.isnan(panel.values).all(axis=1)
     # Other policies fill these rows, as the user wants.
@@ -669,7 +718,7 @@ def _tell_empty_end(panel: Panel) -> None:
     if len(empty) > 1:
         span = f"{empty.min()} to {empty.max()}"
         place = f"last {len(empty)} rows, {span}; a forecast begins after them, unless they are"
-    warnings.warn(f"no series has a value in the {place} left out of the table", stacklevel=5)
+    warn(f"no series has a value in the {place} left out of the table")
 
 
 def require_same_steps(fitted: Panel, panel: Panel) -> None:
@@ -802,11 +851,10 @@ def tell_skipped(panel: Panel, consequence: str = "their forecasts are NaN") -> 
     named = panel.skipped[:_NAMED_SERIES]
     reasons = "; ".join(f"{plain(series.name)!r} {series.reason}" for series in named)
     others = _others(len(panel.skipped))
-    warnings.warn(
+    warn(
         InputWarning(
             f"left out: series {reasons}{others}; {consequence}; ",
             Argument("bad", "error"),
             " refuses such a table",
-        ),
-        stacklevel=3,
+        )
     )

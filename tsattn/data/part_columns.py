@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import calendar
 import re
-import warnings
 from collections.abc import Collection, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputError, InputWarning, InPython
+from tsattn.checks import InputError, InputWarning, InPython, warn
 from tsattn.data.parts import days_of, part_of
 
 # Names of columns that are parts of the time of their row, in small letters. Hours count from 0 or,
@@ -77,13 +76,12 @@ def tell_part_cols(df: pd.DataFrame, time_col: Any, columns: Sequence[Any]) -> N
     if parts is None:
         return
     call = _one_series_call(df, time_col, parts, ())
-    warnings.warn(
+    warn(
         InputWarning(
             f"columns {parts.columns[0]!r} to {parts.columns[-1]!r} are each forecast as a"
             f" series by itself; one series of {parts.unit}s has them below one another",
             InPython(f": {call}" if call else ""),
-        ),
-        stacklevel=2,
+        )
     )
 
 

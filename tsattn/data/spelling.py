@@ -3,7 +3,6 @@ words for booleans.
 """
 
 import re
-import warnings
 from collections.abc import Hashable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, warn
 from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, more
 
 
@@ -370,7 +369,7 @@ def serial_days(column: pd.Series | pd.Index, series: pd.Series, label: str) -> 
         )
         other: list[Any] = ["; ", Argument("freq", 1), " reads steps of a count"]
         is_whole = bool((days == np.rint(days)).all())
-        warnings.warn(InputWarning(words, *(other if is_whole else [])), stacklevel=2)
+        warn(InputWarning(words, *(other if is_whole else [])))
     return stamps
 
 

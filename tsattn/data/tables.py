@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from calendar import month_name
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any, NoReturn, cast
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, warn
 from tsattn.data.calendar import (
     LARGEST_GROWTH,
     check_kind,
@@ -272,14 +271,13 @@ def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
             )
         return grid
     if closing.alias != grid.alias:
-        warnings.warn(
+        warn(
             InputWarning(
                 "rows are absent on the same days or hours of every week, which are read as closed:"
                 f" the frequency is {closing.alias!r}, and forecasts leave the others out; ",
                 Argument("gaps", "missing"),
                 " reads them as missing values",
-            ),
-            stacklevel=2,
+            )
         )
     return closing
 
@@ -299,14 +297,13 @@ def _tell_clock_changes(table: Table, starts: np.ndarray, grid: Grid, hours: Gri
     target = "df.index" if column is None else f"df[{column!r}]"
     accessor = "" if column is None else ".dt"
     read = table.reading_call()
-    warnings.warn(
+    warn(
         InputWarning(
             f"opening hours move by an hour where clocks change: by the clock of a zone such as"
             f" {zone} they are {alias!r} all year, but the stamps are in UTC, and the forecast has"
             " the hours of summer and winter; give the local times with their zone",
             InPython(f": {target} = {read[:-1]}, utc=True){accessor}.tz_convert({zone!r})"),
-        ),
-        stacklevel=2,
+        )
     )
 
 
@@ -323,14 +320,13 @@ def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
         return table
     row = int(np.flatnonzero(closed)[0])
     others = more(int(closed.sum()))
-    warnings.warn(
+    warn(
         InputWarning(
             f"{table.series(table.codes[row])}: the row at {table.times[row]}{others} is off the"
             f" days and hours of {grid.alias!r} and is left out; ",
             Argument("gaps", "missing"),
             " keeps it",
-        ),
-        stacklevel=2,
+        )
     )
     return table.at(np.flatnonzero(~closed))
 
@@ -433,9 +429,7 @@ def _tell_own_hours(table: Table, starts: np.ndarray, grid: Grid) -> None:
     if not words:
         _tell_own_closed_days(table, starts, grid)
         return
-    warnings.warn(
-        InputWarning(*words, "; else the forecast of each has the hours of all"), stacklevel=2
-    )
+    warn(InputWarning(*words, "; else the forecast of each has the hours of all"))
 
 
 def _tell_own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> None:
@@ -448,13 +442,12 @@ def _tell_own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> None:
     others = more(n_series)
     day_name = WEEKDAYS[day].capitalize()
     n_weeks = _WATCHED_DAYS // WEEK_DAYS
-    warnings.warn(
+    warn(
         InputWarning(
             f"{table.series(n)}{others} has had no rows on {day_name} for {n_weeks} weeks, but the"
             f" frequency {grid.alias!r} has them, since other rows of the table do: the forecast"
             " has them too; forecast such series apart, or cut older rows off"
-        ),
-        stacklevel=2,
+        )
     )
 
 
@@ -462,14 +455,13 @@ def _tell_holidays(table: Table, gaps: np.ndarray) -> None:
     rows = np.flatnonzero(gaps)
     row = int(rows[0])
     others = more(len(rows))
-    warnings.warn(
+    warn(
         InputWarning(
             f"{table.series(table.codes[row])}: the days after {table.times[row]}{others} have no"
             " rows, as on holidays, and are filled by interpolation; ",
             Argument("missing", "error"),
             " refuses them",
-        ),
-        stacklevel=2,
+        )
     )
 
 
@@ -530,11 +522,10 @@ def _tell_longer_steps(table: Table, starts: np.ndarray, gaps: np.ndarray, grid:
         is_even = (long_steps == long_steps[0]).all()
         if is_even and min(len(before), len(after)) >= _LEAST_STEPS:
             side = "up to" if before[0] else "from"
-            warnings.warn(
+            warn(
                 f"{table.series(n)}: rows {side} {table.times[row]} are {long_steps[0] + 1} steps"
                 f" of {grid.alias!r} apart, all others one, and the steps between them count as"
-                " missing; leave those rows out, or resample all to the longer step",
-                stacklevel=2,
+                " missing; leave those rows out, or resample all to the longer step"
             )
             return
 
@@ -551,13 +542,12 @@ def _tell_absent_months(table: Table, grid: Grid) -> None:
     absent = [name for number, name in enumerate(month_name) if number and number not in months]
     n_years = times.year.nunique()
     if absent and n_years >= _LEAST_YEARS and times.max() - times.min() > _YEARS_SPAN:
-        warnings.warn(
+        warn(
             InputWarning(
                 f"no year has a row in {' or '.join(absent)}, and forecasts go through such months"
                 " as missing ones; numbers in place of the times read rows one after another",
                 InPython(f": {_numbering(table.dialect)}"),
-            ),
-            stacklevel=2,
+            )
         )
 
 
@@ -591,7 +581,7 @@ def _tell_skipped_hours(
     n_absent = int(gaps.sum())
     codes = table.codes[rows]
     others = more(n_absent, len(np.unique(codes)))
-    warnings.warn(
+    warn(
         InputWarning(
             f"{table.series(codes[0])}: there is no row at {absent}{others}, an hour that clocks"
             f" skip in zones such as {zone}: the stamps look like local times without their zone,"
@@ -600,8 +590,7 @@ def _tell_skipped_hours(
             "if that is right, ",
             Argument("missing", missing),
             " says so",
-        ),
-        stacklevel=2,
+        )
     )
 
 
@@ -628,15 +617,14 @@ def _tell_far_rows(table: Table, starts: np.ndarray, gaps: np.ndarray, missing: 
         if longest[n] < _FAR_RATIO * other_gaps.max(initial=1) or not is_far:
             continue
         before = starts[n] + row
-        warnings.warn(
+        warn(
             InputWarning(
                 f"{table.series(n)}: {longest[n]} rows are absent between {table.times[before]} and"
                 f" {table.times[before + 1]}, and at most {other_gaps.max(initial=0)} elsewhere;"
                 " if a stamp is wrong, correct it; if none is, ",
                 Argument("missing", missing),
                 " says so",
-            ),
-            stacklevel=2,
+            )
         )
         return True
     return False
@@ -1014,15 +1002,14 @@ def _tell_carried(table: Table, missing: str) -> None:
         places.append(f"{name} is missing (NaN) at {table.times[row]}{others}")
     n_others = len(columns) - len(places)
     other_columns = f"; and {n_others} more columns" if n_others else ""
-    warnings.warn(
+    warn(
         InputWarning(
             f"{'; '.join(places)}{other_columns}; such cells take the value before them; ",
             *_advice_on_blanks(table, columns[:_MOST_NAMED]),
             "; if the value before holds on, ",
             Argument("missing", missing),
             " says so",
-        ),
-        stacklevel=2,
+        )
     )
 
 

@@ -5,7 +5,6 @@ import functools
 import itertools
 import math
 import statistics
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Name, check_whole, pieces_of
+from tsattn.checks import Argument, InputError, InPython, Name, check_whole, pieces_of, warn
 from tsattn.data.calendar import more
 from tsattn.data.calendar import season_length as season_of
 from tsattn.data.columns import TableLike
@@ -29,6 +28,7 @@ from tsattn.data.panel import (
     skip_bad,
     starts_of,
     tell_skipped,
+    without_sentinels,
 )
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Scaler, make_scaler
@@ -170,11 +170,10 @@ def _tell_far(panel: Panel, stops: np.ndarray) -> None:
         row, column = np.argwhere(far)[0]
         n = int(panel.owners(row + 1))
         others = more(int(far.sum()))
-        warnings.warn(
+        warn(
             f"{panel.series_label(n)}: {panel.values[row, column]:.10g} at {panel.times[row]}"
             f"{others} is far from all other values of its series and"
-            f" {consequence}; make it NaN if it is no value",
-            stacklevel=3,
+            f" {consequence}; make it NaN if it is no value"
         )
 
 
@@ -188,10 +187,9 @@ def _tell_unjudged(panel: Panel, origins: np.ndarray, horizon: int) -> None:
     is_empty = n_before[stop] == n_before[first]
     series = np.flatnonzero(is_empty.all(axis=1))
     if len(series):
-        warnings.warn(
+        warn(
             f"{panel.series_label(series[0])}{more(len(series))} has no value in the judged rows"
-            " and counts in no score",
-            stacklevel=3,
+            " and counts in no score"
         )
 
 
@@ -482,14 +480,12 @@ def backtest(
     horizon = _joint_horizon(named)
     levels, asked_quantiles, all_quantiles = check_request(level, quantiles)
     schema = _joint_schema(named) if schema is None else schema
-    panel = to_panel(data, schema, missing=_joint_missing(named))
-    for forecaster in named.values():
-        panel.require(forecaster.covariate_columns)
+    count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
+    panel = _read(data, schema, named, judged)
     # Whatever can be refused is refused before anything is fitted.
     suffixes = [suffix for suffix, _ in interval_columns(levels, asked_quantiles)]
     _refuse_equal_columns(panel, named, suffixes)
     season = _season(panel, season_length)
-    count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     fits = tuple(_fit_windows(refit, count))
     judge_plan = _judge_here if judge is None else judge
 
@@ -515,6 +511,18 @@ def backtest(
     return BacktestResult(
         panel, origins, dict(rolled), levels, asked_quantiles, season, horizon, step_size
     )
+
+
+def _read(
+    data: TableLike | Panel, schema: Schema, named: Mapping[str, Forecaster], n_judged: int
+) -> Panel:
+    """The table as all forecasters read it, whose last ``n_judged`` rows are judged."""
+    panel = to_panel(data, schema, missing=_joint_missing(named))
+    for forecaster in named.values():
+        panel.require(forecaster.covariate_columns)
+    if isinstance(data, Panel):
+        return panel
+    return without_sentinels(panel, n_judged=n_judged, keeps=schema.missing == "error")
 
 
 def _with_room(error: BadSeriesError, n_windows: int, most: int) -> InputError:

@@ -7,7 +7,6 @@ everything and gives a float.
 """
 
 import inspect
-import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tsattn.checks import warn
 from tsattn.levels import check_request
 
 Axis = int | tuple[int, ...] | None
@@ -218,11 +218,10 @@ def scaled_by(error: ArrayLike, scale: ArrayLike, name: str) -> Score:
     undefined = ~(scale > 0)
     n_undefined = int(undefined.sum())
     if n_undefined:
-        warnings.warn(
+        warn(
             f"{name} is undefined (nan) for {n_undefined} of {undefined.size} series: the"
             " training span is constant from season to season or shorter than season_length + 1"
-            " rows",
-            stacklevel=3,
+            " rows"
         )
     divisor = np.where(undefined, np.nan, scale)
     return _plain(error / divisor)
@@ -302,7 +301,7 @@ def relative_to(total: float, size: float, all_missing: bool = False) -> float:
     """
     if size == 0:
         if not all_missing:
-            warnings.warn("wql is undefined (nan): every y is 0", stacklevel=3)
+            warn("wql is undefined (nan): every y is 0")
         return float("nan")
     return float(total / size)
 

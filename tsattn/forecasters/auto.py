@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import pandas as pd
 import torch
 
 from tsattn.catalogue import load_forecaster
-from tsattn.checks import Argument, InputError, InputWarning, Name
+from tsattn.checks import Argument, InputError, InputWarning, Name, warn
 from tsattn.data.calendar import parse_freq, season_length
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import calendar_slices
@@ -458,11 +457,11 @@ class AutoForecaster(GapForecaster):
         histories = check_histories(x, self.max_context, self.least_context)
         return without_outliers(histories)
 
-    def tell_unread(self, panel: Panel, told_rows: np.ndarray | None = None) -> None:
-        """As in every forecaster, and of values that are taken for wrong."""
-        context = load_network().config.token_context
-        outlier_rows = tell_outliers(panel, context)
-        super().tell_unread(panel, outlier_rows)
+    def without_doubtful(self, panel: Panel) -> Panel:
+        """As in every forecaster; other values that are taken for wrong are told."""
+        panel = super().without_doubtful(panel)
+        tell_outliers(panel, load_network().config.token_context)
+        return panel
 
     def _fit(self, panel: Panel, context: FitContext) -> AutoFitted:
         title = self.alias_ if context.verbose else None
@@ -532,7 +531,7 @@ class AutoForecaster(GapForecaster):
             words = "the columns beside the target take no part; give it more time than "
             limit = Argument("max_time", self.max_time)
             warning = InputWarning(f"{self.alias_}: {words}", limit)
-            warnings.warn(warning, stacklevel=2)
+            warn(warning)
 
     def _trials(
         self,

@@ -1,7 +1,6 @@
 """Classical models that are estimated anew on each window, and those of statsmodels."""
 
 import math
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from tsattn.checks import Argument, InputError, check_whole
+from tsattn.checks import Argument, InputError, check_whole, warn
 from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
@@ -347,12 +346,11 @@ class LocalForecaster(Forecaster):
 
     def _warn(self, total: int, *, stopped: int, short: int, broken: int) -> None:
         if stopped or short or broken:
-            warnings.warn(
+            warn(
                 f"{self.alias_}: of {total} windows, {stopped} had an optimiser that stopped before"
                 f" it converged (forecast from where it stopped), and {short} too few rows and"
                 f" {broken} a model that broke down (the last value holds)",
                 RuntimeWarning,
-                stacklevel=4,
             )
 
 

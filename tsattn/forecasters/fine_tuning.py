@@ -1,13 +1,13 @@
 """Fine-tuning of a pretrained network on the rows of a table."""
 
 import copy
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from tsattn.checks import warn
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History, spread_places
 from tsattn.forecasters.fitting import validation_rows
@@ -92,11 +92,10 @@ def fine_tune(
         "valid_windows": len(windows.judges),
     }
     if not windows.enough:
-        warnings.warn(
+        warn(
             "fine_tune compares losses on windows that are held out, a horizon apart, and there are"
             " too few of them, or of rows before them; the weights stay as they were: bring more"
-            " rows, shorten horizon, or set val_size to three horizons",
-            stacklevel=7,
+            " rows, shorten horizon, or set val_size to three horizons"
         )
         return network, facts
     with limit_threads(1), IN_SINGLE, progress_line(title, n_steps=windows.n_steps) as line:

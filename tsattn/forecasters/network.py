@@ -6,7 +6,6 @@ import hashlib
 import json
 import random
 import time
-import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from tsattn.checks import check_whole
+from tsattn.checks import check_whole, warn
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
@@ -400,10 +399,8 @@ class NetworkForecaster(Forecaster):
         network = load_network(SHIPPED)
         return simpler.with_network(network)
 
-    def _tell_short(self, panel: Panel, context: int, stacklevel: int = 4) -> None:
-        """Say that series are too short for the network, and refuse a panel in which all are;
-        ``stacklevel`` is that of the warning.
-        """
+    def _tell_short(self, panel: Panel, context: int) -> None:
+        """Say that series are too short for the network, and refuse a panel in which all are."""
         least = least_rows(context)
         lengths = known_lengths(panel.last(context))
         too_short = lengths < least
@@ -413,11 +410,10 @@ class NetworkForecaster(Forecaster):
         elif short.any():
             simpler = self._simpler()
             n_short = int(short.sum())
-            warnings.warn(
+            warn(
                 f"{n_short} of {len(short)} series have fewer than {least} rows of"
                 f" history, too few for {self.alias_}; they are forecast by the pretrained"
-                f" {simpler.alias_!r}",
-                stacklevel=stacklevel,
+                f" {simpler.alias_!r}"
             )
 
     def _threads(self, fitted: FittedNetwork, n_windows: int, n_channels: int) -> int:
@@ -588,7 +584,7 @@ class NetworkForecaster(Forecaster):
         from tsattn.training.processes import processes_for
 
         plan, fitted = self._plan(panel)
-        self._tell_short(panel, plan.spec.context, stacklevel=8)
+        self._tell_short(panel, plan.spec.context)
         device = resolve_device(self.training.device, strict=True)
         processes, home = processes_for(self.training.trainer, device)
         seed = seed_from(self.random_state)

@@ -3,7 +3,6 @@
 import copy
 import itertools
 import statistics
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, check_whole
+from tsattn.checks import Argument, InputError, InputWarning, InPython, check_whole, warn
 from tsattn.data.calendar import more, season_length
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
@@ -307,10 +306,12 @@ class PretrainedForecaster(GapForecaster):
         """
         return self.network_.config.token_context
 
-    def tell_unread(self, panel: Panel, told_rows: np.ndarray | None = None) -> None:
-        """As in every forecaster, and of values that are taken for wrong."""
+    def without_doubtful(self, panel: Panel) -> Panel:
+        """As in every forecaster; other values that are taken for wrong are told."""
+        panel = super().without_doubtful(panel)
         network = _network(self.weights) if self.state_ is None else self.network_
-        super().tell_unread(panel, tell_outliers(panel, network.config.token_context))
+        tell_outliers(panel, network.config.token_context)
+        return panel
 
     def _fit(self, panel: Panel, context: FitContext) -> PretrainedFitted:
         _check_steps(self.horizon)
@@ -625,12 +626,8 @@ def clean_panel(panel: Panel, n_rows: int) -> Panel:
     return replace(panel, values=values)
 
 
-def tell_outliers(panel: Panel, n_rows: int) -> np.ndarray:
-    """Warn once of outliers among the last ``n_rows`` rows of series: they are read as missing.
-
-    Returns:
-        Their rows.
-    """
+def tell_outliers(panel: Panel, n_rows: int) -> None:
+    """Warn once of outliers among the last ``n_rows`` rows of series: they are read as missing."""
     history = History(panel)
     n_series = max(_SEARCHED_VALUES // min(n_rows, int(panel.lengths.max())), 1)
     row_parts = []
@@ -641,10 +638,10 @@ def tell_outliers(panel: Panel, n_rows: int) -> np.ndarray:
         row_parts.append(ends[owners.numpy()] - windows.shape[1] + steps.numpy())
     rows = np.concatenate(row_parts)
     if not len(rows):
-        return rows
+        return
     series = np.unique(panel.owners(rows + 1)).tolist()
     first_row = rows[0]
-    warnings.warn(
+    warn(
         InputWarning(
             f"{panel.series_label(series[0])} has {panel.values[first_row, 0]:g} at"
             f" {panel.times[first_row]}, far from its neighbours"
@@ -652,10 +649,8 @@ def tell_outliers(panel: Panel, n_rows: int) -> np.ndarray:
             " them, or, if they are right, forecast with ",
             Argument("model", "ets"),
             ", which reads them",
-        ),
-        stacklevel=4,
+        )
     )
-    return rows
 
 
 def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.ndarray:
