@@ -916,9 +916,9 @@ MUTANTS = [
         "tests/forecasters/test_future_columns.py",
     ),
     Mutant(
-        "tsattn/data/tables.py",
-        "call is None and np.isfinite(values).any()",
-        "call is None",
+        "tsattn/data/spelling.py",
+        "call is not None or not np.isfinite(values).any()",
+        "call is not None",
         ODD,
     ),
     Mutant(

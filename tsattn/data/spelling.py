@@ -391,6 +391,38 @@ def decimal_years(numbers: np.ndarray) -> pd.Series | None:
     return pd.Series(whole.astype("M8[M]").astype("M8[ns]"))
 
 
+def numbers_call(
+    cells: pd.Series, values: np.ndarray, foreign: np.ndarray, place: str, cell: Any
+) -> str | None:
+    """A call that makes numbers of a column in which a cell is none; ``None`` if there is none.
+
+    Args:
+        cells: The column.
+        values: Its numbers, NaN where a cell is none.
+        foreign: bool, where a cell is neither a number nor empty.
+        place: The column as Python writes it, such as ``df['y']``.
+        cell: The one that is named.
+    """
+    if pd.api.types.is_timedelta64_dtype(cells.dtype):
+        return f"{place} = {place}.dt.total_seconds() makes seconds of durations"
+    call = (
+        conversion(cells, values, place)
+        or truth_call(cells, place)
+        or duration_call(cells, place)
+        or conversion(cells, values, place, empties_words=True)
+    )
+    if call is not None or not np.isfinite(values).any():
+        return call
+    call = f"{place} = pd.to_numeric({place}, errors='coerce') empties such cells"
+    # The cell that is named is perhaps a word, and others have numbers in them.
+    texts = cells.astype(str)
+    has_digits = texts.str.contains(r"\d") & (texts != str(cell))
+    with_numbers = texts[foreign & has_digits.to_numpy()]
+    if len(with_numbers):
+        call += f", also {with_numbers.iloc[0]!r:.60}"
+    return call
+
+
 def truth_call(cells: pd.Series, place: str) -> str | None:
     """The call of pandas that turns the words of a column into True and False.
 

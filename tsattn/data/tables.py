@@ -716,9 +716,26 @@ def _check_numbers(table: Table) -> None:
 
 def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
     """What to do about a cell that is no number."""
-    from tsattn.data.spelling import conversion, duration_call, truth_call
+    advice = _advice_on_layout(table, column)
+    if advice is not None:
+        return advice
+    advice = _advice_on_words(table, column, cell)
+    if advice is None:
+        advice = _advice_on_spelling(table, column, cell)
+    if table.dialect.kind == "wide":
+        advice += [
+            "; a time column is named by ",
+            Argument("time_col"),
+            ", the columns of a long table also by ",
+            Argument("id_col"),
+            " and ",
+            Argument("target_col"),
+        ]
+    return advice
 
-    n_targets = len(table.columns) - table.n_covariates
+
+def _advice_on_layout(table: Table, column: int) -> list[Piece] | None:
+    """What to do about first rows that hold names, or a column of times among the series."""
     is_wide = table.dialect.kind == "wide"
     first_cells = [cells.iloc[:_SEEN_ROWS] for cells in table.cells]
     rows = pd.concat(first_cells, axis=1)
@@ -743,68 +760,64 @@ def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
             "a further column of times is no series; drop it",
             InPython(f", as df.drop(columns={[name]!r}) does"),
         ]
-    has_letters = isinstance(cell, str) and any(map(str.isalpha, cell))
-    of_numbers = _columns_of_numbers(table)
-    place = f"df[{table.columns[column]!r}]"
-    cells = table.cells[column]
-    texts = cells.astype(str)
+    return None
+
+
+def _advice_on_words(table: Table, column: int, cell: Any) -> list[Piece] | None:
+    """What to do about a column of words in a wide table of which one column may be meant."""
+    from tsattn.data.spelling import conversion
+
     is_empty = np.isnan(table.values[:, column]).all()
-    spelt_call = conversion(cells, table.values[:, column], place)
+    if table.dialect.kind != "wide" or not is_empty:
+        return None
+    texts = table.cells[column].astype(str)
     # Cells that differ, each with a digit, may be times in a spelling that is not read.
     may_be_times = bool(texts.is_unique and texts.str.contains(r"\d").all())
-    is_other = has_letters or (may_be_times and spelt_call is None)
-    advice: list[Piece]
-    if is_wide and is_other and of_numbers and is_empty:
-        # A column of words in a table of which one column may be meant.
-        names = ", ".join(repr(table.columns[k]) for k in of_numbers[:_MOST_NAMED])
-        times = "write times as 2024-01-31, or " if may_be_times else ""
-        advice = [
-            f"{times}drop the column, or name the one that is forecast ({names}) by ",
-            Argument("target_col"),
-        ]
-    else:
-        # Text without a letter is a number with separators or signs, or - for a missing one.
-        is_spelling = isinstance(cell, str) and not has_letters
-        values = table.values[:, column]
-        truths = truth_call(cells, place)
-        call = spelt_call or truths or duration_call(cells, place)
-        call = call or conversion(cells, values, place, empties_words=True)
-        if pd.api.types.is_timedelta64_dtype(cells.dtype):
-            call = f"{place} = {place}.dt.total_seconds() makes seconds of durations"
-        if call is None and np.isfinite(values).any():
-            call = f"{place} = pd.to_numeric({place}, errors='coerce') empties such cells"
-            # The cell that is named is perhaps a word, and others have numbers in them.
-            has_digits = texts.str.contains(r"\d") & (texts != str(cell))
-            with_numbers = texts[table.foreign[:, column] & has_digits.to_numpy()]
-            if len(with_numbers):
-                call += f", also {with_numbers.iloc[0]!r:.60}"
-        correction = "correct the cell, or "
-        if is_spelling:
-            correction = _SPELLING
-            if cell.startswith(("(", "\u2212")) or cell[1:].endswith("-"):
-                correction = _NEGATIVE_SPELLING
-        elif truths is not None:
-            correction = "write the words as 1 and 0, or "
-        in_python = "" if call is None else f"{call}; or "
-        advice = [
-            InPython(in_python),
-            correction,
-            "leave a cell without a value empty, with a policy by ",
-            Argument("missing"),
-        ]
-        # Without its only value column a table is of no use.
-        if n_targets > 1 or column >= n_targets:
-            advice.append("; or drop the column")
-    if is_wide:
-        advice += [
-            "; a time column is named by ",
-            Argument("time_col"),
-            ", the columns of a long table also by ",
-            Argument("id_col"),
-            " and ",
-            Argument("target_col"),
-        ]
+    spelt_call = conversion(table.cells[column], table.values[:, column], "")
+    of_numbers = _columns_of_numbers(table)
+    is_word = _has_letters(cell) or (may_be_times and spelt_call is None)
+    if not is_word or not of_numbers:
+        return None
+    names = ", ".join(repr(table.columns[k]) for k in of_numbers[:_MOST_NAMED])
+    times = "write times as 2024-01-31, or " if may_be_times else ""
+    return [
+        f"{times}drop the column, or name the one that is forecast ({names}) by ",
+        Argument("target_col"),
+    ]
+
+
+def _advice_on_spelling(table: Table, column: int, cell: Any) -> list[Piece]:
+    """What to do about a cell that spells a number in its own way, or holds none."""
+    from tsattn.data.spelling import numbers_call, truth_call
+
+    n_targets = len(table.columns) - table.n_covariates
+    place = f"df[{table.columns[column]!r}]"
+    cells = table.cells[column]
+    foreign = table.foreign[:, column]
+    call = numbers_call(cells, table.values[:, column], foreign, place, cell)
+    correction = "correct the cell, or "
+    if isinstance(cell, str) and not _has_letters(cell):
+        # A number with separators or signs, or - for a missing one.
+        correction = _SPELLING
+        if cell.startswith(("(", "\u2212")) or cell[1:].endswith("-"):
+            correction = _NEGATIVE_SPELLING
+    elif truth_call(cells, place) is not None:
+        correction = "write the words as 1 and 0, or "
+    in_python = "" if call is None else f"{call}; or "
+    advice: list[Piece] = [
+        InPython(in_python),
+        correction,
+        "leave a cell without a value empty, with a policy by ",
+        Argument("missing"),
+    ]
+    # Without its only value column a table is of no use.
+    if n_targets > 1 or column >= n_targets:
+        advice.append("; or drop the column")
     return advice
+
+
+def _has_letters(cell: Any) -> bool:
+    return isinstance(cell, str) and any(map(str.isalpha, cell))
 
 
 def _columns_of_numbers(table: Table) -> list[int]:
