@@ -849,11 +849,17 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/panel.py",
-        "if covariates is None or covariates.kind(name) is not None:",
-        "if covariates is not None:",
+        "if covariates.kind(name) is not None:",
+        "if True:",
         f"{BAD}::test_sentinels_in_columns_are_told_with_a_call_that_works",
     ),
     # sentinels
+    Mutant(
+        "tsattn/data/panel.py",
+        "return values[np.where(last < first_rows, following, last)]",
+        "return values[last]",
+        f"{BAD}::test_a_column_that_begins_with_sentinels_takes_its_first_value",
+    ),
     Mutant(
         "tsattn/data/panel.py",
         "others = values[:n_known][is_other[:n_known]]",

@@ -361,14 +361,33 @@ def test_sentinels_in_columns_are_told_with_a_call_that_works(model):
     future = pd.DataFrame({"ds": pd.date_range("2024-04-30", periods=2), "price": 9.0, "kind": "a"})
     known = {"schema": Schema(future_cols=["kind", "price"]), "future": future, "model": model}
     told = r"column 'price' holds -999 at 2024-02-20 00:00:00 \(and 1 more\), far from all other"
-    with pytest.warns(UserWarning, match=told) as caught:
-        forecast(df, 2, **known)
+    with pytest.warns(UserWarning, match=told + ".* are read as missing, and take the") as caught:
+        answer = forecast(df, 2, **known)
     assert len(caught) == 1
     names = {"df": df.copy()}
-    exec(str(caught[0].message).split("empty: ")[1], names)
+    exec(str(caught[0].message).split("empty: ")[1].split(", or")[0], names)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        forecast(names["df"], 2, missing="ffill", **known)
+        expected = forecast(names["df"], 2, missing="ffill", **known)
+    pd.testing.assert_frame_equal(answer, expected)
+    with pytest.warns(UserWarning, match=told + ".* and it is read as that number") as caught:
+        kept = forecast(df, 2, missing="error", **known)
+    assert len(caught) == 1
+    assert not kept.equals(answer)
+
+
+@pytest.mark.filterwarnings("ignore:.* take the value before them")
+def test_a_column_that_begins_with_sentinels_takes_its_first_value():
+    prices = around(9, r0=-999, r1=-999, r40=-999)
+    known = around(9)
+    known[[0, 1, 40]] = [known[2], known[2], known[39]]
+    schema = Schema(past_cols=["price"])
+    frames = [daily(around(20)).assign(price=column) for column in (prices, known)]
+    # The second of two series has a first value of its own.
+    first = daily(around(30)).assign(price=5.0, unique_id="a")
+    frames = [pd.concat([first, frame.assign(unique_id="b")]) for frame in frames]
+    answers = [forecast(frame, 2, model="ridge", schema=schema) for frame in frames]
+    pd.testing.assert_frame_equal(*answers)
 
 
 @pytest.mark.parametrize("model", ["zero", "auto"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from functools import cached_property
@@ -491,18 +491,19 @@ def tell_alike(panel: Panel) -> None:
 
 
 def without_sentinels(panel: Panel, *, n_judged: int = 0, keeps: bool = False) -> Panel:
-    """A table just read without the numbers that :func:`find_sentinels` finds in its series.
+    """A table just read without the numbers that :func:`find_sentinels` finds in its series and in
+    the columns beside them.
 
-    They count as missing, of which one warning tells, and are interpolated where missing values are
-    refused.
+    They count as missing, of which one warning tells. In series they are interpolated where missing
+    values are refused; in columns they take the value before them.
 
     Args:
         panel: The series.
         n_judged: Last rows of each series by which no number before them is judged.
         keeps: Whether such numbers stay, with a warning that says so.
     """
-    _tell_sentinels_of_columns(panel)
-    rows = _sentinel_rows(panel, n_judged)
+    panel = _with_usual_columns(panel, n_judged, keeps)
+    rows = _sentinel_rows(panel, panel.values[:, 0], n_judged)
     if not len(rows):
         return panel
     if keeps:
@@ -523,54 +524,88 @@ def without_sentinels(panel: Panel, *, n_judged: int = 0, keeps: bool = False) -
 
 
 def tell_sentinels(panel: Panel, effect: str) -> None:
-    """Warn of the numbers that :func:`find_sentinels` finds in the series of a table just read, and
-    in its columns.
+    """Warn of the numbers that :func:`find_sentinels` finds in the series of a table just read.
 
     Args:
         panel: The series.
         effect: What such numbers do, as a relative clause.
     """
-    rows = _sentinel_rows(panel)
+    rows = _sentinel_rows(panel, panel.values[:, 0])
     if len(rows):
         _tell_sentinels(panel, rows, effect)
-    _tell_sentinels_of_columns(panel)
 
 
-def _tell_sentinels_of_columns(panel: Panel) -> None:
-    """Warn of the first column of numbers beside the target that holds sentinels, which count as
-    the numbers that they are.
+def _with_usual_columns(panel: Panel, n_judged: int, keeps: bool) -> Panel:
+    """The panel with the value before them in place of sentinels of its columns of numbers;
+    arguments as of :func:`without_sentinels`.
     """
     covariates = panel.covariates
-    names = () if covariates is None else covariates.columns
-    for number, name in enumerate(names):
-        if covariates is None or covariates.kind(name) is not None:
+    if covariates is None:
+        return panel
+    values = covariates.values.copy()
+    told_columns = []
+    for number, name in enumerate(covariates.columns):
+        if covariates.kind(name) is not None:
             continue
-        values = covariates.values[:, number]
-        ends = np.array([np.fmin.reduce(values), np.fmax.reduce(values)])
-        # A sentinel is the least or the largest value.
-        if not _may_stand_for_none(ends).any():
-            continue
-        rows = np.flatnonzero(find_sentinels(values))
+        column = values[:, number]
+        rows = _sentinel_rows(panel, column, n_judged)
         if not len(rows):
             continue
-        first = rows[0]
-        number_text = f"{values[first]:g}"
-        warn(
-            InputWarning(
-                f"column {name!r} holds {number_text} at {panel.times[first]}{more(len(rows))}, far"
-                " from all other values, and it is read as that number; if it stands for a missing"
-                " value, leave its cells empty",
-                InPython(f": df[{name!r}] = df[{name!r}].replace({number_text}, float('nan'))"),
-            )
+        told_columns.append(name)
+        if len(told_columns) == 1:
+            _tell_sentinels_of_column(panel, name, column, rows, keeps)
+        column[rows] = np.nan
+        values[:, number] = _carried(column, panel.starts)
+    if keeps or not told_columns:
+        return panel
+    return replace(panel, covariates=replace(covariates, values=values))
+
+
+def _tell_sentinels_of_column(
+    panel: Panel, name: Hashable, values: np.ndarray, rows: np.ndarray, keeps: bool
+) -> None:
+    """Warn of the sentinels of a column, and of what they are read as."""
+    first = rows[0]
+    number_text = f"{values[first]:g}"
+    call = InPython(f": df[{name!r}] = df[{name!r}].replace({number_text}, float('nan'))")
+    place = (
+        f"column {name!r} holds {number_text} at {panel.times[first]}{more(len(rows))}, far from"
+        " all other values"
+    )
+    if keeps:
+        remark = InputWarning(
+            f"{place}, and it is read as that number; if it stands for a missing value, leave its"
+            " cells empty",
+            call,
         )
-        return
+    else:
+        remark = InputWarning(
+            f"{place}; such numbers are read as missing, and take the value before them; leave"
+            " their cells empty",
+            call,
+            ", or, if they are right, pass ",
+            Argument("missing", "error"),
+        )
+    warn(remark)
 
 
-def _sentinel_rows(panel: Panel, n_judged: int = 0) -> np.ndarray:
-    """Rows that :func:`find_sentinels` finds in each series, whose last ``n_judged`` are later
-    ones.
+def _carried(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Values ``[rows]`` with the value before them in place of NaN, the first one of their series
+    before that.
     """
-    values = panel.values[:, 0]
+    row = np.arange(len(values))
+    observed = ~np.isnan(values)
+    last = np.maximum.accumulate(np.where(observed, row, -1))
+    first_rows = np.repeat(starts[:-1], np.diff(starts))
+    # From the end on: the next row with a value.
+    following = np.minimum.accumulate(np.where(observed, row, len(values) - 1)[::-1])[::-1]
+    return values[np.where(last < first_rows, following, last)]
+
+
+def _sentinel_rows(panel: Panel, values: np.ndarray, n_judged: int = 0) -> np.ndarray:
+    """Rows of ``values [rows]`` that :func:`find_sentinels` finds in each series, whose last
+    ``n_judged`` are later ones.
+    """
     first_rows = panel.starts[:-1]
     least = np.fmin.reduceat(values, first_rows)
     most = np.fmax.reduceat(values, first_rows)
