@@ -27,14 +27,16 @@ from tsattn.pretrained.weights import save_network
 from tsattn.suite import Suite
 
 H = 6
+N_STEPS = 20
 
 
 def quicken(patch):
-    """Rates at which a network of random weights learns in few steps."""
-    patch.setattr(fine_tuning, "_RATE", 0.02)
-    patch.setattr(fine_tuning, "_OTHER_RATE", 0.01)
-    patch.setattr(fine_tuning, "_LEAST_STEPS", 30)
-    patch.setattr(fine_tuning, "_MOST_STEPS", 30)
+    """Rates at which a network of random weights learns in few steps of few windows."""
+    patch.setattr(fine_tuning, "_RATE", 0.03)
+    patch.setattr(fine_tuning, "_OTHER_RATE", 0.015)
+    patch.setattr(fine_tuning, "_ROWS_A_STEP", 3000)
+    patch.setattr(fine_tuning, "_LEAST_STEPS", N_STEPS)
+    patch.setattr(fine_tuning, "_MOST_STEPS", N_STEPS)
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +93,7 @@ def test_a_pattern_of_the_table_is_learnt_and_helps_on_later_rows(learnt):
     plain = make(fine_tune=False).fit(before(frame, 40))
     told = tuned.summary_
     assert told["valid_windows"] == 17 + 15
-    assert 0 < told["best_step"] <= told["steps"] == 30
+    assert 0 < told["best_step"] <= told["steps"] == N_STEPS
     assert told["valid_loss"] < 0.8 * told["start_loss"]
     assert told["parameters"] == sum(each.numel() for each in tuned.network_.parameters())
     assert plain.summary_ == {}
@@ -130,7 +132,7 @@ def test_weights_stay_where_nothing_is_gained(monkeypatch):
     monkeypatch.setattr(fine_tuning, "_RATE", 20.0)
     monkeypatch.setattr(fine_tuning, "_OTHER_RATE", 20.0)
     tuned = make().fit(waves(120))
-    assert tuned.summary_["steps"] == 30
+    assert tuned.summary_["steps"] == N_STEPS
     assert tuned.summary_["best_step"] == 0
     assert tuned.summary_["valid_loss"] == tuned.summary_["start_loss"]
     assert tuned.network_ is tiny_network()
@@ -394,6 +396,6 @@ def test_a_terminal_is_told_how_far_it_is_and_nobody_else(monkeypatch):
     assert screen.getvalue() == ""
     model = make().fit(waves(150), verbose=True)
     assert "\rzero [" in screen.getvalue()
-    assert " of 30, validation " in screen.getvalue()
+    assert f" of {N_STEPS}, validation " in screen.getvalue()
     assert screen.getvalue().endswith("\n")
     assert set(vars(model)) == {*model.get_params(deep=False), "state_"}
