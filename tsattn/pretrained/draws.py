@@ -5,6 +5,7 @@ part of its result.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -214,14 +215,16 @@ def smooth(rng: Rng, n: int, length: int, *, shortest: float | int = 4) -> Array
     """
     longest = max(2 * shortest, length)
     scale = log_uniform(rng, n, shortest, longest)
+    return spectral(rng, n, length, partial(_smooth_density, scale))
 
-    def density(w: Array) -> Array:
-        squares = (w * scale) ** 2
-        # exp(-75) is nothing beside 1e-12; less comes near the least numbers of float32.
-        bounded = np.minimum(squares, 150)
-        return np.exp(-0.5 * bounded) + 1e-12
 
-    return spectral(rng, n, length, density)
+# The densities stand outside of what draws them: where the tests check types, a function that is
+# made in each call would be compiled anew in each call.
+def _smooth_density(scale: Array, w: Array) -> Array:
+    squares = (w * scale) ** 2
+    # exp(-75) is nothing beside 1e-12; less comes near the least numbers of float32.
+    bounded = np.minimum(squares, 150)
+    return np.exp(-0.5 * bounded) + 1e-12
 
 
 def rough(rng: Rng, n: int, length: int) -> Array:
@@ -232,12 +235,12 @@ def rough(rng: Rng, n: int, length: int) -> Array:
     longest = max(4, length)
     scale = log_uniform(rng, n, 2, longest)
     power = uniform(rng, n, 0.6, 2.5)
+    return spectral(rng, n, length, partial(_rough_density, scale, power))
 
-    def density(w: Array) -> Array:
-        squares = (w * scale) ** 2
-        return np.exp(-power * np.log1p(squares))
 
-    return spectral(rng, n, length, density)
+def _rough_density(scale: Array, power: Array, w: Array) -> Array:
+    squares = (w * scale) ** 2
+    return np.exp(-power * np.log1p(squares))
 
 
 def walk(rng: Rng, n: int, length: int) -> Array:

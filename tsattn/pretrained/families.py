@@ -4,6 +4,7 @@ Their series are not yet scaled, and no value is missing.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -126,12 +127,17 @@ def autoregression(rng: Rng, n: int, length: int) -> Array:
     is_negative = chance(rng, n, 0.08)
     factor = np.where(is_negative, -0.8, 1)
     a = size * factor
+    return spectral(rng, n, length, partial(_autoregression_density, a))
 
-    def density(w: Array) -> Array:
-        inverse = 1 + a * a - 2 * a * np.cos(w)
-        return 1 / inverse
 
-    return spectral(rng, n, length, density)
+# As in draws.py, the densities stand outside of what draws them.
+def _autoregression_density(a: Array, w: Array) -> Array:
+    return 1 / _inverse_density(a, np.cos(w))
+
+
+def _inverse_density(a: Array, cosine: Array) -> Array:
+    """1 / density of a first-order autoregression."""
+    return 1 + a * a - 2 * a * cosine
 
 
 def oscillation(rng: Rng, n: int, length: int) -> Array:
@@ -149,14 +155,14 @@ def oscillation(rng: Rng, n: int, length: int) -> Array:
     r = 1 - damping
     a = 2 * r * np.cos(center)
     b = -r * r
+    return spectral(rng, n, length, partial(_oscillation_density, a, b))
 
-    def density(w: Array) -> Array:
-        real = 1 - a * np.cos(w) - b * np.cos(2 * w)
-        imaginary = a * np.sin(w) + b * np.sin(2 * w)
-        power = real**2 + imaginary**2
-        return 1 / (power + 1e-9)
 
-    return spectral(rng, n, length, density)
+def _oscillation_density(a: Array, b: Array, w: Array) -> Array:
+    real = 1 - a * np.cos(w) - b * np.cos(2 * w)
+    imaginary = a * np.sin(w) + b * np.sin(2 * w)
+    power = real**2 + imaginary**2
+    return 1 / (power + 1e-9)
 
 
 def heavy(rng: Rng, n: int, length: int) -> Array:
@@ -404,16 +410,16 @@ def seasonal_autoregression(rng: Rng, n: int, length: int) -> Array:
     a = 1 - log_uniform(rng, n, 0.01, 1)
     b = 1 - log_uniform(rng, n, 0.01, 0.7)
     period = np.round(periods(rng, n, length))
-
-    def density(w: Array) -> Array:
-        direct = 1 + a * a - 2 * a * np.cos(w)
-        seasonal = 1 + b * b - 2 * b * np.cos(w * period)
-        return 1 / (direct * seasonal)
-
-    x = spectral(rng, n, length, density)
+    x = spectral(rng, n, length, partial(_seasonal_density, a, b, period))
     is_integrated = chance(rng, n, 0.25)
     integral = unit(np.cumsum(x, 1))
     return np.where(is_integrated, integral, x)
+
+
+def _seasonal_density(a: Array, b: Array, period: Array, w: Array) -> Array:
+    direct = _inverse_density(a, np.cos(w))
+    seasonal = _inverse_density(b, np.cos(w * period))
+    return 1 / (direct * seasonal)
 
 
 def _rates(rng: Rng, n: int, length: int) -> Array:
