@@ -489,7 +489,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(pretraining, "_STEPS_A_VALIDATION", 5)
 
 
-def trained(folder, *, until=None, n_steps=12):
+def trained(folder, *, until=None, n_steps=8):
     work = Pretraining(ZeroConfig(**SMALL), Recipe(n_steps, seed=3))
     run(work, folder, until=until)
     return work
@@ -529,7 +529,7 @@ def test_a_run_repeats_to_the_bit_and_goes_on_to_the_same_weights(tmp_path):
         file.write('{"step": 99}\n')
     resumed = trained(tmp_path / "c")
     assert equal(whole, resumed)
-    assert resumed.step == 12
+    assert resumed.step == 8
     curves = [(tmp_path / name / "curve.jsonl").read_text().splitlines() for name in ("a", "c")]
     for left, right in zip(*(map(json.loads, lines) for lines in curves), strict=True):
         assert left["validation"] == right["validation"]
@@ -540,19 +540,19 @@ def test_a_run_goes_on_from_the_weights_that_a_phase_leaves(tmp_path):
     """They are all that is kept between days, and give the weights of a run that never stopped."""
 
     def phased(folder, until=None):
-        work = Pretraining(ZeroConfig(**SMALL), Recipe(12, seed=3, phase=5))
+        work = Pretraining(ZeroConfig(**SMALL), Recipe(8, seed=3, phase=4))
         run(work, folder, until=until)
         return work
 
     whole = phased(tmp_path / "a")
-    phased(tmp_path / "b", until=7)
-    assert json.loads((tmp_path / "b" / "phase.json").read_text())["step"] == 5
+    phased(tmp_path / "b", until=6)
+    assert json.loads((tmp_path / "b" / "phase.json").read_text())["step"] == 4
     (tmp_path / "b" / "state.pt").unlink()
     resumed = phased(tmp_path / "b")
     assert equal(whole, resumed)
     assert (resumed.step, resumed.windows) == (whole.step, whole.windows)
     facts = json.loads((tmp_path / "a" / "phase.json").read_text())
-    with pytest.raises(ValueError, match="between two phases of 5 steps; got step 7"):
+    with pytest.raises(ValueError, match="between two phases of 4 steps; got step 7"):
         resumed.restore_phase({}, {**facts, "step": 7})
 
 
@@ -560,7 +560,7 @@ def test_a_run_goes_on_from_the_weights_that_a_phase_leaves(tmp_path):
 def test_a_run_measures_by_the_recent_part_from_a_step_on(tmp_path):
     """It begins as a run without it, and killed before, at or after that step it ends alike."""
     config = ZeroConfig(**SMALL, measure="recent")
-    recipe = Recipe(12, seed=3, phase=4, recent_from=8)
+    recipe = Recipe(9, seed=3, phase=3, recent_from=6)
 
     def trained_until(folder, until=None):
         work = Pretraining(config, recipe)
@@ -571,24 +571,24 @@ def test_a_run_measures_by_the_recent_part_from_a_step_on(tmp_path):
     assert whole.network.config == whole.average.config == config
     assert whole.network.embed.weight[:, -2:].abs().max() > 0
     first = Pretraining(replace(config, measure="whole"), replace(recipe, recent_from=0))
-    run(first, tmp_path / "first", until=8)
-    before = trained_until(tmp_path / "8", until=8)
+    run(first, tmp_path / "first", until=6)
+    before = trained_until(tmp_path / "6", until=6)
     assert equal(first, before)
     average = before.average.embed.weight.clone()
     before._measure_recent()
     assert torch.equal(before.average.embed.weight[:, :-2], average)
     assert not torch.equal(before.network.embed.weight[:, :-2], average)
-    for stop in (6, 8, 10):
-        trained_until(tmp_path / str(stop), until=stop)
-        assert equal(whole, trained_until(tmp_path / str(stop)))
-    # From the state after a phase alone, with weights and without.
-    trained_until(tmp_path / "phase", until=11)
+    trained_until(tmp_path / "5", until=5)
+    trained_until(tmp_path / "8", until=8)
+    # And from the state after a phase alone.
+    shutil.copytree(tmp_path / "8", tmp_path / "phase")
     (tmp_path / "phase" / "state.pt").unlink()
-    assert equal(whole, trained_until(tmp_path / "phase"))
-    facts = json.loads((tmp_path / "8" / "phase.json").read_text())
-    tensors = load_file(tmp_path / "8" / "phase.safetensors")
-    assert (facts["config"]["measure"], facts["step"]) == ("recent", 12)
-    work = Pretraining(config, replace(recipe, n_steps=16))
+    for folder in ("5", "6", "8", "phase"):
+        assert equal(whole, trained_until(tmp_path / folder))
+    facts = json.loads((tmp_path / "6" / "phase.json").read_text())
+    tensors = load_file(tmp_path / "6" / "phase.safetensors")
+    assert (facts["config"]["measure"], facts["step"]) == ("recent", 9)
+    work = Pretraining(config, replace(recipe, n_steps=12))
     work.restore_phase(tensors, facts)
     assert equal(work, whole)
 
@@ -668,7 +668,7 @@ def test_a_taught_run_comes_nearer_and_goes_on_to_the_same_weights(tmp_path):
     """Killed inside a phase, or with nothing left but the state after one."""
     teachers = [shaken(), shaken(n_layers=1)]
     weights = kept(tmp_path / "weights", a=teachers[0], b=teachers[1])
-    recipe = Recipe(12, seed=3, rate=0.01, phase=4, teachers=("a", "b"))
+    recipe = Recipe(8, seed=3, rate=0.02, phase=3, teachers=("a", "b"))
 
     def taught(folder, until=None):
         work = Pretraining(ZeroConfig(**SMALL), recipe, weights=weights)
@@ -676,7 +676,7 @@ def test_a_taught_run_comes_nearer_and_goes_on_to_the_same_weights(tmp_path):
         return work
 
     whole = taught(tmp_path / "whole")
-    taught(tmp_path / "killed", until=6)
+    taught(tmp_path / "killed", until=5)
     (tmp_path / "phase").mkdir()
     for name in ("phase.json", "phase.safetensors"):
         shutil.copy(tmp_path / "killed" / name, tmp_path / "phase" / name)
@@ -695,9 +695,9 @@ def test_a_taught_run_comes_nearer_and_goes_on_to_the_same_weights(tmp_path):
 
 @pytest.mark.usefixtures("tiny")
 def test_a_stable_run_can_decay_later(tmp_path):
-    trained(tmp_path, until=6, n_steps=1000)
-    ended = trained(tmp_path, n_steps=10)
-    assert ended.step == 10
+    trained(tmp_path, until=5, n_steps=1000)
+    ended = trained(tmp_path, n_steps=8)
+    assert ended.step == 8
 
 
 @pytest.mark.usefixtures("tiny")
@@ -737,7 +737,7 @@ def test_exported_weights_are_the_average_and_their_card_tells_the_run(tmp_path)
     for name, value in work.average.state_dict().items():
         assert torch.equal(network.state_dict()[name], value)
     card = json.loads((tmp_path / "out" / "tiny.json").read_text())
-    assert (card["steps"], card["windows"], card["commit"]) == (12, work.windows, "abc")
+    assert (card["steps"], card["windows"], card["commit"]) == (8, work.windows, "abc")
     assert card["licence"] == "Apache-2.0"
 
 
