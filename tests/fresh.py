@@ -27,7 +27,7 @@ def in_fresh_process(module, call, *, limit=280, variables=None):
     folders = [str(Path(module).parent), str(TESTS)]
     code = (
         f"import sys, torch; sys.path[:0] = {folders!r}; torch.set_num_threads(1)\n"
-        f"import lightning, {name}\nfrom {name} import *\n{call}"
+        f"import {name}\nfrom {name} import *\n{call}"
     )
     found = subprocess.run(
         [sys.executable, "-c", code],

@@ -520,7 +520,7 @@ MUTANTS = [
         "tsattn/pretrained/pretraining.py",
         "shape.n_tokens, weighed=True)",
         "shape.n_tokens)",
-        PRETRAINING,
+        LOSSES,
     ),
     Mutant(
         "tsattn/pretrained/pretraining.py",

@@ -569,13 +569,6 @@ def refusals():
     return found
 
 
-def test_what_is_no_whole_number_is_refused_before_torch_sees_it():
-    # In a process of its own: here the checks of types would speak first.
-    told = ast.literal_eval(in_fresh_process(__file__, "print(refusals())"))
-    for asked, beginning in NO_NUMBERS.items():
-        assert told[asked].startswith(beginning), asked
-
-
 def outputs():
     sizes = np.arange(17)
     return {
@@ -584,8 +577,18 @@ def outputs():
     }
 
 
-def test_sizes_may_be_numbers_of_numpy():
-    # In a process of its own, as before.
-    assert ast.literal_eval(in_fresh_process(__file__, "print(outputs())")) == dict.fromkeys(
-        STRUCTURES, 16
-    )
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Refusals and outputs of a process of its own: here the checks of types would speak first."""
+    return ast.literal_eval(in_fresh_process(__file__, "print((refusals(), outputs()))"))
+
+
+def test_what_is_no_whole_number_is_refused_before_torch_sees_it(elsewhere):
+    told, _ = elsewhere
+    for asked, beginning in NO_NUMBERS.items():
+        assert told[asked].startswith(beginning), asked
+
+
+def test_sizes_may_be_numbers_of_numpy(elsewhere):
+    _, widths = elsewhere
+    assert widths == dict.fromkeys(STRUCTURES, 16)

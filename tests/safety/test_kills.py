@@ -29,6 +29,9 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks, signals and /
 
 # Kills. A helper process imports the library once and forks a child for every death.
 
+# A fit imports it, which takes seconds; a child finds what its helper has imported.
+BEFORE_FITS = "import lightning\n"
+
 
 def fit_and_keep(folder, epochs=8):
     """What dies: a fit that keeps its epochs, and then a model on disk."""
@@ -202,20 +205,20 @@ def test_batches_may_be_killed_at_every_touch_of_the_disk(tmp_path, record_tests
 
 @LINUX
 def test_a_killed_fit_goes_on_as_if_nothing_had_been(tmp_path):
-    in_fresh_process(__file__, f"kill_fits({str(tmp_path)!r}, 2, seed=1)")
+    in_fresh_process(__file__, f"{BEFORE_FITS}kill_fits({str(tmp_path)!r}, 2, seed=1)")
 
 
 @LINUX
 @pytest.mark.slow
 def test_ten_killed_fits_go_on_as_if_nothing_had_been(tmp_path, record_testsuite_property):
-    deaths = in_fresh_process(__file__, f"kill_fits({str(tmp_path)!r}, 10, seed=0)")
+    deaths = in_fresh_process(__file__, f"{BEFORE_FITS}kill_fits({str(tmp_path)!r}, 10, seed=0)")
     record_testsuite_property("fits killed at random moments", deaths)
 
 
 @LINUX
 @pytest.mark.slow
 def test_a_fit_may_be_killed_at_every_touch_of_the_disk(tmp_path, record_testsuite_property):
-    deaths = in_fresh_process(__file__, f"kill_fits_everywhere({str(tmp_path)!r})")
+    deaths = in_fresh_process(__file__, f"{BEFORE_FITS}kill_fits_everywhere({str(tmp_path)!r})")
     record_testsuite_property("fits killed at touches of the disk", deaths)
 
 
@@ -293,7 +296,8 @@ def crowd_of_processes(folder, seeds):
 
 @LINUX
 def test_crowds_of_processes_equal_the_lonely_ones(tmp_path):
-    in_fresh_process(__file__, f"crowd_of_processes({str(tmp_path / 'crowd')!r}, range(4))")
+    call = f"crowd_of_processes({str(tmp_path / 'crowd')!r}, range(4))"
+    in_fresh_process(__file__, f"{BEFORE_FITS}{call}")
     for seed in range(4):
         one_of_many(seed, tmp_path / "serial")
         assert state(tmp_path / "crowd" / f"model{seed}") == state(
