@@ -138,22 +138,19 @@ class _PaddedForecaster(nn.Module):
         is_infinite = x.isinf()
         is_usable = has_value & ~is_infinite.any(1)
         x = torch.where(is_infinite, torch.nan, x)
-        recent, seasons = self._look(x, horizon, season)
+        clean = _without_outliers(x)
+        recent, seasons = self._look(clean, horizon, season)
         levels = self._read(recent, seasons, horizon, n_ahead)
         cycle = seasons.clear_cycle()
         levels = self._with_changes(levels, recent, cycle, horizon, season)
         levels = self._around_last(levels, x, season)
-        is_outlier = find_outliers(x)
-        clean = torch.where(is_outlier, torch.nan, x)
         levels = _nearest(levels, clean, self.nonnegative)
         is_ahead = torch.arange(n_ahead) < horizon[:, None]
         has_answer = is_usable[:, None] & is_ahead
         return torch.where(has_answer[..., None], levels, torch.nan)
 
     def _look(self, x: Tensor, horizon: Tensor, season: Tensor) -> tuple[Tensor, Seasons]:
-        """As :meth:`ZeroNetwork.look`."""
-        is_outlier = find_outliers(x)
-        x = torch.where(is_outlier, torch.nan, x)
+        """As :meth:`ZeroNetwork.look`, of series without outliers."""
         likely = season[:, None]
         seasons = detect_seasons(x, likely)
         x, is_cut = read_recent(x, seasons.period, horizon)
@@ -188,7 +185,7 @@ class _PaddedForecaster(nn.Module):
         """Quantiles with the forecast of steady changes among them, as those of a network."""
         lag = cycle.clamp_min(1)
         share = share_of_changes(x, lag, horizon)[:, None, None]
-        past_changes = changes_since(x, lag)
+        past_changes = _without_outliers(changes_since(x, lag))
         changes, seasons = self._look(past_changes, horizon, season)
         n_ahead = levels.shape[1]
         changes_ahead = self._read(changes, seasons, horizon, n_ahead)
@@ -227,6 +224,11 @@ class _PaddedForecaster(nn.Module):
         is_nonnegative = least[:, None, None] >= 0
         moved = torch.where(is_nonnegative, moved.clamp_min(0.0), moved)
         return torch.where(has_ended[:, None, None], moved, levels)
+
+
+def _without_outliers(x: Tensor) -> Tensor:
+    is_outlier = find_outliers(x)
+    return torch.where(is_outlier, torch.nan, x)
 
 
 def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
