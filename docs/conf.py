@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import re
-from pathlib import Path
 from typing import Any
 
 from docutils.nodes import Element, Node, SkipNode, math_block
@@ -20,7 +19,6 @@ version = release = importlib.metadata.version("tsattn")
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
 ]
 exclude_patterns = ["_build"]
@@ -39,15 +37,6 @@ napoleon_use_rtype = False
 # What a fit learns is a property, which has an entry of its own.
 napoleon_use_ivar = True
 napoleon_custom_sections = [("Cost", "notes_style")]
-
-# Examples in docstrings lean on the names of their own module, and the reference is one page: it
-# gets the names of every module that it shows.
-_shown = re.findall(
-    r"^\.\. (?:auto|current)module:: (\S+)$",
-    Path(__file__).with_name("api.md").read_text(encoding="utf-8"),
-    flags=re.M,
-)
-doctest_global_setup = "\n".join(f"from {module} import *" for module in _shown)
 
 # A name that a docstring links is in the reference, or the build fails. Two kinds are let through:
 # types of other packages, whose own pages would have to be fetched, and the insides below, which
