@@ -328,6 +328,24 @@ MUTANTS = [
     ),
     # structured matrices
     Mutant(
+        "tsattn/matrices/structured.py",
+        "if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):",
+        "if x.dtype != dtype:",
+        MATRICES,
+    ),
+    Mutant(
+        "tsattn/matrices/products.py",
+        'd = _largest_small_divisor(check_size("n_in", n_in))',
+        "d = _largest_small_divisor(n_in)",
+        MATRICES,
+    ),
+    Mutant(
+        "tsattn/kernels/geometry.py",
+        "if not isinstance(scale, Real) or not math.isfinite(scale):",
+        "if not isinstance(scale, Real):",
+        KERNELS,
+    ),
+    Mutant(
         "tsattn/matrices/levels.py",
         "in_block = (rows <= last_rows).to(x.dtype)",
         "in_block = (rows <= last_rows + 1).to(x.dtype)",

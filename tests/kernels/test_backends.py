@@ -1,6 +1,7 @@
 """All backends of attention against the loops, with their gradients, and what they refuse."""
 
 import itertools
+import math
 import threading
 from dataclasses import dataclass, fields
 
@@ -578,6 +579,8 @@ BAD_NUMBERS = [
         ),
     ),
     ({"backend": "dense"}, "backend 'dense' is for level scores and needs ranks"),
+    ({"scale": math.nan}, r"scale must be a finite number; got nan; leave it out for K \*\* -0.5"),
+    ({"scale": -math.inf}, "scale must be a finite number; got -inf"),
 ]
 
 

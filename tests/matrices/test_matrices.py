@@ -537,6 +537,18 @@ def test_options_reach_the_structure():
             lambda: MLR(4, 3).bilinear(torch.ones(3), torch.ones(3)),
             r"n_in = 4 features; got shape \(3,\)",
         ),
+        (
+            lambda: MLR(4, 3)(torch.ones(4, dtype=torch.float64)),
+            r"dtype of the matrix, torch.float32; got torch.float64; call .to\(torch.float32\)",
+        ),
+        (
+            lambda: make_matrix("butterfly", 4, 4).rmatmul(torch.ones(4, dtype=torch.float16)),
+            r"dtype of the matrix, torch.float32; got torch.float16",
+        ),
+        *[
+            (lambda name=name: make_matrix(name, 0, 4), "n_in of a .* at least 1; got 0; give one")
+            for name in STRUCTURES
+        ],
     ],
 )
 def test_refusals_name_value_rule_and_remedy_in_one_line(call, message):
@@ -566,7 +578,22 @@ def refusals():
         with pytest.raises(ValueError, match=" got ") as caught:
             make_matrix(name, 8, 8, **{option: value})
         found[name, option, value] = str(caught.value)
+    with pytest.raises(
+        TypeError, match=r"vectors must be a tensor; got \[1.0, 2.0\]; call torch.as_"
+    ):
+        make_matrix("mlr", 2, 2)([1.0, 2.0])
+    with pytest.raises(ValueError, match=r"got torch.int64; call .to\(torch.float32\)"):
+        make_matrix("dense", 2, 2)(torch.arange(2))
     return found
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_an_autocast_converts_vectors(name):
+    matrix = make_matrix(name, 16, 16)
+    x = torch.randn(3, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        narrow = matrix(x.bfloat16())
+    torch.testing.assert_close(narrow.float(), matrix(x), rtol=0.05, atol=0.1)
 
 
 def outputs():

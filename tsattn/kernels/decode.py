@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsattn.kernels.geometry import Levels
+from tsattn.kernels.geometry import Levels, check_scale
 
 # A level's first position in its slots: one number for all key heads, or one a head.
 Start = int | tuple[int, ...]
@@ -65,8 +65,7 @@ def decode(
     batch, n_heads, _, key_width = q.shape
     n_key_heads = keys[0].shape[1]
     n_value_heads, n_tokens, value_width = values.shape[1:]
-    if scale is None:
-        scale = key_width**-0.5
+    scale = key_width**-0.5 if scale is None else check_scale(scale)
     level_scales: tuple[float, ...] = (1.0,) * n_levels
     is_mean = levels is not None and levels.mean
     if levels is not None and levels.scales is not None:

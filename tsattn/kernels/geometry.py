@@ -8,6 +8,7 @@ import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import torch
@@ -453,9 +454,23 @@ def make_geometry(
     _, n_heads, n_queries, n_features = q.shape
     n_keys = k.shape[2]
     sizes = (n_heads, n_queries, n_keys, n_features)
-    scale = None if scale is None else float(scale)
+    if scale is not None:
+        scale = check_scale(scale)
     is_grouped = groups is not None
     return _fit_levels(sizes, levels, pattern, scale, is_grouped)
+
+
+def check_scale(scale: Any) -> float:
+    """The factor of the scores.
+
+    Raises:
+        ValueError: If it is no finite number.
+    """
+    if not isinstance(scale, Real) or not math.isfinite(scale):
+        raise ValueError(
+            f"scale must be a finite number; got {scale!r}; leave it out for K ** -0.5"
+        )
+    return float(scale)
 
 
 @functools.lru_cache(maxsize=256)

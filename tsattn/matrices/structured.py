@@ -20,6 +20,20 @@ from tsattn.matrices.levels import (
 )
 
 
+def check_size(name: str, size: object) -> int:
+    """A number of rows, columns or heads.
+
+    Raises:
+        ValueError: If it is not whole, or below 1.
+    """
+    if not isinstance(size, Integral) or size < 1:
+        raise ValueError(
+            f"{name} of a structured matrix must be a whole number, at least 1; got {size!r}; give"
+            " one"
+        )
+    return int(size)
+
+
 class StructuredMatrix(nn.Module, ABC):
     """A matrix of ``n_out`` rows and ``n_in`` columns, or one a head, stored as its cores.
 
@@ -43,17 +57,9 @@ class StructuredMatrix(nn.Module, ABC):
 
     def __init__(self, n_in: int, n_out: int, *, heads: int | None = None) -> None:
         super().__init__()
-        for name, value in (("n_in", n_in), ("n_out", n_out), ("heads", heads)):
-            if value is None:
-                continue
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(
-                    f"{name} of a structured matrix must be a whole number, at least 1; got"
-                    f" {value!r}; give one"
-                )
-        self.n_in = int(n_in)
-        self.n_out = int(n_out)
-        self.heads = None if heads is None else int(heads)
+        self.n_in = check_size("n_in", n_in)
+        self.n_out = check_size("n_out", n_out)
+        self.heads = None if heads is None else check_size("heads", heads)
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
@@ -176,8 +182,18 @@ class StructuredMatrix(nn.Module, ABC):
         """Refuse a vector that does not fit ``side``, "n_in" or "n_out".
 
         Raises:
-            ValueError: If the last axis, or with heads the one before it, has another length.
+            TypeError: If it is no tensor.
+            ValueError: If it has another dtype than the cores, where no autocast converts it; or
+                the last axis, or with heads the one before it, has another length.
         """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"vectors must be a tensor; got {x!r:.60}; call torch.as_tensor")
+        dtype = next(self.parameters()).dtype
+        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"vectors must have the dtype of the matrix, {dtype}; got {x.dtype}; call"
+                f" .to({dtype})"
+            )
         size = getattr(self, side)
         if x.shape[-1:] != (size,):
             raise ValueError(
