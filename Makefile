@@ -18,7 +18,10 @@ export PYTHONSAFEPATH := 1
 demo: .venv/core
 	$(BIN)/tsattn demo --out $(OUT)
 
-test: lint types layers wheel unit docs
+# Two of the checks that need one core each at a time; the tests take all cores.
+test: .venv/dev
+	$(MAKE) --jobs=2 --output-sync lint types layers wheel docs
+	$(MAKE) unit
 
 lint: .venv/dev
 	$(BIN)/ruff check .
