@@ -124,6 +124,42 @@ def test_keys_of_several_types_are_kept_in_files_and_by_new_rows(tmp_path):
     assert to_long(both)["store"].unique().tolist() == [1, 2.5, "a", "b"]
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        lambda df: df.convert_dtypes(),
+        lambda df: df.convert_dtypes(dtype_backend="pyarrow"),
+        lambda df: df.astype({"store": "category", "item": "string"}),
+        lambda df: df.astype({"store": pd.CategoricalDtype([10, 2, 1], ordered=True)}),
+    ],
+    ids=["nullable", "arrow", "categories of numbers", "ordered"],
+)
+def test_keys_keep_their_types_in_files_and_by_new_rows(typed, tmp_path):
+    frame = typed(shops())
+    fitted = make_forecaster("naive", 2, schema=NAMED).fit(frame)
+    answer = fitted.predict()
+    fitted.save(tmp_path / "m")
+    loaded = load_forecaster(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.predict(), answer)
+    assert answer.dtypes[["store", "item"]].equals(frame.dtypes[["store", "item"]])
+    later = frame.assign(date=frame["date"] + pd.Timedelta(days=30))
+    updated = loaded.update(later).predict()
+    assert updated.dtypes.equals(answer.dtypes)
+
+
+@pytest.mark.parametrize("kind", ["string[pyarrow]", "dictionary"])
+def test_ids_of_arrow_are_loaded(kind, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    types = {"dictionary": pyarrow.dictionary(pyarrow.int32(), pyarrow.string())}
+    dtype = pd.ArrowDtype(types.get(kind, pyarrow.string()))
+    frame = pd.DataFrame({"ds": DAYS, "y": np.arange(30.0)})
+    frame["unique_id"] = pd.array(["a"] * 30, dtype=dtype)
+    fitted = make_forecaster("naive", 2).fit(frame)
+    fitted.save(tmp_path / "m")
+    answer = load_forecaster(tmp_path / "m").predict()
+    pd.testing.assert_frame_equal(answer, fitted.predict(), check_dtype=kind != "dictionary")
+
+
 def test_keys_of_the_same_text_are_refused():
     frame = shops()
     frame["store"] = frame["store"].map({1: 1, 2: 2, 10: "1"}.get).astype(object)

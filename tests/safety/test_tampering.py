@@ -195,8 +195,8 @@ TAMPERINGS = {
         "scale that is not above 0",
     ),
     "values that are no numbers": (
-        retensored(lambda t: t["tail.values"].fill_(torch.nan)),
-        "values are missing",
+        retensored(lambda t: t["tail.values"].fill_(torch.inf)),
+        "values or their policy are wrong",
     ),
     "series that overlap": (
         retensored(lambda t: t["tail.starts"].fill_(7)),
@@ -221,6 +221,7 @@ TAMPERINGS = {
     "ids of another number": (panel_of(ids=["a", "b", "c"]), "series do not fit the rows"),
     "ids that are lists": (panel_of(ids=[["s0"]]), "ids of type list"),
     "a type that is none": (dialect_of(kind="long", id_dtype="os.system"), "is not what save"),
+    "a type of records": (dialect_of(kind="long", id_dtype="f4,i4"), "ids of 'f4,i4'"),
     "a column that is a list": (dialect_of(time_col=["ds"]), "time_col of type list"),
     "another frequency": (panel_of(freq="W-MON"), "off frequency"),
 }

@@ -19,6 +19,7 @@ from tsattn.data.panel import Panel, Skipped
 # Fields of a dialect that hold the name of a column.
 _COLUMN_NAMES = ("id_col", "time_col", "target_col", "index_name")
 _ID_TYPES = re.compile(r"object|bool|u?int(8|16|32|64)|float(32|64)|datetime64\[(s|ms|us|ns)\]")
+_ARROW_TEXT = "string[pyarrow]"
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
 _OFFSET = re.compile(r"UTC([+-])(\d\d):(\d\d)(?::(\d\d))?")
 
@@ -53,12 +54,6 @@ def panel_facts(panel: Panel) -> dict[str, Any]:
 def _dialect_facts(dialect: Dialect) -> dict[str, Any]:
     """What JSON holds of a dialect; :func:`_dialect` undoes it."""
     dtype = dialect.id_dtype
-    categories = getattr(dtype, "categories", None)
-    category_values = None
-    category_dtype = None
-    if categories is not None:
-        category_values = [exact(value, "ids") for value in categories.tolist()]
-        category_dtype = str(categories.dtype)
     column_names = {}
     for name in _COLUMN_NAMES:
         column = getattr(dialect, name)
@@ -71,15 +66,46 @@ def _dialect_facts(dialect: Dialect) -> dict[str, Any]:
     return {
         "kind": dialect.kind,
         **column_names,
-        "id_dtype": None if dtype is None else str(dtype),
-        "id_categories": category_values,
-        "id_categories_dtype": category_dtype,
-        "id_ordered": bool(getattr(dtype, "ordered", False)),
+        "id_dtype": None if dtype is None else _dtype_facts(dtype),
         "columns": list(dialect.columns),
         "key_cols": key_cols,
-        "key_dtypes": [str(dtype) for dtype in dialect.key_dtypes],
+        "key_dtypes": [_dtype_facts(dtype) for dtype in dialect.key_dtypes],
         "key_values": key_values,
     }
+
+
+def _dtype_facts(dtype: Any) -> str | dict[str, Any]:
+    """The name of a dtype of ids, or what makes one of categories; :func:`_dtype` undoes it."""
+    if isinstance(dtype, pd.CategoricalDtype):
+        categories = dtype.categories
+        return {
+            "categories": [exact(value, "ids") for value in categories.tolist()],
+            "dtype": _dtype_facts(categories.dtype),
+            "ordered": bool(dtype.ordered),
+        }
+    name = str(dtype)
+    try:
+        same = _dtype(name)
+    except (TypeError, ValueError, NotImplementedError):
+        # Dictionaries of Arrow have no name that pandas reads.
+        return "object"
+    is_same = type(same) is type(dtype) and str(same) == name
+    return name if is_same else "object"
+
+
+def _dtype(facts: str | Mapping[str, Any]) -> Any:
+    """The dtype of a column of ids."""
+    if isinstance(facts, str):
+        if facts == _ARROW_TEXT:
+            # pandas reads this name as that of its own strings.
+            import pyarrow
+
+            return pd.ArrowDtype(pyarrow.string())
+        dtype = pd.api.types.pandas_dtype(facts)
+        require(dtype.kind != "V", f"ids of {facts!r:.40}")
+        return dtype
+    categories = pd.Index(facts["categories"], dtype=_dtype(facts["dtype"]))
+    return pd.CategoricalDtype(categories, ordered=bool(facts["ordered"]))
 
 
 def panel_arrays(panel: Panel) -> dict[str, np.ndarray]:
@@ -143,21 +169,24 @@ def _skipped(entry: list[Any]) -> Skipped:
 
 
 def _dialect(facts: dict[str, Any]) -> Dialect:
-    categories = facts.pop("id_categories")
+    # Files of earlier versions have the categories beside the dtype.
+    categories = facts.pop("id_categories", None)
     dtype = facts.pop("id_categories_dtype", "object")
     ordered = facts.pop("id_ordered", False)
+    id_dtype = facts["id_dtype"]
     if categories is not None:
-        index = pd.Index(categories, dtype=dtype)
-        facts["id_dtype"] = pd.CategoricalDtype(index, ordered=ordered)
-    elif facts["id_dtype"] is not None:
-        facts["id_dtype"] = pd.api.types.pandas_dtype(facts["id_dtype"])
+        id_dtype = {"categories": categories, "dtype": dtype, "ordered": ordered}
+    if id_dtype is not None:
+        facts["id_dtype"] = _dtype(id_dtype)
     for name in _COLUMN_NAMES:
         exact(facts[name], name)
     # Files of earlier versions have no keys.
     key_dtypes = facts.get("key_dtypes", ())
     facts["columns"] = tuple(facts.get("columns", ()))
     facts["key_cols"] = tuple(facts.get("key_cols", ()))
-    facts["key_dtypes"] = tuple(_key_dtype(name) for name in key_dtypes)
+    # There categories have nothing but their name.
+    own_names = ["object" if name == "category" else name for name in key_dtypes]
+    facts["key_dtypes"] = tuple(map(_dtype, own_names))
     n_keys = len(facts["key_cols"])
     require(len(facts["key_dtypes"]) == n_keys, "columns of keys do not fit their types")
     # Nor have those of 0.1 before keys of several types their values.
@@ -170,14 +199,6 @@ def _dialect(facts: dict[str, Any]) -> Dialect:
     facts["key_values"] = tuple(key_values)
     require(len(key_values) == n_keys, "columns of keys do not fit their values")
     return Dialect(**facts)
-
-
-def _key_dtype(name: str) -> Any:
-    """The dtype of a column of keys; categories come back as text."""
-    if name in ("category", "str", "string"):
-        return np.dtype(object)
-    require(bool(_ID_TYPES.fullmatch(name)), f"keys of {name!r:.40}")
-    return np.dtype(name)
 
 
 def check_panel(panel: Panel) -> None:
