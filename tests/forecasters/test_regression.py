@@ -1,6 +1,7 @@
 """Regression on lags: its windows, its regressors, its refusals."""
 
 import doctest
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_windows_that_teach_nothing_are_left_out():
     values[:12] = 3.0
     values[20] = np.nan
     panel = to_panel(
-        pd.DataFrame(values, index=pd.date_range("2024-01-01", periods=30)), missing="ffill"
+        pd.DataFrame(values, index=pd.date_range("2024-01-01", periods=30)), Schema(missing="ffill")
     )
     x, y = training_windows(
         panel,
@@ -402,6 +403,16 @@ def test_a_step_of_gbm_reads_no_column_after_it():
     assert other[0] == whole[0]
     assert other[1] != whole[1]
     np.testing.assert_array_equal(model.predict(future=future[:2], horizon=2)["gbm"], whole[:2])
+
+
+def test_columns_of_later_steps_that_ridge_misses_are_told():
+    frame = driven()
+    model = SklearnForecaster(3, "ridge", context=7, schema=EVERY).fit(frame[:-3])
+    with pytest.warns(UserWarning, match="ridge reads the columns of all 3 steps together"):
+        model.predict(future=frame[-3:-1], horizon=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict(future=frame[-3:], horizon=2)
 
 
 def test_gbm_learns_from_the_known_steps_of_futures_with_gaps():

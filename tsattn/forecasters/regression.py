@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from tsattn.checks import check_whole
+from tsattn.checks import check_whole, warn
 from tsattn.data.calendar import calendar_cycles, season_length
 from tsattn.data.cycles import calendar_width
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
@@ -532,6 +532,12 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         z, level, spread = standardise(x, centre="last")
         rows = z
         if self.encoder_ is not None and covariates is not None:
+            future = covariates.known[:, x.shape[1] :]
+            if np.isnan(future).any():
+                warn(
+                    f"{self.alias_} reads the columns of all {self.horizon} steps together, and"
+                    " takes their mean for those that are not given; give all"
+                )
             covariate_features = _features(self.encoder_, covariates)
             rows = np.concatenate([z, covariate_features], axis=1)
         answer = np.asarray(self.regressor_.predict(rows), dtype=np.float64)
