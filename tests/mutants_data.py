@@ -10,6 +10,7 @@ BASELINES = "tests/forecasters/test_naive.py"
 WINDOWS = "tests/data/test_windows.py"
 FRAMES = "tests/data/test_frames.py"
 CLOSED = "tests/data/test_closed.py"
+MISSING = "tests/forecasters/test_missing_values.py"
 FITTING = "tests/forecasters/test_fitting.py"
 PRETRAINED = "tests/forecasters/test_pretrained.py"
 RECURSIVE = "tests/forecasters/test_recursive.py"
@@ -133,8 +134,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/tables.py",
-        "if not holidays:\n                _refuse_gap",
-        "if holidays:\n                _refuse_gap",
+        'if missing == "error":\n            _refuse_own_hours',
+        'if missing == "ffill":\n            _refuse_own_hours',
         FRAMES,
     ),
     Mutant(
@@ -145,8 +146,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/frames.py",
-        'schema.missing or missing or "error"',
-        'missing or schema.missing or "error"',
+        'missing=schema.missing or "mask"',
+        'missing="mask"',
         PRETRAINED,
     ),
     Mutant(
@@ -176,8 +177,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/tables.py",
-        "if rules.tells_carried:",
-        "if False:",
+        "if rules.tells:\n            _tell_carried",
+        "if False:\n            _tell_carried",
         "tests/data/test_covariates.py",
     ),
     Mutant(
@@ -241,9 +242,9 @@ MUTANTS = [
         "tests/data/test_frames.py",
     ),
     Mutant(
-        "tsattn/data/joining.py",
-        'if new.missing != "error":\n        return',
-        "if True:\n        return",
+        "tsattn/forecaster.py",
+        'if tells or new_panel.missing == "error":',
+        "if False:",
         "tests/data/test_joining.py",
     ),
     Mutant(
@@ -435,12 +436,6 @@ MUTANTS = [
     Mutant("tsattn/data/grid.py", "_OPEN_SHARE = 0.25", "_OPEN_SHARE = 0.0", CLOSED),
     Mutant(
         "tsattn/data/tables.py",
-        "if not ends_day[before].all():\n        return False\n    return bool(last_of_day(previous, grid).all())",
-        "return True",
-        CLOSED,
-    ),
-    Mutant(
-        "tsattn/data/tables.py",
         "is_fixed = rules.fitted or (",
         "is_fixed = rules.gaps == 'no' or (",
         CLOSED,
@@ -567,7 +562,7 @@ MUTANTS = [
         FORECASTER,
     ),
     Mutant(
-        "tsattn/forecaster.py",
+        "tsattn/recursive.py",
         "x = np.concatenate([x, point], axis=1)",
         "x = np.concatenate([x, x[:, -horizon:]], axis=1)",
         RECURSIVE,
@@ -880,8 +875,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecaster.py",
-        'panel = without_sentinels(panel, keeps=self.schema.missing == "error")',
-        "pass",
+        'panel = without_sentinels(panel, keeps=self.schema.missing == "error")\n        if not interp',
+        "if not interp",
         f"{BAD}::test_sentinels_are_missing_values_to_every_model",
     ),
     Mutant(
@@ -929,8 +924,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/frames.py",
-        "return read(frame, schema, freq=freq, missing=missing, zone=zone)",
-        "return read(frame, schema, freq=freq, missing=missing)",
+        "return read(frame, schema, freq=freq, zone=zone)",
+        "return read(frame, schema, freq=freq)",
         "tests/test_forecaster.py",
     ),
     Mutant(
@@ -995,9 +990,69 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/joining.py",
-        "_refuse_absent_columns(old, new)\n        _refuse_gap",
-        "_refuse_gap",
+        "_object_to_absent_columns(old, new)\n        _object_to_gap",
+        "_object_to_gap",
         "tests/data/test_joining.py::test_new_rows_without_a_column_of_the_fit_name_it",
+    ),
+    Mutant(
+        "tsattn/data/joining.py",
+        'warn(InputWarning(f"{fault}; they count as missing"))',
+        "pass",
+        "tests/data/test_joining.py::test_rows_that_skip_days_name_the_rows_between",
+    ),
+    Mutant(
+        "tsattn/data/stored.py",
+        "if facts == _ARROW_TEXT:",
+        "if False:",
+        "tests/data/test_keys.py",
+    ),
+    Mutant(
+        "tsattn/data/stored.py",
+        "if isinstance(dtype, pd.CategoricalDtype):",
+        "if False:",
+        "tests/data/test_keys.py",
+    ),
+    Mutant(
+        "tsattn/forecaster.py",
+        "masks = self.masks_ if fitted else self.masks\n        return",
+        "masks = self.masks\n        return",
+        MISSING,
+    ),
+    Mutant(
+        "tsattn/forecaster.py",
+        "panel = panel.last(known_lengths(panel))",
+        "pass",
+        MISSING,
+    ),
+    Mutant(
+        "tsattn/forecaster.py",
+        'tells = self.schema.missing is None and policy == "interpolate"',
+        "tells = False",
+        "tests/data/test_joining.py",
+    ),
+    Mutant(
+        "tsattn/evaluate/backtest.py",
+        'own_history = History(replace(panel, missing="interpolate"))',
+        "pass",
+        "tests/evaluate/test_backtest.py",
+    ),
+    Mutant(
+        "tsattn/forecasters/network.py",
+        "masked=is_asked or needs_mask",
+        "masked=needs_mask",
+        MISSING,
+    ),
+    Mutant(
+        "tsattn/forecasters/network.py",
+        "bool(np.isnan(panel.values).any())\n        needs_mask",
+        "True\n        needs_mask",
+        MISSING,
+    ),
+    Mutant(
+        "tsattn/data/windows.py",
+        "missing[:, 0] & has_before & has_after",
+        "missing[:, 0]",
+        MISSING,
     ),
     Mutant(
         "tsattn/data/events.py",

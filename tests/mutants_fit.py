@@ -656,7 +656,7 @@ MUTANTS = [
     Mutant(AUTO, ".above_zero(are_counts)", "", COMBINED),
     Mutant(
         AUTO,
-        "    if not forecaster.masks:\n        # Rows",
+        "    if not forecaster.masks_:\n        # Rows",
         "    if False:\n        # Rows",
         COMBINED,
     ),

@@ -16,8 +16,8 @@ MUTANTS = [
     Mutant(FILLING, "candidates[mean_errors.argmin()]", "candidates[mean_errors.argmax()]", FILLED),
     Mutant(
         "tsattn/data/frames.py",
-        'replace(_rules(schema, None, "mask"), fills_covariates=False)',
-        '_rules(schema, None, "mask")',
+        "replace(_rules(schema, None), fills_covariates=False)",
+        "_rules(schema, None)",
         FILLED,
     ),
     Mutant(FILLING, "return nearest[..., 0]", "return answer", FILLED),

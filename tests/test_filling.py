@@ -144,7 +144,7 @@ def test_time_reversed_is_filled_alike():
 
 def test_a_random_walk_is_filled_by_its_line():
     walk = np.random.default_rng(0).normal(size=400).cumsum()
-    panel = to_panel(walk, missing="mask")
+    panel = to_panel(walk)
     lines_share, _, joined_share = GapFiller(TwoSides(panel, SHIPPED, 1)).choose_weights(6)
     assert lines_share + joined_share >= 0.75
 
@@ -171,7 +171,7 @@ def test_nothing_to_fill_changes_nothing():
 
 def test_gaps_lie_between_observed_values_of_one_series():
     table = pd.DataFrame({"a": [np.nan, 1, np.nan, 2, np.nan], "b": [np.nan, np.nan, 3, np.nan, 4]})
-    gaps = find_gaps(to_panel(table, missing="mask"))
+    gaps = find_gaps(to_panel(table))
     assert gaps.length.tolist() == [1, 1]
     assert gaps.owner.tolist() == [0, 1]
 

@@ -52,7 +52,7 @@ def table(ids=("a", "b", "c"), n_rows=60):
 
 def page_of(frame, forecaster=None, *, level=80, schema=None, **options):
     forecaster = forecaster or PretrainedForecaster(H, weights=tiny_network())
-    panel = to_panel(frame, schema or Schema(), missing="mask")
+    panel = to_panel(frame, schema or Schema())
     forecaster.fit(panel)
     forecast = forecast_panel(forecaster, panel, level=level)
     return report_page(forecaster, panel, forecast, **options), forecast

@@ -292,13 +292,12 @@ class _Work:
             # No table without any value is read, but a batch may be one.
             frame[schema.target_col] = 0.0
             schema = schema.changed(missing="mask")
-        missing = self.forecaster.default_missing
         zone = None if self.forecaster.state_ is None else self.forecaster.panel_.zone
-        panel = to_panel(frame, schema, freq=self.freq, missing=missing, zone=zone)
+        panel = to_panel(frame, schema, freq=self.freq, zone=zone)
         if is_empty:
             no_values = np.full_like(panel.values, np.nan)
             return replace(panel, values=no_values)
-        return self.forecaster.without_doubtful(panel)
+        return self.forecaster.without_doubtful(panel, self.forecaster.state_ is not None)
 
     def answer(self, panel: Panel) -> Forecast:
         """The forecast of a panel."""

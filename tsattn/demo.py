@@ -13,6 +13,7 @@ import pandas as pd
 from tsattn.catalogue import make_forecaster
 from tsattn.data.frames import to_panel
 from tsattn.data.panel import Panel
+from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
 from tsattn.plotting import plot_forecast, save_plot
 from tsattn.storage import write_atomic
@@ -104,7 +105,7 @@ def load_co2() -> Panel:
 
     weeks = co2.load_pandas().data["co2"]
     frame = pd.DataFrame({"unique_id": "co2", "ds": weeks.index, "y": weeks.to_numpy()})
-    return to_panel(frame, freq="W-SAT", missing="interpolate")
+    return to_panel(frame, Schema(freq="W-SAT", missing="interpolate"))
 
 
 def _make(name: str) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, check_whole, is_whole
+from tsattn.checks import Argument, InputError, check_whole, is_whole
 from tsattn.data.calendar import future_times
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
@@ -28,7 +28,14 @@ from tsattn.data.panel import (
     without_sentinels,
 )
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History, check_windows, chunk_size, is_intermittent
+from tsattn.data.windows import (
+    History,
+    check_windows,
+    chunk_size,
+    is_intermittent,
+    known_lengths,
+    tell_interpolated,
+)
 from tsattn.forecasts import Forecast, first_not_finite, with_skipped
 from tsattn.levels import check_ascending, check_request
 from tsattn.paths import chosen_points
@@ -145,8 +152,6 @@ class Forecaster(ABC):
         panel_in_: Whether ``fit`` was given a ``Panel``.
     """
 
-    # Policy for missing values where the schema names none.
-    default_missing: ClassVar[str] = "error"
     # Settings that a fit is bound to: after a change the forecaster must be fitted again.
     bound: ClassVar[tuple[str, ...]] = ()
     # Class of the fit's result.
@@ -209,8 +214,23 @@ class Forecaster(ABC):
 
     @property
     def masks(self) -> bool:
-        """Whether missing values are left out."""
+        """Whether the next fit can leave missing values out."""
         return False
+
+    @property
+    def masks_(self) -> bool:
+        """Whether the last fit leaves missing values out."""
+        return self.masks
+
+    def missing_policy(self, fitted: bool) -> str:
+        """What is done about missing values: as the schema says, or they are left out where that is
+        possible, and interpolated elsewhere.
+
+        Args:
+            fitted: In forecasts of the last fit, not in the next fit.
+        """
+        masks = self.masks_ if fitted else self.masks
+        return self.schema.missing or ("mask" if masks else "interpolate")
 
     @property
     def gives_quantiles(self) -> bool:
@@ -570,12 +590,16 @@ class Forecaster(ABC):
                 value, or the channels differ. Nothing is changed then.
         """
         from tsattn.data.future import tell_new_categories
-        from tsattn.data.joining import continued_panel, refuse_empty
+        from tsattn.data.joining import continued_panel, object_to_empty
 
         self.check_fitted()
         new_panel = self.read(data, fitted=True)
-        refuse_empty(new_panel, self.panel_)
-        panel = continued_panel(self.panel_, new_panel, self.max_context)
+        # What is left out needs no word, nor does what the user has chosen.
+        policy = self.missing_policy(fitted=True)
+        tells = self.schema.missing is None and policy == "interpolate"
+        if tells or new_panel.missing == "error":
+            object_to_empty(new_panel, self.panel_)
+        panel = continued_panel(self.panel_, new_panel, self.max_context, tells=tells)
         if not isinstance(data, Panel):
             # Beside the earlier rows single ones show that they stand for none.
             panel = without_sentinels(panel, keeps=self.schema.missing == "error")
@@ -797,11 +821,25 @@ class Forecaster(ABC):
         """Refuse series that a forecast cannot start from by a ``BadSeriesError``; none here."""
         return
 
-    def without_doubtful(self, panel: Panel) -> Panel:
-        """A table just read without numbers such as -9999; doubtful rows are told."""
+    def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
+        """A table just read without numbers such as -9999, under the own policy for missing values;
+        doubtful rows are told.
+
+        Args:
+            panel: The table.
+            fitted: Whether the last fit forecasts it.
+        """
         if not self.covariate_columns.future:
             tell_empty_end(panel)
-        return without_sentinels(panel, keeps=self.schema.missing == "error")
+        policy = self.missing_policy(fitted)
+        interpolates = panel.missing == "mask" and policy == "interpolate"
+        if interpolates:
+            tell_interpolated(panel, self.alias_)
+        panel = without_sentinels(panel, keeps=self.schema.missing == "error")
+        if not interpolates:
+            return panel
+        panel = panel.last(known_lengths(panel))
+        return replace(panel, missing="interpolate")
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that
@@ -826,12 +864,13 @@ class Forecaster(ABC):
                 schema = schema.changed(freq=None)
                 last = self.panel_
                 of_fit = {"freq": last.freq, "like": last.dialect, "zone": last.zone}
-            data = to_panel(data, schema, missing=self.default_missing, **of_fit)
-            data = self.without_doubtful(data)
+            data = to_panel(data, schema, **of_fit)
+            data = self.without_doubtful(data, fitted)
         panel = data.keep(columns)
         if fitted:
             require_same_steps(self.panel_, panel)
-        if panel.missing == "mask" and not self.masks and np.isnan(panel.values).any():
+        masks = self.masks_ if fitted else self.masks
+        if panel.missing == "mask" and not masks and np.isnan(panel.values).any():
             raise InputError(
                 f"{self.alias_} cannot leave missing values out (",
                 Argument("missing", "mask"),
@@ -950,7 +989,9 @@ def forecast_panel(
     steps = forecaster.horizon if horizon is None else check_whole("horizon", horizon)
     forecaster = forecaster.reaching(steps)
     if steps > forecaster.horizon:
-        _check_recursive(forecaster, steps, recursive, probabilities)
+        from tsattn.recursive import check_recursive
+
+        check_recursive(forecaster, steps, recursive, probabilities)
     require_length(panel, forecaster.min_context, f"the context of {forecaster.alias_}")
     history = History(panel)
     reach = _reach(forecaster, steps)
@@ -1025,10 +1066,12 @@ def _answer_ends(
             point[part] = part_point[:, :steps]
             bounds[part] = part_bounds[:, :steps]
             continue
+        from tsattn.recursive import points_fed_back
+
         x = forecaster.windows(history, ends[part])
         if covariates is not None:
             covariates = covariates.cut(x.shape[1], reach)
-        window_points = _fed_back(forecaster, x, covariates, steps)
+        window_points = points_fed_back(forecaster, x, covariates, steps)
         point[part] = forecaster.own_series(window_points, panel.some(first, stop))
     return point, bounds
 
@@ -1047,53 +1090,3 @@ def _mean_series(forecaster: Forecaster, history: History) -> np.ndarray:
     x = history.reaching(ends, forecaster.max_context)
     is_mean = forecaster.mean_windows(x)[:, 0, 0]
     return np.broadcast_to(is_mean, history.panel.n_series)
-
-
-def _check_recursive(
-    forecaster: Forecaster, steps: int, recursive: bool, quantiles: Sequence[float]
-) -> None:
-    """Refuse more steps than a forecaster's without ``recursive``, with intervals, or with past
-    columns.
-    """
-    name = forecaster.alias_
-    horizon = forecaster.horizon
-    if not recursive:
-        raise InputError(
-            f"horizon = {steps} is longer than the {horizon} steps that {name} was made for; make"
-            " and fit one with ",
-            Argument("horizon", steps),
-            InPython(", or let its points be fed back by recursive=True"),
-        )
-    if len(quantiles):
-        raise InputError(
-            f"intervals reach {horizon} steps ahead, as far as {name} was trained, and horizon ="
-            f" {steps} is beyond: what is fed back brings errors that nobody measured; ask for"
-            " points, or make and fit one with ",
-            Argument("horizon", steps),
-        )
-    past = forecaster.covariate_columns_.past
-    if past:
-        raise InputError(
-            f"{name} reads the past column {past[0]!r}, whose values after the cutoff a recursive"
-            " forecast would need; make and fit one with ",
-            Argument("horizon", steps),
-            ", or with that column among the future ones",
-        )
-
-
-def _fed_back(
-    forecaster: Forecaster, x: np.ndarray, covariates: "CovariateWindows | None", steps: int
-) -> np.ndarray:
-    """Points ``[B, steps, C]``, a horizon at a time, from ``x [B, T, C]`` and points before."""
-    horizon = forecaster.horizon
-    context = x.shape[1]
-    for first in range(0, steps, horizon):
-        n_rows = context + first
-        round_covariates = None
-        if covariates is not None:
-            future = covariates.known[:, : n_rows + horizon]
-            no_past = np.empty((len(x), n_rows, 0))
-            round_covariates = replace(covariates, past=no_past, known=future)
-        point, _ = forecaster.predict_windows(x, covariates=round_covariates)
-        x = np.concatenate([x, point], axis=1)
-    return x[:, context : context + steps]

@@ -496,7 +496,7 @@ def _quantile_of(suffix: re.Match[str]) -> float:
 
 def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
     """Read a frame that ``predict`` returned for the series of ``panel``."""
-    frame = check_frame(table, "error")
+    frame = check_frame(table)
     is_wide = panel.dialect.kind == "wide"
     parsed = _read_wide(frame, panel) if is_wide else _read_long(frame, panel)
     for name in parsed.names:

@@ -130,7 +130,7 @@ def judge(frame: pd.DataFrame) -> Record | None:
     """Average precision, F1 and share of other rows that are flagged, of all methods and rules over
     the rows of all series of a table; None where no series is judged.
     """
-    season = season_length(str(to_panel(frame, missing="mask").freq))
+    season = season_length(str(to_panel(frame).freq))
     rng = np.random.default_rng(len(frame))
     scores: dict[str, list[np.ndarray]] = {name: [] for name in ("anomalies", *METHODS)}
     labels = []

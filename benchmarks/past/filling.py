@@ -104,7 +104,7 @@ def judge(frame: pd.DataFrame, gap: str) -> Record | None:
     """Mean absolute errors of all methods over that of lines, for gaps of a length; None where the
     table is too short.
     """
-    season = season_length(str(to_panel(frame, missing="mask").freq))
+    season = season_length(str(to_panel(frame).freq))
     length = max(1, round(GAPS[gap] * (season if season > 1 else NO_SEASON)))
     removed = remove(frame, length, seed=length)
     if removed is None:

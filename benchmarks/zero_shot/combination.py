@@ -23,6 +23,7 @@ from tsattn.catalogue import make_forecaster
 from tsattn.data.calendar import season_length
 from tsattn.data.frames import from_long
 from tsattn.data.panel import Panel
+from tsattn.data.schema import Schema
 from tsattn.demo import load_co2
 from tsattn.evaluate.backtest import seasonal_errors
 from tsattn.evaluate.rolling import roll
@@ -84,7 +85,7 @@ def of_pack(pack: Pack, task: Task) -> Case:
     )
     chosen = np.unique(np.linspace(0, len(back) - 1, 3).round().astype(int))
     return (
-        from_long(pd.concat(parts), freq=freq, missing="interpolate"),
+        from_long(pd.concat(parts), Schema(freq=freq, missing="interpolate")),
         [back[k] for k in chosen],
         task.horizon,
     )
@@ -97,7 +98,7 @@ def of_bikes(file: Path) -> Case:
         24 * (rows["day"] - 1) + rows["hr"].astype(int), unit="h"
     )
     frame = pd.DataFrame({"ds": stamps, "y": rows["bikers"].astype(float)})
-    return from_long(frame, freq="h", missing="interpolate"), [24 * 56, 24 * 28, 24], 24
+    return from_long(frame, Schema(freq="h", missing="interpolate")), [24 * 56, 24 * 28, 24], 24
 
 
 def tables(pack: str | None, bikes: str | None) -> dict[str, Case]:

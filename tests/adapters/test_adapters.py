@@ -343,7 +343,8 @@ def test_sktime_missing_values_follow_the_forecaster(sk):
     np.testing.assert_allclose(
         model.predict(), model.forecaster_.predict_windows(filled)[0][0], rtol=FLOAT32
     )
-    assert not sk.make(linear()).get_tag("capability:missing_values")
+    assert sk.make(linear()).get_tag("capability:missing_values")
+    assert not sk.make(linear(missing="error")).get_tag("capability:missing_values")
 
 
 def test_sktime_seed_takes_the_place_of_the_forecasters(sk):
@@ -592,7 +593,7 @@ def test_gluonts_missing_values_are_filled_with_the_past(gl):
     for a, b in zip(predictor.predict(entries), predictor.predict(filled), strict=True):
         np.testing.assert_array_equal(a.mean, b.mean)
     with pytest.raises(ValueError, match="missing"):
-        gl.make(linear()).train(entries)
+        gl.make(linear(missing="error")).train(entries)
 
 
 @pytest.mark.parametrize(

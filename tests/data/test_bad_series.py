@@ -223,7 +223,7 @@ def test_series_without_a_forecast_are_drawn_nowhere(shape, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:left out")
 def test_paths_of_series_without_a_forecast_are_nan():
-    panel = to_panel(table(), missing="mask")
+    panel = to_panel(table())
     forecast = make_forecaster("zero", 2).fit(panel).predict(panel)
     paths = forecast.sample(3, random_state=0)
     assert paths.shape == (*forecast.point.shape, 3)
@@ -291,7 +291,7 @@ def test_sentinels_in_the_middle_are_told_with_a_call_that_works(model):
             forecast(df, 2, model=model)
         assert len(caught) == 1
         names = {"df": df.copy()}
-        exec(str(caught[0].message).split("empty: ")[1].split(", with")[0], names)
+        exec(str(caught[0].message).split("empty: ")[1].split("; or, if")[0], names)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             answer = forecast(names["df"], 2, model=model, missing="interpolate")
@@ -341,7 +341,7 @@ def test_fills_of_any_size_are_told_with_a_call_that_works(number):
     with pytest.warns(UserWarning, match=r"far from all other values") as caught:
         forecast(df, 2, model="seasonal_naive")
     names = {"df": df}
-    exec(str(caught[0].message).split("empty: ")[1].split(", with")[0], names)
+    exec(str(caught[0].message).split("empty: ")[1].split("; or, if")[0], names)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         answer = forecast(names["df"], 2, model="seasonal_naive", missing="interpolate")
@@ -428,7 +428,7 @@ def test_a_stamp_of_a_wrong_year_is_told(row, year):
     with pytest.warns(UserWarning, match=told) as caught:
         forecast(df, 2)
     assert len(caught) == 1
-    assert "if none is, missing='mask' says so" in str(caught[0].message)
+    assert "if none is, a policy by missing= says so" in str(caught[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         forecast(df, 2, missing="mask")

@@ -67,7 +67,9 @@ def run(df, options):
 )
 def test_the_advised_calls_work(span, freq, shape):
     df, options = table(local_times(span, freq), shape)
-    with pytest.raises(ValueError, match="zones such as Europe/Berlin") as refused:
+    # What is only warned of is an error here.
+    told = pytest.raises((ValueError, UserWarning), match="zones such as Europe/Berlin")
+    with told as refused:
         run(df, options)
     calls = re.findall(r": (df.*?)(?:; or|$)", str(refused.value))
     zoned = run(followed(df, calls[0]), options)
@@ -90,14 +92,17 @@ def test_the_advised_calls_work(span, freq, shape):
 )
 def test_zones_are_told_apart(zone, span, freq):
     df, options = table(local_times(span, freq, zone), "one")
-    with pytest.raises(ValueError, match=f"zones such as {zone}"):
+    with pytest.raises((ValueError, UserWarning), match=f"zones such as {zone}"):
         run(df, options)
 
 
 def test_a_year_without_the_second_hour_of_autumn_gets_no_zone():
     df, options = table(local_times(YEAR).unique(), "one")
-    with pytest.raises(ValueError, match=r"clocks skip this hour .* their zone; have gaps filled"):
+    told = "clocks skip .* their zone, and the hour counts as missing; if that is right"
+    with pytest.raises(UserWarning, match=told):
         run(df, options)
+    with pytest.raises(ValueError, match=r"clocks skip this hour .* their zone; have gaps filled"):
+        run(df, options | {"missing": "error"})
 
 
 def test_rows_in_a_skipped_hour_get_no_zone():
@@ -112,7 +117,9 @@ def test_rows_in_a_skipped_hour_get_no_zone():
 
 def test_a_skipped_hour_that_is_masked_by_default_is_told_once():
     df, _ = table(local_times(SPRING), "one")
-    told = r"no row at 2024-03-31 02:00:00, an hour that clocks skip .* missing='mask' says so"
+    told = (
+        r"no row at 2024-03-31 02:00:00, an hour that clocks skip .* a policy by missing= says so"
+    )
     with pytest.warns(UserWarning, match=told) as caught:
         forecast(df, 3, model="zero")
     assert len(caught) == 1
@@ -130,5 +137,5 @@ def test_other_faults_are_no_changes_of_clocks():
     for stamps in (one_hour, two_hours, twice, zoned):
         df, _ = table(pd.DatetimeIndex(stamps.sort_values()), "one")
         with pytest.raises(ValueError, match=r"gap|duplicate") as refused:
-            forecast(df, 3, model="seasonal_naive", gaps="missing")
+            forecast(df, 3, model="seasonal_naive", gaps="missing", missing="error")
         assert "clocks" not in str(refused.value)

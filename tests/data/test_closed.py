@@ -229,7 +229,7 @@ def test_gaps_at_random_are_missing(seed):
     hourly = pd.date_range("2024-01-01", periods=800, freq="h")
     for stamps, freq in ((daily, "D"), (hourly, "h")):
         stamps = stamps[rng.random(len(stamps)) > 0.2]
-        panel = from_long(one_series(stamps), missing="mask")
+        panel = from_long(one_series(stamps))
         assert panel.freq == freq
 
 
@@ -237,29 +237,17 @@ def test_gaps_at_random_are_missing(seed):
 def test_holidays_do_not_spoil_the_rule():
     holidays = pd.to_datetime(["2024-02-08", "2024-03-22"])
     frame = one_series(CALLS[~CALLS.normalize().isin(holidays)])
-    masked = from_long(frame, missing="mask")
-    assert masked.freq == "h[Mon-Fri 07:00-21:00]"
-    assert np.isnan(masked.values).sum() == 2 * 15
-    with pytest.warns(UserWarning, match=r"days after 2024-02-07 21:00:00 \(and 1 more\) have no"):
-        filled = from_long(frame)
-    assert filled.missing == "interpolate"
+    panel = from_long(frame)
+    assert panel.freq == "h[Mon-Fri 07:00-21:00]"
+    assert np.isnan(panel.values).sum() == 2 * 15
+    told = (
+        r"no value at 2024-02-08 07:00:00 \(and 29 more\); such values are interpolated for naive"
+    )
+    with pytest.warns(UserWarning, match=told):
+        fitted = tsattn.make_forecaster("naive", 5).fit(frame)
+    assert fitted.panel_.freq == panel.freq
     with pytest.raises(ValueError, match="gap: there is no row at 2024-02-08 07:00:00"):
         from_long(frame, Schema(missing="error"))
-
-
-@pytest.mark.filterwarnings("ignore:rows are absent")
-def test_gaps_within_a_day_are_no_holidays():
-    frame = one_series(CALLS.delete(range(20, 24)))
-    with pytest.raises(ValueError, match=r"gap: there is no row at .* \(and 3 more\)"):
-        from_long(frame)
-
-
-def test_missing_cells_are_refused_beside_holidays():
-    stamps = days("2023-01-02", "2023-06-30", range(5)).delete([30])
-    values = np.arange(len(stamps), dtype=float)
-    values[7] = np.nan
-    with pytest.raises(ValueError, match=r"is missing \(NaN\) at 2023-01-11"):
-        from_long(one_series(stamps, values))
 
 
 @pytest.mark.filterwarnings("ignore:rows are absent")
@@ -271,7 +259,7 @@ def test_a_row_off_the_hours_is_left_out_and_named():
     assert panel.times.equals(CALLS)
     # Too many such rows are no exception.
     many = hours("2024-01-01", "2024-03-31", days=[5], start=8, end=12)[::3]
-    panel = from_long(one_series(CALLS.append(many).sort_values()), missing="mask")
+    panel = from_long(one_series(CALLS.append(many).sort_values()))
     assert "Sat" in str(panel.freq)
 
 
@@ -315,7 +303,7 @@ def test_backtests_and_future_columns_follow_the_hours():
 
 def test_business_days_need_no_policy_in_a_backtest():
     stamps = days("2023-01-02", "2023-06-30", range(5)).delete([30])
-    with pytest.warns(UserWarning, match="have no rows, as on holidays"):
+    with pytest.warns(UserWarning, match="no value at 2023-02-13 .* interpolated for naive"):
         scores = tsattn.backtest(
             tsattn.make_forecaster("naive", 5), one_series(stamps), n_windows=2
         )
@@ -340,7 +328,7 @@ def test_local_hours_in_utc_are_told(first, last, aware, zone):
     df = one_series(stamps if aware else stamps.tz_localize(None))
     told = f"clock of a zone such as {zone} they are 'h.Mon-Fri 09:00-16:00.' all year"
     with pytest.warns(UserWarning, match=told) as record:
-        from_long(df, missing="mask")
+        from_long(df)
     message = next(str(w.message) for w in record if "clocks change" in str(w.message))
     names = {"df": df, "pd": pd}
     exec(message.rsplit("zone: ", 1)[1], names)
@@ -407,9 +395,9 @@ def test_series_with_other_hours_are_refused_where_gaps_are():
     df = shops()
     schema = Schema(id_col="shop", time_col="date", target_col="sales")
     with pytest.raises(ValueError, match=r"open on different days or hours: .* of its own"):
-        from_long(df, schema)
+        from_long(df, schema.changed(missing="error"))
     with pytest.warns(UserWarning, match="the forecast of each has the hours of all"):
-        panel = from_long(df, schema, missing="ffill")
+        panel = from_long(df, schema)
     assert panel.freq == "h[Mon-Sat 08:00-19:00]"
 
 
@@ -437,14 +425,13 @@ def test_series_with_other_closed_days_are_told():
     every_day = one_series(pd.date_range("2023-01-02", "2023-12-31")).assign(unique_id="b")
     frame = pd.concat([monday_to_friday, every_day])
     with pytest.warns(UserWarning, match="'B' for series 'a', 'D' for series 'b'"):
-        panel = from_long(frame, missing="mask")
+        panel = from_long(frame)
     assert panel.freq == "D"
-    # Saturdays are no holidays.
     saturdays = one_series(SHOP[:300]).assign(unique_id="b")
     frame = pd.concat([one_series(days("2023-01-02", "2023-12-16", range(5))), saturdays])
     with (
         pytest.warns(UserWarning, match="read as closed"),
-        pytest.raises(ValueError, match=r"'B' for series 'a', 'D\[Mon-Sat\]' for series 'b'"),
+        pytest.warns(UserWarning, match=r"'B' for series 'a', 'D\[Mon-Sat\]' for series 'b'"),
     ):
         from_long(frame)
 
@@ -452,7 +439,7 @@ def test_series_with_other_closed_days_are_told():
 def test_days_that_closed_during_the_past_are_told():
     stamps = pd.date_range("2022-01-03", "2022-12-31").append(SHOP)
     with pytest.warns(UserWarning, match="has had no rows on Sun for 8 weeks"):
-        assert from_long(one_series(stamps), missing="mask").freq == "D"
+        assert from_long(one_series(stamps)).freq == "D"
 
 
 @pytest.mark.filterwarnings("ignore:rows are absent")
@@ -463,7 +450,7 @@ def test_closed_days_of_one_column_of_a_wide_table_are_told(time_col):
     df.loc[days.dayofweek == 6, "a"] = np.nan
     df = df if time_col is None else df.reset_index()
     with pytest.warns(UserWarning, match=r"series 'a' has values on 'D\[Mon-Sat\]' only") as caught:
-        assert to_panel(df, missing="mask").freq == "D"
+        assert to_panel(df).freq == "D"
     call = str(caught[0].message).split("as by ")[1]
     answer = eval(call, {"tsattn": tsattn, "df": df, "horizon": 9})
     stamps = answer.index if time_col is None else pd.DatetimeIndex(answer[time_col])
@@ -471,5 +458,5 @@ def test_closed_days_of_one_column_of_a_wide_table_are_told(time_col):
     # Neither are told if nobody closes, nor if values are missing at any time.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        to_panel(df, Schema(gaps="missing"), missing="mask")
-        to_panel(df.assign(a=df["b"].where(df.index != df.index[9])), missing="mask")
+        to_panel(df, Schema(gaps="missing"))
+        to_panel(df.assign(a=df["b"].where(df.index != df.index[9])))

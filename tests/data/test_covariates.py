@@ -37,8 +37,7 @@ COLUMNS = CovariateColumns.checked(**EVERY)
 def panel(frame=None, **kwargs):
     return from_long(
         covariate_frame() if frame is None else frame,
-        Schema(past_cols=MOVING, static_cols=STATIC),
-        **kwargs,
+        Schema(past_cols=MOVING, static_cols=STATIC, **kwargs),
     )
 
 
@@ -135,7 +134,7 @@ def spoiled(column, value, row=100):
     ("make", "message"),
     [
         (
-            lambda: panel(spoiled("temp", np.nan)),
+            lambda: panel(spoiled("temp", np.nan), missing="error"),
             r"series 's1': column 'temp' is missing \(NaN\) at 2024-06-01.*missing='ffill'",
         ),
         (
@@ -224,7 +223,7 @@ def test_covariates_carried_forward_by_default_are_named_once():
     frame.loc[102, "sky"] = None
     schema = Schema(past_cols=[*MOVING, "sky"])
     with pytest.warns(InputWarning) as caught:
-        found = from_long(frame, schema, missing="mask")
+        found = from_long(frame, schema)
     (warning,) = caught
     message = str(warning.message)
     stamps = frame["ds"]
@@ -240,7 +239,7 @@ def test_covariates_carried_forward_by_default_are_named_once():
 
 
 def test_covariates_of_absent_rows_need_no_word():
-    found = panel(covariate_frame().drop(index=[30, 31]), missing="mask")
+    found = panel(covariate_frame().drop(index=[30, 31]))
     assert np.isfinite(found.covariates.values).all()
 
 
@@ -260,7 +259,7 @@ def test_mostly_blank_covariates_are_refused_with_a_call_that_fills_them(values,
     to_panel(df, schema.changed(missing="mask"))
     df["promo"] = df["promo"].where(df.index != 100)
     with pytest.raises(InputError) as caught:
-        to_panel(df, schema, missing="mask")
+        to_panel(df, schema)
     message = str(caught.value)
     assert message.startswith(
         "series 's1': column 'promo' is missing (NaN) in 31 of 60 rows, the first at 2024-05-03"
@@ -271,24 +270,22 @@ def test_mostly_blank_covariates_are_refused_with_a_call_that_fills_them(values,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         exec(statement)
-    assert len(to_panel(df, schema, missing="mask").values) == 196
+    assert len(to_panel(df, schema).values) == 196
 
 
 def test_who_names_a_policy_may_have_mostly_blank_covariates():
     df, schema = half_blank([1.0, None])
     df.loc[[72, 100], "promo"] = np.nan
-    for missing in (None, "mask"):
-        with pytest.raises(InputError, match=r"32 of 60 rows, .*fillna\(0\).* missing='ffill'"):
-            to_panel(df, schema, missing=missing)
+    with pytest.raises(InputError, match=r"32 of 60 rows, .*fillna\(0\).* missing='ffill'"):
+        to_panel(df, schema)
     carried = to_panel(df, schema.changed(missing="ffill")).covariates.values
     assert (carried == 1).all()
     with pytest.raises(ValueError, match="column 'promo' is missing"):
         to_panel(df, schema.changed(missing="error"))
 
 
-@pytest.mark.parametrize("missing", ["error", "mask"])
 @pytest.mark.parametrize("layout", ["ids", "keys", "wide"])
-def test_covariates_without_a_first_value_are_refused_with_calls_that_help(layout, missing):
+def test_covariates_without_a_first_value_are_refused_with_calls_that_help(layout):
     fields = {"past_cols": ["temp", "sky"]}
     df = wide_covariate_frame().astype({"temp": float}).drop(columns="promo")
     first = 0
@@ -303,7 +300,7 @@ def test_covariates_without_a_first_value_are_refused_with_calls_that_help(layou
     df.iloc[[first], df.columns.get_loc("sky")] = None
     schema = Schema(**fields)
     with pytest.raises(InputError, match=r"column 'temp' is missing .*nothing stands") as caught:
-        to_panel(df, schema, missing=missing)
+        to_panel(df, schema)
     message = str(caught.value)
     filling = "df['temp'] = df['temp'].fillna(0); df['sky'] = df['sky'].fillna('none')"
     assert f"if a blank means 0 or none, write it there: {filling}; or drop" in message
@@ -315,14 +312,14 @@ def test_covariates_without_a_first_value_are_refused_with_calls_that_help(layou
         n_rows = len(df) - n_lost
         if layout == "wide":
             n_rows *= 2
-        assert len(to_panel(names["df"], schema_now, missing=missing).values) == n_rows
+        assert len(to_panel(names["df"], schema_now).values) == n_rows
 
 
 def test_mostly_blank_covariates_without_a_first_value_are_refused_with_calls_that_help():
     df, schema = half_blank([1.0, None])
     df.loc[70:110, "promo"] = np.nan
     with pytest.raises(InputError, match=r"51 of 60 rows.*drop the rows before") as caught:
-        to_panel(df, schema, missing="mask")
+        to_panel(df, schema)
     drop = re.search(r"first value: (df = .*) and pass missing='ffill'$", str(caught.value))
     names = {"df": df}
     exec(drop[1], names)
@@ -342,7 +339,7 @@ def test_wide_tables_name_their_blank_covariates():
     with pytest.warns(
         InputWarning, match=r"^column 'temp' is missing \(NaN\) at .*\(and 1 more\);"
     ):
-        from_wide(frame, Schema(past_cols=["temp"]), missing="mask")
+        from_wide(frame, Schema(past_cols=["temp"]))
     assert np.isnan(to_target_panel(frame, Schema(past_cols=["temp"])).covariates.values).any()
 
 

@@ -142,7 +142,7 @@ def test_thousands_may_be_parted(folder, cells, numbers):
     mark = "," if any("," in cell for cell in cells) and cells[0] != "1.029,62" else ";"
     rows = [f'2024-01-0{day}{mark}"{cell}"\n' for day, cell in enumerate(cells, 1)]
     (folder / "t.csv").write_text(f"ds{mark}y\n{''.join(rows)}", encoding="utf-8")
-    found = read_table("t.csv", missing="mask").values[:, 0]
+    found = read_table("t.csv").values[:, 0]
     np.testing.assert_array_equal(found, numbers)
 
 
@@ -164,7 +164,7 @@ def test_thousands_beside_smaller_numbers_are_read_with_a_word(folder, mark, cel
     (folder / "t.csv").write_text(f"ds{mark}y\n{''.join(rows)}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = read_table("t.csv", missing="mask").values[:, 0]
+        found = read_table("t.csv").values[:, 0]
     np.testing.assert_allclose(found, numbers)
     is_told = [f"holds {cells[2]} beside {cells[0]}" in str(each.message) for each in caught]
     assert any(is_told) == (abs(found[2]) == 1000)
@@ -196,7 +196,7 @@ def test_points_that_may_part_thousands_are_decimal_with_a_word(folder):
     with pytest.warns(
         UserWarning, match=r"column 'y' holds numbers such as 1\.030, read with a decimal point; if"
     ):
-        found = read_table("t.csv", missing="mask").values[:, 0]
+        found = read_table("t.csv").values[:, 0]
     np.testing.assert_array_equal(found, [1.03, 2.125, np.nan, 12.5])
 
 

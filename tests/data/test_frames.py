@@ -111,7 +111,7 @@ def test_a_wide_frame_with_a_time_index_comes_back(tz):
 def test_text_that_spells_numbers_is_read_and_the_first_other_cell_is_named():
     df = long_frame(periods=30, freq="D")
     texts = df["y"].map("{:.2f}".format).astype(object)
-    expected = from_long(df.assign(y=texts.astype(float)), missing="mask").values
+    expected = from_long(df.assign(y=texts.astype(float))).values
     for column in (
         texts.astype("string"),
         texts.astype("category"),
@@ -120,7 +120,7 @@ def test_text_that_spells_numbers_is_read_and_the_first_other_cell_is_named():
     ):
         np.testing.assert_array_equal(from_long(df.assign(y=column)).values, expected)
     # An empty text is an empty cell.
-    empty = from_long(df.assign(y=texts.where(df.index != 3, " ")), missing="mask").values
+    empty = from_long(df.assign(y=texts.where(df.index != 3, " "))).values
     assert np.flatnonzero(np.isnan(empty)).tolist() == [3]
     with pytest.raises(ValueError, match=r"column 'y' holds 'n/a' at 2024-.*coerce"):
         from_long(df.assign(y=texts.where(df.index != 3, "n/a")))
@@ -241,7 +241,7 @@ def test_the_fingerprint_sees_every_part():
 
 
 def test_the_fingerprint_takes_every_nan_for_the_same():
-    holes = from_wide(wide_frame().replace(3.0, np.nan), missing="ffill")
+    holes = from_wide(wide_frame().replace(3.0, np.nan), Schema(missing="ffill"))
     odd = holes.values.copy()
     odd[np.isnan(odd)] = np.uint64(0x7FF8000000000001).view(np.float64)
     assert replace(holes, values=odd).fingerprint() == holes.fingerprint()
@@ -469,7 +469,7 @@ def test_bad_long_tables_are_refused(change, message):
     bad = change(long_frame())
     before = bad.copy(deep=True)
     with pytest.raises(ValueError, match=message) as caught:
-        to_panel(bad)
+        to_panel(bad, Schema(missing="error"))
     assert "\n" not in str(caught.value)
     assert_frame_equal(bad, before)
 
@@ -521,7 +521,7 @@ BAD_WIDE = {
 @pytest.mark.parametrize(("change", "message"), BAD_WIDE.values(), ids=BAD_WIDE)
 def test_bad_wide_tables_are_refused(change, message):
     with pytest.raises(ValueError, match=message) as caught:
-        to_panel(change(wide_frame()))
+        to_panel(change(wide_frame()), Schema(missing="error"))
     assert "\n" not in str(caught.value)
 
 
@@ -579,7 +579,7 @@ def test_numbers_and_stamps_beyond_reach():
     with pytest.raises(
         ValueError, match=r"1000001 rows would lie from 0 to 1000000 .* grow 100 times at most"
     ):
-        from_long(df.assign(ds=[0, 1, 10**6]), missing="ffill")
+        from_long(df.assign(ds=[0, 1, 10**6]), Schema(missing="ffill"))
 
 
 def test_names_that_were_asked_for_must_be_there():
@@ -595,7 +595,7 @@ def test_names_that_were_asked_for_must_be_there():
     with pytest.raises(
         ValueError, match=r"missing must be one of error, interpolate, ffill, mask; got 'drop'"
     ):
-        from_long(df, missing="drop")
+        from_long(df, Schema(missing="drop"))
 
 
 def test_a_given_frequency_is_held_against_the_stamps():
@@ -604,7 +604,7 @@ def test_a_given_frequency_is_held_against_the_stamps():
         ValueError,
         match=r"series 'a': gap: there is no row at 2024-01-01 00:30:00 \(and 17 more, 2",
     ):
-        from_long(df, freq="30min")
+        from_long(df, Schema(freq="30min", missing="error"))
     with pytest.raises(
         ValueError,
         match=r"series 'a': the stamp 2024-01-01 01:00:00 \(and 9 more, 2 .* frequency '2h'",
@@ -662,19 +662,19 @@ def test_one_bad_series_among_ten_thousand_is_found(fault, message):
             T3 + pd.Timedelta("20min") if fault == "stray" else T3 - pd.Timedelta("1h")
         )
     with pytest.raises(ValueError, match=message):
-        from_long(df)
+        from_long(df, Schema(missing="error"))
 
 
 @pytest.mark.parametrize("missing", ["interpolate", "ffill"])
 def test_a_policy_inserts_absent_rows_but_fills_nothing(missing):
     df = long_frame(freq="MS", tz="Europe/Berlin")
-    panel = from_long(df.drop(index=[3, 4, 17]), missing=missing)
+    panel = from_long(df.drop(index=[3, 4, 17]), Schema(missing=missing))
     assert panel.missing == missing
     assert_frame_equal(to_long(panel), df.assign(y=df.y.where(~df.index.isin([3, 4, 17]))))
     wide = wide_frame()
-    holes = from_wide(wide.drop(index=wide.index[4]), missing=missing)
+    holes = from_wide(wide.drop(index=wide.index[4]), Schema(missing=missing))
     assert np.isnan(columns_of(holes)).all(axis=1).nonzero()[0].tolist() == [4]
-    inside = from_long(spoil(df, [2, 9], y=np.nan), missing=missing)
+    inside = from_long(spoil(df, [2, 9], y=np.nan), Schema(missing=missing))
     assert np.flatnonzero(np.isnan(inside.values)).tolist() == [2, 9]
 
 
@@ -684,7 +684,7 @@ def test_a_policy_cannot_fill_what_nothing_is_known_about():
         ValueError,
         match=r"series 'b': column 'y' is missing \(NaN\) at its first stamp 2024-01-01 00:00:00, ",
     ):
-        from_long(spoil(df, [10, 11], y=np.nan), missing="ffill")
+        from_long(spoil(df, [10, 11], y=np.nan), Schema(missing="ffill"))
     with pytest.raises(
         ValueError,
         match=r"series 'b': column 'y' has no value at all from 2024-01-01.*leave the series out",
@@ -696,7 +696,7 @@ def test_a_policy_cannot_fill_what_nothing_is_known_about():
     ):
         from_wide(wide_frame().assign(OT=np.nan), Schema(missing="ffill", bad="error"))
     with pytest.raises(ValueError, match=r"holds inf at"):
-        from_long(spoil(df, 4, y=np.inf), missing="ffill")
+        from_long(spoil(df, 4, y=np.inf), Schema(missing="ffill"))
 
 
 def test_short_series_are_named():
@@ -751,7 +751,7 @@ def ten_thousand(fault=None):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_bad_series_among_ten_thousand_is_named(fault):
     with pytest.raises(ValueError, match=FAULTS[fault]):
-        from_long(ten_thousand(fault))
+        from_long(ten_thousand(fault), Schema(missing="error"))
 
 
 def test_ten_thousand_series_are_read_in_less_than_a_second():
@@ -844,7 +844,7 @@ def test_a_signalling_nan_of_decimals_is_missing(beside):
     frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=6), "y": np.arange(6.0)})
     frame["y"] = [*map(Decimal, range(5)), Decimal("sNaN")]
     frame[7] = pd.Series([beside] * 5 + [Decimal("sNaN")], dtype=object)
-    assert np.isnan(from_long(frame, missing="mask").values[-1])
+    assert np.isnan(from_long(frame).values[-1])
     assert frame["y"].iloc[-1].is_snan()
     with pytest.raises(ValueError, match=r"column 'y' is missing \(NaN\) at 2024-01-06"):
-        from_long(frame)
+        from_long(frame, Schema(missing="error"))

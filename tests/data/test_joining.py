@@ -60,11 +60,15 @@ def test_new_rows_without_a_value_are_refused_and_filled_by_a_policy(layout):
             table.pivot(index="ds", columns="unique_id", values="y").reset_index()
             for table in (frame, filled)
         )
-    model = linear(time_col="ds").fit(frame[frame["ds"] < first_day])
+    past = frame[frame["ds"] < first_day]
+    model = linear(time_col="ds", missing="error").fit(past)
     before = model.predict()
     with pytest.raises(ValueError, match="'b' has no value in the new rows, but"):
         model.update(frame[frame["ds"] == first_day])
     pd.testing.assert_frame_equal(model.predict(), before)
+    with pytest.warns(UserWarning, match="'b' has no value in the new rows; they count as"):
+        unasked = linear(time_col="ds").fit(past).update(frame[frame["ds"] == first_day])
+    assert unasked.predict().notna().all(axis=None)
     model.set_params(schema__missing="ffill")
     for day in (first_day, last_day):
         model.update(frame[frame["ds"] == day])
@@ -132,7 +136,11 @@ def test_a_late_column_of_a_wide_table_is_missing(missing, late):
     with pytest.raises(
         ValueError, match=f"new rows have no column '{late}', which .* add it, or first call"
     ):
-        linear().fit(old).update(new.drop(columns=late))
+        linear(missing="error").fit(old).update(new.drop(columns=late))
+    with pytest.warns(UserWarning, match=f"no column '{late}', which the .* count as missing"):
+        unasked = linear().fit(old).update(new.drop(columns=late)).predict()
+    interpolated = linear(missing="interpolate").fit(old).update(new.drop(columns=late)).predict()
+    pd.testing.assert_frame_equal(unasked, interpolated)
 
 
 @pytest.mark.parametrize(("freq", "steps"), [("D", 24), ("2h", 2)])
@@ -187,15 +195,18 @@ def test_rows_that_skip_days_name_the_rows_between(layout):
             table.pivot(index="ds", columns="unique_id", values="y")
             for table in (old, between, new)
         )
-    model = linear().fit(old)
-    with pytest.raises(ValueError, match=r"series 'a' \(and 1 more\): gap: the rows known") as gap:
+    model = linear(missing="error").fit(old)
+    told = r"series 'a' \(and 1 more\): gap: the rows known"
+    with pytest.raises(ValueError, match=told) as gap:
         model.update(new)
+    with pytest.warns(UserWarning, match=f"{told} .*; they count as missing"):
+        unasked = linear().fit(old).update(new).predict()
     assert f"give the rows from {days[50]} to {days[51]} too, or" in str(gap.value)
     after = linear().fit(old).update(pd.concat([between, new])).predict()
     call = re.search(r"first call (.*)$", str(gap.value))[1]
     eval(f"model.{call}", {"model": model})
     filled = model.update(new).predict()
-    assert filled.notna().all(axis=None)
+    pd.testing.assert_frame_equal(filled, unasked)
     same_stamps = filled["ds"].equals(after["ds"]) if layout == "long" else True
     assert same_stamps
     assert filled.index.equals(after.index)
@@ -203,7 +214,7 @@ def test_rows_that_skip_days_name_the_rows_between(layout):
 
 def test_a_gap_in_rows_for_a_fitted_forecaster_gets_advice_that_it_takes():
     frame = long_table(VALUES[:2], ["a", "b"])
-    model = linear().fit(frame)
+    model = linear(missing="error").fit(frame)
     with pytest.raises(ValueError, match="gap: there is no row at") as gap:
         model.predict(frame.drop(index=frame.index[30]))
     assert "freq=" not in str(gap.value)
@@ -229,7 +240,7 @@ def test_new_rows_without_a_column_of_the_fit_name_it():
     frame = wide_table(VALUES.T, ["a", "b", "c", "d"])
     old, new = frame[:-NEW_ROWS], frame[-NEW_ROWS:]
     first, *others = "abcd"
-    model = linear().fit(old)
+    model = linear(missing="error").fit(old)
     with pytest.raises(ValueError, match="the new rows have no column 'a', which") as told:
         model.update(new.drop(columns=first))
     call = re.search(r"first call (set_params\(.*\))$", str(told.value))[1]

@@ -7,16 +7,19 @@ import torch
 from tables import long_table, wide_table
 
 from tsattn.data.frames import from_long, from_wide
+from tsattn.data.schema import Schema
 from tsattn.data.windows import History, Split, Values, WindowBatches, WindowSpec, make_scaler
 
 
 def wide(values, **kwargs):
     values = np.asarray(values, dtype=float).reshape(len(values), -1)
-    return from_wide(wide_table(values, [f"c{i}" for i in range(values.shape[1])]), **kwargs)
+    return from_wide(
+        wide_table(values, [f"c{i}" for i in range(values.shape[1])]), Schema(**kwargs)
+    )
 
 
 def long(*series, **kwargs):
-    return from_long(long_table(series, range(len(series))), **kwargs)
+    return from_long(long_table(series, range(len(series))), Schema(**kwargs))
 
 
 def test_split_of_published_shares():

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from side_by_side import ends_of_all
+from small_forecasters import attention
 from tables import wide_table
 from tiny_network import tiny_network
 
@@ -502,14 +503,32 @@ def test_beside_one_that_leaves_missing_values_out_the_others_fill_them_in():
     frame.iloc[[7, 30, 31, 55, -1], 1] = np.nan
     models = {"zero": make_forecaster("zero", 2), "naive": Naive(2)}
     settings = {"n_windows": 5, "step_size": 2}
-    found = backtest(models, frame, **settings).frame
+    with pytest.warns(
+        UserWarning, match=r"\(and 3 more\); such values are interpolated for naive;"
+    ):
+        found = backtest(models, frame, **settings).frame
     alone = backtest(models["zero"], frame, **settings).frame
     filled = backtest(Naive(2), frame, schema=Schema(missing="interpolate"), **settings).frame
     np.testing.assert_array_equal(found["zero"], alone["zero"])
     np.testing.assert_array_equal(found["naive"], filled["naive"])
     assert found["y"].isna().sum() == alone["y"].isna().sum() > 0
+    with pytest.warns(UserWarning, match="are interpolated for naive, seasonal_naive;"):
+        several = backtest([Naive(2), SeasonalNaive(2, 3)], frame, **settings).frame
+    np.testing.assert_array_equal(several["naive"], filled["naive"])
     with pytest.raises(ValueError, match="missing='error' allows no missing values"):
-        backtest([Naive(2), SeasonalNaive(2, 3)], frame, **settings)
+        backtest(Naive(2), frame, schema=Schema(missing="error"), **settings)
+
+
+def test_a_network_fitted_on_rows_without_gaps_reads_later_ones_filled():
+    """The first cutoff lies before the gaps, so that the network of its fit has no mask."""
+    frame = wide_frame()
+    frame.iloc[[-9, -5], 1] = np.nan
+    network = attention(horizon=2, max_epochs=1)
+    settings = {"n_windows": 5, "step_size": 2}
+    found = backtest(network, frame, **settings).frame
+    filling = attention(horizon=2, max_epochs=1, missing="interpolate")
+    filled = backtest(filling, frame, **settings).frame
+    np.testing.assert_array_equal(found[network.alias_], filled[network.alias_])
 
 
 @pytest.mark.parametrize("refit", [0, -1, 1.5, "yes", None])

@@ -653,7 +653,7 @@ def test_errors_say_what_to_do():
 def test_missing_truths_are_left_out_of_the_calibration():
     values = np.arange(40.0)[:, None]
     values[35] = np.nan
-    panel = to_panel(wide(values), missing="ffill")
+    panel = to_panel(wide(values), Schema(missing="ffill"))
     fitted = SplitConformal(Zero(1), n_windows=10).fit(panel)
     assert np.isnan(fitted.intervals_.errors).sum() == 1
     # The 8th of the nine errors 30..34, 36..39.
@@ -989,7 +989,7 @@ def test_truths_that_are_missing_teach_nothing():
     values = shifting(200, 1)
     holed = values.copy()
     holed[150] = np.nan
-    panel = to_panel(wide(holed), missing="ffill")
+    panel = to_panel(wide(holed), Schema(missing="ffill"))
     forecaster = AdaptiveConformal(Zero(1), n_windows=60, levels=(80,), gamma=0.1).fit(
         panel.until(100)
     )

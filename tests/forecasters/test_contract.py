@@ -7,6 +7,7 @@ schema.
 import copy
 import functools
 import pickle
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,6 @@ GBM = HistGradientBoostingRegressor(max_iter=3, max_leaf_nodes=4, early_stopping
 
 
 def zero(schema):
-    """It takes missing values as they are where it is not told to refuse them."""
-    schema = schema if schema.missing else schema.changed(missing="error")
     return PretrainedForecaster(H, weights=tiny_network(), schema=schema)
 
 
@@ -66,10 +65,7 @@ class Auto(AutoForecaster):
 
 
 def auto(schema):
-    """As the pretrained forecaster, it takes missing values as they are where it is not told to
-    refuse them.
-    """
-    return Auto(H, schema=schema if schema.missing else schema.changed(missing="error"))
+    return Auto(H, schema=schema)
 
 
 FORECASTERS = {
@@ -369,13 +365,27 @@ def test_no_window_is_no_error(name):
 def test_forecasts_are_never_missing(make, missing):
     holed = long_frame(holes=(1, 2, 7, 40, 41))
     with pytest.raises(ValueError, match="missing"):
-        make().fit(holed)
+        make(Schema(missing="error")).fit(holed)
     forecaster = make(Schema(missing=missing)).fit(holed)
     assert np.isfinite(numbers(forecaster.predict())).all()
     assert np.isfinite(numbers(forecaster.predict(holed))).all()
     x = np.full((2, forecaster.max_context, 1), np.nan)
     with pytest.raises(ValueError, match="finite"):
         forecaster.predict_windows(x)
+
+
+@pytest.mark.filterwarnings("ignore:no series has a value in the last")
+def test_unless_asked_missing_values_are_left_out_or_interpolated_with_a_word(make):
+    holed = long_frame(holes=(1, 2, 7, 40, 41))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        forecaster = make().fit(holed)
+    assert np.isfinite(numbers(forecaster.predict())).all()
+    is_told = any("are interpolated for" in str(warning.message) for warning in caught)
+    assert is_told != forecaster.masks_
+    if not forecaster.masks_:
+        chosen = make(Schema(missing="interpolate")).fit(holed)
+        np.testing.assert_array_equal(numbers(forecaster.predict()), numbers(chosen.predict()))
 
 
 def test_constant_series_have_finite_forecasts(make):

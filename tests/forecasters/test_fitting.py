@@ -243,7 +243,7 @@ def test_update_takes_in_one_series_and_new_ones():
 def test_a_bad_update_changes_nothing():
     df = long_frame()
     cut = df["ds"].max() - pd.Timedelta(days=10)
-    model = linear().fit(df[df["ds"] <= cut])
+    model = linear(missing="error").fit(df[df["ds"] <= cut])
     before = model.predict()
     with pytest.raises(ValueError, match=r"s0.*2024"):
         model.update(df[df["ds"] > cut + pd.Timedelta(days=2)])

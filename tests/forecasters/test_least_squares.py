@@ -123,7 +123,7 @@ def test_windows_with_a_hole_teach_nothing_and_their_front_counts_as_their_mean(
     holed = df.copy()
     holed.iloc[40:43, 0] = np.nan
     model = solving(missing="mask").fit(holed)
-    values = columns_of(to_panel(holed, missing="mask"))[: len(df) - VALID]
+    values = columns_of(to_panel(holed))[: len(df) - VALID]
     z = (values - np.nanmean(values, 0)) / np.nanstd(values, 0)
     windows = sliding_window_view(z, CONTEXT + HORIZON, axis=0).reshape(-1, CONTEXT + HORIZON)
     known = np.isfinite(windows)

@@ -2,6 +2,8 @@
 guessed.
 """
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import torch
 from small_forecasters import attention, linear
 from tables import long_frame, wide_frame
 
+from tsattn.catalogue import make_forecaster
 from tsattn.data.frames import from_long
 from tsattn.data.schema import Schema
 from tsattn.forecasters.attention import AttentionForecaster
@@ -199,7 +202,7 @@ def test_saved_models_keep_the_holes(tmp_path):
         ),
         (
             lambda df: masked(bad="error").fit(df.assign(y=df["y"].where(df["unique_id"] != "s1"))),
-            "'s1': column 'y' has no value at all .* missing='mask' needs a value in every series; leave the series out",
+            "'s1': column 'y' has no value at all .* each series needs a value; leave the series out",
         ),
         (
             lambda df: masked().fit(
@@ -217,6 +220,37 @@ def test_what_cannot_look_past_holes_is_refused(fit, message):
         fit(holes(df))
 
 
+def test_gaps_that_the_fit_had_not_are_interpolated_unless_a_mask_was_asked_for():
+    complete = long_frame()
+    holed = holes(complete)
+    plain = attention().fit(complete)
+    assert not plain.masks_
+    with pytest.warns(UserWarning, match="are interpolated for mlr"):
+        answer = plain.predict(holed)
+    filling = attention(missing="interpolate").fit(complete)
+    pd.testing.assert_frame_equal(answer, filling.predict(holed))
+    asked = masked().fit(complete)
+    assert asked.masks_
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert asked.predict(holed)["mlr"].notna().all()
+
+
+@pytest.mark.parametrize("layout", ["long", "wide"])
+def test_rows_before_the_first_value_teach_nothing(layout):
+    late = pd.DataFrame({"late": np.sin(np.arange(90) / 3), "whole": np.cos(np.arange(90) / 3)})
+    late.index = pd.date_range("2024-01-01", periods=90, name="ds")
+    late.loc[late.index[:40], "late"] = np.nan
+    rows = late.melt(ignore_index=False, var_name="unique_id", value_name="y").reset_index()
+    table = rows if layout == "long" else late
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        answer = make_forecaster("ridge", 3, context=9).fit(table).predict()
+    expected = make_forecaster("ridge", 3, context=9).fit(rows.dropna()).predict()
+    points = answer["ridge"] if layout == "long" else answer[["late", "whole"]].to_numpy().T
+    np.testing.assert_array_equal(np.ravel(points), expected["ridge"])
+
+
 def test_a_context_without_a_value_is_refused():
     model = masked().fit(holes(long_frame()))
     x = np.ones((2, 24, 1))
@@ -231,6 +265,6 @@ def test_a_context_without_a_value_is_refused():
 def test_policies_of_panels():
     df = holes(long_frame(1), share=0.0)
     df.loc[0, "y"] = np.nan
-    assert np.isnan(from_long(df, missing="mask").values[0, 0])
+    assert np.isnan(from_long(df).values[0, 0])
     with pytest.raises(ValueError, match=r"missing \(NaN\) at its first stamp"):
-        from_long(df, missing="ffill")
+        from_long(df, Schema(missing="ffill"))

@@ -527,14 +527,19 @@ def test_intervals_are_errors_on_the_validation_rows():
     np.testing.assert_allclose(model.fitted_.intervals.errors, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_gaps_are_filled_only_when_asked():
+def test_gaps_are_filled_with_a_word_unless_asked():
     df = wide_frame()
     df.iloc[50:53, 0] = np.nan
     df.iloc[-1, 1] = np.nan
     with pytest.raises(ValueError, match="missing"):
-        linear().fit(df)
+        linear(missing="error").fit(df)
     answer = linear(missing="interpolate").fit(df).predict(level=80)
     assert np.isfinite(answer.to_numpy()).all()
+    with pytest.warns(
+        UserWarning, match=r"'s0' has no value at .* \(and 2 more\); .* interpolated"
+    ):
+        unasked = linear().fit(df).predict(level=80)
+    pd.testing.assert_frame_equal(unasked, answer)
 
 
 def test_a_warm_start_goes_on_although_the_fit_before_left_a_checkpoint(tmp_path):

@@ -672,7 +672,7 @@ def test_histories_of_unlike_length_are_cut_as_a_loop_would():
     frame = daily_table(9, 1, 30)
     frame.loc[[3, 20], "y"] = np.nan
     for missing in ("mask", "interpolate", "ffill"):
-        panel = to_panel(frame, missing=missing)
+        panel = to_panel(frame, Schema(missing=missing))
         history = History(panel)
         ends = np.array([4, 9, 10, 12, 25, 40])
         for reach in (1, 3, 12, 100):
@@ -696,7 +696,7 @@ def test_histories_of_unlike_length_are_cut_as_a_loop_would():
 
 def test_a_panel_of_any_policy_is_taken_as_it_is():
     frame = daily_table(40).assign(y=lambda frame: frame["y"].where(frame.index != 20))
-    panel = to_panel(frame, missing="mask")
+    panel = to_panel(frame)
     assert isinstance(panel, Panel)
     answer = make().fit(panel).predict()
     np.testing.assert_array_equal(answer.point.ravel(), make().fit(frame).predict()["zero"])
@@ -965,7 +965,7 @@ def test_a_saved_forecaster_answers_alike(tmp_path, kind):
     if kind == "wide":
         data = data[data["unique_id"] != "s01"].pivot(index="ds", columns="unique_id", values="y")
     if kind == "panel":
-        data = to_panel(data, missing="mask")
+        data = to_panel(data)
     forecaster = make(nonnegative=True, alias="mine", n_threads=2).fit(data)
     forecaster.save(tmp_path / "model")
     forecaster.save(tmp_path / "model")

@@ -32,7 +32,7 @@ def table(seed=5, frame=None):
 
 
 def read(frame=None, **kwargs):
-    return from_long(table() if frame is None else frame, Schema(**COLUMNS), **kwargs)
+    return from_long(table() if frame is None else frame, Schema(**COLUMNS, **kwargs))
 
 
 def told(future, seed=3):
@@ -194,7 +194,7 @@ def test_missing_text_is_carried_forward_under_a_policy():
     with pytest.raises(
         ValueError, match=r"series 's1': column 'sky' is missing \(NaN\) at 2024-06-01"
     ):
-        read(gone)
+        read(gone, missing="error")
 
 
 def test_panels_are_continued_with_new_categories():
@@ -414,7 +414,7 @@ def test_booleans_with_gaps_are_refused_or_carried_forward(dtype):
     gone = frame.assign(promo=frame["promo"].mask(frame.index == 200))
     schema = Schema(future_cols=["promo"])
     with pytest.raises(ValueError, match=r"column 'promo' is missing \(NaN\) at 2023-07-20"):
-        make_forecaster("ridge", 4, schema=schema).fit(gone)
+        make_forecaster("ridge", 4, schema=schema.changed(missing="error")).fit(gone)
     carried = frame.assign(promo=frame["promo"].mask(frame.index == 200, frame["promo"][199]))
     expected = make_forecaster("ridge", 4, schema=schema).fit(carried)
     model = make_forecaster("ridge", 4, schema=schema.changed(missing="ffill")).fit(gone)

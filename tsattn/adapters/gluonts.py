@@ -17,6 +17,7 @@ from tsattn.adapters.refusals import refuse_covariates
 from tsattn.catalogue import load_forecaster
 from tsattn.data.frames import from_long
 from tsattn.data.panel import Panel
+from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import resolve_device
@@ -71,7 +72,8 @@ class TsattnEstimator(Estimator):
                 "validation_data cannot be used: the forecaster holds back the last val_size rows"
                 " of every series; pass the whole series as training_data"
             )
-        panel = from_gluonts(training_data, missing=_missing(self.forecaster), drop=self.drop)
+        policy = self.forecaster.missing_policy(fitted=False)
+        panel = from_gluonts(training_data, missing=policy, drop=self.drop)
         fitted = copy.deepcopy(self.forecaster).fit(panel)
         return TsattnPredictor(fitted, freq=panel.freq, quantiles=self.quantiles, drop=self.drop)
 
@@ -159,7 +161,8 @@ class TsattnPredictor(Predictor):
                 "y": np.concatenate(targets),
             }
         )
-        panel = from_long(frame, freq=1, missing=_missing(self.forecaster))
+        schema = Schema(missing=self.forecaster.missing_policy(fitted=True))
+        panel = from_long(frame, schema, freq=1)
         return replace(panel, ids=np.array(names, dtype=object))
 
     def _check_entry(self, entry: Mapping[str, Any], number: int) -> None:
@@ -258,14 +261,17 @@ def to_gluonts(
 
 
 def from_gluonts(
-    dataset: Iterable[Mapping[str, Any]], *, missing: str = "error", drop: Collection[str] = ()
+    dataset: Iterable[Mapping[str, Any]],
+    *,
+    missing: str | None = None,
+    drop: Collection[str] = (),
 ) -> Panel:
     """Read a data set of GluonTS.
 
     Args:
         dataset: Entries with ``start`` (a period), ``target`` (numbers ``[T]``, of any type, NaN
             where missing) and perhaps ``item_id``; entries without one are numbered.
-        missing: ``"error"``, ``"interpolate"`` or ``"ffill"``.
+        missing: What is done about missing values, as :class:`tsattn.Schema` says.
         drop: Covariate fields to leave out.
 
     Returns:
@@ -300,11 +306,7 @@ def from_gluonts(
         names = ", ".join(sorted(map(str, freqs)))
         raise ValueError(f"entries must have one frequency; got {names}; resample them")
     table = pd.concat(frames.values(), ignore_index=True)
-    return from_long(table, freq=freqs.pop(), missing=missing)
-
-
-def _missing(forecaster: Forecaster) -> str:
-    return forecaster.schema.missing or forecaster.default_missing
+    return from_long(table, Schema(missing=missing), freq=freqs.pop())
 
 
 def _name(entry: Mapping[str, Any], number: int) -> str:

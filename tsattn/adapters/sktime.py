@@ -13,6 +13,7 @@ from tsattn.adapters.refusals import refuse_covariates
 from tsattn.checks import warn
 from tsattn.data.frames import from_wide
 from tsattn.data.panel import Panel
+from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
@@ -75,7 +76,7 @@ class TsattnForecaster(BaseForecaster):
         "capability:insample": False,
         "capability:pred_int": True,
         "capability:pred_int:insample": False,
-        "capability:missing_values": False,
+        "capability:missing_values": True,
         "capability:update": True,
         "capability:random_state": True,
         "property:randomness": "derandomized",
@@ -89,8 +90,8 @@ class TsattnForecaster(BaseForecaster):
         self.forecaster = forecaster
         self.random_state = random_state
         super().__init__()
-        if isinstance(forecaster, _Wrapped) and _policy(forecaster) != "error":
-            self.set_tags(**{"capability:missing_values": True})
+        if isinstance(forecaster, _Wrapped) and forecaster.schema.missing == "error":
+            self.set_tags(**{"capability:missing_values": False})
 
     def _fit(
         self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon
@@ -106,7 +107,7 @@ class TsattnForecaster(BaseForecaster):
             model.set_params(horizon=steps)
         if self.random_state is not None:
             model.set_params(random_state=self.random_state)
-        panel = _panel(y, _policy(template))
+        panel = _panel(y, template.missing_policy(fitted=False))
         self.forecaster_ = model.fit(panel)
         self._history = y.copy()
         return self
@@ -158,7 +159,7 @@ class TsattnForecaster(BaseForecaster):
                 f" {len(rows)}: update with more, or fit a forecaster with a smaller context"
             )
         rows = rows.iloc[-self.forecaster_.max_context :]
-        panel = _panel(rows, _policy(self.forecaster_))
+        panel = _panel(rows, self.forecaster_.missing_policy(fitted=True))
         points, bounds = self.forecaster_.predict_before(
             History(panel), panel.starts[1:], quantiles=quantiles
         )
@@ -220,11 +221,6 @@ def _check(forecaster: object, rule: str) -> None:
             " those"
         )
     refuse_covariates(forecaster, "the sktime adapter")
-
-
-def _policy(forecaster: _Wrapped) -> str:
-    """What a forecaster does with missing values."""
-    return forecaster.schema.missing or forecaster.default_missing
 
 
 def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, Any]:
@@ -359,4 +355,4 @@ def _panel(y: pd.DataFrame, missing: str) -> Panel:
     _, n_columns = values.shape
     columns = [f"c{i:06}" for i in range(n_columns)]
     frame = pd.DataFrame(values, columns=columns)
-    return from_wide(frame, freq=1, missing=missing)
+    return from_wide(frame, Schema(missing=missing), freq=1)

@@ -567,16 +567,6 @@ def off_hours(times: pd.Index, grid: Grid) -> np.ndarray:
     return ~exact & on_step
 
 
-def last_of_day(times: pd.Index, grid: Grid) -> np.ndarray:
-    """Which stamps are followed by one of another day, bool [rows], for a grid that closes."""
-    clock = clock_of(times, grid)
-    one_step = np.ones(len(clock), dtype=np.int64)
-    following = _wall_at(clock, one_step, grid)
-    day = clock // DAY_NANOSECONDS
-    following_day = following // DAY_NANOSECONDS
-    return following_day != day
-
-
 def _typical(steps: np.ndarray, owner: np.ndarray, n_series: int) -> tuple[np.ndarray, np.ndarray]:
     """Series that have steps, and the lower median of their steps, which gaps and single wrong
     stamps do not change.

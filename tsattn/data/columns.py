@@ -270,12 +270,10 @@ def _is_flat(data: Any) -> bool:
     return isinstance(data, np.ndarray) and data.ndim == 1
 
 
-def check_frame(data: Any, missing: str) -> pd.DataFrame:
-    """Convert a table by :func:`as_frame`, and refuse unknown policies, tables without rows and
-    column names that occur twice.
+def check_frame(data: Any) -> pd.DataFrame:
+    """Convert a table by :func:`as_frame`, and refuse tables without rows and column names that
+    occur twice.
     """
-    if missing not in MISSING:
-        raise ValueError(f"missing must be one of {', '.join(MISSING)}; got {missing!r}")
     df = as_frame(data)
     if df.columns.nlevels > 1:
         raise ValueError(

@@ -88,7 +88,6 @@ def read_table(
     path: str | Path,
     schema: Schema | None = None,
     *,
-    missing: str | None = None,
     max_size: int | str | None = None,
     encoding: str | None = None,
 ) -> Panel:
@@ -96,14 +95,13 @@ def read_table(
 
     Args:
         path, schema, max_size, encoding: As in :func:`read_frame`.
-        missing: Policy where the schema names none.
 
     Raises:
         ValueError, ImportError, OSError: As :func:`read_frame`, or if the table is not usable.
     """
     schema = Schema() if schema is None else schema
     frame = read_frame(path, schema, max_size=max_size, encoding=encoding)
-    return to_panel(frame, schema, missing=missing)
+    return to_panel(frame, schema)
 
 
 def kind_of(path: str | Path) -> str:

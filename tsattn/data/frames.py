@@ -52,7 +52,6 @@ def from_long(
     schema: Schema | None = None,
     *,
     freq: Any = None,
-    missing: str | None = None,
     zone: tzinfo | None = None,
 ) -> Panel:
     """Check a long frame (one row per series and stamp) and stack it; the frame is left as it was.
@@ -64,12 +63,11 @@ def from_long(
 
     Args:
         df: The table.
-        schema: What its columns are. A missing covariate takes the last value before it under every
-            policy but ``"error"``. Where the schema names no policy, a warning tells it, and one
-            that is missing in more than half of the rows of a series is refused.
+        schema: What its columns are. Absent rows are inserted as NaN, and the panel has the policy
+            of the schema, or ``"mask"``. A missing covariate takes the last value before it under
+            every policy but ``"error"``. Where the schema names no policy, a warning tells it, and
+            one that is missing in more than half of the rows of a series is refused.
         freq: Frequency where the schema names none.
-        missing: Policy where the schema names none; ``None`` is ``"error"``. Absent rows are
-            inserted as NaN.
         zone: Time zone to which stamps with another one are converted; default they keep theirs.
 
     Returns:
@@ -82,13 +80,13 @@ def from_long(
             the rule and the remedy.
     """
     schema = Schema() if schema is None else schema
-    rules = _rules(schema, freq, missing, zone)
+    rules = _rules(schema, freq, zone)
     return _read_long(df, schema, rules)
 
 
 def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     unit = None if rules.freq is None else parse_freq(rules.freq).unit
-    df = check_frame(df, rules.missing)
+    df = check_frame(df)
     moving = schema.columns.moving
     statics = schema.columns.static
     df, dialect = _long_dialect(df, schema)
@@ -253,7 +251,6 @@ def from_wide(
     schema: Schema | None = None,
     *,
     freq: Any = None,
-    missing: str | None = None,
     zone: tzinfo | None = None,
 ) -> Panel:
     """Check a wide frame (one row per stamp, one column per series) and stack it; the frame is
@@ -266,7 +263,7 @@ def from_wide(
             whose text or numbers read as stamps; else the index, as integers or text. A column of
             numbers that an index became in a file is left out, with a warning.
         schema: What its columns are; covariates are no series.
-        freq, missing, zone: As in :func:`from_long`.
+        freq, zone: As in :func:`from_long`.
 
     Returns:
         The panel: a series for each value column, aligned.
@@ -277,13 +274,13 @@ def from_wide(
             holds times too, or there are static columns.
     """
     schema = Schema() if schema is None else schema
-    rules = _rules(schema, freq, missing, zone)
+    rules = _rules(schema, freq, zone)
     return _read_wide(df, schema, rules)
 
 
 def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     unit = None if rules.freq is None else parse_freq(rules.freq).unit
-    df = check_frame(df, rules.missing)
+    df = check_frame(df)
     if schema.columns.static:
         raise InputError(
             Name("static_cols"),
@@ -484,7 +481,6 @@ def to_panel(
     schema: Schema | None = None,
     *,
     freq: Any = None,
-    missing: str | None = None,
     like: Dialect | None = None,
     zone: tzinfo | None = None,
 ) -> Panel:
@@ -503,7 +499,6 @@ def to_panel(
         schema: What its columns are; default :class:`tsattn.Schema`'s. A panel must have its
             covariates.
         freq: Frequency where the schema names none.
-        missing: Policy where the schema names none; ``None`` is ``"error"``.
         like: How the table of a fit looked: the columns that were found there count where the frame
             has them.
         zone: As in :func:`from_long`.
@@ -521,7 +516,7 @@ def to_panel(
         return data
     frame, schema, is_long = name_columns(data, schema, like)
     read = from_long if is_long else from_wide
-    return read(frame, schema, freq=freq, missing=missing, zone=zone)
+    return read(frame, schema, freq=freq, zone=zone)
 
 
 def to_target_panel(data: TableLike | Panel, schema: Schema | None = None) -> Panel:
@@ -532,7 +527,7 @@ def to_target_panel(data: TableLike | Panel, schema: Schema | None = None) -> Pa
     if isinstance(data, Panel):
         return to_panel(data, schema)
     frame, schema, is_long = name_columns(data, schema)
-    rules = replace(_rules(schema, None, "mask"), fills_covariates=False)
+    rules = replace(_rules(schema, None), fills_covariates=False)
     read = _read_long if is_long else _read_wide
     return read(frame, schema, rules)
 
@@ -550,7 +545,7 @@ def name_columns(
         data, schema, like: As :func:`to_panel` takes them.
         no_values: Columns that are not forecast, such as those of a future table.
     """
-    frame = check_frame(data, "error")
+    frame = check_frame(data)
     refuse_units(frame)
     id_names = {schema.id_col, "item_id"} - {None, *frame.columns}
     if frame.index.nlevels > 1:
@@ -740,21 +735,18 @@ def _of_many_levels(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, 
     return frame.reset_index(), schema
 
 
-def _rules(schema: Schema, freq: Any, missing: str | None, zone: tzinfo | None = None) -> Rules:
+def _rules(schema: Schema, freq: Any, zone: tzinfo | None = None) -> Rules:
     """What stamps must follow and what is done about absent values: the schema decides, then a
-    fit, then the forecaster.
+    fit.
     """
     fitted = schema.freq is None and freq is not None
-    # Other policies are nobody's default.
-    is_default = schema.missing is None and missing in (None, "error", "mask")
     return Rules(
         freq=freq if schema.freq is None else schema.freq,
-        missing=schema.missing or missing or "error",
+        missing=schema.missing or "mask",
         gaps=schema.gaps,
         fitted=fitted,
-        fills_holidays=schema.missing is None,
+        tells=schema.missing is None,
         zone=zone,
-        tells_carried=is_default,
     )
 
 
@@ -885,7 +877,7 @@ def _panel(
     truths: tuple[Hashable, ...] = (),
 ) -> Panel:
     """The panel of a table whose stamps and values are made regular by the rules."""
-    table, starts, alias, missing = regular(table, rules)
+    table, starts, alias = regular(table, rules)
     n_targets = len(table.columns) - table.n_covariates
     covariates = None
     if table.n_covariates or statics:
@@ -901,7 +893,7 @@ def _panel(
         times=table.times,
         freq=alias,
         dialect=table.dialect,
-        missing=missing,
+        missing=rules.missing,
         covariates=covariates,
     )
 

@@ -327,7 +327,7 @@ def _require_column(frame: pd.DataFrame, column: Hashable) -> None:
 def _with_columns(future: TableLike, panel: Panel) -> pd.DataFrame:
     """The frame with its ids in a column, also where it has them in its index."""
     id_col = panel.dialect.id_col
-    frame = check_frame(future, "error")
+    frame = check_frame(future)
     refuse_units(frame, "future")
     names_ids = id_col is not None and frame.index.name == id_col and id_col not in frame.columns
     if frame.index.nlevels == 2:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, warn
 from tsattn.data.calendar import clock_of, locate, more, parse_freq, stamps_at, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import label
@@ -18,7 +18,9 @@ from tsattn.data.panel import Panel, names_alike
 from tsattn.data.schema import Schema
 
 
-def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
+def continued_panel(
+    old: Panel, new: Panel, context: float = np.inf, *, tells: bool = False
+) -> Panel:
     """The rows of both panels, series by series; where both have a stamp, the new one counts if it
     has a value.
 
@@ -28,6 +30,8 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
             covariates.
         context: Rows that are read: where the old panel has so many of a series, new ones before
             them do not count.
+        tells: Whether warnings name rows and columns that are absent from the new panel, where the
+            policy allows that.
 
     Raises:
         ValueError: If the panels are of different kinds, rows between them are missing and the
@@ -45,9 +49,9 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
             " their series; add it"
         )
     new = _alike(old, new)
-    if new.missing == "error":
-        _refuse_absent_columns(old, new)
-        _refuse_gap_between(old, new)
+    if tells or new.missing == "error":
+        _object_to_absent_columns(old, new)
+        _object_to_gap_between(old, new)
     covariates = new.covariates
     columns = () if covariates is None else covariates.columns
     statics = () if covariates is None else covariates.statics
@@ -100,9 +104,9 @@ def continued_panel(old: Panel, new: Panel, context: float = np.inf) -> Panel:
     return replace(joined, dialect=dialect, skipped=tuple(left_out.values()))
 
 
-def refuse_empty(new: Panel, old: Panel) -> None:
-    """Refuse later rows of a known series that hold no value, which still later ones could not
-    follow.
+def object_to_empty(new: Panel, old: Panel) -> None:
+    """Warn of later rows of a known series that hold no value, or refuse them where missing values
+    are not allowed, since still later ones could not follow.
 
     A series without any value is left out of a panel, so that it does not stop the others.
 
@@ -111,41 +115,49 @@ def refuse_empty(new: Panel, old: Panel) -> None:
         old: The earlier ones.
 
     Raises:
-        ValueError: Naming the first such series, unless missing values are allowed.
+        ValueError: Naming the first such series.
     """
-    if new.missing != "error":
-        return
     old_names = {*map(str, old.ids)}
     empty = [series.name for series in new.skipped if str(series.name) in old_names]
     if empty:
         first_name = plain(empty[0])
         others = more(len(empty))
-        raise InputError(
-            f"series {first_name!r}{others} has no value in the new rows, but ",
-            Argument("missing", "error"),
-            " allows no missing values; fill them in",
+        _object(
+            new.missing,
+            f"series {first_name!r}{others} has no value in the new rows",
+            "fill them in",
             InPython(", or first call set_params(schema__missing='ffill')"),
         )
 
 
-def _refuse_absent_columns(old: Panel, new: Panel) -> None:
-    """Refuse new rows of a wide table without the column of some series, which would be missing at
+def _object(missing: str, fault: str, *remedy: str | Piece) -> None:
+    """Warn of rows or columns that are absent, or refuse them where the policy is ``"error"``."""
+    if missing != "error":
+        warn(InputWarning(f"{fault}; they count as missing"))
+        return
+    raise InputError(
+        f"{fault}, but ", Argument("missing", "error"), " allows no missing values; ", *remedy
+    )
+
+
+def _object_to_absent_columns(old: Panel, new: Panel) -> None:
+    """Object to new rows of a wide table without the column of some series, which are missing at
     their stamps.
     """
     new_names = {*new.dialect.columns}
     absent = [plain(name) for name in old.dialect.columns if name not in new_names]
     if absent:
-        raise InputError(
+        _object(
+            new.missing,
             f"the new rows have no column {absent[0]!r}{more(len(absent))}, which the earlier rows"
-            " have, but ",
-            Argument("missing", "error"),
-            " allows no missing values; add it",
+            " have",
+            "add it",
             InPython(", or first call set_params(schema__missing='interpolate')"),
         )
 
 
-def _refuse_gap_between(old: Panel, new: Panel) -> None:
-    """Refuse new rows of a series that do not follow its old ones."""
+def _object_to_gap_between(old: Panel, new: Panel) -> None:
+    """Object to new rows of a series that do not follow its old ones."""
     places = pd.Index(old.ids).get_indexer(pd.Index(new.ids))
     series = np.flatnonzero(places >= 0)
     if not len(series):
@@ -163,11 +175,12 @@ def _refuse_gap_between(old: Panel, new: Panel) -> None:
     clock = clock_of(last[[n, n]], grid)
     ends = stamps_at(clock, np.array([1, steps[n] - 1]), grid, last)
     absent = f"the row at {ends[0]}" if steps[n] == 2 else f"the rows from {ends[0]} to {ends[1]}"
-    raise InputError(
+    _object(
+        new.missing,
         f"{new.series_label(series[n])}{more(len(gaps))}: gap: the rows known end at {last[n]}, and"
-        f" those of update begin at {first[n]}, but new rows must follow without gaps; give"
-        f" {absent} too, or have gaps filled: first call"
-        " set_params(schema__missing='interpolate')"
+        f" those of update begin at {first[n]}",
+        f"give {absent} too, or have gaps filled: first call"
+        " set_params(schema__missing='interpolate')",
     )
 
 

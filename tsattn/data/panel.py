@@ -22,7 +22,6 @@ from tsattn.checks import (
     InputError,
     InputWarning,
     InPython,
-    Piece,
     warn,
 )
 from tsattn.data.calendar import more, ticks
@@ -283,8 +282,8 @@ class Panel:
         stop_rows = np.clip(stops, 0, self.lengths)
         return self._take(first_rows, stop_rows)
 
-    def last(self, n: int) -> Panel:
-        """The last n rows of every series, or all of a shorter one."""
+    def last(self, n: int | np.ndarray) -> Panel:
+        """The last n rows of every series, or ``n[i]`` of series i; all of a shorter one."""
         first_rows = np.maximum(self.lengths - n, 0)
         return self._take(first_rows, self.lengths)
 
@@ -494,8 +493,7 @@ def without_sentinels(panel: Panel, *, n_judged: int = 0, keeps: bool = False) -
     """A table just read without the numbers that :func:`find_sentinels` finds in its series and in
     the columns beside them.
 
-    They count as missing, of which one warning tells. In series they are interpolated where missing
-    values are refused; in columns they take the value before them.
+    They count as missing, of which one warning tells. In columns they take the value before them.
 
     Args:
         panel: The series.
@@ -519,8 +517,7 @@ def without_sentinels(panel: Panel, *, n_judged: int = 0, keeps: bool = False) -
         own_values = values[panel.starts[n] : panel.starts[n + 1], 0]
         first = int(np.isfinite(own_values).argmax())
         own_values[:first] = own_values[first]
-    missing = "interpolate" if panel.missing == "error" else panel.missing
-    return replace(panel, values=values, missing=missing)
+    return replace(panel, values=values)
 
 
 def tell_sentinels(panel: Panel, effect: str) -> None:
@@ -671,18 +668,10 @@ def _tell_left_out(panel: Panel, rows: np.ndarray) -> None:
             f" {panel.times[first]}{more(len(rows), n_series)}, far from all other values; such"
             " numbers are read as missing; leave their cells empty",
             _emptying_call(panel, rows),
-            *_policy(panel),
             "; or, if they are right, pass ",
             Argument("missing", "error"),
         )
     )
-
-
-def _policy(panel: Panel) -> list[Piece]:
-    """The policy without which empty cells are refused."""
-    if panel.missing != "error":
-        return []
-    return [", with a policy such as ", Argument("missing", "interpolate")]
 
 
 def _emptying_call(panel: Panel, rows: np.ndarray) -> InPython:
@@ -733,7 +722,6 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray, effect: str = "") -> None:
         InputWarning(
             f"{place}; if such a number stands for a missing value, leave its cells empty",
             _emptying_call(panel, rows),
-            *_policy(panel),
         )
     )
 

@@ -41,10 +41,10 @@ class Schema(Settings):
             over all series.
         missing: ``"error"`` refuses missing values and absent rows; ``"interpolate"`` and
             ``"ffill"`` fill them at each cutoff with what was known there; ``"mask"`` leaves them
-            out of account, for forecasters that can. ``None`` is the forecaster's own choice:
-            ``"mask"`` for the pretrained one, ``"error"`` for all others. Numbers such as -9999,
-            far from all other values, count as missing, and are interpolated under ``None``; under
-            ``"error"`` they stay numbers. A warning names them.
+            out of account, for forecasters that can. ``None`` is ``"mask"`` for such forecasters,
+            and ``"interpolate"`` for others, with a warning; rows before the first value of a
+            series are left out. Numbers such as -9999, far from all other values, count as missing,
+            but not under ``"error"``. A warning names them.
         gaps: What absent rows are. ``"closed"``: nobody counted then, as in a shop on Sundays or in
             an office at night; rows are continued on the days and hours of the week that the past
             has. ``"missing"``: values are unknown then, and ``missing`` says what is done. ``None``

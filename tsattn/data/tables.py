@@ -18,7 +18,6 @@ from tsattn.data.calendar import (
     clock_of,
     closing_grid,
     infer_grid,
-    last_of_day,
     more,
     off_hours,
     parse_freq,
@@ -44,10 +43,6 @@ _LEAST_STEPS = 3
 # A month without a row is told of in tables that have rows in so many years, over more than two.
 _LEAST_YEARS = 3
 _YEARS_SPAN = pd.Timedelta(730, "D")
-# Rows absent on holidays, as a share of the rows, at most; and what is done about them where no
-# policy is set.
-_HOLIDAY_SHARE = 0.1
-_HOLIDAY_POLICY = "interpolate"
 # Absent rows between a few rows and all others of their series, at least, also as a multiple of
 # those in other gaps; and how many these few are at most.
 _FAR_ROWS = 30
@@ -155,10 +150,8 @@ class Rules:
         missing: Policy for missing values and absent rows.
         gaps: What absent rows are, ``"closed"`` or ``"missing"``; None decides by the table.
         fitted: Whether the frequency is that of a fit, which is followed as it is.
-        fills_holidays: Whether whole days without rows may be filled where the rest of the week
-            has a rule, although the policy is to refuse absent rows.
-        tells_carried: Whether a warning names missing covariates that take the value before them,
-            since nobody chose the policy.
+        tells: Whether warnings name doubtful rows, and missing covariates that take the value
+            before them, since nobody chose the policy.
         fills_covariates: Whether missing covariates are filled or refused; else they stay missing,
             for a reader of the target alone.
         zone: Time zone of a fit, to which stamps with another one are converted; None keeps theirs.
@@ -168,13 +161,12 @@ class Rules:
     missing: str
     gaps: str | None = None
     fitted: bool = False
-    fills_holidays: bool = False
-    tells_carried: bool = False
+    tells: bool = False
     fills_covariates: bool = True
     zone: tzinfo | None = None
 
 
-def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, str]:
+def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int]:
     """Sort the rows, check them, and insert absent rows if the policy allows it.
 
     Args:
@@ -182,8 +174,8 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
         rules: What they must follow.
 
     Returns:
-        The table by series and time, rows at which series start (int64 [N + 1]), the frequency's
-        alias, and the policy for missing values that counts from now on.
+        The table by series and time, rows at which series start (int64 [N + 1]), and the
+        frequency's alias.
 
     Raises:
         ValueError: At the first check that fails.
@@ -207,37 +199,28 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int, s
     n_absent = np.diff(position) - 1
     gaps = np.where(same_series, n_absent, 0)
     own_rows = table
-    if rules.fills_covariates and rules.tells_carried:
+    if rules.fills_covariates and rules.tells:
         _refuse_mostly_blank(own_rows, starts)
     if gaps.any():
         if missing == "error":
             _refuse_own_hours(table, starts, grid, rules)
-            holidays = (
-                rules.fills_holidays
-                and _are_holidays(table, gaps, grid)
-                and not len(_own_closed_days(table, starts, grid))
-            )
-            if not holidays:
-                _refuse_gap(table, starts, position, gaps, grid, rules)
-            _check_missing(table, starts, missing)
-            missing = _HOLIDAY_POLICY
-            _tell_holidays(table, gaps)
-        elif missing == "mask" and rules.tells_carried:
-            _tell_skipped_hours(table, starts, position, gaps, grid, missing)
+            _refuse_gap(table, starts, position, gaps, grid, rules)
+        if rules.tells:
+            _tell_skipped_hours(table, starts, position, gaps, grid)
         full_table, full_starts = _insert_rows(table, starts, position, grid)
-        has_far_rows = rules.tells_carried and _tell_far_rows(table, starts, gaps, missing)
+        has_far_rows = rules.tells and _tell_far_rows(table, starts, gaps)
         if rules.gaps != "missing" and not has_far_rows:
             _tell_own_hours(table, starts, grid)
-        if rules.tells_carried and missing == "mask" and not has_far_rows:
+        if rules.tells and not has_far_rows:
             _tell_longer_steps(table, starts, gaps, grid)
             _tell_absent_months(table, grid)
         table, starts = full_table, full_starts
     _check_missing(table, starts, missing)
     if rules.fills_covariates:
         table = _carry_covariates(table, starts, missing)
-        if rules.tells_carried:
-            _tell_carried(own_rows, missing)
-    return table, starts, grid.alias, missing
+        if rules.tells:
+            _tell_carried(own_rows)
+    return table, starts, grid.alias
 
 
 def _starts(table: Table) -> np.ndarray:
@@ -329,24 +312,6 @@ def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
         )
     )
     return table.at(np.flatnonzero(~closed))
-
-
-def _are_holidays(table: Table, gaps: np.ndarray, grid: Grid) -> bool:
-    """Whether absent rows are whole days, and few, of a frequency that leaves out other days or
-    hours of the week.
-    """
-    if not grid.closes or gaps.sum() > _HOLIDAY_SHARE * len(table.codes):
-        return False
-    before = np.flatnonzero(gaps)
-    if grid.unit == "business" or grid.fine_step == DAY_NANOSECONDS:
-        return True
-    ends_day = last_of_day(table.times, grid)
-    # Walking back from the row after a gap: the row before it in time ends another day.
-    clock = clock_of(table.times[before + 1], grid)
-    previous = stamps_at(clock, np.full(len(before), -1), grid, table.times)
-    if not ends_day[before].all():
-        return False
-    return bool(last_of_day(previous, grid).all())
 
 
 def _own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> np.ndarray:
@@ -447,20 +412,6 @@ def _tell_own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> None:
             f"{table.series(n)}{others} has had no rows on {day_name} for {n_weeks} weeks, but the"
             f" frequency {grid.alias!r} has them, since other rows of the table do: the forecast"
             " has them too; forecast such series apart, or cut older rows off"
-        )
-    )
-
-
-def _tell_holidays(table: Table, gaps: np.ndarray) -> None:
-    rows = np.flatnonzero(gaps)
-    row = int(rows[0])
-    others = more(len(rows))
-    warn(
-        InputWarning(
-            f"{table.series(table.codes[row])}: the days after {table.times[row]}{others} have no"
-            " rows, as on holidays, and are filled by interpolation; ",
-            Argument("missing", "error"),
-            " refuses them",
         )
     )
 
@@ -568,7 +519,6 @@ def _tell_skipped_hours(
     position: np.ndarray,
     gaps: np.ndarray,
     grid: Grid,
-    missing: str,
 ) -> None:
     """Warn where all gaps are hours that clocks skip, since the stamps may be local times."""
     zone = _zone_of_gaps(table, starts, position, gaps, grid)
@@ -587,14 +537,14 @@ def _tell_skipped_hours(
             f" skip in zones such as {zone}: the stamps look like local times without their zone,"
             " and the hour counts as missing; ",
             *advice_on_zone(table.times, table.codes, table.dialect, zone, table.reading_call()),
-            "if that is right, ",
-            Argument("missing", missing),
+            "if that is right, a policy by ",
+            Argument("missing"),
             " says so",
         )
     )
 
 
-def _tell_far_rows(table: Table, starts: np.ndarray, gaps: np.ndarray, missing: str) -> bool:
+def _tell_far_rows(table: Table, starts: np.ndarray, gaps: np.ndarray) -> bool:
     """Warn of a few rows, such as those of a wrong year, that lie far from all other rows of their
     series, and return whether there are such.
 
@@ -602,7 +552,6 @@ def _tell_far_rows(table: Table, starts: np.ndarray, gaps: np.ndarray, missing: 
         table: The rows.
         starts: Rows at which series start.
         gaps: Absent rows after each row but the last.
-        missing: The policy that nobody chose.
     """
     # No row is absent after the last one of a series.
     after = np.append(gaps, 0)
@@ -621,8 +570,8 @@ def _tell_far_rows(table: Table, starts: np.ndarray, gaps: np.ndarray, missing: 
             InputWarning(
                 f"{table.series(n)}: {longest[n]} rows are absent between {table.times[before]} and"
                 f" {table.times[before + 1]}, and at most {other_gaps.max(initial=0)} elsewhere;"
-                " if a stamp is wrong, correct it; if none is, ",
-                Argument("missing", missing),
+                " if a stamp is wrong, correct it; if none is, a policy by ",
+                Argument("missing"),
                 " says so",
             )
         )
@@ -926,13 +875,12 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
             Argument("missing", "interpolate"),
             " or 'ffill'",
         )
-    if missing in ("mask", "error"):
-        # Masked values need no fill, so only a series without any value is refused.
-        leading = is_empty
-        rule = "needs a value in every series"
-    else:
+    # Masked values need no fill, so only a series without any value is refused.
+    leading = is_empty
+    rule: list[Piece] = ["each series needs a value"]
+    if missing in ("interpolate", "ffill"):
         leading = gone[starts[:-1]]
-        rule = "fills only from values known before"
+        rule = [Argument("missing", missing), " fills only from values known before"]
     if leading.any():
         n, column = _first_cell(leading)
         problem = "is missing (NaN) at its first stamp"
@@ -950,8 +898,8 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
         mask[starts[:-1]] = leading
         raise InputError(
             f"{table.place(n, column)} {problem} {table.times[starts[n]]}{table.count(mask)}, but ",
-            Argument("missing", missing),
-            f" {rule}; {remedy}",
+            *rule,
+            f"; {remedy}",
             *end,
         )
 
@@ -997,7 +945,7 @@ def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
     return replace(table, values=values)
 
 
-def _tell_carried(table: Table, missing: str) -> None:
+def _tell_carried(table: Table) -> None:
     """Warn once of missing covariates that take the value before them by a default policy."""
     gone = np.isnan(table.covariates)
     columns = np.flatnonzero(gone.any(axis=0)).tolist()
@@ -1019,8 +967,8 @@ def _tell_carried(table: Table, missing: str) -> None:
         InputWarning(
             f"{'; '.join(places)}{other_columns}; such cells take the value before them; ",
             *_advice_on_blanks(table, columns[:_MOST_NAMED]),
-            "; if the value before holds on, ",
-            Argument("missing", missing),
+            "; if the value before holds on, a policy by ",
+            Argument("missing"),
             " says so",
         )
     )

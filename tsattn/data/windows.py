@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 
-from tsattn.checks import Argument, InputError
+from tsattn.checks import Argument, InputError, InputWarning, warn
+from tsattn.data.calendar import more
 from tsattn.data.panel import BadSeriesError, Panel
 
 # Values in a chunk of windows at most (32 MB in float64), which limits the memory of one call.
@@ -268,6 +269,35 @@ def known_lengths(panel: Panel) -> np.ndarray:
     first = observed[places]
     lengths = panel.starts[1:] - first
     return np.maximum(lengths, 0)
+
+
+def tell_interpolated(panel: Panel, names: str) -> None:
+    """Warn once of missing values of a table just read that a forecaster interpolates, those
+    between two values of a series.
+
+    Args:
+        panel: The series.
+        names: Name of the forecaster, or of several.
+    """
+    missing = np.isnan(panel.values)
+    has_before = _rows_before(missing)[:, 0] >= np.repeat(panel.starts[:-1], panel.lengths)
+    has_after = _rows_after(missing)[:, 0] < np.repeat(panel.starts[1:], panel.lengths)
+    rows = np.flatnonzero(missing[:, 0] & has_before & has_after)
+    if not len(rows):
+        return
+    owners = panel.owners(rows + 1)
+    first = rows[0]
+    others = more(len(rows), len(np.unique(owners)))
+    warn(
+        InputWarning(
+            f"{panel.series_label(int(owners[0]))} has no value at {panel.times[first]}{others};"
+            f" such values are interpolated for {names}; ",
+            Argument("missing", "interpolate"),
+            " says so, ",
+            Argument("missing", "error"),
+            " refuses them",
+        )
+    )
 
 
 def counts_before(flags: np.ndarray) -> np.ndarray:

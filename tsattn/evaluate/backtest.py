@@ -31,7 +31,13 @@ from tsattn.data.panel import (
     without_sentinels,
 )
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History, Scaler, make_scaler
+from tsattn.data.windows import (
+    History,
+    Scaler,
+    known_lengths,
+    make_scaler,
+    tell_interpolated,
+)
 from tsattn.evaluate import metrics
 from tsattn.evaluate.rolling import (
     Rolled,
@@ -517,11 +523,16 @@ def _read(
     data: TableLike | Panel, schema: Schema, named: Mapping[str, Forecaster], n_judged: int
 ) -> Panel:
     """The table as all forecasters read it, whose last ``n_judged`` rows are judged."""
-    panel = to_panel(data, schema, missing=_joint_missing(named))
+    panel = to_panel(data, schema)
     for forecaster in named.values():
         panel.require(forecaster.covariate_columns)
     if isinstance(data, Panel):
         return panel
+    if panel.missing == "mask":
+        names = [name for name, forecaster in named.items() if not forecaster.masks]
+        if names:
+            tell_interpolated(panel, ", ".join(names))
+        panel = panel.last(known_lengths(panel))
     return without_sentinels(panel, n_judged=n_judged, keeps=schema.missing == "error")
 
 
@@ -628,8 +639,12 @@ def judge_fits(
         reason = f"a judged span of {n_judged} rows after the context of {name}"
         require_length(panel, fitted.min_context + n_judged, reason)
         require_starts(fitted, panel, plan.origins[:, start:stop])
+        own_history = history
+        if panel.missing == "mask" and not fitted.masks_:
+            # A network fitted on rows without a gap cannot leave out later ones.
+            own_history = History(replace(panel, missing="interpolate"))
         slots_of_fit = slots[:, start - first_window : stop - first_window]
-        judge_windows(rolled, fitted, history, slots_of_fit.ravel(), tell=tell)
+        judge_windows(rolled, fitted, own_history, slots_of_fit.ravel(), tell=tell)
     return rolled
 
 
@@ -705,14 +720,6 @@ def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
     return Schema(
         **settings, past_cols=columns.past, future_cols=columns.future, static_cols=columns.static
     )
-
-
-def _joint_missing(named: Mapping[str, Forecaster]) -> str:
-    """The policy where no schema names one: to leave missing values out if one of the forecasters
-    does so by itself.
-    """
-    policies = {forecaster.default_missing for forecaster in named.values()}
-    return "mask" if "mask" in policies else "error"
 
 
 def _fit_windows(refit: bool | int, n_windows: int) -> list[int]:

@@ -199,14 +199,14 @@ class SplitConformal(Forecaster):
     schema = property(
         attrgetter("_inner.schema"), doc="How tables are read: as the forecaster does."
     )
-    default_missing = property(
-        attrgetter("forecaster.default_missing"), doc="The forecaster's policy for missing values."
-    )
     looks_across = property(
         attrgetter("_inner.looks_across"), doc="Whether series look at one another."
     )
     masks = property(
-        attrgetter("_inner.masks"), doc="Whether the forecaster leaves missing values out."
+        attrgetter("forecaster.masks"), doc="Whether its next fit can leave missing values out."
+    )
+    masks_ = property(
+        attrgetter("_inner.masks_"), doc="Whether the fitted copy leaves missing values out."
     )
     covariate_columns = property(
         attrgetter("forecaster.covariate_columns"), doc="What its next fit reads beside the target."
@@ -335,7 +335,7 @@ class SplitConformal(Forecaster):
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
-        if not self.masks:
+        if not self.masks_:
             return super()._checked(x)
         x = np.asarray(x, dtype=np.float64)
         # The forecaster looks at what is missing.

@@ -457,9 +457,9 @@ class AutoForecaster(GapForecaster):
         histories = check_histories(x, self.max_context, self.least_context)
         return without_outliers(histories)
 
-    def without_doubtful(self, panel: Panel) -> Panel:
+    def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
         """As in every forecaster; other values that are taken for wrong are told."""
-        panel = super().without_doubtful(panel)
+        panel = super().without_doubtful(panel, fitted)
         tell_outliers(panel, load_network().config.token_context)
         return panel
 
@@ -952,7 +952,7 @@ def _answer(
     values.
     """
     forecaster = candidate.forecaster
-    if not forecaster.masks:
+    if not forecaster.masks_:
         # Rows before the first value stay NaN: they stand for a shorter history.
         begun = np.logical_or.accumulate(~np.isnan(x), axis=1)
         x = np.where(begun, _filled(x), np.nan)

@@ -222,10 +222,13 @@ class NetworkForecaster(Forecaster):
 
     @property
     def masks(self) -> bool:
-        """Whether missing values are left out of account: of the fitted network, or of one that
-        would be fitted.
-        """
-        return self._kind == "encoder" if self.state_ is None else self.config_.masked
+        """Whether a network that is fitted on a table with missing values leaves them out."""
+        return self._kind == "encoder" and self._head not in UNSCALED_HEADS
+
+    @property
+    def masks_(self) -> bool:
+        """Whether the fitted network leaves missing values out."""
+        return self.config_.masked
 
     @property
     def nonnegative(self) -> bool:  # type: ignore[override]
@@ -556,14 +559,16 @@ class NetworkForecaster(Forecaster):
             scaled=self._head not in UNSCALED_HEADS,
             columns=None if self._kind == "linear" else self.covariate_columns,
         )
-        can_mask = self._kind == "encoder" and self._head not in UNSCALED_HEADS
-        # Padding at the front of short series is masked where the network can do so.
-        masks_padding = can_mask and plan.padding > 0
+        # A mask costs time, so that a complete table has none, unless the user asks for it. Padding
+        # at the front of short series is masked where the network can do so.
+        is_asked = self.schema.missing == "mask"
+        has_gaps = panel.missing == "mask" and bool(np.isnan(panel.values).any())
+        needs_mask = self.masks and (has_gaps or plan.padding > 0)
         config = self._describe(
             plan.spec.context,
             panel.freq,
             equivariant=self.training.scale == "window",
-            masked=panel.missing == "mask" or masks_padding,
+            masked=is_asked or needs_mask,
             mixed_channels=n_mixed,
             **plan.covariate_sizes,
         )

@@ -63,7 +63,6 @@ _EQUAL_ROWS = 28
 class GapForecaster(Forecaster):
     """A forecaster that leaves missing values out, and needs one value of each series."""
 
-    default_missing = "mask"
     masks = True
     context = 1
 
@@ -306,9 +305,9 @@ class PretrainedForecaster(GapForecaster):
         """
         return self.network_.config.token_context
 
-    def without_doubtful(self, panel: Panel) -> Panel:
+    def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
         """As in every forecaster; other values that are taken for wrong are told."""
-        panel = super().without_doubtful(panel)
+        panel = super().without_doubtful(panel, fitted)
         network = _network(self.weights) if self.state_ is None else self.network_
         tell_outliers(panel, network.config.token_context)
         return panel
