@@ -67,7 +67,7 @@ MUTANTS = [
         KERNELS,
     ),
     Mutant(
-        "tsattn/kernels/reference.py",
+        "tsattn/kernels/geometry.py",
         "return same_group & in_a_group",
         "return same_group",
         GROUPS,

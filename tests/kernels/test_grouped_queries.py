@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsattn.kernels import attention, attention_weights, available_backends, mlr_attention
-from tsattn.kernels.reference import expand_heads
+from tsattn.kernels.geometry import expand_heads
 
 # Heads of q, k and v.
 GROUPS = [(4, 2, 2), (6, 3, 2), (6, 1, 6), (4, 4, 1)]

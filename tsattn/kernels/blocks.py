@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tsattn.kernels.geometry import Geometry
-from tsattn.kernels.reference import shared_groups
+from tsattn.kernels.geometry import Geometry, shared_groups
 
 # Bytes of a vector register of the CPU. Results with shorter rows are computed transposed, which
 # fills the register.

@@ -8,8 +8,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tsattn.kernels.dense import attention_dense
-from tsattn.kernels.geometry import EVERYBODY, Geometry, Levels, Pattern, make_geometry
-from tsattn.kernels.reference import attention_reference, expand_heads, traced, weights_reference
+from tsattn.kernels.geometry import (
+    EVERYBODY,
+    Geometry,
+    Levels,
+    Pattern,
+    expand_heads,
+    make_geometry,
+)
 
 BACKENDS = ("auto", "reference", "expanded", "masked", "dense", "bands", "windowed")
 
@@ -24,6 +30,13 @@ BANDS_LENGTH = 768
 WINDOWED_LENGTH = 256
 # Most keys without a warning where level scores cannot use bands: cost grows with their square.
 WARN_LENGTH = 4096
+
+
+def traced() -> bool:
+    """Whether a compiler or torch.func is at work: both need plain torch without autograd
+    functions of ours.
+    """
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def attend(
@@ -63,6 +76,8 @@ def attend(
     # Scores and softmax must not be narrowed by an autocast around the call.
     with torch.autocast(q.device.type, enabled=False):
         if chosen == "reference":
+            from tsattn.kernels.reference import attention_reference
+
             return attention_reference(q, k, v, geometry=geometry, key_mask=key_mask, groups=groups)
         if chosen == "fused":
             return _attend_fused(q, k, v, geometry)
@@ -92,6 +107,8 @@ def weigh(
     scale: float | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
     """:func:`tsattn.kernels.attention_weights` with the levels and the pattern as objects."""
+    from tsattn.kernels.reference import weights_reference
+
     _require_tensors(q=q, k=k, key_mask=key_mask)
     if torch.is_autocast_enabled(q.device.type):
         narrow_dtype = min(q.dtype, k.dtype, key=lambda dtype: dtype.itemsize)

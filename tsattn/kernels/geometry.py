@@ -63,6 +63,53 @@ def token_positions(
     return queries, keys
 
 
+def shared_groups(groups: Int[Tensor, "... Lk"], n_queries: int) -> Bool[Tensor, "Bx Hx Lq Lk"]:
+    """Which query and key lie in the same group of one level.
+
+    Args:
+        groups: Group of each position, [Lk] for all sequences, [B Lk] or [B H Lk]; a negative
+            number is no group.
+        n_queries: Number of queries Lq, at most Lk; they are the last positions.
+
+    Returns:
+        True where both positions are in one group; the leading axes are 1 where the groups have
+        none.
+
+    Example:
+        >>> shared_groups(torch.tensor([0, 1, 0, -1]), 2).int().tolist()
+        [[[[1, 0, 1, 0], [0, 0, 0, 0]]]]
+    """
+    if groups.ndim == 2:
+        key_groups = groups[:, None]  # [B 1 Lk]
+    else:
+        new_axes = (1,) * (3 - groups.ndim)
+        key_groups = groups.reshape(new_axes + groups.shape)  # [1|B 1|H Lk]
+    n_keys = key_groups.shape[2]
+    first_query = n_keys - n_queries
+    query_groups = key_groups[:, :, first_query:, None]  # [1|B 1|H Lq 1]
+    same_group = query_groups == key_groups[:, :, None, :]
+    in_a_group = query_groups >= 0
+    return same_group & in_a_group
+
+
+def expand_heads(x: Float[Tensor, "B Hx L F"], n_heads: int) -> Float[Tensor, "B H L F"]:
+    """Repeat each head of keys or values for the group of query heads that shares it.
+
+    Args:
+        n_heads: Number of query heads H, a multiple of the heads of x.
+
+    Returns:
+        Head h is head ``h // (H // Hx)`` of x: x itself where nothing is shared, a view where one
+        head serves all.
+    """
+    batch, n_shared_heads, length, width = x.shape
+    if n_shared_heads == n_heads:
+        return x
+    n_copies = n_heads // n_shared_heads
+    copies = x[:, :, None].expand(batch, n_shared_heads, n_copies, length, width)
+    return copies.reshape(batch, n_heads, length, width)
+
+
 def _set_field(instance: object, name: str, value: object) -> None:
     """Set a field of a frozen dataclass from its own ``__post_init__``."""
     object.__setattr__(instance, name, value)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tsattn.kernels.reference import traced
+from tsattn.kernels.dispatch import traced
 
 # Values of a byte. Masks are drawn one byte a number, so a dropout rate is rounded to a multiple of
 # 1/256.
