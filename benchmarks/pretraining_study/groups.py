@@ -36,15 +36,9 @@ from tsattn.limits import keep_memory, limit_threads
 from tsattn.nn.attention import Attention
 from tsattn.nn.layers import linear
 from tsattn.nn.scores import DotScore, Places
+from tsattn.pretrained.contexts import measure_whole
 from tsattn.pretrained.groups import COUPLINGS, UNIVARIATE, Groups, make_groups
-from tsattn.pretrained.network import (
-    Tokens,
-    ZeroConfig,
-    ZeroNetwork,
-    _measure,
-    last_value,
-    read_slots,
-)
+from tsattn.pretrained.network import Tokens, ZeroConfig, ZeroNetwork, last_value, read_slots
 from tsattn.pretrained.period import Seasons
 from tsattn.pretrained.pretraining import SIZES, make_optimizers
 from tsattn.storage import write_atomic
@@ -232,7 +226,7 @@ class GroupNetwork(ZeroNetwork):
         tokens = self._cut(seasons, x.shape[1], horizon, n_tokens)
         index, inside = tokens.slots()
         values, known = read_slots(x, index, inside)
-        scaled, level, spread = _measure(values, known)
+        scaled, level, spread = measure_whole(values, known)
         known = known.to(scaled.dtype)
         facts = self._facts(seasons, x)[:, None].expand(-1, index.shape[1], -1).to(scaled.dtype)
         inputs = [scaled, known, inside.to(scaled.dtype), facts]
@@ -379,7 +373,7 @@ def read_beside(
 
 def scale_beside(values: Tensor, known: Tensor) -> Tensor:
     """Columns in units of their own, in the space of the arcsinh."""
-    return _measure(values.flatten(0, 1), known.flatten(0, 1))[0].view(values.shape)
+    return measure_whole(values.flatten(0, 1), known.flatten(0, 1))[0].view(values.shape)
 
 
 @dataclass(frozen=True, eq=False)

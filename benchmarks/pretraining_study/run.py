@@ -25,7 +25,8 @@ from zero_shot.run import forecast
 from tsattn.limits import limit_threads
 from tsattn.matrices import BTT, MLR
 from tsattn.nn.scores import BilinearScore, GroupLevelScore, Places
-from tsattn.pretrained.network import Tokens, ZeroConfig, ZeroNetwork, floor, read_slots, scale
+from tsattn.pretrained.contexts import floor, scale
+from tsattn.pretrained.network import Tokens, ZeroConfig, ZeroNetwork, read_slots
 from tsattn.pretrained.period import Seasons, detect_period
 from tsattn.pretrained.pretraining import Pretraining, Recipe, run
 from tsattn.pretrained.synthetic import make

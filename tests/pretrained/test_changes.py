@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_network import tiny_network
 
-from tsattn.pretrained.network import (
+from tsattn.pretrained.contexts import (
     SteadyChanges,
     changes_since,
     share_of_changes,

@@ -15,19 +15,16 @@ from pretrained_networks import SMALL, recent_by_loops, shaken, some_series
 from safetensors.torch import load_file
 
 from tsattn.pretrained import pretraining
+from tsattn.pretrained.contexts import RecentMeasure, measure_recent, read_recent
 from tsattn.pretrained.losses import Teachers, distance, pinball
 from tsattn.pretrained.network import (
     MEASURES,
     QUANTILES,
-    RecentMeasure,
     Tokens,
     ZeroConfig,
     ZeroNetwork,
-    between_blocks,
-    measure_recent,
-    read_recent,
 )
-from tsattn.pretrained.period import MAX_PERIOD, Seasons, block_means
+from tsattn.pretrained.period import MAX_PERIOD, Seasons, between_blocks, block_means
 from tsattn.pretrained.pretraining import (
     RECIPES,
     SHAPES,

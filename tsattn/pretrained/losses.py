@@ -8,12 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tsattn.pretrained.network import (
+from tsattn.pretrained.contexts import (
     RecentMeasure,
-    ZeroNetwork,
     changes_since,
+    in_deviations,
     measure_recent,
 )
+from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.period import Seasons
 
 # Targets beyond this many deviations, in the space of the arcsinh, count as those at it. Deviations
@@ -296,9 +297,8 @@ def _lesson(
     x, seasons = network.look(x, horizon)
     slots, tokens, mean, spread = network(x, horizon, n_tokens, seasons)
     quantiles = network.squeezed_by_step(slots, tokens, horizon)
-    unit = torch.where(spread > 0, spread, 1.0)
     taught = teachers.forecast(x, horizon, n_tokens, seasons)
-    scaled = (taught - mean[..., None]) / unit[..., None]
+    scaled = in_deviations(taught, mean, spread)
     measure = network.config.measure
     farthest = _FARTHEST[measure]
     target = scaled.asinh().clamp(-farthest, farthest)

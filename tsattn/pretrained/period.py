@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 # Longest season that is tried, in steps.
 MAX_PERIOD = 1440
@@ -192,6 +192,12 @@ def block_means(x: Float[Tensor, "B T"], step: int) -> Float[Tensor, "B N"]:
     padded = pad(x, (n_missing, 0), value=torch.nan)
     blocks = padded.unflatten(1, (-1, step))
     return blocks.nanmean(2)
+
+
+def between_blocks(means: Float[Tensor, "B N"], step: int) -> Float[Tensor, "B S"]:
+    """Values of every step on straight lines between the middles of blocks of so many steps."""
+    lines = interpolate(means[:, None], scale_factor=step, mode="linear", align_corners=False)
+    return lines[:, 0]
 
 
 def _with_coarse_seasons(seasons: Seasons, means: Tensor, step: int) -> Seasons:
