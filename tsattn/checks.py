@@ -190,6 +190,11 @@ def check_whole(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def check_whole_or_none(name: str, value: Any, least: int = 1) -> int | None:
+    """As :func:`check_whole`, but ``None`` stays ``None``."""
+    return None if value is None else check_whole(name, value, least)
+
+
 def check_installed(feature: str, packages: Iterable[str], install: str) -> None:
     """Refuse a feature whose packages are not installed.
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from tsattn.checks import Argument, InputError, check_whole, warn
+from tsattn.checks import Argument, InputError, check_whole, check_whole_or_none, warn
 from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
@@ -197,10 +197,31 @@ class LocalForecaster(Forecaster):
     context_: int = learnt("context", "Most rows of history read.")
     season_length_: int = learnt("season_length", "Rows in a season.")
 
-    model: str
-    season_length: int | None
+    # The models by name.
+    models: Mapping[str, Any]
 
     min_context = 1
+
+    def __init__(
+        self,
+        horizon: int,
+        model: str,
+        *,
+        season_length: int | None,
+        context: int | None,
+        alias: str | None,
+        schema: Schema,
+    ) -> None:
+        if model not in self.models:
+            names = ", ".join(self.models)
+            raise ValueError(f"model must be one of {names}; got {model!r}")
+        check_whole("horizon", horizon)
+        self.horizon = horizon
+        self.alias = alias
+        self.schema = schema
+        self.model = model
+        self.season_length = check_whole_or_none("season_length", season_length)
+        self.context = check_whole_or_none("context", context, _LEAST_ROWS)
 
     @property
     def reads_all(self) -> bool:
@@ -403,6 +424,7 @@ class StatsmodelsForecaster(LocalForecaster):
             model, or for a ``season_length`` that was given.
     """
 
+    models = _MODELS
     # The module that an estimation imports.
     package = "statsmodels.tsa.api"
 
@@ -419,23 +441,15 @@ class StatsmodelsForecaster(LocalForecaster):
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
-        if model not in _MODELS:
-            names = ", ".join(_MODELS)
-            raise ValueError(f"model must be one of {names}; got {model!r}")
-        check_whole("horizon", horizon)
-        self.horizon = horizon
-        self.alias = alias
-        self.schema = schema
-        self.model = model
-        self.season_length = None
-        self.context = None
-        self.lags = None
-        if season_length is not None:
-            self.season_length = check_whole("season_length", season_length)
-        if context is not None:
-            self.context = check_whole("context", context, _LEAST_ROWS)
-        if lags is not None:
-            self.lags = check_whole("lags", lags)
+        super().__init__(
+            horizon,
+            model,
+            season_length=season_length,
+            context=context,
+            alias=alias,
+            schema=schema,
+        )
+        self.lags = check_whole_or_none("lags", lags)
         self.order = _check_order("order", order)
         self.seasonal_order = _check_order("seasonal_order", seasonal_order)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.checks import check_whole
+from tsattn.checks import check_whole, check_whole_or_none
 from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
@@ -261,7 +261,7 @@ class GluonTSForecaster(PooledForecaster):
         self.alias = alias
         self.schema = schema
         self.model = model
-        self.context = None if context is None else check_whole("context", context, 2)
+        self.context = check_whole_or_none("context", context, 2)
         self.max_epochs = check_whole("max_epochs", max_epochs)
         self.n_paths = check_whole("n_paths", n_paths)
         self.max_windows = check_whole("max_windows", max_windows)

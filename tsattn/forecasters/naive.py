@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from tsattn.checks import Argument, InputError, InPython, check_whole
+from tsattn.checks import Argument, InputError, InPython, check_whole, check_whole_or_none
 from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 class PointForecaster(Forecaster):
     """A forecaster that gives points only and refuses quantiles."""
+
+    def __init__(
+        self, horizon: int, *, alias: str | None = None, schema: Schema = Schema()
+    ) -> None:
+        check_whole("horizon", horizon)
+        self.horizon = horizon
+        self.alias = alias
+        self.schema = schema
 
     @property
     def gives_quantiles(self) -> bool:
@@ -70,14 +78,6 @@ class Naive(PointForecaster):
 
     name = "naive"
     context = 1
-
-    def __init__(
-        self, horizon: int, *, alias: str | None = None, schema: Schema = Schema()
-    ) -> None:
-        check_whole("horizon", horizon)
-        self.horizon = horizon
-        self.alias = alias
-        self.schema = schema
 
     def _points(self, x: np.ndarray) -> np.ndarray:
         last_row = x[:, -1:]
@@ -133,13 +133,8 @@ class SeasonalNaive(PointForecaster):
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
-        check_whole("horizon", horizon)
-        self.horizon = horizon
-        self.season_length = (
-            None if season_length is None else check_whole("season_length", season_length)
-        )
-        self.alias = alias
-        self.schema = schema
+        super().__init__(horizon, alias=alias, schema=schema)
+        self.season_length = check_whole_or_none("season_length", season_length)
 
     @property
     def context(self) -> int:
@@ -196,11 +191,8 @@ class Drift(PointForecaster):
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
-        check_whole("horizon", horizon)
-        self.horizon = horizon
-        self.context = None if context is None else check_whole("context", context, 2)
-        self.alias = alias
-        self.schema = schema
+        super().__init__(horizon, alias=alias, schema=schema)
+        self.context = check_whole_or_none("context", context, 2)
 
     @property
     def min_context(self) -> int:
@@ -244,11 +236,8 @@ class WindowAverage(PointForecaster):
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
-        check_whole("horizon", horizon)
-        self.horizon = horizon
-        self.context = None if context is None else check_whole("context", context)
-        self.alias = alias
-        self.schema = schema
+        super().__init__(horizon, alias=alias, schema=schema)
+        self.context = check_whole_or_none("context", context)
 
     @property
     def min_context(self) -> int:

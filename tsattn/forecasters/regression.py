@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from tsattn.checks import check_whole, warn
+from tsattn.checks import check_whole, check_whole_or_none, warn
 from tsattn.data.calendar import calendar_cycles, season_length
 from tsattn.data.cycles import calendar_width
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
@@ -327,12 +327,9 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
                 "regressor must have fit, predict and get_params, as scikit-learn's do; got"
                 f" {type(regressor).__name__}"
             )
-        check_whole("horizon", horizon)
-        self.horizon = horizon
-        self.alias = alias
-        self.schema = schema
+        super().__init__(horizon, alias=alias, schema=schema)
         self.regressor = regressor
-        self.context = None if context is None else check_whole("context", context)
+        self.context = check_whole_or_none("context", context)
         self.max_windows = check_whole("max_windows", max_windows)
         self.random_state = random_state
 

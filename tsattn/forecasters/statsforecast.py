@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsattn.checks import check_whole
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecasters.classical import Answer, LocalForecaster
@@ -192,6 +191,7 @@ class StatsforecastForecaster(LocalForecaster):
             demand.
     """
 
+    models = _MODELS
     # The module that an estimation imports.
     package = "statsforecast.models"
 
@@ -205,17 +205,14 @@ class StatsforecastForecaster(LocalForecaster):
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
-        if model not in _MODELS:
-            raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
-        check_whole("horizon", horizon)
-        self.horizon = horizon
-        self.alias = alias
-        self.schema = schema
-        self.model = model
-        self.season_length = (
-            None if season_length is None else check_whole("season_length", season_length)
+        super().__init__(
+            horizon,
+            model,
+            season_length=season_length,
+            context=context,
+            alias=alias,
+            schema=schema,
         )
-        self.context = None if context is None else check_whole("context", context, 10)
 
     @property
     def reads_all(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tsattn.checks import Argument, InputError, check_whole
+from tsattn.checks import Argument, InputError, check_whole, check_whole_or_none
 from tsattn.kernels import Pattern
 from tsattn.nn.heads import HEADS
 from tsattn.nn.patching import n_patches
@@ -203,8 +203,7 @@ class ModelConfig:
         for name in ("context", "horizon", *_TRANSFORMER_SIZES):
             check_whole(name, getattr(self, name))
         for name in ("n_kv_heads", "tt_rank", "window", "head_rank"):
-            if getattr(self, name) is not None:
-                check_whole(name, getattr(self, name))
+            check_whole_or_none(name, getattr(self, name))
         check_whole("n_global", self.n_global, 0)
         _check_dropout(self.dropout)
         for name in _SWITCHES:

@@ -6,7 +6,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from tsattn.checks import InputError, Name, check_whole
+from tsattn.checks import InputError, Name, check_whole, check_whole_or_none
 from tsattn.limits import seconds_from
 from tsattn.settings import Settings
 
@@ -98,10 +98,8 @@ class Training(Settings):
                 f"linear_skip must be True, False or 'least_squares'; got {self.linear_skip!r}"
             )
         check_whole("batch_size", self.batch_size)
-        for name in ("max_epochs", "patience"):
-            value = getattr(self, name)
-            if value is not None:
-                check_whole(name, value)
+        for name in ("max_epochs", "patience", "n_threads"):
+            check_whole_or_none(name, getattr(self, name))
         if self.precision not in (None, "bf16"):
             raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
         seconds = self.max_seconds
@@ -110,8 +108,6 @@ class Training(Settings):
                 Name("max_time"),
                 f" must be above 0; got {seconds!r} seconds; leave it out for no limit",
             )
-        if self.n_threads is not None:
-            check_whole("n_threads", self.n_threads)
         folder = self.checkpoint_dir
         # An empty text, such as that of a variable that is not set, would be the current folder.
         is_name = isinstance(folder, str | Path | None) and folder != ""
