@@ -29,6 +29,8 @@ _LEAST_ROWS = 10
 _CONTEXT_ROWS = 100
 # Seasons of history by default.
 _CONTEXT_SEASONS = 10
+# Confidence in percent of the bounds that a standard error is computed from.
+BOUND_CONFIDENCE = 95
 
 
 class _Setting(NamedTuple):
@@ -87,12 +89,17 @@ def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     mean = mean + seasons[phase]
     if not with_errors:
         return mean, None
-    # The interval of 95% reaches z standard errors to either side.
+    # Bounds of 95%.
     bounds = result.prediction_intervals(setting.steps, alpha=0.05)
     lower, upper = np.asarray(bounds, dtype=np.float64).T
-    z = NormalDist().inv_cdf(0.975)
-    errors = (upper - lower) / (2 * z)
-    return mean, errors
+    return mean, errors_of_bounds(lower, upper)
+
+
+def errors_of_bounds(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Standard errors from normal bounds at :data:`BOUND_CONFIDENCE`."""
+    # The bounds are z standard errors to either side.
+    z = NormalDist().inv_cdf(0.5 + BOUND_CONFIDENCE / 200)
+    return (upper - lower) / (2 * z)
 
 
 def _seasons(y: np.ndarray, season: int) -> np.ndarray:

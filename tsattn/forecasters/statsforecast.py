@@ -1,7 +1,6 @@
 """Classical models of statsforecast, which are compiled, and models for intermittent demand."""
 
 from collections.abc import Sequence
-from statistics import NormalDist
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,12 @@ import numpy as np
 
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
-from tsattn.forecasters.classical import Answer, LocalForecaster
+from tsattn.forecasters.classical import (
+    BOUND_CONFIDENCE,
+    Answer,
+    LocalForecaster,
+    errors_of_bounds,
+)
 from tsattn.forecasters.pooled import standardise
 
 if TYPE_CHECKING:
@@ -19,8 +23,6 @@ if TYPE_CHECKING:
 _LARGEST_VALUE = 1000.0
 # Smoothing constants that TSB chooses from, for the demand and for its probability.
 _TSB_CONSTANTS = (0.05, 0.1, 0.2, 0.3)
-# Confidence in percent of the bounds that a standard error is computed from.
-_BOUND_CONFIDENCE = 95
 # First residuals of the theta models, which depend on the starting value.
 _STARTING_RESIDUALS = 3
 # Models, and the rows that a window needs at least.
@@ -43,11 +45,10 @@ def _with_bounds(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> An
     """Mean, and the standard error that follows from normal bounds."""
     if not with_errors:
         return model.forecast(y=y, h=steps)["mean"], None
-    forecast = model.forecast(y=y, h=steps, level=[_BOUND_CONFIDENCE])
-    lower = np.asarray(forecast[f"lo-{_BOUND_CONFIDENCE}"], dtype=np.float64)
-    upper = np.asarray(forecast[f"hi-{_BOUND_CONFIDENCE}"], dtype=np.float64)
-    z = NormalDist().inv_cdf(0.5 + _BOUND_CONFIDENCE / 200)
-    return forecast["mean"], (upper - lower) / (2 * z)
+    forecast = model.forecast(y=y, h=steps, level=[BOUND_CONFIDENCE])
+    lower = np.asarray(forecast[f"lo-{BOUND_CONFIDENCE}"], dtype=np.float64)
+    upper = np.asarray(forecast[f"hi-{BOUND_CONFIDENCE}"], dtype=np.float64)
+    return forecast["mean"], errors_of_bounds(lower, upper)
 
 
 def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answer:
