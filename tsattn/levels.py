@@ -93,6 +93,26 @@ def quantile_to_level(quantile: float) -> float:
     return _plain(level)
 
 
+def central_bounds(quantiles: Sequence[float]) -> dict[float, tuple[int, int]]:
+    """Places of the two bounds of each central level among quantiles, the narrowest level first.
+
+    Args:
+        quantiles: Ascending; those without a counterpart on the other side bound no level.
+
+    Example:
+        >>> central_bounds((0.025, 0.1, 0.5, 0.9, 0.975))
+        {80: (1, 3), 95: (0, 4)}
+    """
+    places = {}
+    for lower, quantile in reversed([*enumerate(quantiles)]):
+        # Rounded, since 1 - 0.9 is not exactly 0.1.
+        mirrored = round(1 - quantile, _DECIMALS)
+        if quantile < 0.5 and mirrored in quantiles:
+            level = quantile_to_level(quantile)
+            places[level] = (lower, quantiles.index(mirrored))
+    return places
+
+
 def check_request(
     level: float | Iterable[float] | None, quantiles: float | Iterable[float] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:

@@ -21,7 +21,7 @@ from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
 from tsattn.forecasts import Forecast
-from tsattn.levels import level_to_quantiles, quantile_to_level
+from tsattn.levels import central_bounds, level_to_quantiles
 from tsattn.storage import write_atomic
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ _MOST_NAMES = 5  # of series in a title or an error
 _HISTORY_HORIZONS = 5  # of history, by default
 _TITLE_CHARACTERS = 90  # of a line
 _PICTURE_DPI = 130
-_DECIMALS = 12  # of quantiles, so that 1 - 0.9 is 0.1
 # The end of the name of a column with bounds or quantiles.
 _SUFFIX = re.compile(r"-(?P<side>lo-|hi-|q)(?P<number>\d+(\.\d+)?)$")
 # Dark enough for print, and distinct for colour-blind readers.
@@ -733,17 +732,15 @@ def _bands(
     forecast: Forecast, n: int, *, nonnegative: bool
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Level, lower and upper bound of each band of a series, the widest first."""
-    for quantile in sorted(forecast.quantiles):
-        mirrored = round(1 - quantile, _DECIMALS)
-        if quantile >= 0.5 or mirrored not in forecast.quantiles:
-            continue
-        lower = forecast.quantiles[quantile][n]
-        upper = forecast.quantiles[mirrored][n]
+    quantiles = sorted(forecast.quantiles)
+    for level, (lower_place, upper_place) in reversed(central_bounds(quantiles).items()):
+        lower = forecast.quantiles[quantiles[lower_place]][n]
+        upper = forecast.quantiles[quantiles[upper_place]][n]
         if nonnegative:
             floor = np.minimum(forecast.point[n], 0)
             lower = np.maximum(lower, floor)
             upper = np.maximum(upper, floor)
-        yield quantile_to_level(quantile), lower, upper
+        yield level, lower, upper
 
 
 def _plain_text(name: Any) -> str:

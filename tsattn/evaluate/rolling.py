@@ -12,7 +12,7 @@ from tsattn.data.windows import History, Scaler, chunk_size
 from tsattn.evaluate import metrics
 from tsattn.forecaster import Forecaster
 from tsattn.forecasts import first_not_finite
-from tsattn.levels import check_request, quantile_to_level
+from tsattn.levels import central_bounds, check_request
 
 # Statistics are summed in slices that stay in a processor's cache: about 1 MB of float64.
 _SLICE_VALUES = 2**17
@@ -95,15 +95,7 @@ class Tally:
     def __init__(self, scale: np.ndarray, horizon: int, quantiles: tuple[float, ...]) -> None:
         self.scale = scale
         self.quantiles = np.asarray(quantiles)
-        # Places of the two bounds of each central level, the narrowest first.
-        self.pairs: dict[float, tuple[int, int]] = {}
-        for lower, quantile in reversed([*enumerate(quantiles)]):
-            # Rounded, since 1 - 0.9 is not exactly 0.1.
-            mirrored = round(1 - quantile, 12)
-            if quantile < 0.5 and mirrored in quantiles:
-                level = quantile_to_level(quantile)
-                upper = quantiles.index(mirrored)
-                self.pairs[level] = (lower, upper)
+        self.pairs = central_bounds(quantiles)
         coverage_names = map(_inside, self.pairs)
         names = ("count", *_MEANS.values(), "pinball", "size", *coverage_names)
         n_channels = scale.shape[1]
