@@ -136,11 +136,10 @@ def split_blocks(x: Tensor, n_blocks: int, dim: int = -1) -> Tensor:
     return blocks * in_block.view(*in_block.shape, *later_axes)
 
 
-def join_blocks(x: Tensor, size: int, dim: int = -1) -> Tensor:
-    """Undo :func:`split_blocks`: blocks on the axis before ``dim``, padding dropped."""
-    n_blocks = x.shape[dim - 1]
-    longest = x.shape[dim]
-    flat = x.flatten(dim - 1, dim)
+def join_blocks(x: Tensor, size: int) -> Tensor:
+    """Undo :func:`split_blocks` on the last axis: blocks on the axis before it, padding dropped."""
+    n_blocks, longest = x.shape[-2:]
+    flat = x.flatten(-2)
     if size % n_blocks == 0:
         return flat
     # Row i of block k starts at k size // p, which is the inverse of block_starts.
@@ -149,7 +148,7 @@ def join_blocks(x: Tensor, size: int, dim: int = -1) -> Tensor:
     starts = blocks * size // n_blocks
     places = rows - starts  # of each row in its block
     sources = blocks * longest + places
-    return flat.index_select(dim, sources)
+    return flat.index_select(-1, sources)
 
 
 def contract(
