@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -134,7 +134,7 @@ class BTT(LeveledMatrix):
         ValueError: If the factors do not multiply to the sizes or the rank is below 1.
     """
 
-    options = ("tt_rank", "factors")
+    options: ClassVar[tuple[str, ...]] = ("tt_rank", "factors")
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class BTT(LeveledMatrix):
         self.tt_rank = tt_rank
 
 
-class Monarch(LeveledMatrix):
+class Monarch(BTT):
     """``P blockdiag(L) P^T blockdiag(R)``: block tensor train of rank 1 (Dao et al. 2022).
 
     Args:
@@ -181,10 +181,9 @@ class Monarch(LeveledMatrix):
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        a, b, c, d = check_factors(factors, n_in, n_out)
-        level = Level(b, c, shuffled=True)
-        super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)
-        self.factors = (a, b, c, d)
+        super().__init__(
+            n_in, n_out, factors=factors, heads=heads, generator=generator, dtype=dtype
+        )
 
 
 class MLBTC(LeveledMatrix):
