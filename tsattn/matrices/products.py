@@ -118,9 +118,7 @@ class Kronecker(StructuredMatrix):
         a, c = first.shape[-2:]
         b, d = second.shape[-2:]
         z = x.unflatten(-1, (c, d))
-        # Multiply-adds of the second factor first, and of the first factor first.
-        second_first = b * c * (a + d)
-        first_first = a * d * (b + c)
+        second_first, first_first = _multiply_adds(a, b, c, d)
         if second_first <= first_first:
             z = torch.einsum("...cd,...bd->...cb", z, second)
             z = torch.einsum("...cb,...ac->...ab", z, first)
@@ -131,15 +129,17 @@ class Kronecker(StructuredMatrix):
 
     @property
     def flops(self) -> int:
-        a, b, c, d = self.factors
-        second_first = b * c * (a + d)
-        first_first = a * d * (b + c)
         n_heads = self.heads or 1
-        return n_heads * min(second_first, first_first)
+        return n_heads * min(_multiply_adds(*self.factors))
 
     def fan_in(self) -> dict[str, float]:
         _, _, c, d = self.factors
         return {"a": float(c), "b": float(d)}
+
+
+def _multiply_adds(a: int, b: int, c: int, d: int) -> tuple[int, int]:
+    """Multiply-adds of a Kronecker product, the second factor first and the first one first."""
+    return b * c * (a + d), a * d * (b + c)
 
 
 class Butterfly(StructuredMatrix):

@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import ClassVar
 
@@ -290,17 +290,15 @@ class LeveledMatrix(StructuredMatrix):
 
     def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
         self.check_input(x, "n_in")
-        # M x is the sum of the products of all levels with x.
-        terms = [
-            apply_level(level, x, left, right) for level, left, right in self._levels_and_cores
-        ]
-        return sum(terms[1:], start=terms[0])
+        return self._sum(apply_level, x)
 
     def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
         self.check_input(x, "n_out")
-        terms = [
-            apply_transpose(level, x, left, right) for level, left, right in self._levels_and_cores
-        ]
+        return self._sum(apply_transpose, x)
+
+    def _sum(self, product: Callable[[Level, Tensor, Tensor, Tensor], Tensor], x: Tensor) -> Tensor:
+        """The sum of the products of all levels with ``x``."""
+        terms = [product(level, x, left, right) for level, left, right in self._levels_and_cores]
         return sum(terms[1:], start=terms[0])
 
     @property
