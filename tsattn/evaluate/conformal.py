@@ -285,8 +285,6 @@ class SplitConformal(Forecaster):
         sizes = SeriesScales.of(errors_of_series, steps, overlap)
         # In place: the errors of a window by the size of its series without that window.
         errors /= sizes.left_out.reshape(len(errors), 1, -1)
-        can_be_count = _can_be_count(panel.values[:, 0])
-        counts = np.logical_and.reduceat(can_be_count, panel.starts[:-1])
         ids = pd.Index(panel.ids)
         return ConformalFitted(
             panel=panel,
@@ -295,7 +293,7 @@ class SplitConformal(Forecaster):
             intervals=StepIntervals(errors),
             sizes=KnownScales(ids, sizes.scales, sizes.per_step),
             scale_rows=scale_rows,
-            counts=counts,
+            counts=_hold_counts(panel),
         )
 
     def _continued(self, panel: Panel) -> Self:
@@ -307,9 +305,7 @@ class SplitConformal(Forecaster):
         scales = self.scale_before(History(panel), ends, places)
         ids = pd.Index(panel.ids)
         sizes = KnownScales(ids, scales, self._sizes.per_step)
-        can_be_count = _can_be_count(panel.values[:, 0])
-        are_counts = np.logical_and.reduceat(can_be_count, panel.starts[:-1])
-        counts = are_counts & self._of_counts(places)
+        counts = _hold_counts(panel) & self._of_counts(places)
         return self.revised(panel=panel, sizes=sizes, counts=counts)
 
     def _of_counts(self, places: np.ndarray) -> np.ndarray:
@@ -456,6 +452,12 @@ def _errors(
         y = history.futures(part_ends, horizon)
         errors[part] = np.abs(y - point)
     return errors
+
+
+def _hold_counts(panel: Panel) -> np.ndarray:
+    """Whether all values of a series are counts or missing, ``[N]``."""
+    can_be_count = _can_be_count(panel.values[:, 0])
+    return np.asarray(np.logical_and.reduceat(can_be_count, panel.starts[:-1]))
 
 
 def _can_be_count(values: np.ndarray) -> np.ndarray:
@@ -720,9 +722,7 @@ def roll_adaptive(
         rows_ahead = first + np.arange(horizon)
         feed.wait(stamps[rows_ahead], missed, largest)
         rolled.tally.add(y, point, bounds, panel.owners(cutoffs))
-        if rolled.point is not None and rolled.bounds is not None:
-            rolled.point[slots] = point
-            rolled.bounds[slots] = bounds
+        rolled.keep(slots, point, bounds)
     return rolled
 
 
@@ -753,7 +753,7 @@ class _Feed:
         self._waiting.append((stamps, missed, largest))
 
     def learn(self, stamp: int) -> None:
-        """Feed what is known at the stamp ``now``, one moment a step at a time."""
+        """Feed what is known at a stamp, one moment a step at a time."""
         while True:
             # Steps whose next truth is known by the stamp.
             ready = []

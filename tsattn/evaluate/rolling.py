@@ -268,6 +268,12 @@ class Rolled:
             scores[name] = ratios(sums[name], count)
         return scores
 
+    def keep(self, slots: np.ndarray, point: np.ndarray, bounds: np.ndarray) -> None:
+        """Store the forecasts of the windows ``ends[slots]``, where forecasts are kept."""
+        if self.point is not None and self.bounds is not None:
+            self.point[slots] = point
+            self.bounds[slots] = bounds
+
     def mase(self, seasonal: np.ndarray) -> float:
         """Mean over series and channels of MAE over the training span's seasonal error.
 
@@ -427,9 +433,7 @@ def judge_windows(
                 f"{rolled.alias} gave a forecast that is not finite after"
                 f" {cutoff}; look at the scale of its values"
             )
-        if rolled.point is not None and rolled.bounds is not None:
-            rolled.point[part] = point
-            rolled.bounds[part] = bounds
+        rolled.keep(part, point, bounds)
         _add_windows(rolled.tally, history, ends, point, bounds)
         if tell is not None:
             tell(len(point))
