@@ -623,9 +623,9 @@ MUTANTS = [
         f"{COMBINED}::test_a_candidate_that_learns_is_fitted_again_on_all_rows",
     ),
     Mutant(
-        COMBINATION,
-        "upper_spread, -lower_spread",
-        "-lower_spread, upper_spread",
+        "tsattn/evaluate/intervals.py",
+        "room = np.where(gap > 0, above, below)",
+        "room = np.where(gap > 0, below, above)",
         f"{COMBINED}::test_each_side_of_a_band_is_measured_by_the_errors_on_that_side",
     ),
     Mutant(

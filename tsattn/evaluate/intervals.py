@@ -455,6 +455,29 @@ class AdaptiveIntervals:
         self._largest = np.fmax(self._largest, largest)
 
 
+def factor_needed(gap: np.ndarray, below: np.ndarray, above: np.ndarray, coverage: float) -> float:
+    """Least factor of the width of a band around points with which it holds a share of the truths.
+
+    Args:
+        gap: Truths less points, ``[n]``, all of them known.
+        below: Distance of the lower bound of each point, ``[n]``.
+        above: Distance of the upper bound, ``[n]``.
+        coverage: The share.
+
+    Example:
+        >>> gap = np.array([1.0, -3.0, 0.0, 2.0])
+        >>> factor_needed(gap, below=np.ones(4), above=2 * np.ones(4), coverage=0.5)
+        1.0
+    """
+    room = np.where(gap > 0, above, below)
+    # A band without a width on one side holds a truth there by no factor.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factors = np.abs(gap) / room
+    # A truth at the point needs no width, even if the band has none.
+    needed = np.where(gap == 0, 0.0, factors)
+    return float(np.quantile(needed, coverage, method="higher"))
+
+
 def tally_misses(errors: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Share of misses ``[L, F, C]`` and largest error ``[F, C]`` of ``errors [B, F, C]``, NaN where
     all are NaN.

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tsattn.evaluate.intervals import factor_needed
+
 # Errors that the weights are fitted on, at most.
 _MAX_FITTED_ERRORS = 20_000
 # A candidate has a weight if its error is at most so many times the smallest one.
@@ -241,13 +243,7 @@ def band_factor(point: np.ndarray, spread: np.ndarray, truth: np.ndarray, eviden
     if usual_distance == 0:
         return 1.0
     observed_spread = spread[observed]
-    lower_spread = observed_spread[:, 0]
-    upper_spread = observed_spread[:, 1]
-    room = np.where(gap > 0, upper_spread, -lower_spread)
-    # A band without a width on one side holds a truth there by no factor.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        needed = np.where(gap == 0, 0.0, distance / room)
-    factor = float(np.quantile(needed, _COVERAGE, method="higher"))
+    factor = factor_needed(gap, -observed_spread[:, 0], observed_spread[:, 1], _COVERAGE)
     trust = evidence / (evidence + _HALF_CORRECTION_WINDOWS)
     corrected = factor**trust
     return float(np.clip(corrected, NARROWEST, WIDEST))

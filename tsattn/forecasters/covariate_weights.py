@@ -14,6 +14,7 @@ from tsattn.data.calendar import calendar_cycles, season_length
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History, spread_places
+from tsattn.evaluate.intervals import factor_needed
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CHUNK_VALUES, Base, CovariateRegression
 from tsattn.forecasters.deadlines import (
@@ -546,17 +547,11 @@ class PastForecasts:
         gap = self.truth[pick] - point - correction
         above = bounds[..., 1] - point
         below = point - bounds[..., 0]
-        distance = np.where(gap > 0, above, below)
         usable = np.isfinite(gap) & np.isfinite(spread)
-        size = np.abs(gap)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = size / distance
-        # A truth at the point needs no width, even if the band has none.
-        needed = np.where(gap == 0, 0.0, ratio)
-        usual_gap = np.quantile(size[usable], _COVERAGE)
+        usual_gap = np.quantile(np.abs(gap[usable]), _COVERAGE)
         if not usual_gap > 0:
             return 1.0
-        factor = np.quantile(needed[usable], _COVERAGE, method="higher")
+        factor = factor_needed(gap[usable], below[usable], above[usable], _COVERAGE)
         return float(np.clip(factor, _NARROWEST, _WIDEST))
 
 
