@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tsattn.data.panel import Panel
+from tsattn.data.panel import Panel, starts_of
 
 # Rows of the first of the fits that are timed. A table with fewer than twice as many is fitted at
 # once.
@@ -250,7 +250,7 @@ def recent_rows(panel: Panel, n_rows: int, series_rows: int) -> Panel:
 def _of_series(panel: Panel, chosen: np.ndarray) -> Panel:
     """A panel of some of the series, by their places in ascending order."""
     lengths = panel.lengths[chosen]
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    starts = starts_of(lengths)
     rows = np.arange(starts[-1]) + np.repeat(panel.starts[chosen] - starts[:-1], lengths)
     covariates = panel.covariates
     if covariates is not None:

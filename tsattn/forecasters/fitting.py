@@ -110,7 +110,7 @@ class FitPlan:
 
         def batches(ends: np.ndarray, generator: torch.Generator | None) -> WindowBatches:
             # The padding of its own series and of those before it.
-            n_padded_series = self._owners(ends) + 1
+            n_padded_series = self.panel.owners(ends) + 1
             padded_ends = ends + front * n_padded_series
             return WindowBatches(
                 resident,
@@ -164,7 +164,7 @@ class FitPlan:
             columns = CovariateHistory(self.panel, self.encoder.columns)
             covariates = columns.windows(chosen, n_read, horizon)
         all_ids = pd.Index(self.panel.ids)
-        ids = all_ids[self._owners(chosen)]
+        ids = all_ids[self.panel.owners(chosen)]
         # Rows from one window to the next, as a share of a horizon.
         distance = len(ends) / len(chosen)
         overlap = min(1.0, distance / horizon)
@@ -180,13 +180,9 @@ class FitPlan:
         ends = self.spec.ends(self.panel.starts, self.stops, self.panel.lengths)
         return self._usable(ends)
 
-    def _owners(self, ends: np.ndarray) -> np.ndarray:
-        """Series of each window."""
-        return self.panel.owners(ends)
-
     def _first_rows(self, ends: np.ndarray) -> np.ndarray:
         """First row of the series of each window."""
-        owners = self._owners(ends)
+        owners = self.panel.owners(ends)
         return self.panel.starts[owners]
 
     def _usable(self, ends: np.ndarray) -> np.ndarray:
@@ -429,9 +425,22 @@ def _check_sizes(horizon: Any, context: Any, val_size: Any) -> None:
             f"val_size must hold at least one horizon; got {val_size} rows for horizon = {horizon};"
             " enlarge it, or use 0 for none"
         )
+    check_val_size(val_size, "rows")
+
+
+def check_val_size(val_size: Any, unit: str) -> None:
+    """Refuse a size of validation that is neither a number of rows or windows nor a share.
+
+    Args:
+        val_size: What the user gave.
+        unit: What is counted, for the message.
+
+    Raises:
+        ValueError: If it is out of its range.
+    """
     is_count = is_whole(val_size) and val_size >= 0
     is_share = isinstance(val_size, float) and 0 <= val_size < 1
     if not (is_count or is_share):
         raise ValueError(
-            f"val_size must be a number of rows or a share in [0, 1); got {val_size!r}"
+            f"val_size must be a number of {unit} or a share in [0, 1); got {val_size!r}"
         )

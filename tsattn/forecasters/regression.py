@@ -537,8 +537,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
                 )
             covariate_features = _features(self.encoder_, covariates)
             rows = np.concatenate([z, covariate_features], axis=1)
-        answer = np.asarray(self.regressor_.predict(rows), dtype=np.float64)
-        answer = answer.reshape(len(x), self.horizon)
+        answer = self._predicted(rows)
         return level + spread * answer
 
     def _points_of_pairs(
@@ -558,10 +557,13 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
                 parts = self.encoder_.parts(part_covariates)
             steps = np.tile(np.arange(self.horizon), (len(z), 1))
             rows = features.rows(z, parts, steps)
-            answer = np.asarray(self.regressor_.predict(rows), dtype=np.float64)
-            answer = answer.reshape(len(z), self.horizon)
-            point[part] = level + spread * answer
+            point[part] = level + spread * self._predicted(rows)
         return point
+
+    def _predicted(self, rows: np.ndarray) -> np.ndarray:
+        """Answers ``[B, F]`` of the regressor to all features of B windows."""
+        answer = np.asarray(self.regressor_.predict(rows), dtype=np.float64)
+        return answer.reshape(-1, self.horizon)
 
 
 def _seasons(freq: str | int) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tsattn.checks import check_whole, is_whole
 from tsattn.data.windows import Scaler, WindowBatches, WindowSpec
 from tsattn.forecasters.fitted import FittedNetwork, resolve_device
+from tsattn.forecasters.fitting import check_val_size
 from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network
 from tsattn.nn.models import build_model
@@ -202,13 +203,8 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
 
     def _n_valid(self, n: int) -> int:
         size = self.val_size
-        is_count = is_whole(size) and size >= 0
-        is_share = isinstance(size, float) and 0 <= size < 1
-        if not is_count and not is_share:
-            raise ValueError(
-                f"val_size must be a number of windows or a share in [0, 1); got {size!r}"
-            )
-        n_valid = int(size) if is_count else int(n * size)
+        check_val_size(size, "windows")
+        n_valid = int(size) if is_whole(size) else int(n * size)
         if n_valid >= n:
             raise ValueError(
                 f"val_size = {size} leaves none of {n} windows to learn from; lower it, or give"
