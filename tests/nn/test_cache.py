@@ -595,7 +595,7 @@ def test_bad_tokens_are_refused(k, v, message):
     [
         (
             zeros(2, 6, 1, 6),
-            "offset must be one number or one per head; got 4 for 6 heads; give one a head",
+            "offset must be one number or one per head; got 4 numbers for 6 heads; give one a head",
         ),
         (zeros(1, 4, 1, 6), r"must agree in batch, .*; got q \(1, 4, 1, 6\)"),
         (zeros(2, 4, 1, 5), r"must be as wide as q; got sum\(\(3, 3\)\) = 6 for 5"),

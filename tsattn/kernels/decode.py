@@ -66,11 +66,9 @@ def decode(
     n_key_heads = keys[0].shape[1]
     n_value_heads, n_tokens, value_width = values.shape[1:]
     scale = key_width**-0.5 if scale is None else check_scale(scale)
-    level_scales: tuple[float, ...] = (1.0,) * n_levels
     is_mean = levels is not None and levels.mean
-    if levels is not None and levels.scales is not None:
-        level_scales = levels.scales
-    factors = tuple(scale * level_scale for level_scale in level_scales)
+    level_factors = (1.0,) * n_levels if levels is None else levels.factors
+    factors = tuple(scale * factor for factor in level_factors)
     work = torch.promote_types(q.dtype, torch.float32)
     # Scores and softmax must not be narrowed by an autocast around the call.
     with torch.autocast(q.device.type, enabled=False):

@@ -217,6 +217,24 @@ class Levels:
         all_equal = len(set(self.offset)) == 1
         return self.offset[:1] if all_equal else self.offset
 
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """Factor per level, ones where there are no scales."""
+        return self.scales or (1.0,) * len(self.ranks)
+
+    def check_heads(self, n_heads: int) -> None:
+        """Refuse offsets of another number of query heads.
+
+        Raises:
+            ValueError: If there are several offsets, and not one a head.
+        """
+        n_offsets = len(self.offset) if isinstance(self.offset, tuple) else 1
+        if n_offsets not in {1, n_heads}:
+            raise ValueError(
+                f"offset must be one number or one per head; got {n_offsets} numbers for"
+                f" {n_heads} heads; give one a head"
+            )
+
     def fit(self, n_features: int, length: int) -> "Levels":
         """The same levels with block sizes, checked against the width of a head and the length of
         the sequences.
@@ -386,8 +404,7 @@ class Geometry:
     @property
     def factors(self) -> tuple[float, ...]:
         """Factor of each level's scores, softmax scale included."""
-        n_levels = len(self.levels.ranks)
-        return self.levels.scales or (1.0,) * n_levels
+        return self.levels.factors
 
     @property
     def positive_factor(self) -> float:
@@ -534,15 +551,9 @@ def _fit_levels(
         levels = Levels((n_features,))
     length = max(n_queries, n_keys)
     levels = levels.fit(n_features, length)
-    n_offsets = len(levels.offset) if isinstance(levels.offset, tuple) else 1
-    if n_offsets not in {1, n_heads}:
-        raise ValueError(
-            f"offset must be one number or one per head; got {n_offsets} numbers for"
-            f" {n_heads} heads; give one a head"
-        )
+    levels.check_heads(n_heads)
     scale = n_features**-0.5 if scale is None else scale
-    level_scales = levels.scales or (1.0,) * len(levels.ranks)
-    factors = tuple(scale * level_scale for level_scale in level_scales)
+    factors = tuple(scale * factor for factor in levels.factors)
     levels = replace(levels, offset=levels.offsets, scales=factors)
     return Geometry(n_queries, n_keys, levels, pattern, grouped)
 

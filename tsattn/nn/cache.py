@@ -12,6 +12,9 @@ from torch import Tensor
 from tsattn.kernels import Levels, Pattern
 from tsattn.kernels.decode import Start, decode, heads_by_start
 
+# Numbers of CacheSizes that are at least 1.
+_SIZES = ("batch", "n_key_heads", "n_value_heads", "key_width", "value_width", "max_length")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSizes:
@@ -41,15 +44,8 @@ class CacheSizes:
     device: torch.device | str | None = None
 
     def __post_init__(self) -> None:
-        sizes = {
-            "batch": self.batch,
-            "n_key_heads": self.n_key_heads,
-            "n_value_heads": self.n_value_heads,
-            "key_width": self.key_width,
-            "value_width": self.value_width,
-            "max_length": self.max_length,
-        }
-        for name, size in sizes.items():
+        for name in _SIZES:
+            size = getattr(self, name)
             if size < 1:
                 raise ValueError(
                     f"{name} must be at least 1; got {size}; make no cache for nothing"
@@ -301,13 +297,7 @@ class LevelCache(Cache):
                 buffer[:, heads, slots] = level_keys[:, heads, first - begin :]
 
     def _attend(self, q: Tensor) -> Tensor:
-        offset = self.levels.offset
-        n_offsets = len(offset) if isinstance(offset, tuple) else 1
-        if n_offsets not in {1, q.shape[1]}:
-            raise ValueError(
-                f"offset must be one number or one per head; got {n_offsets} for {q.shape[1]}"
-                " heads; give one a head"
-            )
+        self.levels.check_heads(q.shape[1])
         values = self.values[:, :, : self._length]
         starts = self._starts(self._length - 1)
         return decode(q, self.keys, values, levels=self.levels, starts=starts, scale=self.scale)
