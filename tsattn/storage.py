@@ -416,6 +416,20 @@ def read_tensors(
     return tensors, facts
 
 
+def part_of(values: Mapping[str, _AnyT], prefix: str) -> dict[str, _AnyT]:
+    """Those whose names begin with a prefix, by the rest of their names.
+
+    Example:
+        >>> part_of({"model.bias": 1, "best.bias": 2}, "best.")
+        {'bias': 2}
+    """
+    part = {}
+    for name, value in values.items():
+        if name.startswith(prefix):
+            part[name.removeprefix(prefix)] = value
+    return part
+
+
 def _bytes(path: Path) -> bytes:
     # A FIFO would be waited for, and a device may have no end.
     if is_special(path):

@@ -23,6 +23,7 @@ from tsattn.settings import Settings
 from tsattn.storage import (
     file_digest,
     one_line,
+    part_of,
     read_folder,
     read_json,
     read_tensors,
@@ -81,11 +82,7 @@ class Saved:
 
     def part(self, prefix: str) -> dict[str, torch.Tensor]:
         """The tensors whose names begin with a prefix, by the rest of their names."""
-        tensors = {}
-        for name, tensor in self.tensors.items():
-            if name.startswith(prefix):
-                tensors[name.removeprefix(prefix)] = tensor
-        return tensors
+        return part_of(self.tensors, prefix)
 
     def numbers(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """A tensor of float64 as an array of that shape; a length of -1 may be any.

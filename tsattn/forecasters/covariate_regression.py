@@ -17,6 +17,7 @@ from tsattn.data.windows import EqualRuns
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.local_regression import LocalRegression
 from tsattn.forecasters.pooled_regression import PooledRegression, WindowFeatures, numeric_columns
+from tsattn.storage import part_of
 
 # Points [B, F, C] and quantiles [B, F, C, Q] of contexts [B, T, C], without covariates.
 Base = Callable[[np.ndarray, Sequence[float]], tuple[np.ndarray, np.ndarray]]
@@ -320,11 +321,7 @@ class CovariateRegression:
             ValueError: If something is not what they gave; also LookupError or TypeError.
         """
         regression = cls(encoder, **cls._checked_sizes(facts), **cls._checked_numbers(facts))
-        prefix = f"{PREFIX}trees."
-        tree_arrays = {}
-        for name, array in arrays.items():
-            if name.startswith(prefix):
-                tree_arrays[name.removeprefix(prefix)] = array
+        tree_arrays = part_of(arrays, f"{PREFIX}trees.")
         if tree_arrays:
             trees = BoostedTrees(**tree_arrays)
             trees.check(regression.n_tree_features())

@@ -22,7 +22,7 @@ from tsattn.pretrained.losses import Teachers, distance, expected_pinball, pinba
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import SHIPPED, load_network, read_network, save_network
-from tsattn.storage import write_atomic
+from tsattn.storage import part_of, write_atomic
 from tsattn.terminal import in_words
 
 # Steps that stand for a minute of one core: a run asked for in minutes must be the same run on any
@@ -740,11 +740,7 @@ def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
         text = (state / "phase.json").read_text(encoding="utf-8")
         content = json.loads(text)
         tensors = load_file(state / "phase.safetensors")
-        average = {
-            name.removeprefix("average."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("average.")
-        }
+        average = part_of(tensors, "average.")
     config = ZeroConfig.from_dict(content["config"])
     network = ZeroNetwork(config)
     network.load_state_dict(average)

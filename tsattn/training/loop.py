@@ -148,7 +148,7 @@ class ForecastModule(lightning.LightningModule):
         if len(x):
             loss, count = self.judge(x, y, *covariates)
         else:
-            loss, count = self._nothing(), 0
+            loss, count = self._zero_loss(), 0
         total = loss.detach() * count
         self._train_sum += torch.stack((total, loss.new_tensor(count)))
         self.progress.step += 1
@@ -177,7 +177,7 @@ class ForecastModule(lightning.LightningModule):
             loss = float(total / count)
             self.line.draw(progress.epoch + 1, progress.step, loss, valid)
 
-    def _nothing(self) -> Tensor:
+    def _zero_loss(self) -> Tensor:
         """A loss of 0 that has a gradient for every weight: the other processes wait for it."""
         sums = [parameter.sum() for parameter in self.model.parameters()]
         return 0.0 * torch.stack(sums).sum()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+from tsattn.checks import is_whole
 
 _BACKENDS = ("gloo", "nccl")
 # Environment variables that a launcher such as torchrun sets for each process.
@@ -67,14 +68,11 @@ class DDPSettings:
 
     def __post_init__(self) -> None:
         n = self.n_processes
-        if n is not None:
-            # True is an integer to Python.
-            is_whole = isinstance(n, Integral) and not isinstance(n, bool)
-            if not is_whole or n < 1:
-                raise ValueError(
-                    "n_processes must be a whole number of at least 1, or None under torchrun; got"
-                    f" {n!r}; one a core or GPU is the most that helps"
-                )
+        if n is not None and (not is_whole(n) or n < 1):
+            raise ValueError(
+                "n_processes must be a whole number of at least 1, or None under torchrun; got"
+                f" {n!r}; one a core or GPU is the most that helps"
+            )
         if self.backend not in (None, *_BACKENDS):
             names = " or ".join(map(repr, _BACKENDS))
             raise ValueError(f"backend must be None, {names}; got {self.backend!r}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tsattn.random import Generators
-from tsattn.storage import read_tensors, write_tensors
+from tsattn.storage import part_of, read_tensors, write_tensors
 
 
 @dataclass
@@ -115,11 +115,11 @@ class Checkpoint:
         # The time limit begins anew.
         progress_values = facts["progress"] | {"timed_out": False}
         module.progress = Progress(**progress_values)
-        weights = _part(tensors, "model.")
+        weights = part_of(tensors, "model.")
         module.model.load_state_dict(weights)
-        module.best = _part(tensors, "best.")
+        module.best = part_of(tensors, "best.")
         state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _part(tensors, "optimiser.").items():
+        for name, tensor in part_of(tensors, "optimiser.").items():
             index, key = name.split(".", 1)
             parameter_state = state.setdefault(int(index), {})
             parameter_state[key] = tensor
@@ -141,12 +141,3 @@ class Checkpoint:
                 f"{path} belongs to other data or parameters; remove it or change checkpoint_dir"
             )
         return tensors, facts
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors whose names begin with a prefix, by the rest of their names."""
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
