@@ -75,12 +75,11 @@ class SharedNormal(torch.distributions.Normal):
                 f"SharedNormal draws one path a row; got sample_shape {tuple(sample_shape)}: repeat"
                 " rows"
             )
-        noise = torch.randn(
-            self.n_paths, *self.loc.shape[1:], dtype=self.loc.dtype, device=self.loc.device
-        )
-        return self.loc + self.scale * noise.repeat(
-            len(self.loc) // self.n_paths, *[1] * (self.loc.ndim - 1)
-        )
+        shape = (self.n_paths, *self.loc.shape[1:])
+        noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        n_windows = len(self.loc) // self.n_paths
+        other_axes = [1] * (self.loc.ndim - 1)
+        return self.loc + self.scale * noise.repeat(n_windows, *other_axes)
 
 
 def _deepar(context: int, season: int) -> tuple[Any, dict[str, Any]]:
@@ -91,9 +90,8 @@ def _deepar(context: int, season: int) -> tuple[Any, dict[str, Any]]:
     lags = [lag for lag in sorted({1, 2, 3, 4, 5, 6, 7, season}) if lag <= longest_lag]
     return DeepAREstimator, {
         "freq": "D",  # of the stand-in stamps; no time features are read
-        "context_length": (
-            context + 1 - lags[-1]
-        ),  # so that both together reach back ``context`` rows
+        # The longest lag and this together reach back ``context`` rows.
+        "context_length": context + 1 - lags[-1],
         "lags_seq": lags,
         "time_features": [],
         "scaling": False,
@@ -106,9 +104,9 @@ def _patchtst(context: int, season: int) -> tuple[Any, dict[str, Any]]:
     from gluonts.torch.model.patch_tst import PatchTSTEstimator
 
     patch_len = min(16, context)
-    decided = {"patch_len": patch_len, "stride": max(patch_len // 2, 1)}
     return PatchTSTEstimator, {
-        **decided,
+        "patch_len": patch_len,
+        "stride": max(patch_len // 2, 1),
         "context_length": context,
         "scaling": None,
         "distr_output": StudentTOutput(),
@@ -169,9 +167,8 @@ class GluonTSFitted(Fitted):
         with ignored(*_THEIR_OWN), silenced(*LIGHTNING):
             season = season_length(common["panel"].freq)
             estimator = forecaster._estimator(context, season, "", torch.device("cpu"))
-            with torch.device(
-                "meta"
-            ):  # neither memory nor random numbers are taken for weights that are here
+            # Neither memory nor random numbers are taken for weights that are here.
+            with torch.device("meta"):
                 network = estimator.create_lightning_module().model
         network.load_state_dict(dict(tensors), assign=True)
         return cls(
@@ -278,12 +275,14 @@ class GluonTSForecaster(PooledForecaster):
     def _fit(self, panel: Panel, context: FitContext) -> GluonTSFitted:
         n_rows = choose_context(panel, self.horizon, self.context, least=2)
         generator = np.random.default_rng(seed_from(self.random_state))
-        how: dict[str, Any] = {
-            "context": n_rows,
-            "horizon": self.horizon,
-            "max_windows": self.max_windows,
-        }
-        x, y = training_windows(panel, **how, generator=generator, centre="mean")
+        x, y = training_windows(
+            panel,
+            context=n_rows,
+            horizon=self.horizon,
+            max_windows=self.max_windows,
+            generator=generator,
+            centre="mean",
+        )
         order = generator.permutation(len(x))
         windows = np.concatenate([x, y], axis=1).astype(np.float32)[order]
         device = self._device()
@@ -295,10 +294,8 @@ class GluonTSForecaster(PooledForecaster):
             TemporaryDirectory() as folder,
         ):
             estimator = self._estimator(n_rows, season_length(panel.freq), folder, device)
-            with (
-                interruptible(),
-                limit_threads(1),
-            ):  # small networks, which more threads make no faster
+            # More threads make small networks no faster.
+            with interruptible(), limit_threads(1):
                 trained = estimator.train_model(_entries(windows)).trained_net
         return GluonTSFitted(
             panel=panel,
@@ -311,8 +308,8 @@ class GluonTSForecaster(PooledForecaster):
     def _estimator(self, context: int, season: int, folder: str, device: torch.device) -> Any:
         from gluonts.transform import ValidationSplitSampler
 
-        make, decided = _MODELS[self.model](context, season)
-        ours = {
+        estimator_class, model_args = _MODELS[self.model](context, season)
+        fixed_args = {
             "prediction_length": self.horizon,
             # Every entry is one window; it is cut where its context ends, never elsewhere.
             "train_sampler": ValidationSplitSampler(min_future=self.horizon),
@@ -326,21 +323,23 @@ class GluonTSForecaster(PooledForecaster):
                 "default_root_dir": folder,
             },
         }
-        free = set(inspect.signature(make).parameters) - {"context_length", *ours}
+        parameters = set(inspect.signature(estimator_class).parameters)
+        free_names = parameters - {"context_length", *fixed_args}
         extra_args = dict(self.estimator_args or {})
         for name in extra_args:
-            if name not in free:
+            if name not in free_names:
+                names = ", ".join(sorted(free_names))
                 raise ValueError(
-                    f"estimator_args of {self.model!r} may hold {', '.join(sorted(free))}; got"
+                    f"estimator_args of {self.model!r} may hold {names}; got"
                     f" {name!r}: leave it out, or use this class's own argument"
                 )
-        return make(**{**decided, **ours, **extra_args})
+        return estimator_class(**{**model_args, **fixed_args, **extra_args})
 
     def _device(self) -> torch.device:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device = 'cuda', but torch sees no GPU; use device='auto' or 'cpu'")
-        wants = self.device != "cpu" and torch.cuda.is_available()
-        return torch.device("cuda" if wants else "cpu")
+        uses_gpu = self.device != "cpu" and torch.cuda.is_available()
+        return torch.device("cuda" if uses_gpu else "cpu")
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
