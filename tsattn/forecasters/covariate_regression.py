@@ -16,7 +16,12 @@ from tsattn.data.stored import require
 from tsattn.data.windows import EqualRuns
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.local_regression import LocalRegression
-from tsattn.forecasters.pooled_regression import PooledRegression, WindowFeatures, numeric_columns
+from tsattn.forecasters.pooled_regression import (
+    PooledRegression,
+    WindowFeatures,
+    encoded_columns,
+    numeric_columns,
+)
 from tsattn.storage import part_of
 
 # Points [B, F, C] and quantiles [B, F, C, Q] of contexts [B, T, C], without covariates.
@@ -141,7 +146,9 @@ class CovariateRegression:
         n_channels = x.shape[2]
         effect = np.zeros((*missing.shape, n_channels))
         if self.reads_rows:
-            future, past = self._row_columns(x, covariates)
+            ahead, past, _ = encoded_columns(self.encoder, covariates)
+            n_future = ahead.shape[2] - self._n_calendar()
+            future = ahead[..., :n_future]
             numeric = numeric_columns(self.encoder)
             local = self.local
             for c in range(n_channels):
@@ -149,22 +156,6 @@ class CovariateRegression:
                 effect[..., c] = channel_effect
         effect[missing] = np.nan
         return effect
-
-    def _row_columns(
-        self, x: np.ndarray, covariates: CovariateWindows
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Future columns ``[B, T + F, K]`` and past columns ``[B, T, P]``, without the calendar."""
-        parts = self.encoder.parts(covariates)
-        n_known = self.encoder.sizes["n_known"]
-        n_future = n_known - self._n_calendar()
-        n_windows, n_rows, _ = x.shape
-        n_steps = covariates.known.shape[1]
-        no_known = np.empty((n_windows, n_steps, 0))
-        no_past = np.empty((n_windows, n_rows, 0))
-        known_columns = parts.get("known", no_known)
-        future = known_columns[..., :n_future]
-        past = parts.get("past", no_past)
-        return future.astype(np.float64), past.astype(np.float64)
 
     def blended(
         self, base: Base, x: np.ndarray, quantiles: Sequence[float], effect: np.ndarray

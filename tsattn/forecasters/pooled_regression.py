@@ -58,12 +58,7 @@ class WindowFeatures:
         self.x = x
         last_rows = x[:, -rows:]
         self.level, self.spread = _level_and_spread(last_rows)
-        parts = encoder.parts(covariates)
-        n_windows, n_steps, _ = covariates.known.shape
-        no_future = np.empty((n_windows, n_steps, 0))
-        no_past = np.empty((n_windows, self.context, 0))
-        no_static = np.empty((n_windows, 0))
-        ahead = parts.get("known", no_future).astype(np.float64)
+        ahead, self.past, self.static = encoded_columns(encoder, covariates)
         # Also where a text is missing, whose indicators would be zeros.
         is_missing = np.isnan(covariates.known).any(axis=2)
         ahead[is_missing] = np.nan
@@ -73,8 +68,6 @@ class WindowFeatures:
         self.clock = ahead[..., n_future:]
         self._read_calendar(calendar)
         self.numeric = numeric_columns(encoder)
-        self.past = parts.get("past", no_past).astype(np.float64)
-        self.static = parts.get("static", no_static).astype(np.float64)
         self._read_means(rows)
 
     def _read_means(self, rows: int) -> None:
@@ -244,6 +237,23 @@ class WindowFeatures:
         """Static columns, repeated for each step."""
         n_static = self.static.shape[1]
         return np.broadcast_to(self.static[:, None], (*shape, n_static))
+
+
+def encoded_columns(
+    encoder: CovariateEncoder, covariates: CovariateWindows
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Encoded columns of windows in float64.
+
+    Returns:
+        Future columns and the calendar ``[B, T + F, K]``, past columns ``[B, T, P]``, static
+        columns ``[B, S]``.
+    """
+    parts = encoder.parts(covariates)
+    # Parts without a feature have no column.
+    ahead = parts.get("known", covariates.known[..., :0])
+    past = parts.get("past", covariates.past[..., :0])
+    static = parts.get("static", covariates.static[..., :0])
+    return ahead.astype(np.float64), past.astype(np.float64), static.astype(np.float64)
 
 
 def numeric_columns(encoder: CovariateEncoder) -> np.ndarray:
