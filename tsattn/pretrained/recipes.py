@@ -1,0 +1,171 @@
+"""Recipes of pretraining: sizes of networks, shapes of batches, rates and phases."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tsattn.pretrained.network import ZeroConfig
+
+# Steps of the warm-up at most.
+_MOST_WARMUP_STEPS = 1000
+# Steps in which no rate falls.
+_NEVER = 10**9
+# Steps in which the rates rise again after the optimizers have begun anew.
+_RISE_STEPS = 50
+# Steps of the tokens that a batch fills, about.
+_STEPS_A_TOKEN = 9
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One kind of batch.
+
+    Args:
+        n_tokens: Tokens of the context.
+        horizon: Steps ahead.
+        n_windows: Windows of a batch; all shapes cost about as much a step.
+        share: Of the steps.
+    """
+
+    n_tokens: int
+    horizon: int
+    n_windows: int
+    share: float
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the context."""
+        return _STEPS_A_TOKEN * self.n_tokens
+
+
+SHAPES = (
+    Shape(6, 18, 420, 0.12),
+    Shape(12, 24, 256, 0.09),
+    Shape(32, 48, 112, 0.12),
+    Shape(64, 64, 64, 0.17),
+    Shape(128, 128, 28, 0.14),
+    Shape(256, 192, 14, 0.16),
+    Shape(128, 720, 18, 0.09),
+    Shape(256, 900, 10, 0.11),
+)
+
+# Networks that weights are shipped of: the usual one, and one that takes about a fifth of the time.
+SIZES = {
+    "base": ZeroConfig(encode=32, measure="recent"),
+    "small": ZeroConfig(
+        80, 2, 2, 256, token_len=16, max_len=24, max_tokens=128, encode=16, measure="recent"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the network learns.
+
+    The rates rise, fall with the root of the steps, and decay to zero at the end. A run of many
+    days is one of phases, each of which begins with fresh optimizers: then weights and their
+    average are all that the next phase needs, and they are small enough to be kept. Runs of one
+    recipe but for the number of steps are the same up to the decay of the shorter one.
+
+    Args:
+        n_steps: Steps in all.
+        seed: Of the start values and of every series.
+        rate: Of Muon, which moves the matrices inside the blocks.
+        other_rate: Of AdamW, which moves the rest.
+        warmup: Share of the steps in which the rates rise from zero, 1,000 steps at most.
+        half: Steps after which the rates are ``2**-0.5`` of what they were, falling as
+            ``(1 + step / half)**-0.5``.
+        decay: Share of the steps, the last ones, in which the rates fall to zero.
+        average: Share of the steps so far that the running average of weights looks back on.
+        phase: Steps of a phase.
+        recent_from: First step of the phase from which on windows are measured as the settings of
+            the network say; before it, by all that they hold. The inputs that come with it begin
+            with weights of zero.
+        start: Name of the weights to begin with; default none, random ones.
+        teachers: Names of the weights to learn from; default none, the truths teach.
+        loss: Function of :mod:`tsattn.pretrained.losses` that compares with the teachers,
+            ``"expected_pinball"`` or by default ``distance``.
+
+    Raises:
+        ValueError: If ``recent_from`` lies inside a phase.
+    """
+
+    n_steps: int
+    seed: int = 0
+    rate: float = 0.02
+    other_rate: float = 2e-3
+    warmup: float = 0.05
+    half: int = 4000
+    decay: float = 0.2
+    average: float = 0.05
+    phase: int = 4000
+    recent_from: int = 0
+    start: str | None = None
+    teachers: tuple[str, ...] | None = None
+    loss: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.recent_from % self.phase:
+            raise ValueError(
+                f"recent_from must be a multiple of phase = {self.phase}; got {self.recent_from}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without weights where none are named."""
+        # A list, as a file of JSON gives it back.
+        teachers = self.teachers and list(self.teachers)
+        values = {**asdict(self), "teachers": teachers}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def factor(self, step: int) -> float:
+        """Factor of the rates in a step, counted from 0."""
+        warmup_steps = min(self.warmup * self.n_steps, _MOST_WARMUP_STEPS)
+        n_warmup = max(round(warmup_steps), 1)
+        warmup = (step + 1) / n_warmup
+        decay_steps = max(self.decay * self.n_steps, 1)
+        decay = (self.n_steps - step) / decay_steps
+        rise = 1.0
+        # Fresh optimizers begin with small steps.
+        if step >= self.phase:
+            step_of_phase = step % self.phase
+            rise = (step_of_phase + 1) / _RISE_STEPS
+        slow_decay = (1 + step / self.half) ** -0.5
+        return slow_decay * min(warmup, 1.0, decay, rise)
+
+
+# That series which grow are better measured by their recent part was found when so many steps had
+# been taken, and what the network had learnt till then was worth keeping.
+_RECENT_FROM = 132_000
+
+
+# Recipes of the next weights. A release before the end of a long recipe is a shorter one.
+RECIPES = {
+    "zero-5a": Recipe(192_000, decay=0.0625, recent_from=_RECENT_FROM),
+    "zero-5": Recipe(400_000, recent_from=_RECENT_FROM),
+    "zero-5-small": Recipe(24_000, decay=0.25),
+    # What it starts from has seen the series of seed 0. The rates fall to zero from the beginning.
+    "zero-5b": Recipe(
+        12_000,
+        seed=1,
+        rate=0.006,
+        # Its run began so, and 0.0006 is another number.
+        other_rate=0.006 / 10,
+        half=_NEVER,
+        decay=1.0,
+        phase=2000,
+        start="zero-5",
+        teachers=("zero-5", "zero-5a", "zero-4"),
+    ),
+    # A small network cannot tell apart what its teacher can, and has to learn wider intervals.
+    "zero-5b-small": Recipe(
+        16_000,
+        seed=2,
+        rate=0.012,
+        other_rate=0.0012,
+        half=_NEVER,
+        decay=1.0,
+        phase=2000,
+        start="zero-5-small",
+        teachers=("zero-5b",),
+        loss="expected_pinball",
+    ),
+}
