@@ -8,10 +8,10 @@ from chance import seeded
 
 from tsattn.kernels import Pattern
 from tsattn.nn.attention import Attention, GlobalLocalAttention
-from tsattn.nn.config import ATTENTION_KINDS, ModelConfig
+from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, default_window
 from tsattn.nn.models import build_model
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore
-from tsattn.nn.variants import default_window, make_attention, make_stack, shifted_offset
+from tsattn.nn.variants import make_attention, make_stack, shifted_offset
 
 
 def config(backbone="mlr", **kwargs):

@@ -1,5 +1,5 @@
-"""The levels and the pattern of an attention, and the geometry of one call: all that is the same
-for every sequence of a batch.
+"""The levels and the pattern of an attention, the geometry of one call, which is the same for every
+sequence of a batch, and the groups and heads that are shared.
 """
 
 import functools

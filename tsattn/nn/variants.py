@@ -9,7 +9,6 @@ from tsattn.matrices import make_matrix
 from tsattn.nn.attention import Attention, GlobalLocalAttention
 from tsattn.nn.blocks import ChannelMixer, FeedForward, TransformerBlock, TransformerStack
 from tsattn.nn.config import ModelConfig
-from tsattn.nn.config import default_window as default_window  # public here as well
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, Score, default_ranks, head_width
 
 # The structured matrix of each attention with a bilinear score.

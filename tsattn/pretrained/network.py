@@ -697,10 +697,9 @@ class ZeroNetwork(nn.Module):
 
 def _set_to_zero(*layers: nn.Linear) -> None:
     """Set weights and biases to 0."""
-    with torch.no_grad():
-        for layer in layers:
-            layer.weight.zero_()
-            layer.bias.zero_()
+    for layer in layers:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
 
 
 def last_value(
