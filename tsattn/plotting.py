@@ -90,7 +90,6 @@ def plot_forecast(
         TypeError: If ``history`` or ``truth`` is no table.
         ValueError: If a table is faulty, the history lacks a series of the forecast or all its
             rows, a name is unknown, or several series are to be drawn on one ``ax``.
-        ImportError: If matplotlib is missing.
     """
     panel = to_target_panel(history, schema)
     if not isinstance(forecast, Forecast):
@@ -164,7 +163,6 @@ def plot_backtest(
 
     Raises:
         ValueError: If a name is unknown, ``n_cutoffs`` is below 1, or forecasts were not kept.
-        ImportError: If matplotlib is missing.
     """
     panel = result.panel
     names = list(result.rolled) if models is None else list(models)
@@ -255,7 +253,6 @@ def plot_scores(
 
     Raises:
         ValueError: If there is no such metric.
-        ImportError: If matplotlib is missing.
     """
     allowed = ["mae"] if by_step else _drawable_metrics(result)
     if metric not in allowed or metric not in result.scores:
@@ -330,7 +327,6 @@ def plot_attention(
 
     Raises:
         ValueError: If ``weights`` is no square map, or a size or the offset is no whole number.
-        ImportError: If matplotlib is missing.
     """
     weights = np.asarray(weights)
     check_whole("offset", offset, 0)
@@ -400,8 +396,9 @@ def check_format(path: str | Path) -> str:
     Raises:
         ValueError: If matplotlib cannot write such a file.
     """
-    figure = _figure_class()()
-    formats = sorted(figure.canvas.get_supported_filetypes())
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    formats = sorted(FigureCanvasBase.get_supported_filetypes())
     format_name = Path(path).suffix.removeprefix(".").lower()
     if format_name not in formats:
         endings = ", ".join(formats)
@@ -409,18 +406,15 @@ def check_format(path: str | Path) -> str:
     return format_name
 
 
-def _figure_class() -> Any:
+def _new_figure(size: tuple[float, float]) -> Any:
     # A Figure draws without pyplot, which would keep every figure in a global list.
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("pictures need matplotlib; run `pip install matplotlib`") from None
-    return Figure
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
 
 
 def _new_axes(size: tuple[float, float] = (10, 4.5)) -> Axes:
-    figure = _figure_class()(figsize=size, layout="constrained")
-    axes: Axes = figure.subplots()
+    axes: Axes = _new_figure(size).subplots()
     return axes
 
 
@@ -432,8 +426,7 @@ def _new_grid(n_pictures: int) -> list[Axes]:
     n_rows = math.ceil(n_pictures / n_columns)
     width = 4.5 * n_columns
     height = 2.6 * n_rows + 0.8
-    size = (width, height)
-    figure = _figure_class()(figsize=size, layout="constrained")
+    figure = _new_figure((width, height))
     axes: list[Axes] = [*figure.subplots(n_rows, n_columns).flat]
     for spare in axes[n_pictures:]:
         spare.remove()
