@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from tsattn.data.encoding import CovariateEncoder
 from tsattn.data.panel import Panel
@@ -130,45 +131,50 @@ def network_from(
     require(sizes == network_sizes, "covariates do not fit the network")
     mixed = config.mixed_channels > 0
     require(config.mixed_channels in (0, panel.n_series), "series do not fit the network")
-    weights = saved.part("network.")
-    size_names = ["context", "horizon"]
-    if config.backbone not in LINEAR_KINDS:
-        size_names += [*_SIZES, *_READS]
-    model_sizes = {name: getattr(config, name) for name in size_names}
-    check_weights(weights, model_sizes, n_rows=len(panel.values))
-    with IN_SINGLE:
-        # The weights that are drawn are replaced at once.
-        generator = torch.Generator().manual_seed(0)
-        network = build_model(config, generator=generator)
-    network.load_state_dict(weights)
-    if "transform" in facts:
-        transform = facts["transform"]
-    else:
-        # Files of format 1 have the transform among the settings.
-        transform = facts["parameters"].get("target_transform")
+    network = _network(saved, config, len(panel.values))
     tensors = saved.tensors
     # Mixed channels are the columns of one table, other series stand one below another.
     series_shape = (panel.n_series, 1)
     scaler_shape = (1, panel.n_series) if mixed else series_shape
     scaler = _scaler("scaler", tensors, scaler_shape)
-    target_transform = TargetTransform(transform)
-    errors = tensors.get("intervals.errors")
-    intervals = _intervals(errors, config)
-    sizes_of_errors = _sizes(tensors, panel)
     model = FittedNetwork(
         network,
         config,
         scaler,
-        target_transform,
+        _transform(facts),
         encoder,
-        intervals,
+        _intervals(tensors.get("intervals.errors"), config),
         ids=pd.Index(panel.ids),
         by_place=mixed,
         covariate_regression=regression,
-        sizes=sizes_of_errors,
+        sizes=_sizes(tensors, panel),
     )
     score_scaler = _scaler("score", tensors, series_shape)
     return model, score_scaler
+
+
+def _network(saved: Saved, config: ModelConfig, n_rows: int) -> nn.Module:
+    """The network of a configuration with the saved weights."""
+    weights = saved.part("network.")
+    size_names = ["context", "horizon"]
+    if config.backbone not in LINEAR_KINDS:
+        size_names += [*_SIZES, *_READS]
+    model_sizes = {name: getattr(config, name) for name in size_names}
+    check_weights(weights, model_sizes, n_rows=n_rows)
+    with IN_SINGLE:
+        # The weights that are drawn are replaced at once.
+        generator = torch.Generator().manual_seed(0)
+        network = build_model(config, generator=generator)
+    network.load_state_dict(weights)
+    return network
+
+
+def _transform(facts: Mapping[str, Any]) -> TargetTransform:
+    """The map of the target."""
+    if "transform" in facts:
+        return TargetTransform(facts["transform"])
+    # Files of format 1 have the transform among the settings.
+    return TargetTransform(facts["parameters"].get("target_transform"))
 
 
 def _scaler(name: str, tensors: dict[str, torch.Tensor], shape: tuple[int, int]) -> Scaler:
