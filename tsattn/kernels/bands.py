@@ -129,9 +129,7 @@ class _Bands(Passes):
         assert stored is not None
         lse = stored
         # Gradients of several bands are added in float32 at least.
-        dq = torch.empty(q.shape, dtype=lse.dtype, device=q.device)
-        dk = torch.empty(k.shape, dtype=lse.dtype, device=k.device)
-        dv = torch.empty(v.shape, dtype=lse.dtype, device=v.device)
+        dq, dk, dv = (x.new_empty(x.shape, dtype=lse.dtype) for x in (q, k, v))
         # A gradient may have any strides, such as those of an expanded tensor.
         (grad,) = fused.dense_rows(grad)
         inputs = (q, grad, out, lse, dq, k, v, dk, dv, *_as_list(mask))

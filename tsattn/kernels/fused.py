@@ -268,10 +268,9 @@ def empty_results(
         The result, and the log-sum-exp in float32 at least.
     """
     work = torch.promote_types(q.dtype, torch.float32)
-    batch, n_heads, n_queries, _ = q.shape
-    n_features = v.shape[3]
-    out = torch.empty(batch, n_heads, n_queries, n_features, dtype=dtype, device=q.device)
-    lse = torch.empty(batch, n_heads, n_queries, 1, dtype=work, device=q.device)
+    rows = q.shape[:3]
+    out = q.new_empty(*rows, v.shape[3], dtype=dtype)
+    lse = q.new_empty(*rows, 1, dtype=work)
     return out, lse
 
 
@@ -513,9 +512,7 @@ def _plain_backward(
     bias: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     work = torch.promote_types(q.dtype, torch.float32)
-    dq = torch.zeros(q.shape, dtype=work, device=q.device)
-    dk = torch.zeros(k.shape, dtype=work, device=k.device)
-    dv = torch.zeros(v.shape, dtype=work, device=v.device)
+    dq, dk, dv = (x.new_zeros(x.shape, dtype=work) for x in (q, k, v))
     for index in _slices(q, k, causal):
         batch, rows, keys = index
         scores = _slice_scores(q, k, index, scale=scale, causal=causal, bias=bias)
