@@ -167,7 +167,7 @@ def spoiled(column, value, row=100):
         ),
         (
             lambda: from_long(covariate_frame(), Schema(static_cols=["rain"])),
-            "column 'rain' is missing.*name it by static_cols=",
+            "column 'rain' is missing.*add it, or correct static_cols=",
         ),
         (
             lambda: from_long(covariate_frame(), Schema(past_cols=["y"])),

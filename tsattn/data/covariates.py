@@ -468,7 +468,7 @@ def check_covariate_cols(
     for column in columns:
         require_columns(df, {("past_cols", "future_cols"): column})
     for column in statics:
-        require_columns(df, {"static_cols": column})
+        require_columns(df, {("static_cols",): column})
     covariates = (*columns, *statics)
     for parameter, other in taken.items():
         if other in covariates:

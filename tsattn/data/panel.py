@@ -590,13 +590,30 @@ def _carried(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Values ``[rows]`` with the value before them in place of NaN, the first one of their series
     before that.
     """
-    row = np.arange(len(values))
-    observed = ~np.isnan(values)
-    last = np.maximum.accumulate(np.where(observed, row, -1))
+    missing = np.isnan(values)[:, None]
+    before = rows_before(missing)[:, 0]
+    after = rows_after(missing)[:, 0]
     first_rows = np.repeat(starts[:-1], np.diff(starts))
-    # From the end on: the next row with a value.
-    following = np.minimum.accumulate(np.where(observed, row, len(values) - 1)[::-1])[::-1]
-    return values[np.where(last < first_rows, following, last)]
+    row_with_value = np.where(before < first_rows, after, before)
+    return values[row_with_value]
+
+
+def rows_before(missing: np.ndarray) -> np.ndarray:
+    """Row of the last value up to each row, -1 where there is none, ``[rows, C]``."""
+    row = np.arange(len(missing))[:, None]
+    observed_rows = np.where(missing, -1, row)
+    return np.maximum.accumulate(observed_rows, axis=0)
+
+
+def rows_after(missing: np.ndarray) -> np.ndarray:
+    """Row of the next value from each row on, the number of rows where there is none."""
+    n_rows = len(missing)
+    row = np.arange(n_rows)[:, None]
+    observed_rows = np.where(missing, n_rows, row)
+    # The running minimum from the last row to the first one.
+    reversed_rows = observed_rows[::-1]
+    after = np.minimum.accumulate(reversed_rows, axis=0)
+    return after[::-1]
 
 
 def _sentinel_rows(panel: Panel, values: np.ndarray, n_judged: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 
 from tsattn.checks import Argument, InputError, InputWarning, warn
 from tsattn.data.calendar import more
-from tsattn.data.panel import BadSeriesError, Panel
+from tsattn.data.panel import BadSeriesError, Panel, rows_after, rows_before
 
 # Values in a chunk of windows at most (32 MB in float64), which limits the memory of one call.
 _CHUNK_VALUES = 2**22
@@ -146,8 +146,8 @@ class History:
         first = np.repeat(first_rows, lengths)[:, None]
         stop = np.repeat(stop_rows, lengths)[:, None]
         row = np.arange(n_rows)[:, None]
-        before = _rows_before(missing)
-        after = _rows_after(missing)
+        before = rows_before(missing)
+        after = rows_after(missing)
         none_before = before < first
         none_after = after >= stop
         # A slice of a series may begin with missing values, which take its first value.
@@ -220,24 +220,6 @@ class History:
         return self.panel.values[rows]
 
 
-def _rows_before(missing: np.ndarray) -> np.ndarray:
-    """Row of the last value up to each row, -1 where there is none, ``[rows, C]``."""
-    row = np.arange(len(missing))[:, None]
-    observed_rows = np.where(missing, -1, row)
-    return np.maximum.accumulate(observed_rows, axis=0)
-
-
-def _rows_after(missing: np.ndarray) -> np.ndarray:
-    """Row of the next value from each row on, the number of rows where there is none."""
-    n_rows = len(missing)
-    row = np.arange(n_rows)[:, None]
-    observed_rows = np.where(missing, n_rows, row)
-    # The running minimum from the last row to the first one.
-    reversed_rows = observed_rows[::-1]
-    after = np.minimum.accumulate(reversed_rows, axis=0)
-    return after[::-1]
-
-
 def least_rows(context: int) -> int:
     """Rows of history without which a series is too short for a network that reads ``context``."""
     return min(_LEAST_ROWS, context)
@@ -280,8 +262,8 @@ def tell_interpolated(panel: Panel, names: str) -> None:
         names: Name of the forecaster, or of several.
     """
     missing = np.isnan(panel.values)
-    has_before = _rows_before(missing)[:, 0] >= np.repeat(panel.starts[:-1], panel.lengths)
-    has_after = _rows_after(missing)[:, 0] < np.repeat(panel.starts[1:], panel.lengths)
+    has_before = rows_before(missing)[:, 0] >= np.repeat(panel.starts[:-1], panel.lengths)
+    has_after = rows_after(missing)[:, 0] < np.repeat(panel.starts[1:], panel.lengths)
     rows = np.flatnonzero(missing[:, 0] & has_before & has_after)
     if not len(rows):
         return
