@@ -1001,6 +1001,12 @@ MUTANTS = [
         "tests/data/test_joining.py::test_rows_that_skip_days_name_the_rows_between",
     ),
     Mutant(
+        "tsattn/data/panel.py",
+        "if 2 * is_such[:n_known].sum() > n_values:",
+        "if False:",
+        f"{BAD}::test_a_dead_sensor_of_numbers_that_others_show_to_be_none",
+    ),
+    Mutant(
         "tsattn/data/stored.py",
         "if facts == _ARROW_TEXT:",
         "if False:",

@@ -333,6 +333,26 @@ def test_a_series_may_begin_with_sentinels(model):
     assert forecaster.predict()[model].between(15, 25).all()
 
 
+@pytest.mark.filterwarnings("ignore:.* such numbers are read as missing")
+@pytest.mark.parametrize("share", [0.7, 1.0])
+@pytest.mark.parametrize("model", ["zero", "ridge"])
+def test_a_dead_sensor_of_numbers_that_others_show_to_be_none(model, share):
+    alive = daily(around(20, r50=-999, r51=-999)).assign(unique_id="alive")
+    silent = np.where(np.arange(120) < 120 * (1 - share), around(20), -999.0)
+    dead = daily(silent).assign(unique_id="dead")
+    both = pd.concat([alive, dead])
+    empty = both.assign(y=both["y"].where(both["y"] > 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        answer = forecast(both, 2, model=model)
+        expected = forecast(empty, 2, model=model)
+        beside_nothing = forecast(dead, 2, model=model)
+    pd.testing.assert_frame_equal(answer, expected)
+    # A series alone may be one of that number.
+    if share == 1:
+        assert (beside_nothing[model] == -999).all()
+
+
 @pytest.mark.parametrize("number", [1e20, 9.969209968386869e36, -(2.0**31), np.finfo("f4").max])
 def test_fills_of_any_size_are_told_with_a_call_that_works(number):
     df = daily(around(20, **dict.fromkeys(["r50", "r51", "r52", "r80"], float(number))))

@@ -618,20 +618,30 @@ def rows_after(missing: np.ndarray) -> np.ndarray:
 
 def _sentinel_rows(panel: Panel, values: np.ndarray, n_judged: int = 0) -> np.ndarray:
     """Rows of ``values [rows]`` that :func:`find_sentinels` finds in each series, whose last
-    ``n_judged`` are later ones.
+    ``n_judged`` are later ones; and those of the same numbers in series of little else, such as
+    that of a dead sensor.
     """
     first_rows = panel.starts[:-1]
     least = np.fmin.reduceat(values, first_rows)
     most = np.fmax.reduceat(values, first_rows)
-    row_parts = [np.empty(0, dtype=np.int64)]
     # A sentinel lies far outside, so it is the least or the largest value of its series.
     may_have = _may_stand_for_none(least) | _may_stand_for_none(most)
+    is_sentinel = np.zeros(len(values), dtype=bool)
+    parts = []
     for n in np.flatnonzero(may_have).tolist():
-        first_row = panel.starts[n]
-        own_values = values[first_row : panel.starts[n + 1]]
-        is_sentinel = find_sentinels(own_values, max(len(own_values) - n_judged, 0))
-        row_parts.append(first_row + np.flatnonzero(is_sentinel))
-    return np.concatenate(row_parts)
+        part = slice(panel.starts[n], panel.starts[n + 1])
+        n_known = max(int(panel.lengths[n]) - n_judged, 0)
+        is_sentinel[part] = find_sentinels(values[part], n_known)
+        parts.append((part, n_known))
+    if not is_sentinel.any():
+        return np.flatnonzero(is_sentinel)
+    numbers = np.unique(values[is_sentinel])
+    for part, n_known in parts:
+        is_such = np.isin(values[part], numbers)
+        n_values = np.count_nonzero(~np.isnan(values[part][:n_known]))
+        if 2 * is_such[:n_known].sum() > n_values:
+            is_sentinel[part] |= is_such
+    return np.flatnonzero(is_sentinel)
 
 
 def find_sentinels(values: np.ndarray, n_known: int | None = None) -> np.ndarray:
