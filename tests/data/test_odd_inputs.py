@@ -948,6 +948,15 @@ def test_new_rows_are_read_as_those_of_the_fit():
     check(model.predict(timed([2020] * N, "year").iloc[:1]), {"year": [2021], "y": [0.0]})
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_a_refusal_repeats_no_warning_of_pandas():
+    """The first column holds numbers as objects, which pandas would change into numbers."""
+    frame = pd.DataFrame(
+        {"a": np.arange(float(N)), "b": ["7", "8", *["x"] * (N - 2)]}, dtype=object
+    )
+    refused("column 'b' holds 'x' at 2 .*, but values must be numbers", lambda: to_panel(frame))
+
+
 @pytest.mark.parametrize("name", ["Unnamed: 0", "", "index", "rownames", "t"])
 def test_the_index_of_a_file_is_left_out_with_a_word(name):
     frame = pd.DataFrame({name: range(N), "date": DAYS, "y": Y})

@@ -150,7 +150,8 @@ def header_rows(rows: pd.DataFrame) -> int:
     others = rows.iloc[:, 1:]
     if others.empty:
         return 0
-    first_cells = rows.iloc[:, 0].fillna("").astype(str)
+    first_column = rows.iloc[:, 0]
+    first_cells = first_column.astype(str).where(first_column.notna(), "")
     is_word = ~first_cells.str.contains(r"\d").to_numpy()
     n_words = int(np.append(is_word, False).argmin())
     # Where more rows begin with words, these name series.
