@@ -468,6 +468,17 @@ def test_what_cannot_be_judged_is_refused_before_any_run(
     assert not (tmp_path / "out").exists()
 
 
+def test_missing_values_are_filled_only_where_the_suite_says_so(table, tmp_path, counted):
+    frame = pd.read_csv(table)
+    frame.loc[20, "u"] = np.nan
+    frame.to_csv(table, index=False)
+    with pytest.raises(ValueError, match="column 'u' is missing .* missing='interpolate'"):
+        run_suite(suite_of(table), out=tmp_path / "out")
+    assert counted == []
+    run_suite(suite_of(table, columns={"missing": "interpolate"}), out=tmp_path / "out")
+    assert len(counted) == 2
+
+
 def test_a_card_that_would_leave_windows_out_is_refused(monkeypatch, table):
     read = benchmark.read_table(table)
 

@@ -298,7 +298,8 @@ def _source_of_card(name: str, data_dir: str | Path | None) -> _Source:
 
 def _source_of_table(suite: Suite) -> _Source:
     path = Path(suite.table or "")
-    panel = read_table(path, Schema(**suite.columns))
+    # Scores of filled values compare nothing, unless the suite asks for them.
+    panel = read_table(path, Schema(**{"missing": "error", **suite.columns}))
     lengths = panel.lengths
     n_rows = int(lengths[0])
     if (lengths != n_rows).any():
