@@ -154,7 +154,10 @@ def _table_options(
     target_col: Annotated[Text, typer.Option(help="Value column of a long table [y].")] = None,
     freq: Annotated[Text, typer.Option(help="Frequency, such as h or W-SAT [inferred].")] = None,
     missing: Annotated[
-        Text, typer.Option(help="Missing values: error, interpolate, ffill or mask.")
+        Text,
+        typer.Option(
+            help="Missing values: error, interpolate, ffill, mask [mask, else interpolate]."
+        ),
     ] = None,
     gaps: Annotated[
         Text, typer.Option(help="What absent rows are: closed or missing [by their pattern].")
