@@ -78,6 +78,18 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/panel.py",
+        "text_by_number.get(number, str(number))",
+        "str(number)",
+        f"{JOINING}::test_numbers_name_the_series_whose_text_spells_them",
+    ),
+    Mutant(
+        "tsattn/data/joining.py",
+        "np.repeat(as_objects(panel.ids), panel.lengths)",
+        "np.repeat(panel.ids, panel.lengths)",
+        f"{JOINING}::test_stamps_may_name_series",
+    ),
+    Mutant(
+        "tsattn/data/panel.py",
         "old_by_text.get(text, default)",
         "name",
         JOINING,

@@ -590,15 +590,13 @@ class Forecaster(ABC):
                 value, or the channels differ. Nothing is changed then.
         """
         from tsattn.data.future import tell_new_categories
-        from tsattn.data.joining import continued_panel, object_to_empty
+        from tsattn.data.joining import continued_panel
 
         self.check_fitted()
         new_panel = self.read(data, fitted=True)
         # What is left out needs no word, nor does what the user has chosen.
         policy = self.missing_policy(fitted=True)
         tells = self.schema.missing is None and policy == "interpolate"
-        if tells or new_panel.missing == "error":
-            object_to_empty(new_panel, self.panel_)
         panel = continued_panel(self.panel_, new_panel, self.max_context, tells=tells)
         if not isinstance(data, Panel):
             # Beside the earlier rows single ones show that they stand for none.

@@ -12,7 +12,7 @@ import pandas as pd
 from tsattn.checks import check_whole
 from tsattn.data.calendar import future_times
 from tsattn.data.columns import Dialect
-from tsattn.data.panel import Panel
+from tsattn.data.panel import Panel, as_objects
 from tsattn.levels import interval_columns, refuse_twice
 
 if TYPE_CHECKING:
@@ -185,9 +185,9 @@ class Forecast:
 
 def with_skipped(forecast: Forecast, panel: Panel) -> Forecast:
     """The forecast with rows of NaN for the series that the panel leaves out, after the others."""
-    names = pd.Series([series.name for series in panel.skipped])
+    names = [series.name for series in panel.skipped]
     # numpy makes whole numbers of stamps among objects.
-    ids = np.concatenate([_as_objects(pd.Series(forecast.ids)), _as_objects(names)])
+    ids = np.concatenate([as_objects(forecast.ids), as_objects(names)])
     steps = forecast.horizon
     nothing = np.full((len(names), steps), np.nan)
     last = panel.skipped_times()
@@ -203,11 +203,6 @@ def with_skipped(forecast: Forecast, panel: Panel) -> Forecast:
         quantiles={q: np.concatenate([bound, nothing]) for q, bound in forecast.quantiles.items()},
         is_mean=is_mean,
     )
-
-
-def _as_objects(ids: pd.Series) -> np.ndarray:
-    """Ids as Python's and pandas' own values."""
-    return ids.astype(object).to_numpy()
 
 
 def without_skipped(forecast: Forecast, n_series: int) -> Forecast:

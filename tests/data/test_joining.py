@@ -248,3 +248,46 @@ def test_new_rows_without_a_column_of_the_fit_name_it():
     answer = model.update(new.drop(columns=first)).predict()
     expected = linear().fit(old).update(new).predict()
     pd.testing.assert_frame_equal(answer[others], expected[others])
+
+
+@pytest.mark.parametrize(
+    ("ids", "later"),
+    [
+        (["001", "002", "X3"], {"001": 1, "002": 2}),
+        (["1", "2", "X3"], {"1": 1.0, "2": 2.0}),
+        (["1.0", "2.0", "X3"], {"1.0": 1, "2.0": 2}),
+    ],
+)
+def test_numbers_name_the_series_whose_text_spells_them(ids, later):
+    old, new = split(long_table(VALUES[:3], ids))
+    new = new[new["unique_id"] != "X3"]
+    numbers = new.assign(unique_id=new["unique_id"].map(later))
+    answer = linear().fit(old).update(numbers).predict()
+    pd.testing.assert_frame_equal(answer, linear().fit(old).update(new).predict())
+    assert answer["unique_id"].unique().tolist() == ids
+
+
+def test_a_number_that_several_texts_spell_names_a_new_series():
+    old, new = split(long_table(VALUES[:2], ["01", "001"]))
+    numbers = new[new["unique_id"] == "01"].assign(unique_id=1.0)
+    answer = make_forecaster("zero", 7).fit(old).update(numbers).predict()
+    assert answer["unique_id"].unique().tolist() == ["001", "01", "1"]
+
+
+def test_a_future_table_may_name_series_by_the_numbers_that_their_texts_spell():
+    table = long_table(VALUES[:2], ["001", "002"]).assign(promo=np.arange(2.0 * ROWS) % 2)
+    later = long_table(VALUES[:2, :3], ["001", "002"], start="2024-03-01").drop(columns="y")
+    later = later.assign(promo=1.0)
+    numbers = later.astype({"unique_id": int})
+    expected = forecast(table, 3, future=later)
+    pd.testing.assert_frame_equal(forecast(table, 3, future=numbers), expected)
+
+
+@pytest.mark.parametrize("tz", [None, "Europe/Berlin"])
+def test_stamps_may_name_series(tz):
+    cohorts = pd.date_range("2020-01-01", periods=2, freq="MS", tz=tz)
+    old, new = split(long_table(VALUES[:2], cohorts))
+    fitted = make_forecaster("zero", 7).fit(old)
+    updated = fitted.update(new)
+    expected = make_forecaster("zero", 7).fit(old).predict(pd.concat([old, new]))
+    pd.testing.assert_frame_equal(updated.predict(), expected)

@@ -14,7 +14,7 @@ from tsattn.data.calendar import clock_of, locate, more, parse_freq, stamps_at, 
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import label
 from tsattn.data.frames import covariate_series, from_long
-from tsattn.data.panel import Panel, names_alike
+from tsattn.data.panel import Panel, as_objects, names_alike
 from tsattn.data.schema import Schema
 
 
@@ -50,6 +50,7 @@ def continued_panel(
         )
     new = _alike(old, new)
     if tells or new.missing == "error":
+        _object_to_empty(old, new)
         _object_to_absent_columns(old, new)
         _object_to_gap_between(old, new)
     covariates = new.covariates
@@ -61,7 +62,7 @@ def continued_panel(
         "time_col": new.dialect.time_col or "ds",
         "target_col": new.dialect.target_col or "y",
     }
-    row_ids = [np.repeat(panel.ids, panel.lengths) for panel in (old, new)]
+    row_ids = [np.repeat(as_objects(panel.ids), panel.lengths) for panel in (old, new)]
     ids: Any = np.concatenate(row_ids)
     # Categories order the series.
     if isinstance(new.dialect.id_dtype, pd.CategoricalDtype):
@@ -104,18 +105,11 @@ def continued_panel(
     return replace(joined, dialect=dialect, skipped=tuple(left_out.values()))
 
 
-def object_to_empty(new: Panel, old: Panel) -> None:
-    """Warn of later rows of a known series that hold no value, or refuse them where missing values
-    are not allowed, since still later ones could not follow.
+def _object_to_empty(old: Panel, new: Panel) -> None:
+    """Object to later rows of a known series that hold no value: still later ones could not follow
+    them.
 
     A series without any value is left out of a panel, so that it does not stop the others.
-
-    Args:
-        new: The later rows.
-        old: The earlier ones.
-
-    Raises:
-        ValueError: Naming the first such series.
     """
     old_names = {*map(str, old.ids)}
     empty = [series.name for series in new.skipped if str(series.name) in old_names]
@@ -273,7 +267,7 @@ def _alike(old: Panel, new: Panel) -> Panel:
     whose categories the old ones are.
     """
     if new.dialect.kind == "long":
-        new = replace(new, ids=names_alike(old.ids, new.ids))
+        new = _with_known_names(old, new)
     kinds = old.dialect.id_dtype
     new_kinds = new.dialect.id_dtype
     # The new categories perhaps lack some of the old ids.
@@ -292,6 +286,17 @@ def _alike(old: Panel, new: Panel) -> Panel:
         dialect = replace(new.dialect, id_dtype=id_dtype)
         new = replace(new, dialect=dialect)
     return new
+
+
+def _with_known_names(old: Panel, new: Panel) -> Panel:
+    """The new panel with the names that the old one gives its series, those left out included."""
+    old_names = [*as_objects(old.ids), *(series.name for series in old.skipped)]
+    new_names = [*as_objects(new.ids), *(series.name for series in new.skipped)]
+    names = names_alike(old_names, new_names)
+    skipped_names = names[new.n_series :]
+    pairs = zip(new.skipped, skipped_names, strict=True)
+    skipped = tuple(series._replace(name=name) for series, name in pairs)
+    return replace(new, ids=names[: new.n_series], skipped=skipped)
 
 
 def _joined_covariates(

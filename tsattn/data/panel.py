@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from functools import cached_property
 from itertools import pairwise
+from numbers import Real
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -41,6 +44,8 @@ _ENDED_ROWS = 12
 _BLOCK_ROWS = 2**20
 # Steps between values, at least, that show a frequency.
 _LEAST_GAPS = 3
+# Text of a whole number, perhaps with zeros before it, or after a decimal point.
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,15}(\.0*)?")
 
 T = TypeVar("T")
 
@@ -417,16 +422,49 @@ def starts_of(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], stops]).astype(np.int64)
 
 
-def names_alike(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """New names, as the old ones where both read alike: a file may turn ``"1"`` into 1."""
-    is_text = all(isinstance(name, str) for name in old)
-    old_by_text = {str(name): name for name in old}
-    names = np.empty(len(new), dtype=object)
-    for place, name in enumerate(new):
+def names_alike(old: Sequence[Any] | np.ndarray, new: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """New names, as the old ones where both read alike: a file may turn ``"1"`` into 1 or 1.0, and
+    ``"001"`` into 1.
+    """
+    # numpy spells stamps in another way than pandas, and makes whole numbers of them.
+    old_names = as_objects(old)
+    new_names = as_objects(new)
+    is_text = all(isinstance(name, str) for name in old_names)
+    old_by_text = {str(name): name for name in old_names}
+    # Names that are written out belong to no other one.
+    written = {*map(str, new_names)}
+    other_texts = [text for text, name in old_by_text.items() if text not in written]
+    text_by_number = _text_by_number(name for name in other_texts if isinstance(name, str))
+    names = np.empty(len(new_names), dtype=object)
+    for place, name in enumerate(new_names):
         text = str(name)
+        number = _whole_number(name)
+        if text not in old_by_text and number is not None:
+            text = text_by_number.get(number, str(number))
         default = text if is_text else name
         names[place] = old_by_text.get(text, default)
     return names
+
+
+def as_objects(names: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Names of series as Python's and pandas' own values."""
+    objects: np.ndarray = pd.Series(names).astype(object).to_numpy()
+    return objects
+
+
+def _text_by_number(texts: Iterable[str]) -> dict[int, str]:
+    """The texts that spell a whole number, such as ``"001"``, by this number; none of a number that
+    several spell.
+    """
+    spelt = [(int(float(text)), text) for text in texts if _WHOLE_NUMBER.fullmatch(text)]
+    counts = Counter(number for number, _ in spelt)
+    return {number: text for number, text in spelt if counts[number] == 1}
+
+
+def _whole_number(name: Any) -> int | None:
+    """The whole number that a name is; None if it is text or something else."""
+    is_number = isinstance(name, Real) and not isinstance(name, bool)
+    return int(name) if is_number and float(name).is_integer() else None
 
 
 def as_word(name: Any) -> str:
