@@ -89,6 +89,21 @@ MUTANTS = [
         f"{JOINING}::test_stamps_may_name_series",
     ),
     Mutant(
+        "tsattn/data/joining.py",
+        "dialect = replace(new.dialect, columns=tuple(columns))",
+        "dialect = new.dialect",
+        f"{JOINING}::test_whole_numbers_and_their_text_name_the_same_columns",
+    ),
+    Mutant(
+        "tsattn/data/joining.py",
+        "if _has_one_column(old) and _has_one_column(new):",
+        "if False:",
+        f"{JOINING}::test_a_series_without_a_name_continues_the_only_one",
+    ),
+    Mutant(
+        "tsattn/data/joining.py", "_refuse_other_columns(old, new)\n    kinds", "kinds", JOINING
+    ),
+    Mutant(
         "tsattn/data/panel.py",
         "old_by_text.get(text, default)",
         "name",

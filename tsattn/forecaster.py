@@ -593,11 +593,13 @@ class Forecaster(ABC):
         from tsattn.data.joining import continued_panel
 
         self.check_fitted()
-        new_panel = self.read(data, fitted=True)
-        # What is left out needs no word, nor does what the user has chosen.
+        new_panel = self.read(data, fitted=True, later=True)
         policy = self.missing_policy(fitted=True)
-        tells = self.schema.missing is None and policy == "interpolate"
-        panel = continued_panel(self.panel_, new_panel, self.max_context, tells=tells)
+        # What the user has chosen needs no word.
+        tells = self.schema.missing is None
+        panel = continued_panel(
+            self.panel_, new_panel, self.max_context, policy=policy, tells=tells
+        )
         if not isinstance(data, Panel):
             # Beside the earlier rows single ones show that they stand for none.
             panel = without_sentinels(panel, keeps=self.schema.missing == "error")
@@ -839,7 +841,7 @@ class Forecaster(ABC):
         panel = panel.last(known_lengths(panel))
         return replace(panel, missing="interpolate")
 
-    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
+    def read(self, data: TableLike | Panel, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that
         nobody reads.
 
@@ -847,6 +849,7 @@ class Forecaster(ABC):
             data: Frame or panel.
             fitted: Read what the last fit read, not what the next one would; its frequency counts
                 where the schema names none, for new data may be too short to infer it from.
+            later: Read rows that :meth:`update` adds to those of the fit.
 
         Raises:
             TypeError: If settings are not of their class.
@@ -865,6 +868,10 @@ class Forecaster(ABC):
             data = to_panel(data, schema, **of_fit)
             data = self.without_doubtful(data, fitted)
         panel = data.keep(columns)
+        if later:
+            from tsattn.data.joining import known_alike
+
+            panel = known_alike(self.panel_, panel)
         if fitted:
             require_same_steps(self.panel_, panel)
         masks = self.masks_ if fitted else self.masks

@@ -1,6 +1,7 @@
 """Tables continued by later rows: names in other types, late series, another frequency."""
 
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -291,3 +292,75 @@ def test_stamps_may_name_series(tz):
     updated = fitted.update(new)
     expected = make_forecaster("zero", 7).fit(old).predict(pd.concat([old, new]))
     pd.testing.assert_frame_equal(updated.predict(), expected)
+
+
+def test_whole_numbers_and_their_text_name_the_same_columns():
+    old, new = wide_table(VALUES.T, [1, 2, 3, "d"])[:-NEW_ROWS], wide_table(VALUES.T, [*"123d"])
+    for model in (linear(), make_forecaster("zero", 7)):
+        answer = model.fit(old).update(new[-NEW_ROWS:]).predict()
+        expected = model.fit(old).update(new[-NEW_ROWS:].set_axis(old.columns, axis=1)).predict()
+        pd.testing.assert_frame_equal(answer, expected)
+        assert answer.columns.tolist() == [1, 2, 3, "d"]
+
+
+def one_series(name, layout):
+    """Two parts of a series that no id names."""
+    whole = wide_table(VALUES[:1].T, [name])
+    if layout == "series":
+        whole = whole[name]
+    elif layout == "column":
+        whole = whole.rename_axis("ds").reset_index()
+    return whole[:-NEW_ROWS], whole[-NEW_ROWS:]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("fitted", "later", "layout"),
+    [
+        ("sales", None, "series"),
+        (None, "sales", "series"),
+        ("sales", "y", "column"),
+        ("y", "sales", "column"),
+    ],
+)
+def test_a_series_without_a_name_continues_the_only_one(fitted, later, layout):
+    old, new = one_series(fitted, layout)[0], one_series(later, layout)[1]
+    same = one_series(fitted, layout)[1]
+    for model in (linear(), make_forecaster("zero", 7)):
+        answer = model.fit(old).update(new).predict()
+        pd.testing.assert_frame_equal(answer, model.fit(old).update(same).predict())
+
+
+@pytest.mark.parametrize("layout", ["series", "column"])
+def test_a_series_of_another_name_continues_the_only_one_with_a_warning(layout):
+    old, same = one_series("sales", layout)
+    new = one_series("turnover", layout)[1]
+    model = make_forecaster("zero", 7).fit(old)
+    with pytest.warns(UserWarning, match="values 'turnover', and continue the .*, 'sales'; if"):
+        answer = model.update(new).predict()
+    pd.testing.assert_frame_equal(answer, model.fit(old).update(same).predict())
+
+
+@pytest.mark.parametrize(("fitted", "later"), [("abc", "xy"), ("abc", "x"), ("a", "xy")])
+def test_new_rows_of_other_columns_are_refused(fitted, later):
+    wide = wide_table(VALUES.T, [*"abcd"])
+    old = wide[[*fitted]][:-NEW_ROWS]
+    new = wide.iloc[-NEW_ROWS:, : len(later)].set_axis([*later], axis=1)
+    model = make_forecaster("zero", 7).fit(old)
+    before = model.predict()
+    told = re.escape(
+        f"columns {[*later]!r}, none of which is among the series of the fit, {[*fitted]!r}"
+    )
+    with pytest.raises(ValueError, match=told + "; give them the names of the fit"):
+        model.update(new)
+    pd.testing.assert_frame_equal(model.predict(), before)
+
+
+def test_an_absent_column_of_a_wide_table_is_told_where_it_is_left_out():
+    wide = wide_table(VALUES[:3].T, [*"abc"])
+    old, new = wide[:-NEW_ROWS], wide[-NEW_ROWS:].drop(columns="b")
+    with pytest.warns(UserWarning, match="have no column 'b', which the .*; they count as missing"):
+        make_forecaster("zero", 7).fit(old).update(new)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_forecaster("zero", 7, missing="mask").fit(old).update(new)

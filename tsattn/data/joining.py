@@ -17,41 +17,38 @@ from tsattn.data.frames import covariate_series, from_long
 from tsattn.data.panel import Panel, as_objects, names_alike
 from tsattn.data.schema import Schema
 
+# Columns of values that only the library or pandas has named.
+_NO_NAMES = {"y", "target", "0", 0}
+# Columns that an error names at most.
+_MOST_NAMED = 5
+
 
 def continued_panel(
-    old: Panel, new: Panel, context: float = np.inf, *, tells: bool = False
+    old: Panel, new: Panel, context: float = np.inf, *, policy: str = "mask", tells: bool = False
 ) -> Panel:
     """The rows of both panels, series by series; where both have a stamp, the new one counts if it
     has a value.
 
     Args:
         old: Earlier rows.
-        new: Later rows of the same or other series, on the same frequency and with the same
-            covariates.
+        new: Later rows of the same or other series as :func:`known_alike` gives them, on the same
+            frequency and with the same covariates.
         context: Rows that are read: where the old panel has so many of a series, new ones before
             them do not count.
-        tells: Whether warnings name rows and columns that are absent from the new panel, where the
-            policy allows that.
+        policy: What is done about missing values later.
+        tells: Whether warnings name series that are absent from a wide new panel, and rows that are
+            absent and will be filled.
 
     Raises:
-        ValueError: If the panels are of different kinds, rows between them are missing and the
-            policy of ``new`` is to refuse that, or a static value is another one now.
+        ValueError: If rows between them are missing and the policy of ``new`` is to refuse that, or
+            a static value is another one now.
     """
-    if old.dialect.kind != new.dialect.kind:
-        raise ValueError(
-            f"a {old.dialect.kind} table cannot be continued by a {new.dialect.kind} one; give the"
-            " same kind"
-        )
-    if old.dialect.id_col is not None and new.dialect.id_col is None and new.dialect.kind == "long":
-        # A series without a name would stand beside those of the fit.
-        raise ValueError(
-            f"the new rows have no column {old.dialect.id_names!r}, by which the earlier rows name"
-            " their series; add it"
-        )
-    new = _alike(old, new)
-    if tells or new.missing == "error":
-        _object_to_empty(old, new)
+    is_refused = new.missing == "error"
+    if is_refused or tells:
         _object_to_absent_columns(old, new)
+    # What is left out needs no word.
+    if is_refused or (tells and policy == "interpolate"):
+        _object_to_empty(old, new)
         _object_to_gap_between(old, new)
     covariates = new.covariates
     columns = () if covariates is None else covariates.columns
@@ -262,12 +259,35 @@ def _early_rows(old: Panel, new: Panel, context: float) -> np.ndarray:
     return np.append(old_rows, early)
 
 
-def _alike(old: Panel, new: Panel) -> Panel:
-    """The new panel with stamps in the zone of the old one, names of the same kind, and ids among
-    whose categories the old ones are.
+def known_alike(old: Panel, new: Panel) -> Panel:
+    """The new panel with stamps in the zone of the old one, the names that the old one gives its
+    series, and ids among whose categories the old ones are.
+
+    Where both have one series without an id, it is the same one, whatever its column is called.
+
+    Args:
+        old: Earlier rows.
+        new: Later rows.
+
+    Raises:
+        ValueError: If the panels are of different kinds, or no column of a wide one is a series of
+            the other.
     """
-    if new.dialect.kind == "long":
-        new = _with_known_names(old, new)
+    if _has_one_column(old) and _has_one_column(new):
+        new = _of_known_series(old, new)
+    if old.dialect.kind != new.dialect.kind:
+        raise ValueError(
+            f"a {old.dialect.kind} table cannot be continued by a {new.dialect.kind} one; give the"
+            " same kind"
+        )
+    if old.dialect.id_col is not None and new.dialect.id_col is None and new.dialect.kind == "long":
+        # A series without a name would stand beside those of the fit.
+        raise ValueError(
+            f"the new rows have no column {old.dialect.id_names!r}, by which the earlier rows name"
+            " their series; add it"
+        )
+    new = _with_known_names(old, new)
+    _refuse_other_columns(old, new)
     kinds = old.dialect.id_dtype
     new_kinds = new.dialect.id_dtype
     # The new categories perhaps lack some of the old ids.
@@ -290,13 +310,65 @@ def _alike(old: Panel, new: Panel) -> Panel:
 
 def _with_known_names(old: Panel, new: Panel) -> Panel:
     """The new panel with the names that the old one gives its series, those left out included."""
-    old_names = [*as_objects(old.ids), *(series.name for series in old.skipped)]
+    left_out = [series.name for series in old.skipped]
+    old_names = [*as_objects(old.ids), *left_out, *old.dialect.columns]
     new_names = [*as_objects(new.ids), *(series.name for series in new.skipped)]
     names = names_alike(old_names, new_names)
     skipped_names = names[new.n_series :]
     pairs = zip(new.skipped, skipped_names, strict=True)
     skipped = tuple(series._replace(name=name) for series, name in pairs)
-    return replace(new, ids=names[: new.n_series], skipped=skipped)
+    columns = names_alike(old_names, new.dialect.columns)
+    dialect = replace(new.dialect, columns=tuple(columns))
+    return replace(new, ids=names[: new.n_series], skipped=skipped, dialect=dialect)
+
+
+def _has_one_column(panel: Panel) -> bool:
+    """Whether a table had a single series, which it named by its column of values alone."""
+    if panel.dialect.kind == "wide":
+        return len(panel.dialect.columns) == 1
+    return panel.dialect.id_col is None
+
+
+def _of_known_series(old: Panel, new: Panel) -> Panel:
+    """The single series of the new panel as that of the old one, with a warning where both have
+    names and these differ.
+    """
+    old_name = _value_column(old)
+    new_name = _value_column(new)
+    are_names = not {old_name, new_name} & _NO_NAMES
+    if are_names and str(old_name) != str(new_name):
+        warn(
+            InputWarning(
+                f"the new rows have the values {new_name!r}, and continue the only series of the"
+                f" fit, {old_name!r}; if they are of another series, fit a forecaster for it"
+            )
+        )
+    dialect = old.dialect
+    if old.dialect.kind == new.dialect.kind:
+        dialect = replace(new.dialect, columns=old.dialect.columns)
+    return replace(new, ids=old.ids, dialect=dialect)
+
+
+def _value_column(panel: Panel) -> Any:
+    """Name of the only column of values."""
+    dialect = panel.dialect
+    return dialect.columns[0] if dialect.kind == "wide" else dialect.target_col
+
+
+def _refuse_other_columns(old: Panel, new: Panel) -> None:
+    """Refuse a wide table none of whose columns is a series of the fit."""
+    old_columns = old.dialect.columns
+    new_columns = new.dialect.columns
+    if new.dialect.kind == "long" or {*old_columns} & {*new_columns}:
+        return
+    old_text, new_text = (
+        f"{[*map(plain, columns[:_MOST_NAMED])]!r}{more(len(columns) - _MOST_NAMED + 1)}"
+        for columns in (old_columns, new_columns)
+    )
+    raise ValueError(
+        f"the new rows have the columns {new_text}, none of which is among the series of the fit,"
+        f" {old_text}; give them the names of the fit, or fit anew for other series"
+    )
 
 
 def _joined_covariates(

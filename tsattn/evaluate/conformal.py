@@ -234,14 +234,14 @@ class SplitConformal(Forecaster):
         """
         return max(self._inner.max_context, self._scale_rows)
 
-    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
+    def read(self, data: TableLike | Panel, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as it is read; series that the fitted copy refuses are left out, where they may
         be.
 
         Raises:
             ValueError: As the forecaster's own.
         """
-        panel = super().read(data, fitted=fitted)
+        panel = super().read(data, fitted=fitted, later=later)
         if fitted:
             bad = "error" if isinstance(data, Panel) else self.schema.bad
             _, panel = skip_bad(panel, lambda part: self.forecaster_.read(part, fitted=True), bad)

@@ -438,14 +438,14 @@ class NetworkForecaster(Forecaster):
             )
         return self.horizon
 
-    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
+    def read(self, data: TableLike | Panel, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table that the network can read; see :meth:`tsattn.forecaster.Forecaster.read`.
 
         Raises:
             ValueError: If the table is faulty; for a fitted network also if channels, frequency or
                 covariates are not those of the fit.
         """
-        panel = super().read(data, fitted=fitted)
+        panel = super().read(data, fitted=fitted, later=later)
         if not fitted:
             return panel
         fitted_ids = self.fitted_.ids

@@ -100,7 +100,7 @@ class GapForecaster(Forecaster):
         forecast = self._forecast_table(data, future=future)
         return forecast.sample(n_samples, random_state=random_state)
 
-    def read(self, data: TableLike | Panel, *, fitted: bool = False) -> Panel:
+    def read(self, data: TableLike | Panel, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as it is read; for a fitted forecaster every series must have a value, or is left
         out.
 
@@ -108,7 +108,7 @@ class GapForecaster(Forecaster):
             ValueError: If the table is faulty, or a series has no value among the rows that are
                 read and may not be left out.
         """
-        panel = super().read(data, fitted=fitted)
+        panel = super().read(data, fitted=fitted, later=later)
         if fitted:
             bad = "error" if isinstance(data, Panel) else self.schema.bad
             _, panel = skip_bad(panel, self.require_starts, bad)

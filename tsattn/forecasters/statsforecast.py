@@ -244,13 +244,13 @@ class StatsforecastForecaster(LocalForecaster):
         mean, errors = _estimated(self.model, y, self.horizon, season, with_errors)
         return np.asarray(mean, dtype=np.float64), errors
 
-    def read(self, data: Any, *, fitted: bool = False) -> Panel:
+    def read(self, data: Any, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as it is read, without negative values where the model forecasts demand.
 
         Raises:
             ValueError: If the table is faulty, or demand is negative.
         """
-        panel = super().read(data, fitted=fitted)
+        panel = super().read(data, fitted=fitted, later=later)
         if self.model in _INTERMITTENT and (panel.values < 0).any():
             row = int(np.argmax(panel.values[:, 0] < 0))
             n = int(np.searchsorted(panel.starts, row, side="right")) - 1
