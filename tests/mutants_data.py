@@ -104,6 +104,30 @@ MUTANTS = [
         "tsattn/data/joining.py", "_refuse_other_columns(old, new)\n    kinds", "kinds", JOINING
     ),
     Mutant(
+        "tsattn/data/frames.py",
+        "rules = replace(_rules(schema, last.freq, last.zone), later=True)",
+        "rules = _rules(schema, last.freq, last.zone)",
+        f"{JOINING}::test_the_first_new_rows_may_hold_no_value",
+    ),
+    Mutant(
+        "tsattn/data/tables.py",
+        "carried[early] = np.nan",
+        "pass",
+        f"{JOINING}::test_blank_columns_of_new_rows_take_the_values_before_them",
+    ),
+    Mutant(
+        "tsattn/data/joining.py",
+        'column.map(label, na_action="ignore")',
+        "column.map(label)",
+        f"{JOINING}::test_blank_columns_of_new_rows_take_the_values_before_them",
+    ),
+    Mutant(
+        "tsattn/data/panel.py",
+        "column[rows] = _carried(column, panel.starts)[rows]",
+        "column[:] = _carried(column, panel.starts)",
+        f"{JOINING}::test_numbers_for_missing_values_leave_the_first_new_rows_blank",
+    ),
+    Mutant(
         "tsattn/data/panel.py",
         "old_by_text.get(text, default)",
         "name",
@@ -604,8 +628,8 @@ MUTANTS = [
     Mutant("tsattn/forecaster.py", "if answer.shape != shape:", "if answer.ndim < 2:", FORECASTER),
     Mutant(
         "tsattn/forecaster.py",
-        'of_fit = {"freq": last.freq, "like"',
-        'of_fit = {"like"',
+        "freq=last.freq, like=last.dialect",
+        "like=last.dialect",
         FORECASTER,
     ),
     Mutant(
@@ -902,8 +926,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecaster.py",
-        'panel = without_sentinels(panel, keeps=self.schema.missing == "error")\n        if not interp',
-        "if not interp",
+        'return without_sentinels(panel, keeps=self.schema.missing == "error")',
+        "return panel",
         f"{BAD}::test_sentinels_are_missing_values_to_every_model",
     ),
     Mutant(

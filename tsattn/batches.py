@@ -297,7 +297,9 @@ class _Work:
         if is_empty:
             no_values = np.full_like(panel.values, np.nan)
             return replace(panel, values=no_values)
-        return self.forecaster.without_doubtful(panel, self.forecaster.state_ is not None)
+        is_fitted = self.forecaster.state_ is not None
+        panel = self.forecaster.without_doubtful(panel, is_fitted)
+        return self.forecaster.with_own_policy(panel, is_fitted)
 
     def answer(self, panel: Panel) -> Forecast:
         """The forecast of a panel."""

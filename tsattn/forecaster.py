@@ -17,9 +17,10 @@ from tsattn.checks import Argument, InputError, check_whole, is_whole
 from tsattn.data.calendar import future_times
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.frames import to_panel
+from tsattn.data.frames import to_later_panel, to_panel
 from tsattn.data.panel import (
     Panel,
+    require_filled,
     require_length,
     require_same_steps,
     skip_bad,
@@ -603,6 +604,7 @@ class Forecaster(ABC):
         if not isinstance(data, Panel):
             # Beside the earlier rows single ones show that they stand for none.
             panel = without_sentinels(panel, keeps=self.schema.missing == "error")
+            panel = self.with_own_policy(panel, fitted=True)
         tell_new_categories(new_panel, self.covariate_columns_)
         bad = "error" if isinstance(data, Panel) else self.schema.bad
         reason = f"the context of {self.alias_}"
@@ -822,8 +824,7 @@ class Forecaster(ABC):
         return
 
     def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
-        """A table just read without numbers such as -9999, under the own policy for missing values;
-        doubtful rows are told.
+        """A table just read without numbers such as -9999; doubtful rows are told.
 
         Args:
             panel: The table.
@@ -831,12 +832,15 @@ class Forecaster(ABC):
         """
         if not self.covariate_columns.future:
             tell_empty_end(panel)
-        policy = self.missing_policy(fitted)
-        interpolates = panel.missing == "mask" and policy == "interpolate"
-        if interpolates:
+        if panel.missing == "mask" and self.missing_policy(fitted) == "interpolate":
             tell_interpolated(panel, self.alias_)
-        panel = without_sentinels(panel, keeps=self.schema.missing == "error")
-        if not interpolates:
+        return without_sentinels(panel, keeps=self.schema.missing == "error")
+
+    def with_own_policy(self, panel: Panel, fitted: bool) -> Panel:
+        """A table under the own policy for missing values, without the rows before the first value
+        of each series where they are interpolated; arguments as of :meth:`without_doubtful`.
+        """
+        if panel.missing != "mask" or self.missing_policy(fitted) != "interpolate":
             return panel
         panel = panel.last(known_lengths(panel))
         return replace(panel, missing="interpolate")
@@ -849,7 +853,8 @@ class Forecaster(ABC):
             data: Frame or panel.
             fitted: Read what the last fit read, not what the next one would; its frequency counts
                 where the schema names none, for new data may be too short to infer it from.
-            later: Read rows that :meth:`update` adds to those of the fit.
+            later: Read rows that :meth:`update` adds to those of the fit; their first values may
+                be missing.
 
         Raises:
             TypeError: If settings are not of their class.
@@ -857,16 +862,10 @@ class Forecaster(ABC):
         """
         check_settings(self, "schema", "network", "training")
         columns = self.covariate_columns_ if fitted else self.covariate_columns
+        awaits_fill = False
         if not isinstance(data, Panel):
-            schema = self.schema
-            of_fit: dict[str, Any] = {}
-            if fitted:
-                # Closed hours that the fit has found count, not those of the new rows.
-                schema = schema.changed(freq=None)
-                last = self.panel_
-                of_fit = {"freq": last.freq, "like": last.dialect, "zone": last.zone}
-            data = to_panel(data, schema, **of_fit)
-            data = self.without_doubtful(data, fitted)
+            data = self._read_table(data, fitted, later)
+            awaits_fill = later and self.missing_policy(fitted) == "interpolate"
         panel = data.keep(columns)
         if later:
             from tsattn.data.joining import known_alike
@@ -875,15 +874,23 @@ class Forecaster(ABC):
         if fitted:
             require_same_steps(self.panel_, panel)
         masks = self.masks_ if fitted else self.masks
-        if panel.missing == "mask" and not masks and np.isnan(panel.values).any():
-            raise InputError(
-                f"{self.alias_} cannot leave missing values out (",
-                Argument("missing", "mask"),
-                "); fill them in by ",
-                Argument("missing", "interpolate"),
-                " or 'ffill', or take a forecaster that can, such as 'zero'",
-            )
+        if not masks and not awaits_fill:
+            require_filled(panel, self.alias_)
         return panel
+
+    def _read_table(self, data: TableLike, fitted: bool, later: bool) -> Panel:
+        """A table as a panel; arguments as of :meth:`read`."""
+        if not fitted:
+            panel = self.without_doubtful(to_panel(data, self.schema), fitted)
+            return self.with_own_policy(panel, fitted)
+        # Closed hours that the fit has found count, not those of the new rows.
+        schema = self.schema.changed(freq=None)
+        last = self.panel_
+        if later:
+            return self.without_doubtful(to_later_panel(data, schema, last), fitted)
+        panel = to_panel(data, schema, freq=last.freq, like=last.dialect, zone=last.zone)
+        panel = self.without_doubtful(panel, fitted)
+        return self.with_own_policy(panel, fitted)
 
     def own_series(self, point: np.ndarray, panel: Panel) -> np.ndarray:
         """Points ``[N, F, 1]`` of the series of a panel from those of :meth:`windows` at their

@@ -6,9 +6,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from tables import long_table, wide_table
+from tables import long_table, wide_of, wide_table
 
 from tsattn.catalogue import forecast, make_forecaster
+from tsattn.data.frames import to_long
 
 ROWS = 60
 NEW_ROWS = 10
@@ -364,3 +365,111 @@ def test_an_absent_column_of_a_wide_table_is_told_where_it_is_left_out():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make_forecaster("zero", 7, missing="mask").fit(old).update(new)
+
+
+def with_columns():
+    """Two series with a future column of numbers and a past column of words."""
+    frame = long_table(VALUES[:2], ["a", "b"])
+    day = frame.groupby("unique_id").cumcount()
+    words = day.map(lambda number: "abc"[number % 3])
+    return frame.assign(promo=day % 5.0, word=words)
+
+
+@pytest.mark.filterwarnings("ignore::tsattn.checks.InputWarning")
+@pytest.mark.parametrize("name", ["zero", "least_squares"])
+@pytest.mark.parametrize("column", ["promo", "word"])
+def test_blank_columns_of_new_rows_take_the_values_before_them(name, column):
+    old, new = split(with_columns())
+    new = new[new["ds"] == new["ds"].min()]
+    after = long_table(VALUES[:2, :2], ["a", "b"], start=new["ds"].max() + pd.Timedelta("1D"))
+    future = after.drop(columns="y").assign(promo=1.0)
+    ids = new["unique_id"]
+    for blanks in (ids == "a", ids.notna()):
+        later = new.assign(**{column: new[column].mask(blanks)})
+        model = make_forecaster(name, 2, past_cols=["word"], future_cols=["promo"]).fit(old)
+        whole = pd.concat([old, later])
+        rows = to_long(model.series(whole).last(NEW_ROWS))
+        expected = model.predict(whole, future=future)
+        with pytest.warns(UserWarning, match=f"'{column}' is missing .* take the value before"):
+            model.update(later)
+        pd.testing.assert_frame_equal(to_long(model.panel_.last(NEW_ROWS)), rows)
+        pd.testing.assert_frame_equal(model.predict(future=future), expected)
+
+
+def test_columns_of_a_network_may_be_blank_in_new_rows():
+    old, new = split(with_columns())
+    later = new[new["ds"] == new["ds"].min()].assign(word=None)
+    settings = {"context": 16, "past_cols": ["word"], "max_epochs": 1, "random_state": 0}
+    model = make_forecaster("mlr", 2, missing="ffill", **settings).fit(old)
+    expected = model.predict(pd.concat([old, later]))
+    pd.testing.assert_frame_equal(model.update(later).predict(), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("layout", ["long", "wide"])
+@pytest.mark.parametrize("missing", [None, "ffill", "interpolate"])
+@pytest.mark.parametrize("name", ["zero", "least_squares"])
+def test_the_first_new_rows_may_hold_no_value(name, missing, layout):
+    old, new = split(long_table(VALUES[:2], ["a", "b"]))
+    days = sorted(new["ds"].unique())
+    blanks = {
+        "a start": (new["ds"] <= days[1]) & (new["unique_id"] == "b"),
+        "a day": new["ds"] == days[0],
+        "all": new["ds"] >= days[0],
+    }
+    for blank in blanks.values():
+        later = new.assign(y=new["y"].mask(blank))
+        whole = pd.concat([old, later])
+        tables = [old, later, whole]
+        if layout == "wide":
+            tables = [wide_of(table) for table in tables]
+        fitted, added, joined = tables
+        model = make_forecaster(name, 7, missing=missing).fit(fitted)
+        expected = model.predict(joined)
+        pd.testing.assert_frame_equal(model.update(added).predict(), expected)
+
+
+def test_first_new_rows_without_a_value_are_told_or_refused():
+    old, new = split(long_table(VALUES[:1]).drop(columns="unique_id"))
+    later = new.assign(y=[np.nan, *new["y"][1:]])
+    nothing = new.assign(y=np.nan)
+    with pytest.warns(UserWarning, match=f"no value at {new['ds'].min()}, the first of the new"):
+        linear().fit(old).update(later)
+    with pytest.warns(UserWarning, match="the table has no value in the new rows; they count"):
+        linear().fit(old).update(nothing)
+    with pytest.warns(UserWarning, match="no series has a value in the last 10 rows"):
+        make_forecaster("zero", 7).fit(old).update(nothing)
+    for rows in (later, nothing):
+        with pytest.raises(ValueError, match=r"'y' is missing .* missing='error' allows no"):
+            linear(missing="error").fit(old).update(rows)
+    blank = new.assign(promo=np.nan)
+    model = linear(missing="error", past_cols=["promo"]).fit(old.assign(promo=1.0))
+    with pytest.raises(ValueError, match="a covariate needs a value in every row; fill it in, or"):
+        model.update(blank)
+
+
+def test_a_new_series_needs_a_value_in_its_first_row():
+    old, new = split(with_columns())
+    fitted = make_forecaster("zero", 2, missing="ffill", past_cols=["promo"]).fit(old)
+    other = new.assign(unique_id="c")
+    is_first = other["ds"] == other["ds"].min()
+    other = other.drop_duplicates("ds")
+    with pytest.raises(ValueError, match=r"'c': column 'y' is missing .* at its first stamp"):
+        fitted.update(other.assign(y=other["y"].mask(is_first)))
+    with pytest.raises(ValueError, match=r"'c': column 'promo' .* nothing stands before it"):
+        fitted.update(other.assign(promo=other["promo"].mask(is_first)))
+
+
+@pytest.mark.filterwarnings("ignore::tsattn.checks.InputWarning")
+def test_numbers_for_missing_values_leave_the_first_new_rows_blank():
+    old, new = split(with_columns())
+    is_first = new["ds"] == new["ds"].min()
+    is_last = new["ds"] == new["ds"].max()
+    blank = new.assign(y=new["y"].mask(is_first), promo=new["promo"].mask(is_first))
+    later = blank.assign(
+        y=blank["y"].mask(is_last, -9999.0), promo=blank["promo"].mask(is_last, -9999.0)
+    )
+    whole = pd.concat([old, later])
+    model = make_forecaster("zero", 2, missing="ffill", past_cols=["promo"]).fit(old)
+    rows = to_long(model.series(whole))
+    pd.testing.assert_frame_equal(to_long(model.update(later).panel_), rows)

@@ -202,7 +202,8 @@ class Covariates:
                 continue
             codes, distinct = pd.factorize(values[:, k])
             names = _names_of(distinct, categories)
-            places = places_among(names, fitted)
+            # The code of a missing cell is -1, which reads the last entry.
+            places = np.append(places_among(names, fitted), np.nan)
             values[:, k] = places[codes]
         return values
 

@@ -532,6 +532,21 @@ def to_target_panel(data: TableLike | Panel, schema: Schema | None = None) -> Pa
     return read(frame, schema, rules)
 
 
+def to_later_panel(data: TableLike, schema: Schema, last: Panel) -> Panel:
+    """As :func:`to_panel`, for rows that follow known ones: their first values may be missing, and
+    stay so, unless missing values are refused.
+
+    Args:
+        data: The table.
+        schema: What its columns are.
+        last: The series that it continues, whose frequency, names of columns and time zone count.
+    """
+    frame, schema, is_long = name_columns(data, schema, last.dialect)
+    rules = replace(_rules(schema, last.freq, last.zone), later=True)
+    read = _read_long if is_long else _read_wide
+    return read(frame, schema, rules)
+
+
 def name_columns(
     data: TableLike,
     schema: Schema,

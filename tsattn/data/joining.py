@@ -14,8 +14,9 @@ from tsattn.data.calendar import clock_of, locate, more, parse_freq, stamps_at, 
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import label
 from tsattn.data.frames import covariate_series, from_long
-from tsattn.data.panel import Panel, as_objects, names_alike
+from tsattn.data.panel import Panel, as_objects, names_alike, tell_empty_end
 from tsattn.data.schema import Schema
+from tsattn.data.windows import known_lengths
 
 # Columns of values that only the library or pandas has named.
 _NO_NAMES = {"y", "target", "0", 0}
@@ -49,6 +50,7 @@ def continued_panel(
     # What is left out needs no word.
     if is_refused or (tells and policy == "interpolate"):
         _object_to_empty(old, new)
+        _tell_blank_start(old, new)
         _object_to_gap_between(old, new)
     covariates = new.covariates
     columns = () if covariates is None else covariates.columns
@@ -96,6 +98,8 @@ def continued_panel(
     if dialect.columns:
         series_cols = dict.fromkeys(old.dialect.columns + dialect.columns)
         dialect = replace(dialect, columns=tuple(series_cols))
+    if tells and policy == "mask" and np.isnan(new.values).all():
+        tell_empty_end(joined)
     left_out = {series.name: series for series in (*old.skipped, *new.skipped)}
     for name in joined.ids:
         left_out.pop(name, None)
@@ -106,18 +110,39 @@ def _object_to_empty(old: Panel, new: Panel) -> None:
     """Object to later rows of a known series that hold no value: still later ones could not follow
     them.
 
-    A series without any value is left out of a panel, so that it does not stop the others.
+    A series without any value is left out of a panel, so that it does not stop the others, unless
+    none has one.
     """
     old_names = {*map(str, old.ids)}
-    empty = [series.name for series in new.skipped if str(series.name) in old_names]
+    is_empty = known_lengths(new) == 0
+    names = [*new.ids[is_empty], *(series.name for series in new.skipped)]
+    empty = [name for name in names if str(name) in old_names]
     if empty:
-        first_name = plain(empty[0])
-        others = more(len(empty))
+        label = "the table"
+        if new.dialect.names_series:
+            label = f"series {plain(empty[0])!r}{more(len(empty))}"
         _object(
             new.missing,
-            f"series {first_name!r}{others} has no value in the new rows",
+            f"{label} has no value in the new rows",
             "fill them in",
             InPython(", or first call set_params(schema__missing='ffill')"),
+        )
+
+
+def _tell_blank_start(old: Panel, new: Panel) -> None:
+    """Warn of known series whose first new rows hold no value, though later ones do."""
+    n_known = known_lengths(new)
+    starts_blank = (n_known > 0) & (n_known < new.lengths)
+    is_old = pd.Index(new.ids).isin(old.ids)
+    blank = np.flatnonzero(starts_blank & is_old)
+    if len(blank):
+        n = int(blank[0])
+        first_time = new.times[new.starts[n]]
+        warn(
+            InputWarning(
+                f"{new.series_label(n)}{more(len(blank))} has no value at {first_time}, the first"
+                " of the new rows; such rows count as missing"
+            )
         )
 
 
@@ -381,6 +406,6 @@ def _joined_covariates(
         column = pd.concat([part[name] for part in parts], ignore_index=True)
         # Objects are perhaps numbers in one table and categories in the other.
         if column.dtype == object:
-            column = column.map(label)
+            column = column.map(label, na_action="ignore")
         joined[name] = column
     return joined

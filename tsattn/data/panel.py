@@ -551,7 +551,7 @@ def without_sentinels(panel: Panel, *, n_judged: int = 0, keeps: bool = False) -
     if panel.missing == "mask":
         return replace(panel, values=values)
     # Nothing stands before the first row, so that it takes the first value.
-    for n in np.flatnonzero(np.isnan(values[panel.starts[:-1], 0])).tolist():
+    for n in np.flatnonzero(np.isin(panel.starts[:-1], rows)).tolist():
         own_values = values[panel.starts[n] : panel.starts[n + 1], 0]
         first = int(np.isfinite(own_values).argmax())
         own_values[:first] = own_values[first]
@@ -590,7 +590,7 @@ def _with_usual_columns(panel: Panel, n_judged: int, keeps: bool) -> Panel:
         if len(told_columns) == 1:
             _tell_sentinels_of_column(panel, name, column, rows, keeps)
         column[rows] = np.nan
-        values[:, number] = _carried(column, panel.starts)
+        column[rows] = _carried(column, panel.starts)[rows]
     if keeps or not told_columns:
         return panel
     return replace(panel, covariates=replace(covariates, values=values))
@@ -807,6 +807,26 @@ def tell_empty_end(panel: Panel) -> None:
         span = f"{empty.min()} to {empty.max()}"
         place = f"last {len(empty)} rows, {span}; a forecast begins after them, unless they are"
     warn(f"no series has a value in the {place} left out of the table")
+
+
+def require_filled(panel: Panel, name: str) -> None:
+    """Refuse a panel whose missing values are to be left out, for a forecaster that cannot do so.
+
+    Args:
+        panel: The panel.
+        name: Name of the forecaster.
+
+    Raises:
+        ValueError: If a value is missing.
+    """
+    if panel.missing == "mask" and np.isnan(panel.values).any():
+        raise InputError(
+            f"{name} cannot leave missing values out (",
+            Argument("missing", "mask"),
+            "); fill them in by ",
+            Argument("missing", "interpolate"),
+            " or 'ffill', or take a forecaster that can, such as 'zero'",
+        )
 
 
 def require_same_steps(fitted: Panel, panel: Panel) -> None:

@@ -154,6 +154,8 @@ class Rules:
             before them, since nobody chose the policy.
         fills_covariates: Whether missing covariates are filled or refused; else they stay missing,
             for a reader of the target alone.
+        later: Whether the rows follow known ones, before which their first values need not stand:
+            they stay missing until both are joined.
         zone: Time zone of a fit, to which stamps with another one are converted; None keeps theirs.
     """
 
@@ -163,6 +165,7 @@ class Rules:
     fitted: bool = False
     tells: bool = False
     fills_covariates: bool = True
+    later: bool = False
     zone: tzinfo | None = None
 
 
@@ -199,7 +202,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int]:
     n_absent = np.diff(position) - 1
     gaps = np.where(same_series, n_absent, 0)
     own_rows = table
-    if rules.fills_covariates and rules.tells:
+    if rules.fills_covariates and rules.tells and not rules.later:
         _refuse_mostly_blank(own_rows, starts)
     if gaps.any():
         if missing == "error":
@@ -215,9 +218,9 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int]:
             _tell_longer_steps(table, starts, gaps, grid)
             _tell_absent_months(table, grid)
         table, starts = full_table, full_starts
-    _check_missing(table, starts, missing)
+    _check_missing(table, starts, rules)
     if rules.fills_covariates:
-        table = _carry_covariates(table, starts, missing)
+        table = _carry_covariates(table, starts, rules)
         if rules.tells:
             _tell_carried(own_rows)
     return table, starts, grid.alias
@@ -858,15 +861,16 @@ def _call_on_duplicates(table: Table) -> str:
     return f"df.groupby({groups}).sum(numeric_only=True)"
 
 
-def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
+def _check_missing(table: Table, starts: np.ndarray, rules: Rules) -> None:
     """Refuse missing values that the policy does not allow or cannot fill."""
+    missing = rules.missing
     gone = np.isnan(table.targets)
     if not gone.any():
         return
     row, column = _first_cell(gone)
     is_empty = np.logical_and.reduceat(gone, starts[:-1], axis=0)
     # Advice to fill a series leads nowhere where it has no value.
-    if missing == "error" and not is_empty.any():
+    if missing == "error" and (rules.later or not is_empty.any()):
         raise InputError(
             f"{table.place(table.codes[row], column)} is missing (NaN) at"
             f" {table.times[row]}{table.count(gone)}, but ",
@@ -875,6 +879,8 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
             Argument("missing", "interpolate"),
             " or 'ffill'",
         )
+    if rules.later:
+        return
     # Masked values need no fill, so only a series without any value is refused.
     leading = is_empty
     rule: list[Piece] = ["each series needs a value"]
@@ -904,7 +910,7 @@ def _check_missing(table: Table, starts: np.ndarray, missing: str) -> None:
         )
 
 
-def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
+def _carry_covariates(table: Table, starts: np.ndarray, rules: Rules) -> Table:
     """Fill missing covariates with the last value before them, unless the policy is ``"error"``."""
     n_targets = len(table.columns) - table.n_covariates
     covariates = table.covariates
@@ -917,7 +923,7 @@ def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
     last_rows = np.maximum.accumulate(rows_with_value, axis=0)
     first_rows = starts[table.codes]
     early = last_rows < first_rows[:, None]
-    if early.any():
+    if early.any() and not rules.later:
         row, column = _first_cell(early)
         name = table.place(table.codes[row], n_targets + column)
         others = table.count(early)
@@ -930,7 +936,7 @@ def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
             "; or drop the rows before its first value",
             _dropping_call(table, columns),
         )
-    if missing == "error":
+    if rules.missing == "error":
         row, column = _first_cell(gone)
         name = table.place(table.codes[row], n_targets + column)
         others = table.count(gone)
@@ -941,6 +947,7 @@ def _carry_covariates(table: Table, starts: np.ndarray, missing: str) -> Table:
             ", 'interpolate' or 'mask'",
         )
     carried = np.take_along_axis(covariates, last_rows, axis=0)
+    carried[early] = np.nan
     values = np.concatenate([table.targets, carried], axis=1)
     return replace(table, values=values)
 

@@ -102,14 +102,14 @@ class GapForecaster(Forecaster):
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as it is read; for a fitted forecaster every series must have a value, or is left
-        out.
+        out, unless its rows follow those of the fit.
 
         Raises:
             ValueError: If the table is faulty, or a series has no value among the rows that are
                 read and may not be left out.
         """
         panel = super().read(data, fitted=fitted, later=later)
-        if fitted:
+        if fitted and not later:
             bad = "error" if isinstance(data, Panel) else self.schema.bad
             _, panel = skip_bad(panel, self.require_starts, bad)
         return panel
