@@ -78,57 +78,6 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/panel.py",
-        "text_by_number.get(number, str(number))",
-        "str(number)",
-        f"{JOINING}::test_numbers_name_the_series_whose_text_spells_them",
-    ),
-    Mutant(
-        "tsattn/data/joining.py",
-        "np.repeat(as_objects(panel.ids), panel.lengths)",
-        "np.repeat(panel.ids, panel.lengths)",
-        f"{JOINING}::test_stamps_may_name_series",
-    ),
-    Mutant(
-        "tsattn/data/joining.py",
-        "dialect = replace(new.dialect, columns=tuple(columns))",
-        "dialect = new.dialect",
-        f"{JOINING}::test_whole_numbers_and_their_text_name_the_same_columns",
-    ),
-    Mutant(
-        "tsattn/data/joining.py",
-        "if _has_one_column(old) and _has_one_column(new):",
-        "if False:",
-        f"{JOINING}::test_a_series_without_a_name_continues_the_only_one",
-    ),
-    Mutant(
-        "tsattn/data/joining.py", "_refuse_other_columns(old, new)\n    kinds", "kinds", JOINING
-    ),
-    Mutant(
-        "tsattn/data/frames.py",
-        "rules = replace(_rules(schema, last.freq, last.zone), later=True)",
-        "rules = _rules(schema, last.freq, last.zone)",
-        f"{JOINING}::test_the_first_new_rows_may_hold_no_value",
-    ),
-    Mutant(
-        "tsattn/data/tables.py",
-        "carried[early] = np.nan",
-        "pass",
-        f"{JOINING}::test_blank_columns_of_new_rows_take_the_values_before_them",
-    ),
-    Mutant(
-        "tsattn/data/joining.py",
-        'column.map(label, na_action="ignore")',
-        "column.map(label)",
-        f"{JOINING}::test_blank_columns_of_new_rows_take_the_values_before_them",
-    ),
-    Mutant(
-        "tsattn/data/panel.py",
-        "column[rows] = _carried(column, panel.starts)[rows]",
-        "column[:] = _carried(column, panel.starts)",
-        f"{JOINING}::test_numbers_for_missing_values_leave_the_first_new_rows_blank",
-    ),
-    Mutant(
-        "tsattn/data/panel.py",
         "old_by_text.get(text, default)",
         "name",
         JOINING,

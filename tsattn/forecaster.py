@@ -17,7 +17,7 @@ from tsattn.checks import Argument, InputError, check_whole, is_whole
 from tsattn.data.calendar import future_times
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
-from tsattn.data.frames import to_later_panel, to_panel
+from tsattn.data.frames import to_panel
 from tsattn.data.panel import (
     Panel,
     require_filled,
@@ -584,11 +584,12 @@ class Forecaster(ABC):
         Args:
             data: The next rows of known series, as a frame or panel of the fitted kind, covariates
                 included; rows that are known already count as they stand in ``data``, where they
-                have a value. Series may be new.
+                have a value. Series may be new. Rows without stamps, such as a list, follow the
+                last one, where those of the fit have none either.
 
         Raises:
-            ValueError: If rows are missing in between, a series of the fit has rows without any
-                value, or the channels differ. Nothing is changed then.
+            ValueError: If no column is one of the fit, stamps are lacking, the channels differ, or
+                missing values are refused and rows or values are missing. Nothing is changed then.
         """
         from tsattn.data.future import tell_new_categories
         from tsattn.data.joining import continued_panel
@@ -887,7 +888,9 @@ class Forecaster(ABC):
         schema = self.schema.changed(freq=None)
         last = self.panel_
         if later:
-            return self.without_doubtful(to_later_panel(data, schema, last), fitted)
+            from tsattn.data.joining import read_later
+
+            return self.without_doubtful(read_later(data, schema, last), fitted)
         panel = to_panel(data, schema, freq=last.freq, like=last.dialect, zone=last.zone)
         panel = self.without_doubtful(panel, fitted)
         return self.with_own_policy(panel, fitted)

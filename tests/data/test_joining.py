@@ -9,7 +9,7 @@ import pytest
 from tables import long_table, wide_of, wide_table
 
 from tsattn.catalogue import forecast, make_forecaster
-from tsattn.data.frames import to_long
+from tsattn.data.frames import to_long, to_panel
 
 ROWS = 60
 NEW_ROWS = 10
@@ -473,3 +473,102 @@ def test_numbers_for_missing_values_leave_the_first_new_rows_blank():
     model = make_forecaster("zero", 2, missing="ffill", past_cols=["promo"]).fit(old)
     rows = to_long(model.series(whole))
     pd.testing.assert_frame_equal(to_long(model.update(later).panel_), rows)
+
+
+def as_columns(values):
+    return pd.DataFrame({"a": values, "b": [2.0 * value for value in values]})
+
+
+def as_rows(values):
+    return np.array([values, values]).T
+
+
+@pytest.mark.parametrize(
+    "shape", [list, tuple, np.array, pd.Series, pd.DataFrame, as_columns, as_rows]
+)
+@pytest.mark.parametrize("name", ["zero", "least_squares", "seasonal_naive"])
+def test_rows_without_stamps_follow_those_of_the_fit(name, shape):
+    values = VALUES[0].tolist()
+    model = make_forecaster(name, 7).fit(shape(values[:-NEW_ROWS]))
+    expected = model.predict(shape(values))
+    for part in (values[-NEW_ROWS:-1], values[-1:]):
+        model.update(shape(part))
+    pd.testing.assert_frame_equal(model.predict(), expected)
+
+
+@pytest.mark.filterwarnings("ignore:left out:UserWarning")
+def test_rows_without_stamps_may_hold_missing_values():
+    wide = as_columns(VALUES[0].tolist())
+    new = wide[-2:].reset_index(drop=True)
+    tables = [
+        new.assign(a=[np.nan, 1.0]),
+        new.assign(b=np.nan),
+        new.assign(c=np.nan),
+    ]
+    for later in tables:
+        model = make_forecaster("zero", 7).fit(wide[:-2])
+        expected = model.predict(pd.concat([wide[:-2], later], ignore_index=True))
+        pd.testing.assert_frame_equal(model.update(later).predict(), expected)
+
+
+def test_numbers_of_rows_say_where_these_belong():
+    values = VALUES[0].tolist()
+    model = make_forecaster("naive", 1).fit(values[:-NEW_ROWS])
+    expected = model.predict(values)
+    whole = pd.Series(values)
+    # The rest, the whole table, and the rest with known rows before it.
+    for rows in (whole[-NEW_ROWS:], whole, whole[-NEW_ROWS - 5 :]):
+        later = make_forecaster("naive", 1).fit(values[:-NEW_ROWS]).update(rows)
+        pd.testing.assert_frame_equal(later.predict(), expected)
+        assert later.panel_.values[:, 0].tolist()[-NEW_ROWS:] == values[-NEW_ROWS:]
+    zero = make_forecaster("zero", 1).fit(values)
+    zero.update(pd.Series([7.0, 8.0], index=[0, 1]))
+    assert zero.panel_.values[:3, 0].tolist() == [7.0, 8.0, values[2]]
+    timed = pd.DataFrame({"ds": range(ROWS), "y": values})
+    zero = make_forecaster("zero", 1).fit(timed).update(timed[:2].assign(y=[7.0, 8.0]))
+    assert zero.panel_.values[:3, 0].tolist() == [7.0, 8.0, values[2]]
+
+
+@pytest.mark.parametrize("case", ["corrected", "constant"])
+def test_rows_that_may_follow_or_begin_with_those_of_the_fit_are_refused(case):
+    values = VALUES[0].tolist() if case == "corrected" else [1.0] * ROWS
+    model = make_forecaster("zero", 1).fit(values[:-2])
+    later = [51.0, *values[1:]] if case == "corrected" else values
+    with pytest.raises(ValueError, match=r"60 new rows have no stamps, and 5[78] of 58") as told:
+        model.update(later)
+    numbers = re.search(r"index, (range.*) where they follow, or (list.*) where", str(told.value))
+    for text, n_rows in zip(numbers.groups(), (2 * ROWS - 2, ROWS), strict=True):
+        fitted = make_forecaster("zero", 1).fit(values[:-2])
+        fitted.update(pd.Series(later, index=eval(text)))
+        rows = fitted.panel_.values[:, 0].tolist()
+        assert (len(rows), rows[-ROWS:]) == (n_rows, later)
+
+
+def test_more_rows_than_those_of_the_fit_may_follow_it():
+    values = VALUES[0].tolist()
+    model = make_forecaster("zero", 1).fit(values[:10]).update(values[10:])
+    assert model.panel_.values[:, 0].tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("place", "end"), [("index", "2024-01-03 11:00:00"), ("ds", "2024-02-29 00:00:00"), ("ds", 59)]
+)
+def test_rows_without_stamps_are_refused_after_rows_with_some(place, end):
+    fitted = wide_table(VALUES[:1].T, ["y"])["y"]
+    where = "their index"
+    if place == "ds":
+        fitted = long_table(VALUES[:1]).drop(columns="unique_id")
+        where = "a column 'ds'"
+    if end == ROWS - 1:
+        fitted = fitted.assign(ds=range(ROWS))
+    message = f"no stamps, and the rows known end at {end}; give the stamps of the new ones in"
+    with pytest.raises(ValueError, match=f"{message} {where}"):
+        make_forecaster("zero", 7).fit(fitted).update([1.0, 2.0])
+
+
+def test_rows_without_stamps_are_refused_after_series_of_unlike_ends():
+    wide = to_panel(as_columns(VALUES[0].tolist()))
+    model = make_forecaster("zero", 7).fit(wide.until(np.array([ROWS, ROWS - 3])))
+    with pytest.raises(ValueError, match="end at rows from 56 to 59; number the new ones by an"):
+        model.update(as_columns([1.0]))
+    model.update(as_columns([1.0]).set_axis([ROWS]))

@@ -532,19 +532,30 @@ def to_target_panel(data: TableLike | Panel, schema: Schema | None = None) -> Pa
     return read(frame, schema, rules)
 
 
-def to_later_panel(data: TableLike, schema: Schema, last: Panel) -> Panel:
-    """As :func:`to_panel`, for rows that follow known ones: their first values may be missing, and
-    stay so, unless missing values are refused.
+def read_later_rows(frame: pd.DataFrame, schema: Schema, is_long: bool, last: Panel) -> Panel:
+    """A table of rows that follow known ones: their first values may be missing, and stay so,
+    unless missing values are refused.
 
     Args:
-        data: The table.
-        schema: What its columns are.
-        last: The series that it continues, whose frequency, names of columns and time zone count.
+        frame, schema, is_long: As :func:`name_columns` gives them.
+        last: The series that it continues, whose frequency and time zone count.
     """
-    frame, schema, is_long = name_columns(data, schema, last.dialect)
     rules = replace(_rules(schema, last.freq, last.zone), later=True)
     read = _read_long if is_long else _read_wide
     return read(frame, schema, rules)
+
+
+def lacks_stamps(frame: pd.DataFrame, schema: Schema) -> bool:
+    """Whether a wide table has neither a column of times nor an index, but for numbers from 0 on.
+
+    Args:
+        frame, schema: As :func:`name_columns` gives them.
+    """
+    index = frame.index
+    if not isinstance(index, pd.RangeIndex) or index.name is not None:
+        return False
+    counts_rows = index.start == 0 and index.step == 1
+    return counts_rows and _wide_time_col(frame, schema) is None
 
 
 def name_columns(

@@ -11,17 +11,118 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, warn
 from tsattn.data.calendar import clock_of, locate, more, parse_freq, stamps_at, ticks
-from tsattn.data.columns import Dialect, plain
+from tsattn.data.columns import Dialect, TableLike, plain
 from tsattn.data.covariates import label
-from tsattn.data.frames import covariate_series, from_long
+from tsattn.data.frames import (
+    covariate_series,
+    from_long,
+    lacks_stamps,
+    name_columns,
+    read_later_rows,
+)
 from tsattn.data.panel import Panel, as_objects, names_alike, tell_empty_end
 from tsattn.data.schema import Schema
 from tsattn.data.windows import known_lengths
 
 # Columns of values that only the library or pandas has named.
 _NO_NAMES = {"y", "target", "0", 0}
+# Share of the known values that later rows without stamps repeat, at least, so that they may be
+# the known rows.
+_LEAST_REPEATED = 0.5
 # Columns that an error names at most.
 _MOST_NAMED = 5
+
+
+def read_later(data: TableLike, schema: Schema, last: Panel) -> Panel:
+    """Rows that follow known ones, as :func:`tsattn.data.frames.to_panel` reads a table; their
+    first values may be missing.
+
+    Rows without stamps follow the last known row, where the known ones have none either. Where they
+    begin with all known values, they count from the first known row.
+
+    Args:
+        data: The table.
+        schema: What its columns are.
+        last: The known series, whose frequency, names of columns and time zone count.
+
+    Raises:
+        ValueError: As ``to_panel``; if rows have no stamps and the known ones have some, or it is
+            not clear where they belong.
+    """
+    frame, schema, is_long = name_columns(data, schema, last.dialect)
+    are_numbered = not is_long and lacks_stamps(frame, schema)
+    if are_numbered:
+        _require_row_numbers(last)
+    new = read_later_rows(frame, schema, is_long, last)
+    return _numbered_on(last, known_alike(last, new)) if are_numbered else new
+
+
+def _require_row_numbers(old: Panel) -> None:
+    """Refuse new rows without stamps where the old ones have some."""
+    dialect = old.dialect
+    counts_rows = not isinstance(old.times, pd.DatetimeIndex) and old.freq == 1
+    if counts_rows and dialect.kind == "wide" and dialect.time_col is None:
+        return
+    place = "their index" if dialect.time_col is None else f"a column {dialect.time_col!r}"
+    raise ValueError(
+        f"the new rows have no stamps, and the rows known end at {old.times.max()}; give the stamps"
+        f" of the new ones in {place}"
+    )
+
+
+def _numbered_on(old: Panel, new: Panel) -> Panel:
+    """New rows, numbered from 0 on, with the numbers that follow those of the old ones; unless they
+    begin with all old values.
+
+    Raises:
+        ValueError: If they may be either, or the old series end at different numbers.
+    """
+    ends = ticks(old.last_times())
+    if ends.min() < ends.max():
+        raise ValueError(
+            f"the new rows have no stamps, and the series known end at rows from {ends.min()} to"
+            f" {ends.max()}; number the new ones by an index"
+        )
+    next_row = int(ends[0]) + 1
+    n_rows = int(new.lengths[0])
+    if n_rows >= next_row:
+        known, repeated = _values_of_same_rows(old, new)
+        n_equal = int((known == repeated).sum())
+        is_same = n_equal == len(known)
+        # Equal values alone show no place.
+        if n_equal and is_same and known.min() < known.max():
+            return new
+        if n_equal >= _LEAST_REPEATED * len(known) > 0:
+            raise InputError(
+                f"the {n_rows} new rows have no stamps, and {n_equal} of {len(known)} values at"
+                " their start are those known: they may follow the rows known, or begin with them;"
+                " number them by an index",
+                InPython(
+                    f", range({next_row}, {next_row + n_rows}) where they follow, or"
+                    f" list(range({n_rows})) where they begin with them"
+                ),
+            )
+    skipped = tuple(
+        series._replace(last_tick=series.last_tick + next_row) for series in new.skipped
+    )
+    return replace(new, times=new.times + next_row, skipped=skipped)
+
+
+def _values_of_same_rows(old: Panel, new: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """Old values and the new ones of the same series and row number, where both have one."""
+    places = pd.Index(old.ids).get_indexer(pd.Index(new.ids))
+    clock = ticks(old.times)
+    pairs = [np.empty((0, 2))]
+    for n in np.flatnonzero(places >= 0).tolist():
+        first, stop = old.starts[places[n] : places[n] + 2]
+        rows = clock[first:stop]
+        has_place = rows >= 0
+        old_values = old.values[first:stop, 0][has_place]
+        new_values = new.values[new.starts[n] + rows[has_place], 0]
+        pairs.append(np.column_stack([old_values, new_values]))
+    values = np.concatenate(pairs)
+    known, repeated = values[~np.isnan(values).any(axis=1)].T
+    return known, repeated
 
 
 def continued_panel(
