@@ -242,9 +242,9 @@ MUTANTS = [
         "tests/data/test_frames.py",
     ),
     Mutant(
-        "tsattn/forecaster.py",
-        'if tells or new_panel.missing == "error":',
-        "if False:",
+        "tsattn/data/joining.py",
+        "_object_to_empty(old, new)\n        _tell",
+        "_tell",
         "tests/data/test_joining.py",
     ),
     Mutant(
@@ -577,8 +577,8 @@ MUTANTS = [
     Mutant("tsattn/forecaster.py", "if answer.shape != shape:", "if answer.ndim < 2:", FORECASTER),
     Mutant(
         "tsattn/forecaster.py",
-        "freq=last.freq, like=last.dialect",
-        "like=last.dialect",
+        '"freq": last.freq, "like"',
+        '"like"',
         FORECASTER,
     ),
     Mutant(
@@ -851,8 +851,8 @@ MUTANTS = [
     # sentinels
     Mutant(
         "tsattn/data/panel.py",
-        "return values[np.where(last < first_rows, following, last)]",
-        "return values[last]",
+        "row_with_value = np.where(before < first_rows, after, before)",
+        "row_with_value = before",
         f"{BAD}::test_a_column_that_begins_with_sentinels_takes_its_first_value",
     ),
     Mutant(
@@ -990,8 +990,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/joining.py",
-        "_object_to_absent_columns(old, new)\n        _object_to_gap",
-        "_object_to_gap",
+        "if is_refused or tells:\n        _object",
+        "if False:\n        _object",
         "tests/data/test_joining.py::test_new_rows_without_a_column_of_the_fit_name_it",
     ),
     Mutant(
@@ -1032,7 +1032,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecaster.py",
-        'tells = self.schema.missing is None and policy == "interpolate"',
+        "tells = self.schema.missing is None",
         "tells = False",
         "tests/data/test_joining.py",
     ),

@@ -472,7 +472,7 @@ def test_missing_values_are_filled_only_where_the_suite_says_so(table, tmp_path,
     frame = pd.read_csv(table)
     frame.loc[20, "u"] = np.nan
     frame.to_csv(table, index=False)
-    with pytest.raises(ValueError, match="column 'u' is missing .* missing='interpolate'"):
+    with pytest.raises(ValueError, match=r"column 'u' is missing .* missing='interpolate'"):
         run_suite(suite_of(table), out=tmp_path / "out")
     assert counted == []
     run_suite(suite_of(table, columns={"missing": "interpolate"}), out=tmp_path / "out")

@@ -596,9 +596,9 @@ class Forecaster(ABC):
 
         self.check_fitted()
         new_panel = self.read(data, fitted=True, later=True)
-        policy = self.missing_policy(fitted=True)
         # What the user has chosen needs no word.
         tells = self.schema.missing is None
+        policy = self.missing_policy(fitted=True)
         panel = continued_panel(
             self.panel_, new_panel, self.max_context, policy=policy, tells=tells
         )
@@ -881,18 +881,17 @@ class Forecaster(ABC):
 
     def _read_table(self, data: TableLike, fitted: bool, later: bool) -> Panel:
         """A table as a panel; arguments as of :meth:`read`."""
-        if not fitted:
-            panel = self.without_doubtful(to_panel(data, self.schema), fitted)
-            return self.with_own_policy(panel, fitted)
         # Closed hours that the fit has found count, not those of the new rows.
-        schema = self.schema.changed(freq=None)
-        last = self.panel_
+        schema = self.schema.changed(freq=None) if fitted else self.schema
         if later:
             from tsattn.data.joining import read_later
 
-            return self.without_doubtful(read_later(data, schema, last), fitted)
-        panel = to_panel(data, schema, freq=last.freq, like=last.dialect, zone=last.zone)
-        panel = self.without_doubtful(panel, fitted)
+            return self.without_doubtful(read_later(data, schema, self.panel_), fitted)
+        of_fit: dict[str, Any] = {}
+        if fitted:
+            last = self.panel_
+            of_fit = {"freq": last.freq, "like": last.dialect, "zone": last.zone}
+        panel = self.without_doubtful(to_panel(data, schema, **of_fit), fitted)
         return self.with_own_policy(panel, fitted)
 
     def own_series(self, point: np.ndarray, panel: Panel) -> np.ndarray:
@@ -1027,10 +1026,10 @@ def forecast_panel(
     source = None
     is_mean = None
     if steps <= forecaster.horizon and forecaster.gives_quantiles:
-        from tsattn.sampling import PathSource
+        from tsattn.sampling import PathSource, find_means
 
         source = PathSource(forecaster, panel, steps, future)
-        is_mean = _mean_series(forecaster, history)
+        is_mean = find_means(forecaster, history)
     forecast = Forecast(
         point=point[..., 0],
         ids=panel.ids,
@@ -1095,13 +1094,3 @@ def _reach(forecaster: Forecaster, steps: int) -> int:
     """Steps of the whole rounds of a forecaster's horizon that so many steps take."""
     n_rounds = math.ceil(steps / forecaster.horizon)
     return n_rounds * forecaster.horizon
-
-
-def _mean_series(forecaster: Forecaster, history: History) -> np.ndarray:
-    """Whether the points of the series of a panel are means, ``[N]``."""
-    ends = history.panel.starts[1:]
-    if forecaster.point != "auto":
-        ends = ends[:1]
-    x = history.reaching(ends, forecaster.max_context)
-    is_mean = forecaster.mean_windows(x)[:, 0, 0]
-    return np.broadcast_to(is_mean, history.panel.n_series)

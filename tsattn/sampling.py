@@ -161,3 +161,13 @@ class PathSource:
         read_from = np.maximum(ends - rows_read, first_rows)
         has_value = n_values[ends] > n_values[read_from]
         return ends[has_value]
+
+
+def find_means(forecaster: Any, history: History) -> np.ndarray:
+    """Whether the points of the series of a panel are means, ``[N]``."""
+    ends = history.panel.starts[1:]
+    if forecaster.point != "auto":
+        ends = ends[:1]
+    x = history.reaching(ends, forecaster.max_context)
+    is_mean = forecaster.mean_windows(x)[:, 0, 0]
+    return np.broadcast_to(is_mean, history.panel.n_series)
