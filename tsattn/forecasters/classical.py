@@ -96,7 +96,7 @@ def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
 
 
 def errors_of_bounds(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Standard errors from normal bounds at :data:`BOUND_CONFIDENCE`."""
+    """Standard errors from normal bounds at ``BOUND_CONFIDENCE``."""
     # The bounds are z standard errors to either side.
     z = NormalDist().inv_cdf(0.5 + BOUND_CONFIDENCE / 200)
     return (upper - lower) / (2 * z)

@@ -268,12 +268,13 @@ class ZeroNetwork(nn.Module):
     """An encoder of tokens that answers quantiles of every future step at once.
 
     It reads the tokens of a context and of the future. Of a past that moved far in small steps the
-    recent part is read (:func:`read_recent`). A window is measured by the mean and deviation of its
-    observed values, or of the recent ones, and squeezed by the arcsinh. Tokens of about
-    ``token_len`` steps are cut at the season that :func:`tsattn.pretrained.period.detect_period`
-    finds, so that tokens of one phase are alike; the future has tokens without values. Attention
-    has three levels of features: for all pairs, for tokens of one phase, for near tokens
-    (docs/mathematics.md, section 3). The last block answers future tokens only.
+    recent part is read (:func:`tsattn.pretrained.contexts.read_recent`). A window is measured by
+    the mean and deviation of its observed values, or of the recent ones, and squeezed by the
+    arcsinh. Tokens of about ``token_len`` steps are cut at the season that
+    :func:`tsattn.pretrained.period.detect_period` finds, so that tokens of one phase are alike; the
+    future has tokens without values. Attention has three levels of features: for all pairs, for
+    tokens of one phase, for near tokens (docs/mathematics.md, section 3). The last block answers
+    future tokens only.
 
     Args:
         config: Sizes and kinds.
