@@ -1056,7 +1056,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/windows.py",
-        "missing[:, 0] & has_before & has_after",
+        "missing[:, 0] & has_before",
         "missing[:, 0]",
         MISSING,
     ),

@@ -503,16 +503,14 @@ def test_beside_one_that_leaves_missing_values_out_the_others_fill_them_in():
     frame.iloc[[7, 30, 31, 55, -1], 1] = np.nan
     models = {"zero": make_forecaster("zero", 2), "naive": Naive(2)}
     settings = {"n_windows": 5, "step_size": 2}
-    with pytest.warns(
-        UserWarning, match=r"\(and 3 more\); such values are interpolated for naive;"
-    ):
+    with pytest.warns(UserWarning, match=r"\(and 4 more\); such values are interpolated for naive"):
         found = backtest(models, frame, **settings).frame
     alone = backtest(models["zero"], frame, **settings).frame
     filled = backtest(Naive(2), frame, schema=Schema(missing="interpolate"), **settings).frame
     np.testing.assert_array_equal(found["zero"], alone["zero"])
     np.testing.assert_array_equal(found["naive"], filled["naive"])
     assert found["y"].isna().sum() == alone["y"].isna().sum() > 0
-    with pytest.warns(UserWarning, match="are interpolated for naive, seasonal_naive;"):
+    with pytest.warns(UserWarning, match="are interpolated for naive, seasonal_naive"):
         several = backtest([Naive(2), SeasonalNaive(2, 3)], frame, **settings).frame
     np.testing.assert_array_equal(several["naive"], filled["naive"])
     with pytest.raises(ValueError, match="missing='error' allows no missing values"):

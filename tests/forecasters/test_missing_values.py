@@ -251,6 +251,20 @@ def test_rows_before_the_first_value_teach_nothing(layout):
     np.testing.assert_array_equal(np.ravel(points), expected["ridge"])
 
 
+def test_a_series_that_ends_before_the_others_is_told_of():
+    rows = np.arange(90.0)
+    wide = pd.DataFrame(
+        {"ended": rows, "whole": rows}, index=pd.date_range("2024-01-01", periods=90)
+    )
+    wide.loc[wide.index[60:], "ended"] = np.nan
+    told = (
+        r"'ended' has no value at 2024-03-01 .* \(and 29 more\); .* the last value is repeated at"
+    )
+    with pytest.warns(UserWarning, match=told):
+        answer = make_forecaster("naive", 2).fit(wide).predict()
+    assert answer["ended"].tolist() == [59, 59]
+
+
 def test_a_context_without_a_value_is_refused():
     model = masked().fit(holes(long_frame()))
     x = np.ones((2, 24, 1))

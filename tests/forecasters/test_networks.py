@@ -536,7 +536,7 @@ def test_gaps_are_filled_with_a_word_unless_asked():
     answer = linear(missing="interpolate").fit(df).predict(level=80)
     assert np.isfinite(answer.to_numpy()).all()
     with pytest.warns(
-        UserWarning, match=r"'s0' has no value at .* \(and 2 more\); .* interpolated"
+        UserWarning, match=r"'s0' has no value at .* \(and 3 more.*\); .* interpolated"
     ):
         unasked = linear().fit(df).predict(level=80)
     pd.testing.assert_frame_equal(unasked, answer)

@@ -254,8 +254,8 @@ def known_lengths(panel: Panel) -> np.ndarray:
 
 
 def tell_interpolated(panel: Panel, names: str) -> None:
-    """Warn once of missing values of a table just read that a forecaster interpolates, those
-    between two values of a series.
+    """Warn once of missing values of a table just read that a forecaster interpolates: those after
+    the first value of a series.
 
     Args:
         panel: The series.
@@ -263,17 +263,19 @@ def tell_interpolated(panel: Panel, names: str) -> None:
     """
     missing = np.isnan(panel.values)
     has_before = rows_before(missing)[:, 0] >= np.repeat(panel.starts[:-1], panel.lengths)
-    has_after = rows_after(missing)[:, 0] < np.repeat(panel.starts[1:], panel.lengths)
-    rows = np.flatnonzero(missing[:, 0] & has_before & has_after)
+    rows = np.flatnonzero(missing[:, 0] & has_before)
     if not len(rows):
         return
     owners = panel.owners(rows + 1)
     first = rows[0]
     others = more(len(rows), len(np.unique(owners)))
+    # Of several series one may end before the others.
+    has_end = panel.n_series > 1 and missing[panel.starts[1:] - 1, 0].any()
+    at_ends = ", and the last value is repeated at ends" if has_end else ""
     warn(
         InputWarning(
             f"{panel.series_label(int(owners[0]))} has no value at {panel.times[first]}{others};"
-            f" such values are interpolated for {names}; ",
+            f" such values are interpolated for {names}{at_ends}; ",
             Argument("missing", "interpolate"),
             " says so, ",
             Argument("missing", "error"),
