@@ -64,13 +64,13 @@ MUTANTS = [
     ),
     Mutant(
         JOINING,
-        "if n_equal and is_same and known.min() < known.max():",
+        "if n_equal and is_same and old_values.min() < old_values.max():",
         "if False:",
         f"{JOINED}::test_numbers_of_rows_say_where_these_belong",
     ),
     Mutant(
         JOINING,
-        "if n_equal >= _LEAST_REPEATED * len(known) > 0:",
+        "if n_equal >= _LEAST_REPEATED * n_values > 0:",
         "if False:",
         f"{JOINED}::test_rows_that_may_follow_or_begin_with_those_of_the_fit_are_refused",
     ),

@@ -86,15 +86,16 @@ def _numbered_on(old: Panel, new: Panel) -> Panel:
     next_row = int(ends[0]) + 1
     n_rows = int(new.lengths[0])
     if n_rows >= next_row:
-        known, repeated = _values_of_same_rows(old, new)
-        n_equal = int((known == repeated).sum())
-        is_same = n_equal == len(known)
+        old_values, new_values = _values_of_same_rows(old, new)
+        n_values = len(old_values)
+        n_equal = int((old_values == new_values).sum())
+        is_same = n_equal == n_values
         # Equal values alone show no place.
-        if n_equal and is_same and known.min() < known.max():
+        if n_equal and is_same and old_values.min() < old_values.max():
             return new
-        if n_equal >= _LEAST_REPEATED * len(known) > 0:
+        if n_equal >= _LEAST_REPEATED * n_values > 0:
             raise InputError(
-                f"the {n_rows} new rows have no stamps, and {n_equal} of {len(known)} values at"
+                f"the {n_rows} new rows have no stamps, and {n_equal} of {n_values} values at"
                 " their start are those known: they may follow the rows known, or begin with them;"
                 " number them by an index",
                 InPython(
@@ -121,8 +122,9 @@ def _values_of_same_rows(old: Panel, new: Panel) -> tuple[np.ndarray, np.ndarray
         new_values = new.values[new.starts[n] + rows[has_place], 0]
         pairs.append(np.column_stack([old_values, new_values]))
     values = np.concatenate(pairs)
-    known, repeated = values[~np.isnan(values).any(axis=1)].T
-    return known, repeated
+    is_complete = ~np.isnan(values).any(axis=1)
+    old_column, new_column = values[is_complete].T
+    return old_column, new_column
 
 
 def continued_panel(
