@@ -1050,6 +1050,12 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/network.py",
+        "self._can_mask and (is_asked or not self._solved)",
+        "self._can_mask",
+        "tests/forecasters/test_least_squares.py",
+    ),
+    Mutant(
+        "tsattn/forecasters/network.py",
         "bool(np.isnan(panel.values).any())\n        needs_mask",
         "True\n        needs_mask",
         MISSING,

@@ -167,6 +167,19 @@ def test_a_warm_start_keeps_the_map_that_the_transformer_completes():
     assert (model.network_.head.project.weight - head).abs().max() > 0
 
 
+def test_gaps_in_every_window_are_interpolated_unless_a_mask_is_asked_for():
+    full = table()
+    holed = full.copy()
+    holed.iloc[3::7] = np.nan
+    with pytest.warns(UserWarning, match="such values are interpolated for mlr"):
+        found = solving().fit(holed)
+    known = solving(missing="interpolate").fit(holed)
+    pd.testing.assert_frame_equal(found.predict(), known.predict())
+    assert not found.masks_
+    with pytest.raises(ValueError, match="every window has one"):
+        solving(missing="mask").fit(holed)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

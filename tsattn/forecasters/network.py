@@ -202,6 +202,11 @@ class NetworkForecaster(Forecaster):
     config_ = property(attrgetter("fitted_.config"), doc="Its description.")
 
     @property
+    def _can_mask(self) -> bool:
+        """Whether its network can be told which values are missing."""
+        return self._kind == "encoder" and self._head not in UNSCALED_HEADS
+
+    @property
     def covariate_columns(self) -> CovariateColumns:
         """What the next fit reads beside the target; nothing where the network cannot read any.
 
@@ -222,8 +227,11 @@ class NetworkForecaster(Forecaster):
 
     @property
     def masks(self) -> bool:
-        """Whether a network that is fitted on a table with missing values leaves them out."""
-        return self._kind == "encoder" and self._head not in UNSCALED_HEADS
+        """Whether a network that is fitted on a table with missing values leaves them out; one with
+        a solved map only where the schema asks for it, since every window may miss a value.
+        """
+        is_asked = self.schema.missing == "mask"
+        return self._can_mask and (is_asked or not self._solved)
 
     @property
     def masks_(self) -> bool:
@@ -563,7 +571,7 @@ class NetworkForecaster(Forecaster):
         # at the front of short series is masked where the network can do so.
         is_asked = self.schema.missing == "mask"
         has_gaps = panel.missing == "mask" and bool(np.isnan(panel.values).any())
-        needs_mask = self.masks and (has_gaps or plan.padding > 0)
+        needs_mask = self._can_mask and (has_gaps or plan.padding > 0)
         config = self._describe(
             plan.spec.context,
             panel.freq,
