@@ -9,6 +9,7 @@ benchmarks/suite/pretrained.py --data DIR --cache DIR
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -313,6 +314,7 @@ def main(argv: list[str] | None = None) -> None:
 
 _SHOWN = "maps + zero"
 _CANDIDATES = (*MAPS, *page.WITH_ZERO)
+_RIVALS = ("PatchTST/42", *page.BEST.values())
 
 
 def tables(folder: Path) -> str:
@@ -325,36 +327,50 @@ def tables(folder: Path) -> str:
         return render.NONE
     # Standard attention was stopped by the validation rows, so they cannot judge it.
     models = [name for name in _CANDIDATES if any(row["model"] == name for row in rows)]
-    n_cells = 0
+    # These alone depend on a seed.
+    tuned = {name for name in models if TUNED in page.COMBINED.get(name, (name,))}
     body = []
     spans = []
-    n_lower = dict.fromkeys(("PatchTST/42", *page.BEST.values()), 0)
-    for (dataset,), mine in records.cells(rows, "dataset").items():
-        cells = records.by(mine, "horizon", "model")
-        horizons = sorted({row["horizon"] for row in mine})
-        others = page.beside(published, dataset, tuple(page.BEST))
-        for horizon in horizons:
-            cell = {name: cells[horizon, name] for name in models if (horizon, name) in cells}
-            errors = {name: render.mean(runs, "valid_mse") for name, runs in cell.items()}
-            chosen = min(errors, key=errors.__getitem__)
-            mse = render.mean(cell[chosen], "mse")
-            for name, scores in others.items():
-                n_lower[name] += mse < scores[str(horizon)][0]
-            n_cells += 1
-            change, span = _beyond(cell[chosen]) if chosen != MAP else ("", None)
-            spans += [span] if span else []
-            if horizon in (horizons[0], horizons[-1]):
-                plain = _beyond(cell[_SHOWN])[0] if _SHOWN in cell else ""
-                body.append([dataset, str(horizon), plain, chosen, change])
+    n_lower: Counter[str] = Counter()
+    n_lower_untuned: Counter[str] = Counter()
+    horizons = {row["horizon"] for row in rows}
+    judged = records.cells(rows, "dataset", "horizon")
+    for (dataset, horizon), mine in judged.items():
+        scores = page.beside(published, dataset, tuple(page.BEST))
+        rivals = {name: of[str(horizon)][0] for name, of in scores.items()}
+        by_model = records.by(mine, "model")
+        cell = {name: by_model[name,] for name in models if (name,) in by_model}
+        chosen = _chosen(cell)
+        n_lower.update(_lower(cell[chosen], rivals))
+        untuned = {name: runs for name, runs in cell.items() if name not in tuned}
+        n_lower_untuned.update(_lower(untuned[_chosen(untuned)], rivals))
+        change, span = _beyond(cell[chosen]) if chosen != MAP else ("", None)
+        spans += [span] if span else []
+        if horizon in (min(horizons), max(horizons)):
+            plain = _beyond(cell[_SHOWN])[0] if _SHOWN in cell else ""
+            body.append([dataset, str(horizon), plain, chosen, change])
     head = ["data set", "horizon", _SHOWN, "chosen", "its change"]
-    counts = ", ".join(f"{name} in {n}" for name, n in n_lower.items())
     below = sum(high < 0 for _, high in spans)
     above = sum(low > 0 for low, _ in spans)
+    counts = ", ".join(f"{name} in {n_lower[name]}" for name in _RIVALS)
+    counts_untuned = ", ".join(str(n_lower_untuned[name]) for name in _RIVALS)
     text = (
         f"Of {len(spans)} intervals of what is chosen, {below} lie below zero and {above} above. In"
-        f" {n_cells} cells it has a lower MSE than {counts}."
+        f" {len(judged)} cells it has a lower MSE than {counts}. Without fine-tuned weights, which"
+        f" alone have seeds: {counts_untuned}."
     )
     return f"{render.lines(head, body)}\n\n{text} {records.commits(rows)}"
+
+
+def _chosen(cell: dict[str, list[Record]]) -> str:
+    """The model with the lowest error on validation rows."""
+    return min(cell, key=lambda name: render.mean(cell[name], "valid_mse"))
+
+
+def _lower(runs: list[Record], rivals: dict[str, float]) -> list[str]:
+    """The rivals whose MSE is above that of a model."""
+    mse = render.mean(runs, "mse")
+    return [name for name, rival in rivals.items() if mse < rival]
 
 
 def _beyond(rows: list[Record]) -> tuple[str, tuple[float, float] | None]:

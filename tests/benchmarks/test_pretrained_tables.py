@@ -385,3 +385,9 @@ def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_pat
     )
     assert "Of 1 intervals of what is chosen, 1 lie below zero and 0 above. In 1 cells" in text
     assert "lower MSE than PatchTST/42 in 1, best published in 0, best of any kind in 0." in text
+    rows.append(row("maps + zero + fine-tuned", 0.34, valid=0.2, blocks=[-0.04, -0.04, -0.04]))
+    write(tmp_path, page.PRETRAINED, rows)
+    text = pretrained.tables(tmp_path)
+    assert cells_of(text)["ETTh1"][2] == "maps + zero + fine-tuned"
+    assert "lower MSE than PatchTST/42 in 1, best published in 1, best of any kind in 0." in text
+    assert "which alone have seeds: 1, 0, 0." in text
