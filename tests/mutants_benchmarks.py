@@ -25,6 +25,18 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/benchmark.py",
+        "seconds_of_model.keys() >= set(models_left)",
+        "seconds_of_model",
+        "tests/command_line/test_terminal.py::test_a_benchmark_tells_the_time_of_the_runs_to_come",
+    ),
+    Mutant(
+        "tsattn/benchmark.py",
+        "0 if network is None else sum(numbers.numel() for numbers in network.parameters())",
+        "0",
+        "tests/test_benchmark.py",
+    ),
+    Mutant(
+        "tsattn/benchmark.py",
         "if record.keys() >= set(REQUIRED) and",
         "if record.keys() >= set(key) and",
         "tests/test_benchmark.py",

@@ -13,6 +13,7 @@ from checkout import ROOT
 from tsattn import benchmark
 from tsattn.benchmark import REQUIRED, Suite, current_commit, find_record, read_table, run_suite
 from tsattn.catalogue import MODELS
+from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.storage import read_rows
 
 ROWS = 120
@@ -93,6 +94,12 @@ def test_what_draws_no_random_numbers_runs_once(table):
     grid = suite_of(table, models=models, context=8, max_epochs=1, seeds=(0, 1))
     runs = [(record["model"], record["seed"]) for record in run_suite(grid)]
     assert runs == [("least_squares", 0), ("nlinear", 0), ("nlinear", 1), ("naive", 0)]
+
+
+def test_the_numbers_of_pretrained_weights_count(table):
+    (record,) = run_suite(suite_of(table, models=("zero",)))
+    network = PretrainedForecaster(HORIZON).fit([0.0]).network_
+    assert record["params"] == sum(numbers.numel() for numbers in network.parameters())
 
 
 def test_a_record_says_what_was_run_and_where_it_comes_from(table):

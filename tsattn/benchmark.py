@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from tsattn.evaluate.rolling import Rolled
 from tsattn.forecaster import Forecaster
 from tsattn.storage import add_row, read_rows
 from tsattn.suite import Suite
-from tsattn.terminal import in_words
+from tsattn.terminal import in_words, progress_line
 
 # Fields that every record has: its place in the grid, the scores, and its origin.
 REQUIRED = (
@@ -158,25 +159,42 @@ def _run_in_turn(
     a record, or their lock is free.
     """
     started = time.monotonic()
-    n_made = 0
+    seconds_of_model: dict[str, list[float]] = {}
     for wait in (False, True):
         for number, run in enumerate(runs):
             is_open = records[number] is None
             if wait and not is_open:
                 continue
             state = "running" if is_open else "found"
-            seconds_gone = time.monotonic() - started
+            begun = time.monotonic()
             position = f"[{number + 1}/{len(runs)}]"
             line = f"{position} {state}: {run.title}"
-            line += f", {in_words(int(seconds_gone))} gone"
-            if n_made:
-                n_left = records.count(None)
-                seconds_left = seconds_gone / n_made * n_left
+            line += f", {in_words(int(begun - started))} gone"
+            seconds_left = _seconds_left(runs, records, seconds_of_model)
+            if seconds_left is not None:
                 line += f", {in_words(seconds_left)} left"
             say(line)
             if is_open:
                 records[number], is_new = _take(run, path, wait=wait)
-                n_made += is_new
+                if is_new:
+                    seconds = time.monotonic() - begun
+                    seconds_of_model.setdefault(run.model, []).append(seconds)
+
+
+def _seconds_left(
+    runs: "list[_Run]",
+    records: list[_Record | None],
+    seconds_of_model: Mapping[str, list[float]],
+) -> float | None:
+    """Seconds of the runs without a record, each as long as earlier ones of its model; ``None``
+    where there is none, or no earlier one. Models differ a thousandfold, so that one says nothing
+    of another.
+    """
+    pairs = zip(runs, records, strict=True)
+    models_left = [run.model for run, record in pairs if record is None]
+    if not models_left or not seconds_of_model.keys() >= set(models_left):
+        return None
+    return sum(fmean(seconds_of_model[model]) for model in models_left)
 
 
 def _run_on_engine(
@@ -371,7 +389,13 @@ class _Run:
         started = time.perf_counter()
         forecaster.fit(panel.rows(0, n_fit), verbose=self.verbose)
         fitted = time.perf_counter()
-        rolled = roll(forecaster, panel, ends, scaler=scaler, keep=False)
+        title = self.model if self.verbose else None
+        with progress_line(title, n_steps=len(ends)) as line:
+            tell = None if line is None else partial(line.advance, text="judging")
+            rolled = roll(forecaster, panel, ends, scaler=scaler, keep=False, tell=tell)
+            if line is not None:
+                line.show(len(ends), f"{len(ends):,} windows")
+                line.finish("done")
         predicted = time.perf_counter()
         if rolled.n_windows != len(ends):
             raise ValueError(
@@ -385,13 +409,19 @@ class _Run:
             "context": forecaster.max_context,
             **_scores(rolled),
             **training_facts,
-            "params": summary.get("parameters", 0),
+            "params": _n_parameters(forecaster),
             "fit_seconds": round(fitted - started, _DECIMALS),
             "predict_seconds": round(predicted - fitted, _DECIMALS),
             "peak_mb": _peak_mb(),
             "config": dict(self.config),
             **provenance(forecaster),
         }
+
+
+def _n_parameters(forecaster: Forecaster) -> int:
+    """Numbers of a forecaster's network; 0 where it has none."""
+    network = getattr(forecaster, "network_", None)
+    return 0 if network is None else sum(numbers.numel() for numbers in network.parameters())
 
 
 def _scores(rolled: Rolled) -> _Record:

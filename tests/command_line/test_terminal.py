@@ -80,7 +80,8 @@ LINE = re.compile(
 )
 # And of a backtest or a combination.
 JUDGED = re.compile(
-    r"(?P<who>backtest|auto) \[(?P<bar>[#.]+)\] (?P<what>(fitting|judging) \S+|\d models?)" + TIMES
+    r"(?P<who>\S+) \[(?P<bar>[#.]+)\]"
+    r" (?P<what>(fitting|judging) \S+|judging|[\d,]+ (models?|windows))" + TIMES
 )
 
 
@@ -250,6 +251,12 @@ def test_benchmark(seen):
     check_training(drawings, "mlr")
     assert others[0] == "[1/1] running: data horizon 4 mlr seed 0, 0 s gone"
     assert others[2].split()[:4] == ["data", "4", "mlr", "0"]
+    told = judging(seen["benchmark"][1], "mlr")
+    assert (told[0]["what"], told[-1]["what"], told[-1]["ending"]) == (
+        "judging",
+        "27 windows",
+        "done",
+    )
 
 
 def test_demo(seen):
@@ -482,7 +489,7 @@ def test_a_benchmark_tells_the_time_of_the_runs_to_come(tmp_path, clock, monkeyp
     told = [line.split(" seed 0, ") for line in said]
     assert [times for _, times in told] == [
         "0 s gone",
-        "30 s gone, 90 s left",
+        "30 s gone",
         "60 s gone, 60 s left",
         "90 s gone, 30 s left",
     ]

@@ -316,6 +316,7 @@ def roll(
     quantiles: Sequence[float] = (),
     chunk: int | None = None,
     keep: bool = True,
+    tell: Callable[[int], None] | None = None,
 ) -> Rolled:
     """Judge a fitted forecaster on windows; it is never fitted here, and only ``predict_before`` is
     called.
@@ -329,6 +330,7 @@ def roll(
         quantiles: Quantiles to ask for.
         chunk: Windows in one call; ``None`` bounds number and memory. Scores do not depend on it.
         keep: Keep forecasts. Without them memory does not grow with the number of windows.
+        tell: Called with the number of windows of each call.
 
     Raises:
         ValueError: If a window leaves its series, or a forecast has the wrong shape or is not
@@ -350,7 +352,7 @@ def roll(
     )
     slots = np.argsort(ends, kind="stable")
     history = History(panel)
-    judge_windows(rolled, forecaster, history, slots, chunk=chunk)
+    judge_windows(rolled, forecaster, history, slots, chunk=chunk, tell=tell)
     return rolled
 
 
