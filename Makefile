@@ -12,6 +12,8 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not n
 ARRAYS := tests/kernels tests/matrices tests/nn tests/pretrained
 # Without this, running Python from here would make the folder `datasets` an importable package.
 export PYTHONSAFEPATH := 1
+# The tests start hundreds of processes, each of which would compile the library anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint types layers wheel unit docs suites report bench zeroshot covariates clean
 
