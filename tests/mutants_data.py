@@ -1049,6 +1049,18 @@ MUTANTS = [
         MISSING,
     ),
     Mutant(
+        "tsattn/forecaster.py",
+        'if policy == "interpolate" or not shares_stamps',
+        'if policy == "interpolate"',
+        "tests/forecasters/test_contract.py",
+    ),
+    Mutant(
+        "tsattn/evaluate/backtest.py",
+        "if names or not needs_stamps",
+        "if True",
+        "tests/forecasters/test_channel_mixing.py",
+    ),
+    Mutant(
         "tsattn/forecasters/network.py",
         "self._can_mask and (is_asked or not self._solved)",
         "self._can_mask",

@@ -40,7 +40,7 @@ from tsattn.data.windows import (
 from tsattn.forecasts import Forecast, first_not_finite, with_skipped
 from tsattn.levels import check_ascending, check_request
 from tsattn.paths import chosen_points
-from tsattn.settings import Settings, check_settings, checked_group
+from tsattn.settings import Settings, check_settings, checked_group, is_default
 
 if TYPE_CHECKING:  # what only covariates need is imported by the forecasters that read some
     from torch import Tensor
@@ -214,6 +214,11 @@ class Forecaster(ABC):
         return False
 
     @property
+    def shares_stamps(self) -> bool:
+        """Whether the next fit needs series with the same stamps."""
+        return False
+
+    @property
     def masks(self) -> bool:
         """Whether the next fit can leave missing values out."""
         return False
@@ -365,7 +370,7 @@ class Forecaster(ABC):
         arguments = [
             f"{name}={value!r}"
             for name, value in self.get_params(deep=False).items()
-            if not _same(value, defaults[name].default)
+            if not is_default(value, defaults[name].default)
         ]
         return f"{type(self).__name__}({', '.join(arguments)})"
 
@@ -839,12 +844,16 @@ class Forecaster(ABC):
 
     def with_own_policy(self, panel: Panel, fitted: bool) -> Panel:
         """A table under the own policy for missing values, without the rows before the first value
-        of each series where they are interpolated; arguments as of :meth:`without_doubtful`.
+        of each series unless series need the same stamps; arguments as of
+        :meth:`without_doubtful`.
         """
-        if panel.missing != "mask" or self.missing_policy(fitted) != "interpolate":
+        if panel.missing != "mask":
             return panel
-        panel = panel.last(known_lengths(panel))
-        return replace(panel, missing="interpolate")
+        policy = self.missing_policy(fitted)
+        shares_stamps = self.looks_across if fitted else self.shares_stamps
+        if policy == "interpolate" or not shares_stamps:
+            panel = panel.last(known_lengths(panel))
+        return replace(panel, missing=policy)
 
     def read(self, data: TableLike | Panel, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that
@@ -938,12 +947,6 @@ class Forecaster(ABC):
         from tsattn.data.encoding import CovariateHistory
 
         return CovariateHistory(panel, columns, ahead)
-
-
-def _same(value: Any, default: Any) -> bool:
-    # Other objects, such as arrays, may not compare to one truth value.
-    comparable = isinstance(value, Settings | str | int | float | tuple)
-    return value is default or (comparable and type(value) is type(default) and value == default)
 
 
 def check_forecaster(candidate: object) -> None:

@@ -49,6 +49,13 @@ class Settings:
         return f"{type(self).__name__}({arguments})"
 
 
+def is_default(value: Any, default: Any) -> bool:
+    """Whether an argument equals its default and has its type."""
+    # Other objects, such as arrays, may not compare to one truth value.
+    comparable = isinstance(value, Settings | str | int | float | tuple)
+    return value is default or (comparable and type(value) is type(default) and value == default)
+
+
 def check_settings(owner: object, *names: str) -> None:
     """Refuse a group of settings that is of another class, such as a dict.
 

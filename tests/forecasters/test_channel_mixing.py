@@ -266,6 +266,16 @@ def test_mixing_goes_with_covariates_and_missing_values():
     assert np.isfinite(mixing(missing="mask").fit(holed).predict()).all(axis=None)
 
 
+def test_series_that_begin_later_keep_their_stamps():
+    frame = three()
+    frame.iloc[:9, 1] = np.nan
+    judged = backtest(mixing(), frame, n_windows=1).frame
+    known = mixing().fit(frame.iloc[:-4]).predict()
+    for name in frame.columns:
+        own = judged.loc[judged["unique_id"] == name, "mlr"]
+        np.testing.assert_allclose(own, known[name], rtol=1e-6)
+
+
 def test_a_mixing_network_is_exported():
     model = mixing(max_epochs=1).fit(three())
     x = np.random.default_rng(0).normal(size=(5, 12, 3)).astype(np.float32)

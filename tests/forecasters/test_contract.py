@@ -388,6 +388,15 @@ def test_unless_asked_missing_values_are_left_out_or_interpolated_with_a_word(ma
         np.testing.assert_array_equal(numbers(forecaster.predict()), numbers(chosen.predict()))
 
 
+def test_empty_cells_before_the_first_value_of_a_series_count_for_nothing(make):
+    frame = long_frame()
+    long = make().fit(frame).predict()
+    wide = make().fit(wide_of(frame)).predict()
+    for name, column in wide.items():
+        rows = long[long["unique_id"] == name]
+        np.testing.assert_array_equal(column, rows.iloc[:, 2])
+
+
 def test_constant_series_have_finite_forecasts(make):
     constant = long_frame().assign(y=5.0)
     np.testing.assert_allclose(numbers(make().fit(constant).predict()), 5.0, rtol=1e-5)

@@ -532,7 +532,9 @@ def _read(
         names = [name for name, forecaster in named.items() if not forecaster.masks]
         if names:
             tell_interpolated(panel, ", ".join(names))
-        panel = panel.last(known_lengths(panel))
+        needs_stamps = any(forecaster.shares_stamps for forecaster in named.values())
+        if names or not needs_stamps:
+            panel = panel.last(known_lengths(panel))
     return without_sentinels(panel, n_judged=n_judged, keeps=schema.missing == "error")
 
 

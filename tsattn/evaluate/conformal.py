@@ -205,6 +205,9 @@ class SplitConformal(Forecaster):
     masks = property(
         attrgetter("forecaster.masks"), doc="Whether its next fit can leave missing values out."
     )
+    shares_stamps = property(
+        attrgetter("forecaster.shares_stamps"), doc="Whether series need the same stamps."
+    )
     masks_ = property(
         attrgetter("_inner.masks_"), doc="Whether the fitted copy leaves missing values out."
     )

@@ -160,6 +160,11 @@ class AttentionForecaster(NetworkForecaster):
     def _head(self) -> str:
         return "point" if self.head is None else self.head
 
+    @property
+    def shares_stamps(self) -> bool:
+        """Whether the series are to look at one another."""
+        return self.network.channel_mixing
+
     def _mixed_channels(self, panel: Panel) -> int:
         if not self.network.channel_mixing:
             return 0
