@@ -606,11 +606,12 @@ MUTANTS = [
         "tests/forecasters/test_contract.py::test_later_rows_are_saved",
     ),
     Mutant(
-        "tsattn/data/joining.py",
-        "series.last_tick > last_ticks[old_place]",
-        "series.last_tick < last_ticks[old_place]",
+        "tsattn/data/frames.py",
+        'leaves_out = schema.bad != "error" and not rules.later',
+        'leaves_out = schema.bad != "error"',
         "tests/data/test_joining.py",
     ),
+    Mutant("tsattn/data/joining.py", ", *joined.skipped)}", ")}", "tests/data/test_joining.py"),
     # backtests and rolling evaluation
     Mutant(
         "tsattn/evaluate/room.py",

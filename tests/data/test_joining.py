@@ -65,7 +65,7 @@ def test_new_rows_without_a_value_are_refused_and_filled_by_a_policy(layout):
     past = frame[frame["ds"] < first_day]
     model = linear(time_col="ds", missing="error").fit(past)
     before = model.predict()
-    with pytest.raises(ValueError, match="'b' has no value in the new rows, but"):
+    with pytest.raises(ValueError, match=r"'b'.* is missing \(NaN\) at 2024-02-28"):
         model.update(frame[frame["ds"] == first_day])
     pd.testing.assert_frame_equal(model.predict(), before)
     with pytest.warns(UserWarning, match="'b' has no value in the new rows; they count as"):
@@ -91,6 +91,23 @@ def test_a_series_goes_on_where_its_new_rows_hold_no_value(kind):
         if name == "2":
             assert expected["ds"].nunique() == 7
         pd.testing.assert_frame_equal(model.update(rows).predict(), expected)
+
+
+@pytest.mark.filterwarnings("ignore::tsattn.checks.InputWarning")
+@pytest.mark.parametrize("name", ["zero", "ridge"])
+def test_columns_of_rows_without_a_value_are_kept(name):
+    frame = long_table(VALUES[:3], ["1", "2", "3"])
+    temperature = np.random.default_rng(1).normal(15, 5, len(frame))
+    frame = frame.assign(temperature=temperature, y=frame["y"] + temperature)
+    old, new = split(frame)
+    is_first = new["ds"] == new["ds"].min()
+    new = new.assign(y=new["y"].mask(is_first & (new["unique_id"] == "2")))
+    options = {"past_cols": ["temperature"]}
+    model = make_forecaster(name, 7, **options).fit(old)
+    expected = model.predict(frame.assign(y=pd.concat([old["y"], new["y"]])))
+    first = make_forecaster(name, 7, **options).fit(old).update(new[is_first])
+    assert first.predict()["ds"].nunique() == 7
+    pd.testing.assert_frame_equal(first.update(new[~is_first]).predict(), expected)
 
 
 def test_names_that_a_smaller_type_cannot_hold_stay():

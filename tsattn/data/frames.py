@@ -125,7 +125,8 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     _refuse_hidden_keys(df, table, times, covariate_cols)
     skipped: tuple[Skipped, ...] = ()
     empty_rows = _rows_of_empty(table)
-    if schema.bad != "error" and empty_rows.any() and not empty_rows.all():
+    leaves_out = schema.bad != "error" and not rules.later
+    if leaves_out and empty_rows.any() and not empty_rows.all():
         table, skipped = _without_rows(table, empty_rows)
         df = df[~empty_rows]
     static = np.empty((len(table.ids), 0), dtype=object)
@@ -300,7 +301,9 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     all_names = tuple(map(_series_name, series_cols))
     columns = [*series_cols, *covariates]
     values, foreign = _read_columns(df, columns, n_targets=len(all_names))
-    is_kept = _kept_columns(values, foreign, len(all_names), schema.bad)
+    is_kept = np.ones(len(columns), dtype=bool)
+    if schema.bad != "error" and not rules.later:
+        is_kept = _kept_columns(values, foreign, len(all_names))
     values = values[:, is_kept]
     foreign = foreign[:, is_kept]
     cells = [df[column] for column in itertools.compress(columns, is_kept)]
@@ -424,18 +427,14 @@ def _series_name(column: Hashable) -> str | int:
     return name if type(name) is int else str(column)
 
 
-def _kept_columns(
-    values: np.ndarray, foreign: np.ndarray, n_series: int, bad: str | None
-) -> np.ndarray:
+def _kept_columns(values: np.ndarray, foreign: np.ndarray, n_series: int) -> np.ndarray:
     """Which columns of a wide table are read, bool: not those of series without a value, unless
-    all series are such or none may be left out.
+    all series are such.
     """
     has_cell = ~np.isnan(values) | foreign
     is_kept: np.ndarray = has_cell.any(axis=0)
-    is_kept[n_series:] = True
     has_series = is_kept[:n_series].any()
-    if bad == "error" or not has_series:
-        is_kept[:] = True
+    is_kept[n_series if has_series else 0 :] = True
     return is_kept
 
 

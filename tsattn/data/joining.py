@@ -103,10 +103,7 @@ def _numbered_on(old: Panel, new: Panel) -> Panel:
                     f" list(range({n_rows})) where they begin with them"
                 ),
             )
-    skipped = tuple(
-        series._replace(last_tick=series.last_tick + next_row) for series in new.skipped
-    )
-    return replace(new, times=new.times + next_row, skipped=skipped)
+    return replace(new, times=new.times + next_row)
 
 
 def _values_of_same_rows(old: Panel, new: Panel) -> tuple[np.ndarray, np.ndarray]:
@@ -186,9 +183,6 @@ def continued_panel(
     is_left_out = is_empty | _early_rows(old, new, context)
     all_rows = table[~is_left_out]
     table = all_rows.drop_duplicates(keys, keep="last")
-    # A row without a value would need covariates like all others.
-    if not columns:
-        table = _with_empty_ends(table, old, new, *keys)
     if new.dialect.kind == "wide":
         table = _to_one_end(table, *keys)
     # The earlier rows may have missing values, which their policy allows.
@@ -203,7 +197,7 @@ def continued_panel(
         dialect = replace(dialect, columns=tuple(series_cols))
     if tells and policy == "mask" and np.isnan(new.values).all():
         tell_empty_end(joined)
-    left_out = {series.name: series for series in (*old.skipped, *new.skipped)}
+    left_out = {series.name: series for series in (*old.skipped, *new.skipped, *joined.skipped)}
     for name in joined.ids:
         left_out.pop(name, None)
     return replace(joined, dialect=dialect, skipped=tuple(left_out.values()))
@@ -301,29 +295,6 @@ def _object_to_gap_between(old: Panel, new: Panel) -> None:
         f"give {absent} too, or have gaps filled: first call"
         " set_params(schema__missing='interpolate')",
     )
-
-
-def _with_empty_ends(
-    table: pd.DataFrame, old: Panel, new: Panel, id_col: str, time_col: str
-) -> pd.DataFrame:
-    """The table with a row without a value for each series of the old panel whose new rows hold
-    none, at the last of these: the series goes on there.
-    """
-    last_ticks = ticks(old.last_times())
-    place_by_name = {str(name): place for place, name in enumerate(old.ids)}
-    old_places = []
-    new_places = []
-    for new_place, series in enumerate(new.skipped):
-        old_place = place_by_name.get(str(series.name))
-        if old_place is not None and series.last_tick > last_ticks[old_place]:
-            old_places.append(old_place)
-            new_places.append(new_place)
-    if not old_places:
-        return table
-    names = pd.Series(old.ids[old_places]).astype(table[id_col].dtype)
-    stamps = new.skipped_times()[new_places]
-    ends = pd.DataFrame({id_col: names, time_col: stamps})
-    return pd.concat([table, ends], ignore_index=True)
 
 
 def _to_one_end(table: pd.DataFrame, id_col: str, time_col: str) -> pd.DataFrame:
