@@ -83,13 +83,41 @@ def test_booleans_come_back_as_such(shape, dtype):
         table.assign(**{table.columns[1]: table.iloc[:, 1].where(table.index != 7)}), **columns
     )
     for name in {*table.columns} & {"promo", "big"}:
-        assert filled[name].dtype == bool
+        assert filled[name].dtype == ("boolean" if table[name].dtype == "boolean" else bool)
         assert (filled[name] == table[name]).all()
     # A row that is added has no value.
     promo = fill(table.drop(index=[7]), **columns)["promo"]
     assert pd.isna(promo[7])
     assert promo.drop(7).tolist() == table["promo"].drop(7).tolist()
-    assert {type(cell) for cell in promo.drop(7)} == {bool}
+    assert {type(cell) for cell in promo.drop(7)} <= {bool, np.bool_}
+
+
+@pytest.mark.parametrize("shape", ["long", "wide"])
+def test_columns_keep_their_types(shape):
+    table = hourly()[:40].round().rename("y").rename_axis("ds").reset_index()
+    table["y"] = table["y"].astype("Int64").where(table.index != 7)
+    number = np.arange(40)
+    table["n"] = number
+    table["kind"] = pd.Categorical(number % 2, categories=[1, 0, 5], ordered=True)
+    table["note"] = pd.array(["x", "y"] * 20, dtype="string")
+    columns = {"past_cols": ["n", "kind", "note"]}
+    if shape == "wide":
+        table = table.rename(columns={"y": "a"})
+    else:
+        table["brand"] = pd.Categorical(["b"] * 40, categories=["b", "c"])
+        table["size"] = 3
+        columns["static_cols"] = ["brand", "size"]
+    filled = fill(table, **columns)[table.columns]
+    assert filled.iloc[:, 1].notna().all()
+    others = table.columns[2:]
+    assert filled.dtypes.equals(table.dtypes)
+    pd.testing.assert_frame_equal(filled[others], table[others])
+    # A row that is added has no whole number, and perhaps a value between them.
+    shorter = table.drop(index=[20]).assign(**{table.columns[1]: np.arange(39) % 5 + 0.5})
+    added = fill(shorter, **columns)
+    assert added["n"].dtype == float
+    assert added["kind"].dtype == table["kind"].dtype
+    assert added["kind"].isna().sum() == 1
 
 
 def test_a_wide_table_keeps_its_booleans_where_it_names_no_covariates():

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import InputWarning, check_whole, warn
-from tsattn.data.columns import TableLike, as_frame
+from tsattn.data.columns import TableLike, as_frame, plain
+from tsattn.data.covariates import label
 from tsattn.data.frames import to_long, to_target_panel, to_wide, with_fields
 from tsattn.data.panel import Panel, tell_sentinels, tell_skipped
 from tsattn.data.schema import Schema
@@ -71,7 +72,8 @@ def fill(
 
     Returns:
         The table in its own form, wide or long, sorted by series and time, with a row for each
-        stamp from the first to the last of a series. Values before the first and after the last
+        stamp from the first to the last of a series. Columns keep their types where all of their
+        cells allow it. Values before the first and after the last
         observed one stay missing. Series without a value are left out, with a warning; a wide table
         keeps their columns, which stay empty.
 
@@ -103,14 +105,12 @@ def fill(
     sides = TwoSides(panel, weights, n_threads)
     values = _filled_values(sides, all_gaps.take(is_filled))
     filled = replace(panel, values=values)
-    if not is_wide:
-        return to_long(filled)
-    answer = to_wide(filled)
-    # A panel holds numbers only, so that it has no booleans to give back.
+    answer = to_wide(filled) if is_wide else to_long(filled)
+    # A panel holds numbers only, so that it has no other types to give back.
     if isinstance(data, Panel):
         return answer
     table = as_frame(data)
-    return _with_truths(answer, table)
+    return _with_types(answer, table, panel)
 
 
 def _filled_values(sides: TwoSides, gaps: Stretches) -> np.ndarray:
@@ -130,20 +130,35 @@ def _filled_values(sides: TwoSides, gaps: Stretches) -> np.ndarray:
     return values
 
 
-def _with_truths(filled: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """A filled wide table with the booleans of its columns; a column of which a filled value is
-    neither stays one of numbers.
+def _with_types(filled: pd.DataFrame, table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
+    """A filled table with the types that its values and covariates had; a column of which a filled
+    value is not of its type, or an added row has no value, keeps the one that it has.
     """
-    shared_columns = filled.columns.intersection(table.columns)
-    for column in shared_columns:
+    columns: list[Any] = [*panel.dialect.columns, panel.dialect.target_col]
+    if panel.covariates is not None:
+        columns += [*panel.covariates.columns, *panel.covariates.statics]
+    for column in filled.columns.intersection(columns).intersection(table.columns):
         dtype = table[column].dtype
-        is_truth = pd.api.types.is_bool_dtype(dtype)
-        if not is_truth:
-            continue
         cells = filled[column]
-        if cells.isin([0, 1]).all():
-            filled[column] = cells.astype(bool)
+        # Objects are of any type.
+        if dtype == np.dtype(object):
+            continue
+        if isinstance(dtype, pd.CategoricalDtype):
+            cells = _as_categories(cells, dtype.categories)
+        try:
+            typed = cells.astype(dtype)
+        except (ValueError, TypeError):
+            continue
+        is_alike = (typed == cells) | cells.isna() & typed.isna()
+        if is_alike.all():
+            filled[column] = typed
     return filled
+
+
+def _as_categories(cells: pd.Series, categories: pd.Index) -> pd.Series:
+    """Cells of a panel, which holds categories as text, as the categories that they stand for."""
+    by_label = {label(plain(value)): value for value in categories}
+    return cells.map(lambda cell: by_label.get(label(cell), cell))
 
 
 def find_gaps(panel: Panel) -> Stretches:
