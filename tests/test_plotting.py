@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from side_by_side import columns_of
 
 from tsattn.catalogue import forecast as call_forecast
+from tsattn.checks import InputWarning
 from tsattn.data.calendar import future_times
 from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
@@ -243,6 +244,43 @@ def test_up_to_twelve_series_are_small_pictures_and_the_title_tells_what_is_left
     few = plot_forecast(frame, answer, series=["s01", "s00"]).figure
     assert [each.get_title() for each in few.axes] == ["s01", "s00"]
     assert few.get_suptitle() == ""
+
+
+@pytest.mark.parametrize("kind", ["long", "wide"])
+@pytest.mark.parametrize("level", [None, 80])
+def test_the_title_names_series_that_were_left_out_of_the_forecast(kind, level):
+    table = pd.DataFrame({"z": np.sin(np.arange(40.0)), "dead": np.nan, "a": np.arange(40.0)})
+    table.index = pd.date_range("2024", periods=40, name="ds")
+    if kind == "long":
+        table = table.reset_index().melt("ds", var_name="unique_id", value_name="y")
+    with pytest.warns(InputWarning, match="left out: series 'dead'"):
+        answer = call_forecast(table, STEPS, level=level)
+    figure = plot_forecast(table, answer).figure
+    shown = ["a", "z"] if kind == "long" else ["z", "a"]
+    assert [each.get_title() for each in figure.axes] == shown
+    assert figure.get_suptitle() == "2 of 3 series, without dead"
+    for each in figure.axes:
+        name = each.get_title()
+        points = answer[answer["unique_id"] == name] if kind == "long" else answer
+        column = "zero" if kind == "long" else name
+        label = "zero" if kind == "long" else "forecast"
+        np.testing.assert_allclose(line(each, label).get_ydata()[1:], points[column])
+    with pytest.raises(ValueError, match="series 'dead' has no value and was left out"):
+        plot_forecast(table, answer, series=["a", "dead"])
+    if kind == "wide":
+        fewer = answer.loc[:, ~answer.columns.str.startswith("dead")]
+        axes = plot_forecast(table, fewer).figure.axes
+        assert [each.get_title() for each in axes] == shown
+
+
+def test_a_series_that_only_the_model_left_out_is_named_too():
+    table = pd.DataFrame({"a": np.arange(40.0), "b": [np.nan] * 39 + [1.0]})
+    answer = pd.DataFrame({"a": [40.0, 41.0], "b": np.nan}, index=[40, 41])
+    figure = plot_forecast(table, answer).figure
+    assert [each.get_title() for each in figure.axes] == ["a"]
+    assert figure.get_suptitle() == "1 of 2 series, without b"
+    with pytest.raises(ValueError, match="series 'b' has no value in the forecast and was left"):
+        plot_forecast(table, answer, series="b")
 
 
 def test_names_with_dollars_and_a_leading_underscore_are_drawn_as_they_are():

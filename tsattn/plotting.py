@@ -7,7 +7,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from tsattn.data.frames import from_long, from_wide, to_target_panel
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
-from tsattn.forecasts import Forecast
+from tsattn.forecasts import Forecast, with_skipped
 from tsattn.levels import central_bounds, level_to_quantiles
 from tsattn.storage import write_atomic
 
@@ -76,7 +76,7 @@ def plot_forecast(
         schema: How tables are read; default :class:`tsattn.Schema`'s.
         series: Ids of a long table or columns of a wide one, one or several; default all, or the
             first one with ``ax``, without those that were left out of the forecast. At most twelve
-            are drawn, and the title names the others.
+            are drawn, and the title of the figure names the others.
         n_history: Rows of history to show; default five horizons.
         truth: Table or panel that holds the rows after the cutoff, where ``history`` does not.
         title: Default: the name of the series.
@@ -96,19 +96,18 @@ def plot_forecast(
         forecast = _read_forecast(forecast, panel)
     truth_panel = panel if truth is None else to_target_panel(truth, schema)
     names = [_plain_text(name) for name in forecast.ids]
-    chosen = _chosen_series(forecast, series, only_one=ax is not None)
+    drawn, others = _chosen_series(forecast, series, only_one=ax is not None)
     if n_history is None:
         n_history = _HISTORY_HORIZONS * forecast.horizon
     else:
         check_whole("n_history", n_history)
-    drawn = chosen[:_MOST_SERIES]
     histories = [_rows_of(panel, forecast, n) for n in drawn]
     truths = [_rows_of(truth_panel, forecast, n) for n in drawn]
     if truth is not None:
         for n, rows in zip(drawn, truths, strict=True):
             _check_reach(rows, _first_time(forecast, n))
     n_drawn = len(drawn)
-    several = n_drawn > 1
+    several = n_drawn + len(others) > 1
     axes = _new_grid(n_drawn) if ax is None else [ax]
     for i, n in enumerate(drawn):
         _draw_forecast(axes[i], forecast, n, histories[i], truths[i], n_history)
@@ -116,7 +115,7 @@ def plot_forecast(
         own_title = names[n] if several or title is None else title
         _dress(axes[i], own_title, forecast.times)
     if several:
-        left_out = [names[n] for n in chosen[_MOST_SERIES:]]
+        left_out = [names[n] for n in others]
         heading = _heading(title, n_drawn, left_out)
         axes[0].figure.suptitle(heading)
     _add_legend(axes, is_new_figure=ax is None)
@@ -444,14 +443,14 @@ class _ForecastTable:
         columns: Name of each column of numbers -> its values.
         names: Names of the columns of points: of a wide table one a series, of a long table one.
         ids: Names of the series.
-        times: Stamps of the rows, series after series.
+        rows: The rows, series after series; skipped are the series without a forecast.
         n_steps: Rows of a series.
     """
 
     columns: Mapping[str | int, np.ndarray]
     names: Sequence[str | int]
     ids: np.ndarray
-    times: pd.Index
+    rows: Panel
     n_steps: int
 
     def array(self, suffix: str = "") -> np.ndarray:
@@ -499,10 +498,10 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
             )
     # The rows of a wide table repeat for the columns with bounds.
     n_rows = len(parsed.ids) * parsed.n_steps
-    times = parsed.times[:n_rows]
+    times = parsed.rows.times[:n_rows]
     suffixes = parsed.suffixes()
     quantiles = {quantile: parsed.array(suffix) for quantile, suffix in suffixes.items()}
-    return Forecast(
+    known = Forecast(
         point=parsed.array(),
         ids=parsed.ids,
         times=times,
@@ -511,6 +510,7 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
         dialect=panel.dialect,
         quantiles=quantiles,
     )
+    return with_skipped(known, parsed.rows)
 
 
 def _read_wide(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
@@ -519,7 +519,12 @@ def _read_wide(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
     n_steps = _steps_of(rows)
     values = rows.values.reshape(-1, n_steps)
     columns = dict(zip(rows.ids, values, strict=True))
-    return _ForecastTable(columns, tuple(panel.ids), panel.ids, rows.times, n_steps)
+    series_cols = panel.dialect.columns
+    skipped = tuple(series for series in rows.skipped if series.name in series_cols)
+    empty = {series.name for series in skipped}
+    names = [name for name in panel.ids if name not in empty]
+    rows = replace(rows, skipped=skipped)
+    return _ForecastTable(columns, names, np.array(names, dtype=object), rows, n_steps)
 
 
 def _read_long(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
@@ -538,7 +543,7 @@ def _read_long(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:
         covariate_values = rows.covariates.values.T
         columns |= dict(zip(others, covariate_values, strict=True))
     n_steps = _steps_of(rows)
-    return _ForecastTable(columns, (name,), rows.ids, rows.times, n_steps)
+    return _ForecastTable(columns, (name,), rows.ids, rows, n_steps)
 
 
 def _steps_of(rows: Panel) -> int:
@@ -581,27 +586,29 @@ def _point_column(frame: pd.DataFrame, key_columns: Sequence[Any]) -> str:
 # --- the choice of series -------------------------------------------------------------------------
 
 
-def _chosen_series(forecast: Forecast, series: Any, *, only_one: bool) -> list[int]:
-    """Indices of the series to draw."""
+def _chosen_series(
+    forecast: Forecast, series: Any, *, only_one: bool
+) -> tuple[list[int], list[int]]:
+    """Indices of the series to draw, and of the others that are asked for."""
     if series is None:
         # A wide table is drawn in the order of its columns.
-        names = forecast.dialect.columns or forecast.ids
         all_places = pd.Index(forecast.ids)
-        places = all_places.get_indexer(pd.Index(names))
+        names = pd.Index(forecast.dialect.columns or forecast.ids)
+        places = all_places.get_indexer(names.intersection(all_places, sort=False))
         # Series that were left out of the forecast have NaN for points.
-        points = forecast.point[places]
-        has_points = ~np.isnan(points).all(axis=1)
-        if has_points.any():
-            places = places[has_points]
-        indices = places.tolist()
-        return indices[:1] if only_one else indices
+        is_empty = np.isnan(forecast.point[places]).all(axis=1)
+        # They come last, in their order.
+        order = np.argsort(is_empty, kind="stable")
+        n_drawn = 1 if only_one else min(_MOST_SERIES, max(1, (~is_empty).sum()))
+        indices = places[order].tolist()
+        return indices[:n_drawn], [] if only_one else indices[n_drawn:]
     several = isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series)
     chosen = series if several else [series]
     indices = [_index_of(forecast.ids, name, "the forecast") for name in chosen]
     if not indices or (only_one and len(indices) > 1):
         rule = "one for one ax" if only_one else "at least one"
         raise ValueError(f"series must name {rule}; got {series!r}")
-    return indices
+    return indices[:_MOST_SERIES], indices[_MOST_SERIES:]
 
 
 def _index_of(ids: np.ndarray, series: Any, owner: str) -> int:
@@ -633,9 +640,10 @@ def _rows_of(panel: Panel, forecast: Forecast, n: int) -> _Rows:
     name = forecast.ids[n]
     names = [*panel.ids]
     reasons = {series.name: series.reason for series in panel.skipped}
-    if name in reasons:
+    if np.isnan(forecast.point[n]).all():
+        reason = reasons.get(name, "has no value in the forecast")
         raise ValueError(
-            f"series {_plain_text(name)!r} {reasons[name]} and was left out of the forecast; name"
+            f"series {_plain_text(name)!r} {reason} and was left out of the forecast; name"
             " other series"
         )
     if name not in names or panel.dialect.kind != forecast.dialect.kind:
