@@ -13,7 +13,7 @@ import pandas as pd
 from tsattn.checks import InputWarning, warn
 from tsattn.data.columns import TableLike
 from tsattn.data.frames import to_long, to_target_panel, with_fields
-from tsattn.data.panel import Panel, tell_skipped
+from tsattn.data.panel import Panel, tell_skipped, tell_usual_sentinels
 from tsattn.data.schema import Schema
 from tsattn.levels import check_request, refuse_twice
 from tsattn.pretrained.weights import SHIPPED
@@ -97,6 +97,7 @@ def anomalies(
     frame = to_long(without_covariates)
     refuse_twice([*frame.columns, *_ANSWER], has_alias=False)
     tell_skipped(panel, "they have no rows in the answer")
+    tell_usual_sentinels(panel)
     sides = TwoSides(panel, weights, n_threads)
     lower, median, upper = _both_sides(panel, sides, probabilities)
     half_below = median - lower

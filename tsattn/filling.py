@@ -12,7 +12,7 @@ from tsattn.checks import InputWarning, check_whole, warn
 from tsattn.data.columns import TableLike, as_frame, plain
 from tsattn.data.covariates import label
 from tsattn.data.frames import to_long, to_target_panel, to_wide, with_fields
-from tsattn.data.panel import Panel, tell_sentinels, tell_skipped
+from tsattn.data.panel import Panel, tell_sentinels, tell_skipped, tell_usual_sentinels
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values
 from tsattn.forecasters.pretrained import MAX_HORIZON
@@ -97,6 +97,7 @@ def fill(
     tell_skipped(panel, left)
     effect = "which fill keeps, and from which it fills the gaps beside them"
     tell_sentinels(panel, effect)
+    tell_usual_sentinels(panel)
     all_gaps = find_gaps(panel)
     is_filled = all_gaps.length <= longest
     if max_gap is None and not is_filled.all():

@@ -26,6 +26,7 @@ from tsattn.data.panel import (
     skip_bad,
     tell_empty_end,
     tell_skipped,
+    tell_usual_sentinels,
     without_sentinels,
 )
 from tsattn.data.schema import Schema
@@ -901,6 +902,7 @@ class Forecaster(ABC):
             last = self.panel_
             of_fit = {"freq": last.freq, "like": last.dialect, "zone": last.zone}
         panel = self.without_doubtful(to_panel(data, schema, **of_fit), fitted)
+        tell_usual_sentinels(panel)
         return self.with_own_policy(panel, fitted)
 
     def own_series(self, point: np.ndarray, panel: Panel) -> np.ndarray:

@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 from tables import long_table, wide_of
 
+from tsattn.anomaly import anomalies
 from tsattn.catalogue import MODELS, forecast, load_forecaster, make_forecaster
+from tsattn.checks import InputWarning
 from tsattn.data.frames import from_long, to_panel
 from tsattn.data.schema import Schema
 from tsattn.distributed import predict_many
 from tsattn.evaluate.backtest import backtest
+from tsattn.filling import fill
 from tsattn.forecasters.auto import AutoForecaster
 from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.plotting import plot_forecast
@@ -351,6 +354,46 @@ def test_a_dead_sensor_of_numbers_that_others_show_to_be_none(model, share):
     # A series alone may be one of that number.
     if share == 1:
         assert (beside_nothing[model] == -999).all()
+
+
+def test_a_series_of_little_but_sentinels_is_told_with_a_call_that_works():
+    values = around(20)
+    values[np.arange(1, len(values) + 1) % 4 > 0] = -999
+    dead, alive = (
+        daily(y).assign(unique_id=name) for y, name in [(values, "d"), (around(20), "a")]
+    )
+    told = f"series 'd' has -999 in 90 of {len(dead)} rows, and it is read as that number"
+    for table_of, work in [
+        (dead, lambda df: forecast(df, 2)),
+        (pd.concat([alive, dead]), lambda df: forecast(df, 2)),
+        (dead, fill),
+        (dead, anomalies),
+        (dead, lambda df: backtest(make_forecaster("naive", 2), df)),
+    ]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            work(table_of)
+        (message,) = [text for text in (str(each.message) for each in caught) if told in text]
+        names = {"df": table_of.copy()}
+        exec(message.split("empty: ")[1], names)
+        assert forecast(names["df"], 2)["zero"].between(10, 30).all()
+    with pytest.warns(InputWarning, match=rf"has -999 in {len(dead)} of {len(dead)} rows"):
+        assert (forecast(dead.assign(y=-999), 2)["zero"] == -999).all()
+
+
+def test_what_most_values_are_is_told_only_where_it_lies_far_from_the_others():
+    near = np.where(np.arange(120) % 3, -99.0, -98.0)
+    prices = np.where(np.arange(120) % 3, 999.0, 799.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for values in (near, prices, np.full(120, 9999.0)):
+            forecast(daily(values), 2)
+        # The next rows of a series are judged beside those before.
+        fitted = PretrainedForecaster(2).fit(daily(around(20)))
+    later = pd.DataFrame({"ds": [daily(near)["ds"].max() + pd.Timedelta("1D")], "y": [-999.0]})
+    with pytest.warns(InputWarning) as caught:
+        fitted.update(later)
+    assert not any("is read as that number" in str(each.message) for each in caught)
 
 
 @pytest.mark.parametrize("number", [1e20, 9.969209968386869e36, -(2.0**31), np.finfo("f4").max])

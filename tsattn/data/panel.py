@@ -570,6 +570,41 @@ def tell_sentinels(panel: Panel, effect: str) -> None:
         _tell_sentinels(panel, rows, effect)
 
 
+def tell_usual_sentinels(panel: Panel) -> None:
+    """Warn once of a number such as -9999 that most values of a series are, far from 0 and from the
+    others: that of a dead sensor, or right.
+
+    Args:
+        panel: A table just read, without the numbers that :func:`find_sentinels` finds.
+    """
+    values = panel.values[:, 0]
+    told_rows = []
+    for n in _series_of_sentinels(panel, values):
+        own_values = values[panel.starts[n] : panel.starts[n + 1]]
+        # What more than half of the values are is their median.
+        usual = np.nanmedian(own_values)
+        is_usual = own_values == usual
+        is_other = ~np.isnan(own_values) & ~is_usual
+        others = np.append(own_values[is_other], 0.0)
+        is_below, is_above = _lie_outside(usual, others)
+        # Most values may be 999, as prices are, and all may be large.
+        is_far = is_below or (is_above and usual >= LEAST_FILL and is_other.any())
+        if is_far and is_usual.sum() > is_other.sum() and _may_stand_for_none(usual):
+            told_rows.append(panel.starts[n] + np.flatnonzero(is_usual))
+    if not told_rows:
+        return
+    rows = told_rows[0]
+    (n,) = panel.owners(rows[:1] + 1)
+    warn(
+        InputWarning(
+            f"{panel.series_label(n)}{more(len(told_rows))} has {values[rows[0]]:g} in {len(rows)}"
+            f" of {panel.lengths[n]} rows, and it is read as that number; if it stands for a"
+            " missing value, leave its cells empty",
+            _emptying_call(panel, rows),
+        )
+    )
+
+
 def _with_usual_columns(panel: Panel, n_judged: int, keeps: bool) -> Panel:
     """The panel with the value before them in place of sentinels of its columns of numbers;
     arguments as of :func:`without_sentinels`.
@@ -659,14 +694,9 @@ def _sentinel_rows(panel: Panel, values: np.ndarray, n_judged: int = 0) -> np.nd
     ``n_judged`` are later ones; and those of the same numbers in series of little else, such as
     that of a dead sensor.
     """
-    first_rows = panel.starts[:-1]
-    least = np.fmin.reduceat(values, first_rows)
-    most = np.fmax.reduceat(values, first_rows)
-    # A sentinel lies far outside, so it is the least or the largest value of its series.
-    may_have = _may_stand_for_none(least) | _may_stand_for_none(most)
     is_sentinel = np.zeros(len(values), dtype=bool)
     parts = []
-    for n in np.flatnonzero(may_have).tolist():
+    for n in _series_of_sentinels(panel, values):
         part = slice(panel.starts[n], panel.starts[n + 1])
         n_known = max(int(panel.lengths[n]) - n_judged, 0)
         is_sentinel[part] = find_sentinels(values[part], n_known)
@@ -680,6 +710,18 @@ def _sentinel_rows(panel: Panel, values: np.ndarray, n_judged: int = 0) -> np.nd
         if 2 * is_such[:n_known].sum() > n_values:
             is_sentinel[part] |= is_such
     return np.flatnonzero(is_sentinel)
+
+
+def _series_of_sentinels(panel: Panel, values: np.ndarray) -> list[int]:
+    """Series whose least or largest of ``values [rows]`` is a number such as -9999; one that stands
+    for a missing value lies far outside.
+    """
+    first_rows = panel.starts[:-1]
+    least = np.fmin.reduceat(values, first_rows)
+    most = np.fmax.reduceat(values, first_rows)
+    may_have = _may_stand_for_none(least) | _may_stand_for_none(most)
+    series: list[int] = np.flatnonzero(may_have).tolist()
+    return series
 
 
 def find_sentinels(values: np.ndarray, n_known: int | None = None) -> np.ndarray:
@@ -703,17 +745,22 @@ def find_sentinels(values: np.ndarray, n_known: int | None = None) -> np.ndarray
     # What most values are stands for a value.
     if len(others) < max(LEAST_OTHERS, is_sentinel[:n_known].sum()):
         return np.zeros_like(is_sentinel)
-    least = others.min()
-    most = others.max()
-    reach = SENTINEL_RANGES * (most - least)
-    is_above = is_sentinel & (values > most + reach)
+    is_below, is_above = _lie_outside(values, others)
+    is_above &= is_sentinel
     known_above = is_above[:n_known]
     # A single peak may be right, but none of another order of size.
     is_usual = known_above.sum() > 1 or known_above[-1]
     if not is_usual:
         is_above &= values >= LEAST_FILL
-    is_below = is_sentinel & (values < least - reach)
-    return is_above | is_below
+    return is_above | (is_sentinel & is_below)
+
+
+def _lie_outside(values: Any, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which values lie ranges below all others, and which above them, bool ``[T]`` each."""
+    least = others.min()
+    most = others.max()
+    reach = SENTINEL_RANGES * (most - least)
+    return values < least - reach, values > most + reach
 
 
 def _may_stand_for_none(values: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from tsattn.data.panel import (
     skip_bad,
     starts_of,
     tell_skipped,
+    tell_usual_sentinels,
     without_sentinels,
 )
 from tsattn.data.schema import Schema
@@ -535,7 +536,9 @@ def _read(
         needs_stamps = any(forecaster.shares_stamps for forecaster in named.values())
         if names or not needs_stamps:
             panel = panel.last(known_lengths(panel))
-    return without_sentinels(panel, n_judged=n_judged, keeps=schema.missing == "error")
+    panel = without_sentinels(panel, n_judged=n_judged, keeps=schema.missing == "error")
+    tell_usual_sentinels(panel)
+    return panel
 
 
 def _with_room(error: BadSeriesError, n_windows: int, most: int) -> InputError:
