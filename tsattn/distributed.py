@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import check_installed, check_whole
-from tsattn.data.columns import TableLike, as_frame
+from tsattn.data.columns import TableLike
+from tsattn.data.future import rows_of_some
 from tsattn.data.panel import Panel, require_length, skip_bad, tell_skipped
 from tsattn.data.windows import History, Scaler
 from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
@@ -128,7 +129,7 @@ def predict_many(
     chunks = []
     for first, stop in _chunk_bounds(panel.n_series, engine, n_chunks):
         series = short.some(first, stop)
-        chunk_future = _future_of(panel, future, first, stop)
+        chunk_future = None if future is None else rows_of_some(future, panel, first, stop)
         chunks.append((series, chunk_future))
     predict_chunk = partial(_predict, forecaster, options)
     forecasts = distributed_map(predict_chunk, chunks, engine=engine)
@@ -324,19 +325,6 @@ def _chunk_bounds(n_series: int, engine: Any, n_chunks: int | None) -> list[tupl
     spread = np.linspace(0, n_series, n_chunks + 1)
     bounds = spread.astype(int).tolist()
     return list(itertools.pairwise(bounds))
-
-
-def _future_of(panel: Panel, future: TableLike | None, first: int, stop: int) -> TableLike | None:
-    """The rows of a future table that belong to the series of a chunk."""
-    id_col = panel.dialect.id_col
-    if future is None or id_col is None:
-        return future
-    frame = panel.dialect.with_ids(as_frame(future))
-    if id_col not in frame:
-        return future
-    ids = panel.dialect.restore_ids(panel.ids[first:stop])
-    is_in_chunk = frame[id_col].isin(ids)
-    return frame[is_in_chunk]
 
 
 def _predict(

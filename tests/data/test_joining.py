@@ -10,6 +10,8 @@ from tables import long_table, wide_of, wide_table
 
 from tsattn.catalogue import forecast, make_forecaster
 from tsattn.data.frames import to_long, to_panel
+from tsattn.data.schema import Schema
+from tsattn.distributed import predict_many
 
 ROWS = 60
 NEW_ROWS = 10
@@ -300,6 +302,59 @@ def test_a_future_table_may_name_series_by_the_numbers_that_their_texts_spell():
     numbers = later.astype({"unique_id": int})
     expected = forecast(table, 3, future=later)
     pd.testing.assert_frame_equal(forecast(table, 3, future=numbers), expected)
+
+
+def keyed(start="2024-01-01", n=40):
+    parts = [
+        pd.DataFrame({"shop": shop, "item": item, "ds": pd.date_range(start, periods=n)})
+        for shop in ("001", "002")
+        for item in (7, 8)
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.assign(y=np.arange(len(frame)) % 11.0, promo=np.arange(len(frame)) % 3 // 2)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        {"shop": int},
+        {"shop": float, "item": str},
+        {"item": lambda item: f"{item:03}"},
+        {"shop": int, "item": lambda item: f"{item:04}"},
+    ],
+    ids=["numbers", "swapped", "text", "both"],
+)
+def test_each_of_several_keys_may_lose_or_gain_zeros_in_a_later_table(spelling):
+    schema = Schema(id_col=["shop", "item"], future_cols=["promo"])
+    old, later = keyed(), keyed("2024-02-10", 5)
+    other = later.assign(**{key: later[key].map(write) for key, write in spelling.items()})
+    future = keyed("2024-02-15", 2).drop(columns="y")
+    ahead = future.assign(**{key: future[key].map(write) for key, write in spelling.items()})
+    fitted = make_forecaster("zero", 2, schema=schema).fit(old)
+    expected = fitted.update(later).predict(future=future)
+    answer = make_forecaster("zero", 2, schema=schema).fit(old).update(other).predict(future=ahead)
+    pd.testing.assert_frame_equal(answer, expected)
+    assert answer["shop"].unique().tolist() == ["001", "002"]
+    assert answer["item"].dtype == np.int64
+    chunks = predict_many(fitted, pd.concat([old, later]), future=ahead, n_chunks=2)
+    pd.testing.assert_frame_equal(chunks, expected)
+
+
+def test_texts_name_the_number_that_they_spell_where_one_of_them_does():
+    old, new = split(long_table(VALUES[:2], [1, 2]))
+    fitted = make_forecaster("zero", 7).fit(old)
+    expected = fitted.update(new).predict()
+    texts = new.assign(unique_id=new["unique_id"].map({1: "001", 2: "02"}))
+    answer = make_forecaster("zero", 7).fit(old).update(texts).predict()
+    assert answer["unique_id"].tolist() == expected["unique_id"].tolist()
+    np.testing.assert_array_equal(answer["zero"], expected["zero"])
+    # Two texts of one number are two series.
+    texts = new.assign(unique_id=new["unique_id"].map({1: "001", 2: "01"}))
+    answer = make_forecaster("zero", 7).fit(old).update(texts).predict()
+    assert {*answer["unique_id"]} == {1, 2, "001", "01"}
+    texts = new.assign(unique_id=new["unique_id"].map({1: "001", 2: "1"}))
+    answer = make_forecaster("zero", 7).fit(old).update(texts).predict()
+    assert {*answer["unique_id"]} == {1, 2, "001"}
 
 
 @pytest.mark.parametrize("tz", [None, "Europe/Berlin"])

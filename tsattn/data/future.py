@@ -20,7 +20,7 @@ from tsattn.data.columns import (
     with_levels,
 )
 from tsattn.data.covariates import CovariateColumns, category_codes, label
-from tsattn.data.panel import Panel, as_word, names_alike
+from tsattn.data.panel import Panel, as_word, keys_alike, names_alike
 from tsattn.data.parts import refuse_units
 
 # New categories of a column that a warning names.
@@ -244,6 +244,18 @@ def _look_up(
     return values.reshape(panel.n_series, steps, -1), new_categories
 
 
+def rows_of_some(future: TableLike, panel: Panel, first: int, stop: int) -> TableLike:
+    """The rows of a table of the future that belong to series ``first:stop`` of a panel; all where
+    it names none.
+    """
+    frame = _with_columns(future, panel)
+    id_col = panel.dialect.id_col
+    if id_col is None or id_col not in frame:
+        return future
+    series = _series_of(frame[id_col], panel)
+    return frame[(series >= first) & (series < stop)]
+
+
 def _series_of(ids: pd.Series, panel: Panel) -> np.ndarray:
     """The series of each row, -1 for one that the panel does not have.
 
@@ -334,6 +346,8 @@ def _with_columns(future: TableLike, panel: Panel) -> pd.DataFrame:
         frame, *_ = with_levels(frame, id_col, panel.dialect.time_col)
     elif frame.index.nlevels > 2 or names_ids:
         frame = frame.reset_index()
+    if panel.dialect.key_cols:
+        frame = keys_alike(frame, panel)
     return panel.dialect.with_ids(frame)
 
 

@@ -20,7 +20,7 @@ from tsattn.data.frames import (
     name_columns,
     read_later_rows,
 )
-from tsattn.data.panel import Panel, as_objects, names_alike, tell_empty_end
+from tsattn.data.panel import Panel, as_objects, keys_alike, names_alike, tell_empty_end
 from tsattn.data.schema import Schema
 from tsattn.data.windows import known_lengths
 
@@ -50,6 +50,8 @@ def read_later(data: TableLike, schema: Schema, last: Panel) -> Panel:
             not clear where they belong.
     """
     frame, schema, is_long = name_columns(data, schema, last.dialect)
+    if last.dialect.key_cols:
+        frame = keys_alike(frame, last)
     are_numbered = not is_long and lacks_stamps(frame, schema)
     if are_numbered:
         _require_row_numbers(last)

@@ -424,7 +424,7 @@ def starts_of(lengths: np.ndarray) -> np.ndarray:
 
 def names_alike(old: Sequence[Any] | np.ndarray, new: Sequence[Any] | np.ndarray) -> np.ndarray:
     """New names, as the old ones where both read alike: a file may turn ``"1"`` into 1 or 1.0, and
-    ``"001"`` into 1.
+    ``"001"`` into 1, in either table.
     """
     # numpy spells stamps in another way than pandas, and makes whole numbers of them.
     old_names = as_objects(old)
@@ -435,15 +435,46 @@ def names_alike(old: Sequence[Any] | np.ndarray, new: Sequence[Any] | np.ndarray
     written = {*map(str, new_names)}
     other_texts = [text for text, name in old_by_text.items() if text not in written]
     text_by_number = _text_by_number(name for name in other_texts if isinstance(name, str))
+    numbers_spelt: dict[str, int] = {}
+    if not is_text:
+        texts = _text_by_number(name for name in new_names if isinstance(name, str))
+        numbers_spelt = {text: n for n, text in texts.items() if str(n) not in written}
     names = np.empty(len(new_names), dtype=object)
     for place, name in enumerate(new_names):
         text = str(name)
-        number = _whole_number(name)
+        number = numbers_spelt.get(text, _whole_number(name))
         if text not in old_by_text and number is not None:
             text = text_by_number.get(number, str(number))
         default = text if is_text else name
         names[place] = old_by_text.get(text, default)
     return names
+
+
+def keys_alike(frame: pd.DataFrame, earlier: Panel) -> pd.DataFrame:
+    """A table with the values of its keys as an earlier one writes them, where both read alike;
+    see :func:`names_alike`.
+
+    Args:
+        frame: The table; it stays as it was.
+        earlier: The series of the earlier table.
+    """
+    from tsattn.data.keys import split_ids
+
+    dialect = earlier.dialect
+    ids = [*earlier.ids, *(series.name for series in earlier.skipped)]
+    old_keys = split_ids(ids, dialect.key_cols, dialect.key_dtypes, dialect.key_values)
+    frame = frame.copy(deep=False)
+    for key, old_values in old_keys.items():
+        if key not in frame.columns:
+            continue
+        codes, distinct = pd.factorize(frame[key])
+        values = np.asarray(distinct, dtype=object)
+        names = names_alike(old_values.unique(), values)
+        if [*names] != [*values]:
+            # The code of a missing value is -1, which reads the last entry.
+            cells = pd.Series([*names, None], dtype=object).iloc[codes]
+            frame[key] = cells.infer_objects().array
+    return frame
 
 
 def as_objects(names: Sequence[Any] | np.ndarray) -> np.ndarray:
