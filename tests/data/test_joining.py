@@ -340,6 +340,22 @@ def test_each_of_several_keys_may_lose_or_gain_zeros_in_a_later_table(spelling):
     pd.testing.assert_frame_equal(chunks, expected)
 
 
+@pytest.mark.parametrize("names", [["a", "b"], ["a"], ["y"]])
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        1_600_000_000 + 3600 * np.arange(ROWS),
+        pd.date_range("2024-01-01", periods=ROWS).strftime("%Y%m%d").astype(int),
+    ],
+    ids=["epoch", "dates"],
+)
+def test_one_row_has_its_stamp_in_the_column_of_the_fit(stamps, names):
+    wide = pd.DataFrame({"when": stamps, **dict(zip(names, VALUES, strict=False))})
+    fitted = make_forecaster("zero", 2).fit(wide[:-1])
+    expected = make_forecaster("zero", 2).fit(wide).predict()
+    pd.testing.assert_frame_equal(fitted.update(wide[-1:]).predict(), expected)
+
+
 def test_texts_name_the_number_that_they_spell_where_one_of_them_does():
     old, new = split(long_table(VALUES[:2], [1, 2]))
     fitted = make_forecaster("zero", 7).fit(old)

@@ -607,6 +607,10 @@ def name_columns(
     if new_schema is not None:
         long = True
         schema = new_schema
+    # Few rows do not show which column of numbers holds the times of a wide table.
+    time_col = None if like is None else like.time_col
+    if not long and time_col is not None and time_col in frame.columns:
+        schema = schema.changed(time_col=time_col)
     return frame, schema, long
 
 
