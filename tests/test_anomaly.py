@@ -123,3 +123,15 @@ def test_rounding_is_no_anomaly(scale):
     wave[200] += 0.01 * scale
     answer = anomalies(wave)
     assert 200 in answer.loc[answer["anomaly"], "ds"].tolist()
+
+
+@pytest.mark.parametrize("first", [114, 117, 119])
+def test_a_constant_series_may_take_another_value(first):
+    rows = np.arange(240)
+    values = np.where(rows < first, 5.0, 6.0)
+    assert not anomalies(values)["anomaly"].any()
+    values[60] = 8.0
+    flagged = anomalies(values)
+    assert flagged.index[flagged["anomaly"]].tolist() == [60]
+    truths = anomalies(rows % 24 < 13)
+    assert not np.isinf(truths["score"]).any()

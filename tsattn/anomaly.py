@@ -183,7 +183,8 @@ def _quantiles(sides: TwoSides, x: np.ndarray, probabilities: Sequence[float]) -
 
 def _weighted_mean(ahead: np.ndarray, back: np.ndarray) -> np.ndarray:
     """The mean of two forecasts ``[3, S, F]``, weighted by the inverse of the widths of their
-    intervals; the other one where one is NaN, or alone has no width.
+    intervals; the other one where one is NaN, or alone has no width. Where neither has a width, the
+    interval reaches from one to the other.
     """
     width_ahead = ahead[2] - ahead[0]
     width_back = back[2] - back[0]
@@ -196,6 +197,9 @@ def _weighted_mean(ahead: np.ndarray, back: np.ndarray) -> np.ndarray:
     is_one_constant = (width_ahead == 0) != (width_back == 0)
     share = np.where(is_one_constant, 1 - share, share)
     mean = share * ahead + (1 - share) * back
+    # Where a constant series takes another value, either side is sure of its own.
+    mean[0] = np.where(has_width, mean[0], np.fmin(ahead[0], back[0]))
+    mean[2] = np.where(has_width, mean[2], np.fmax(ahead[2], back[2]))
     one_side = np.where(np.isnan(ahead), back, ahead)
     return np.where(np.isnan(mean), one_side, mean)
 
