@@ -393,6 +393,17 @@ def test_lines_of_several_cells_above_the_names_are_to_be_deleted(folder):
         read_frame("t.csv")
 
 
+def test_a_quote_that_is_not_closed_is_told_with_its_row(folder):
+    lines = ["ds,y", "2024-01-01,1", '2024-01-02,"2', "2024-01-03,3"]
+    (folder / "t.csv").write_text("\n".join(lines))
+    told = r"EOF inside string starting at row 2\); close the quote that opens in that row \(row 0"
+    with pytest.raises(ValueError, match=told):
+        read_frame("t.csv")
+    lines[2] += '"'
+    (folder / "t.csv").write_text("\n".join(lines))
+    assert read_frame("t.csv")["y"].tolist() == [1, 2, 3]
+
+
 def test_remarks_of_as_many_cells_as_the_table_are_to_be_deleted(folder):
     lines = ["#group,false,false", "#datatype,dateTime,double", "ds,y,z", "2024-01-01,1,2"]
     (folder / "t.csv").write_text("\n".join(lines))

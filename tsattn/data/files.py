@@ -210,6 +210,8 @@ def _unreadable(path: str | Path, kind: str, error: Exception) -> ValueError:
     if fact.startswith("No columns"):
         fact = "it is empty"
         advice = "write the table again"
+    elif "EOF inside string" in fact:
+        advice = "close the quote that opens in that row (row 0 is the first line), or delete it"
     elif "Expected 1 fields" in fact:
         advice = "delete the lines above the names of the columns, or correct that line"
     elif long_line := _LONG_LINE.search(fact):
