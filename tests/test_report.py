@@ -13,6 +13,7 @@ from tables import long_table, wide_table
 from tiny_network import tiny_network
 
 from tsattn import AutoForecaster, PretrainedForecaster, make_forecaster
+from tsattn.checks import InputWarning
 from tsattn.cli import main
 from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
@@ -101,6 +102,21 @@ def test_page_of_series_too_short_to_judge_says_so():
     page, _ = page_of(long_table([[1.0, 2.0, 3.0]]))
     assert "The forecaster was not judged: " in page
     assert "<h2>Backtest</h2>" not in page
+
+
+def test_a_short_series_does_not_stop_the_judgement_of_the_others():
+    frame = table(["b", "c"])
+    short = frame[:3].assign(unique_id="a")
+    with pytest.warns(InputWarning, match="'a' has too few rows; they are not judged"):
+        page, _ = page_of(pd.concat([short, frame]))
+    assert "fitted on those before. 1 of 3 series are too short for that." in page
+    assert "<h2>Backtest</h2>" in page
+    data = data_of(page)
+    assert data["ids"] == ["a", "b", "c"]
+    errors = {column["name"]: column["values"] for column in data["columns"]}["MAE"]
+    alone, _ = page_of(frame)
+    expected = {column["name"]: column["values"] for column in data_of(alone)["columns"]}["MAE"]
+    assert errors == [None, *expected]
 
 
 @pytest.mark.parametrize("judge", [True, False])

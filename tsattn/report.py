@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -162,13 +163,17 @@ def _judged(
     if panel.missing != "mask" or not np.isnan(panel.values).any():
         rule = SeasonalNaive(forecaster.horizon, schema=forecaster.schema, alias="seasonal naive")
         judged[rule.alias_] = rule
+    known = replace(panel, skipped=())
     try:
-        result = backtest(judged, panel)
+        result = backtest(judged, known, schema=forecaster.schema)
     except ValueError as error:
         return None, None, f"The forecaster was not judged: {error}."
     note = f"Judged on the last {forecaster.horizon} rows of each series, fitted on those before."
-    scores_by_series = result.by_series.loc[[forecaster.alias_]].droplevel(0)
-    return result.scores, scores_by_series, note
+    n_short = panel.n_series - result.panel.n_series
+    if n_short:
+        note += f" {n_short} of {panel.n_series} series are too short for that."
+    scores_by_series = result.by_series.loc[[forecaster.alias_]].set_axis(result.panel.ids)
+    return result.scores, scores_by_series.reindex(panel.ids), note
 
 
 def _bands(

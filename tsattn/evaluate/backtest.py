@@ -470,7 +470,8 @@ def backtest(
             cutoff; an integer k before every k-th.
         level: Central levels in percent.
         quantiles: Quantiles.
-        schema: How the table is read. ``None`` reads it as the forecasters do: what their schemas
+        schema: How the table is read, and what is done about short series, which a ``Panel``
+            may not have without it. ``None`` reads it as the forecasters do: what their schemas
             name, which must not contradict one another.
         season_length: Season of MASE in rows; ``None`` takes the frequency's.
         keep: Keep forecasts for ``frame``; without them memory does not grow with the windows.
@@ -486,6 +487,7 @@ def backtest(
     named = _by_name(forecasters)
     horizon = _joint_horizon(named)
     levels, asked_quantiles, all_quantiles = check_request(level, quantiles)
+    is_strict = schema is None and isinstance(data, Panel)
     schema = _joint_schema(named) if schema is None else schema
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     panel = _read(data, schema, named, judged)
@@ -503,7 +505,7 @@ def backtest(
         plan = BacktestPlan(named, panel, origins, fits, scaler, all_quantiles, keep, verbose)
         return origins, judge_plan(plan)
 
-    bad = "error" if isinstance(data, Panel) else schema.bad
+    bad = "error" if is_strict else schema.bad
     try:
         (origins, rolled), panel = skip_bad(panel, judge_panel, bad)
     except BadSeriesError as error:
@@ -512,7 +514,7 @@ def backtest(
         every = bad == "error"
         most = most_windows(named.values(), panel, horizon, step_size, every=every)
         raise _with_room(error, count, most) from error
-    tell_skipped(panel)
+    tell_skipped(panel, "they are not judged")
     _tell_far(panel, origins[:, 0])
     _tell_unjudged(panel, origins, horizon)
     return BacktestResult(
