@@ -364,6 +364,25 @@ def test_static_columns_of_many_kinds(kind, values, expected):
 # --- the calendar ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", ["long", "wide"])
+def test_a_known_column_that_holds_the_target_is_told(kind):
+    days = pd.date_range("2024-01-01", periods=9)
+    table = pd.DataFrame({"ds": days, "y": [1.0, 2.0, np.nan, *range(6)], "price": 1.0})
+    table["copy"] = table["y"].fillna(5.0)
+    table["text"] = "a"
+    table = table.rename(columns={"y": "kw"} if kind == "wide" else {})
+    with pytest.warns(InputWarning, match="column 'copy' holds the target itself in all rows"):
+        to_panel(table, Schema(future_cols=["price", "copy", "text"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        to_panel(table, Schema(past_cols=["copy"], future_cols=["price", "text"]))
+        close = table.assign(copy=table["copy"] + (table.index == 8))
+        to_panel(close, Schema(past_cols=["text"], future_cols=["price", "copy"]))
+        # Nothing is given away where nothing changes.
+        constant = table.rename(columns={"kw": "y"}).assign(y=1.0, unique_id="a")
+        to_panel(constant, Schema(future_cols=["price"]))
+
+
 def test_cycles_follow_the_clock_of_the_time_zone():
     times = pd.date_range("2024-03-01", periods=800, freq="h", tz="Europe/Berlin")
     features = cycle_features(times, CYCLES)

@@ -39,7 +39,7 @@ from tsattn.data.covariates import (
     read_categories,
     read_static,
 )
-from tsattn.data.panel import Panel, Skipped, tell_alike, tell_ended
+from tsattn.data.panel import Panel, Skipped, tell_alike, tell_copies, tell_ended
 from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
@@ -137,6 +137,7 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     panel = replace(panel, skipped=skipped)
     tell_ended(panel)
     tell_alike(panel)
+    tell_copies(panel, schema.columns.future)
     return panel
 
 
@@ -336,6 +337,7 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     skipped = tuple(Skipped(name, last_tick, "has no value") for name in skipped_names)
     if rules.gaps != "missing":
         _tell_own_hours(panel)
+    tell_copies(panel, schema.columns.future)
     return replace(panel, skipped=skipped)
 
 
