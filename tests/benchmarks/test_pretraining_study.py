@@ -14,9 +14,10 @@ from checkout import ORIGIN
 from pretraining_study import floor, long, page
 from pretraining_study.run import ARMS, RANKS, Study, StudyNetwork, detect_second, multiply_adds
 
+from tsattn.pretrained import pretraining
 from tsattn.pretrained.network import QUANTILES, ZeroConfig, ZeroNetwork
 from tsattn.pretrained.period import Seasons
-from tsattn.pretrained.pretraining import Recipe
+from tsattn.pretrained.pretraining import Recipe, Shape
 from tsattn.pretrained.synthetic import make
 
 HOURS = torch.arange(24.0 * 21)
@@ -94,7 +95,8 @@ def test_each_level_of_standard_attention_holds_all_pairs():
 
 @pytest.fixture
 def short_runs(tmp_path, monkeypatch):
-    """The folder of states of runs of eight steps of a small network."""
+    """The folder of states of runs of eight steps of a small network on small batches."""
+    monkeypatch.setattr(pretraining, "SHAPES", (Shape(8, 12, 8, 0.5), Shape(16, 24, 4, 0.5)))
     config = ZeroConfig(d_model=48, n_heads=2, n_layers=1, d_ff=32, measure="recent")
     monkeypatch.setattr(long, "SIZES", {long.SIZE: config})
     monkeypatch.setattr(long, "RECIPES", {long.RECIPE: Recipe(8, phase=4, recent_from=4)})

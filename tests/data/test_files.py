@@ -886,11 +886,11 @@ def test_a_file_of_zeros_without_end_is_not_unpacked(folder, monkeypatch):
 # --- encodings ------------------------------------------------------------------------------------
 
 
-def shop_file(encoding, path, shops=("Köln", "Zürich"), mark=";"):
+def shop_file(encoding, path, shops=("Köln", "Zürich"), mark=";", days=range(1, 29)):
     """A file as a German Excel writes it."""
     rows = ["Filiale;Datum;Umsatz"]
     for shop in shops:
-        rows += [f"{shop};{day:02}.03.2024;1.{100 + day},5" for day in range(1, 29)]
+        rows += [f"{shop};{day:02}.03.2024;1.{100 + day},5" for day in days]
     text = "\n".join(rows).replace(";", mark)
     data = text.encode(encoding)
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
@@ -941,7 +941,7 @@ def test_unicode_is_read_without_a_word(folder, encoding, mark):
     panel = read_table("t.csv")
     assert panel.ids.tolist() == ["Köln", "Zürich"]
     # Letters of two bytes may be parted by the end of a chunk.
-    shop_file(encoding, folder / "t.csv", shops=["ö" * 2**20])
+    shop_file(encoding, folder / "t.csv", shops=["ö" * 2**20], days=(26, 27, 28))
     assert read_table("t.csv").ids.tolist() == ["ö" * 2**20]
 
 

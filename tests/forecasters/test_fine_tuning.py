@@ -27,14 +27,14 @@ from tsattn.pretrained.weights import save_network
 from tsattn.suite import Suite
 
 H = 6
-N_STEPS = 20
+N_STEPS = 10
 
 
 def quicken(patch):
     """Rates at which a network of random weights learns in few steps of few windows."""
-    patch.setattr(fine_tuning, "_RATE", 0.03)
+    patch.setattr(fine_tuning, "_RATE", 0.05)
     patch.setattr(fine_tuning, "_OTHER_RATE", 0.015)
-    patch.setattr(fine_tuning, "_ROWS_A_STEP", 3000)
+    patch.setattr(fine_tuning, "_ROWS_A_STEP", 2000)
     patch.setattr(fine_tuning, "_LEAST_STEPS", N_STEPS)
     patch.setattr(fine_tuning, "_MOST_STEPS", N_STEPS)
 
