@@ -56,7 +56,7 @@ def forecast_of(model, df):
 
 @pytest.mark.parametrize("name", ["mlr", "nlinear", "least_squares"])
 def test_a_competition_of_many_lengths_runs_by_default(name):
-    lengths = np.random.default_rng(1).integers(66, 145, 60)
+    lengths = np.random.default_rng(1).integers(66, 145, 30)
     df = monthly(lengths)
     ahead = df.groupby("unique_id").tail(18)
     known = df.drop(ahead.index)

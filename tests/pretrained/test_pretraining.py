@@ -481,7 +481,7 @@ def test_a_shorter_recipe_is_the_same_up_to_its_decay():
 @pytest.fixture
 def tiny(monkeypatch):
     """Batches and intervals so small that a run takes seconds."""
-    monkeypatch.setattr(pretraining, "SHAPES", (Shape(8, 12, 8, 0.5), Shape(16, 24, 4, 0.5)))
+    monkeypatch.setattr(pretraining, "SHAPES", (Shape(8, 12, 4, 0.5), Shape(16, 24, 2, 0.5)))
     monkeypatch.setattr(pretraining, "_STEPS_A_STATE", 4)
     monkeypatch.setattr(pretraining, "_STEPS_A_VALIDATION", 5)
 

@@ -95,10 +95,10 @@ def test_a_weekly_sine_of_two_hundred_days_is_learnt_by_default(name):
 
 
 def test_an_epoch_by_default_has_thirty_steps_at_least():
-    _, short = fit(Training(patience=None))
+    _, short = fit(Training(patience=None), backbone="nlinear")
     assert (short.epoch, short.step) == (10, 10 * 5 * 7)  # five passes of seven steps
     assert [Training().n_passes(steps) for steps in (1, 7, 29, 30, 65)] == [30, 5, 2, 1, 1]
-    _, told = fit(Training(max_epochs=10, patience=None))
+    _, told = fit(Training(max_epochs=10, patience=None), backbone="nlinear")
     assert (told.epoch, told.step) == (10, 10 * 7)
 
 
