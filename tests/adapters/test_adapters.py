@@ -154,9 +154,9 @@ SLICE = [
 ]
 
 
-@pytest.mark.parametrize("number", [0, 2], ids=["linear", "pretrained"])
-def test_slice_of_the_suite_of_sktime(sk, number):
-    model = sk.module.TsattnForecaster(**sk.module.TsattnForecaster.get_test_params()[number])
+def test_slice_of_the_suite_of_sktime(sk):
+    """Of the linear forecaster; the test below has the others."""
+    model = sk.module.TsattnForecaster(**sk.module.TsattnForecaster.get_test_params()[0])
     results = sktime_results(sk, model, tests_to_run=SLICE)
     assert_all_passed(results, 30)
     assert {name.split("[")[0] for name in results} == set(SLICE)

@@ -26,7 +26,7 @@ from speed import service as load
 from tiny_network import SIZES, tiny_network
 
 import tsattn.adapters.zero_onnx
-from tsattn import PretrainedForecaster
+from tsattn import PretrainedForecaster, Training
 from tsattn.adapters.zero_onnx import export_zero_onnx
 from tsattn.forecasters.linear import LinearForecaster
 
@@ -236,7 +236,9 @@ def test_a_terminal_is_told_how_far_an_export_is_and_nobody_else(monkeypatch, tm
 
 
 def test_the_serving_page_runs(exported, tmp_path, monkeypatch):
-    """With a tiny network in place of the shipped one, whose export takes minutes."""
+    """With a tiny network in place of the shipped one, whose export takes minutes, and one pass of
+    training.
+    """
     monkeypatch.chdir(tmp_path)
     page = ROOT / "docs" / "serving.md"
     (_, first), (_, service), *rest = blocks(page.read_text(encoding="utf-8"), "python")
@@ -251,8 +253,11 @@ def test_the_serving_page_runs(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(tsattn.adapters.zero_onnx, "export_zero_onnx", copied)
     default = "PretrainedForecaster(7)"
     assert default in first
-    names = {"tiny_network": tiny_network}
+    names = {"tiny_network": tiny_network, "Training": Training}
     tiny = first.replace(default, "PretrainedForecaster(7, weights=tiny_network())")
+    trained = "random_state=0).fit(sales)"
+    assert trained in tiny
+    tiny = tiny.replace(trained, f"training=Training(max_epochs=1), {trained}")
     for source in (tiny, *(source for _, source in rest)):
         exec(compile(source, str(page), "exec"), names)
     assert names["result"].origins.shape == (2, 6)
