@@ -192,6 +192,7 @@ def measure() -> list[Row]:
     ours = {name: [m for m in found if m.startswith("tsattn")] for name, found in loaded.items()}
     heavy = [m for found in loaded.values() for m in found if m in ("lightning", "sklearn")]
     traced = python(_TRACE)
+    round_trips = circles()
     pages = [file for file in (ROOT / "docs").glob("*.md") if file.name != "api.md"]
     records = sorted((ROOT / "benchmarks" / "results").glob("*.json*"))
     passed = {
@@ -222,7 +223,9 @@ def measure() -> list[Row]:
             2,
             max(found["passes"] for found in traced.values()),
         ),
-        Row("import circles, annotations counted", "2", 0, len(circles()), str(circles() or "")),
+        Row(
+            "import circles, annotations counted", "2", 0, len(round_trips), str(round_trips or "")
+        ),
         # A cap on lines bought density: what counts is how much a line holds and what a reader has
         # to pass.
         Row("lines of tsattn/", "21,800", "", lines(sources(PACKAGE))),
