@@ -845,8 +845,7 @@ class Forecaster(ABC):
 
     def with_own_policy(self, panel: Panel, fitted: bool) -> Panel:
         """A table under the own policy for missing values, without the rows before the first value
-        of each series unless series need the same stamps; arguments as of
-        :meth:`without_doubtful`.
+        of a series unless all need the same stamps; arguments as of :meth:`without_doubtful`.
         """
         if panel.missing != "mask":
             return panel
