@@ -80,4 +80,16 @@ MUTANTS = [
         "new",
         f"{JOINED}::test_rows_without_stamps_are_refused_after_rows_with_some",
     ),
+    Mutant(
+        "tsattn/data/spelling.py",
+        "if (first, second) == (stamp.day, stamp.month):\n        return True",
+        "if (first, second) == (stamp.day, stamp.month):\n        return None",
+        f"{JOINED}::test_later_dates_are_read_in_the_order_of_the_fit",
+    ),
+    Mutant(
+        "tsattn/data/stored.py",
+        '"day_first": dialect.day_first,',
+        "",
+        f"{JOINED}::test_later_dates_are_read_in_the_order_of_the_fit",
+    ),
 ]

@@ -466,6 +466,7 @@ def test_a_row_of_units_is_told_with_the_call_that_drops_it(frame):
 
 def test_a_row_of_units_of_a_future_table_is_told_with_the_call_that_drops_it():
     table = with_units("", y="kWh", price="EUR").iloc[1:].infer_objects()
+    table["price"] = range(19)
     days = ["", "2024-01-20", "2024-01-21"]
     future = pd.DataFrame({"ds": days, "price": ["EUR", "1.5", "2.5"]})
     schema = Schema(future_cols=["price"])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from tables import long_table, wide_of, wide_table
 
-from tsattn.catalogue import forecast, make_forecaster
+from tsattn.catalogue import forecast, load_forecaster, make_forecaster
 from tsattn.data.frames import to_long, to_panel
 from tsattn.data.schema import Schema
 from tsattn.distributed import predict_many
@@ -110,6 +110,37 @@ def test_columns_of_rows_without_a_value_are_kept(name):
     first = make_forecaster(name, 7, **options).fit(old).update(new[is_first])
     assert first.predict()["ds"].nunique() == 7
     pd.testing.assert_frame_equal(first.update(new[~is_first]).predict(), expected)
+
+
+@pytest.mark.parametrize("order", ["%d/%m/%Y", "%m/%d/%Y", "%a %d.%m.%Y"])
+@pytest.mark.parametrize("layout", ["long", "wide"])
+def test_later_dates_are_read_in_the_order_of_the_fit(order, layout, tmp_path):
+    frame = long_table(VALUES[:2], ["a", "b"])
+    known = make_forecaster("zero", 7).fit(frame).predict()
+    frame = frame.assign(ds=frame["ds"].dt.strftime(order))
+    if layout == "wide":
+        frame = frame.pivot(index="ds", columns="unique_id", values="y").reset_index()
+        frame = frame.sort_values("ds", key=lambda texts: pd.to_datetime(texts, format=order))
+    days = pd.to_datetime(frame["ds"], format=order)
+    # The last of these days leave the order open.
+    assert days.max() == pd.Timestamp("2024-02-29")
+    is_old = days < "2024-02-02"
+    path = tmp_path / "model"
+    make_forecaster("zero", 7).fit(frame[is_old]).save(path)
+    model = load_forecaster(path)
+    for day in sorted(set(days[~is_old])):
+        model.update(frame[days == day])
+    answer = model.predict()
+    values = answer["zero"] if layout == "long" else answer[["a", "b"]].T.stack()
+    np.testing.assert_array_equal(values, known["zero"])
+
+
+def test_an_order_that_the_fit_does_not_show_is_refused():
+    frame = long_table(VALUES[:1], ["a"])
+    model = make_forecaster("zero", 7).fit(frame)
+    later = pd.DataFrame({"unique_id": ["a"], "ds": ["01/03/2024"], "y": [5.0]})
+    with pytest.raises(ValueError, match="can be read day first or month first"):
+        model.update(later)
 
 
 def test_names_that_a_smaller_type_cannot_hold_stay():

@@ -142,6 +142,7 @@ class Dialect:
             inside the library, and that the user never sees.
         key_dtypes: Their dtypes.
         key_values: For each its values by their texts, if no dtype makes them of text.
+        day_first: Whether stamps of text begin with the day, not the month; None if none tells.
     """
 
     kind: Literal["long", "wide"]
@@ -154,6 +155,7 @@ class Dialect:
     key_cols: tuple[Hashable, ...] = ()
     key_dtypes: tuple[Any, ...] = ()
     key_values: tuple[Mapping[str, Any], ...] = ()
+    day_first: bool | None = None
 
     @property
     def id_names(self) -> Any:
@@ -636,7 +638,7 @@ def _text_mostly_reads(column: pd.Series) -> bool:
         return False
     texts = column[column.map(lambda cell: isinstance(cell, str))]
     try:
-        return bool(_read_text(texts, "", None).notna().mean() > _DATE_SHARE)
+        return bool(_read_text(texts, "", None, None).notna().mean() > _DATE_SHARE)
     except ValueError:
         return False
 
@@ -854,6 +856,7 @@ def read_stamps(
     name: Callable[[int], str],
     unit: str | None = None,
     candidates: pd.Index | None = None,
+    day_first: bool | None = None,
 ) -> pd.Index:
     """A time column as a DatetimeIndex (time zone and unit kept) or an integer index.
 
@@ -871,6 +874,7 @@ def read_stamps(
             ``"integer"`` leaves integers as they are, any other takes years for stamps as well.
         candidates: Stamps among which those of the column are expected. They decide whether the
             day or the month comes first where both are possible.
+        day_first: Whether the day comes first where both are possible; None refuses such stamps.
 
     Raises:
         TypeError: If the column holds neither stamps, text nor integers.
@@ -908,7 +912,7 @@ def read_stamps(
     if serial is not None:
         stamps = serial
     elif numbers is None:
-        stamps = _stamps(series, kind, label, candidates)
+        stamps = _stamps(series, kind, label, candidates, day_first)
     else:
         dates = None
         if unit != "integer":
@@ -930,7 +934,9 @@ def read_stamps(
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
 
 
-def _stamps(series: pd.Series, kind: str, label: str, candidates: pd.Index | None) -> pd.Series:
+def _stamps(
+    series: pd.Series, kind: str, label: str, candidates: pd.Index | None, day_first: bool | None
+) -> pd.Series:
     """Stamps of a column that holds no whole numbers, NaT where one cannot be read."""
     if kind == "floating":
         from tsattn.data.spelling import decimal_stamps
@@ -940,7 +946,7 @@ def _stamps(series: pd.Series, kind: str, label: str, candidates: pd.Index | Non
         if stamps is not None:
             return stamps
     if kind == "string":
-        return _read_text(series.astype(object), label, candidates)
+        return _read_text(series.astype(object), label, candidates, day_first)
     if kind == "period":
         return pd.Series(pd.PeriodIndex(series).to_timestamp())
     if kind == "date":
@@ -1021,7 +1027,9 @@ def _refuse_half_zoned(cells: pd.Series, zoned: pd.Series, label: str) -> None:
         )
 
 
-def _read_text(text: pd.Series, label: str, candidates: pd.Index | None) -> pd.Series:
+def _read_text(
+    text: pd.Series, label: str, candidates: pd.Index | None, day_first: bool | None
+) -> pd.Series:
     """Stamps of a column of text, NaT where one cannot be read."""
     from tsattn.data.spelling import counts_in_text, first_days, plain_stamps
 
@@ -1047,6 +1055,9 @@ def _read_text(text: pd.Series, label: str, candidates: pd.Index | None) -> pd.S
         return stamps
     layouts = [date + clock for date, clock in product(DATE_LAYOUTS, CLOCK_LAYOUTS)]
     layouts = [layout for layout in layouts if _fits(text.iloc[0], layout)]
+    # The order of earlier rows is tried first.
+    if day_first is not None:
+        layouts.sort(key=lambda layout: layout.startswith("%d") != day_first)
     readings = [pd.to_datetime(text, format=layout, errors="coerce") for layout in layouts]
     whole = [reading for reading in readings if reading.notna().all()]
     if len(whole) > 1 and not whole[0].equals(whole[1]):
@@ -1054,6 +1065,8 @@ def _read_text(text: pd.Series, label: str, candidates: pd.Index | None) -> pd.S
         n_matches = [reading.isin(expected).sum() for reading in whole]
         if n_matches[0] != n_matches[1]:
             return whole[int(np.argmax(n_matches))]
+        if day_first is not None:
+            return whole[0]
         raise AmbiguousStampsError(
             f"{label}: {text[0]!r} in row 0 and all other stamps can be read day first or month"
             " first; write them as 2024-01-31",

@@ -120,8 +120,15 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     )
     # A bad stamp is told by the name of its series, so the table comes before its stamps.
     place = f"column {time_col!r}"
-    times = read_stamps(df[time_col], place, lambda row: table.series(codes[row]), unit)
-    table = replace(table, times=times, time_cells=df[time_col])
+    times = read_stamps(
+        df[time_col],
+        place,
+        lambda row: table.series(codes[row]),
+        unit,
+        day_first=rules.day_first,
+    )
+    dialect = _with_day_order(dialect, df[time_col], times, rules)
+    table = replace(table, times=times, time_cells=df[time_col], dialect=dialect)
     _refuse_hidden_keys(df, table, times, covariate_cols)
     skipped: tuple[Skipped, ...] = ()
     empty_rows = _rows_of_empty(table)
@@ -177,6 +184,20 @@ def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Diale
         key_values=values_by_text,
     )
     return df, dialect
+
+
+def _with_day_order(
+    dialect: Dialect, cells: pd.Series | pd.Index, times: pd.Index, rules: Rules
+) -> Dialect:
+    """The dialect with the order of day and month in stamps of text, by which later rows are read
+    that leave it open.
+    """
+    day_first = None
+    if isinstance(times, pd.DatetimeIndex) and isinstance(cells.array[0], str):
+        from tsattn.data.spelling import comes_day_first
+
+        day_first = comes_day_first(cells, times)
+    return replace(dialect, day_first=rules.day_first if day_first is None else day_first)
 
 
 def _rows_of_empty(table: Table) -> np.ndarray:
@@ -309,9 +330,12 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     foreign = foreign[:, is_kept]
     cells = [df[column] for column in itertools.compress(columns, is_kept)]
     names = tuple(itertools.compress(all_names, is_kept))
-    times = _wide_times(df, time_col, unit)
+    time_cells = df.index if time_col is None else df[time_col]
+    place = "the index" if time_col is None else f"column {time_col!r}"
+    times = read_stamps(time_cells, place, lambda row: "the table", unit, day_first=rules.day_first)
     index_name = df.index.name if time_col is None else None
     dialect = Dialect("wide", None, time_col, None, index_name, columns=all_names)
+    dialect = _with_day_order(dialect, time_cells, times, rules)
     n_series = len(names)
     covariate_values = values[:, n_series:]
     covariate_foreign = foreign[:, n_series:]
@@ -327,7 +351,7 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         dialect=dialect,
         n_covariates=len(covariates),
         categories=categories,
-        time_cells=df.index if time_col is None else df[time_col],
+        time_cells=time_cells,
     )
     truths = _truth_cols(df, covariates)
     group = _panel(table, rules, truths=truths)
@@ -385,16 +409,6 @@ def _wide_time_col(df: pd.DataFrame, schema: Schema) -> Any:
     if time_col is not None:
         require_columns(df, {"time_col": time_col})
     return time_col
-
-
-def _wide_times(df: pd.DataFrame, time_col: Any, unit: str | None) -> pd.Index:
-    """The stamps of a wide frame."""
-    source = df.index
-    place = "the index"
-    if time_col is not None:
-        source = df[time_col]
-        place = f"column {time_col!r}"
-    return read_stamps(source, place, lambda row: "the table", unit)
 
 
 def _series_cols(df: pd.DataFrame, time_col: Any, covariates: Sequence[Hashable]) -> list[Any]:
@@ -501,7 +515,7 @@ def to_panel(
             covariates.
         freq: Frequency where the schema names none.
         like: How the table of a fit looked: the columns that were found there count where the frame
-            has them.
+            has them, and its order of day and month where both are possible.
         zone: As in :func:`from_long`.
 
     Returns:
@@ -516,8 +530,10 @@ def to_panel(
         data.require(schema.columns)
         return data
     frame, schema, is_long = name_columns(data, schema, like)
-    read = from_long if is_long else from_wide
-    return read(frame, schema, freq=freq, zone=zone)
+    day_first = None if like is None else like.day_first
+    rules = replace(_rules(schema, freq, zone), day_first=day_first)
+    read = _read_long if is_long else _read_wide
+    return read(frame, schema, rules)
 
 
 def to_target_panel(data: TableLike | Panel, schema: Schema | None = None) -> Panel:
@@ -539,9 +555,11 @@ def read_later_rows(frame: pd.DataFrame, schema: Schema, is_long: bool, last: Pa
 
     Args:
         frame, schema, is_long: As :func:`name_columns` gives them.
-        last: The series that it continues, whose frequency and time zone count.
+        last: The series that it continues, whose frequency, time zone and order of day and month
+            count.
     """
-    rules = replace(_rules(schema, last.freq, last.zone), later=True)
+    day_first = last.dialect.day_first
+    rules = replace(_rules(schema, last.freq, last.zone), later=True, day_first=day_first)
     read = _read_long if is_long else _read_wide
     return read(frame, schema, rules)
 

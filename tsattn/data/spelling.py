@@ -146,6 +146,8 @@ _DECIMAL_YEAR_ERROR = 0.002
 _MIDDLE_OF_MONTH = 0.15
 # Years of numbers that no name calls years.
 _USUAL_YEARS = (1900, 2100)
+# Day and month in figures at the start of a stamp, maybe after the name of a weekday.
+_TWO_NUMBERS = re.compile(r"\D*(\d{1,2})\D(\d{1,2})\D")
 _LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
 # Ways to write a negative number, and what pandas puts in their place.
 _NEGATIVES = (
@@ -599,6 +601,33 @@ def _whole_year(digits: str) -> str:
         return digits
     century = "20" if digits < "69" else "19"
     return century + digits
+
+
+def comes_day_first(cells: pd.Series | pd.Index, stamps: pd.DatetimeIndex) -> bool | None:
+    """Whether stamps of text begin with the day, not the month; None where none tells.
+
+    Args:
+        cells: The stamps as they came, ``[rows]``.
+        stamps: What they were read as.
+
+    Example:
+        >>> comes_day_first(pd.Index(["13/02/2024"]), pd.DatetimeIndex(["2024-02-13"]))
+        True
+    """
+    differs = stamps.day != stamps.month
+    if not differs.any():
+        return None
+    row = int(differs.argmax())
+    text = str(cells.array[row])
+    numbers = _TWO_NUMBERS.match(text)
+    if numbers is None:
+        return None
+    first = int(numbers[1])
+    second = int(numbers[2])
+    stamp = stamps[row]
+    if (first, second) == (stamp.day, stamp.month):
+        return True
+    return False if (first, second) == (stamp.month, stamp.day) else None
 
 
 def plain_stamps(text: pd.Series) -> pd.Series:

@@ -71,6 +71,7 @@ def _dialect_facts(dialect: Dialect) -> dict[str, Any]:
         "key_cols": key_cols,
         "key_dtypes": [_dtype_facts(dtype) for dtype in dialect.key_dtypes],
         "key_values": key_values,
+        "day_first": dialect.day_first,
     }
 
 
@@ -198,6 +199,10 @@ def _dialect(facts: dict[str, Any]) -> Dialect:
         key_values.append(exact_values)
     facts["key_values"] = tuple(key_values)
     require(len(key_values) == n_keys, "columns of keys do not fit their values")
+    # Files of earlier versions do not say how stamps were written.
+    day_first = facts.get("day_first")
+    is_order = day_first is None or type(day_first) is bool
+    require(is_order, "the order of day and month is none")
     return Dialect(**facts)
 
 

@@ -157,6 +157,8 @@ class Rules:
         later: Whether the rows follow known ones, before which their first values need not stand:
             they stay missing until both are joined.
         zone: Time zone of a fit, to which stamps with another one are converted; None keeps theirs.
+        day_first: Whether the day comes first in stamps of text that leave it open; None refuses
+            them.
     """
 
     freq: Any
@@ -167,6 +169,7 @@ class Rules:
     fills_covariates: bool = True
     later: bool = False
     zone: tzinfo | None = None
+    day_first: bool | None = None
 
 
 def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int]:
