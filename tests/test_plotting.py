@@ -354,6 +354,19 @@ def test_bands_stop_at_zero_where_the_history_is_never_negative():
     assert bands(plot_forecast(frame, answer))["80% interval"].min() == -1
 
 
+@pytest.mark.filterwarnings("ignore:the table has -9999:tsattn.checks.InputWarning")
+def test_numbers_that_stand_for_missing_values_are_not_drawn():
+    values = np.random.default_rng(0).poisson(2.0, 80).astype(float)
+    values[::9] = -9999.0
+    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=80), "y": values})
+    ax = plot_forecast(frame, call_forecast(frame, 5, level=80))
+    assert ax.get_ylim()[0] > -1
+    assert bands(ax)["80% interval"].min() >= 0
+    kept = Schema(missing="error")
+    ax = plot_forecast(frame, call_forecast(frame, 5, schema=kept), schema=kept)
+    assert ax.get_ylim()[0] < -9999
+
+
 def test_values_below_zero_after_the_history_leave_the_bands_alone():
     frame, answer = frames_of("long", ("unique_id", "ds", "y"), n_series=1)
     answer["naive-lo-80"] = -1.0

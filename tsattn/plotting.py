@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import check_whole
+from tsattn.checks import InputWarning, check_whole
 from tsattn.data.columns import TableLike, check_frame
 from tsattn.data.frames import from_long, from_wide, to_target_panel
-from tsattn.data.panel import Panel
+from tsattn.data.panel import Panel, without_sentinels
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
 from tsattn.forecasts import Forecast, with_skipped
 from tsattn.levels import central_bounds, level_to_quantiles
+from tsattn.silence import ignored
 from tsattn.storage import write_atomic
 
 if TYPE_CHECKING:
@@ -91,7 +92,12 @@ def plot_forecast(
         ValueError: If a table is faulty, the history lacks a series of the forecast or all its
             rows, a name is unknown, or several series are to be drawn on one ``ax``.
     """
+    schema = Schema() if schema is None else schema
     panel = to_target_panel(history, schema)
+    if not isinstance(history, Panel):
+        # The forecast has told of numbers such as -9999. A picture down to them shows little else.
+        with ignored((InputWarning, "")):
+            panel = without_sentinels(panel, keeps=schema.missing == "error")
     if not isinstance(forecast, Forecast):
         forecast = _read_forecast(forecast, panel)
     truth_panel = panel if truth is None else to_target_panel(truth, schema)
