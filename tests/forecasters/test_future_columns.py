@@ -274,6 +274,27 @@ def test_stamps_of_another_kind_than_those_of_the_series_are_refused(stamps, mes
         fitted.predict(future=future.set_axis(pd.date_range("2024-03-11", periods=H)))
 
 
+@pytest.mark.parametrize("place", ["column", "text", "index"])
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_the_call_that_gives_the_future_the_zone_of_the_table_works(zone, place):
+    frame = covariate_frame([40])[["ds", "y", "price"]]
+    ahead = pd.DataFrame({"ds": pd.date_range(frame["ds"].max(), periods=3)[1:], "price": [50, 51]})
+    schema = Schema(future_cols=["price"])
+    known = forecast(frame, 2, future=ahead, schema=schema)["zero"]
+    frame["ds"] = frame["ds"].dt.tz_localize(zone)
+    future = ahead.assign(ds=ahead["ds"].dt.tz_localize("UTC" if zone is None else None))
+    if place == "text":
+        future["ds"] = future["ds"].astype(str)
+    if place == "index":
+        future = future.set_index("ds")
+    with pytest.raises(ValueError, match="give it the same kind: ") as refused:
+        forecast(frame, 2, future=future, schema=schema)
+    names = {"future": future, "pd": pd}
+    exec(str(refused.value).split("same kind: ")[1], names)
+    answer = forecast(frame, 2, future=names["future"], schema=schema)["zero"]
+    np.testing.assert_array_equal(answer, known)
+
+
 def test_a_future_with_every_column_of_a_wide_table_leaves_none_to_forecast():
     days = pd.date_range("2024-01-01", periods=64)
     table = pd.DataFrame({"shop": np.arange(64.0) % 7, "promo": np.arange(64.0) % 3}, index=days)

@@ -491,8 +491,15 @@ def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
     kind = _kind_of_times(times)
     panel_kind = _kind_of_times(panel.times)
     if kind != panel_kind:
-        raise ValueError(
-            f"{where} holds {kind}, but the series have {panel_kind}; give it the same kind"
+        call: list[InPython] = []
+        if isinstance(times, pd.DatetimeIndex) and isinstance(panel.times, pd.DatetimeIndex):
+            zone = None if panel.zone is None else str(panel.zone)
+            cells = "future.index" if time_col is None else f"future[{time_col!r}]"
+            stamps = cells if column.dtype.kind == "M" else f"pd.to_datetime({cells})"
+            accessor = "" if time_col is None else ".dt"
+            call = [InPython(f": {cells} = {stamps}{accessor}.tz_localize({zone!r})")]
+        raise InputError(
+            f"{where} holds {kind}, but the series have {panel_kind}; give it the same kind", *call
         )
     return times
 
