@@ -354,6 +354,22 @@ def test_bands_stop_at_zero_where_the_history_is_never_negative():
     assert bands(plot_forecast(frame, answer))["80% interval"].min() == -1
 
 
+def test_a_tuple_names_a_series_of_several_columns():
+    frame, _ = frames_of("long", ("unique_id", "ds", "y"))
+    frame["item"] = frame["unique_id"].map({"s00": 7, "s01": 8})
+    frame = frame.assign(store="00/2").drop(columns="unique_id")
+    schema = Schema(id_col=["store", "item"])
+    answer = call_forecast(frame, 5, schema=schema)
+    for chosen in (("00/2", 8), [("00/2", 8)]):
+        ax = plot_forecast(frame, answer, schema=schema, series=chosen)
+        values = frame.loc[frame["item"] == 8, "y"]
+        np.testing.assert_array_equal(line(ax, "history").get_ydata(), values.iloc[-25:])
+    result = backtest(Naive(5, schema=schema), frame, n_windows=2)
+    assert plot_backtest(result, series=("00/2", 8)).get_title() == r"00\/2/8"
+    with pytest.raises(ValueError, match="has no series"):
+        plot_forecast(frame, answer, schema=schema, series=("00/2", 9))
+
+
 @pytest.mark.filterwarnings("ignore:the table has -9999:tsattn.checks.InputWarning")
 def test_numbers_that_stand_for_missing_values_are_not_drawn():
     values = np.random.default_rng(0).poisson(2.0, 80).astype(float)

@@ -75,9 +75,10 @@ def plot_forecast(
         forecast: What ``predict``, :func:`tsattn.forecast` or
             :func:`tsattn.forecaster.forecast_panel` returned.
         schema: How tables are read; default :class:`tsattn.Schema`'s.
-        series: Ids of a long table or columns of a wide one, one or several; default all, or the
-            first one with ``ax``, without those that were left out of the forecast. At most twelve
-            are drawn, and the title of the figure names the others.
+        series: Ids of a long table or columns of a wide one, one or a list of several, each a tuple
+            of values where several columns name series; default all, or the first one with ``ax``,
+            without those that were left out of the forecast. At most twelve are drawn, and the
+            title of the figure names the others.
         n_history: Rows of history to show; default five horizons.
         truth: Table or panel that holds the rows after the cutoff, where ``history`` does not.
         title: Default: the name of the series.
@@ -156,7 +157,8 @@ def plot_backtest(
 
     Args:
         result: What :func:`tsattn.backtest` returned, with its forecasts (``keep=True``).
-        series: An id of a long table, a column of a wide one; default the first.
+        series: An id of a long table, a tuple of values where several columns name series, or a
+            column of a wide one; default the first.
         models: Names of models, drawn in this order; default all.
         n_cutoffs: Number of cutoffs to show. They are spread evenly and include the last one. A
             vertical line marks each.
@@ -608,7 +610,8 @@ def _chosen_series(
         n_drawn = 1 if only_one else min(_MOST_SERIES, max(1, (~is_empty).sum()))
         indices = places[order].tolist()
         return indices[:n_drawn], [] if only_one else indices[n_drawn:]
-    several = isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series)
+    has_keys = len(forecast.dialect.key_cols) > 0 and isinstance(series, tuple)
+    several = isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series) and not has_keys
     chosen = series if several else [series]
     indices = [_index_of(forecast.ids, name, "the forecast") for name in chosen]
     if not indices or (only_one and len(indices) > 1):
@@ -618,9 +621,13 @@ def _chosen_series(
 
 
 def _index_of(ids: np.ndarray, series: Any, owner: str) -> int:
-    """Index of a series, by its name as text."""
+    """Index of a series, by its name as text, or by the values of the columns that name it."""
     names = [str(name) for name in ids]
     name = str(series)
+    if name not in names and isinstance(series, tuple):
+        from tsattn.data.keys import joined_ids
+
+        (name,) = joined_ids(pd.DataFrame([series]), range(len(series)))
     if name not in names:
         examples = ", ".join(names[:_MOST_NAMES])
         if len(names) > _MOST_NAMES:
