@@ -509,7 +509,7 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
     times = parsed.rows.times[:n_rows]
     suffixes = parsed.suffixes()
     quantiles = {quantile: parsed.array(suffix) for quantile, suffix in suffixes.items()}
-    known = Forecast(
+    forecast = Forecast(
         point=parsed.array(),
         ids=parsed.ids,
         times=times,
@@ -518,7 +518,7 @@ def _read_forecast(table: TableLike, panel: Panel) -> Forecast:
         dialect=panel.dialect,
         quantiles=quantiles,
     )
-    return with_skipped(known, parsed.rows)
+    return with_skipped(forecast, parsed.rows)
 
 
 def _read_wide(frame: pd.DataFrame, panel: Panel) -> _ForecastTable:

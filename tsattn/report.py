@@ -163,9 +163,9 @@ def _judged(
     if panel.missing != "mask" or not np.isnan(panel.values).any():
         rule = SeasonalNaive(forecaster.horizon, schema=forecaster.schema, alias="seasonal naive")
         judged[rule.alias_] = rule
-    known = replace(panel, skipped=())
+    judged_panel = replace(panel, skipped=())
     try:
-        result = backtest(judged, known, schema=forecaster.schema)
+        result = backtest(judged, judged_panel, schema=forecaster.schema)
     except ValueError as error:
         return None, None, f"The forecaster was not judged: {error}."
     note = f"Judged on the last {forecaster.horizon} rows of each series, fitted on those before."

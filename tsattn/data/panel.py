@@ -547,13 +547,13 @@ def tell_copies(panel: Panel, columns: Sequence[Hashable]) -> None:
     """
     target = panel.values[:, 0]
     is_known = ~np.isnan(target)
-    known = target[is_known]
+    target_values = target[is_known]
     # A constant column may equal a constant target.
-    if not columns or panel.covariates is None or (known == known[:1]).all():
+    if not columns or panel.covariates is None or (target_values == target_values[:1]).all():
         return
     values = panel.covariates.pick(columns)[is_known]
     for name, column in zip(columns, values.T, strict=True):
-        if panel.covariates.kind(name) is None and (column == known).all():
+        if panel.covariates.kind(name) is None and (column == target_values).all():
             warn(
                 InputWarning(
                     f"column {name!r} holds the target itself in all rows, but is named as known"
