@@ -391,7 +391,9 @@ MUTANTS = [
         "if False:",
         "tests/data/test_covariates.py::test_codes_and_words_are_categories_without_a_word",
     ),
-    Mutant(COLUMNS, '_read_text(texts, "", None).notna().mean() > _DATE_SHARE', "0 > 1", TABLES),
+    Mutant(
+        COLUMNS, '_read_text(texts, "", None, None).notna().mean() > _DATE_SHARE', "0 > 1", TABLES
+    ),
     Mutant(COLUMNS, "are_whole=bool(unique)", "are_whole=False", TABLES),
     Mutant("tsattn/data/parts.py", "keys = words or others", "keys = others", TABLES),
     Mutant(COLUMNS, "for named in (dated, numeric):", "for named in (numeric,):", TABLES),
@@ -925,8 +927,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/frames.py",
-        "return read(frame, schema, freq=freq, zone=zone)",
-        "return read(frame, schema, freq=freq)",
+        "rules = replace(_rules(schema, freq, zone), day_first=day_first)",
+        "rules = replace(_rules(schema, freq), day_first=day_first)",
         "tests/test_forecaster.py",
     ),
     Mutant(

@@ -34,7 +34,7 @@ MUTANTS = [
     Mutant(JOINING, "_refuse_other_columns(old, new)\n    kinds", "kinds", JOINED),
     Mutant(
         "tsattn/data/frames.py",
-        "rules = replace(_rules(schema, last.freq, last.zone), later=True)",
+        "rules = replace(_rules(schema, last.freq, last.zone), later=True, day_first=day_first)",
         "rules = _rules(schema, last.freq, last.zone)",
         f"{JOINED}::test_the_first_new_rows_may_hold_no_value",
     ),
