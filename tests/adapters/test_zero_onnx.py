@@ -38,7 +38,9 @@ def forecaster(horizon, **options):
     return PretrainedForecaster(horizon, weights=tiny_network(), **options).fit([0.0])
 
 
+# What is imported for the first export of a process begins to log there.
 EXPORT = """
+import logging
 import onnx
 from tsattn import PretrainedForecaster
 from tsattn.adapters import zero_onnx
@@ -52,7 +54,9 @@ def recorded(models):
 
 zero_onnx._joined = recorded
 model = PretrainedForecaster(5, weights=tiny_network()).fit([0.0])
+logging.basicConfig(level=logging.DEBUG, filename="{folder}/log.txt", force=True)
 zero_onnx.export_zero_onnx(model, "{folder}/zero.onnx")
+logging.getLogger("onnxscript.optimizer").info("heard again")
 """
 
 
@@ -60,10 +64,13 @@ zero_onnx.export_zero_onnx(model, "{folder}/zero.onnx")
 def exported(tmp_path_factory):
     """A folder with the file, and with the model of torch's exporter that it was made from.
 
+    What the export wrote to a log is there, too.
+
     A program is traced without types at run time, since its sizes are no whole numbers.
     """
     folder = tmp_path_factory.mktemp("zero")
-    in_fresh_process(tiny.__file__, EXPORT.format(folder=folder), limit=900)
+    written = in_fresh_process(tiny.__file__, EXPORT.format(folder=folder), limit=900)
+    assert written == ""
     return folder
 
 
@@ -196,6 +203,11 @@ def test_short_series_take_the_smaller_shape(exported, session):
 def test_the_file_loads_without_a_warning(exported, capfd):
     onnxruntime.InferenceSession(exported / "zero.onnx")
     assert capfd.readouterr().err == ""
+
+
+def test_an_export_says_nothing_to_a_log(exported):
+    log = (exported / "log.txt").read_text()
+    assert log.splitlines() == ["INFO:onnxscript.optimizer:heard again"]
 
 
 def test_metadata_say_what_the_file_reads(session):

@@ -140,9 +140,19 @@ class _PaddedForecaster(nn.Module):
         x = torch.where(is_infinite, torch.nan, x)
         clean = _without_outliers(x)
         recent, seasons = self._look(clean, horizon, season)
-        levels = self._read(recent, seasons, horizon, n_ahead)
-        cycle = seasons.clear_cycle()
-        levels = self._with_changes(levels, recent, cycle, horizon, season)
+        lag = seasons.clear_cycle().clamp_min(1)
+        past_changes = _without_outliers(changes_since(recent, lag))
+        changes, change_seasons = self._look(past_changes, horizon, season)
+        # One batch of both: the network is half of the program if it is in it once.
+        both = torch.cat([recent, changes])
+        both_seasons = Seasons.joined([seasons, change_seasons])
+        answers = self._read(both, both_seasons, horizon.repeat(2), n_ahead)
+        levels = answers[:n_windows]
+        changes_ahead = answers[n_windows:]
+        added = self.network.added_up(recent, changes_ahead, lag, MAX_HORIZON)
+        share = share_of_changes(recent, lag, horizon)[:, None, None]
+        mixed = levels + share * (added - levels)
+        levels = torch.where(share > 0, mixed, levels)
         levels = self._around_last(levels, x, season)
         levels = _nearest(levels, clean, self.nonnegative)
         is_ahead = torch.arange(n_ahead) < horizon[:, None]
@@ -178,20 +188,6 @@ class _PaddedForecaster(nn.Module):
         slots, mean, spread = self.network.read(x, seasons, tokens, n_future, steps)
         future_tokens = replace(tokens, index=torch.arange(n_future))
         return self.network.by_step(slots, future_tokens, mean, spread, n_ahead)
-
-    def _with_changes(
-        self, levels: Tensor, x: Tensor, cycle: Tensor, horizon: Tensor, season: Tensor
-    ) -> Tensor:
-        """Quantiles with the forecast of steady changes among them, as those of a network."""
-        lag = cycle.clamp_min(1)
-        share = share_of_changes(x, lag, horizon)[:, None, None]
-        past_changes = _without_outliers(changes_since(x, lag))
-        changes, seasons = self._look(past_changes, horizon, season)
-        n_ahead = levels.shape[1]
-        changes_ahead = self._read(changes, seasons, horizon, n_ahead)
-        added = self.network.added_up(x, changes_ahead, lag, MAX_HORIZON)
-        mixed = levels + share * (added - levels)
-        return torch.where(share > 0, mixed, levels)
 
     def _around_last(self, levels: Tensor, x: Tensor, season: Tensor) -> Tensor:
         """Quantiles moved to the last value of windows that have ended, as
