@@ -18,7 +18,7 @@ from tsattn.data.panel import Panel
 from tsattn.data.special_days import HolidaysMissing
 from tsattn.data.stored import check_panel, exact, panel_arrays, panel_facts, panel_from, require
 from tsattn.data.windows import History
-from tsattn.limits import plain_torch
+from tsattn.limits import limit_threads, plain_torch
 from tsattn.settings import Settings
 from tsattn.storage import (
     file_digest,
@@ -118,6 +118,8 @@ class ClassMissing(ValueError):
     """A saved forecaster of a class that this process does not know."""
 
 
+# On one thread: work on several would let a process that is forked later wait for ever.
+@limit_threads(1)
 @plain_torch()
 def write_forecaster(forecaster: Any, path: Path) -> None:
     """Write what a fitted forecaster learnt, its settings, and the end of each series.
@@ -166,6 +168,7 @@ def write_forecaster(forecaster: Any, path: Path) -> None:
     write_model(path, kind, tensors, facts, inside)
 
 
+@limit_threads(1)
 @plain_torch()
 def read_forecaster(cls: Any, path: Path) -> Any:
     """What :func:`write_forecaster` wrote.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from tsattn.forecasters.ridge import ridge
+from tsattn.limits import limit_threads
 
 # Numbers of the features of the windows that are solved together, so that they stay in the caches.
 _CHUNK_VALUES = 2**20
@@ -374,6 +375,8 @@ class LocalRegression:
         best_weights = np.take_along_axis(weights, best[:, None, None, None], axis=3)
         return best_weights[..., 0]
 
+    # On one thread, as outliers are searched: a forked process waits for ever for others.
+    @limit_threads(1)
     def _solutions(self, scatter: np.ndarray, products: np.ndarray, n_waves: int) -> np.ndarray:
         """Weights ``[B, folds + 1, n, penalties + 1]`` at every penalty; last of waves alone."""
         n_features = scatter.shape[-1]

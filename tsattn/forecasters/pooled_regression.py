@@ -10,6 +10,7 @@ import torch
 from tsattn.data.cycles import calendar_slices, calendar_width
 from tsattn.data.encoding import CovariateEncoder, CovariateWindows
 from tsattn.forecasters.ridge import ridge
+from tsattn.limits import limit_threads
 
 # Beyond so many features, columns are not multiplied by the phase of the season.
 _MOST_FEATURES = 600
@@ -382,6 +383,8 @@ class NormalEquations:
         self.most = np.maximum(self.most, other.most)
         self.count += other.count
 
+    # On one thread, as outliers are searched: a forked process waits for ever for others.
+    @limit_threads(1)
     def solve(self, penalty: float, squares: bool) -> PooledRegression:
         """The ridge regression with standardised features; those that do not vary are left out."""
         # Products with the constant 1 are sums.

@@ -604,12 +604,24 @@ def fit_without_columns(forecaster: Forecaster, panel: Panel) -> None:
     forecaster.state_ = fitted.state_
 
 
+def _outliers_of(series: np.ndarray) -> np.ndarray:
+    """Whether each value of series ``[B, T]`` is an outlier.
+
+    On one thread: work on several would let a process that is forked later wait for ever.
+    """
+    from tsattn.limits import limit_threads
+
+    with limit_threads(1):
+        outliers = find_outliers(torch.tensor(series, device="cpu"))
+    return outliers.numpy()
+
+
 def without_outliers(x: np.ndarray) -> np.ndarray:
     """Windows ``[B, T, C]`` with NaN in place of outliers, which other models would follow."""
     n_windows, n_rows, n_channels = x.shape
     by_channel = np.ascontiguousarray(np.moveaxis(x, 2, 1))
-    series = torch.tensor(by_channel.reshape(-1, n_rows), device="cpu")
-    outliers = find_outliers(series).numpy().reshape(n_windows, n_channels, n_rows)
+    series = by_channel.reshape(-1, n_rows)
+    outliers = _outliers_of(series).reshape(n_windows, n_channels, n_rows)
     return np.where(np.moveaxis(outliers, 1, 2), np.nan, x)
 
 
@@ -632,9 +644,9 @@ def tell_outliers(panel: Panel, n_rows: int) -> None:
     row_parts = []
     for first in range(1, panel.n_series + 1, n_series):
         ends = panel.starts[first : first + n_series]
-        windows = torch.from_numpy(history.reaching(ends, n_rows)[:, :, 0])
-        owners, steps = find_outliers(windows).nonzero(as_tuple=True)
-        row_parts.append(ends[owners.numpy()] - windows.shape[1] + steps.numpy())
+        windows = history.reaching(ends, n_rows)[:, :, 0]
+        owners, steps = _outliers_of(windows).nonzero()
+        row_parts.append(ends[owners] - windows.shape[1] + steps)
     rows = np.concatenate(row_parts)
     if not len(rows):
         return

@@ -1,0 +1,79 @@
+"""Forks: a process that is forked after a forecast, as pools and servers do, forecasts too.
+
+Torch itself makes such a process wait for ever after any work on several threads.
+"""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from fresh import in_fresh_process
+
+import tsattn
+from tsattn import PretrainedForecaster, Schema
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
+
+# Seconds after which a child that waits is killed.
+PATIENCE = 100
+
+
+def sales(n_series=60, n_days=400):
+    """Large enough for torch to share work on it among threads."""
+    days = pd.date_range("2024-01-01", periods=n_days)
+    rng = np.random.default_rng(0)
+    ids = [f"shop{number}" for number in range(n_series)]
+    index = pd.MultiIndex.from_product([ids, days], names=["unique_id", "ds"])
+    frame = index.to_frame(index=False)
+    frame["promo"] = (rng.random(len(frame)) < 0.2).astype(float)
+    week = np.tile(np.arange(n_days) % 7, n_series)
+    return frame.assign(y=10 + week + 3 * frame["promo"] + rng.normal(size=len(frame)))
+
+
+def forecast(folder):
+    return tsattn.forecast(sales().drop(columns="promo"), 7, level=80)
+
+
+def forecast_with_columns(folder):
+    history = sales(n_series=12)
+    knowing = PretrainedForecaster(7, schema=Schema(future_cols=["promo"])).fit(history)
+    future = knowing.make_future_frame().assign(promo=0.0)
+    return knowing.predict(future=future)
+
+
+def save_and_load(folder):
+    """The weights alone are so large that they are copied by several threads."""
+    path = f"{folder}/model"
+    PretrainedForecaster(7).fit([1.0, 2.0, 3.0]).save(path)
+    return PretrainedForecaster.load(path).predict()
+
+
+def fill_and_search(folder):
+    holed = sales(n_series=12).drop(columns="promo")
+    holed.loc[holed.index % 11 == 3, "y"] = np.nan
+    filled = tsattn.fill(holed)
+    return tsattn.anomalies(filled)
+
+
+FORK = """
+import os
+import signal
+
+torch.set_num_threads(2)
+{route}({folder!r})
+child = os.fork()
+if not child:
+    signal.alarm({patience})
+    {route}({folder!r})
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, f"the child ended with {{status}}"
+assert torch.get_num_threads() == 2
+"""
+
+
+@pytest.mark.parametrize("route", [forecast, forecast_with_columns, save_and_load, fill_and_search])
+def test_a_process_that_is_forked_after_work_does_it_too(route, tmp_path):
+    call = FORK.format(route=route.__name__, folder=str(tmp_path), patience=PATIENCE)
+    in_fresh_process(__file__, call)
