@@ -1,12 +1,10 @@
 """What one of several processes does in test_distributed: it trains through many cases and writes
 down what came out.
-
-A launcher's variables say which process it is: ``python tests/ranks.py FOLDER CASE...``.
 """
 
 import os
 import sys
-from pathlib import Path
+import warnings
 
 import numpy as np
 import torch
@@ -151,9 +149,16 @@ def refusal(*args, **kwargs):
     return None
 
 
-def main(folder, names):
+def train_all(rank, port, folder, names):
+    """Be one of two processes that a launcher has started on two machines, one each."""
+    with (folder / f"said-{rank}").open("w") as said:
+        os.dup2(said.fileno(), sys.stdout.fileno())
+        os.dup2(said.fileno(), sys.stderr.fileno())
+    told = {"RANK": rank, "GROUP_RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": 2}
+    told |= {"LOCAL_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in told.items()})
+    warnings.simplefilter("error")
     torch.set_num_threads(1)
-    rank = int(os.environ["RANK"])
     together = {"processes": DDPSettings()}
     found = {name: fit(CASES[name][0], **together, **CASES[name][1]) for name in names}
     dropped = {**together, "dropout": 0.3}
@@ -192,7 +197,3 @@ def main(folder, names):
     found["explosion"] = refusal(Training(learning_rate=1e30, max_epochs=3), **together)
     torch.save(found, folder / f"found-{rank}.pt")
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])

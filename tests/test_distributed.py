@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import pickle
 import shutil
@@ -53,52 +55,39 @@ def free_port():
         return s.getsockname()[1]
 
 
-def run_two(folder, names):
+@pytest.fixture(scope="module")
+def loaded():
+    """A way to start processes that have loaded Lightning, which takes each of them ten seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tsattn.training.loop", "ranks"])
+    yield context
+    multiprocessing.forkserver._forkserver._stop()
+
+
+def run_two(context, folder, names):
     """Two processes as torchrun starts them on two machines, one each."""
     port = free_port()
-    done = []
-    for rank in (0, 1):
-        told = {
-            "RANK": rank,
-            "GROUP_RANK": rank,
-            "LOCAL_RANK": 0,
-            "WORLD_SIZE": 2,
-            "LOCAL_WORLD_SIZE": 1,
-        }
-        told |= {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-            "PYTHONPATH": ROOT,
-            "OMP_NUM_THREADS": 1,
-        }
-        env = os.environ | {name: str(value) for name, value in told.items()}
-        command = [
-            sys.executable,
-            "-W",
-            "error",
-            str(ROOT / "tests" / "ranks.py"),
-            str(folder),
-            *names,
-        ]
-        done.append(
-            subprocess.Popen(
-                command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-        )
+    done = [
+        context.Process(target=ranks.train_all, args=(rank, port, folder, names)) for rank in (0, 1)
+    ]
     try:
-        said = [each.communicate(timeout=300)[0] for each in done]
+        for each in done:
+            each.start()
+        for each in done:
+            each.join(300)
     finally:
         for each in done:
             each.kill()  # one that waits for the other would wait for half an hour
-    assert [each.returncode for each in done] == [0, 0], said
+    said = [(folder / f"said-{rank}").read_text() for rank in (0, 1)]
+    assert [each.exitcode for each in done] == [0, 0], said
     assert said == ["", ""], "quiet by default"
     return [torch.load(folder / f"found-{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found(loaded, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    return folder, *run_two(folder, ranks.THIN)
+    return folder, *run_two(loaded, folder, ranks.THIN)
 
 
 def same_weights(a, b):
@@ -130,9 +119,9 @@ def test_two_processes_learn_what_one_does(found, case):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does_with_every_network(tmp_path):
+def test_two_processes_learn_what_one_does_with_every_network(loaded, tmp_path):
     names = [name for name in ranks.CASES if name not in ranks.THIN]
-    first, second = run_two(tmp_path, names)
+    first, second = run_two(loaded, tmp_path, names)
     for name in names:
         check_alike(name, first[name], second[name])
 
@@ -198,7 +187,10 @@ def test_a_loss_that_explodes_ends_both(found):
     assert "lower learning_rate" in found[1]["explosion"]
 
 
-def test_fit_in_two_processes_equals_fit_in_one(tmp_path):
+@pytest.mark.parametrize("start", ["loaded", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_fit_in_two_processes_equals_fit_in_one(start, loaded, tmp_path, monkeypatch):
+    if start == "loaded":
+        monkeypatch.setattr("tsattn.training.processes.get_context", lambda _: loaded)
     df = long_frame()
     given = {"dropout": 0.0, "max_epochs": 2, "random_state": 3}
     one = attention(**given).fit(df)
