@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from logging import getLogger
 from pathlib import Path
@@ -63,14 +64,28 @@ def die_at(event, watched):
     sys.addaudithook(hook)
 
 
+def fork(work, *args):
+    """Begin ``work`` in a child, which ends with it in any case; the number of its process."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work(*args)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
 def forked(work, *args, after=None, event=None):
     """Run ``work`` in a child that dies after a time or at an event; whether it was killed."""
-    child = os.fork()
-    if child == 0:
+
+    def begin():
         if event is not None:
             die_at(event, args[0])
         work(*args)
-        os._exit(0)
+
+    child = fork(begin)
     if after is not None:
         time.sleep(after)
         os.kill(child, signal.SIGKILL)
@@ -167,6 +182,13 @@ def kill_saves(folder):
     assert not list(folder.glob(".model.*")), "copies of killed saves pile up"
 
 
+def kill_two_saves(folder):
+    """The same of two models that differ."""
+    for seed, name in enumerate(("first", "second")):
+        attention(max_epochs=1, random_state=seed).fit(wide_frame()).save(folder / name)
+    kill_saves(folder)
+
+
 def forecast_batches(folder):
     """What dies: a forecast of a file by date in batches."""
     forecast_file(Naive(3), Path(folder) / "dates.parquet", Path(folder) / "out.parquet", **BATCHES)
@@ -203,9 +225,35 @@ def test_batches_may_be_killed_at_every_touch_of_the_disk(tmp_path, record_tests
     record_testsuite_property("batches killed at touches of the disk", deaths)
 
 
+def in_turn(folder):
+    """What one helper process does for several tests; what went wrong with each, on stdout."""
+    works = {
+        "fits": lambda folder: kill_fits(folder, 2, seed=1),
+        "saves": kill_two_saves,
+        "crowd": lambda folder: crowd_of_processes(folder, range(4)),
+    }
+    faults = {}
+    for name, work in works.items():
+        (Path(folder) / name).mkdir()
+        try:
+            work(Path(folder) / name)
+        except Exception:
+            faults[name] = traceback.format_exc()
+    sys.stdout.write(f"\n{json.dumps(faults)}")
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory):
+    """What went wrong in the helper process, and its folder."""
+    folder = tmp_path_factory.mktemp("kills")
+    said = in_fresh_process(__file__, f"{BEFORE_FITS}in_turn({str(folder)!r})")
+    return json.loads(said.splitlines()[-1]), folder
+
+
 @LINUX
-def test_a_killed_fit_goes_on_as_if_nothing_had_been(tmp_path):
-    in_fresh_process(__file__, f"{BEFORE_FITS}kill_fits({str(tmp_path)!r}, 2, seed=1)")
+def test_a_killed_fit_goes_on_as_if_nothing_had_been(faults):
+    found, _ = faults
+    assert found.get("fits") is None, found["fits"]
 
 
 @LINUX
@@ -223,10 +271,9 @@ def test_a_fit_may_be_killed_at_every_touch_of_the_disk(tmp_path, record_testsui
 
 
 @LINUX
-def test_a_killed_save_leaves_the_old_or_the_new_model(tmp_path):
-    for seed, name in enumerate(("first", "second")):
-        attention(max_epochs=1, random_state=seed).fit(wide_frame()).save(tmp_path / name)
-    in_fresh_process(__file__, f"kill_saves({str(tmp_path)!r})")
+def test_a_killed_save_leaves_the_old_or_the_new_model(faults):
+    found, _ = faults
+    assert found.get("saves") is None, found["saves"]
 
 
 # Crowds.
@@ -284,23 +331,17 @@ def test_crowds_of_threads_equal_the_lonely_ones(tmp_path, monkeypatch, capfd):
 
 
 def crowd_of_processes(folder, seeds):
-    children = []
-    for seed in seeds:
-        child = os.fork()
-        if child == 0:
-            one_of_many(seed, Path(folder))
-            os._exit(0)
-        children.append(child)
+    children = [fork(one_of_many, seed, Path(folder)) for seed in seeds]
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * len(children)
 
 
 @LINUX
-def test_crowds_of_processes_equal_the_lonely_ones(tmp_path):
-    call = f"crowd_of_processes({str(tmp_path / 'crowd')!r}, range(4))"
-    in_fresh_process(__file__, f"{BEFORE_FITS}{call}")
+def test_crowds_of_processes_equal_the_lonely_ones(faults, tmp_path):
+    found, folder = faults
+    assert found.get("crowd") is None, found["crowd"]
     for seed in range(4):
         one_of_many(seed, tmp_path / "serial")
-        assert state(tmp_path / "crowd" / f"model{seed}") == state(
+        assert state(folder / "crowd" / f"model{seed}") == state(
             tmp_path / "serial" / f"model{seed}"
         )
 
