@@ -10,16 +10,34 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tsattn"
 # Kernels as the equation has them, with plain arguments as torch's own attention.
 EXEMPT = ("kernels.attention", "kernels.attention_weights", "kernels.mlr_attention")
 
-_TRACE = """
-import json, sys
+# What the names of the package load, and what their work passes through; one process does it all, as
+# pandas, torch and Lightning take seconds to load.
+_WATCH = """
+import json, os, sys
 import numpy as np, pandas as pd, torch
 sys.path.insert(0, {root!r})
+def loaded(name):
+    # In a fork, of which the others see nothing.
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        exec(f"from tsattn import {{name}}")
+        found = [m for m in sys.modules if m.split(".")[0] in ("tsattn", "lightning", "sklearn")]
+        with os.fdopen(writer, "w") as answer:
+            json.dump(sorted(found), answer)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        text = answer.read()
+    os.wait()
+    return json.loads(text)
+modules = {{name: loaded(name) for name in ("PretrainedForecaster", "AttentionForecaster")}}
 from tsattn import AttentionForecaster, PretrainedForecaster, Training
 torch.set_num_threads(1)
 days = pd.date_range("2024-01-01", periods=160, freq="D")
@@ -51,14 +69,7 @@ for name, model in made.items():
     predict = watch(lambda: model.predict(level=80))
     hook.remove()
     found[name] = {{"fit": fit, "predict": predict, "passes": len(calls) // 2}}
-print(json.dumps(found))
-"""
-
-_LOADED = """
-import json, sys
-sys.path.insert(0, {root!r})
-from tsattn import {name}
-print(json.dumps(sorted(m for m in sys.modules if m.split(".")[0] in ("tsattn", "lightning", "sklearn"))))
+print(json.dumps([modules, found]))
 """
 
 
@@ -88,11 +99,11 @@ class Row:
         return isinstance(self.asked, str) or self.now <= max(self.asked, self.kept)
 
 
-def python(code: str, **values: str) -> object:
+def python(code: str) -> list[dict[str, Any]]:
     """What a fresh interpreter prints, from JSON."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     env |= {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
-    program = code.format(root=str(ROOT), **values)
+    program = code.format(root=str(ROOT))
     done = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
     )
@@ -186,12 +197,9 @@ def measure() -> list[Row]:
     classes = sorted(
         (n, place) for kind, place, n in told if kind == "class" and not place.startswith(_INNER)
     )
-    loaded = {
-        name: python(_LOADED, name=name) for name in ("PretrainedForecaster", "AttentionForecaster")
-    }
+    loaded, traced = python(_WATCH)
     ours = {name: [m for m in found if m.startswith("tsattn")] for name, found in loaded.items()}
     heavy = [m for found in loaded.values() for m in found if m in ("lightning", "sklearn")]
-    traced = python(_TRACE)
     round_trips = circles()
     pages = [file for file in (ROOT / "docs").glob("*.md") if file.name != "api.md"]
     records = sorted((ROOT / "benchmarks" / "results").glob("*.json*"))

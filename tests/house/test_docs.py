@@ -42,15 +42,21 @@ MOST_WORDS = 18_000
 # --- blocks that run ------------------------------------------------------------------------------
 
 
-def run_blocks(path: Path, language: str = "python") -> dict[str, object]:
+def run_blocks(
+    path: Path, language: str = "python", swaps: tuple[str, str] = ("", "")
+) -> dict[str, object]:
     """Run the blocks of a page one after the other in one namespace; tracebacks name the line of
     the page.
+
+    The first of ``swaps``, which the page must have, is exchanged by the second.
     """
     names: dict[str, object] = {"__name__": path.stem}
     found = blocks(path.read_text(encoding="utf-8"), language)
     assert found, f"{path.name} has no {language} block any more"
+    assert any(swaps[0] in source for _, source in found), f"{path.name} has no {swaps[0]}"
     for line, source in found:
-        exec(compile("\n" * (line - 1) + source, str(path), "exec"), names)
+        code = source.replace(*swaps)
+        exec(compile("\n" * (line - 1) + code, str(path), "exec"), names)
     return names
 
 
@@ -73,7 +79,8 @@ def test_front_page_shows_its_forecast(capsys):
 
 def test_readme_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    names = run_blocks(ROOT / "README.md")
+    # One epoch instead of three: how well it learns is not the point.
+    names = run_blocks(ROOT / "README.md", swaps=("max_epochs=3", "max_epochs=1"))
     shown = capsys.readouterr().out
     columns = ["unique_id", "ds", "mlr", "mlr-lo-80", "mlr-hi-80"]
     assert names["model"].predict(level=80).columns.tolist() == columns
@@ -156,15 +163,8 @@ def walk(title: str) -> str:
     return section
 
 
-def take_walk(section: str, root: Path) -> tuple[set[str], subprocess.CompletedProcess]:
-    """Follow a walk in a copy of the library: the files that it changed, and what the tests that it
-    names say.
-    """
-    for folder in ("tsattn", "tests", "datasets"):
-        shutil.copytree(
-            ROOT / folder, root / folder, ignore=shutil.ignore_patterns("golden", "__pycache__")
-        )
-    shutil.copy(ROOT / "pyproject.toml", root)
+def take_walk(section: str, root: Path) -> set[str]:
+    """Make the changes of a walk in a copy of the library; the files that it changed."""
     changed = set()
     for file, place, start, block in _CHANGE.findall(section):
         lines = (root / file).read_text(encoding="utf-8").splitlines(keepends=True)
@@ -179,45 +179,87 @@ def take_walk(section: str, root: Path) -> tuple[set[str], subprocess.CompletedP
         indent = " " * (len(line) - len(line.lstrip()))
         (root / file).write_text(text.replace(line, f"{line}{indent}{new}\n"), encoding="utf-8")
         changed.add(file)
+    return changed
+
+
+def named_tests(section: str) -> tuple[list[str], str]:
+    """Files and names of the tests that a walk says to run."""
     (command,) = re.findall(r"Run\s`([^`]+)`", section)
+    *files, option, names = shlex.split(command)
+    assert option == "-k"
+    return files, names
+
+
+def run_tests(files: list[str], names: str, root: Path) -> subprocess.CompletedProcess:
+    """What tests of a copy of the library say."""
     run = [
         sys.executable,
         "-m",
         "pytest",
         "-q",
         "-x",
+        "-rA",
         "-p",
         "no:cacheprovider",
         # The one plugin that pyproject.toml names options of; the others take seconds to load.
         "-p",
         "jaxtyping._pytest_plugin",
-        *shlex.split(command),
+        *files,
+        "-k",
+        names,
     ]
     found = {**os.environ, "PYTHONPATH": str(root), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return changed, subprocess.run(
-        run, cwd=root, env=found, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(run, cwd=root, env=found, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(
-    ("title", "most"),
-    [("A new forecaster", 3), ("A new attention pattern", 3), ("A new metric", 2)],
-)
-def test_walk_leads_where_the_page_says(title, most, tmp_path):
-    changed, said = take_walk(walk(title), tmp_path)
+WALKS = {"A new forecaster": 3, "A new attention pattern": 3, "A new metric": 2}
+
+
+@pytest.fixture(scope="module")
+def copied_house(tmp_path_factory):
+    """A copy of the library to change."""
+    root = tmp_path_factory.mktemp("house")
+    for folder in ("tsattn", "tests", "datasets"):
+        # With what is compiled: a copied file keeps its time, so that it is not compiled anew.
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("golden"))
+    shutil.copy(ROOT / "pyproject.toml", root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def walked(copied_house):
+    """Files that each walk changed, and what the tests of all walks say after them."""
+    changed = {title: take_walk(walk(title), copied_house) for title in WALKS}
+    asked = [named_tests(walk(title)) for title in WALKS]
+    files = [file for files, _ in asked for file in files]
+    return changed, run_tests(files, " or ".join(names for _, names in asked), copied_house)
+
+
+@pytest.mark.parametrize("title", WALKS)
+def test_walk_leads_where_the_page_says(title, walked, copied_house):
+    changed, said = walked
     assert said.returncode == 0, said.stdout[-3000:]
-    assert 0 < len(changed) <= most
+    files, names = named_tests(walk(title))
+    for file in files:
+        passed = re.findall(rf"^PASSED {re.escape(file)}::(.*)$", said.stdout, re.MULTILINE)
+        assert [test for test in passed if re.search(names.replace(" or ", "|"), test)], file
+    assert 0 < len(changed[title]) <= WALKS[title]
     for style in (["check"], ["format", "--check"]):
         subprocess.run(
-            [sys.executable, "-m", "ruff", *style, *sorted(changed)], cwd=tmp_path, check=True
+            [sys.executable, "-m", "ruff", *style, *sorted(changed[title])],
+            cwd=copied_house,
+            check=True,
         )
 
 
-def test_walk_that_goes_wrong_is_seen(tmp_path):
-    section = walk("A new metric")
-    wrong = section.replace("else e - 0.5", "else e")
-    assert wrong != section
-    _, said = take_walk(wrong, tmp_path)
+def test_walk_that_goes_wrong_is_seen(walked, copied_house):
+    file = copied_house / "tests" / "loops.py"
+    right = file.read_text(encoding="utf-8")
+    wrong = right.replace("else e - 0.5", "else e")
+    assert wrong != right
+    file.write_text(wrong, encoding="utf-8")
+    said = run_tests(*named_tests(walk("A new metric")), copied_house)
+    file.write_text(right, encoding="utf-8")
     assert said.returncode == 1
     assert "test_point_scores_equal_their_loops[huber" in said.stdout
 
