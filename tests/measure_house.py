@@ -3,6 +3,7 @@
 """
 
 import ast
+import functools
 import json
 import os
 import subprocess
@@ -114,6 +115,11 @@ def sources(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
 def lines(files: list[Path]) -> int:
     return sum(len(file.read_text().splitlines()) for file in files)
 
@@ -132,7 +138,7 @@ def signatures() -> Iterator[tuple[str, str, int]]:
     """Kind (``"function"`` or ``"class"``), place and number of parameters of everything public."""
     for file in sources(PACKAGE):
         place = ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        for node in ast.parse(file.read_text()).body:
+        for node in parsed(file).body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 yield "function", f"{place}.{node.name}", _count(node)
             if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
@@ -158,7 +164,7 @@ def imports() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, file in names.items():
         told = set()
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(parsed(file)):
             if isinstance(node, ast.Import):
                 told |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:

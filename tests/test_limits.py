@@ -200,16 +200,21 @@ def everything(df, folder):
     return answers
 
 
+@pytest.fixture(scope="module")
+def plain(df, tmp_path_factory):
+    """The answers to a user who has told torch nothing."""
+    return everything(df, tmp_path_factory.mktemp("plain"))
+
+
 @pytest.mark.parametrize(
     "told", [lambda: torch.device("meta"), lambda: torch.autocast("cpu", torch.bfloat16)]
 )
-def test_what_the_user_tells_torch_changes_no_forecast(df, told, tmp_path):
+def test_what_the_user_tells_torch_changes_no_forecast(df, told, plain, tmp_path):
     """On ``meta`` a tensor without a device of its own would have no numbers."""
-    expected = everything(df, tmp_path / "plain")
     with told():
         answers = everything(df, tmp_path / "told")
         assert torch.get_default_device().type == "meta" or torch.is_autocast_enabled("cpu")
-    for answer, right in zip(answers, expected, strict=True):
+    for answer, right in zip(answers, plain, strict=True):
         assert np.array_equal(answer, right)
 
 

@@ -2,6 +2,7 @@
 it.
 """
 
+import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -165,9 +166,23 @@ def test_a_lead_that_is_the_same_everywhere_is_clear_and_none_is_not():
 # --- fits -----------------------------------------------------------------------------------------
 
 
-def test_where_nothing_is_to_be_learnt_the_solved_map_stays_alone():
+@pytest.fixture(scope="module")
+def of_noise():
+    """A model of which the map alone is kept."""
+    torch.set_num_threads(1)
+    return model_of().fit(noise())
+
+
+@pytest.fixture(scope="module")
+def of_bent():
+    """A model that goes beyond its map."""
+    torch.set_num_threads(1)
+    return model_of(learning_rate=1e-2).fit(bent())
+
+
+def test_where_nothing_is_to_be_learnt_the_solved_map_stays_alone(of_noise):
     df = noise()
-    model = model_of().fit(df)
+    model = of_noise
     map_alone = make_forecaster("least_squares", HORIZON, **SMALL).fit(df)
     assert model.summary_["best_epoch"] == 0
     assert model.summary_["epochs"] > 0
@@ -187,9 +202,9 @@ def test_where_nothing_is_to_be_learnt_the_solved_map_stays_alone():
     )
 
 
-def test_where_much_is_to_be_learnt_the_fit_is_that_of_the_best_pass():
+def test_where_much_is_to_be_learnt_the_fit_is_that_of_the_best_pass(of_bent):
     df = bent()
-    model = model_of(learning_rate=1e-2).fit(df)
+    model = of_bent
     plain = model_of(learning_rate=1e-2, skip_level=None).fit(df)
     still = model_of(learning_rate=1e-12).fit(df)
     assert still.summary_["best_epoch"] == 0
@@ -202,9 +217,9 @@ def test_where_much_is_to_be_learnt_the_fit_is_that_of_the_best_pass():
     )
 
 
-def test_an_interrupted_fit_comes_to_the_same_end(tmp_path, monkeypatch):
+def test_an_interrupted_fit_comes_to_the_same_end(of_noise, tmp_path):
     df = noise()
-    whole = model_of().fit(df)
+    whole = of_noise
     cut = model_of(checkpoint_dir=tmp_path)
 
     class Cut(Exception):
@@ -225,9 +240,9 @@ def test_an_interrupted_fit_comes_to_the_same_end(tmp_path, monkeypatch):
     )  # nothing was left to train
 
 
-def test_a_fit_that_goes_on_has_to_improve_on_the_one_before():
+def test_a_fit_that_goes_on_has_to_improve_on_the_one_before(of_bent):
     df = bent()
-    model = model_of(learning_rate=1e-2).fit(df)
+    model = copy.deepcopy(of_bent)
     assert model.summary_["best_epoch"] > 0
     before = model.predict()
     loss = model.summary_["valid_loss"]

@@ -16,6 +16,7 @@ import torch
 
 from tsattn import make_forecaster
 from tsattn.data.windows import WindowBatches, WindowSpec
+from tsattn.forecaster import FitContext
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.layers import Dropout, set_generator
 from tsattn.nn.models import PatchEncoder, build_model
@@ -84,13 +85,27 @@ def test_it_learns_a_sine(loss):
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("name", ["mlr", "nlinear"])
-def test_a_weekly_sine_of_two_hundred_days_is_learnt_by_default(name):
+def end_after(n_epochs):
+    """A fit that ends after so many epochs, and is that of its settings so far."""
+
+    def look(module):
+        module.trainer.should_stop |= module.progress.epoch == n_epochs
+
+    return FitContext(after_epoch=look)
+
+
+# The first epochs of attention show whether it learns; all of them take long.
+@pytest.mark.parametrize(
+    ("name", "n_epochs"),
+    [("mlr", 2), pytest.param("mlr", 99, marks=pytest.mark.slow), ("nlinear", 99)],
+)
+def test_a_weekly_sine_of_two_hundred_days_is_learnt_by_default(name, n_epochs):
     t = np.arange(214)
     rng = np.random.default_rng(0)
     y = np.sin(2 * np.pi * t / 7) + 0.05 * rng.normal(size=len(t))
     df = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=len(t)), "y": y})
-    model = make_forecaster(name, 14, random_state=0).fit(df[:200])
+    model = make_forecaster(name, 14, random_state=0).fit_within(df[:200], end_after(n_epochs))
+    assert model.summary_["epochs"] <= n_epochs
     assert np.abs(model.predict()[name].to_numpy() - y[200:]).mean() < 0.1
 
 
@@ -223,10 +238,20 @@ class Killed(Exception):
     pass
 
 
+FOUR_EPOCHS = Training(max_epochs=4, patience=None)
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    """Network and progress of a fit that nothing stops."""
+    torch.set_num_threads(1)
+    return fit(FOUR_EPOCHS)
+
+
 @pytest.mark.parametrize("survived", [1, 2, 3])
-def test_resumed_training_equals_undisturbed(tmp_path, monkeypatch, survived):
-    config = Training(max_epochs=4, patience=None)
-    whole, whole_progress = fit(config)
+def test_resumed_training_equals_undisturbed(tmp_path, monkeypatch, survived, undisturbed):
+    config = FOUR_EPOCHS
+    whole, whole_progress = undisturbed
     write = Checkpoint.write
 
     def write_then_die(self, module):
