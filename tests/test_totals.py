@@ -46,7 +46,7 @@ def test_mean_of_rare_sales_is_near_their_mean_and_the_median_is_zero():
 
 
 def test_auto_takes_the_mean_for_rare_sales_and_the_median_for_others():
-    table = long_table([rare_sales()])
+    table = long_table([rare_sales(n_rows=150)])
     chosen = AutoForecaster(14, max_time=20).fit(table)
     mean = AutoForecaster(14, point="mean", max_time=20).fit(table)
     median = AutoForecaster(14, point="median", max_time=20).fit(table)
@@ -55,7 +55,7 @@ def test_auto_takes_the_mean_for_rare_sales_and_the_median_for_others():
     assert points[0] == pytest.approx(points[1], rel=0.4)
     assert 0.5 * 78.7 < points[0] < 2.2 * 78.7
     assert points[2] < 0.3 * 78.7
-    smooth = walks(1)
+    smooth = walks(1, 80)
     same = [
         AutoForecaster(7, point=point, max_time=20).fit(smooth).predict()["auto"]
         for point in ("auto", "median")
@@ -95,7 +95,7 @@ def test_unknown_point_is_refused():
 
 
 def test_saved_point_is_that_of_the_model(tmp_path):
-    table = long_table([rare_sales()])
+    table = long_table([rare_sales(n_rows=100)])
     for model in (PretrainedForecaster(5, point="mean"), AutoForecaster(5, max_time=20)):
         model.fit(table).save(tmp_path / model.name)
         loaded = load_forecaster(tmp_path / model.name)
