@@ -129,10 +129,10 @@ def test_level_is_one_number_in_percent(level):
 def test_rounding_is_no_anomaly():
     """Its intervals are of no width but that of rounding, in series of every size."""
     scale = np.array([1e-3, 1.0, 1e3])
-    waves = scale * (10 + np.sin(np.arange(240) * 2 * np.pi / 12))[:, None]
+    waves = scale * (10 + np.sin(np.arange(400) * 2 * np.pi / 12))[:, None]
     assert flagged(waves) == [[], [], []]
-    waves[120] += 0.01 * scale
-    assert all(120 in rows for rows in flagged(waves))
+    waves[200] += 0.01 * scale
+    assert all(200 in rows for rows in flagged(waves))
 
 
 def test_a_constant_series_may_take_another_value():
