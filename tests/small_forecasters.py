@@ -1,5 +1,10 @@
 """Forecasters that are trained in a second."""
 
+import copy
+import functools
+
+from tables import long_frame
+
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 
@@ -21,3 +26,18 @@ def attention(horizon=4, **kwargs):
 
 def linear(horizon=4, kind="nlinear", **kwargs):
     return LinearForecaster.from_settings(horizon=horizon, kind=kind, **{**TINY, **kwargs})
+
+
+@functools.cache
+def _fitted(make, frame):
+    return make().fit(frame())
+
+
+def fitted(make, frame=long_frame):
+    """A forecaster that is fitted once for all tests of a process, as a copy that may be changed.
+
+    Args:
+        make: Of a new forecaster.
+        frame: Of the table.
+    """
+    return copy.copy(_fitted(make, frame))

@@ -89,8 +89,7 @@ def test_a_forecast_reads_the_columns_that_the_python_call_reads(folder, run):
     assert not np.allclose(flipped, model.predict(future=future)["mlr"]), "promo is not read at all"
 
 
-@pytest.mark.parametrize("named", [["--future-col", "promo"], []])
-@pytest.mark.parametrize("model", ["zero", "ridge"])
+@pytest.mark.parametrize(("model", "named"), [("zero", []), ("ridge", ["--future-col", "promo"])])
 def test_future_columns_may_be_text_and_need_no_names(folder, run, model, named):
     for file in ("table.csv", "future.csv"):
         frame = pd.read_csv(file)

@@ -14,7 +14,7 @@ import torch
 from calls import without_hook
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from small_forecasters import NET, TINY, attention, linear
+from small_forecasters import NET, TINY, attention, fitted, linear
 from tables import long_frame, wide_frame
 from tiny_network import tiny_network
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -210,7 +210,7 @@ def test_long_in_long_out(make):
 @EACH
 def test_wide_in_wide_out_and_panel_in_forecast_out(make):
     wide = wide_frame()
-    model = make().fit(wide)
+    model = fitted(make, wide_frame)
     answer = model.predict(level=80)
     assert answer.columns.tolist() == [
         f"{c}{s}" for c in ("s0", "s1") for s in ("", "-lo-80", "-hi-80")
@@ -232,7 +232,7 @@ def test_other_names_and_dialects():
 @EACH
 def test_fit_twice_equals_once_and_ignores_global_chance(make):
     df = long_frame()
-    first = make().fit(df).predict()
+    first = fitted(make).predict()
     torch.rand(5)
     model = make().fit(long_frame(2))
     again = model.fit(df).predict()
@@ -242,8 +242,7 @@ def test_fit_twice_equals_once_and_ignores_global_chance(make):
 
 @EACH
 def test_unseen_series_and_new_rows_need_no_refit(make):
-    df = long_frame()
-    model = make().fit(df)
+    model = fitted(make)
     new = long_frame(1, 60).assign(unique_id="new")
     answer = model.predict(new)
     assert answer["unique_id"].unique().tolist() == ["new"]
@@ -277,7 +276,7 @@ def test_wide_and_melted_long_train_alike():
 @EACH
 def test_windows_and_panels_agree_in_any_chunk(make):
     df = long_frame()
-    model = make().fit(df)
+    model = fitted(make)
     panel = to_panel(df)
     x = np.stack([panel.values[stop - 24 : stop] for stop in panel.starts[1:]])
     point = model.predict(panel).point
@@ -307,7 +306,7 @@ def test_shorter_horizon_is_a_prefix_and_a_longer_one_is_refused():
 @pytest.mark.parametrize("frame", [long_frame, wide_frame])
 @EACH
 def test_save_and_load_without_the_training_frame(make, frame, tmp_path):
-    model = make().fit(frame())
+    model = fitted(make, frame)
     model.save(tmp_path / "model")
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
         "config.json",
@@ -387,7 +386,7 @@ def tamper_bytes(name, content):
     ],
 )
 def test_tampered_files_are_refused(tmp_path, tamper, message):
-    attention(max_epochs=1).fit(wide_frame()).save(tmp_path / "model")
+    fitted(attention, wide_frame).save(tmp_path / "model")
     tamper(tmp_path / "model")
     with pytest.raises(ValueError, match=message):
         AttentionForecaster.load(tmp_path / "model")
@@ -396,13 +395,13 @@ def test_tampered_files_are_refused(tmp_path, tamper, message):
 def test_saving_never_overwrites_a_strangers_folder(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="is no saved model"):
-        linear().fit(wide_frame()).save(tmp_path)
+        fitted(linear, wide_frame).save(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 @pytest.mark.parametrize("config", ["{}", '{"format": 2, "class": "LinearForecaster"}', "no JSON"])
 def test_a_folder_with_more_than_a_saved_model_is_a_strangers(tmp_path, config):
-    model = linear().fit(wide_frame())
+    model = fitted(linear, wide_frame)
     (tmp_path / "config.json").write_text(config)
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="is no saved model"):
@@ -419,7 +418,7 @@ def test_a_folder_with_more_than_a_saved_model_is_a_strangers(tmp_path, config):
 
 def test_cross_validation_leaves_the_estimator_alone():
     df = long_frame()
-    model = attention().fit(df)
+    model = fitted(attention)
     before = model.predict()
     frame = model.cross_validation(df, n_windows=3, step_size=2, level=80)
     assert frame.columns.tolist() == [
@@ -437,7 +436,7 @@ def test_cross_validation_leaves_the_estimator_alone():
 
 def test_score_is_minus_the_standardised_mae():
     df = wide_frame()
-    model = linear().fit(df)
+    model = fitted(linear, wide_frame)
     values = df.to_numpy()
     stop = len(df) - 16
     scale = values[:stop].std(0)
@@ -544,7 +543,7 @@ def test_gaps_are_filled_with_a_word_unless_asked():
 
 def test_a_warm_start_goes_on_although_the_fit_before_left_a_checkpoint(tmp_path):
     df = long_frame()
-    plain = linear().fit(df)
+    plain = fitted(linear)
     kept = linear(checkpoint_dir=tmp_path).fit(df)
     cold = kept.predict()
     for model in (plain, kept):
@@ -556,7 +555,7 @@ def test_a_warm_start_goes_on_although_the_fit_before_left_a_checkpoint(tmp_path
 def test_checkpoints_resume_and_leave_nothing_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     df = wide_frame()
-    plain = attention().fit(df)
+    plain = fitted(attention, wide_frame)
     assert not list(tmp_path.iterdir())
     kept = attention(checkpoint_dir=tmp_path / "c").fit(df)
     again = attention(checkpoint_dir=tmp_path / "c").fit(df)
@@ -598,7 +597,7 @@ def test_fit_and_predict_are_silent_and_leave_global_state(capfd):
 
 def test_concurrent_fits_equal_serial_ones():
     df = long_frame()
-    serial = [attention(random_state=s).fit(df).predict() for s in range(2)]
+    serial = [fitted(attention).predict(), attention(random_state=1).fit(df).predict()]
     together: dict[int, pd.DataFrame] = {}
     threads = [
         threading.Thread(
@@ -623,7 +622,7 @@ def test_a_numpy_generator_as_seed_is_drawn_from():
 
 
 def test_pickle_keeps_the_forecast():
-    model = attention().fit(long_frame())
+    model = fitted(attention)
     pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(model)).predict(), model.predict())
 
 
@@ -789,7 +788,7 @@ def test_bad_parameters_stop_before_training(make, message, monkeypatch):
 
 
 def test_a_failed_fit_keeps_the_old_one(monkeypatch):
-    model = linear().fit(long_frame())
+    model = fitted(linear)
     before = model.predict()
     with pytest.raises(ValueError, match="ds"):
         model.fit(pd.DataFrame({"unique_id": ["a"], "y": [1.0]}))
@@ -805,7 +804,7 @@ def test_a_failed_fit_keeps_the_old_one(monkeypatch):
 
 
 def test_strange_data_are_refused_at_predict():
-    model = linear().fit(wide_frame())
+    model = fitted(linear, wide_frame)
     turned = model.predict(wide_frame()[["s1", "s0"]])
     pd.testing.assert_frame_equal(turned, model.predict()[["s1", "s0"]])
     with pytest.raises(ValueError, match="needs at least 8 rows"):
@@ -820,18 +819,17 @@ def test_strange_data_are_refused_at_predict():
 
 def test_the_default_dtype_of_torch_changes_nothing_and_stays(tmp_path):
     df = long_frame()
-    attention().fit(df).save(tmp_path / "m")
+    fitted(attention).save(tmp_path / "m")
 
-    def answers():
-        fits = [make().fit(df) for make in MAKERS]
+    def answers(fits):
         return [
             model.predict(level=80) for model in (*fits, AttentionForecaster.load(tmp_path / "m"))
         ]
 
-    single = answers()
+    single = answers([fitted(make) for make in MAKERS])
     torch.set_default_dtype(torch.float64)
     try:
-        double = answers()
+        double = answers([make().fit(df) for make in MAKERS])
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
@@ -845,12 +843,12 @@ def test_fits_where_torch_keeps_no_gradients(make, mode):
     with mode():
         answer = make().fit(long_frame()).predict(level=80)
         assert not torch.is_grad_enabled()
-    pd.testing.assert_frame_equal(answer, make().fit(long_frame()).predict(level=80))
+    pd.testing.assert_frame_equal(answer, fitted(make).predict(level=80))
 
 
 @pytest.mark.parametrize(("make", "name"), [(attention, "attention"), (linear, "kind")])
 def test_a_network_is_not_given_out_for_another(make, name, tmp_path):
-    model = make().fit(long_frame())
+    model = fitted(make)
     known = getattr(model, name)
     model.set_params(**{name: "other"})
     for ask in (model.predict, lambda: model.save(tmp_path / "m")):

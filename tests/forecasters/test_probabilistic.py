@@ -2,6 +2,9 @@
 saving, scales.
 """
 
+import copy
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,11 +38,21 @@ def model(head, **kwargs):
     return attention(head=head, **kwargs)
 
 
+@functools.cache
+def trained_once(head, frame):
+    return model(head).fit(data_for(head, frame))
+
+
+def trained(head, frame=long_frame):
+    """Fitted once for all tests, as a copy that may be changed."""
+    return copy.copy(trained_once(head, frame))
+
+
 @pytest.mark.parametrize("frame", [long_frame, wide_frame])
 @pytest.mark.parametrize("head", FAMILIES)
 def test_every_head_answers_with_point_and_bounds(head, frame):
     df = data_for(head, frame)
-    fitted = model(head).fit(df)
+    fitted = trained(head, frame)
     answer = fitted.predict(level=LEVELS)
     numbers = answer.select_dtypes("number")
     assert np.isfinite(numbers.to_numpy()).all()
@@ -60,7 +73,7 @@ def test_every_head_answers_with_point_and_bounds(head, frame):
 
 @pytest.mark.parametrize("head", FAMILIES)
 def test_levels_and_quantiles_are_two_spellings_and_the_point_stays(head):
-    fitted = model(head).fit(data_for(head))
+    fitted = trained(head)
     plain = fitted.predict()
     levels = fitted.predict(level=80)
     quantiles = fitted.predict(quantiles=[0.1, 0.9])
@@ -75,7 +88,7 @@ def test_levels_and_quantiles_are_two_spellings_and_the_point_stays(head):
 
 @pytest.mark.parametrize("head", FAMILIES)
 def test_samples_have_the_quantiles_of_the_forecast(head):
-    fitted = model(head).fit(data_for(head))
+    fitted = trained(head)
     draws = fitted.sample(n_samples=4000, random_state=3)
     assert draws.shape == (3, 4, 4000)
     np.testing.assert_array_equal(draws, fitted.sample(n_samples=4000, random_state=3))
@@ -107,7 +120,7 @@ def test_sampling_touches_no_global_state_and_needs_a_distribution():
 
 @pytest.mark.parametrize("head", FAMILIES)
 def test_saved_heads_forecast_the_same(head, tmp_path):
-    fitted = model(head).fit(data_for(head))
+    fitted = trained(head)
     fitted.save(tmp_path / "m")
     loaded = AttentionForecaster.load(tmp_path / "m")
     pd.testing.assert_frame_equal(loaded.predict(level=LEVELS), fitted.predict(level=LEVELS))
@@ -131,7 +144,7 @@ def test_forecasts_follow_shift_and_scale_of_an_unseen_series(head):
 @pytest.mark.parametrize("head", ["negative_binomial", "log_normal"])
 def test_heads_that_begin_at_zero_see_the_data_as_they_are(head):
     df = data_for(head)
-    fitted = model(head).fit(df)
+    fitted = trained(head)
     assert (fitted.fitted_.scaler.mean == 0).all()
     assert (fitted.fitted_.scaler.scale == 1).all()
     assert (fitted.score_scaler_.scale != 1).any()
