@@ -5,7 +5,7 @@ import numpy as np
 from tsattn.evaluate.rolling import roll
 from tsattn.forecasters.attention import AttentionForecaster
 
-TINY = {"context": 12, "max_epochs": 1, "batch_size": 64, "random_state": 0}
+TINY = {"context": 12, "max_epochs": 1, "batch_size": 256, "random_state": 0}
 NET = {
     "d_model": 8,
     "n_heads": 2,

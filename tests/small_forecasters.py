@@ -8,7 +8,7 @@ from tables import long_frame
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 
-TINY = {"context": 24, "max_epochs": 2, "batch_size": 64, "random_state": 0}
+TINY = {"context": 24, "max_epochs": 2, "batch_size": 256, "random_state": 0}
 NET = {
     "d_model": 8,
     "n_heads": 2,
