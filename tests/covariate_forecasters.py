@@ -3,9 +3,10 @@
 import numpy as np
 
 from tsattn.evaluate.rolling import roll
+from tsattn.forecasters import boosted_trees
 from tsattn.forecasters.attention import AttentionForecaster
 
-TINY = {"context": 12, "max_epochs": 1, "batch_size": 256, "random_state": 0}
+TINY = {"context": 12, "max_epochs": 1, "batch_size": 64, "random_state": 0}
 NET = {
     "d_model": 8,
     "n_heads": 2,
@@ -34,6 +35,8 @@ EVERY = {
     "calendar": ("weekday",),
 }
 H = 4
+N_TREES = boosted_trees._N_TREES
+LEARNING_RATE = boosted_trees._LEARNING_RATE
 
 
 def attention(horizon=H, **kwargs):
@@ -47,3 +50,9 @@ def rolling_error(frame, **kwargs):
     model.fit(frame[:cut])
     panel = model.read(frame)
     return roll(model, panel, np.arange(cut, len(frame) - H + 1), keep=False).mae_original
+
+
+def plant_few_trees(patch):
+    """A quarter of the boosted trees that read columns, each of which counts more."""
+    patch.setattr(boosted_trees, "_N_TREES", N_TREES // 4)
+    patch.setattr(boosted_trees, "_LEARNING_RATE", 3 * LEARNING_RATE)

@@ -718,7 +718,7 @@ def test_data_sets_are_listed_shown_and_verified(run, data_dir):
 
 def test_the_demo_writes_its_three_files(folder, run, monkeypatch):
     whole = demo.load_co2()
-    monkeypatch.setattr(demo, "load_co2", lambda: whole.last(500))
+    monkeypatch.setattr(demo, "load_co2", lambda: whole.last(800))
     monkeypatch.setattr(demo, "_TRAINING", {**demo._TRAINING, "max_epochs": 1})
     code, out, err = run("demo", "--out", "here")
     assert (code, err) == (0, "")

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from covariate_forecasters import H, attention
+from covariate_forecasters import H, attention, plant_few_trees
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 from tsattn import PretrainedForecaster, backtest, make_forecaster, special_days
 from tsattn.catalogue import load_forecaster
@@ -18,6 +19,7 @@ from tsattn.data import special_days as module
 from tsattn.data.cycles import calendar_slices, calendar_width, choose_cycles, cycle_features
 from tsattn.data.schema import Schema
 from tsattn.data.special_days import day_features
+from tsattn.forecasters.regression import SklearnForecaster
 
 # At irregular distances, the last one after the rows that are fitted.
 FAIRS = [
@@ -215,6 +217,7 @@ def test_a_missing_package_is_named_with_the_remedy(without_package, tmp_path):
 
 # --- every forecaster that reads a calendar -------------------------------------------------------
 
+GBM = HistGradientBoostingRegressor(max_iter=30, early_stopping=False)
 MAKERS = {
     "zero": lambda schema: PretrainedForecaster(H, schema=schema),
     "ridge": lambda schema: make_forecaster("ridge", H, schema=schema, random_state=0),
@@ -230,7 +233,9 @@ def fitted():
     """Each forecaster fitted up to two days before a fair that the calendar names."""
     table = fair_table()
     before = table[table["ds"] < pd.Timestamp(LAST) - pd.Timedelta("1D")]
-    return {name: make(Schema(calendar=CALENDAR)).fit(before) for name, make in MAKERS.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        plant_few_trees(patch)
+        return {name: make(Schema(calendar=CALENDAR)).fit(before) for name, make in MAKERS.items()}
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -253,7 +258,7 @@ def test_a_backtest_gains_by_special_days():
     table = fair_table()
     calendars = {"with": CALENDAR, "without": ("weekday",)}
     rivals = {
-        name: make_forecaster("gbm", H, schema=Schema(calendar=own), random_state=0)
+        name: SklearnForecaster(H, GBM, schema=Schema(calendar=own), random_state=0)
         for name, own in calendars.items()
     }
     scores = backtest(rivals, table, n_windows=40, step_size=4).scores["mae"]

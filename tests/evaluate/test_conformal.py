@@ -271,9 +271,7 @@ def quiet_and_noisy(n_rows=900, seed=0):
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
-@pytest.mark.parametrize(
-    ("horizon", "n_windows", "step_size"), [(1, 120, 1), (6, 150, 1), (12, 40, 5)]
-)
+@pytest.mark.parametrize(("horizon", "n_windows", "step_size"), [(1, 120, 1), (12, 40, 5)])
 def test_quiet_and_noisy_series_each_hold_the_level(horizon, n_windows, step_size, adaptive):
     rule = SeasonalNaive(horizon, 7)
     settings = {"n_windows": n_windows, "step_size": step_size}
@@ -447,8 +445,7 @@ def first_widths(out, level=80):
     return first[f"{name}-hi-{level}"] - first[f"{name}-lo-{level}"]
 
 
-@NETWORKS
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("make", "seed"), [(solved, 0), (solved, 1), (attentive, 0)])
 def test_a_network_holds_the_level_of_quiet_and_noisy_series(make, seed):
     result = backtest(make(), long(quiet_and_noisy(1200, seed)), n_windows=400, level=80)
     assert result.by_series["coverage-80"].between(0.76, 0.88).all()
@@ -776,8 +773,8 @@ def test_levels_follow_as_an_independent_loop_does(gamma, stride):
 
 @pytest.mark.parametrize("horizon", [1, 12])
 def test_coverage_holds_on_a_stream_where_split_conformal_fails(horizon):
-    values = shifting(4000, 1)
-    start = 500
+    values = shifting(2400, 1)
+    start = 300
     panel = to_panel(wide(values))
     forecaster = AdaptiveConformal(Zero(horizon), n_windows=200).fit(panel.until(start))
     ends = np.arange(start, len(values) - horizon)
@@ -796,7 +793,7 @@ def test_coverage_holds_on_a_stream_where_split_conformal_fails(horizon):
     # once it has settled.
     y = values[ends[:, None] + np.arange(horizon)]
     inside = ((adaptive.bounds[..., 1] <= y) & (y <= adaptive.bounds[..., 2])).mean(axis=(1, 2))
-    for first, last in ((0, 1000), (1600, 2600), (3100, 3400)):
+    for first, last in ((0, 600), (960, 1560), (1860, 2040)):
         assert abs(inside[first:last].mean() - 0.8) < 0.08
 
 

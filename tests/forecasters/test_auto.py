@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from covariate_forecasters import plant_few_trees
 from tables import long_table
 
 from tsattn.catalogue import load_forecaster
@@ -27,6 +28,24 @@ CANDIDATES = AutoForecaster._candidates
 QUICK = ("zero", "naive", "seasonal_naive", "drift")
 
 
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch):
+    plant_few_trees(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """Who sleeps puts the clock forward instead."""
+    slept = [0.0]
+    monotonic = time.monotonic
+
+    def sleep(seconds):
+        slept[0] += seconds
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + slept[0])
+
+
 def some(self, panel, until):
     return (each for each in AutoForecaster._candidates(self, panel, until) if each.name in QUICK)
 
@@ -36,6 +55,12 @@ def with_least_squares(self, panel, until):
     return (each for each in every if each.name in ("zero", "least_squares"))
 
 
+def that_learn(self, panel, until):
+    every = CANDIDATES(self, panel, until)
+    return (each for each in every if each.name in (*QUICK, "least_squares", "dynamic_theta"))
+
+
+Learning = type("AutoForecaster", (AutoForecaster,), {"_candidates": that_learn})
 # With some of the candidates, and saved under its own name.
 Quick = type("AutoForecaster", (AutoForecaster,), {"_candidates": some})
 
@@ -88,7 +113,7 @@ def test_a_wrong_value_ruins_neither_weights_nor_forecast():
     judged = {}
     for name, value in (("clean", values[475]), ("wrong", 5555.0)):
         table.loc[475, "y"] = value
-        model = AutoForecaster(24, random_state=0).fit(table)
+        model = Learning(24, random_state=0).fit(table)
         errors[name] = np.abs(model.predict()["auto"] - truth).mean()
         judged[name] = model.leaderboard_["error"].min()
     assert errors["wrong"] < 2 * errors["clean"]
@@ -257,11 +282,11 @@ def test_boosted_trees_take_part_where_columns_are_named():
                 if candidate.name in ("zero", "gbm")
             )
 
-    frame = table(400)
+    frame = table(250)
     rng = np.random.default_rng(0)
-    frame["first"] = rng.choice([-1.0, 1.0], 400)
-    frame["second"] = rng.choice([-1.0, 1.0], 400)
-    frame["y"] = 5 * frame["first"] * frame["second"] + rng.normal(size=400)
+    frame["first"] = rng.choice([-1.0, 1.0], 250)
+    frame["second"] = rng.choice([-1.0, 1.0], 250)
+    frame["y"] = 5 * frame["first"] * frame["second"] + rng.normal(size=250)
     schema = Schema(future_cols=["first", "second"])
     auto = Some(H, max_time="5m", schema=schema).fit(frame)
     assert "gbm" in auto.leaderboard_.index
@@ -378,9 +403,7 @@ def test_a_series_or_channel_that_begins_late_leaves_the_candidates_of_others():
     wide = table(150, 150, kind="year").pivot(index="ds", columns="unique_id", values="y")
     for first in (30, 120, 149):
         holed = wide.assign(s1=wide["s1"].where(np.arange(150) >= first))
-        assert np.isfinite(AutoForecaster(H, max_time=3).fit(holed).predict(level=80)).all(
-            axis=None
-        )
+        assert np.isfinite(Learning(H).fit(holed).predict(level=80)).all(axis=None)
 
 
 def test_a_table_with_gaps_is_forecast():

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from covariate_forecasters import LEARNING_RATE, N_TREES, plant_few_trees
 from sklearn.ensemble import HistGradientBoostingRegressor
 from tables import wide_covariate_frame
 from tiny_network import tiny_network
@@ -44,15 +45,11 @@ MAKERS = {
 }
 EACH = pytest.mark.parametrize("name", MAKERS)
 SCHEMA = Schema(id_col="unique_id", missing="interpolate")
-N_TREES = boosted_trees._N_TREES
-LEARNING_RATE = boosted_trees._LEARNING_RATE
 
 
 @pytest.fixture(autouse=True)
 def few_trees(monkeypatch):
-    """A quarter of the trees, each of which counts more."""
-    monkeypatch.setattr(boosted_trees, "_N_TREES", N_TREES // 4)
-    monkeypatch.setattr(boosted_trees, "_LEARNING_RATE", 3 * LEARNING_RATE)
+    plant_few_trees(monkeypatch)
 
 
 def series(seed=0, effect=lambda rng, n: (0.0, {}), n=ROWS):

@@ -314,7 +314,8 @@ from tsattn import AttentionForecaster, Network, Schema, Training
 def work(freq):
     stamps = pd.date_range("2024-01-01", periods=120, freq="h")
     df = pd.DataFrame({"unique_id": "a", "ds": stamps, "y": np.sin(np.arange(120.0))})
-    small = {"network": Network(n_layers=1, d_ff=8), "training": Training(max_epochs=2), "schema": Schema(freq=freq)}
+    network = Network(d_model=8, n_heads=2, n_layers=1, d_ff=8)
+    small = {"network": network, "training": Training(max_epochs=1), "schema": Schema(freq=freq)}
     answers[freq] = AttentionForecaster(4, context=24, random_state=0, **small).fit(df).predict(level=80)
 
 answers, state = {}, random.getstate()

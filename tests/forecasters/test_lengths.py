@@ -54,13 +54,21 @@ def forecast_of(model, df):
     return model.predict(df)[model.alias_].to_numpy()
 
 
-@pytest.mark.parametrize("name", ["mlr", "nlinear", "least_squares"])
-def test_a_competition_of_many_lengths_runs_by_default(name):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        # Few and large steps in place of the many and small ones of the default.
+        ("mlr", {"max_epochs": 8, "learning_rate": 4e-3}),
+        ("nlinear", {}),
+        ("least_squares", {}),
+    ],
+)
+def test_a_competition_of_many_lengths_runs_by_default(name, settings):
     lengths = np.random.default_rng(1).integers(66, 145, 30)
     df = monthly(lengths)
     ahead = df.groupby("unique_id").tail(18)
     known = df.drop(ahead.index)
-    model = make_forecaster(name, 18, random_state=0).fit(known)
+    model = make_forecaster(name, 18, random_state=0, **settings).fit(known)
     assert model.context_ == int(np.median(lengths - 18 - 18 - 18))
     truth, history = (part.groupby("unique_id")["y"].apply(np.array) for part in (ahead, known))
     score = {}
