@@ -9,8 +9,6 @@ TRAINED_TOLERANCE = 2e-3
 TOLERANCE = 1e-6
 # The search for the largest likelihood ends elsewhere on another processor.
 SEARCHED_TOLERANCES = {"auto_arima": 1e-4, "sarimax": 0.1}
-# They take long; others of their classes read both layouts, and test_auto.py compares those of auto.
-LONG_ALONE = ("auto", "auto_arima", "sarimax")
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +29,8 @@ def gap(forecasts, expected):
 
 @pytest.mark.parametrize("name", list(golden.FORECASTERS))
 def test_forecasts_are_those_on_record_for_long_and_wide_tables(recorded, name):
-    long = golden.forecast(name, "long")
+    long, wide = (golden.forecast(name, layout) for layout in golden.LAYOUTS)
+    assert gap(wide, long) <= 1e-5
     trained = name in golden.MODELS and golden.MODELS[name].trained
     usual = TRAINED_TOLERANCE if trained else TOLERANCE
     assert gap(long, recorded[name]) <= SEARCHED_TOLERANCES.get(name, usual)
-    if name not in LONG_ALONE:
-        assert gap(golden.forecast(name, "wide"), long) <= 1e-5

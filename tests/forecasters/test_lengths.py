@@ -57,13 +57,14 @@ def forecast_of(model, df):
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        # Few and large steps in place of the many and small ones of the default.
+        # Few and large steps; the many and small ones of the default take long.
         ("mlr", {"max_epochs": 8, "learning_rate": 4e-3}),
+        pytest.param("mlr", {}, marks=pytest.mark.slow),
         ("nlinear", {}),
         ("least_squares", {}),
     ],
 )
-def test_a_competition_of_many_lengths_runs_by_default(name, settings):
+def test_a_competition_of_many_lengths_is_forecast(name, settings):
     lengths = np.random.default_rng(1).integers(66, 145, 30)
     df = monthly(lengths)
     ahead = df.groupby("unique_id").tail(18)
