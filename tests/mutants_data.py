@@ -110,8 +110,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "row_parts.append(ends[owners.numpy()] - windows.shape[1] + steps.numpy())",
-        "row_parts.append(ends[owners.numpy()] - n_rows + steps.numpy())",
+        "row_parts.append(ends[owners] - windows.shape[1] + steps)",
+        "row_parts.append(ends[owners] - n_rows + steps)",
         BAD,
     ),
     Mutant(
