@@ -205,6 +205,10 @@ TABLES = {
         WithoutArrow,
         r"by pyarrow \(pyarrow is required\); install it with: pip install 'tsattn\[files\]'",
     ),
+    "records of numpy": (
+        lambda: long().to_records(index=False),
+        KIND.format("recarray") + "make a DataFrame of it",
+    ),
     # series, lists, and what is none
     "series by day": (lambda: pd.Series(Y, index=DAYS), ONE),
     "series by quarter": (

@@ -269,7 +269,7 @@ def _is_flat(data: Any) -> bool:
     """Whether data is a list or an array of single values."""
     if isinstance(data, list | tuple):
         return not any(pd.api.types.is_list_like(value) for value in data)
-    return isinstance(data, np.ndarray) and data.ndim == 1
+    return isinstance(data, np.ndarray) and data.ndim == 1 and data.dtype.names is None
 
 
 def check_frame(data: Any) -> pd.DataFrame:
