@@ -155,7 +155,7 @@ def test_the_rows_to_fill_in_take_text_and_what_is_missing_is_named(model):
         model.predict(future=future)
 
 
-@pytest.mark.parametrize("dtype", [bool, int, float, "boolean", object, "Int8"])
+@pytest.mark.parametrize("dtype", [bool, int, float, "boolean", "bool[pyarrow]", object, "Int8"])
 def test_booleans_are_zero_and_one(model, dtype):
     frame = table()
     given = frame.assign(promo=frame["promo"].astype(dtype))

@@ -212,9 +212,8 @@ def as_frame(data: Any) -> pd.DataFrame:
     Args:
         data: Frame or series of pandas, or of a library whose tables have ``to_pandas`` or speak
             the dataframe interchange protocol, such as polars, pyarrow and narwhals; a dict of
-            columns; a flat list or array of numbers; or an array of rows and columns, which are
-            called ``y1``, ``y2`` and so on. A single series becomes a column of its name, ``"y"``
-            if it has none.
+            columns; a flat list or array of numbers; or an array of rows and columns, named
+            ``y1``, ``y2`` and so on. A single series becomes a column of its name, or ``"y"``.
 
     Raises:
         TypeError: If it is of another kind.
@@ -794,7 +793,8 @@ def read_numbers(column: pd.Series, *, spelt: bool = False) -> tuple[np.ndarray,
             categories as what they stand for.
     """
     kind = column.dtype
-    if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind):
+    is_number = pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind)
+    if is_number and not pd.api.types.is_complex_dtype(kind):
         numbers = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
         if pd.api.types.is_integer_dtype(kind):
             _warn_of_rounding(column, numbers)
