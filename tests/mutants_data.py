@@ -171,6 +171,12 @@ MUTANTS = [
     Mutant("tsattn/data/windows.py", "x[before] = np.nan", "pass", PRETRAINED),
     Mutant(
         "tsattn/data/windows.py",
+        "(n_touching_parts >= _COUNT_PARTS)",
+        "(n_touching_parts >= 1)",
+        WINDOWS,
+    ),
+    Mutant(
+        "tsattn/data/windows.py",
         "ends = panel.lengths if stops is None else",
         "ends = panel.lengths if True else",
         WINDOWS,

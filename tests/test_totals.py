@@ -149,7 +149,7 @@ def test_steps_of_paths_of_walks_follow_one_another():
 
 def test_paths_of_counts_are_counts():
     rng = np.random.default_rng(0)
-    table = long_table([rng.poisson(2, 300).astype(float), rare_sales(0.05, 3)])
+    table = long_table([rng.poisson(2, 100).astype(float), rare_sales(0.05, 3)])
     for model in (PretrainedForecaster(9), AutoForecaster(9, max_time=20)):
         draws = model.fit(table).sample(n_samples=200, random_state=0)
         assert draws.min() >= 0

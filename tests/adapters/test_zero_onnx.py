@@ -122,6 +122,7 @@ def series(n_rows, seed=0):
             noise[6].cumsum(),
             np.full(n_rows, 3.0),
             rng.poisson(1.0, n_rows).astype(float),
+            rng.poisson(3.0, n_rows).astype(float),
             np.maximum(wave + noise[7], 0.0),
             1e-6 * np.exp(noise[8]),
             gaps,
@@ -155,13 +156,13 @@ def test_the_file_gives_the_numbers_of_the_forecaster(session, n_rows, horizon):
 
 def test_series_of_different_lengths_and_horizons_are_answered_as_alone(session):
     windows = series(50)
-    lengths = np.array([50, 3, 17, 40, 33, 50, 12, 30, 25, 20, 44, 50, 38, 41, 35])
-    horizons = np.arange(1, 16)
-    seasons = np.array([0, 7] * 6 + [12, 0, 7])
+    lengths = np.array([50, 3, 17, 40, 33, 50, 12, 30, 25, 20, 44, 50, 38, 41, 35, 48])
+    horizons = np.arange(1, 17)
+    seasons = np.array([0, 7] * 6 + [12, 0, 7, 7])
     for window, length in zip(windows, lengths, strict=True):
         window[: 50 - length] = np.nan
     answers = answer(session, windows, horizons, seasons)
-    assert answers.shape == (15, 15, len(LEVELS))
+    assert answers.shape == (16, 16, len(LEVELS))
     for number, horizon in enumerate(horizons):
         alone = answer(session, windows[number, None], horizon, seasons[number])[0]
         assert_close(answers[number, :horizon], alone)

@@ -271,6 +271,28 @@ def test_zero_is_a_bound_after_a_fall_to_it():
         assert lower == (0 if is_bound else -np.inf), name
 
 
+def test_counts_stop_at_zero_and_temperatures_do_not():
+    rng = np.random.default_rng(11)
+    counts = rng.poisson(3.0, 100).astype(float)
+    zeros = np.flatnonzero(counts == 0)
+    # Too few, in two quarters, to be touched often.
+    counts[zeros] = 1.0
+    counts[[3, 60]] = 0.0
+    cooling = np.linspace(30, 0, 100).round()
+    rows = {
+        "counts": (counts, True),
+        "sizes by half a step": (0.5 * counts, True),
+        "no whole steps": (counts + 0.3 * (counts > 2), False),
+        "zeros of one quarter": (np.where(np.arange(100) == 3, 1.0, counts), False),
+        "cooling": (cooling, False),
+        "from one on": (counts + 1, False),
+        "with a negative value": (np.where(np.arange(100) == 9, -1.0, counts), False),
+    }
+    for name, (row, is_bound) in rows.items():
+        lower = Values.after(row[None, :, None]).lower.item()
+        assert lower == (0 if is_bound else -np.inf), name
+
+
 def test_a_glance_misses_no_bound_and_no_grid():
     rng = np.random.default_rng(3)
     touching = rng.normal(size=(4, 80))

@@ -42,6 +42,7 @@ _SHAPES = (256,)
 # The next ones are those of tsattn.data.windows and tsattn.forecasters.pretrained.
 # Parts of a window, each of which must touch a bound.
 _N_PARTS = 4
+_COUNT_PARTS = 2
 _BOUND_PERIOD = 20
 _LEAST_VALUES = 32
 _FALL_CHANGES = 4
@@ -244,9 +245,11 @@ def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
     part_number = torch.arange(_N_PARTS)[:, None]
     in_part = part[:, None] == part_number
 
-    def repeats(end: Tensor) -> Tensor:
+    def touches(end: Tensor) -> Tensor:
         is_at_end = (x == end)[:, None]
-        counts = (in_part & is_at_end).sum(2)
+        return (in_part & is_at_end).sum(2)
+
+    def repeat(counts: Tensor) -> Tensor:
         fewest = counts.amin(1, keepdim=True)
         # The part that touches the end least often stands for all.
         n_touches = _N_PARTS * fewest
@@ -254,11 +257,15 @@ def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
 
     step, has_grid = _grid(x, upwards, least, most)
     has_grid = enough & has_grid
-    has_lower = repeats(least) | _have_fallen(x, least)
+    n_lowest = touches(least)
+    n_touching_parts = (n_lowest > 0).sum(1, keepdim=True)
+    are_counts = has_grid & (least == 0) & (n_touching_parts >= _COUNT_PARTS)
+    has_lower = repeat(n_lowest) | are_counts | _have_fallen(x, least)
     lower = torch.where(has_lower, least, -torch.inf)
     if nonnegative:
         lower = torch.where(least >= 0, lower.clamp_min(0.0), lower)
-    upper = torch.where(repeats(most), most, torch.inf)
+    has_upper = repeat(touches(most))
+    upper = torch.where(has_upper, most, torch.inf)
     origin = torch.where(has_grid, least, 0.0)[..., None]
     unit = torch.where(has_grid, step, 1.0)[..., None]
     grid_steps = ((levels - origin) / unit).round()

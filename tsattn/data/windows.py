@@ -28,6 +28,8 @@ _LEAST_VALUES = 32
 _BOUND_PERIOD = 20
 # Parts of a window, each of which must touch a bound that often.
 _N_PARTS = 4
+# Parts of a window of counts that hold a zero, at least.
+_COUNT_PARTS = 2
 # A fall to zero is so many mean changes.
 _FALL_CHANGES = 4
 # A gap below this multiple of the range is rounding, no step between two values.
@@ -396,7 +398,8 @@ class Values(NamedTuple):
     at least four times the mean change between positive values. Without a bound ``lower`` and
     ``upper`` are infinite. A grid has equal steps, such as the whole numbers of small counts. All
     values must lie on it, at least 32; their range is at most 64 steps, and at most half as many as
-    there are values. Without a grid ``step`` is 0.
+    there are values. Without a grid ``step`` is 0. A grid that begins at zero has its lower bound
+    there if two quarters touch it: temperatures that fall to zero for the first time may go on.
     """
 
     lower: np.ndarray
@@ -452,14 +455,18 @@ class Values(NamedTuple):
         number = observed.cumsum(axis=1) - 1
         part = _N_PARTS * number // np.maximum(count, 1)
 
-        def repeats(end: np.ndarray) -> np.ndarray:
+        def touches(end: np.ndarray) -> np.ndarray:
+            """How often each quarter equals a bound, ``[quarters, B, 1, C]``."""
             equal = x == end
             counts = []
             for k in range(_N_PARTS):
                 equal_in_part = equal & (part == k)
                 counts.append(equal_in_part.sum(axis=1, keepdims=True))
+            return np.stack(counts)
+
+        def repeat(n_touches: np.ndarray) -> np.ndarray:
             # The part that touches the bound least often decides.
-            fewest = np.minimum.reduce(counts)
+            fewest = n_touches.min(axis=0)
             is_often = _BOUND_PERIOD * _N_PARTS * fewest >= count
             return enough & is_often
 
@@ -478,9 +485,13 @@ class Values(NamedTuple):
             small = value_range <= step * most_steps
         has_step = step < np.inf
         has_grid = enough & small & ~off_grid & has_step
-        is_bound = repeats(least) | cls._have_fallen(x, least)
+        n_lowest = touches(least)
+        n_touching_parts = (n_lowest > 0).sum(axis=0)
+        are_counts = has_grid & (least == 0) & (n_touching_parts >= _COUNT_PARTS)
+        is_bound = repeat(n_lowest) | are_counts | cls._have_fallen(x, least)
+        is_upper_bound = repeat(touches(most))
         lower = np.where(is_bound, least, -np.inf)
-        upper = np.where(repeats(most), most, np.inf)
+        upper = np.where(is_upper_bound, most, np.inf)
         step = np.where(has_grid, step, 0.0)
         return cls(lower, upper, least, step)
 
