@@ -15,11 +15,11 @@ from tsattn import PretrainedForecaster, Schema
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks")
 
-# Seconds after which a child that waits is killed.
+# Seconds after which a child that waits says where, and ends.
 PATIENCE = 100
 
 
-def sales(n_series=60, n_days=400):
+def sales(n_series=150, n_days=400):
     """Large enough for torch to share work on it among threads."""
     days = pd.date_range("2024-01-01", periods=n_days)
     rng = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def forecast(folder):
 
 
 def forecast_with_columns(folder):
-    history = sales(n_series=12)
+    history = sales(n_series=4)
     knowing = PretrainedForecaster(7, schema=Schema(future_cols=["promo"])).fit(history)
     future = knowing.make_future_frame().assign(promo=0.0)
     return knowing.predict(future=future)
@@ -50,22 +50,29 @@ def save_and_load(folder):
 
 
 def fill_and_search(folder):
-    holed = sales(n_series=12).drop(columns="promo")
+    holed = sales(n_series=4).drop(columns="promo")
     holed.loc[holed.index % 11 == 3, "y"] = np.nan
     filled = tsattn.fill(holed)
     return tsattn.anomalies(filled)
 
 
+ROUTES = (forecast, forecast_with_columns, save_and_load, fill_and_search)
+
 FORK = """
+import faulthandler
 import os
-import signal
 
 torch.set_num_threads(2)
-{route}({folder!r})
+
+def work():
+    for route in ROUTES:
+        route({folder!r})
+
+work()
 child = os.fork()
 if not child:
-    signal.alarm({patience})
-    {route}({folder!r})
+    faulthandler.dump_traceback_later({patience}, exit=True)
+    work()
     os._exit(0)
 _, status = os.waitpid(child, 0)
 assert status == 0, f"the child ended with {{status}}"
@@ -73,7 +80,5 @@ assert torch.get_num_threads() == 2
 """
 
 
-@pytest.mark.parametrize("route", [forecast, forecast_with_columns, save_and_load, fill_and_search])
-def test_a_process_that_is_forked_after_work_does_it_too(route, tmp_path):
-    call = FORK.format(route=route.__name__, folder=str(tmp_path), patience=PATIENCE)
-    in_fresh_process(__file__, call)
+def test_a_process_that_is_forked_after_work_does_it_too(tmp_path):
+    in_fresh_process(__file__, FORK.format(folder=str(tmp_path), patience=PATIENCE))
