@@ -961,7 +961,9 @@ def test_a_refusal_repeats_no_warning_of_pandas():
     refused("column 'b' holds 'x' at 2 .*, but values must be numbers", lambda: to_panel(frame))
 
 
-@pytest.mark.parametrize("name", ["Unnamed: 0", "", "index", "rownames", "t"])
+@pytest.mark.parametrize(
+    "name", ["Unnamed: 0", "", "index", "rownames", "t", "id", "ID", "row_id", "row"]
+)
 def test_the_index_of_a_file_is_left_out_with_a_word(name):
     frame = pd.DataFrame({name: range(N), "date": DAYS, "y": Y})
     with pytest.warns(UserWarning, match=f"column '{name}' numbers the rows and is left out"):
@@ -970,6 +972,25 @@ def test_the_index_of_a_file_is_left_out_with_a_word(name):
     assert kept.dialect.columns == (name, "y"), "numbers that occur twice are no index"
     dated = to_panel(frame.assign(**{name: DAYS.astype(str)}).drop(columns="date"))
     assert (dated.dialect.time_col, dated.freq) == (name, "D")
+
+
+def test_later_rows_have_the_columns_of_the_fit():
+    """One row does not show what numbers the rows, or which shop it is that all rows name."""
+    frame = pd.DataFrame({"row": range(N), "date": DAYS, "store": 4, "t": Y})
+    left_out = "'row' numbers the rows|'store' is 4 in every row .* target_col='t'"
+    with pytest.warns(UserWarning, match=left_out):
+        model = make_forecaster("naive", 2).fit(frame.iloc[:-1])
+    assert model.panel_.dialect.columns == ("t",)
+    assert list(model.update(frame.iloc[-1:]).predict().columns) == ["date", "t"]
+    assert list(model.predict(frame.iloc[-3:]).columns) == ["date", "t"]
+
+
+@pytest.mark.parametrize(
+    ("number", "other"), [(0, "web"), (4, "shop"), (4.5, "web")], ids=["dead", "alike", "measured"]
+)
+def test_a_column_of_one_number_may_be_a_series(number, other):
+    frame = pd.DataFrame({"date": DAYS, "store": number, other: Y})
+    assert to_panel(frame).dialect.columns == ("store", other)
 
 
 @pytest.mark.parametrize(

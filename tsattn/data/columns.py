@@ -31,10 +31,10 @@ MISSING = ("error", "interpolate", "ffill", "mask")
 GAPS = ("closed", "missing")
 BAD = ("error", "skip")
 _TIME_NAMES = {"date", "ds", "timestamp", "time", "datetime"}
-# Names of the column that pandas or R makes of an index in a file.
-_WRITTEN_INDEX_NAMES = ("", "Unnamed: 0", "rownames")
-# Names that reset_index gives, and the usual one of a count; a real column may carry them too.
-_RESET_INDEX_NAMES = ("index", "level_0", "t")
+# Names, in small letters, of the column that pandas, R or a database makes of an index in a file.
+_INDEX_NAMES = ("", "unnamed: 0", "rownames", "id", "rowid", "row_id")
+# These, and usual names of a count of the rows, which a real column may carry too.
+ROW_NAMES = (*_INDEX_NAMES, "index", "level_0", "t", "row", "row_number")
 _NUMBER_TYPES = (Real, Decimal, np.bool_)
 # Attribute of a frame made of bare numbers, none of which is a time.
 _NO_TIMES = "tsattn: no times"
@@ -130,16 +130,14 @@ class Dialect:
     Attributes:
         kind: ``"long"`` (one row per series and stamp) or ``"wide"`` (one row per stamp, one column
             per series).
-        id_col: Column of the series' names; None for a wide frame and for a long frame with one
-            nameless series.
+        id_col: Column of the series' names; None for a wide frame, and for one nameless series.
         time_col: Column of the stamps; None when a wide frame keeps them in its index.
         target_col: Column of the values; None for a wide frame.
         index_name: Name of the index that holds the stamps of a wide frame.
         id_dtype: pandas dtype of the id column, so that categories and strings come back as such.
-        columns: Names of the series of a wide frame in the order of its columns; empty for a long
-            one.
-        key_cols: Columns that name series together; ``id_col`` then names a column that joins them
-            inside the library, and that the user never sees.
+        columns: Names of the series of a wide frame in its order; empty for a long one.
+        left_out: Columns of a wide frame that only number its rows or name its one series.
+        key_cols: Columns that name series together; ``id_col`` then names one that joins them.
         key_dtypes: Their dtypes.
         key_values: For each its values by their texts, if no dtype makes them of text.
         day_first: Whether stamps of text begin with the day, not the month; None if none tells.
@@ -152,6 +150,7 @@ class Dialect:
     index_name: Hashable | None = None
     id_dtype: Any = None
     columns: tuple[str | int, ...] = ()
+    left_out: tuple[str, ...] = ()
     key_cols: tuple[Hashable, ...] = ()
     key_dtypes: tuple[Any, ...] = ()
     key_values: tuple[Mapping[str, Any], ...] = ()
@@ -710,16 +709,16 @@ def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
 
 
 def numbers_rows(column: pd.Series) -> bool:
-    """Whether the column is the index that a file was written with."""
-    name = "" if column.name is None else column.name
-    if name not in _WRITTEN_INDEX_NAMES + _RESET_INDEX_NAMES:
+    """Whether the column is the index that a file was written with, or another count of rows."""
+    name = "" if column.name is None else str(column.name).lower()
+    if name not in ROW_NAMES:
         return False
     numbers = whole_numbers(column)
-    if numbers is None:
+    if numbers is None or not pd.Index(numbers).is_unique:
         return False
-    if name in _WRITTEN_INDEX_NAMES:
-        return pd.Index(numbers).is_unique
-    return len(numbers) > 1 and bool((np.diff(numbers) == 1).all())
+    # Rows may have been sorted since they were counted.
+    is_whole_count = len(numbers) > 1 and np.ptp(numbers) == len(numbers) - 1
+    return name in _INDEX_NAMES or bool(is_whole_count)
 
 
 def _counts_years(column: pd.Series) -> bool:

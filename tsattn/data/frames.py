@@ -30,6 +30,7 @@ from tsattn.data.columns import (
     refuse_sideways,
     require_columns,
     value_cols,
+    whole_numbers,
     with_levels,
     with_time,
 )
@@ -45,6 +46,11 @@ from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
 
 __all__ = ["from_long", "from_wide", "to_long", "to_panel", "to_wide"]
+
+# Rows from which on a column of one number may name the series; wide tables of more columns hold
+# series alone.
+_LEAST_KEY_ROWS = 8
+_MOST_MEASURES = 20
 
 
 def from_long(
@@ -334,7 +340,11 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     place = "the index" if time_col is None else f"column {time_col!r}"
     times = read_stamps(time_cells, place, lambda row: "the table", unit, day_first=rules.day_first)
     index_name = df.index.name if time_col is None else None
-    dialect = Dialect("wide", None, time_col, None, index_name, columns=all_names)
+    read_cols = {time_col, *columns}
+    left_out = tuple(str(column) for column in df.columns if column not in read_cols)
+    dialect = Dialect(
+        "wide", None, time_col, None, index_name, columns=all_names, left_out=left_out
+    )
     dialect = _with_day_order(dialect, time_cells, times, rules)
     n_series = len(names)
     covariate_values = values[:, n_series:]
@@ -425,6 +435,7 @@ def _series_cols(df: pd.DataFrame, time_col: Any, covariates: Sequence[Hashable]
     is_dated = isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex)
     has_times = is_dated or time_col is not None
     columns = value_cols(df, columns, has_times=has_times)
+    columns = _without_key(df, columns)
     if not has_times:
         refuse_sideways(df, columns)
     names = [str(column) for column in columns]
@@ -433,6 +444,37 @@ def _series_cols(df: pd.DataFrame, time_col: Any, covariates: Sequence[Hashable]
             f"a wide frame needs at least one value column, each with its own name; got {names!r}"
         )
     return columns
+
+
+def _without_key(df: pd.DataFrame, columns: list[Any]) -> list[Any]:
+    """The columns without those that name the one series of the table, such as the number of a
+    shop.
+
+    There are none if a column of such a name varies, or is 0 as in a series that has ended.
+    """
+    if len(df) < _LEAST_KEY_ROWS or not 1 < len(columns) <= _MOST_MEASURES:
+        return columns
+    from tsattn.data.keys import unlike_ids
+
+    values = [column for column in columns if unlike_ids(column)]
+    keys = [column for column in columns if column not in values]
+    if not keys or not values:
+        return columns
+    for column in keys:
+        numbers = whole_numbers(df[column])
+        if numbers is None or numbers[0] == 0 or (numbers != numbers[0]).any():
+            return columns
+    key = keys[0]
+    call = f"Schema(id_col={key!r}, target_col={values[0]!r})"
+    warn(
+        InputWarning(
+            f"column {key!r} is {df[key].iloc[0]} in every row and is left out; name it by ",
+            Argument("id_col"),
+            InPython(f", such as {call}"),
+            ", if it names the series",
+        )
+    )
+    return values
 
 
 def _series_name(column: Hashable) -> str | int:
@@ -591,6 +633,10 @@ def name_columns(
         no_values: Columns that are not forecast, such as those of a future table.
     """
     frame = check_frame(data)
+    if like is not None and like.left_out:
+        # Few rows do not show what such a column is.
+        is_read = [str(column) not in like.left_out for column in frame.columns]
+        frame = frame.loc[:, is_read]
     refuse_units(frame)
     id_names = {schema.id_col, "item_id"} - {None, *frame.columns}
     if frame.index.nlevels > 1:

@@ -196,7 +196,8 @@ def continued_panel(
         dialect = replace(dialect, id_dtype=joined.dialect.id_dtype)
     if dialect.columns:
         series_cols = dict.fromkeys(old.dialect.columns + dialect.columns)
-        dialect = replace(dialect, columns=tuple(series_cols))
+        known_left_out = old.dialect.left_out
+        dialect = replace(dialect, columns=tuple(series_cols), left_out=known_left_out)
     if tells and policy == "mask" and np.isnan(new.values).all():
         tell_empty_end(joined)
     left_out = {series.name: series for series in (*old.skipped, *new.skipped, *joined.skipped)}

@@ -324,7 +324,7 @@ def _fewest_keys(codes: dict[Hashable, np.ndarray], stamp: np.ndarray) -> tuple[
     n_rows = len(stamp)
     n_stamps = int(stamp.max(initial=-1)) + 1
     least_rows = max(_LEAST_ROWS, _LEAST_OVERLAP * n_stamps)  # of a series, on average
-    candidates = sorted(codes, key=_unlike_ids)[:_MOST_CANDIDATES]
+    candidates = sorted(codes, key=unlike_ids)[:_MOST_CANDIDATES]
     for n_keys in range(1, _MOST_KEYS + 1):
         options = []
         for keys in combinations(candidates, n_keys):
@@ -335,8 +335,8 @@ def _fewest_keys(codes: dict[Hashable, np.ndarray], stamp: np.ndarray) -> tuple[
                 continue
             cells = series * n_stamps + stamp
             if len(np.unique(cells)) == n_rows:
-                n_unlike_ids = sum(map(_unlike_ids, keys))
-                options.append((n_unlike_ids, n_series, keys))
+                nunlike_ids = sum(map(unlike_ids, keys))
+                options.append((nunlike_ids, n_series, keys))
         if options:
             _, _, best_keys = min(options, key=lambda option: option[:2])
             return best_keys
@@ -359,7 +359,7 @@ def _key_codes(column: pd.Series) -> np.ndarray | None:
     return codes
 
 
-def _unlike_ids(column: Hashable) -> bool:
+def unlike_ids(column: Hashable) -> bool:
     """Whether no word of the name of a column says that it names series."""
     name = str(column).casefold()
     return not any(word in name for word in _KEY_WORDS)
@@ -411,8 +411,9 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
     if numbers:
         candidates = f"{numbers!r} hold numbers"
         measured = [name for name in numbers if not _is_mark(frame[name])]
-        likely = [*measured, *numbers][0]
-        example = f", such as Schema(target_col={likely!r})"
+        likely = [name for name in measured if unlike_ids(name)]
+        first = [*likely, *measured, *numbers][0]
+        example = f", such as Schema(target_col={first!r})"
     verb = "tell" if len(keys) > 1 else "tells"
     raise InputError(
         f"{key_names} {verb} series apart, and {candidates}, but one column must hold the values;"

@@ -68,6 +68,7 @@ def _dialect_facts(dialect: Dialect) -> dict[str, Any]:
         **column_names,
         "id_dtype": None if dtype is None else _dtype_facts(dtype),
         "columns": list(dialect.columns),
+        "left_out": list(dialect.left_out),
         "key_cols": key_cols,
         "key_dtypes": [_dtype_facts(dtype) for dtype in dialect.key_dtypes],
         "key_values": key_values,
@@ -184,6 +185,8 @@ def _dialect(facts: dict[str, Any]) -> Dialect:
     # Files of earlier versions have no keys.
     key_dtypes = facts.get("key_dtypes", ())
     facts["columns"] = tuple(facts.get("columns", ()))
+    facts["left_out"] = tuple(facts.get("left_out", ()))
+    require(all(type(name) is str for name in facts["left_out"]), "a column is no text")
     facts["key_cols"] = tuple(facts.get("key_cols", ()))
     # There categories have nothing but their name.
     own_names = ["object" if name == "category" else name for name in key_dtypes]
