@@ -486,6 +486,31 @@ def test_missing_values_are_filled_only_where_the_suite_says_so(table, tmp_path,
     assert len(counted) == 2
 
 
+def test_each_policy_for_missing_values_has_a_record_of_its_own(table, tmp_path, counted):
+    frame = pd.read_csv(table)
+    frame.loc[[20, 21, 22, 90], "u"] = np.nan
+    frame.to_csv(table, index=False)
+    scores = {}
+    for missing in ("interpolate", "ffill"):
+        suite = suite_of(table, columns={"missing": missing}, models=("seasonal_naive",))
+        (alone,) = run_suite(suite)
+        (record,) = run_suite(suite, out=tmp_path / "out")
+        assert record["mse"] == alone["mse"]
+        scores[missing] = record["mse"]
+    assert scores["interpolate"] != scores["ffill"]
+    n_runs = len(counted)
+    run_suite(suite, out=tmp_path / "out")
+    assert len(counted) == n_runs
+
+
+def test_a_network_that_is_told_to_mask_has_a_record_of_its_own(table, tmp_path, counted):
+    small = {"patch_len": 4, "patch_stride": 4, "d_model": 4, "n_layers": 1, "max_epochs": 1}
+    for settings in (small, small | {"missing": "mask"}):
+        suite = suite_of(table, models=("mlr",), context=8, settings={"mlr": settings})
+        run_suite(suite, out=tmp_path / "out")
+    assert len(counted) == 2
+
+
 def test_a_card_that_would_leave_windows_out_is_refused(monkeypatch, table):
     read = benchmark.read_table(table)
 

@@ -61,7 +61,8 @@ REQUIRED = (
     "finished",
 )
 # Settings that are no part of a configuration: they say how a table is read or where a run happens,
-# or are fields of the record. Covariates are a part.
+# or are fields of the record. Covariates are a part, and so is what a model does about missing
+# values.
 _NOT_CONFIG = {
     "horizon",
     "alias",
@@ -69,7 +70,7 @@ _NOT_CONFIG = {
     "val_size",
     "checkpoint_dir",
     "n_threads",
-    *(Schema().get_params().keys() - set(COVARIATE_FIELDS)),
+    *(Schema().get_params().keys() - {"missing", *COVARIATE_FIELDS}),
 }
 # Settings of a training that have no effect on a linear model.
 _SKIPS = ("linear_skip", "skip_rate", "skip_level")
@@ -285,6 +286,13 @@ class _Source:
     def sha256(self) -> str:
         return self.panel.fingerprint()
 
+    @cached_property
+    def protocol(self) -> _Record:
+        """The part of each configuration that says how values are read and judged."""
+        # The policy has an effect on missing values only.
+        is_complete = not np.isnan(self.panel.values).any()
+        return _PROTOCOL if is_complete else {**_PROTOCOL, "missing": self.panel.missing}
+
 
 def _sources(suite: Suite, data_dir: str | Path | None) -> list[_Source]:
     sources = [_source_of_card(name, data_dir) for name in dict.fromkeys(suite.datasets)]
@@ -481,7 +489,7 @@ def _plan(suite: Suite, source: _Source, horizon: int, model: str, seed: int) ->
     if not suite.season_length:
         excluded |= {"season_length"}
     own_settings = config_of(forecaster)
-    config = {"model": model, "protocol": _PROTOCOL}
+    config = {"model": model, "protocol": source.protocol}
     config |= {name: value for name, value in own_settings.items() if name not in excluded}
     return _Run(source, horizon, model, seed, settings, config)
 
