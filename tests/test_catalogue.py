@@ -163,3 +163,25 @@ def test_forecasters_of_ones_own_are_loaded_where_their_class_is_imported(
     monkeypatch.setattr(catalogue, "_own_classes", lambda parent: [])
     with pytest.raises(ValueError, match=r"holds a Weekly, .* import your class.*, or upgrade"):
         load_forecaster(tmp_path / "model")
+
+
+@pytest.mark.parametrize("wrap", [lambda own: own, lambda own: SplitConformal(own, n_windows=5)])
+def test_a_class_of_ones_own_is_not_taken_for_one_of_its_name_here(wrap, tmp_path, monkeypatch):
+    class SeasonalNaive(Weekly):
+        def _points(self, x):
+            return np.zeros((len(x), self.horizon, x.shape[2]))
+
+    fitted = wrap(SeasonalNaive(3)).fit(np.arange(40.0))
+    fitted.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(load_forecaster(tmp_path / "model").predict(), fitted.predict())
+    monkeypatch.setattr(catalogue, "_own_classes", lambda parent: [])
+    with pytest.raises(ValueError, match=r"holds a SeasonalNaive, .* import your class"):
+        load_forecaster(tmp_path / "model")
+
+
+def test_one_class_does_not_load_what_another_of_its_name_saved(tmp_path):
+    own = type("Naive", (Weekly,), {"__module__": "own"})
+    for kind, other, owner in ((Naive, own, "tsattn"), (own, Naive, "an imported module of your")):
+        kind(3).fit(np.arange(40.0)).save(tmp_path / kind.__module__)
+        with pytest.raises(ValueError, match=f"holds a Naive of {owner}"):
+            other.load(tmp_path / kind.__module__)

@@ -213,11 +213,11 @@ def load_forecaster(path: str | Path) -> Forecaster:
     """
     from tsattn.store import ClassMissing, saved_class
 
-    class_name = saved_class(Path(path))
+    class_name, is_own = saved_class(Path(path))
     homes = [f"forecasters.{entry.home}" for entry in MODELS.values()]
     for home in (*_WRAPPERS, *homes):
         module, _, name = home.rpartition(".")
-        if name == class_name:
+        if name == class_name and not is_own:
             forecaster_class: type[Forecaster] = getattr(import_module(f"tsattn.{module}"), name)
             return forecaster_class.load(path)
     # A notebook may define a class again: the last one counts.
@@ -225,16 +225,18 @@ def load_forecaster(path: str | Path) -> Forecaster:
         if own_class.__name__ == class_name:
             return own_class.load(path)
     raise ClassMissing(
-        f"{path} holds a {class_name:.60}, which neither this version nor an imported module"
-        " defines; import your class of that name first, or upgrade tsattn"
+        f"{path} holds a {class_name:.60}, which no imported module defines; import your class of"
+        " that name first, or upgrade tsattn"
     )
 
 
 def _own_classes(parent: type[Any]) -> list[type[Any]]:
     """The subclasses of a class, and theirs, that are defined outside of this package."""
+    from tsattn.store import is_own
+
     classes: list[type[Any]] = []
     for child in parent.__subclasses__():
-        if not child.__module__.startswith("tsattn."):
+        if is_own(child):
             classes.append(child)
         classes += _own_classes(child)
     return classes

@@ -158,6 +158,7 @@ def write_forecaster(forecaster: Any, path: Path) -> None:
     covariate_tensors, covariates = covariate_files(fitted.encoder, panel)
     tensors = {**fitted.tensors(), **covariate_tensors, **tail_tensors(panel)}
     facts = {
+        "own": is_own(type(forecaster)),
         "parameters": plain_value(parameters),
         **fitted.facts(),
         **covariates,
@@ -205,7 +206,7 @@ def read_forecaster(cls: Any, path: Path) -> Any:
         require(bool(are_long.all()), "series are shorter than the context")
         return forecaster
 
-    return read_model(path, cls.__name__, rebuild)
+    return read_model(path, cls, rebuild)
 
 
 def _is_name(alias: Any) -> bool:
@@ -277,24 +278,32 @@ def write_model(
     write_folder(path, write)
 
 
-def saved_class(path: Path) -> str:
-    """Name of the class that :func:`write_model` was told.
+def is_own(kind: type[Any]) -> bool:
+    """Whether a class is a user's own, which may have the name of one of this package."""
+    return not kind.__module__.startswith("tsattn.")
+
+
+def saved_class(path: Path) -> tuple[str, bool]:
+    """Name of the class that :func:`write_model` was told, and whether it is a user's own; files of
+    earlier versions do not say so.
 
     Raises:
         ValueError: If the folder holds no saved forecaster.
     """
     facts = read_folder(path, lambda folder: read_json(folder / _FACTS))
-    return str(facts.get("class"))
+    return str(facts.get("class")), facts.get("own") is True
 
 
 def read_model(
-    path: Path, kind: str, rebuild: Callable[[dict[str, Any], dict[str, torch.Tensor]], _AnyT]
+    path: Path,
+    kind: type[Any],
+    rebuild: Callable[[dict[str, Any], dict[str, torch.Tensor]], _AnyT],
 ) -> _AnyT:
     """What ``rebuild`` makes of the facts and tensors that :func:`write_model` wrote.
 
     Args:
         path: The folder.
-        kind: Name of the class that must have been saved.
+        kind: The class that must have been saved.
         rebuild: Whatever it raises because of what stands in the files is told as damage to them.
 
     Raises:
@@ -312,9 +321,15 @@ def read_model(
         # Files of 0.1 before time zones of every kind have no digest.
         digest = facts.get("sha256")
         tensors, _ = read_tensors(folder / _TENSORS, digest=digest)
-        if facts.get("class") != kind:
-            saved_kind = f"{facts.get('class')!r:.60}".strip("'")
+        saved_kind = f"{facts.get('class')!r:.60}".strip("'")
+        if facts.get("class") != kind.__name__:
             raise ValueError(f"{path} holds a {saved_kind}; load it with {saved_kind}.load")
+        is_saved_own = facts.get("own", is_own(kind))
+        if is_saved_own != is_own(kind):
+            owner = "an imported module of your own" if is_saved_own else "tsattn"
+            raise ValueError(
+                f"{path} holds a {saved_kind} of {owner}; load it with load of that class"
+            )
         try:
             present_facts, present_tensors = of_present_format(facts, tensors)
             return rebuild(present_facts, present_tensors)

@@ -61,8 +61,9 @@ def that_learn(self, panel, until):
 
 
 Learning = type("AutoForecaster", (AutoForecaster,), {"_candidates": that_learn})
-# With some of the candidates, and saved under its own name.
-Quick = type("AutoForecaster", (AutoForecaster,), {"_candidates": some})
+# With some of the candidates, and saved and loaded as the class of this package.
+_PASSES = {"__module__": AutoForecaster.__module__, "_candidates": some}
+Quick = type("AutoForecaster", (AutoForecaster,), _PASSES)
 
 
 class Slow(Naive):
@@ -312,6 +313,7 @@ class Logs(AutoForecaster):
 
 
 Logs.__name__ = "AutoForecaster"
+Logs.__module__ = AutoForecaster.__module__
 
 
 def test_series_that_grow_by_shares_are_forecast_in_logarithms(tmp_path):

@@ -292,8 +292,8 @@ def _member_from(
 ) -> _Candidate:
     """A member from the files of a combination."""
     folder = saved.inner_folder(name)
-    kind = saved_class(folder)
-    is_member = kind in _MEMBER_CLASSES
+    kind, is_own = saved_class(folder)
+    is_member = kind in _MEMBER_CLASSES and not is_own
     require(is_member, f"a member of class {kind:.40}")
     forecaster = load_forecaster(folder)
     require(forecaster.horizon == horizon, f"horizon of {name}")
