@@ -233,6 +233,21 @@ def test_a_target_transform_goes_around_the_head():
     assert (frame["mlr-hi-80"] >= frame["mlr-lo-80"]).all()
 
 
+@pytest.mark.parametrize("transform", ["log1p", "sqrt"])
+def test_a_mean_is_one_of_the_target_and_not_of_its_image(transform):
+    noise = np.random.default_rng(0).normal(size=400)
+    df = pd.DataFrame({"unique_id": "a", "ds": np.arange(400), "y": np.exp(2 + noise)})
+    fitted = model("normal", target_transform=transform, point="mean").fit(df)
+    mean = fitted.predict()["mlr"].to_numpy()
+    sampled = fitted.sample(n_samples=20_000, random_state=0)[0].mean(axis=1)
+    # The mean of an image lies a quarter to a third lower.
+    np.testing.assert_allclose(mean, sampled, rtol=0.1)
+    total = fitted.total(data=df)["mlr"].item()
+    assert total == pytest.approx(sampled.sum(), rel=0.1)
+    median = fitted.set_params(point="median").predict(quantiles=[0.5])
+    np.testing.assert_allclose(median["mlr"], median["mlr-q0.5"], rtol=1e-5)
+
+
 def test_the_loss_names_of_training_are_those_of_the_point_head():
     from tsattn.nn.heads import PointHead
 

@@ -39,6 +39,11 @@ class TargetTransform:
                 f" {self.name!r}"
             )
 
+    @property
+    def bends(self) -> bool:
+        """Whether the mean of mapped values is not the image of their mean."""
+        return self.name in ("log1p", "sqrt")
+
     def check(self, panel: Panel) -> None:
         """Refuse values that the map has no image for.
 
@@ -64,11 +69,7 @@ class TargetTransform:
             ValueError: As :meth:`check`.
         """
         self.check(panel)
-        return (
-            panel
-            if self.name in (None, "nonnegative")
-            else replace(panel, values=self.forward(panel.values))
-        )
+        return replace(panel, values=self.forward(panel.values)) if self.bends else panel
 
     def windows(self, x: np.ndarray) -> np.ndarray:
         """Contexts ``[B, T, C]`` on the scale of learning.

@@ -25,6 +25,7 @@ from tsattn.data.encoding import CovariateWindows
 from tsattn.data.future import read_future
 from tsattn.data.panel import Panel, require_length
 from tsattn.data.stored import require
+from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import (
     History,
     Scaler,
@@ -176,8 +177,12 @@ class NetworkForecaster(Forecaster):
 
     @property
     def own_point(self) -> str:
-        """A head of quantiles gives the median, another one the mean."""
-        return "median" if self._head == "quantile" else "mean"
+        """A head of quantiles gives the median, another one the mean: on a bent scale, where the
+        distribution is symmetric, it is the median of the target.
+        """
+        transform = TargetTransform(self.training.target_transform)
+        is_median = self._head == "quantile" or transform.bends
+        return "median" if is_median else "mean"
 
     @property
     def sampled_quantiles(self) -> tuple[float, ...]:
@@ -552,7 +557,6 @@ class NetworkForecaster(Forecaster):
 
     def _plan(self, panel: Panel) -> "tuple[FitPlan, FittedNetwork]":
         """All of a fit that can be refused before there is a network, and what it will fill."""
-        from tsattn.data.transforms import TargetTransform
         from tsattn.forecasters.fitting import plan_fit
 
         transform = TargetTransform(self.training.target_transform)
