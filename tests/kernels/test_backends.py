@@ -553,6 +553,8 @@ BAD_NUMBERS = [
         "first of block_sizes must cover the sequence; got 8 for 9 tokens",
     ),
     ({"ranks": (2, 2), "level_scales": (1.0,)}, "level_scales needs one number a level"),
+    ({"ranks": (2, 2), "level_scales": (1.0, math.nan)}, "several finite numbers; got .1.0, nan"),
+    ({"ranks": (2, 2), "level_scales": 1.0}, "several finite numbers; got 1.0; give one factor"),
     ({"ranks": (2, 2), "offset": ()}, r"offset must be at least 0; got \(\)"),
     ({"ranks": (2, 2), "offset": -1}, "offset must be at least 0; got -1"),
     (

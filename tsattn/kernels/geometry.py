@@ -135,6 +135,19 @@ def _to_integers(numbers: Any, name: str) -> tuple[int, ...]:
         raise TypeError(f"{name} must be made of integers; got {numbers!r}; round first") from None
 
 
+def _to_factors(numbers: Any, name: str) -> tuple[float, ...]:
+    """Several finite numbers of any type as Python's own."""
+    try:
+        factors = tuple(float(number) for number in numbers)
+    except (TypeError, ValueError):
+        factors = (math.nan,)
+    if not all(math.isfinite(factor) for factor in factors):
+        raise ValueError(
+            f"{name} must be several finite numbers; got {numbers!r}; give one factor a level"
+        )
+    return factors
+
+
 @dataclass(frozen=True)
 class Levels:
     """How features are split into levels, and which pairs each level counts for
@@ -173,8 +186,7 @@ class Levels:
         else:
             _set_field(self, "offset", _to_integer(self.offset, "offset"))
         if self.scales is not None:
-            scales = tuple(float(scale) for scale in self.scales)
-            _set_field(self, "scales", scales)
+            _set_field(self, "scales", _to_factors(self.scales, "level_scales"))
         _set_field(self, "mean", bool(self.mean))
         self._check_numbers()
 
