@@ -424,6 +424,7 @@ def test_a_group_shares_settings_and_single_models_stand_above(table):
         ("horizons = 96", "horizons = 96 must be a list"),
         ("horizons = ['a']", "horizon must be a whole number"),
         ("models = ['prophet']", "'prophet' is unknown; use one such as"),
+        ("models = [['naive']]", r"\['naive'\] is unknown; did you mean naive"),
         ("seeds = [-1]", "a seed must be a whole number of at least 0; got -1"),
         ("max_time = '15 parsecs'", "max_time must be seconds or a text such as '90s'"),
         ("context = 0", "context must be a whole number of at least 1; got 0"),

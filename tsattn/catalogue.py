@@ -149,7 +149,7 @@ def find_model(name: str) -> Entry:
     Raises:
         ValueError: If the name is unknown.
     """
-    if name in MODELS:
+    if isinstance(name, str) and name in MODELS:
         return MODELS[name]
     matches = _similar(str(name), MODELS)
     advice = f"use one such as {', '.join(_KNOWN_BEST)};"
