@@ -99,10 +99,10 @@ def run_suite(
 ) -> list[dict[str, Any]]:
     """Make the runs of a suite that have no record yet, on every window of every test span.
 
-    Names, tables and sizes are checked before the first run. A run is fitted on the training rows,
-    with the validation rows for early stopping, and forecasts from each cutoff of the test span,
-    step 1. Scores are on the scale of the training rows (population deviation, per channel), and in
-    original units.
+    Names, tables and sizes are checked before the first run. A network is fitted on the training
+    rows, with the validation rows for early stopping; models without early stopping, such as
+    ``"gbm"``, learn from both. All forecast from each cutoff of the test span, step 1. Scores are
+    on the scale of the training rows (population deviation, per channel), and in original units.
 
     Several suites may fill one folder at the same time, also from several machines. One of them
     makes each run.
