@@ -8,7 +8,7 @@ from chance import seeded
 
 from tsattn.kernels import Pattern
 from tsattn.nn.attention import Attention, GlobalLocalAttention
-from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, default_window
+from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network, default_window
 from tsattn.nn.models import build_model
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore
 from tsattn.nn.variants import make_attention, make_stack, shifted_offset
@@ -221,6 +221,18 @@ def test_default_window_shows_half_of_the_tokens():
 def test_settings_that_mean_nothing_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         config(**kwargs)
+
+
+@pytest.mark.parametrize("name", ["channel_mixing", "rotary"])
+def test_a_switch_that_is_text_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be True or False; got 'no'"):
+        Network(**{name: "no"})
+
+
+def test_a_single_block_size_is_refused_with_the_list_to_write():
+    with pytest.raises(TypeError, match=r"block_sizes must be several integers; .*; write \(20,\)"):
+        make_attention(config(block_sizes=20), 0)
+    assert make_attention(config(block_sizes=(20,)), 0).score.levels.block_sizes == (20,)
 
 
 def decoder(kind="mlr", **kwargs):

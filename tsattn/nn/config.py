@@ -107,6 +107,8 @@ class Network(Settings):
         for name in _TRANSFORMER_SIZES:
             check_whole(name, getattr(self, name))
         _check_dropout(self.dropout)
+        for name in ("rotary", "channel_mixing"):
+            _check_switch(name, getattr(self, name))
 
     def describe(self, context: int, horizon: int, **derived: Any) -> "ModelConfig":
         """The configuration for a context and a horizon.
@@ -207,8 +209,7 @@ class ModelConfig:
         check_whole("n_global", self.n_global, 0)
         _check_dropout(self.dropout)
         for name in _SWITCHES:
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise ValueError(f"{name} must be True or False; got {getattr(self, name)!r}")
+            _check_switch(name, getattr(self, name))
         check_backbone(self.backbone)
         self._check_inputs()
         self._check_head()
@@ -403,6 +404,11 @@ class ModelConfig:
 def _check_dropout(rate: Any) -> None:
     if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= float(rate) < 1:
         raise ValueError(f"dropout must be at least 0 and below 1; got {rate!r}")
+
+
+def _check_switch(name: str, value: Any) -> None:
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False; got {value!r}")
 
 
 def default_window(n_tokens: int) -> int:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from tsattn.kernels import Levels
@@ -111,7 +112,8 @@ def _level_score(config: ModelConfig, layer: int, generator: torch.Generator | N
     sizes = config.block_sizes
     ranks = config.ranks
     if ranks is None:
-        ranks = default_ranks(width) if sizes is None else default_ranks(width, len(sizes))
+        # A number alone has a size, too, and is refused with the levels.
+        ranks = default_ranks(width) if sizes is None else default_ranks(width, np.size(sizes))
     # Block sizes are derived first: offsets by name depend on them.
     levels = Levels(ranks, sizes).fit(width, config.n_tokens)
     levels = replace(levels, offset=_layer_offset(config, layer, levels))
