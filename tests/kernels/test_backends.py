@@ -554,7 +554,6 @@ BAD_NUMBERS = [
     ),
     ({"ranks": (2, 2), "level_scales": (1.0,)}, "level_scales needs one number a level"),
     ({"ranks": (2, 2), "level_scales": (1.0, math.nan)}, "several finite numbers; got .1.0, nan"),
-    ({"ranks": (2, 2), "level_scales": 1.0}, "several finite numbers; got 1.0; give one factor"),
     ({"ranks": (2, 2), "offset": ()}, r"offset must be at least 0; got \(\)"),
     ({"ranks": (2, 2), "offset": -1}, "offset must be at least 0; got -1"),
     (
@@ -620,6 +619,8 @@ def test_counts_are_told_by_number():
         unchecked(Levels, ranks=8)
     with pytest.raises(TypeError, match=r"window must be an integer; got \(2, 3\); give one"):
         unchecked(Pattern, window=(2, 3))
+    with pytest.raises(ValueError, match=r"several finite numbers; got 1.0; give one factor"):
+        unchecked(Levels, ranks=(2, 2), scales=1.0)
 
 
 def test_levels_and_patterns_are_equal_by_their_numbers():
