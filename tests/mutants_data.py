@@ -421,7 +421,19 @@ MUTANTS = [
     ),
     Mutant(COLUMNS, "return rising and is_even(", "return rising or is_even(", ODD),
     Mutant(COLUMNS, 'return part == "year" or', 'return part != "year" and', ODD),
-    Mutant(COLUMNS, "return pd.Index(numbers).is_unique", "return True", ODD),
+    Mutant(COLUMNS, "numbers is None or not pd.Index(numbers).is_unique", "numbers is None", ODD),
+    Mutant(
+        "tsattn/data/frames.py",
+        "numbers is None or numbers[0] == 0 or",
+        "numbers is None or",
+        ODD,
+    ),
+    Mutant(
+        "tsattn/data/frames.py",
+        "is_read = [str(column) not in like.left_out for column in frame.columns]",
+        "is_read = [True for column in frame.columns]",
+        ODD,
+    ),
     Mutant(COLUMNS, "df.index.nlevels != 2 or len(time_levels) != 1", "len(time_levels) < 1", ODD),
     Mutant(
         COLUMNS,
@@ -475,8 +487,8 @@ MUTANTS = [
     Mutant("tsattn/data/files.py", "(frame, frame.assign(y=0.0))", "(frame,)", FILES),
     Mutant(
         "tsattn/data/windows.py",
-        "is_bound = repeats(least) | cls._have_fallen(x, least)",
-        "is_bound = repeats(least)",
+        "is_bound = repeat(n_lowest) | are_counts | cls._have_fallen(x, least)",
+        "is_bound = repeat(n_lowest) | are_counts",
         WINDOWS,
     ),
     Mutant(
@@ -1101,8 +1113,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/keys.py",
-        "likely = [*measured, *numbers][0]",
-        "likely = numbers[0]",
+        "first = [*likely, *measured, *numbers][0]",
+        "first = numbers[0]",
         "tests/data/test_keys.py::test_the_column_that_is_proposed_is_no_mark_and_no_part_of_a_time",
     ),
     Mutant(
