@@ -40,6 +40,7 @@ from tsattn.data.windows import (
 )
 from tsattn.forecasts import Forecast, first_not_finite, with_skipped
 from tsattn.levels import check_ascending, check_request
+from tsattn.locks import in_turn
 from tsattn.paths import chosen_points
 from tsattn.settings import Settings, check_settings, checked_group, is_default
 
@@ -583,6 +584,7 @@ class Forecaster(ABC):
             tell_skipped(panel)
         return answer
 
+    @in_turn
     def update(self, data: TableLike | Panel) -> Self:
         """Take in rows that have come since ``fit``, without refitting; later forecasts start after
         them.
@@ -601,23 +603,20 @@ class Forecaster(ABC):
         from tsattn.data.joining import continued_panel
 
         self.check_fitted()
-        new_panel = self.read(data, fitted=True, later=True)
+        new = self.read(data, fitted=True, later=True)
         # What the user has chosen needs no word.
         tells = self.schema.missing is None
         policy = self.missing_policy(fitted=True)
-        panel = continued_panel(
-            self.panel_, new_panel, self.max_context, policy=policy, tells=tells
-        )
+        panel = continued_panel(self.panel_, new, self.max_context, policy=policy, tells=tells)
         if not isinstance(data, Panel):
             # Beside the earlier rows single ones show that they stand for none.
             panel = without_sentinels(panel, keeps=self.schema.missing == "error")
             panel = self.with_own_policy(panel, fitted=True)
-        tell_new_categories(new_panel, self.covariate_columns_)
+        tell_new_categories(new, self.covariate_columns_)
         bad = "error" if isinstance(data, Panel) else self.schema.bad
+        least = self.min_context
         reason = f"the context of {self.alias_}"
-        _, usable = skip_bad(
-            panel, lambda part: require_length(part, self.min_context, reason), bad
-        )
+        _, usable = skip_bad(panel, lambda part: require_length(part, least, reason), bad)
         if usable is not panel:
             tell_skipped(usable)
         self.state_ = self._continued(usable).state_

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from logging import LogRecord, getLogger
 from signal import SIGINT, getsignal, signal
-from threading import RLock, get_ident
+from threading import get_ident
 
-# Filters belong to the whole process. Two threads that leave ``catch_warnings`` in another order
-# than they entered it would restore the wrong filters, so they take turns.
-_LOCK = RLock()
+from tsattn.locks import FILTERS
+
 # Category of a warning, and the beginning of its message as a regular expression.
 _Rule = tuple[type[Warning], str]
 # Lightning reports on these loggers what concerns its own developers.
@@ -36,7 +35,7 @@ def collected(*rules: _Rule) -> Iterator[list[str]]:
         ['known and answered']
     """
     texts: list[str] = []
-    with _LOCK:
+    with FILTERS:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -66,7 +65,7 @@ def ignored(*rules: _Rule) -> Iterator[None]:
     Args:
         *rules: As for :func:`collected`.
     """
-    with _LOCK, warnings.catch_warnings():
+    with FILTERS, warnings.catch_warnings():
         for category, beginning in rules:
             warnings.filterwarnings("ignore", message=beginning, category=category)
         yield

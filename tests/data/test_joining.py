@@ -2,7 +2,9 @@
 
 import copy
 import re
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from tsattn.catalogue import forecast, load_forecaster, make_forecaster
 from tsattn.data.frames import to_long, to_panel
 from tsattn.data.schema import Schema
 from tsattn.distributed import predict_many
+from tsattn.forecasters.naive import SeasonalNaive
 
 ROWS = 60
 NEW_ROWS = 10
@@ -701,3 +704,19 @@ def test_rows_without_stamps_are_refused_after_series_of_unlike_ends():
     with pytest.raises(ValueError, match="end at rows from 56 to 59; number the new ones by an"):
         model.update(as_columns([1.0]))
     model.update(as_columns([1.0]).set_axis([ROWS]))
+
+
+class SlowNaive(SeasonalNaive):
+    def _continued(self, panel):
+        time.sleep(0.02)
+        return super()._continued(panel)
+
+
+def test_threads_that_update_one_forecaster_lose_no_rows():
+    frame = long_table(VALUES, range(4))
+    old, new = split(frame)
+    parts = [part for _, part in new.groupby("unique_id")]
+    forecaster = SlowNaive(7, season_length=7).fit(old)
+    with ThreadPoolExecutor(len(parts)) as pool:
+        [*pool.map(forecaster.update, parts)]
+    pd.testing.assert_frame_equal(forecaster.predict(), forecaster.predict(frame))

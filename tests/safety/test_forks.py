@@ -82,3 +82,43 @@ assert torch.get_num_threads() == 2
 
 def test_a_process_that_is_forked_after_work_does_it_too(tmp_path):
     in_fresh_process(__file__, FORK.format(folder=str(tmp_path), patience=PATIENCE))
+
+
+FORK_BESIDE = """
+import os
+import signal
+import threading
+import time
+import warnings
+
+from tsattn.silence import collected
+
+frame = sales(n_series=2)
+model = tsattn.make_forecaster("ets", 7).fit(frame)
+model.predict()
+filters = [*warnings.filters]
+began = threading.Event()
+
+def work():
+    with collected((UserWarning, "")):
+        began.set()
+        time.sleep(1)
+
+thread = threading.Thread(target=work)
+thread.start()
+began.wait()
+child = os.fork()
+if not child:
+    signal.alarm({patience})
+    assert warnings.filters == filters
+    model.predict()
+    model.update(frame)
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, f"the child ended with {{status}}"
+thread.join()
+"""
+
+
+def test_a_process_that_is_forked_while_another_thread_works_forecasts():
+    in_fresh_process(__file__, FORK_BESIDE.format(patience=20))

@@ -41,6 +41,7 @@ from tsattn.evaluate.rolling import (
 )
 from tsattn.forecaster import FitContext, Fitted, Forecaster, check_forecaster, learnt
 from tsattn.levels import check_ascending, check_request, level_to_quantiles, quantile_to_level
+from tsattn.locks import in_turn
 from tsattn.store import Saved
 
 # Rows whose steps tell the size of a long panel's series, where so many stand before the
@@ -621,6 +622,7 @@ class AdaptiveConformal(SplitConformal):
             places.append((levels.index(level), side))
         return places
 
+    @in_turn
     def update(  # type: ignore[override]  # the truths of windows, not the rows of a table
         self,
         x: np.ndarray,
