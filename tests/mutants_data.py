@@ -609,8 +609,15 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecaster.py",
-        "self.state_ = self._continued(usable).state_",
         "self.state_ = self._continued(panel).state_",
+        "self.state_ = self._continued(usable).state_",
+        "tests/data/test_bad_series.py"
+        "::test_a_new_series_is_forecast_once_updates_have_made_it_long_enough",
+    ),
+    Mutant(
+        "tsattn/store.py",
+        "are_long.any()",
+        "are_long.all()",
         "tests/forecasters/test_contract.py::test_a_new_series_that_is_too_short_spoils_no_file",
     ),
     Mutant(

@@ -619,7 +619,8 @@ class Forecaster(ABC):
         _, usable = skip_bad(panel, lambda part: require_length(part, least, reason), bad)
         if usable is not panel:
             tell_skipped(usable)
-        self.state_ = self._continued(usable).state_
+        # Short series are kept, since more rows may follow.
+        self.state_ = self._continued(panel).state_
         return self
 
     def _continued(self, panel: Panel) -> Self:

@@ -87,6 +87,23 @@ def test_short_series_are_left_out_where_they_cannot_be_forecast(tmp_path):
         pd.testing.assert_frame_equal(predict_many(loaded, frame, n_chunks=2), answer)
 
 
+@pytest.mark.filterwarnings("ignore:left out:UserWarning")
+def test_a_new_series_is_forecast_once_updates_have_made_it_long_enough(tmp_path):
+    frame = table(empty=False)
+    stamps = sorted(frame["ds"].unique())
+    first_day = stamps[-9]
+    known = frame[(frame["unique_id"] != "b") & (frame["ds"] < first_day)]
+    forecaster = make_forecaster("seasonal_naive", 2).fit(known)
+    for day in stamps[-9:]:
+        forecaster.update(frame[frame["ds"] == day])
+        forecaster.save(tmp_path / "m")
+        forecaster = load_forecaster(tmp_path / "m")
+    late = frame[(frame["unique_id"] != "b") | (frame["ds"] >= first_day)]
+    expected = forecaster.predict(late)
+    assert expected["seasonal_naive"].notna().all()
+    pd.testing.assert_frame_equal(forecaster.predict(), expected)
+
+
 def test_backtests_judge_the_others():
     frame = table(short=True)
     with pytest.warns(UserWarning, match="'empty' has no value; 'short' has too few rows"):
