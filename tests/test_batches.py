@@ -1,6 +1,8 @@
 """Long Parquet files in batches: the same forecasts as of the whole table, and no batch twice."""
 
+import copy
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from filelock import FileLock
 from small_forecasters import linear
 from tables import long_table, series_table, wide_table
-from tiny_network import tiny_network
+from tiny_network import CARD, tiny_network
 
 from tsattn import batches
 from tsattn.batches import forecast_file
@@ -20,6 +22,7 @@ from tsattn.data import parquet
 from tsattn.data.schema import Schema
 from tsattn.forecasters.naive import Naive, SeasonalNaive
 from tsattn.forecasters.pretrained import PretrainedForecaster
+from tsattn.pretrained.weights import save_network
 
 N_SERIES = 11
 HORIZON = 3
@@ -386,6 +389,80 @@ def test_a_damaged_file_is_refused(folder):
     Path("bad.parquet").write_bytes(b"PAR1" + b"x" * 100)
     with pytest.raises(ValueError, match=r"bad\.parquet is no readable Parquet table \(.*write it"):
         forecast_file(Naive(HORIZON), "bad.parquet", "out.parquet")
+
+
+def changed_network():
+    network = copy.deepcopy(tiny_network())
+    for parameter in network.parameters():
+        parameter.data *= 1.1
+    return network
+
+
+@pytest.mark.parametrize("as_files", [True, False])
+def test_a_killed_run_does_not_go_on_with_another_network(folder, monkeypatch, as_files):
+    def weights(network):
+        if not as_files:
+            return network
+        save_network(network, "weights", "n", CARD)
+        return "weights"
+
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        first = PretrainedForecaster(HORIZON, weights=weights(tiny_network()))
+        with pytest.raises(Killed):
+            forecast_file(first, "series.parquet", "out.parquet", batch_series=2)
+    other = PretrainedForecaster(HORIZON, weights=weights(changed_network()))
+    with pytest.raises(ValueError, match="holds 2 batches of an earlier run with another model"):
+        forecast_file(other, "series.parquet", "out.parquet", batch_series=2)
+
+
+def change_before_batch(monkeypatch, number, change):
+    forecast_batch = batches._forecast_batch
+
+    def changed(work, batch):
+        if batch.number == number:
+            change()
+        forecast_batch(work, batch)
+
+    monkeypatch.setattr(batches, "_forecast_batch", changed)
+
+
+def test_a_run_keeps_its_network(folder, monkeypatch):
+    save_network(tiny_network(), "weights", "n", CARD)
+    model = PretrainedForecaster(HORIZON, weights="weights")
+    with monkeypatch.context() as patch:
+        change_before_batch(patch, 1, lambda: shutil.rmtree("weights"))
+        forecast_file(model, "series.parquet", "out.parquet", batch_series=2)
+    forecast_file(zero(), "series.parquet", "expected.parquet", batch_series=2)
+    assert Path("out.parquet").read_bytes() == Path("expected.parquet").read_bytes()
+
+
+def test_a_table_that_changes_during_a_run_is_refused(folder, monkeypatch):
+    other = table()
+    other["y"] += 1000
+    with monkeypatch.context() as patch:
+        change_before_batch(patch, 1, lambda: other.to_parquet("series.parquet", index=False))
+        with pytest.raises(ValueError, match=r"series\.parquet has changed since this run began"):
+            forecast_file(Naive(HORIZON), "series.parquet", "out.parquet", batch_series=2)
+    assert not Path("out.parquet").exists()
+    with pytest.raises(ValueError, match=r"holds 1 batches of .* another table; .* begin anew"):
+        forecast_file(Naive(HORIZON), "series.parquet", "out.parquet", batch_series=2)
+    shutil.rmtree(".out.parquet.batches")
+    forecast_file(Naive(HORIZON), "series.parquet", "out.parquet", batch_series=2)
+    assert (pd.read_parquet("out.parquet")["naive"] > 900).all()
+
+
+def test_a_table_that_changes_while_its_rows_are_dealt_out_is_refused(folder, monkeypatch):
+    deal_out = parquet._deal_out
+
+    def changed(*arguments):
+        deal_out(*arguments)
+        table().to_parquet("dates.parquet", index=False)
+
+    monkeypatch.setattr(parquet, "_deal_out", changed)
+    with pytest.raises(ValueError, match=r"dates\.parquet has changed since this run began"):
+        forecast_file(Naive(HORIZON), "dates.parquet", "out.parquet", batch_series=2)
+    assert not list(folder.glob(".*"))
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -136,6 +136,7 @@ def forecast_file(
     levels, probabilities, _ = check_request(level, quantiles)
     check_files(source, out)
     check_batchable(forecaster)
+    forecaster = _with_network(forecaster)
     like = None if forecaster.state_ is None else forecaster.panel_.dialect
     file = LongFile.scan(source, forecaster.schema, like)
     target = out.resolve()  # a link stays, and the file that it points to is replaced
@@ -240,6 +241,20 @@ def check_batchable(forecaster: Forecaster) -> None:
         )
 
 
+def _with_network(forecaster: Forecaster) -> Forecaster:
+    """The forecaster with its network, where it is not fitted and would read one for each batch:
+    the file may be another one by then.
+    """
+    weights = getattr(forecaster, "weights", None)
+    if weights is None or forecaster.state_ is not None:
+        return forecaster
+    from tsattn.forecasters.pretrained import network_of
+
+    settled: Any = forecaster.with_state(None)
+    settled.weights = network_of(weights)
+    return settled
+
+
 # --- a batch --------------------------------------------------------------------------------------
 
 
@@ -272,7 +287,7 @@ class _Work:
         """What must be the same for a run to go on, as JSON holds it."""
         plan = {
             "version of tsattn": metadata.version("tsattn"),
-            "table": self.file.facts(),
+            "table": self.file.facts,
             "model": _digest(self.forecaster).hexdigest(),
             "options": {**self.options, "batch_series": batch_series},
         }
@@ -484,10 +499,12 @@ def _other_parts(earlier: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     return " and ".join(parts)
 
 
-def _digest(forecaster: Forecaster) -> Any:
-    """Sha256 of the settings of a forecaster and of what it has learnt."""
+def _digest(forecaster: Any) -> Any:
+    """Sha256 of the settings of a forecaster, of its network and of what it has learnt."""
     digest = hashlib.sha256(repr(forecaster).encode())
     state = forecaster.state_
+    if state is None and hasattr(forecaster, "weights"):
+        state = forecaster.with_network(forecaster.weights).state_
     if state is None:
         return digest
     digest.update(state.panel.fingerprint().encode())

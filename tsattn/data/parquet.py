@@ -68,6 +68,7 @@ class LongFile:
         n_series: Its series.
         starts: The first row of each series and the number of rows, int64 [N + 1]; ``None`` where
             rows of other series stand between those of one.
+        facts: What tells the file from others, for JSON.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class LongFile:
     n_rows: int
     n_series: int
     starts: np.ndarray | None
+    facts: dict[str, Any]
 
     @classmethod
     def scan(cls, path: Path, schema: Schema, like: Dialect | None = None) -> LongFile:
@@ -89,6 +91,7 @@ class LongFile:
             TypeError: If stamps or values are text.
             ValueError: If it is no long table with ids, or has no rows.
         """
+        facts = _facts_of(path)
         schema = find_columns(path, schema, like)
         keys = _keys(schema)
         seen_ids = _SeenIds()
@@ -114,7 +117,7 @@ class LongFile:
             stop = np.array([row])
             all_starts = np.concatenate([*starts, stop]).astype(np.int64)
         n_series = len(seen_ids.hashes)
-        return cls(path, schema, row, n_series, all_starts)
+        return cls(path, schema, row, n_series, all_starts, facts)
 
     def batches(self, batch_series: int, folder: Path) -> list[Batch]:
         """The file in batches; rows that are apart are first dealt out into files.
@@ -155,6 +158,7 @@ class LongFile:
             columns = _columns(self.schema)
             keys = _keys(self.schema)
             _deal_out(self.path, columns, keys, paths)
+            self.require_same()
             mark.touch()
         batches: list[Batch] = []
         for path in paths:
@@ -167,12 +171,19 @@ class LongFile:
     def frame(self, batch: Batch) -> pd.DataFrame:
         """The rows of a batch. The ids of a file whose rows are not apart are categories in its
         order, which take less memory than a text a row.
+
+        Raises:
+            ValueError: If the file was written anew since it was scanned.
         """
         keys = _keys(self.schema)
         columns = _columns(self.schema)
-        table = _read_rows(batch.path, columns, batch.start, batch.stop)
-        key = keys[0]
         is_apart = batch.path != self.path
+        if not is_apart:
+            self.require_same()
+        table = _read_rows(batch.path, columns, batch.start, batch.stop)
+        if not is_apart:
+            self.require_same()
+        key = keys[0]
         if is_apart or len(keys) > 1 or table.column(key).null_count:
             return table.to_pandas()
         # One id for each run of rows, so that no text is made for every row.
@@ -205,22 +216,17 @@ class LongFile:
             table = table.set_column(place, key, column)
         return table
 
-    def facts(self) -> dict[str, Any]:
-        """What tells the file from others, for JSON."""
-        status = self.path.stat()
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            first_bytes = file.read(_COMPARED_BYTES)
-            digest.update(first_bytes)
-            file.seek(max(status.st_size - _COMPARED_BYTES, 0))
-            last_bytes = file.read()
-            digest.update(last_bytes)
-        return {
-            "path": str(self.path.resolve()),
-            "bytes": status.st_size,
-            "modified": status.st_mtime_ns,
-            "sha256": digest.hexdigest(),
-        }
+    def require_same(self) -> None:
+        """Refuse a file that was written anew since it was scanned.
+
+        Raises:
+            ValueError: If it was.
+        """
+        if _facts_of(self.path) != self.facts:
+            raise ValueError(
+                f"{self.path} has changed since this run began, so its forecasts would be of two"
+                " tables; begin anew once it is whole"
+            )
 
 
 def discard_rows(folder: Path) -> None:
@@ -348,6 +354,24 @@ def _is_text(arrow_type: pa.DataType) -> bool:
     import pyarrow as pa
 
     return pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type)
+
+
+def _facts_of(path: Path) -> dict[str, Any]:
+    """What tells a file from others, for JSON."""
+    status = path.stat()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        first_bytes = file.read(_COMPARED_BYTES)
+        digest.update(first_bytes)
+        file.seek(max(status.st_size - _COMPARED_BYTES, 0))
+        last_bytes = file.read()
+        digest.update(last_bytes)
+    return {
+        "path": str(path.resolve()),
+        "bytes": status.st_size,
+        "modified": status.st_mtime_ns,
+        "sha256": digest.hexdigest(),
+    }
 
 
 # --- rows -----------------------------------------------------------------------------------------

@@ -308,13 +308,13 @@ class PretrainedForecaster(GapForecaster):
     def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
         """As in every forecaster; other values that are taken for wrong are told."""
         panel = super().without_doubtful(panel, fitted)
-        network = _network(self.weights) if self.state_ is None else self.network_
+        network = network_of(self.weights) if self.state_ is None else self.network_
         tell_outliers(panel, network.config.token_context)
         return panel
 
     def _fit(self, panel: Panel, context: FitContext) -> PretrainedFitted:
         _check_steps(self.horizon)
-        network = _network(self.weights)
+        network = network_of(self.weights)
         require_known(panel, network.config.token_context)
         summary: dict[str, Any] = {}
         if self.fine_tune:
@@ -365,7 +365,7 @@ class PretrainedForecaster(GapForecaster):
             freq: The frequency of a panel.
         """
         empty_panel = to_panel([0.0], Schema())
-        network = _network(self.weights)
+        network = network_of(self.weights)
         season = season_length(freq)
         return self.with_state(PretrainedFitted(panel=empty_panel, network=network, season=season))
 
@@ -570,7 +570,16 @@ def _check_steps(horizon: object) -> int:
     return steps
 
 
-def _network(weights: object) -> ZeroNetwork:
+def network_of(weights: object) -> ZeroNetwork:
+    """The network that the setting ``weights`` stands for.
+
+    Args:
+        weights: A name, a path, or a network.
+
+    Raises:
+        ValueError: If the name or the files are not those of a network.
+        TypeError: If it is anything else.
+    """
     if isinstance(weights, ZeroNetwork):
         return weights
     if isinstance(weights, Path):
