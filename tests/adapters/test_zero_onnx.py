@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -283,6 +284,8 @@ def has_torch(process):
 
 def test_the_service_answers_refuses_and_loses_nothing(exported):
     service = load.Service(exported)
+    # It must not hold up the stop for good.
+    silent_client = socket.create_connection(("127.0.0.1", service.port))
     tally = load.Tally()
     lock = threading.Lock()
     clients = [
@@ -301,6 +304,7 @@ def test_the_service_answers_refuses_and_loses_nothing(exported):
     assert has_torch("self")
     assert not has_torch(service.process.pid)
     assert service.stop() == 0
+    silent_client.close()
     for thread in clients:
         thread.join()
     assert tally.n_lost == 0
