@@ -41,7 +41,6 @@ from tsattn.data.windows import (
 from tsattn.forecasts import Forecast, first_not_finite, with_skipped
 from tsattn.levels import check_ascending, check_request
 from tsattn.locks import in_turn
-from tsattn.paths import chosen_points
 from tsattn.settings import Settings, check_settings, checked_group, is_default
 
 if TYPE_CHECKING:  # what only covariates need is imported by the forecasters that read some
@@ -586,8 +585,7 @@ class Forecaster(ABC):
 
     @in_turn
     def update(self, data: TableLike | Panel) -> Self:
-        """Take in rows that have come since ``fit``, without refitting; later forecasts start after
-        them.
+        """Take in rows that have come since ``fit``, without a fit; forecasts start after them then.
 
         Args:
             data: The next rows of known series, as a frame or panel of the fitted kind, covariates
@@ -715,6 +713,8 @@ class Forecaster(ABC):
         point = self._shaped(point, shape)
         bounds = self._shaped(bounds, (*shape, len(all_quantiles)))
         if wants_curve:
+            from tsattn.paths import chosen_points
+
             curve_values = bounds[..., [all_quantiles.index(q) for q in curve]]
             point = chosen_points(point, curve, curve_values, is_mean, self.own_point)
         return point, bounds[..., [all_quantiles.index(q) for q in probabilities]]

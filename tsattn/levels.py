@@ -137,6 +137,22 @@ def check_request(
     return levels, probabilities, tuple(ascending)
 
 
+def check_point(point: object) -> None:
+    """Refuse a point that is none.
+
+    Args:
+        point: The setting.
+
+    Raises:
+        ValueError: If it is another value than "median", "mean" and "auto".
+    """
+    if point not in ("median", "mean", "auto"):
+        raise ValueError(
+            f"point must be 'median', 'mean' or 'auto'; got {point!r}; take point='mean' for"
+            " forecasts that are to be summed"
+        )
+
+
 def check_ascending(quantiles: Iterable[float]) -> tuple[float, ...]:
     """Check quantiles whose forecasts stand in their order.
 

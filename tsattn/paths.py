@@ -280,22 +280,6 @@ def _normal_density(scores: np.ndarray) -> np.ndarray:
     return heights / np.sqrt(2 * np.pi)
 
 
-def check_point(point: object) -> None:
-    """Refuse a point that is none.
-
-    Args:
-        point: The setting.
-
-    Raises:
-        ValueError: If it is another value than "median", "mean" and "auto".
-    """
-    if point not in ("median", "mean", "auto"):
-        raise ValueError(
-            f"point must be 'median', 'mean' or 'auto'; got {point!r}; take point='mean' for"
-            " forecasts that are to be summed"
-        )
-
-
 def chosen_points(
     point: np.ndarray,
     levels: Sequence[float],

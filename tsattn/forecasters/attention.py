@@ -12,9 +12,9 @@ from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.forecasters.network import NetworkForecaster
+from tsattn.levels import check_point
 from tsattn.limits import limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network
-from tsattn.paths import check_point
 from tsattn.training.settings import Training
 
 

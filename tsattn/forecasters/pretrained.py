@@ -27,7 +27,7 @@ from tsattn.forecaster import (
     Forecaster,
     learnt,
 )
-from tsattn.paths import check_point
+from tsattn.levels import check_point
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read_network
