@@ -585,7 +585,7 @@ class Forecaster(ABC):
 
     @in_turn
     def update(self, data: TableLike | Panel) -> Self:
-        """Take in rows that have come since ``fit``, without a fit; forecasts start after them then.
+        """Take in rows that came after ``fit``, without another fit; forecasts start after them.
 
         Args:
             data: The next rows of known series, as a frame or panel of the fitted kind, covariates
