@@ -153,6 +153,15 @@ def check_point(point: object) -> None:
         )
 
 
+def points_only(forecaster: Any) -> InputError:
+    """The refusal of quantiles by a forecaster that knows none."""
+    kind = type(forecaster).__name__
+    return InputError(
+        f"{forecaster.alias_} gives points only, no level or quantiles",
+        InPython(f"; wrap it for intervals: SplitConformal({kind}(...), n_windows=...)"),
+    )
+
+
 def check_ascending(quantiles: Iterable[float]) -> tuple[float, ...]:
     """Check quantiles whose forecasts stand in their order.
 

@@ -778,6 +778,17 @@ def test_overlapping_windows_widen_the_interval():
     assert found.high - found.low > 1.5 * 2 * 1.96 * gaps.std() / math.sqrt(200)
 
 
+def test_quantiles_of_points_are_refused_before_another_model_is_fitted(monkeypatch):
+    network = attention()
+
+    def fit(*_, **__):
+        raise AssertionError("fitted for nothing")
+
+    monkeypatch.setattr(type(network), "fit", fit)
+    with pytest.raises(ValueError, match="naive gives points only, no level"):
+        backtest([network, Naive(4)], wide_table(np.arange(120.0)[:, None], ["a"]), level=80)
+
+
 def test_comparisons_that_cannot_be_made_are_refused():
     result = backtest([Naive(4), Drift(4)], wide_frame())
     with pytest.raises(ValueError, match="at least 2 judged windows; got 1"):

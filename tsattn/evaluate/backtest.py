@@ -52,7 +52,7 @@ from tsattn.evaluate.rolling import (
 )
 from tsattn.evaluate.room import most_windows
 from tsattn.forecaster import Forecaster, check_forecaster
-from tsattn.levels import check_request, interval_columns, refuse_twice
+from tsattn.levels import check_request, interval_columns, points_only, refuse_twice
 from tsattn.terminal import ProgressLine, progress_line
 
 __all__ = [
@@ -492,6 +492,9 @@ def backtest(
     count, judged = judged_rows(horizon, n_windows=n_windows, step_size=step_size)
     panel = _read(data, schema, named, judged)
     # Whatever can be refused is refused before anything is fitted.
+    for forecaster in named.values():
+        if all_quantiles and not forecaster.gives_quantiles:
+            raise points_only(forecaster)
     suffixes = [suffix for suffix, _ in interval_columns(levels, asked_quantiles)]
     _refuse_equal_columns(panel, named, suffixes)
     season = _season(panel, season_length)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from tsattn.checks import Argument, InputError, InPython, check_whole, check_whole_or_none
+from tsattn.checks import Argument, InputError, check_whole, check_whole_or_none
 from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
+from tsattn.levels import points_only
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
@@ -51,13 +52,7 @@ class PointForecaster(Forecaster):
 
     def _refuse_quantiles(self, quantiles: Sequence[float]) -> None:
         if len(quantiles):
-            raise InputError(
-                f"{self.alias_} gives points only, no level or quantiles",
-                InPython(
-                    f"; wrap it for intervals: SplitConformal({type(self).__name__}(...),"
-                    " n_windows=...)"
-                ),
-            )
+            raise points_only(self)
 
 
 class Naive(PointForecaster):

@@ -172,7 +172,11 @@ class NetworkForecaster(Forecaster):
 
     @property
     def gives_quantiles(self) -> bool:
-        """Whether the head knows them, or validation rows were held back for intervals."""
+        """Whether the head knows them, or validation rows were held back for intervals; so it is
+        believed before a fit.
+        """
+        if self.state_ is None:
+            return True
         return self.fitted_.head is not None or self.fitted_.intervals is not None
 
     @property
