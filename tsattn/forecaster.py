@@ -601,16 +601,16 @@ class Forecaster(ABC):
         from tsattn.data.joining import continued_panel
 
         self.check_fitted()
-        new = self.read(data, fitted=True, later=True)
+        rows = self.read(data, fitted=True, later=True)
         # What the user has chosen needs no word.
         tells = self.schema.missing is None
         policy = self.missing_policy(fitted=True)
-        panel = continued_panel(self.panel_, new, self.max_context, policy=policy, tells=tells)
+        panel = continued_panel(self.panel_, rows, self.max_context, policy=policy, tells=tells)
         if not isinstance(data, Panel):
             # Beside the earlier rows single ones show that they stand for none.
             panel = without_sentinels(panel, keeps=self.schema.missing == "error")
             panel = self.with_own_policy(panel, fitted=True)
-        tell_new_categories(new, self.covariate_columns_)
+        tell_new_categories(rows, self.covariate_columns_)
         bad = "error" if isinstance(data, Panel) else self.schema.bad
         least = self.min_context
         reason = f"the context of {self.alias_}"

@@ -34,7 +34,7 @@ _TIME_NAMES = {"date", "ds", "timestamp", "time", "datetime"}
 # Names, in small letters, of the column that pandas, R or a database makes of an index in a file.
 _INDEX_NAMES = ("", "unnamed: 0", "rownames", "id", "rowid", "row_id")
 # These, and usual names of a count of the rows, which a real column may carry too.
-ROW_NAMES = (*_INDEX_NAMES, "index", "level_0", "t", "row", "row_number")
+_ROW_NAMES = (*_INDEX_NAMES, "index", "level_0", "t", "row", "row_number")
 _NUMBER_TYPES = (Real, Decimal, np.bool_)
 # Attribute of a frame made of bare numbers, none of which is a time.
 _NO_TIMES = "tsattn: no times"
@@ -711,7 +711,7 @@ def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
 def numbers_rows(column: pd.Series) -> bool:
     """Whether the column is the index that a file was written with, or another count of rows."""
     name = "" if column.name is None else str(column.name).lower()
-    if name not in ROW_NAMES:
+    if name not in _ROW_NAMES:
         return False
     numbers = whole_numbers(column)
     if numbers is None or not pd.Index(numbers).is_unique:

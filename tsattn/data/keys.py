@@ -335,8 +335,8 @@ def _fewest_keys(codes: dict[Hashable, np.ndarray], stamp: np.ndarray) -> tuple[
                 continue
             cells = series * n_stamps + stamp
             if len(np.unique(cells)) == n_rows:
-                nunlike_ids = sum(map(unlike_ids, keys))
-                options.append((nunlike_ids, n_series, keys))
+                n_unlike_ids = sum(map(unlike_ids, keys))
+                options.append((n_unlike_ids, n_series, keys))
         if options:
             _, _, best_keys = min(options, key=lambda option: option[:2])
             return best_keys
