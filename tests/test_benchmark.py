@@ -13,6 +13,7 @@ from checkout import ROOT
 from tsattn import benchmark
 from tsattn.benchmark import REQUIRED, Suite, current_commit, find_record, read_table, run_suite
 from tsattn.catalogue import MODELS
+from tsattn.forecaster import Forecaster
 from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.storage import read_rows
 
@@ -398,10 +399,21 @@ def test_every_model_of_the_catalogue_can_be_planned(table):
         assert planned[name].settings["random_state"] == 5, name
 
 
-def test_models_without_a_validation_span_learn_from_all_rows_before_the_test(table):
-    (record,) = run_suite(suite_of(table, models=("ridge",), context=24, horizons=(3,)))
-    assert record["config"]["context"] == 24
-    assert np.isfinite(record["mse"])
+@pytest.mark.parametrize(("model", "n_rows"), [("ridge", 72), ("nlinear", 96)])
+def test_models_without_early_stopping_learn_from_training_rows_alone(
+    table, monkeypatch, model, n_rows
+):
+    fitted_rows = []
+    fit = Forecaster.fit
+
+    def watched(forecaster, panel, **options):
+        fitted_rows.append(int(panel.lengths.max()))
+        return fit(forecaster, panel, **options)
+
+    monkeypatch.setattr(Forecaster, "fit", watched)
+    (record,) = run_suite(suite_of(table, models=(model,), context=24, horizons=(3,), max_epochs=1))
+    assert fitted_rows == [n_rows]
+    assert record["n_windows"] == 22
 
 
 def test_a_group_shares_settings_and_single_models_stand_above(table):

@@ -99,10 +99,10 @@ def run_suite(
 ) -> list[dict[str, Any]]:
     """Make the runs of a suite that have no record yet, on every window of every test span.
 
-    Names, tables and sizes are checked before the first run. A network is fitted on the training
-    rows, with the validation rows for early stopping; models without early stopping, such as
-    ``"gbm"``, learn from both. All forecast from each cutoff of the test span, step 1. Scores are
-    on the scale of the training rows (population deviation, per channel), and in original units.
+    Names, tables and sizes are checked before the first run. All models are fitted on the training
+    rows; networks have the validation rows for early stopping besides. All forecast from each
+    cutoff of the test span, step 1. Scores are on the scale of the training rows (population
+    deviation, per channel), and in original units.
 
     Several suites may fill one folder at the same time, also from several machines. One of them
     makes each run.
@@ -387,9 +387,11 @@ class _Run:
     def execute(self) -> _Record:
         """Fit, forecast every window, and return the record."""
         panel = self.source.panel
-        n_train, n_fit, n_rows = self.source.split.bounds
+        n_train, n_before_test, n_rows = self.source.split.bounds
+        # Networks hold the validation rows out themselves.
+        n_fit = n_before_test if "val_size" in self.settings else n_train
         forecaster = make_forecaster(self.model, self.horizon, **self.settings)
-        cutoffs = np.arange(n_fit, n_rows - self.horizon + 1)
+        cutoffs = np.arange(n_before_test, n_rows - self.horizon + 1)
         first_rows = panel.starts[:-1, None]  # of each series
         ends = (first_rows + cutoffs).ravel()
         scaler = make_scaler(panel, n_train)
