@@ -51,6 +51,11 @@ def windows_by_hand(panel, context, horizon):
     return np.array([x for x, _ in out]), np.array([y for _, y in out])
 
 
+def weights_by_hand(y):
+    """A window whose future is larger than one and a half of its spreads counts as if it were not."""
+    return np.array([min(1.0, 1.5**2 / np.mean(future**2)) for future in y])
+
+
 @pytest.mark.parametrize("table", [long(), wide()], ids=["long", "wide"])
 def test_training_windows_are_those_of_all_series_and_channels(table, assert_close):
     panel = to_panel(table)
@@ -153,18 +158,46 @@ def test_ridge_is_one_ridge_regression_on_the_lags(assert_close):
     x, y = windows_by_hand(panel, 7, 3)
     assert forecaster.n_windows_ == len(x)
     # Normal equations by hand; the intercept is not shrunk.
-    centred = x - x.mean(axis=0)
-    target = y - y.mean(axis=0)
-    weights = np.linalg.solve(centred.T @ centred + np.eye(7), centred.T @ target)
+    window_weights = weights_by_hand(y)
+    assert window_weights.min() < 1 == window_weights.max()
+    means = np.average(x, axis=0, weights=window_weights)
+    target_means = np.average(y, axis=0, weights=window_weights)
+    centred = x - means
+    weighted = centred * window_weights[:, None]
+    weights = np.linalg.solve(weighted.T @ centred + np.eye(7), weighted.T @ (y - target_means))
     new = np.random.default_rng(9).normal(size=(4, 7, 2))
     last = new[:, -1:]
     spread = new.std(axis=1, keepdims=True)
     scaled = (new - last) / spread
     answer = (
-        np.einsum("btc,tf->bfc", scaled - x.mean(axis=0)[None, :, None], weights)
-        + y.mean(axis=0)[None, :, None]
+        np.einsum("btc,tf->bfc", scaled - means[None, :, None], weights)
+        + target_means[None, :, None]
     )
     assert_close(forecaster.predict_windows(new)[0], last + spread * answer, "golden")
+
+
+def sine_of_a_week(n_rows=700):
+    noise = np.random.default_rng(0).normal(0, 0.5, n_rows)
+    return 5 * np.sin(np.arange(n_rows) * 2 * np.pi / 7) + noise
+
+
+@pytest.mark.parametrize(
+    ("name", "noise", "largest"),
+    [
+        pytest.param("ridge", 0.2, 0.6, id="ridge-weighs"),
+        pytest.param("ridge", 1e-3, 0.6, id="ridge"),
+        pytest.param("gbm", 1e-3, 0.65, id="gbm"),
+    ],
+)
+def test_a_sensor_that_hung_does_not_decide_the_forecasts_of_other_windows(name, noise, largest):
+    values = sine_of_a_week()
+    for first in (100, 300):
+        hung = slice(first, first + 21)
+        values[hung] = values[first] + noise * np.random.default_rng(1).normal(size=21)
+    frame = wide_table(values[:, None], ["y"], freq="D")
+    forecaster = SklearnForecaster(7, name, context=14, max_windows=150).fit(frame[:500])
+    panel = forecaster.read(frame)
+    assert roll(forecaster, panel, np.arange(500, 693), keep=False).mae_original < largest
 
 
 def test_a_linear_recurrence_is_learnt_exactly():
@@ -388,7 +421,9 @@ def test_ridge_with_covariates_is_one_regression_on_lags_and_on_the_columns_of_a
         )
         for r in rows
     ]
-    whole = Ridge(alpha=1.0).fit(np.concatenate([x, more], axis=1), y)
+    whole = Ridge(alpha=1.0).fit(
+        np.concatenate([x, more], axis=1), y, sample_weight=weights_by_hand(y)
+    )
     np.testing.assert_allclose(model.regressor_.coef_, whole.coef_, atol=1e-5)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 
 from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel, require_length
@@ -19,6 +20,9 @@ from tsattn.forecaster import Forecaster, learnt
 
 # Deviation of a window, in units of its largest value, that counts as none.
 _ROUNDING_DEVIATION = 1e-12
+# A window does not move if its spread is below this share of the usual one of its series. What
+# follows a sensor that hung would be thousands of spreads away.
+_STILL_SHARE = 0.01
 
 
 class PooledForecaster(Forecaster):
@@ -161,10 +165,10 @@ def drawn_windows(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Standardised contexts and futures of all series, at most ``max_windows`` of them.
 
-    Windows with a missing value in the future are left out, and so are constant ones while there
-    are others. Where a series has no room for a whole window, the first windows of every series are
-    shorter, from half of its rows on; their mean stands for the missing rows. Memory follows
-    ``max_windows``, not the panel.
+    Windows with a missing value in the future are left out, and so are those that hardly move,
+    compared with others of their series, while there are others. Where a series has no room for a
+    whole window, the first windows of every series are shorter, from half of its rows on; their
+    mean stands for the missing rows. Memory follows ``max_windows``, not the panel.
 
     Args:
         panel: The series.
@@ -204,7 +208,9 @@ def drawn_windows(
             " table with fewer missing values, or a shorter horizon"
         )
     z, level, spread = standardise(x, centre=centre)
-    moving = complete & (spread[:, 0] > 0)
+    spreads = pd.Series(spread[:, 0])
+    usual_spreads = spreads.groupby(panel.owners(ends)).transform("median")
+    moving = complete & (spreads > _STILL_SHARE * usual_spreads).to_numpy()
     used = moving if moving.any() else complete
     future = (y - level) / np.where(spread > 0, spread, 1.0)
     return z[used], future[used], ends[used]

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 
     from tsattn.store import Saved
 
+# Root of the mean square of a future, in spreads of its window, above which the window counts for
+# less: a calm window before a jump would decide all forecasts by its squared errors. Chosen on
+# validation rows of ETT and on development tasks with covariates (docs/log.md).
+_CALM_SIZE = 1.5
 # Training rows of boosted trees, at most: pairs of a window and one of its steps.
 _TREE_ROWS = 100_000
 # Share of the time for their features; boosting takes the rest.
@@ -248,6 +252,16 @@ def _ridge_from(arrays: Mapping[str, np.ndarray], n_features: int, horizon: int)
     return ridge
 
 
+def _window_weights(y: np.ndarray) -> np.ndarray:
+    """Weights ``[n]`` of windows with the futures ``[n, F]``, in spreads of each window.
+
+    A squared error counts as one of a future of the size ``_CALM_SIZE`` at most.
+    """
+    size = np.sqrt((y**2).mean(axis=1))
+    share = _CALM_SIZE / np.maximum(size, _CALM_SIZE)
+    return np.asarray(share**2)
+
+
 class SklearnForecaster(PooledForecaster, PointForecaster):
     """A regression of scikit-learn on lags, which forecasts each step ahead directly (direct
     multi-step).
@@ -271,8 +285,9 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
 
     Args:
         horizon: Rows forecast ahead.
-        regressor: ``"ridge"`` (``Ridge(alpha=1)``), ``"gbm"`` (300 trees of
-            ``HistGradientBoostingRegressor``), or any regressor of scikit-learn, which is cloned.
+        regressor: ``"ridge"`` (``Ridge(alpha=1)``, in which calm windows before a jump count for
+            less), ``"gbm"`` (300 trees of ``HistGradientBoostingRegressor``), or any regressor of
+            scikit-learn, which is cloned.
         context: Lags. ``None`` takes two horizons or one season (of ``"gbm"`` a week of days or
             less), the longer, at most half of what the median series leaves beside one horizon.
             What a series lacks at the front is the mean of its window.
@@ -365,7 +380,12 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         # Threads of OpenMP spin while they wait for one another. Where other processes run, two
         # threads take far longer than one.
         with threadpool_limits(limits=1, user_api="openmp"):
-            regressor = fit_boosted(regressor, x, y) if pairs else regressor.fit(x, y)
+            if pairs:
+                regressor = fit_boosted(regressor, x, y)
+            elif self.regressor == "ridge":
+                regressor = regressor.fit(x, y, sample_weight=_window_weights(y))
+            else:
+                regressor = regressor.fit(x, y)
         return RegressionFitted(
             panel=panel,
             context=n_rows,
