@@ -431,15 +431,20 @@ TABLES = {
     ),
     "weeks as numbers, unnamed": (
         lambda: whole("%G%V", WEEKS, "ds"),
-        "column 'ds' holds 202445 in row 0, which spells a week.*; write it as '2024-W45', or pass",
+        r"holds 202445 in row 0, which spells a week.*; write it as '2024-W45', as df\['ds'\] = .*, or",
     ),
     "weeks as numbers, beside values": (
         lambda: whole("%G%V", WEEKS, "week").rename(columns={"y": "sold"}),
-        "column 'week' holds times, 202445 in row 0, which cannot be forecast",
+        "column 'week' holds 202445 in row 0, which spells a week",
     ),
+    "weeks as numbers, newest first and called otherwise": (
+        lambda: whole("%G%V", WEEKS, "period").rename(columns={"y": "sold"}).iloc[::-1],
+        "column 'period' holds 2025.. in row 0, which spells a week",
+    ),
+    "numbers of weeks beside times": (lambda: wide(wk=range(1, 13)), BESIDE.format("wk")),
     "quarters as numbers": (
         lambda: timed([10 * y + q for y in (2022, 2023, 2024) for q in range(1, 5)], "ds"),
-        "column 'ds' holds 20221 in row 0, which spells a quarter.*; write it as '2022Q1', or pass",
+        "column 'ds' holds 20221 in row 0, which spells a quarter.*; write it as '2022Q1', as",
     ),
     "days first, as numbers": (
         lambda: whole("%d%m%Y", pd.date_range("2024-01-26", periods=N), "ds"),

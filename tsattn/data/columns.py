@@ -578,6 +578,8 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     first = column.iloc[0]
     if not isinstance(first, Real) or not float(first) >= _LEAST_STAMP:
         return False
+    from tsattn.data.spelling import decimal_years, follow_periods
+
     named_as_part = bool(part_of(column.name))
     stamps = None
     numbers = whole_numbers(column)
@@ -585,11 +587,9 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
         years = years and (named_as_part or column.dtype.kind in "iu")
         stamps = spelt_stamps(numbers, years=years)
     elif named_as_part and column.dtype.kind == "f":
-        from tsattn.data.spelling import decimal_years
-
         stamps = decimal_years(column.to_numpy(dtype=np.float64, na_value=np.nan))
     if stamps is None or stamps.isna().any():
-        return False
+        return numbers is not None and follow_periods(numbers)
     if codes is None:
         codes = np.zeros(len(column), dtype=np.int64)
     clock = stamps.astype(np.int64).to_numpy()

@@ -146,6 +146,10 @@ _DECIMAL_YEAR_ERROR = 0.002
 _MIDDLE_OF_MONTH = 0.15
 # Years of numbers that no name calls years.
 _USUAL_YEARS = (1900, 2100)
+# How years and parts of them are spelt anew.
+_PERIODS = {"week": r"\1-W\2", "quarter": r"\1Q\2"}
+# Numbers that follow one another as weeks or quarters do, at least.
+_LEAST_PERIODS = 12
 # Day and month in figures at the start of a stamp, maybe after the name of a weekday.
 _TWO_NUMBERS = re.compile(r"\D*(\d{1,2})\D(\d{1,2})\D")
 _LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
@@ -490,10 +494,14 @@ def refuse_other_dates(column: Hashable, numbers: np.ndarray, label: str, *, is_
         remedy.append(InPython(call if is_certain else ""))
     elif period is not None:
         kind, spelt = period
+        place = "df.index" if label == "the index" else f"df[{column!r}]"
+        texts = f"{place}.astype(int).astype(str)"
+        call = f"{texts}.str.replace(r'(.{{4}})(.+)', r'{_PERIODS[kind]}', regex=True)"
         remedy = [f"write it as {spelt!r}"]
         last_digits = numbers % 100
         if kind == "week" and last_digits.max() <= 12:
             remedy.append(", rename the column if it holds months")
+        remedy.append(InPython(f", as {place} = {call} does"))
     else:
         return
     raise InputError(
@@ -528,6 +536,20 @@ def spelt_period(numbers: np.ndarray, *, weeks: bool) -> tuple[str, str] | None:
         if parts.max() > 12 or weeks:
             return kind, f"{year}-W{part:02}"
     return None
+
+
+def follow_periods(numbers: np.ndarray) -> bool:
+    """Whether whole numbers spell weeks or quarters that follow one another, such as 202401; of a
+    few numbers this may be chance.
+
+    Example:
+        >>> follow_periods(np.arange(202452, 202400, -1)), follow_periods(np.arange(1000, 1052))
+        (True, False)
+    """
+    steps = np.diff(numbers)
+    is_ordered = bool((steps > 0).all() or (steps < 0).all())
+    is_chance = len(numbers) < _LEAST_PERIODS
+    return is_ordered and not is_chance and spelt_period(numbers, weeks=False) is not None
 
 
 def _all_read(numbers: np.ndarray, layout: str) -> bool:
