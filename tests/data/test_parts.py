@@ -172,6 +172,49 @@ def test_other_columns_are_series_without_a_word(columns):
     assert [*forecast(df, 1, model="naive").columns] == columns
 
 
+def numbered(n_parts, first, prefix, shape):
+    """A row for each day or year, of parts that are only numbered."""
+    parts = np.arange(9 * n_parts)
+    values = {"waves": np.sin(2 * np.pi * parts / n_parts), "noise": parts * 7919 % 1009}[shape]
+    rows = pd.date_range("2010-01-01", periods=9, freq="YS").year if n_parts == 12 else DAYS[:9]
+    columns = [f"{prefix}{first + n}" if prefix else first + n for n in range(n_parts)]
+    return pd.DataFrame(values.reshape(9, -1), index=rows, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("n_parts", "first", "prefix", "begin"),
+    [
+        (24, 0, "", "2024-01-01"),
+        (96, 1, "V", "2024-01-01 00:15"),
+        (12, 1, "", "2010-01-01"),
+        (12, 0, "m", "2010-01-01"),
+    ],
+)
+def test_numbered_columns_whose_values_run_on_are_told(n_parts, first, prefix, begin):
+    df = numbered(n_parts, first, prefix, "waves")
+    with pytest.warns(UserWarning, match="run on from row to row") as caught:
+        forecast(df, 1, model="naive")
+    names = {"pd": pd, "df": df}
+    exec(str(caught[0].message).split("below one another: ")[1], names)
+    joined = names["df"].sort_values("ds")
+    assert joined["y"].tolist() == df.to_numpy().ravel().tolist()
+    freq = {24: "h", 96: "15min", 12: "MS"}[n_parts]
+    expected = pd.date_range(begin, periods=len(joined), freq=freq)
+    assert joined["ds"].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("kind", ["noise", "half a day", "hourly rows", "sorted"])
+def test_numbered_columns_of_other_values_are_series_without_a_word(kind):
+    df = numbered(24, 1, "store_", "noise" if kind == "noise" else "waves")
+    if kind == "half a day":
+        df = df.drop(columns="store_7")
+    elif kind == "hourly rows":
+        df.index = HOURS[:9]
+    elif kind == "sorted":
+        df[:] = np.arange(24.0)
+    assert [*forecast(df, 1, model="naive").columns] == [*df.columns]
+
+
 @pytest.mark.parametrize("month", ["%b", "%m"])
 def test_years_of_merged_cells_are_repeated(month):
     months = pd.date_range("2015-01-01", periods=48, freq="MS")

@@ -323,9 +323,6 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         rules = replace(rules, freq=abs(df.index.step))
         unit = "integer"
     series_cols = _series_cols(df, time_col, covariates)
-    from tsattn.data.part_columns import tell_part_cols
-
-    tell_part_cols(df, time_col, series_cols)
     all_names = tuple(map(_series_name, series_cols))
     columns = [*series_cols, *covariates]
     values, foreign = _read_columns(df, columns, n_targets=len(all_names))
@@ -339,6 +336,9 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     time_cells = df.index if time_col is None else df[time_col]
     place = "the index" if time_col is None else f"column {time_col!r}"
     times = read_stamps(time_cells, place, lambda row: "the table", unit, day_first=rules.day_first)
+    from tsattn.data.part_columns import tell_part_cols
+
+    tell_part_cols(df, time_col, series_cols, times)
     index_name = df.index.name if time_col is None else None
     read_cols = {time_col, *columns}
     left_out = tuple(str(column) for column in df.columns if column not in read_cols)

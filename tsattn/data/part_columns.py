@@ -12,6 +12,7 @@ import pandas as pd
 
 from tsattn.checks import InputError, InputWarning, InPython, warn
 from tsattn.data.parts import days_of, part_of
+from tsattn.data.spelling import are_years
 
 # Names of columns that are parts of the time of their row, in small letters. Hours count from 0 or,
 # where they are named by their end, from 1.
@@ -39,6 +40,13 @@ _STEP = re.compile(
 )
 # So many such columns there must be.
 _LEAST_STEPS = 12
+# Columns that only number such parts, from 0 or 1, and what they are by how many there are.
+_NUMBERED = re.compile(r"(.*?)(\d+)")
+_UNITS = {12: "month", 24: "hour", 48: "time", 96: "time", 144: "time", 288: "time"}
+# Rows in which their values show whether they run on, at least, and how much less they change from
+# one to the next than over half a row.
+_LEAST_ROWS = 5
+_RUN_ON_SHARE = 0.6
 # Names of columns of times, in small letters, beside those of parts.
 _TIME_NAMES = ("date", "ds", "timestamp", "time", "datetime")
 
@@ -50,11 +58,13 @@ class _Parts(NamedTuple):
         unit: What they are: ``"month"``, ``"quarter"``, ``"hour"`` or ``"time"``.
         columns: The columns, in the order of time.
         first: Minutes from the beginning of the day to the first one.
+        is_named: Whether their names say so.
     """
 
     unit: str
     columns: list[Any]
     first: int = 0
+    is_named: bool = True
 
     @property
     def rows(self) -> str:
@@ -62,24 +72,33 @@ class _Parts(NamedTuple):
         return "year" if self.unit in ("month", "quarter") else "day"
 
 
-def tell_part_cols(df: pd.DataFrame, time_col: Any, columns: Sequence[Any]) -> None:
+def tell_part_cols(
+    df: pd.DataFrame, time_col: Any, columns: Sequence[Any], times: pd.Index
+) -> None:
     """Warn of a wide table whose columns are the months or quarters of a year, or the times of a
     day, each of which is forecast as a series by itself, with the call that makes one series of
-    them.
+    them. Columns that are only numbered may be such parts if their values run on from row to row.
 
     Args:
         df: The table.
         time_col: Column of its stamps; None is the index.
         columns: Columns that are series.
+        times: Its stamps as they were read, ``[rows]``.
     """
-    parts = _find_parts(columns)
+    parts = _find_parts(columns) or _find_numbered(df, columns, times)
     if parts is None:
         return
     call = _one_series_call(df, time_col, parts, ())
+    remedy = f"; one series of {parts.unit}s has them below one another"
+    if not parts.is_named:
+        remedy = (
+            ", but their values run on from row to row; if they are the"
+            f" {parts.unit}s of a {parts.rows}, have them below one another"
+        )
     warn(
         InputWarning(
             f"columns {parts.columns[0]!r} to {parts.columns[-1]!r} are each forecast as a"
-            f" series by itself; one series of {parts.unit}s has them below one another",
+            f" series by itself{remedy}",
             InPython(f": {call}" if call else ""),
         )
     )
@@ -177,6 +196,56 @@ def _find_parts(columns: Sequence[Any]) -> _Parts | None:
     return _times_of_day(columns, words)
 
 
+def _find_numbered(df: pd.DataFrame, columns: Sequence[Any], times: pd.Index) -> _Parts | None:
+    """The columns that number the parts of their row, if their values say that they are such."""
+    numbers_by_prefix: dict[str, dict[Any, int]] = {}
+    for column in columns:
+        match = _NUMBERED.fullmatch(str(column).strip())
+        if match is not None:
+            numbers_by_prefix.setdefault(match[1], {})[column] = int(match[2])
+    for numbers in numbers_by_prefix.values():
+        part_cols = [*numbers]
+        n_parts = len(part_cols)
+        first = numbers[part_cols[0]]
+        if n_parts not in _UNITS or first > 1:
+            continue
+        if [*numbers.values()] != [*range(first, first + n_parts)]:
+            continue
+        # Parts that are numbered from 1 are named by their end, as hours are.
+        first_minute = first * (_DAY_MINUTES // n_parts)
+        parts = _Parts(_UNITS[n_parts], part_cols, first_minute, is_named=False)
+        if parts.rows == _rows_of(times) and _run_on(df[part_cols].iloc[times.argsort()]):
+            return parts
+    return None
+
+
+def _rows_of(times: pd.Index) -> str:
+    """Whether each row is a ``"year"`` or a ``"day"``; empty for other tables."""
+    if not isinstance(times, pd.DatetimeIndex):
+        return "year" if are_years(times.to_numpy()).all() else ""
+    step = times.sort_values().to_series().diff().median()
+    if step == pd.Timedelta(1, "D") and (times == times.normalize()).all():
+        return "day"
+    return "year" if pd.Timedelta(365, "D") <= step <= pd.Timedelta(366, "D") else ""
+
+
+def _run_on(table: pd.DataFrame) -> bool:
+    """Whether the last value of each row and the first one of the next are as close to each other
+    as neighbours in a row are, and both closer than values half a row apart.
+    """
+    values = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    half = values.shape[1] // 2
+    far = values[:, half:] - values[:, :-half]
+    between_rows = values[1:, 0] - values[:-1, -1]
+    changes = []
+    for differences in (far, np.diff(values), between_rows):
+        sizes = np.abs(differences[np.isfinite(differences)])
+        if len(sizes) < _LEAST_ROWS - 1:
+            return False
+        changes.append(sizes.mean())
+    return max(changes[1:]) < _RUN_ON_SHARE * changes[0]
+
+
 def _times_of_day(columns: Sequence[Any], words: Sequence[str]) -> _Parts | None:
     """The columns that are named by times at equal steps through the whole day, if there are
     such.
@@ -244,7 +313,10 @@ def _one_series_call(
         if pd.api.types.is_datetime64_any_dtype(times.dtype):
             year = f"{time}.dt.year.astype(str)"
         stamps = f"{year} + parts['part'].str.strip()"
-        if parts.unit == "month":
+        if not parts.is_named:
+            months = "(parts.index // len(df) + 1).astype(str)"
+            stamps = f"pd.to_datetime({year} + {months}, format='%Y%m')"
+        elif parts.unit == "month":
             month = "parts['part'].str.strip().str[:3]"
             stamps = f"pd.to_datetime({year} + {month}, format='%Y%b')"
     id_names: Any = time_col
