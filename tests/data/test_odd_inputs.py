@@ -458,6 +458,14 @@ TABLES = {
         lambda: pd.DataFrame({"Tag": [*DAYS.strftime("%d.%m.%Y"), "Summe"], "y": [*Y, 9.0]}),
         "column 'Tag' holds 'Summe' in row 12, which cannot be read .* as those of totals",
     ),
+    "totals below datetimes": (
+        lambda: pd.DataFrame({"Tag": [*DAYS, "Summe"], "y": [*Y, 9.0]}),
+        "column 'Tag' holds 'Summe' in row 12 and Timestamp.* in row 0, .* as those of totals",
+    ),
+    "days that a sheet keeps as text": (
+        lambda: timed([*DAYS[:6], *DAYS[6:].strftime("%d.%m.%Y")], "date"),
+        r"holds '07.01.2024' in row 6 \(and 5 more\) and Timestamp.* in row 0.* all of them in one",
+    ),
     "days and times of day": (
         lambda: one_of_hours("Tag", "Uhrzeit", "Last"),
         "column 'Uhrzeit' holds times of the days of column 'Tag'.*join them by df.drop",

@@ -963,10 +963,9 @@ def _stamps(
             local = series.map(lambda cell: cell.replace(tzinfo=None))
             return _of_changing_offsets(series, local)
         return pd.to_datetime(series, errors="coerce")
-    raise TypeError(
-        f"{label} must hold stamps, text that reads as stamps, or integers; got {kind}; convert it"
-        " to stamps"
-    )
+    from tsattn.data.spelling import no_stamps
+
+    raise no_stamps(series, kind, label)
 
 
 def whole_numbers(column: pd.Series) -> np.ndarray | None:

@@ -778,6 +778,33 @@ def times_as_values(cells: pd.Series, joining_call: str, *, has_times: bool) -> 
     )
 
 
+def no_stamps(cells: pd.Series, kind: str, label: str) -> Exception:
+    """The error for a column whose cells are of a type that stamps do not have, or of several.
+
+    Args:
+        cells: The column; its rows are numbered.
+        kind: What pandas' infer_dtype calls it.
+        label: What the error calls it.
+    """
+    types = cells.map(type)
+    odd = np.flatnonzero(types != types.iloc[0])
+    if not kind.startswith("mixed") or not len(odd):
+        return TypeError(
+            f"{label} must hold stamps, text that reads as stamps, or integers; got {kind}; convert"
+            " it to stamps"
+        )
+    row = odd[0]
+    remedy: list[Piece] = ["correct it, or leave such rows out, as those of totals"]
+    if len(odd) > _TOTALS_SHARE * len(cells):
+        by_format = "datetimes, as from pd.to_datetime(..., format=...), or text alone"
+        remedy = ["write all of them in one way", InPython(f": {by_format}")]
+    return InputError(
+        f"{label} holds {cells[row]!r:.60} in row {row}{more(len(odd))} and {cells[0]!r:.60} in row"
+        " 0, but stamps must be of one type; ",
+        *remedy,
+    )
+
+
 def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: bool) -> InputError:
     """The error for cells of a column of stamps that are none.
 
