@@ -462,6 +462,12 @@ TABLES = {
         lambda: pd.DataFrame({"Tag": [*DAYS, "Summe"], "y": [*Y, 9.0]}),
         "column 'Tag' holds 'Summe' in row 12 and Timestamp.* in row 0, .* as those of totals",
     ),
+    "several orders of a day": (
+        lambda: pd.DataFrame(
+            {"date": DAYS.repeat(2), "order_id": range(100, 124), "paid": np.arange(24) / 4}
+        ),
+        r"else add up, .* as df.groupby\(\['date'\], as_index=False\)\[\['paid'\]\].sum\(\) does",
+    ),
     "days that a sheet keeps as text": (
         lambda: timed([*DAYS[:6], *DAYS[6:].strftime("%d.%m.%Y")], "date"),
         r"holds '07.01.2024' in row 6 \(and 5 more\) and Timestamp.* in row 0.* all of them in one",

@@ -70,13 +70,19 @@ def test_events_are_to_be_added_up_also_where_a_frequency_is_named():
         with pytest.raises(ValueError, match="add events up") as caught:
             forecast(events, 1, freq=freq)
         (call,) = re.findall(r", as (df\.resample.*\)) does", str(caught.value))
-        daily = eval(call.replace("TIME_COLUMN", "'ds'"), {"df": events})
-        assert forecast(daily, 1).index.tolist() == [pd.Timestamp("2024-03-01")]
+        # Numbers of orders are no values.
+        daily = eval(named(call), {"df": events.assign(order=range(800))})
+        answer = forecast(daily, 1)
+        assert answer.index.tolist() == [pd.Timestamp("2024-03-01")]
+        assert answer.columns.tolist() == ["y"]
 
 
 def named(call):
     """A call that is advised, with the names of this table's columns."""
-    return call.replace("TIME_COLUMN", "'ds'").replace("ID_COLUMN", "'unique_id'")
+    names = {"TIME_COLUMN": "'ds'", "ID_COLUMN": "'unique_id'", "VALUE_COLUMN": "'y'"}
+    for placeholder, name in names.items():
+        call = call.replace(placeholder, name)
+    return call
 
 
 def sensors(n_series, seed=0):

@@ -25,7 +25,7 @@ from tsattn.data.calendar import (
     stamps_at,
     ticks,
 )
-from tsattn.data.columns import Dialect, plain
+from tsattn.data.columns import Dialect, plain, whole_numbers
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid
 from tsattn.data.panel import starts_of
 from tsattn.data.parts import header_call, header_rows, names_row
@@ -861,6 +861,14 @@ def _call_on_duplicates(table: Table) -> str:
     if is_equal.all():
         return "df[~df.index.duplicated()]" if has_index else f"df.drop_duplicates({columns!r})"
     groups = "level=0" if has_index else f"{columns!r}, as_index=False"
+    from tsattn.data.keys import unlike_ids
+
+    # Numbers of orders or customers make no sum.
+    is_whole = [whole_numbers(cells) is not None for cells in table.cells]
+    named = zip(table.columns, is_whole, strict=True)
+    summed = [name for name, whole in named if unlike_ids(name) or not whole]
+    if 0 < len(summed) < len(table.columns):
+        return f"df.groupby({groups})[{summed!r}].sum()"
     return f"df.groupby({groups}).sum(numeric_only=True)"
 
 

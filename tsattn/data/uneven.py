@@ -27,8 +27,11 @@ _USUAL_STEPS = {
 
 
 def summing_advice(n_series: int) -> list[Piece]:
-    """How events become values at even steps."""
-    call = _resampling("D", "sum(numeric_only=True)", n_series)
+    """How events become values at even steps.
+
+    One column is added up, since others may be the numbers of orders or customers.
+    """
+    call = _resampling("D", "sum()", n_series, "[VALUE_COLUMN]")
     return [
         " add events up by the hour, the day or the like",
         InPython(f", as {call} does"),
@@ -55,9 +58,9 @@ def has_even_steps(steps: np.ndarray) -> bool:
     return bool(2 * counts.max(initial=0) >= len(steps))
 
 
-def _resampling(unit: str, method: str, n_series: int) -> str:
-    """The call of pandas that makes one row of those within each step."""
+def _resampling(unit: str, method: str, n_series: int, column: str = "") -> str:
+    """The call of pandas that makes one row of those within each step, maybe of one column."""
     if n_series == 1:
-        return f"df.resample({unit!r}, on=TIME_COLUMN).{method}"
+        return f"df.resample({unit!r}, on=TIME_COLUMN){column}.{method}"
     grouper = f"pd.Grouper(key=TIME_COLUMN, freq={unit!r})"
-    return f"df.groupby([ID_COLUMN, {grouper}]).{method}.reset_index()"
+    return f"df.groupby([ID_COLUMN, {grouper}]){column}.{method}.reset_index()"
