@@ -383,6 +383,28 @@ def test_a_known_column_that_holds_the_target_is_told(kind):
         to_panel(constant, Schema(future_cols=["price"]))
 
 
+@pytest.mark.parametrize("kind", ["long", "wide"])
+def test_a_known_column_that_holds_the_target_in_another_unit_is_told(kind):
+    draws = np.random.default_rng(0).normal(20, 5, (2, 60))
+    days = pd.date_range("2024-01-01", periods=60)
+    parts = [pd.DataFrame({"unique_id": n, "ds": days, "y": draws[n]}) for n in range(2)]
+    table = parts[0].drop(columns="unique_id") if kind == "wide" else pd.concat(parts)
+    table = table.rename(columns={"y": "celsius"} if kind == "wide" else {})
+    target = table.iloc[:, -1]
+    table["fahrenheit"] = (32 + 1.8 * target).round(1)
+    # A plan follows the target, and a switch its own two values.
+    table["plan"] = 1e200 * (target + np.tile(draws[1], len(table) // 60) / 9)
+    table["switch"] = (target > 20).astype(float)
+    with pytest.warns(InputWarning, match="'fahrenheit' holds the target in another unit") as told:
+        to_panel(table, Schema(future_cols=["fahrenheit", "plan", "switch"]))
+    assert len(told) == 1
+    events = table.assign(fahrenheit=3 * table["switch"]).drop(columns=target.name)
+    renamed = events.rename(columns={"switch": target.name})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        to_panel(renamed, Schema(future_cols=["fahrenheit", "plan"]))
+
+
 def test_cycles_follow_the_clock_of_the_time_zone():
     times = pd.date_range("2024-03-01", periods=800, freq="h", tz="Europe/Berlin")
     features = cycle_features(times, CYCLES)

@@ -737,7 +737,8 @@ def test_future_numbers_far_from_those_of_the_table_are_told():
     rng = np.random.default_rng(0)
     days = pd.date_range("2024-01-01", periods=150)
     price = rng.uniform(5, 15, 150).round(2)
-    df = pd.DataFrame({"unique_id": "a", "ds": days, "y": 300 - 12 * price, "price": price})
+    sold = 300 - 12 * price + rng.normal(0, 3, 150)
+    df = pd.DataFrame({"unique_id": "a", "ds": days, "y": sold, "price": price})
     model = PretrainedForecaster(2, schema=Schema(future_cols=["price"])).fit(df)
     ahead = model.make_future_frame().assign(price=[10.0, 1099.0])
     with pytest.warns(UserWarning, match="1099 in column 'price' at 2024-05-31 00:00:00, where"):

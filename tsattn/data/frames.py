@@ -34,13 +34,14 @@ from tsattn.data.columns import (
     with_levels,
     with_time,
 )
+from tsattn.data.copies import tell_copies
 from tsattn.data.covariates import (
     Covariates,
     check_covariate_cols,
     read_categories,
     read_static,
 )
-from tsattn.data.panel import Panel, Skipped, tell_alike, tell_copies, tell_ended
+from tsattn.data.panel import Panel, Skipped, tell_alike, tell_ended
 from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular

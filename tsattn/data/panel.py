@@ -25,7 +25,6 @@ from tsattn.checks import (
     InputError,
     InputWarning,
     InPython,
-    Name,
     warn,
 )
 from tsattn.data.calendar import more, ticks
@@ -535,33 +534,6 @@ def tell_ended(panel: Panel) -> None:
         f" {n_days} days before the last stamp of the table, {latest}; a forecast"
         " of it begins there"
     )
-
-
-def tell_copies(panel: Panel, columns: Sequence[Hashable]) -> None:
-    """Warn of a column that is known through the horizon and holds the target: it would give away
-    what is forecast.
-
-    Args:
-        panel: A table just read.
-        columns: Names of such columns, all of them in the panel.
-    """
-    target = panel.values[:, 0]
-    is_known = ~np.isnan(target)
-    target_values = target[is_known]
-    # A constant column may equal a constant target.
-    if not columns or panel.covariates is None or (target_values == target_values[:1]).all():
-        return
-    values = panel.covariates.pick(columns)[is_known]
-    for name, column in zip(columns, values.T, strict=True):
-        if panel.covariates.kind(name) is None and (column == target_values).all():
-            warn(
-                InputWarning(
-                    f"column {name!r} holds the target itself in all rows, but is named as known"
-                    " through the horizon, so that scores of the past say nothing; take it out of ",
-                    Name("future_cols"),
-                    ", or give the forecasts that were known at the time",
-                )
-            )
 
 
 def tell_alike(panel: Panel) -> None:

@@ -1,0 +1,67 @@
+"""Columns that are known through the horizon and hold the target."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from tsattn.checks import InputWarning, Name, warn
+from tsattn.data.panel import Panel
+
+# Distinct steps of a target, at least, that no other column has by chance, and what rounding may
+# change, as a share of their squares.
+_LEAST_STEPS = 10
+_ROUNDING_SHARE = 1e-4
+
+
+def tell_copies(panel: Panel, columns: Sequence[Hashable]) -> None:
+    """Warn of a column that is known through the horizon and holds the target, maybe in another
+    unit: it would give away what is forecast.
+
+    Args:
+        panel: A table just read.
+        columns: Names of such columns, all of them in the panel.
+    """
+    target = panel.values[:, 0]
+    is_known = ~np.isnan(target)
+    target_values = target[is_known]
+    # A constant column may equal a constant target.
+    if not columns or panel.covariates is None or (target_values == target_values[:1]).all():
+        return
+    values = panel.covariates.pick(columns)
+    owner = panel.owners(np.arange(len(target)))
+    is_inside = owner[1:] == owner[:-1]
+    target_steps = np.diff(target)[is_inside]
+    for name, column in zip(columns, values.T, strict=True):
+        if panel.covariates.kind(name) is not None:
+            continue
+        held = ""
+        if (column[is_known] == target_values).all():
+            held = "the target itself"
+        elif _are_proportional(np.diff(column)[is_inside], target_steps):
+            held = "the target in another unit"
+        if held:
+            warn(
+                InputWarning(
+                    f"column {name!r} holds {held} in all rows, but is named as known"
+                    " through the horizon, so that scores of the past say nothing; take it out of ",
+                    Name("future_cols"),
+                    ", or give the forecasts that were known at the time",
+                )
+            )
+
+
+def _are_proportional(steps: np.ndarray, target_steps: np.ndarray) -> bool:
+    """Whether the steps of a column are those of the target times a number, but for rounding. Few
+    distinct steps may be so by chance, as those of switches are.
+    """
+    both = np.isfinite(steps) & np.isfinite(target_steps)
+    steps = steps[both]
+    target_steps = target_steps[both]
+    if len(np.unique(target_steps)) < _LEAST_STEPS or not steps.any():
+        return False
+    # Squares of these are numbers whatever the units are.
+    steps = steps / np.abs(steps).max()
+    target_steps = target_steps / np.abs(target_steps).max()
+    factor = (steps @ target_steps) / (target_steps @ target_steps)
+    rest = steps - factor * target_steps
+    return bool(rest @ rest < _ROUNDING_SHARE * (steps @ steps))
