@@ -128,6 +128,21 @@ def test_columns_keep_their_types(shape):
     assert added["kind"].isna().sum() == 1
 
 
+@pytest.mark.parametrize("freq", ["M", "Q-DEC", "W-SUN", "D"])
+@pytest.mark.parametrize("shape", ["column", "wide index", "long index"])
+def test_periods_come_back_as_such(shape, freq):
+    periods = pd.period_range("2024-01-01", periods=9, freq=freq, name="when")
+    table = pd.DataFrame({"y": np.arange(9.0)}, index=periods)
+    if shape == "wide index":
+        table = table.rename(columns={"y": "load"})
+    elif shape == "column":
+        table = table.reset_index()
+    filled = fill_somehow(table.drop(index=table.index[4]))
+    times = filled.get("when", filled.index)
+    assert times.dtype == periods.dtype
+    assert times.tolist() == periods.tolist()
+
+
 def test_a_wide_table_keeps_its_booleans_where_it_names_no_covariates():
     table = hourly()[:60].rename("a").to_frame()
     table["open"] = np.arange(60) % 5 == 0
