@@ -108,6 +108,10 @@ def first_and_last(between, freq):
     return timed([f"{one.start_time:%F}{between}{one.end_time:%F}" for one in periods])
 
 
+def fiscal(layout, first):
+    return timed([layout.format(year, (year + 1) % 100) for year in range(first, first + N)])
+
+
 def weeks(layout):
     return timed([layout.format(2024, week) for week in range(1, N + 1)])
 
@@ -418,6 +422,15 @@ TABLES = {
     ),
     "weeks of one digit": (lambda: weeks("{}-W{}"), {"when": ["2024-03-25"]}),
     "weeks of a German table": (lambda: weeks("KW {1}/{0}"), {"when": ["2024-03-25"]}),
+    "days of weeks": (lambda: text("%G-W%V-%u"), {"when": ["2024-01-13"]}),
+    "days of years": (lambda: text("%Y-%j"), {"when": ["2024-01-13"]}),
+    "fiscal years": (lambda: fiscal("FY{}/{:02}", 1995), {"when": ["2007-01-01"]}),
+    "fiscal years by one year": (lambda: fiscal("FY {1:02}", 1989), {"when": ["2002-01-01"]}),
+    "fiscal years like months": (lambda: fiscal("{}-{:02}", 2000), {"when": ["2012-01-01"]}),
+    "months like fiscal years": (
+        lambda: text("%Y-%m", pd.date_range("2010-11-01", periods=N, freq="MS")),
+        {"when": ["2011-11-01"]},
+    ),
     "weeks in words": (lambda: weeks("{} week {}"), {"when": ["2024-03-25"]}),
     "weeks as pandas writes them": (lambda: first_and_last("/", "W-SUN"), {"when": ["2024-03-25"]}),
     "months by first and last day": (lambda: first_and_last(" to ", "M"), {"when": ["2025-01-01"]}),
@@ -802,9 +815,9 @@ TABLES = {
         lambda: timed(DAYS, y=[f"({value})" for value in Y]),
         r"holds '\(0.0\)' .* reads '\(0.0\)' as -0; or write numbers with the sign - in front",
     ),
-    "fiscal years": (
-        lambda: timed([f"FY{year}" for year in range(2000, 2000 + N)], "ds"),
-        "'FY2000' in row 0 .*; correct it, or pass datetimes, .*; or number the rows 0, 1, 2 and",
+    "editions": (
+        lambda: timed([f"No. {year}" for year in range(2000, 2000 + N)], "ds"),
+        "'No. 2000' in row 0 .*; correct it, or pass datetimes, .*; or number the rows 0, 1, 2 and",
     ),
     "days with two digits of the year": (lambda: text("%d.%m.%y"), DAY),
     "no value in the only column": (
@@ -1139,6 +1152,15 @@ LINES = {
         "2025-W01,2.75",
     ),
     "weeks of a German table": (lambda: weeks("KW {1}/{0}"), NAIVE, "KW 13/2024,2.75"),
+    "days of weeks": (lambda: text("%G-W%V-%u"), NAIVE, "2024-W02-6,2.75"),
+    "days of years": (lambda: text("%Y-%jT%H:%M"), NAIVE, "2024-013T00:00,2.75"),
+    "fiscal years": (lambda: fiscal("FY{}/{:02}", 1995), NAIVE, "FY2007/08,2.75"),
+    "fiscal years by one year": (lambda: fiscal("FY {1:02}", 1989), NAIVE, "FY 02,2.75"),
+    "months like fiscal years": (
+        lambda: text("%Y-%m", pd.date_range("2010-11-01", periods=N, freq="MS")),
+        NAIVE,
+        "2011-11,2.75",
+    ),
     "weeks as pandas writes them": (
         lambda: first_and_last("/", "W-SUN"),
         NAIVE,

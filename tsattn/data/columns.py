@@ -75,6 +75,7 @@ DATE_LAYOUTS = (
     "%b-%y",
     "%Y-%b",
     "%Y %b",
+    "%G-W%V-%u",
 )
 CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 # Rows of a column of years that no name calls so, at least.

@@ -15,7 +15,7 @@ from tsattn.data.columns import (
     DIGIT_LAYOUTS,
     read_stamps,
 )
-from tsattn.data.spelling import DAYS, QUARTER, WEEK, plain_stamps
+from tsattn.data.spelling import DAYS, FISCAL_YEAR, ORDINAL_DAY, QUARTER, WEEK, plain_stamps
 
 # ISO 8601 is read as such; this is how it may be written.
 _ISO_DATES = ("%Y-%m-%d", "%Y%m%d", "%Y")
@@ -145,6 +145,8 @@ def _writers(first: str, *, is_integer: bool) -> list[Writer]:
         length = last_day - first_day
         between = days[2]
         return [_days_like(between, step) for step in (length, MonthEnd(0), QuarterEnd(0))]
+    elif ORDINAL_DAY.match(first):
+        layouts = ["%Y-%j" + clock for clock in _ISO_CLOCKS]
     else:
         iso_pairs = product(_ISO_DATES, _ISO_CLOCKS)
         other_pairs = product(DATE_LAYOUTS, CLOCK_LAYOUTS)
@@ -152,7 +154,11 @@ def _writers(first: str, *, is_integer: bool) -> list[Writer]:
         # Some are in both lists.
         layouts = list(dict.fromkeys(all_layouts))
     # 05/01/2024 is padded, 5/1/2024 is not.
-    return [_writer(layout, is_padded) for layout in layouts for is_padded in _PADDINGS]
+    writers = [_writer(layout, is_padded) for layout in layouts for is_padded in _PADDINGS]
+    # Months such as 2010-11 may look like fiscal years.
+    if FISCAL_YEAR.fullmatch(first):
+        writers += [_periods_like(first, numbers_of, 2) for numbers_of in (_next_year, _year)]
+    return writers
 
 
 def _writer(layout: str, is_padded: bool) -> Writer:
@@ -207,6 +213,15 @@ def _days_like(between: str, length: Any) -> Writer:
 
 def _year_and_quarter(stamp: pd.Timestamp) -> tuple[int, int]:
     return stamp.year, stamp.quarter
+
+
+def _next_year(stamp: pd.Timestamp) -> tuple[int, int]:
+    """A year, and two digits of the next one."""
+    return stamp.year, (stamp.year + 1) % 100
+
+
+def _year(stamp: pd.Timestamp) -> tuple[int, int]:
+    return stamp.year, stamp.year % 100
 
 
 def _year_and_week(stamp: pd.Timestamp) -> tuple[int, int]:

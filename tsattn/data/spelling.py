@@ -105,6 +105,10 @@ _DOTTED_CLOCK = re.compile(r" (\d{1,2})\.(\d\d)$")
 _CLOCK_COMMA = re.compile(r",(?=\s+\d{1,2}:\d\d)")
 # Years as the World Bank has them.
 _DOUBLE_YEAR = re.compile(r"^(\d{4}) \[YR\1\]$")
+# A day of a year, as ISO 8601 and satellites number them.
+ORDINAL_DAY = re.compile(r"^\d{4}-\d{3}(?=$|[T ])")
+# A fiscal year, named by one year or by both.
+FISCAL_YEAR = re.compile(r"^(?:FY[ -]?(\d{4}|\d{2})|(?:FY[ -]?)?(\d{4})[-/\u2013](\d{4}|\d{2}))$")
 # A day, a time and a zone, as in e-mails, and how ISO 8601 has them.
 _MAIL_STAMP = re.compile(r"^(\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d(?::\d\d)?) (GMT|UTC|[+-]\d{4})$")
 # What stands behind stamps of values that may change.
@@ -567,7 +571,8 @@ def are_years(numbers: np.ndarray) -> np.ndarray:
 
 
 def first_days(text: pd.Series) -> pd.Series | None:
-    """First days of quarters, of weeks, or of periods that are written as their first and last day.
+    """First days of quarters, of weeks, or of periods that are written as their first and last day;
+    of fiscal years, the first day of the year that names them first.
 
     Args:
         text: The cells.
@@ -594,7 +599,23 @@ def first_days(text: pd.Series) -> pd.Series | None:
         if pattern.fullmatch(first_cell):
             days = text.str.replace(pattern, first_day, regex=True)
             return pd.to_datetime(days, format=layout, errors="coerce")
+    if FISCAL_YEAR.fullmatch(first_cell):
+        years = text.str.replace(FISCAL_YEAR, _first_year, regex=True)
+        month = pd.to_datetime(first_cell, format="ISO8601", errors="coerce")
+        # A month such as 2011-12 may look like one, but the next one does not.
+        is_month = len(text) == 1 and not pd.isna(month)
+        if not is_month and years.str.fullmatch(r"\d{4}").all():
+            return pd.to_datetime(years, format="%Y")
     return None
+
+
+def _first_year(fiscal_year: re.Match[str]) -> str:
+    """The year of FY24, and the first one of 2023/24; the text itself if they do not follow."""
+    alone, first, second = fiscal_year.groups()
+    if alone:
+        return _whole_year(alone)
+    next_year = str(int(first) + 1)
+    return first if next_year.endswith(second) else fiscal_year[0]
 
 
 def _first_month(quarter: re.Match[str]) -> str:
@@ -669,6 +690,7 @@ def plain_stamps(text: pd.Series) -> pd.Series:
         (_DOTTED_CLOCK, r" \1:\2"),
         (_CLOCK_COMMA, ""),
         (_DOUBLE_YEAR, r"\1"),
+        (ORDINAL_DAY, _iso_day),
     ]
     # The first cell excludes most rules at little cost, but its month may have a short name only.
     rules = [(pattern, plain) for pattern, plain in rules if pattern.search(first)]
@@ -677,6 +699,15 @@ def plain_stamps(text: pd.Series) -> pd.Series:
     for pattern, plain in rules:
         text = text.str.replace(pattern, plain, regex=True)
     return text
+
+
+def _iso_day(ordinal_day: re.Match[str]) -> str:
+    """A day such as 2024-032 in months."""
+    try:
+        day = datetime.strptime(ordinal_day[0], "%Y-%j")
+    except ValueError:
+        return ordinal_day[0]
+    return f"{day:%Y-%m-%d}"
 
 
 def _iso_stamp(mail_stamp: re.Match[str]) -> str:
