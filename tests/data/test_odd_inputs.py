@@ -119,6 +119,7 @@ def weeks(layout):
 LONG = {"unique_id": ["a", "b"], "ds": ["2024-01-07"] * 2, "naive": [1.25, 2.75]}
 DAY = {"when": ["2024-01-13"], "y": [2.75]}
 MONTH = {"when": ["2013-01-01"], "y": [2.75]}
+FIRST_DAYS = pd.date_range("2000-01-01", periods=N, freq="QS")
 QUARTER = {"when": ["2003-01-01"], "y": [2.75]}
 WIDE = {"index": ["2024-01-13"], "u": [2.75], "v": [-2.75]}
 ONE = {"index": ["2024-01-13"], "y": [2.75]}
@@ -554,6 +555,8 @@ TABLES = {
         lambda: text("%d/%m/%Y").rename(columns={"when": "ds"}),
         "read day first or month first",
     ),
+    "first days of quarters, day first": (lambda: text("%d/%m/%Y", FIRST_DAYS), QUARTER),
+    "first days of quarters, month first": (lambda: text("%m/%d/%y", FIRST_DAYS), QUARTER),
     "times of the day": (
         lambda: timed([datetime.time(h) for h in range(N)], "ds"),
         "must hold stamps.*; got time",

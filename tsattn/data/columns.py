@@ -1030,7 +1030,7 @@ def _read_text(
     text: pd.Series, label: str, candidates: pd.Index | None, day_first: bool | None
 ) -> pd.Series:
     """Stamps of a column of text, NaT where one cannot be read."""
-    from tsattn.data.spelling import counts_in_text, first_days, plain_stamps
+    from tsattn.data.spelling import counts_in_text, even_reading, first_days, plain_stamps
 
     first = pd.to_datetime(text.iloc[0], format="ISO8601", errors="coerce")
     if pd.isna(first):
@@ -1064,8 +1064,9 @@ def _read_text(
         n_matches = [reading.isin(expected).sum() for reading in whole]
         if n_matches[0] != n_matches[1]:
             return whole[int(np.argmax(n_matches))]
-        if day_first is not None:
-            return whole[0]
+        known = even_reading(whole) if day_first is None else whole[0]
+        if known is not None:
+            return known
         raise AmbiguousStampsError(
             f"{label}: {text[0]!r} in row 0 and all other stamps can be read day first or month"
             " first; write them as 2024-01-31",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, warn
-from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, more
+from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, infer_grid, more, place
 
 
 class _Spelling(NamedTuple):
@@ -644,6 +644,25 @@ def _whole_year(digits: str) -> str:
         return digits
     century = "20" if digits < "69" else "19"
     return century + digits
+
+
+def even_reading(readings: list[pd.Series]) -> pd.Series | None:
+    """The only one of several readings of the same stamps that leaves none out between its first
+    and its last; None where none or several do. The first days of months are days of January alone
+    if day and month change places.
+    """
+    even = []
+    for reading in readings:
+        times = pd.DatetimeIndex(reading.unique()).sort_values()
+        starts = np.array([0, len(times)])
+        try:
+            grid = infer_grid(times, starts, str)
+            position = place(times, starts, grid, inferred=True, name=str)
+        except ValueError:
+            continue
+        if (np.diff(position) == 1).all():
+            even.append(reading)
+    return even[0] if len(even) == 1 else None
 
 
 def comes_day_first(cells: pd.Series | pd.Index, stamps: pd.DatetimeIndex) -> bool | None:
