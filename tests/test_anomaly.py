@@ -144,3 +144,15 @@ def test_a_constant_series_may_take_another_value():
     assert flagged(values) == [[60], [60], [60]]
     truths = anomalies(rows % 24 < 13)
     assert not np.isinf(truths["score"]).any()
+
+
+def test_a_machine_that_is_switched_by_the_clock_is_right():
+    """At the first and the last rows one side has few values, all of them while it is off."""
+    rows = np.arange(240)
+    is_on = (rows % 24 >= 8) & (rows % 24 < 18)
+    noise = np.random.default_rng(0).normal(0, 0.3, 240)
+    power = 100.0 * is_on + noise
+    ends = set(range(24)) | set(range(216, 240))
+    assert not ends & set(flagged(power[:, None])[0])
+    power[132] = 40.0
+    assert 132 in flagged(power[:, None])[0]

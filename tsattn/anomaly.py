@@ -52,7 +52,8 @@ def anomalies(
 
     Blocks of six rows are forecast by the pretrained network from the rows before, and from the
     rows after in the opposite direction of time. Median and interval are the means of both, with
-    weights that are inverse to the width of the intervals. The first and the last block have one
+    weights that are inverse to the width of the intervals; an interval holds those of both sides
+    where their medians are farther apart than either is wide. The first and the last block have one
     side only, and so has a block next to rows that do not change. A half of an interval is at least
     .3 of the median half of its series.
 
@@ -183,8 +184,8 @@ def _quantiles(sides: TwoSides, x: np.ndarray, probabilities: Sequence[float]) -
 
 def _weighted_mean(ahead: np.ndarray, back: np.ndarray) -> np.ndarray:
     """The mean of two forecasts ``[3, S, F]``, weighted by the inverse of the widths of their
-    intervals; the other one where one is NaN, or alone has no width. Where neither has a width, the
-    interval reaches from one to the other.
+    intervals; the other one where one is NaN, or alone has no width. Where neither has a width, or
+    the medians are farther apart than either interval is wide, it reaches from one to the other.
     """
     width_ahead = ahead[2] - ahead[0]
     width_back = back[2] - back[0]
@@ -197,9 +198,13 @@ def _weighted_mean(ahead: np.ndarray, back: np.ndarray) -> np.ndarray:
     is_one_constant = (width_ahead == 0) != (width_back == 0)
     share = np.where(is_one_constant, 1 - share, share)
     mean = share * ahead + (1 - share) * back
-    # Where a constant series takes another value, either side is sure of its own.
-    mean[0] = np.where(has_width, mean[0], np.fmin(ahead[0], back[0]))
-    mean[2] = np.where(has_width, mean[2], np.fmax(ahead[2], back[2]))
+    # Where a constant series takes another value, or a machine is switched on after the few rows of
+    # one side, either side is sure of its own.
+    widest = np.fmax(width_ahead, width_back)
+    is_apart = np.abs(ahead[1] - back[1]) > widest
+    is_apart |= ~has_width
+    mean[0] = np.where(is_apart, np.fmin(ahead[0], back[0]), mean[0])
+    mean[2] = np.where(is_apart, np.fmax(ahead[2], back[2]), mean[2])
     one_side = np.where(np.isnan(ahead), back, ahead)
     return np.where(np.isnan(mean), one_side, mean)
 
