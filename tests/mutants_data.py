@@ -609,8 +609,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecaster.py",
-        "self.state_ = self._continued(panel).state_",
-        "self.state_ = self._continued(usable).state_",
+        "self._continued(tail_of(panel, n_kept))",
+        "self._continued(tail_of(usable, n_kept))",
         "tests/data/test_bad_series.py"
         "::test_a_new_series_is_forecast_once_updates_have_made_it_long_enough",
     ),

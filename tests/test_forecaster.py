@@ -3,15 +3,17 @@
 import copy
 import doctest
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 from tables import long_table, wide_table
+from tiny_network import tiny_network
 
 from tsattn import forecaster as module
 from tsattn import levels, make_forecaster
@@ -530,3 +532,30 @@ def test_stamps_with_and_without_a_zone_do_not_meet(fitted):
     for call in (model.predict, model.update):
         with pytest.raises(ValueError, match=told):
             call(rows)
+
+
+@pytest.mark.parametrize("name", ["seasonal_naive", "ridge", "zero"])
+def test_a_fit_that_is_updated_for_long_keeps_the_rows_that_are_read(name):
+    def hours(first, stop):
+        return long_frame(n_rows=1500).groupby("unique_id").nth(list(range(first, stop)))
+
+    options = {"weights": tiny_network()} if name == "zero" else {}
+    model = make_forecaster(name, 4, freq="D", **options).fit(hours(0, 40))
+    whole = copy.deepcopy(model).update(hours(40, 1400)).update(hours(1400, 1500))
+    whole.state_ = replace(whole.state_, panel=to_panel(hours(0, 1500)))
+    for first in range(40, 1500, 365):
+        model.update(hours(first, min(first + 365, 1500)))
+    n_read = max(model.max_context, 8) + 12 * 4
+    assert model.panel_.lengths.tolist() == [max(40, n_read)] * 2
+    assert n_read < 1000
+    pd.testing.assert_frame_equal(model.predict(), whole.predict())
+    if name == "zero":
+        paths = model.sample(20, random_state=0)
+        assert np.array_equal(paths, whole.sample(20, random_state=0))
+
+
+@pytest.mark.parametrize("name", ["naive", "ridge"])
+def test_a_pipeline_of_scikit_learn_ends_in_a_forecaster(name):
+    model = make_forecaster(name, H)
+    pipeline = make_pipeline("passthrough", model).fit(long_frame())
+    pd.testing.assert_frame_equal(pipeline.predict(None), model.predict())

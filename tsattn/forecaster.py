@@ -36,6 +36,7 @@ from tsattn.data.windows import (
     chunk_size,
     is_intermittent,
     known_lengths,
+    tail_of,
     tell_interpolated,
 )
 from tsattn.forecasts import Forecast, first_not_finite, with_skipped
@@ -476,11 +477,7 @@ class Forecaster(ABC):
         return self
 
     def with_state(self, state: Fitted | None) -> Self:
-        """A copy with the same settings that has learnt something else.
-
-        Args:
-            state: What it has learnt; ``None`` is nothing.
-        """
+        """A copy with the same settings that has learnt ``state``; ``None`` is nothing."""
         twin = copy.copy(self)
         twin.state_ = state
         return twin
@@ -500,6 +497,11 @@ class Forecaster(ABC):
 
     def __sklearn_is_fitted__(self) -> bool:
         return self.state_ is not None
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False))
 
     def save(self, path: str | Path) -> None:
         """Write the fitted forecaster into a folder: ``model.safetensors`` and ``config.json``, no
@@ -599,6 +601,7 @@ class Forecaster(ABC):
         """
         from tsattn.data.future import tell_new_categories
         from tsattn.data.joining import continued_panel
+        from tsattn.sampling import rows_read
 
         self.check_fitted()
         rows = self.read(data, fitted=True, later=True)
@@ -617,8 +620,10 @@ class Forecaster(ABC):
         _, usable = skip_bad(panel, lambda part: require_length(part, least, reason), bad)
         if usable is not panel:
             tell_skipped(usable)
-        # Short series are kept, since more rows may follow.
-        self.state_ = self._continued(panel).state_
+        # A fit that is updated for long does not grow. Short series are kept, since more rows may
+        # follow.
+        n_kept = max(int(self.panel_.lengths.max()), rows_read(self))
+        self.state_ = self._continued(tail_of(panel, n_kept)).state_
         return self
 
     def _continued(self, panel: Panel) -> Self:
@@ -961,15 +966,14 @@ def check_forecaster(candidate: object) -> None:
     """
     if isinstance(candidate, Forecaster):
         return
+    kind = f"a {type(candidate).__name__}"
+    how = "make_forecaster(name, horizon)"
     if isinstance(candidate, str):
         kind = repr(candidate)
         how = f"make_forecaster({candidate!r}, horizon)"
     elif isinstance(candidate, type):
         kind = f"the class {candidate.__name__}"
         how = f"{candidate.__name__}(...)"
-    else:
-        kind = f"a {type(candidate).__name__}"
-        how = "make_forecaster(name, horizon)"
     raise TypeError(
         f"a forecaster is needed, made by its class or by make_forecaster; got {kind}: write {how}"
     )
@@ -1012,15 +1016,15 @@ def forecast_panel(
         check_recursive(forecaster, steps, recursive, probabilities)
     require_length(panel, forecaster.min_context, f"the context of {forecaster.alias_}")
     history = History(panel)
-    reach = _reach(forecaster, steps)
+    reach = forecaster.horizon * math.ceil(steps / forecaster.horizon)
     ahead = None
     if future is not None or forecaster.covariate_columns_:
         from tsattn.data.future import read_future
 
         is_new = panel is not forecaster.panel_
         ahead = read_future(future, panel, forecaster.covariate_columns_, steps, reach, is_new)
-    covariate_history = forecaster.covariate_history(panel, ahead)
-    point, bounds = _answer_ends(forecaster, history, covariate_history, steps, probabilities)
+    covariates = forecaster.covariate_history(panel, ahead)
+    point, bounds = _answer_ends(forecaster, history, covariates, steps, reach, probabilities)
     n = first_not_finite(point, bounds)
     if n is not None:
         raise ValueError(
@@ -1055,14 +1059,14 @@ def _answer_ends(
     history: History,
     covariate_history: "CovariateHistory | None",
     steps: int,
+    reach: int,
     probabilities: Sequence[float],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points ``[N, steps, 1]`` and quantiles ``[N, steps, 1, Q]`` after the end of each series, in
-    chunks.
+    chunks; ``reach`` steps are those of whole rounds of the horizon.
     """
     panel = history.panel
     ends = panel.starts[1:]
-    reach = _reach(forecaster, steps)
     point = np.empty((panel.n_series, steps, 1))
     bounds = np.empty((*point.shape, len(probabilities)))
     longest = int(panel.lengths.max(initial=0))
@@ -1092,9 +1096,3 @@ def _answer_ends(
         window_points = points_fed_back(forecaster, x, covariates, steps)
         point[part] = forecaster.own_series(window_points, panel.some(first, stop))
     return point, bounds
-
-
-def _reach(forecaster: Forecaster, steps: int) -> int:
-    """Steps of the whole rounds of a forecaster's horizon that so many steps take."""
-    n_rounds = math.ceil(steps / forecaster.horizon)
-    return n_rounds * forecaster.horizon

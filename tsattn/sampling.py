@@ -163,6 +163,13 @@ class PathSource:
         return ends[has_value]
 
 
+def rows_read(forecaster: Any) -> int:
+    """Rows of a series that its forecast and the past windows of its paths read."""
+    n_before = max(forecaster.max_context, _LEAST_ROWS)
+    n_back: int = _MOST_SERIES_WINDOWS * forecaster.horizon
+    return n_before + n_back
+
+
 def find_means(forecaster: Any, history: History) -> np.ndarray:
     """Whether the points of the series of a panel are means, ``[N]``."""
     ends = history.panel.starts[1:]

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
@@ -220,6 +220,26 @@ class History:
         """The ``horizon`` rows from each end on, ``[B, F, C]``, NaN where the truth is missing."""
         rows = ends[:, None] + np.arange(horizon)
         return self.panel.values[rows]
+
+
+def tail_of(panel: Panel, context: int) -> Panel:
+    """The last ``context`` rows of every series, or all its rows, without a gap in the first row
+    where earlier ones are left out.
+
+    Other gaps stay, since later rows may decide how they are filled.
+    """
+    tail = panel.last(context)
+    if tail is panel:
+        return panel
+    filled_panel = replace(panel, values=History(panel).filled)
+    filled = filled_panel.last(context)
+    n_rows = len(tail.values)
+    # The starts end with the end of the last series, which is no row.
+    is_first = np.zeros(n_rows + 1, dtype=bool)
+    is_first[tail.starts] = True
+    is_first = is_first[:-1, None]
+    values = np.where(is_first, filled.values, tail.values)
+    return replace(tail, values=values)
 
 
 def least_rows(context: int) -> int:

@@ -14,9 +14,8 @@ from torch import nn
 
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateWindows
-from tsattn.data.panel import Panel
 from tsattn.data.transforms import TargetTransform
-from tsattn.data.windows import History, Scaler, check_windows, pad_front
+from tsattn.data.windows import Scaler, check_windows, pad_front
 from tsattn.evaluate.intervals import KnownScales, SeriesScales, StepIntervals, scale_of
 from tsattn.forecasters.covariate_regression import CovariateRegression
 from tsattn.limits import choose_threads
@@ -414,20 +413,3 @@ def resolve_device(name: str, *, strict: bool = False) -> torch.device:
             raise ValueError(f"device {name!r} is not available here; use device='auto' or 'cpu'")
         return torch.device("cpu")
     return device
-
-
-def tail_of(panel: Panel, context: int) -> Panel:
-    """The last ``context`` rows of every series, or all its rows, without a gap in the first row.
-
-    Other gaps stay, since later rows may decide how they are filled.
-    """
-    filled_panel = replace(panel, values=History(panel).filled)
-    filled = filled_panel.last(context)
-    tail = panel.last(context)
-    n_rows = len(tail.values)
-    # The starts end with the end of the last series, which is no row.
-    is_first = np.zeros(n_rows + 1, dtype=bool)
-    is_first[tail.starts] = True
-    is_first = is_first[:-1, None]
-    values = np.where(is_first, filled.values, tail.values)
-    return replace(tail, values=values)

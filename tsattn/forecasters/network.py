@@ -34,9 +34,10 @@ from tsattn.data.windows import (
     least_rows,
     make_scaler,
     require_known,
+    tail_of,
 )
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
-from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device, tail_of
+from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device
 from tsattn.forecasters.saving import check_trained, network_facts, network_from, network_tensors
 from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
@@ -288,11 +289,6 @@ class NetworkForecaster(Forecaster):
                 " set it back"
             )
         self._own_steps()
-
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import Tags, TargetTags
-
-        return Tags(estimator_type=None, target_tags=TargetTags(required=False))
 
     # --- answers ----------------------------------------------------------------------------------
 
