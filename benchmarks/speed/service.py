@@ -50,6 +50,7 @@ WRONG = (
     (b'{"history": [], "horizon": 4}', "wrong history"),
     (b'{"history": ["a"], "horizon": 4}', "'a'"),
     (b'{"history": [1, 2, 1e999], "horizon": 4}', "wrong history"),
+    (b'{"history": [-17e307, 17e307, -17e307], "horizon": 4}', "Out of range float"),
     (b'{"history": [1, 2, 3], "horizon": 0}', "wrong horizon"),
     (b'{"history": [1, 2, 3], "horizon": "4"}', "wrong horizon"),
 )

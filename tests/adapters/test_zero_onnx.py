@@ -181,6 +181,14 @@ def test_a_usual_season_is_read(session):
     assert np.abs(answers - answer(session, window[None], 5)).max() > 1e-3
 
 
+@pytest.mark.parametrize("unit", [1e-300, 1e60, 1e300])
+def test_values_beyond_single_precision_are_read(session, unit):
+    window = unit * series(40)[0]
+    (quantiles,) = answer(session, window[None], 3)
+    # The largest value is the unit: squares would overflow.
+    assert_close(quantiles / unit, expected(window, 3) / unit)
+
+
 def test_what_the_forecaster_refuses_is_nan(session):
     windows = series(20)[:3]
     windows[0] = np.nan
@@ -289,7 +297,8 @@ def test_the_service_answers_refuses_and_loses_nothing(exported):
     tally = load.Tally()
     lock = threading.Lock()
     clients = [
-        threading.Thread(target=load.client, args=(service, seed, tally, lock)) for seed in range(8)
+        threading.Thread(target=load.client, args=(service, seed, tally, lock), daemon=True)
+        for seed in range(8)
     ]
     for thread in clients:
         thread.start()

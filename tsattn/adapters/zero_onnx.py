@@ -136,7 +136,8 @@ class _PaddedForecaster(nn.Module):
         # The last steps, as many as there are of padding.
         x = padded[:, n_rows:]
         has_value = x.isfinite().any(1)
-        is_infinite = x.isinf()
+        # Runtimes ask in float32 what isinf asks.
+        is_infinite = x.abs() == torch.inf
         is_usable = has_value & ~is_infinite.any(1)
         x = torch.where(is_infinite, torch.nan, x)
         clean = _without_outliers(x)
