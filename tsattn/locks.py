@@ -14,7 +14,7 @@ _Arguments = ParamSpec("_Arguments")
 _AnswerT = TypeVar("_AnswerT")
 
 
-def _forkable() -> RLock:
+def forkable() -> RLock:
     """A lock that the forking thread holds during a fork."""
     lock = RLock()
     if hasattr(os, "register_at_fork"):  # some systems have no forks
@@ -24,13 +24,13 @@ def _forkable() -> RLock:
     return lock
 
 
-# A fork takes the last of these locks first, so one under which another is taken stands below it.
+# A fork takes the last lock first, so one under which another is taken is made after it.
 
 # Filters of warnings belong to the whole process. Two threads that leave ``catch_warnings`` in
 # another order than they entered it would restore the wrong filters.
-FILTERS = _forkable()
+FILTERS = forkable()
 # Two threads that add to what a forecaster knows would each lose what the other adds.
-_UPDATES = _forkable()
+_UPDATES = forkable()
 
 
 def in_turn(update: Callable[_Arguments, _AnswerT]) -> Callable[_Arguments, _AnswerT]:

@@ -122,3 +122,37 @@ thread.join()
 
 def test_a_process_that_is_forked_while_another_thread_works_forecasts():
     in_fresh_process(__file__, FORK_BESIDE.format(patience=20))
+
+
+FORK_BESIDE_GLUONTS = """
+import os
+import signal
+import threading
+import time
+
+from tsattn.forecasters.gluonts import _seeded
+
+device = torch.device("cpu")
+began = threading.Event()
+
+def work():
+    with _seeded(0, device):
+        began.set()
+        time.sleep(0.5)
+
+thread = threading.Thread(target=work)
+thread.start()
+began.wait()
+child = os.fork()
+if not child:
+    signal.alarm({patience})
+    with _seeded(0, device):
+        os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, f"the child ended with {{status}}"
+thread.join()
+"""
+
+
+def test_a_process_that_is_forked_while_a_network_of_gluonts_works_uses_one_too():
+    in_fresh_process(__file__, FORK_BESIDE_GLUONTS.format(patience=10))

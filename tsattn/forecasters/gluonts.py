@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from tempfile import TemporaryDirectory
-from threading import RLock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +27,7 @@ from tsattn.forecasters.pooled import (
     training_windows,
 )
 from tsattn.limits import IN_SINGLE, limit_threads
+from tsattn.locks import forkable
 from tsattn.random import seed_from
 from tsattn.silence import LIGHTNING, ignored, interruptible, silenced
 
@@ -47,7 +47,7 @@ _THEIR_OWN = (
 )
 # GluonTS draws from the random state of the process: fits and forecasts of several threads take
 # turns.
-_LOCK = RLock()
+_LOCK = forkable()
 # Rows (windows x sample paths) in one pass of a network.
 _PASS_ROWS = 2**15
 
