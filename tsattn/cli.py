@@ -372,8 +372,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
     except OSError as error:
         message = console.os_error(error)
-    except MemoryError as error:
-        reason = str(error) or "no room"
+    except (MemoryError, RuntimeError) as error:
+        # Torch has no error of its own for this.
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        reason = str(error).rpartition("can't allocate memory: ")[2] or "no room"
         message = f"memory is too small: {reason}; ask for fewer steps, or give fewer rows"
     except InputError as error:
         message = error.for_command_line(_options_of(arguments))

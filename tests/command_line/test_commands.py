@@ -169,6 +169,18 @@ def test_more_than_memory_holds_is_one_line(folder, run):
     check_refusal(run("forecast", "long.csv", "--horizon", 10**16, "--model", "naive"), wanted)
 
 
+def test_more_than_torch_may_allocate_is_one_line(folder, run, monkeypatch):
+    monkeypatch.setattr(Naive, "_points", lambda forecaster, x: torch.empty(2**50))
+    wanted = "memory is too small: you tried to allocate .*; ask for fewer steps"
+    check_refusal(run("forecast", "long.csv", "--horizon", 3, "--model", "naive"), wanted)
+
+
+def test_other_errors_of_the_runtime_are_not_taken_for_it(folder, run, monkeypatch):
+    monkeypatch.setattr(Naive, "_points", lambda forecaster, x: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        run("forecast", "long.csv", "--horizon", 3, "--model", "naive")
+
+
 @pytest.mark.parametrize("command", ["backtest", "benchmark"])
 def test_a_series_too_short_to_be_judged_is_one_line(folder, run, command):
     long_frame().iloc[: ROWS + 2].to_csv("bad.csv", index=False)
