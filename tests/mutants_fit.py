@@ -423,6 +423,13 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/covariate_weights.py",
+        "pairs = _pairs_of_weights()",
+        "pairs = [(1.0, 1.0)]",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_texts_that_do_not_matter_hardly_hurt_beside_a_column_that_does",
+    ),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
         "all_rows[places] = rows_at_places",
         "all_rows[: len(places)] = rows_at_places",
         "tests/forecasters/test_covariate_regression.py",

@@ -237,6 +237,20 @@ def test_columns_that_do_not_matter_do_not_hurt(name, kind):
     assert error_on_drifting(name, schema, frame) <= 1.02 * error_without_decoys(name)
 
 
+def test_texts_that_do_not_matter_hardly_hurt_beside_a_column_that_does():
+    """The column that matters makes columns worth their while, so only their weights are left."""
+    rng = np.random.default_rng(9)
+    frame = drifting()
+    promo = rng.random(len(frame)) < 0.3
+    texts = rng.choice([*"abcdefgh"], (4, len(frame)))
+    decoys = dict(zip("abcd", texts, strict=True))
+    frame = frame.assign(y=frame["y"] + 3.0 * promo, promo=promo, **decoys)
+    helpful = SCHEMA.changed(future_cols=["promo"])
+    every = SCHEMA.changed(future_cols=["promo", "a", "b"], past_cols=["c", "d"])
+    least = error_on_drifting("least_squares", helpful, frame)
+    assert error_on_drifting("least_squares", every, frame) <= 1.3 * least
+
+
 def test_few_rows_teach_nothing():
     frame = series(2, promotion)[:30]
     plain = PretrainedForecaster(H, weights=tiny_network(), schema=SCHEMA).fit(frame)
