@@ -427,7 +427,14 @@ def solved(horizon=6, **settings):
 
 
 def attentive(horizon=6, **settings):
-    sizes = {"patch_len": 7, "d_model": 16, "n_layers": 1, "max_epochs": 3, "random_state": 0}
+    sizes = {
+        "patch_len": 7,
+        "patch_stride": 7,
+        "d_model": 16,
+        "n_layers": 1,
+        "max_epochs": 3,
+        "random_state": 0,
+    }
     return AttentionForecaster.from_settings(
         **{"horizon": horizon, "context": 28, "val_size": 200, **sizes, **settings}
     )

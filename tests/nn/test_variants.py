@@ -238,6 +238,16 @@ def test_a_switch_that_is_text_is_refused(name):
         unchecked(Network, **{name: "no"})
 
 
+@pytest.mark.parametrize("made", [Network, config])
+def test_strides_that_skip_rows_are_refused(made):
+    message = "got patch_stride = 5 for patch_len = 4; set patch_stride = 4 or less"
+    with pytest.raises(ValueError, match=message):
+        made(patch_len=4, patch_stride=5)
+    assert made(patch_len=4, patch_stride=4).patch_stride == 4
+    # The map of all rows has no patches.
+    assert config("nlinear", patch_len=4, patch_stride=5).patch_stride == 5
+
+
 def test_a_single_block_size_is_refused_by_its_name():
     single = unchecked(ModelConfig, context=80, horizon=6, block_sizes=20)
     with pytest.raises(TypeError, match="block_sizes"):

@@ -57,7 +57,7 @@ class Network(Settings):
         n_layers: Transformer blocks.
         d_ff: Hidden width of the feed-forward layers.
         patch_len: Rows in a patch.
-        patch_stride: Rows between patch starts.
+        patch_stride: Rows between patch starts, at most ``patch_len``.
         dropout: Rate in [0, 1), rounded to a multiple of 1/256.
         ranks: Features per level, coarse to fine: for ``"mlr"`` summing to ``d_model // n_heads``,
             for ``"bilinear_mlr"`` those of the matrix. Default: half of a head's features, a
@@ -106,6 +106,7 @@ class Network(Settings):
     def __post_init__(self) -> None:
         for name in _TRANSFORMER_SIZES:
             check_whole(name, getattr(self, name))
+        _check_patches(self.patch_len, self.patch_stride)
         _check_dropout(self.dropout)
         for name in ("rotary", "channel_mixing"):
             _check_switch(name, getattr(self, name))
@@ -221,6 +222,7 @@ class ModelConfig:
                 f"patch_len must be at most context; got patch_len = {self.patch_len} for context ="
                 f" {self.context}; shorten the patches or lengthen the context"
             )
+        _check_patches(self.patch_len, self.patch_stride)
         self._check_architecture()
         self._check_options()
         self._check_pattern()
@@ -399,6 +401,15 @@ class ModelConfig:
                 f"a model has no setting {unknown_names[0]!r}; known are {', '.join(sorted(names))}"
             )
         return cls(**settings)
+
+
+def _check_patches(patch_len: int, patch_stride: int) -> None:
+    if patch_stride > patch_len:
+        raise ValueError(
+            "patch_stride must be at most patch_len, since the rows between patches would be lost;"
+            f" got patch_stride = {patch_stride} for patch_len = {patch_len}; set patch_stride ="
+            f" {patch_len} or less"
+        )
 
 
 def _check_dropout(rate: Any) -> None:
