@@ -34,8 +34,8 @@ WALLS = {
     "tsattn.kernels": ("pandas", *HEAVY, "tsattn.nn", "tsattn.data"),
     "tsattn.nn.models": ("pandas", *HEAVY, "tsattn.data", "tsattn.training.loop"),
     "tsattn.data.frames": ("torch", *HEAVY, *NETWORKS),
-    "tsattn.data.cards": ("pooch", *HEAVY, *NETWORKS, "tsattn.evaluate"),
-    "tsattn.forecaster": (*HEAVY, *NETWORKS, "tsattn.evaluate"),
+    "tsattn.data.cards": ("torch", "pooch", *HEAVY, *NETWORKS, "tsattn.evaluate"),
+    "tsattn.forecaster": ("torch", *HEAVY, *NETWORKS, "tsattn.evaluate"),
     "tsattn.evaluate.metrics": ("torch", "pandas", *HEAVY, *NETWORKS, "tsattn.data"),
     "tsattn.forecasters.naive tsattn.evaluate.conformal tsattn.evaluate.backtest": (
         *HEAVY,
@@ -60,6 +60,7 @@ WALLS = {
     "tsattn.tuning": ("optuna", "gluonts", "statsmodels", "tsattn.catalogue"),
     "tsattn.forecasters.attention": ("gluonts", "statsmodels", "tsattn.catalogue"),
     "tsattn.adapters": ("torch", "numpy", "pandas", *HEAVY, "sktime", "transformers"),
+    "tsattn.catalogue": ("torch", *HEAVY),
     "tsattn.catalogue tsattn.plotting tsattn.demo tsattn.benchmark": (*HEAVY, *NETWORKS),
     "tsattn.forecasters.pretrained": (
         *HEAVY,

@@ -1,17 +1,21 @@
 """Splits of a series into parts, windows of rows, and the filling and scaling of their values."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-import torch
 
 from tsattn.checks import Argument, InputError, InputWarning, warn
 from tsattn.data.calendar import more
 from tsattn.data.panel import BadSeriesError, Panel, rows_after, rows_before
+
+if TYPE_CHECKING:
+    import torch
 
 # Values in a chunk of windows at most (32 MB in float64), which limits the memory of one call.
 _CHUNK_VALUES = 2**22
@@ -79,7 +83,7 @@ class Split:
         return train_stop, valid_stop, test_stop
 
     @classmethod
-    def from_shares(cls, n_rows: int, shares: str | Sequence[float]) -> "Split":
+    def from_shares(cls, n_rows: int, shares: str | Sequence[float]) -> Split:
         """Split ``n_rows`` as the published protocol does: int(a n) rows of training, int(c n) of
         the test, the rest of validation.
 
@@ -133,7 +137,7 @@ class History:
             self._fill(missing)
 
     @cached_property
-    def group(self) -> "History":
+    def group(self) -> History:
         """The history of the series side by side (:meth:`tsattn.data.panel.Panel.grouped`)."""
         return History(self.panel.grouped())
 
@@ -619,7 +623,7 @@ class Scaler:
         scale = self._pick(self.scale, series)
         return (values - mean) / scale
 
-    def at(self, places: np.ndarray, others: "Scaler") -> "Scaler":
+    def at(self, places: np.ndarray, others: Scaler) -> Scaler:
         """Statistics of the series at ``places [N]``; where a place is -1, those of ``others``."""
         has_place = (places >= 0)[:, None]
         mean = np.where(has_place, self.mean[places], others.mean)
@@ -765,6 +769,8 @@ class WindowBatches:
         starts: np.ndarray | None = None,
         fill: bool = False,
     ) -> None:
+        import torch
+
         self.spec = spec
         self.batch_size = int(batch_size)
         self.generator = generator
@@ -845,6 +851,8 @@ class WindowBatches:
 
     def _chunks(self) -> Iterator[torch.Tensor]:
         """First rows of the windows of each batch, pass by pass."""
+        import torch
+
         for _ in range(self._passes):
             order = self._first
             if self.generator is not None:
@@ -854,6 +862,8 @@ class WindowBatches:
 
     def _gather(self, first: torch.Tensor) -> dict[str, torch.Tensor]:
         """Covariates of the windows that start at rows ``first``."""
+        import torch
+
         parts = {}
         for name, rows in self._covariates.items():
             if name == "static":
