@@ -3,6 +3,7 @@ sums on real series.
 """
 
 import importlib.util
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
 from tsattn.data.windows import is_intermittent
 from tsattn.evaluate.conformal import AdaptiveConformal
+from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasts import Forecast
 
 DAYS = 40
@@ -330,6 +332,22 @@ def test_points_without_quantiles_are_summed_and_have_no_bands():
     linear = make_forecaster("least_squares", 6, val_size=0).fit(walks(2))
     with pytest.raises(ValueError, match="least_squares gives points without quantiles here"):
         linear.total(level=80)
+
+
+def test_a_sum_of_medians_without_paths_is_told():
+    table = walks(2).assign(y=lambda f: f["y"].abs())
+    known = {"target_transform": "log1p", "closed_form": True, "context": 12}
+    bent = LinearForecaster.from_settings(horizon=6, val_size=0, **known).fit(table)
+    with pytest.warns(UserWarning, match=r"totals of nlinear: the points are medians.*val_size"):
+        total = bent.total()["nlinear"]
+    points = bent.predict().groupby("unique_id")["nlinear"].sum()
+    np.testing.assert_allclose(total, points)
+    straight = make_forecaster("least_squares", 6, val_size=0).fit(table)
+    with_paths = bent.set_params(val_size=0.2).fit(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        straight.total()
+        with_paths.total(data=table)
 
 
 def test_unknown_spans_are_refused():

@@ -1031,13 +1031,11 @@ def forecast_panel(
             f"{forecaster.alias_} gave a forecast that is not finite for series {panel.ids[n]!r};"
             " look at the scale of its values and fit again"
         )
-    source = None
-    is_mean = None
-    if steps <= forecaster.horizon and forecaster.gives_quantiles:
-        from tsattn.sampling import PathSource, find_means
+    from tsattn.sampling import PathSource, find_means
 
+    source = None
+    if steps <= forecaster.horizon and forecaster.gives_quantiles:
         source = PathSource(forecaster, panel, steps, future)
-        is_mean = find_means(forecaster, history)
     forecast = Forecast(
         point=point[..., 0],
         ids=panel.ids,
@@ -1049,7 +1047,7 @@ def forecast_panel(
         levels=levels,
         asked_quantiles=asked_quantiles,
         source=source,
-        is_mean=is_mean,
+        is_mean=find_means(forecaster, history),
     )
     return with_skipped(forecast, panel) if panel.skipped else forecast
 

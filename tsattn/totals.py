@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import check_whole
+from tsattn.checks import check_whole, warn
 from tsattn.levels import check_request, interval_columns, refuse_twice
 
 # Name of the column with the number of rows in a span.
@@ -30,6 +30,7 @@ def total_frame(
     starts, counts = _spans(forecast, span)
     point = np.add.reduceat(forecast.point.ravel(), starts)
     sums_of_points = forecast.sums_of_points()
+    _tell_medians(forecast)
     # Series that were left out of the forecast have no paths.
     n_spans = len(point)
     bounds = np.full((n_spans, len(probabilities)), np.nan)
@@ -57,6 +58,19 @@ def total_frame(
         place = probabilities.index(probability)
         columns.append((f"-{suffix}", bounds[:, place]))
     return _frame(forecast, starts, counts, columns)
+
+
+def _tell_medians(forecast: Any) -> None:
+    """Warn if medians are summed, since the forecast has no paths."""
+    if forecast.source is not None or forecast.is_mean is None:
+        return
+    left_out = np.isnan(forecast.point).all(axis=1)
+    if not (forecast.is_mean | left_out).all():
+        warn(
+            f"totals of {forecast.alias}: the points are medians without quantiles, whose sum is"
+            " not the median of the sum; fit with intervals, such as val_size=0.2, for the whole"
+            " horizon"
+        )
 
 
 def _spans(forecast: Any, span: str | int) -> tuple[np.ndarray, np.ndarray]:

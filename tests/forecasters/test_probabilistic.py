@@ -179,6 +179,10 @@ def test_values_outside_the_support_stop_before_training(head, value, message, m
         ),
         (lambda: model("normal", quantiles=(0.1, 0.9)), "head 'normal' trains no quantiles"),
         (lambda: model("quantile", quantiles=(0.9, 0.1)), "quantiles must rise"),
+        (
+            lambda: model("log_normal", target_transform="sqrt"),
+            "target_transform = 'sqrt', .*; take head='normal'",
+        ),
         (lambda: model("log_normal", missing="mask"), "missing='mask' and head='log_normal'"),
         (
             lambda: model("normal", architecture="decoder", patch_stride=6, linear_skip=False),

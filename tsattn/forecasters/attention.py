@@ -10,6 +10,7 @@ from tsattn.data.calendar import calendar_cycles
 from tsattn.data.columns import TableLike
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
+from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.levels import check_point
@@ -179,6 +180,13 @@ class AttentionForecaster(NetworkForecaster):
         if self.attention not in ATTENTION_KINDS:
             raise ValueError(
                 f"attention must be one of {', '.join(ATTENTION_KINDS)}; got {self.attention!r}"
+            )
+        transform = self.training.target_transform
+        if self.head == "log_normal" and TargetTransform(transform).bends:
+            raise ValueError(
+                f"head='log_normal' has a scale of its own; got target_transform = {transform!r},"
+                " after which its point is neither a mean nor a median; take head='normal', or"
+                " leave the transform out"
             )
         if self.training.solved and self.head in ("negative_binomial", "log_normal"):
             raise ValueError(
