@@ -302,6 +302,25 @@ def test_second_derivatives_are_refused_by_the_fast_backends(backend):
         torch.autograd.grad(first.sum() + q.sum(), q)
 
 
+# Torch's own forward mode compiles with what torch deprecates.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["expanded", "masked", "dense", "bands"])
+def test_functions_of_torch_are_refused_by_the_fast_backends(backend, assert_close):
+    def loss(q, backend):
+        return attention(q, q, q, ranks=(2, 2), block_sizes=(8, 4), backend=backend).square().sum()
+
+    q = draw(1, 1, 8, 8, 4, grad=False)[0]
+    message = f"backend '{backend}' does not work inside torch.func; use 'reference'"
+    with pytest.raises(ValueError, match=message):
+        torch.func.grad(loss)(q, backend)
+    assert_close(torch.func.grad(loss)(q, "auto"), torch.func.grad(loss)(q, "reference"))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(q, q)
+        with pytest.raises(RuntimeError, match=r"no forward-mode .* backend='reference'"):
+            loss(dual, backend)
+        assert torch.autograd.forward_ad.unpack_dual(loss(dual, "reference")).tangent is not None
+
+
 def test_the_reference_has_second_derivatives():
     q, k, v, _ = draw(1, 1, 4, 4, 4)
     assert torch.autograd.gradgradcheck(

@@ -109,6 +109,12 @@ class _Attention(torch.autograd.Function):
         dq, dk, dv = _Gradients.apply(ctx.passes, grad, *ctx.saved_tensors)
         return dq, dk, dv, None, None
 
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> NoReturn:
+        raise RuntimeError(
+            "this backend has no forward-mode derivatives; call attention with backend='reference'"
+        )
+
 
 class _Gradients(torch.autograd.Function):
     """A separate function, so that its derivative is an error instead of a silent zero."""

@@ -70,8 +70,8 @@ def attend(
     _check_backend(backend, levels)
     geometry = make_geometry(q, k, levels=levels, pattern=pattern, groups=groups, scale=scale)
     compiling = torch.compiler.is_compiling()
-    if backend == "auto" and traced() and not compiling:
-        backend = "reference"
+    if traced() and not compiling:
+        backend = _of_functions(backend)
     chosen = choose(geometry, backend, key_mask is not None, compiling)
     # Scores and softmax must not be narrowed by an autocast around the call.
     with torch.autocast(q.device.type, enabled=False):
@@ -277,6 +277,16 @@ def _check_key_mask(key_mask: Tensor, k: Tensor) -> None:
             f"key_mask must have the shape (batch, keys) = {shape}; got {tuple(key_mask.shape)};"
             " give one row a sequence"
         )
+
+
+def _of_functions(backend: str) -> str:
+    """The backend that serves torch.func."""
+    if backend not in {"auto", "reference"}:
+        raise ValueError(
+            f"backend {backend!r} does not work inside torch.func; use 'reference', which auto"
+            " chooses there"
+        )
+    return "reference"
 
 
 def _check_backend(backend: str, levels: Levels | None) -> None:
