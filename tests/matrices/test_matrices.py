@@ -584,7 +584,18 @@ def refusals():
         make_matrix("mlr", 2, 2)([1.0, 2.0])
     with pytest.raises(ValueError, match=r"got torch.int64; call .to\(torch.float32\)"):
         make_matrix("dense", 2, 2)(torch.arange(2))
+    with pytest.raises(ValueError, match="base_width must be at least 1; got nan"):
+        make_matrix("dense", 2, 2).lr_multipliers(float("nan"))
+    for levels in ((1, 2), Level()):
+        with pytest.raises(TypeError, match="must be a list of Level; got "):
+            make_matrix("mlbtc", 2, 2, levels=levels)
     return found
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_cores_of_whole_numbers_are_refused(name):
+    with pytest.raises(ValueError, match=r"a floating one; got torch\.int64; leave it out"):
+        make_matrix(name, 4, 4, dtype=torch.int64)
 
 
 @pytest.mark.parametrize("name", STRUCTURES)

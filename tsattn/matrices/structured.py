@@ -144,7 +144,7 @@ class StructuredMatrix(nn.Module, ABC):
         Raises:
             ValueError: If ``base_width`` is below 1.
         """
-        if base_width < 1:
+        if not 1 <= base_width < float("inf"):
             raise ValueError(
                 f"base_width must be at least 1; got {base_width}; give the width the rate was"
                 " found at"
@@ -171,6 +171,11 @@ class StructuredMatrix(nn.Module, ABC):
         return f"n_in={self.n_in}, n_out={self.n_out}{heads}"
 
     def _core(self, *shape: int, dtype: torch.dtype | None) -> nn.Parameter:
+        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
+            raise ValueError(
+                f"dtype of a structured matrix must be a floating one; got {dtype}; leave it out"
+                " for torch's default"
+            )
         if self.heads is not None:
             shape = (self.heads, *shape)
         # On the CPU whatever torch's default device is, so that the start values do not depend on
@@ -218,7 +223,7 @@ class Dense(StructuredMatrix):
         n_out: Rows.
         heads: Number of matrices; ``None`` is one without a head axis.
         generator: Source of the first values; ``None`` is torch's global one.
-        dtype: Of the parameters; ``None`` is torch's default.
+        dtype: Of the parameters, a floating one; ``None`` is torch's default.
     """
 
     def __init__(
@@ -256,6 +261,7 @@ class LeveledMatrix(StructuredMatrix):
 
     Raises:
         ValueError: If there is no level, or one does not fit the sizes.
+        TypeError: If the levels are no list of :class:`tsattn.matrices.Level`.
     """
 
     def __init__(
@@ -269,6 +275,12 @@ class LeveledMatrix(StructuredMatrix):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__(n_in, n_out, heads=heads)
+        is_listed = isinstance(levels, Sequence)
+        if not is_listed or not all(isinstance(level, Level) for level in levels):
+            raise TypeError(
+                f"levels of a multi-level matrix must be a list of Level; got {levels!r}; write"
+                " [Level(rank=2)]"
+            )
         if not levels:
             raise ValueError(
                 "a multi-level matrix needs at least one level; got none; give a Level or a rank"
