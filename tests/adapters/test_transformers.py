@@ -387,6 +387,18 @@ def test_windows_to_both_sides_are_counted_as_there(hf):
             "queries and keys of one sequence",
         ),
         (
+            {"module": layer(tsattn_block_sizes=40)},
+            r"tsattn_block_sizes must be a list of numbers, one a level; got 40; write \[40\]",
+        ),
+        (
+            {"module": layer(tsattn_mean_levels="no")},
+            "tsattn_mean_levels must be True or False; got 'no'",
+        ),
+        (
+            {"module": layer(tsattn_rank=[4, 4])},
+            "no setting tsattn_rank; it has tsattn_ranks, .*; drop it from the config",
+        ),
+        (
             {"module": layer(max_position_embeddings=None)},
             r"set config.tsattn_block_sizes for ranks \(4, 2, 2\)",
         ),

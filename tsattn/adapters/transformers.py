@@ -14,6 +14,14 @@ from tsattn.nn.scores import default_ranks
 NAME = "tsattn_mlr"
 # Arguments by which some models change the scores; the kernel has none of these changes.
 _UNSUPPORTED = ("softcap", "position_bias", "s_aux", "head_mask")
+# What a config says to the kernel.
+_SETTINGS = (
+    "tsattn_ranks",
+    "tsattn_block_sizes",
+    "tsattn_offset",
+    "tsattn_level_scales",
+    "tsattn_mean_levels",
+)
 
 # A direction (whether causal) and a window.
 _Candidate = tuple[bool, int | None]
@@ -34,6 +42,9 @@ def register_transformers(name: str = NAME) -> str:
     - ``tsattn_level_scales``: factor per level. Default ones.
     - ``tsattn_mean_levels``: whether each score is divided by the number of levels that its pair
       shares. Default False.
+
+    ``save_pretrained`` writes these settings, but transformers does not write the implementation:
+    pass ``attn_implementation`` to ``from_pretrained``, too.
 
     Grouped keys and values, caches that keep every key, padding masks and sliding windows work.
     Blocks count padding too, so pad on the right if padding must not change a sequence's blocks. A
@@ -184,6 +195,15 @@ def _refuse(dropout: float, kwargs: dict[str, Any]) -> None:
 
 def _levels(config: Any, n_features: int, n_keys: int, causal: bool) -> dict[str, Any]:
     """The settings of a config as arguments of the kernel."""
+    for name in vars(config):
+        if name.startswith("tsattn_") and name not in _SETTINGS:
+            raise ValueError(
+                f"{NAME} has no setting {name}; it has {', '.join(_SETTINGS)}; drop it from the"
+                " config"
+            )
+    mean_levels = getattr(config, "tsattn_mean_levels", False)
+    if not isinstance(mean_levels, bool):
+        raise ValueError(f"tsattn_mean_levels must be True or False; got {mean_levels!r}")
     ranks = _tuple_of(config, "tsattn_ranks")
     block_sizes = _tuple_of(config, "tsattn_block_sizes")
     if ranks is None:
@@ -204,13 +224,19 @@ def _levels(config: Any, n_features: int, n_keys: int, causal: bool) -> dict[str
         "block_sizes": block_sizes,
         "level_scales": _tuple_of(config, "tsattn_level_scales"),
         "offset": tuple(offset) if isinstance(offset, list | tuple) else offset,
-        "mean_levels": bool(getattr(config, "tsattn_mean_levels", False)),
+        "mean_levels": mean_levels,
     }
 
 
 def _tuple_of(config: Any, name: str) -> tuple[Any, ...] | None:
     value = getattr(config, name, None)
-    return None if value is None else tuple(value)
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise ValueError(
+            f"{name} must be a list of numbers, one a level; got {value!r}; write [{value!r}]"
+        )
+    return tuple(value)
 
 
 def _visible(mask: Tensor, n_batch: int, n_queries: int, n_keys: int) -> Tensor:
