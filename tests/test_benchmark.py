@@ -469,6 +469,8 @@ def test_bad_suites_are_refused(tmp_path, text, message):
         ({"split": None}, "a table and its split go together"),
         ({"horizons": ()}, "no card that lists horizons"),
         ({"models": ()}, "at least one model"),
+        ({"models": "naive"}, r"models must be a list; got 'naive'; write \['naive'\]"),
+        ({"horizons": 6}, r"horizons must be a list; got 6; write \[6\]"),
         ({"split": "0.7,0.2"}, "three shares that sum to 1, such as 0.7,0.1,0.2; got '0.7,0.2'"),
         ({"horizons": (25,)}, "has 24 test rows, too few for horizon 25"),
         ({"models": ("nlinear",)}, "72 training rows; nlinear needs 341"),

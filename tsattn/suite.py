@@ -72,6 +72,10 @@ class Suite:
     name: str = "records"
 
     def __post_init__(self) -> None:
+        for name in ("datasets", "horizons", "models", "seeds"):
+            value = getattr(self, name)
+            if not isinstance(value, list | tuple):
+                raise ValueError(f"{name} must be a list; got {value!r}; write [{value!r}]")
         if not self.datasets and self.table is None:
             raise InputError(
                 "nothing to judge on; name a data set by ",
