@@ -215,6 +215,22 @@ def test_sktime_series_gives_a_series_and_stamps_stay(sk):
     np.testing.assert_array_equal(*answers)
 
 
+@pytest.mark.parametrize("refit", [True, False])
+def test_sktime_rows_with_a_gap_are_refused(sk, refit):
+    months = monthly(columns=("only",))["only"]
+    days = months.set_axis(pd.date_range("2024-02-27", periods=80, freq="D"))
+    for y in (months, days, months.reset_index(drop=True)):
+        message = f"must follow one another; got {y.index[6]} after {y.index[4]}; reindex y"
+        with pytest.raises(ValueError, match=message):
+            sk.make(linear()).fit(y.drop(y.index[5]), fh=[2])
+        model = sk.make(linear()).fit(y[:70], fh=[2])
+        message = f"got {y.index[73]} after {y.index[69]}; reindex y"
+        with pytest.raises(ValueError, match=message):
+            model.update(y[73:], update_params=refit)
+        missing = y.where(y.index != y.index[71])
+        assert np.isfinite(model.update(missing[70:], update_params=refit).predict()).all()
+
+
 def test_sktime_shrinks_context_patches_and_validation(sk):
     y = monthly(11)
     model = sk.make(network(1, context=48, patch_len=16, patch_stride=8)).fit(y, fh=[1, 2])

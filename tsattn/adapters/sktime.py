@@ -32,7 +32,8 @@ class TsattnForecaster(BaseForecaster):
 
     The horizon is the largest step of ``fh``. Where a series is too short for the context, patches
     or validation rows of a network, the fitted copy has smaller ones. Forecasts do not depend on
-    the index: stamps, periods and numbers give the same. ``update`` adds rows to the history and
+    the index: stamps, periods and numbers give the same. An index with gaps is refused: missing
+    rows are NaN. ``update`` adds rows to the history and
     fits again unless ``update_params=False``.
 
     Quantiles are those of the pretrained network, or of a quantile or distribution head. Without
@@ -96,6 +97,7 @@ class TsattnForecaster(BaseForecaster):
     def _fit(
         self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon
     ) -> "TsattnForecaster":
+        _check_index(y.index)
         template = AttentionForecaster(1) if self.forecaster is None else self.forecaster
         _check(template, "forecaster must be")
         last_step = int(self._steps(fh).max())
@@ -139,6 +141,7 @@ class TsattnForecaster(BaseForecaster):
                 f"columns must be those of fit, {[*columns]}; got {[*y.columns]}: rename them"
             )
         history = y.combine_first(self._history)[columns]
+        _check_index(history.index)
         if update_params:
             return self._fit(history, X, self.fh)
         self._history = history
@@ -356,3 +359,23 @@ def _panel(y: pd.DataFrame, missing: str) -> Panel:
     columns = [f"c{i:06}" for i in range(n_columns)]
     frame = pd.DataFrame(values, columns=columns)
     return from_wide(frame, Schema(missing=missing), freq=1)
+
+
+def _check_index(index: pd.Index) -> None:
+    """Refuse rows that do not follow one another, since they are counted.
+
+    Raises:
+        ValueError: Naming the rows beside the widest gap.
+    """
+    if len(index) < 3 or (isinstance(index, pd.DatetimeIndex) and pd.infer_freq(index)):
+        return
+    numbers = index.to_numpy()
+    if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
+        numbers = index.asi8
+    steps = np.diff(numbers)
+    widest = int(np.argmax(steps))
+    if steps[widest] > steps.min():
+        raise ValueError(
+            f"rows of y must follow one another; got {index[widest + 1]} after {index[widest]};"
+            " reindex y with the rows between, whose values may be NaN"
+        )
