@@ -369,10 +369,8 @@ def _check_index(index: pd.Index) -> None:
     """
     if len(index) < 3 or (isinstance(index, pd.DatetimeIndex) and pd.infer_freq(index)):
         return
-    numbers = index.to_numpy()
-    if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
-        numbers = index.asi8
-    steps = np.diff(numbers)
+    numbers = index.astype("int64")
+    steps = np.diff(numbers.to_numpy())
     widest = int(np.argmax(steps))
     if steps[widest] > steps.min():
         raise ValueError(
