@@ -114,7 +114,8 @@ class Forecast:
         """Sums over calendar spans, with bands from sample paths (:meth:`sample`).
 
         The sum of a series whose points are medians is the median of the sums of its paths, and the
-        sum of its points where these are means. A forecaster without quantiles sums its points.
+        sum of its points where these are means. A forecaster without quantiles sums its points,
+        and a warning tells where they are medians.
 
         Args:
             span: ``"all"`` rows, a number of rows, or a calendar span as pandas names it, such as
