@@ -43,8 +43,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/benchmark.py",
-        "cutoffs = np.arange(n_fit, n_rows - self.horizon + 1)",
-        "cutoffs = np.arange(n_fit, n_rows - self.horizon)",
+        "cutoffs = np.arange(n_before_test, n_rows - self.horizon + 1)",
+        "cutoffs = np.arange(n_before_test, n_rows - self.horizon)",
         "tests/test_benchmark.py",
     ),
     Mutant(
