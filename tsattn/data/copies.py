@@ -25,10 +25,11 @@ def tell_copies(panel: Panel, columns: Sequence[Hashable]) -> None:
     is_known = ~np.isnan(target)
     target_values = target[is_known]
     # A constant column may equal a constant target.
-    if not columns or panel.covariates is None or (target_values == target_values[:1]).all():
+    if panel.covariates is None or (target_values == target_values[:1]).all():
         return
     values = panel.covariates.pick(columns)
-    owner = panel.owners(np.arange(len(target)))
+    # An owner is asked for by the row after its own.
+    owner = panel.owners(np.arange(1, len(target) + 1))
     is_inside = owner[1:] == owner[:-1]
     target_steps = np.diff(target)[is_inside]
     for name, column in zip(columns, values.T, strict=True):

@@ -34,7 +34,6 @@ from tsattn.data.columns import (
     with_levels,
     with_time,
 )
-from tsattn.data.copies import tell_copies
 from tsattn.data.covariates import (
     Covariates,
     check_covariate_cols,
@@ -151,8 +150,16 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     panel = replace(panel, skipped=skipped)
     tell_ended(panel)
     tell_alike(panel)
-    tell_copies(panel, schema.columns.future)
+    _tell_copies(panel, schema)
     return panel
+
+
+def _tell_copies(panel: Panel, schema: Schema) -> None:
+    """Warn of known columns that hold the target."""
+    if schema.columns.future:
+        from tsattn.data.copies import tell_copies
+
+        tell_copies(panel, schema.columns.future)
 
 
 def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Dialect]:
@@ -372,7 +379,7 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     skipped = tuple(Skipped(name, last_tick, "has no value") for name in skipped_names)
     if rules.gaps != "missing":
         _tell_own_hours(panel)
-    tell_copies(panel, schema.columns.future)
+    _tell_copies(panel, schema)
     return replace(panel, skipped=skipped)
 
 
