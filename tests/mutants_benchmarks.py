@@ -48,6 +48,12 @@ MUTANTS = [
         "tests/test_benchmark.py",
     ),
     Mutant(
+        "tsattn/benchmark.py",
+        'n_fit = n_before_test if "val_size" in self.settings else n_train',
+        "n_fit = n_before_test",
+        "tests/test_benchmark.py::test_models_without_early_stopping_learn_from_training_rows_alone",
+    ),
+    Mutant(
         "benchmarks/records.py",
         "if again or all(_key(row, self.key) != wanted for row in self.rows()):",
         "if again or wanted:",

@@ -416,6 +416,20 @@ MUTANTS = [
         "tests/forecasters/test_regression.py",
     ),
     Mutant(
+        "tsattn/forecasters/pooled.py",
+        "moving = complete & (spreads > _STILL_SHARE * usual_spreads).to_numpy()",
+        "moving = complete & (spreads > 0).to_numpy()",
+        "tests/forecasters/test_regression.py"
+        "::test_a_sensor_that_hung_does_not_decide_the_forecasts_of_other_windows",
+    ),
+    Mutant(
+        "tsattn/forecasters/regression.py",
+        "return np.asarray(share**2)",
+        "return np.ones(len(y))",
+        "tests/forecasters/test_regression.py"
+        "::test_a_sensor_that_hung_does_not_decide_the_forecasts_of_other_windows",
+    ),
+    Mutant(
         "tsattn/forecasters/covariate_weights.py",
         "order = spread_order(n_windows)",
         "pass",

@@ -231,6 +231,25 @@ def test_sktime_rows_with_a_gap_are_refused(sk, refit):
         assert np.isfinite(model.update(missing[70:], update_params=refit).predict()).all()
 
 
+STOCK_DAYS = pd.bdate_range("2024-01-01", periods=82).delete([10, 40])
+HOURS = pd.date_range("2024-01-01", periods=200, freq="h")
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pytest.param(STOCK_DAYS, id="stock exchange"),
+        pytest.param(HOURS[(HOURS.hour > 7) & (HOURS.hour < 18)][:80], id="shop"),
+        pytest.param(pd.date_range("2000-01-01", periods=80, freq="MS").shift(14, "D"), id="15th"),
+        pytest.param(pd.date_range("2024-01-10", periods=80, tz="Europe/Berlin"), id="summer time"),
+    ],
+)
+def test_sktime_closed_days_and_unlike_months_are_no_gaps(sk, index):
+    y = monthly(columns=("only",))["only"]
+    fits = [sk.make(linear()).fit(each, fh=[2]) for each in (y, y.set_axis(index))]
+    np.testing.assert_array_equal(*[fit.forecaster_.predict().point for fit in fits])
+
+
 def test_sktime_shrinks_context_patches_and_validation(sk):
     y = monthly(11)
     model = sk.make(network(1, context=48, patch_len=16, patch_stride=8)).fit(y, fh=[1, 2])

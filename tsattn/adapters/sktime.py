@@ -23,6 +23,10 @@ from tsattn.nn.config import Network
 from tsattn.training.settings import Training
 
 _DECIMALS = 12  # of probabilities
+# Share of steps that are the usual one where a longer one is a gap, and usual steps that are one. A
+# day has 23 to 25 hours.
+_ALIKE_SHARE = 0.97
+_GAP_STEPS = 1.5
 
 _Wrapped = NetworkForecaster | PretrainedForecaster
 
@@ -33,8 +37,8 @@ class TsattnForecaster(BaseForecaster):
     The horizon is the largest step of ``fh``. Where a series is too short for the context, patches
     or validation rows of a network, the fitted copy has smaller ones. Forecasts do not depend on
     the index: stamps, periods and numbers give the same. An index with gaps is refused: missing
-    rows are NaN. ``update`` adds rows to the history and
-    fits again unless ``update_params=False``.
+    rows are NaN. ``update`` adds rows to the history and fits again unless
+    ``update_params=False``.
 
     Quantiles are those of the pretrained network, or of a quantile or distribution head. Without
     one they come from the absolute errors on the validation rows. n errors at a step bound levels
@@ -364,15 +368,22 @@ def _panel(y: pd.DataFrame, missing: str) -> Panel:
 def _check_index(index: pd.Index) -> None:
     """Refuse rows that do not follow one another, since they are counted.
 
+    Days and hours that are always closed and months of unlike length are no gaps: stamps have one
+    only where nearly all steps are alike.
+
     Raises:
         ValueError: Naming the rows beside the widest gap.
     """
-    if len(index) < 3 or (isinstance(index, pd.DatetimeIndex) and pd.infer_freq(index)):
+    if len(index) < 3:
         return
     numbers = index.astype("int64")
     steps = np.diff(numbers.to_numpy())
     widest = int(np.argmax(steps))
-    if steps[widest] > steps.min():
+    usual_step = np.median(steps)
+    share = (steps == usual_step).mean()
+    if isinstance(index, pd.DatetimeIndex) and share < _ALIKE_SHARE:
+        return
+    if steps[widest] >= _GAP_STEPS * usual_step:
         raise ValueError(
             f"rows of y must follow one another; got {index[widest + 1]} after {index[widest]};"
             " reindex y with the rows between, whose values may be NaN"
