@@ -391,7 +391,9 @@ def test_a_known_column_that_holds_the_target_in_another_unit_is_told(kind):
     table = parts[0].drop(columns="unique_id") if kind == "wide" else pd.concat(parts)
     table = table.rename(columns={"y": "celsius"} if kind == "wide" else {})
     target = table.iloc[:, -1]
-    table["fahrenheit"] = (32 + 1.8 * target).round(1)
+    # Each thermometer may have a start of its own.
+    start = np.repeat([32.0, 3200.0], 60)[: len(table)]
+    table["fahrenheit"] = (start + 1.8 * target).round(1)
     # A plan follows the target, and a switch its own two values.
     table["plan"] = 1e200 * (target + np.tile(draws[1], len(table) // 60) / 9)
     table["switch"] = (target > 20).astype(float)

@@ -249,6 +249,32 @@ def test_unseen_series_and_new_rows_need_no_refit(make):
     assert answer["ds"].min() == new["ds"].max() + pd.Timedelta(days=1)
 
 
+def one_value_times(factor):
+    """Two series, one of which has a wrong value in row 30."""
+    table = long_frame(2, 80)
+    row = table.index[table["unique_id"] == table["unique_id"].iloc[-1]][30]
+    table.loc[row, "y"] *= factor
+    return table, table.loc[row, "y"]
+
+
+@EACH
+def test_a_wrong_value_that_may_spoil_a_training_is_told(make):
+    table, value = one_value_times(1000)
+    message = f"has {value:g} at .*, far from its neighbours; a network learns from such values"
+    with pytest.warns(UserWarning, match=message):
+        make().fit(table)
+
+
+def test_values_within_twice_the_range_spoil_no_training():
+    table = long_frame(1, 300)
+    table["y"] = np.random.default_rng(0).normal(0, 0.1, 300)
+    table.loc[100:107, "y"] = 6.0
+    table.loc[200, "y"] = 11.5
+    with pytest.warns(UserWarning, match="such values are read as missing"):
+        PretrainedForecaster(3).fit(table)
+    linear().fit(table)
+
+
 @EACH
 def test_long_forecasts_follow_each_series_scale(make):
     """A series times a thousand is forecast times a thousand, seen or not."""

@@ -1064,9 +1064,9 @@ def _read_text(
         n_matches = [reading.isin(expected).sum() for reading in whole]
         if n_matches[0] != n_matches[1]:
             return whole[int(np.argmax(n_matches))]
-        known = even_reading(whole) if day_first is None else whole[0]
-        if known is not None:
-            return known
+        reading = even_reading(whole) if day_first is None else whole[0]
+        if reading is not None:
+            return reading
         raise AmbiguousStampsError(
             f"{label}: {text[0]!r} in row 0 and all other stamps can be read day first or month"
             " first; write them as 2024-01-31",

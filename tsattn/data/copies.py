@@ -35,15 +35,15 @@ def tell_copies(panel: Panel, columns: Sequence[Hashable]) -> None:
     for name, column in zip(columns, values.T, strict=True):
         if panel.covariates.kind(name) is not None:
             continue
-        held = ""
+        content = ""
         if (column[is_known] == target_values).all():
-            held = "the target itself"
+            content = "the target itself"
         elif _are_proportional(np.diff(column)[is_inside], target_steps):
-            held = "the target in another unit"
-        if held:
+            content = "the target in another unit"
+        if content:
             warn(
                 InputWarning(
-                    f"column {name!r} holds {held} in all rows, but is named as known"
+                    f"column {name!r} holds {content} in all rows, but is named as known"
                     " through the horizon, so that scores of the past say nothing; take it out of ",
                     Name("future_cols"),
                     ", or give the forecasts that were known at the time",

@@ -598,10 +598,12 @@ class NetworkForecaster(Forecaster):
     def _train(self, panel: Panel, context: FitContext) -> NetworkFitted:
         """A network, fitted from the start or from the weights of the fit before."""
         from tsattn.forecasters.fitting import hold_linear, solve_linear
+        from tsattn.forecasters.pretrained import tell_outliers
         from tsattn.training.processes import processes_for
 
         plan, fitted = self._plan(panel)
         self._tell_short(panel, plan.spec.context)
+        tell_outliers(panel, int(panel.lengths.max()), learns=True)
         device = resolve_device(self.training.device, strict=True)
         processes, home = processes_for(self.training.trainer, device)
         seed = seed_from(self.random_state)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, check_whole, warn
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, check_whole, warn
 from tsattn.data.calendar import more, season_length
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
@@ -646,8 +646,10 @@ def clean_panel(panel: Panel, n_rows: int) -> Panel:
     return replace(panel, values=values)
 
 
-def tell_outliers(panel: Panel, n_rows: int) -> None:
-    """Warn once of outliers among the last ``n_rows`` rows of series: they are read as missing."""
+def tell_outliers(panel: Panel, n_rows: int, *, learns: bool = False) -> None:
+    """Warn once of outliers among the last ``n_rows`` rows of series: they are read as missing, or
+    a network ``learns`` from them, which those within the usual range do not spoil.
+    """
     history = History(panel)
     n_series = max(_SEARCHED_VALUES // min(n_rows, int(panel.lengths.max())), 1)
     row_parts = []
@@ -657,20 +659,49 @@ def tell_outliers(panel: Panel, n_rows: int) -> None:
         owners, steps = _outliers_of(windows).nonzero()
         row_parts.append(ends[owners] - windows.shape[1] + steps)
     rows = np.concatenate(row_parts)
+    if learns:
+        rows = rows[_lie_outside(panel, rows)]
     if not len(rows):
         return
     series = np.unique(panel.owners(rows + 1)).tolist()
     first_row = rows[0]
+    remedy: list[Piece] = [
+        "; such values are read as missing; correct them, or, if they are right, forecast with ",
+        Argument("model", "ets"),
+        ", which reads them",
+    ]
+    if learns:
+        remedy = [
+            "; a network learns from such values as from all others, and one may spoil all"
+            " forecasts; correct them, or forecast with ",
+            Argument("model", "zero"),
+            ", which reads them as missing",
+        ]
     warn(
         InputWarning(
             f"{panel.series_label(series[0])} has {panel.values[first_row, 0]:g} at"
             f" {panel.times[first_row]}, far from its neighbours"
-            f"{more(len(rows), len(series))}; such values are read as missing; correct"
-            " them, or, if they are right, forecast with ",
-            Argument("model", "ets"),
-            ", which reads them",
+            f"{more(len(rows), len(series))}",
+            *remedy,
         )
     )
+
+
+def _lie_outside(panel: Panel, rows: np.ndarray) -> np.ndarray:
+    """Whether the values of rows ``[R]`` are farther from the range of all others of their series
+    than that range is wide, ``[R]``.
+    """
+    others = panel.values[:, 0].copy()
+    others[rows] = np.nan
+    first_rows = panel.starts[:-1]
+    least = np.fmin.reduceat(others, first_rows)
+    most = np.fmax.reduceat(others, first_rows)
+    width = most - least
+    series = panel.owners(rows + 1)
+    values = panel.values[rows, 0]
+    is_low = values < (least - width)[series]
+    is_high = values > (most + width)[series]
+    return np.asarray(is_low | is_high)
 
 
 def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.ndarray:
