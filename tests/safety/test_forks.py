@@ -91,16 +91,11 @@ import threading
 import time
 import warnings
 
-from tsattn.silence import collected
-
-frame = sales(n_series=2)
-model = tsattn.make_forecaster("ets", 7).fit(frame)
-model.predict()
-filters = [*warnings.filters]
+{setting}
 began = threading.Event()
 
 def work():
-    with collected((UserWarning, "")):
+    with {work}:
         began.set()
         time.sleep(1)
 
@@ -110,9 +105,7 @@ began.wait()
 child = os.fork()
 if not child:
     signal.alarm({patience})
-    assert warnings.filters == filters
-    model.predict()
-    model.update(frame)
+    {in_child}
     os._exit(0)
 _, status = os.waitpid(child, 0)
 assert status == 0, f"the child ended with {{status}}"
@@ -121,38 +114,29 @@ thread.join()
 
 
 def test_a_process_that_is_forked_while_another_thread_works_forecasts():
-    in_fresh_process(__file__, FORK_BESIDE.format(patience=20))
-
-
-FORK_BESIDE_GLUONTS = """
-import os
-import signal
-import threading
-import time
-
-from tsattn.forecasters.gluonts import _seeded
-
-device = torch.device("cpu")
-began = threading.Event()
-
-def work():
-    with _seeded(0, device):
-        began.set()
-        time.sleep(0.5)
-
-thread = threading.Thread(target=work)
-thread.start()
-began.wait()
-child = os.fork()
-if not child:
-    signal.alarm({patience})
-    with _seeded(0, device):
-        os._exit(0)
-_, status = os.waitpid(child, 0)
-assert status == 0, f"the child ended with {{status}}"
-thread.join()
-"""
+    code = FORK_BESIDE.format(
+        setting="""
+from tsattn.silence import collected
+frame = sales(n_series=2)
+model = tsattn.make_forecaster("ets", 7).fit(frame)
+model.predict()
+filters = [*warnings.filters]
+""",
+        work='collected((UserWarning, ""))',
+        in_child="assert warnings.filters == filters; model.predict(); model.update(frame)",
+        patience=20,
+    )
+    in_fresh_process(__file__, code)
 
 
 def test_a_process_that_is_forked_while_a_network_of_gluonts_works_uses_one_too():
-    in_fresh_process(__file__, FORK_BESIDE_GLUONTS.format(patience=10))
+    code = FORK_BESIDE.format(
+        setting="""
+from tsattn.forecasters.gluonts import _seeded
+device = torch.device("cpu")
+""",
+        work="_seeded(0, device)",
+        in_child="_seeded(0, device).__enter__()",
+        patience=10,
+    )
+    in_fresh_process(__file__, code)
