@@ -647,8 +647,10 @@ def clean_panel(panel: Panel, n_rows: int) -> Panel:
 
 
 def tell_outliers(panel: Panel, n_rows: int, *, learns: bool = False) -> None:
-    """Warn once of outliers among the last ``n_rows`` rows of series: they are read as missing, or
-    a network ``learns`` from them, which those within the usual range do not spoil.
+    """Warn once of outliers among the last ``n_rows`` rows of series, which are read as missing.
+
+    A network that ``learns`` reads them as they are; then only those far outside the range of all
+    other values are told.
     """
     history = History(panel)
     n_series = max(_SEARCHED_VALUES // min(n_rows, int(panel.lengths.max())), 1)
