@@ -48,6 +48,7 @@ EXPORT_FILE = "tsattn/adapters/export.py"
 AUTO = "tsattn/forecasters/auto.py"
 COMBINATION = "tsattn/forecasters/combination.py"
 DEADLINES = "tsattn/forecasters/deadlines.py"
+STUCK = "tsattn/data/stuck.py"
 TUNING_FILE = "tsattn/forecasters/fine_tuning.py"
 
 MUTANTS = [
@@ -57,6 +58,14 @@ MUTANTS = [
         "Values.after(x[:, -self.least_context :])",
         "tests/pretrained/test_outliers.py",
     ),
+    Mutant(
+        "tsattn/forecasters/pretrained.py",
+        "np.where(find_stuck(clean), np.nan, clean)",
+        "clean",
+        "tests/forecasters/test_covariate_regression.py",
+    ),
+    Mutant(STUCK, "is_long[-1] = False", "pass", "tests/data/test_stuck.py"),
+    Mutant(STUCK, "n_of_rarer_way < ", "False and n_of_rarer_way < ", "tests/data/test_stuck.py"),
     # answers of a fitted network: one pass, scales, intervals, windows
     Mutant(
         FITTED,
@@ -399,7 +408,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/auto.py",
-        "return without_outliers(histories)",
+        "return without_wrong_values(histories)",
         "return histories",
         "tests/forecasters/test_auto.py",
     ),

@@ -251,6 +251,30 @@ def test_texts_that_do_not_matter_hardly_hurt_beside_a_column_that_does():
     assert error_on_drifting("least_squares", every, frame) <= 1.3 * least
 
 
+def hung(frame):
+    """A table whose sensor hangs three times for a month."""
+    frame = frame.copy()
+    step = frame.groupby("unique_id").cumcount()
+    for first in (62, 152, 252):
+        is_first = step.between(first, first + 29)
+        frame.loc[is_first & (step > first), "y"] = np.nan
+        frame["y"] = frame["y"].ffill()
+    return frame
+
+
+def test_a_sensor_that_hangs_hardly_hurts_and_is_told():
+    """Its values say that columns have no effect."""
+    frame = series(1, promotion)
+    known = hung(frame[:-TEST])
+    schema = Schema(id_col="unique_id", future_cols=["promo"])
+    with pytest.warns(UserWarning, match=r"'a' repeats .* \(and 86 more\), though"):
+        model = MAKERS["zero"](schema).fit(known)
+    panel = to_panel(pd.concat([known, frame[-TEST:]]), schema)
+    ends = np.arange(ROWS - TEST, ROWS - H + 1, 4)
+    error_of_hung = roll(model, panel, ends, keep=False).mae_original
+    assert error_of_hung <= 1.1 * error("zero", frame, schema)[0]
+
+
 def test_few_rows_teach_nothing():
     frame = series(2, promotion)[:30]
     plain = PretrainedForecaster(H, weights=tiny_network(), schema=SCHEMA).fit(frame)

@@ -54,7 +54,8 @@ from tsattn.forecasters.pretrained import (
     clean_panel,
     fit_without_columns,
     tell_outliers,
-    without_outliers,
+    tell_stuck,
+    without_wrong_values,
 )
 from tsattn.forecasters.regression import SklearnForecaster
 from tsattn.forecasters.statsforecast import StatsforecastForecaster
@@ -455,12 +456,14 @@ class AutoForecaster(GapForecaster):
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
         histories = check_histories(x, self.max_context, self.least_context)
-        return without_outliers(histories)
+        return without_wrong_values(histories)
 
     def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
         """As in every forecaster; other values that are taken for wrong are told."""
         panel = super().without_doubtful(panel, fitted)
-        tell_outliers(panel, load_network().config.token_context)
+        n_rows = load_network().config.token_context
+        tell_outliers(panel, n_rows)
+        tell_stuck(panel, n_rows)
         return panel
 
     def _fit(self, panel: Panel, context: FitContext) -> AutoFitted:

@@ -310,6 +310,8 @@ class PretrainedForecaster(GapForecaster):
         panel = super().without_doubtful(panel, fitted)
         network = network_of(self.weights) if self.state_ is None else self.network_
         tell_outliers(panel, network.config.token_context)
+        if self.covariate_columns:
+            tell_stuck(panel, network.config.token_context)
         return panel
 
     def _fit(self, panel: Panel, context: FitContext) -> PretrainedFitted:
@@ -387,7 +389,7 @@ class PretrainedForecaster(GapForecaster):
     ) -> tuple[np.ndarray, np.ndarray]:
         if self.covariate_regression_ is None or covariates is None:
             return self._answer(x, quantiles, self._values)
-        clean = without_outliers(x)
+        clean = without_wrong_values(x)
         point, bounds = self.covariate_regression_.forecast(
             self._answer, clean, quantiles, covariates
         )
@@ -634,15 +636,25 @@ def without_outliers(x: np.ndarray) -> np.ndarray:
     return np.where(np.moveaxis(outliers, 1, 2), np.nan, x)
 
 
+def without_wrong_values(x: np.ndarray) -> np.ndarray:
+    """Windows ``[B, T, C]`` with NaN in place of outliers and of the values of a sensor that hangs
+    (:func:`tsattn.data.stuck.find_stuck`).
+    """
+    from tsattn.data.stuck import find_stuck
+
+    clean = without_outliers(x)
+    return np.where(find_stuck(clean), np.nan, clean)
+
+
 def clean_panel(panel: Panel, n_rows: int) -> Panel:
-    """A panel with NaN in place of outliers, in blocks of ``n_rows`` rows from the end of each
+    """A panel :func:`without_wrong_values`, in blocks of ``n_rows`` rows from the end of each
     series.
     """
     values = panel.values.copy()
     for start, stop in itertools.pairwise(panel.starts):
         for last in range(stop, start, -n_rows):
             rows = slice(max(last - n_rows, start), last)
-            values[rows] = without_outliers(values[None, rows])[0]
+            values[rows] = without_wrong_values(values[None, rows])[0]
     return replace(panel, values=values)
 
 
@@ -652,15 +664,7 @@ def tell_outliers(panel: Panel, n_rows: int, *, learns: bool = False) -> None:
     A network that ``learns`` reads them as they are; then only those far outside the range of all
     other values are told.
     """
-    history = History(panel)
-    n_series = max(_SEARCHED_VALUES // min(n_rows, int(panel.lengths.max())), 1)
-    row_parts = []
-    for first in range(1, panel.n_series + 1, n_series):
-        ends = panel.starts[first : first + n_series]
-        windows = history.reaching(ends, n_rows)[:, :, 0]
-        owners, steps = _outliers_of(windows).nonzero()
-        row_parts.append(ends[owners] - windows.shape[1] + steps)
-    rows = np.concatenate(row_parts)
+    rows = _flagged_rows(panel, n_rows, _outliers_of)
     if learns:
         rows = rows[_lie_outside(panel, rows)]
     if not len(rows):
@@ -687,6 +691,54 @@ def tell_outliers(panel: Panel, n_rows: int, *, learns: bool = False) -> None:
             *remedy,
         )
     )
+
+
+def tell_stuck(panel: Panel, n_rows: int) -> None:
+    """Warn once of values of a sensor that hangs among the last ``n_rows`` rows of series, which
+    are read as missing.
+    """
+    rows = _flagged_rows(panel, n_rows, _stuck_of)
+    if not len(rows):
+        return
+    series = np.unique(panel.owners(rows + 1)).tolist()
+    first_row = rows[0]
+    warn(
+        InputWarning(
+            f"{panel.series_label(series[0])} repeats {panel.values[first_row, 0]:g} at"
+            f" {panel.times[first_row]}{more(len(rows), len(series))}, though it hardly ever does"
+            " so else; such values are read as missing; if they are right, forecast with ",
+            Argument("model", "ets"),
+            ", which reads them",
+        )
+    )
+
+
+def _stuck_of(series: np.ndarray) -> np.ndarray:
+    """Whether each value of series ``[B, T]`` is one of a sensor that hangs."""
+    from tsattn.data.stuck import find_stuck
+
+    return find_stuck(series[:, :, None])[:, :, 0]
+
+
+def _flagged_rows(
+    panel: Panel, n_rows: int, find: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Rows of a panel that are flagged among the last ``n_rows`` of each series.
+
+    Args:
+        panel: The series.
+        n_rows: Rows of a series that are searched, from its end.
+        find: Whether each value of series ``[B, T]`` is flagged.
+    """
+    history = History(panel)
+    n_series = max(_SEARCHED_VALUES // min(n_rows, int(panel.lengths.max())), 1)
+    row_parts = []
+    for first in range(1, panel.n_series + 1, n_series):
+        ends = panel.starts[first : first + n_series]
+        windows = history.reaching(ends, n_rows)[:, :, 0]
+        owners, steps = find(windows).nonzero()
+        row_parts.append(ends[owners] - windows.shape[1] + steps)
+    return np.concatenate(row_parts)
 
 
 def _lie_outside(panel: Panel, rows: np.ndarray) -> np.ndarray:

@@ -1,0 +1,82 @@
+"""Values of a sensor that hangs."""
+
+import numpy as np
+
+# Equal values in a row of which all but the first are stuck, at least.
+_LEAST_EQUAL = 28
+# Such runs that a window may have: what stands still more often does so by its nature.
+_MOST_RUNS = 4
+# Share of the other values that may repeat the one before them.
+_REPEAT_SHARE = 0.05
+# Share of a window's values in such runs, at most.
+_STUCK_SHARE = 1 / 3
+# Share of the changes that go up, and of those that go down, at least: counters only rise.
+_LEAST_WAY_SHARE = 0.1
+
+
+def find_stuck(x: np.ndarray) -> np.ndarray:
+    """Values of windows that repeat the one before them for long where the window never does so
+    else, as those of a sensor that hangs.
+
+    These are runs of 28 equal values or more, without the first one, in a window that moves again
+    after them. There are four such runs at most, of different values, which hold a third of the
+    window at most; at most a twentieth of all other values repeats the one before; and the window
+    rises and falls. Runs of the least or largest value are not stuck: no sales, a closed valve and
+    a full tank look alike.
+
+    Args:
+        x: Windows ``[B, T, C]``; NaN is missing, and ends a run.
+
+    Returns:
+        True where a value is stuck, ``[B, T, C]``.
+
+    Example:
+        >>> x = np.sin(np.arange(200.0))
+        >>> x[100:140] = x[100]
+        >>> int(find_stuck(x[None, :, None]).sum())
+        39
+    """
+    stuck = np.zeros(x.shape, dtype=bool)
+    repeats = np.zeros(x.shape, dtype=bool)
+    repeats[:, 1:] = x[:, 1:] == x[:, :-1]
+    observed = np.isfinite(x)
+    least = np.where(observed, x, np.inf).min(axis=1, keepdims=True)
+    most = np.where(observed, x, -np.inf).max(axis=1, keepdims=True)
+    is_inside = (x > least) & (x < most)
+    n_inside = (repeats & is_inside).sum(axis=1)
+    for window, channel in np.argwhere(n_inside >= _LEAST_EQUAL - 1):
+        place = (window, slice(None), channel)
+        stuck[place] = _stuck_of(x[place], repeats[place], is_inside[place])
+    return stuck
+
+
+def _stuck_of(x: np.ndarray, repeats: np.ndarray, is_inside: np.ndarray) -> np.ndarray:
+    """Stuck values of one series ``[T]``."""
+    observed = np.isfinite(x)
+    begins = observed & ~repeats
+    run = np.cumsum(begins) - 1
+    n_equal = np.bincount(run[observed])
+    if not _hangs(x[begins], n_equal):
+        return np.zeros(len(x), dtype=bool)
+    is_long = n_equal >= _LEAST_EQUAL
+    # What no later value follows may be a new level, or an end.
+    is_long[-1] = False
+    return is_long[run] & repeats & is_inside
+
+
+def _hangs(values: np.ndarray, n_equal: np.ndarray) -> bool:
+    """Whether a series stands still by mistake, from the value and the length of its runs ``[R]``
+    of equal values.
+    """
+    is_long = n_equal >= _LEAST_EQUAL
+    long_values = values[is_long]
+    n_long = n_equal[is_long].sum()
+    are_few = len(long_values) <= _MOST_RUNS and n_long <= _STUCK_SHARE * n_equal.sum()
+    has_one_level = len(np.unique(long_values)) < len(long_values)
+    others = n_equal[~is_long]
+    n_repeats = (others - 1).sum()
+    repeats_often = n_repeats > _REPEAT_SHARE * others.sum()
+    changes = np.diff(values)
+    n_of_rarer_way = min((changes > 0).sum(), (changes < 0).sum())
+    only_counts = n_of_rarer_way < _LEAST_WAY_SHARE * len(changes)
+    return bool(are_few and not (has_one_level or repeats_often or only_counts))
