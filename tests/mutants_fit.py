@@ -60,8 +60,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "np.where(find_stuck(clean), np.nan, clean)",
-        "clean",
+        "np.where(find_stuck(x), np.nan, x)",
+        "x",
         "tests/forecasters/test_covariate_regression.py",
     ),
     Mutant(STUCK, "is_long[-1] = False", "pass", "tests/data/test_stuck.py"),

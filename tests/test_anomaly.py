@@ -34,6 +34,15 @@ def test_wrong_values_are_flagged(judged):
     assert len(flagged) <= 4
 
 
+def test_a_sensor_that_hangs_is_flagged_where_the_wave_goes_on():
+    series = hourly()
+    hung = slice(120, 156)
+    series.iloc[hung] = series.iloc[120]
+    table = anomalies(series)
+    assert table["anomaly"][hung].sum() >= 20
+    assert table["anomaly"].sum() <= table["anomaly"][hung].sum() + 6
+
+
 def test_each_observed_value_has_a_row(judged):
     series, table = judged
     assert table["ds"].tolist() == series.dropna().index.tolist()

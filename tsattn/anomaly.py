@@ -15,6 +15,7 @@ from tsattn.data.columns import TableLike
 from tsattn.data.frames import to_long, to_target_panel, with_fields
 from tsattn.data.panel import Panel, tell_skipped, tell_usual_sentinels
 from tsattn.data.schema import Schema
+from tsattn.forecasters.pretrained import clean_panel, without_stuck
 from tsattn.levels import check_request, refuse_twice
 from tsattn.pretrained.weights import SHIPPED
 from tsattn.two_sides import Stretches, TwoSides
@@ -33,6 +34,8 @@ _LEAST_SHARE = 0.3
 _ROUNDING = 1e-9
 # The widest interval that the network knows, in percent.
 _WIDEST_LEVEL = 98.0
+# Rows that are searched together for values of a sensor that hangs.
+_SEARCHED_ROWS = 2048
 # Series that a warning names.
 _NAMED_SERIES = 3
 # Columns beside those of the table.
@@ -55,7 +58,8 @@ def anomalies(
     weights that are inverse to the width of the intervals; an interval holds those of both sides
     where their medians are farther apart than either is wide. The first and the last block have one
     side only, and so has a block next to rows that do not change. A half of an interval is at least
-    .3 of the median half of its series.
+    .3 of the median half of its series. Long runs of one value in a series that else moves are not
+    read (:func:`tsattn.data.stuck.find_stuck`).
 
     Args:
         data: A table, as :func:`tsattn.forecast` takes it; missing values are left out.
@@ -99,7 +103,9 @@ def anomalies(
     refuse_twice([*frame.columns, *_ANSWER], has_alias=False)
     tell_skipped(panel, "they have no rows in the answer")
     tell_usual_sentinels(panel)
-    sides = TwoSides(panel, weights, n_threads)
+    # Forecasts from the values of a sensor that hangs would agree with them.
+    moving = clean_panel(panel, _SEARCHED_ROWS, without_stuck)
+    sides = TwoSides(moving, weights, n_threads)
     lower, median, upper = _both_sides(panel, sides, probabilities)
     half_below = median - lower
     half_above = upper - median

@@ -636,25 +636,37 @@ def without_outliers(x: np.ndarray) -> np.ndarray:
     return np.where(np.moveaxis(outliers, 1, 2), np.nan, x)
 
 
-def without_wrong_values(x: np.ndarray) -> np.ndarray:
-    """Windows ``[B, T, C]`` with NaN in place of outliers and of the values of a sensor that hangs
+def without_stuck(x: np.ndarray) -> np.ndarray:
+    """Windows ``[B, T, C]`` with NaN in place of the values of a sensor that hangs
     (:func:`tsattn.data.stuck.find_stuck`).
     """
     from tsattn.data.stuck import find_stuck
 
-    clean = without_outliers(x)
-    return np.where(find_stuck(clean), np.nan, clean)
+    return np.where(find_stuck(x), np.nan, x)
 
 
-def clean_panel(panel: Panel, n_rows: int) -> Panel:
-    """A panel :func:`without_wrong_values`, in blocks of ``n_rows`` rows from the end of each
-    series.
+def without_wrong_values(x: np.ndarray) -> np.ndarray:
+    """Windows ``[B, T, C]`` with NaN in place of outliers and of the values of a sensor that
+    hangs.
+    """
+    return without_stuck(without_outliers(x))
+
+
+def clean_panel(
+    panel: Panel, n_rows: int, clean: Callable[[np.ndarray], np.ndarray] = without_wrong_values
+) -> Panel:
+    """A panel without wrong values, in blocks of ``n_rows`` rows from the end of each series.
+
+    Args:
+        panel: The series.
+        n_rows: Rows of a block.
+        clean: Puts NaN in place of wrong values of windows ``[B, T, C]``.
     """
     values = panel.values.copy()
     for start, stop in itertools.pairwise(panel.starts):
         for last in range(stop, start, -n_rows):
             rows = slice(max(last - n_rows, start), last)
-            values[rows] = without_wrong_values(values[None, rows])[0]
+            values[rows] = clean(values[None, rows])[0]
     return replace(panel, values=values)
 
 
