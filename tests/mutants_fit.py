@@ -48,7 +48,8 @@ EXPORT_FILE = "tsattn/adapters/export.py"
 AUTO = "tsattn/forecasters/auto.py"
 COMBINATION = "tsattn/forecasters/combination.py"
 DEADLINES = "tsattn/forecasters/deadlines.py"
-STUCK = "tsattn/data/stuck.py"
+FAULTS = "tsattn/data/sensor_faults.py"
+TEST_OF_FAULTS = "tests/data/test_sensor_faults.py"
 TUNING_FILE = "tsattn/forecasters/fine_tuning.py"
 
 MUTANTS = [
@@ -64,8 +65,9 @@ MUTANTS = [
         "x",
         "tests/forecasters/test_covariate_regression.py",
     ),
-    Mutant(STUCK, "is_long[-1] = False", "pass", "tests/data/test_stuck.py"),
-    Mutant(STUCK, "n_of_rarer_way < ", "False and n_of_rarer_way < ", "tests/data/test_stuck.py"),
+    Mutant(FAULTS, "is_long[-1] = False", "pass", TEST_OF_FAULTS),
+    Mutant(FAULTS, "n_of_rarer_way < ", "False and n_of_rarer_way < ", TEST_OF_FAULTS),
+    Mutant(FAULTS, "return none if is_new_level or", "return none if", TEST_OF_FAULTS),
     # answers of a fitted network: one pass, scales, intervals, windows
     Mutant(
         FITTED,

@@ -434,13 +434,16 @@ def test_a_single_fill_is_no_peak(model):
         forecast(daily(around(20, r50=1e20)), 2, model=model)
 
 
-@pytest.mark.parametrize("model", ["zero", "ridge"])
-def test_sentinels_in_columns_are_told_with_a_call_that_works(model):
-    prices = {"price": around(9, r50=-999, r51=-999), "kind": np.tile(["a", "-999"], 60)}
+# A sentinel, and a number with a slipped decimal point.
+@pytest.mark.parametrize(
+    ("model", "number"), [("zero", -999), ("ridge", -999), ("ridge", 912.3456)]
+)
+def test_wrong_numbers_in_columns_are_told_with_a_call_that_works(model, number):
+    prices = {"price": around(9, r50=number, r51=number), "kind": np.tile(["a", "-999"], 60)}
     df = daily(around(20)).assign(**prices)
     future = pd.DataFrame({"ds": pd.date_range("2024-04-30", periods=2), "price": 9.0, "kind": "a"})
     known = {"schema": Schema(future_cols=["kind", "price"]), "future": future, "model": model}
-    told = r"column 'price' holds -999 at 2024-02-20 00:00:00 \(and 1 more\), far from all other"
+    told = rf"column 'price' holds {number:g} at 2024-02-20 00:00:00 \(and 1 more\), far from all"
     with pytest.warns(UserWarning, match=told + ".* are read as missing, and take the") as caught:
         answer = forecast(df, 2, **known)
     assert len(caught) == 1

@@ -560,7 +560,7 @@ def tell_alike(panel: Panel) -> None:
 
 def without_sentinels(panel: Panel, *, n_judged: int = 0, keeps: bool = False) -> Panel:
     """A table just read without the numbers that :func:`find_sentinels` finds in its series and in
-    the columns beside them.
+    the columns beside them, and without spikes of these columns.
 
     They count as missing, of which one warning tells. In columns they take the value before them.
 
@@ -637,8 +637,8 @@ def tell_usual_sentinels(panel: Panel) -> None:
 
 
 def _with_usual_columns(panel: Panel, n_judged: int, keeps: bool) -> Panel:
-    """The panel with the value before them in place of sentinels of its columns of numbers;
-    arguments as of :func:`without_sentinels`.
+    """The panel with the value before them in place of sentinels and spikes of its columns of
+    numbers; arguments as of :func:`without_sentinels`.
     """
     covariates = panel.covariates
     if covariates is None:
@@ -650,6 +650,7 @@ def _with_usual_columns(panel: Panel, n_judged: int, keeps: bool) -> Panel:
             continue
         column = values[:, number]
         rows = _sentinel_rows(panel, column, n_judged)
+        rows = np.union1d(rows, _spike_rows(panel, column, n_judged))
         if not len(rows):
             continue
         told_columns.append(name)
@@ -667,8 +668,10 @@ def _tell_sentinels_of_column(
 ) -> None:
     """Warn of the sentinels of a column, and of what they are read as."""
     first = rows[0]
-    number_text = f"{values[first]:g}"
-    call = InPython(f": df[{name!r}] = df[{name!r}].replace({number_text}, float('nan'))")
+    number = values[first].item()
+    number_text = f"{number:g}"
+    exact_text = number_text if float(number_text) == number else repr(number)
+    call = InPython(f": df[{name!r}] = df[{name!r}].replace({exact_text}, float('nan'))")
     place = (
         f"column {name!r} holds {number_text} at {panel.times[first]}{more(len(rows))}, far from"
         " all other values"
@@ -741,6 +744,17 @@ def _sentinel_rows(panel: Panel, values: np.ndarray, n_judged: int = 0) -> np.nd
         if 2 * is_such[:n_known].sum() > n_values:
             is_sentinel[part] |= is_such
     return np.flatnonzero(is_sentinel)
+
+
+def _spike_rows(panel: Panel, values: np.ndarray, n_judged: int) -> np.ndarray:
+    """Rows of ``values [rows]`` that are spikes of their series, before the last ``n_judged``."""
+    from tsattn.data.sensor_faults import find_spikes
+
+    is_spike = np.zeros(len(values), dtype=bool)
+    for n, first in enumerate(panel.starts[:-1]):
+        known = slice(first, max(int(panel.starts[n + 1]) - n_judged, first))
+        is_spike[known] = find_spikes(values[known])
+    return np.flatnonzero(is_spike)
 
 
 def _series_of_sentinels(panel: Panel, values: np.ndarray) -> list[int]:

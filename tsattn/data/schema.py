@@ -43,8 +43,9 @@ class Schema(Settings):
             ``"ffill"`` fill them at each cutoff with what was known there; ``"mask"`` leaves them
             out of account, for forecasters that can. ``None`` is ``"mask"`` for such forecasters,
             and ``"interpolate"`` for others, with a warning; rows before the first value of a
-            series are left out. Numbers such as -9999, far from all other values, count as missing,
-            but not under ``"error"``. A warning names them.
+            series are left out. Numbers such as -9999, far from all other values, and in columns
+            also single values far outside the range of all others count as missing, but not under
+            ``"error"``. A warning names them.
         gaps: What absent rows are. ``"closed"``: nobody counted then, as in a shop on Sundays or in
             an office at night; rows are continued on the days and hours of the week that the past
             has. ``"missing"``: values are unknown then, and ``missing`` says what is done. ``None``

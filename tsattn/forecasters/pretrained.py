@@ -638,9 +638,9 @@ def without_outliers(x: np.ndarray) -> np.ndarray:
 
 def without_stuck(x: np.ndarray) -> np.ndarray:
     """Windows ``[B, T, C]`` with NaN in place of the values of a sensor that hangs
-    (:func:`tsattn.data.stuck.find_stuck`).
+    (:func:`tsattn.data.sensor_faults.find_stuck`).
     """
-    from tsattn.data.stuck import find_stuck
+    from tsattn.data.sensor_faults import find_stuck
 
     return np.where(find_stuck(x), np.nan, x)
 
@@ -727,7 +727,7 @@ def tell_stuck(panel: Panel, n_rows: int) -> None:
 
 def _stuck_of(series: np.ndarray) -> np.ndarray:
     """Whether each value of series ``[B, T]`` is one of a sensor that hangs."""
-    from tsattn.data.stuck import find_stuck
+    from tsattn.data.sensor_faults import find_stuck
 
     return find_stuck(series[:, :, None])[:, :, 0]
 

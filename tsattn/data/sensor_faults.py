@@ -1,4 +1,4 @@
-"""Values of a sensor that hangs."""
+"""Values of a sensor that hangs, and single values far outside the range of all others."""
 
 import numpy as np
 
@@ -12,6 +12,12 @@ _REPEAT_SHARE = 0.05
 _STUCK_SHARE = 1 / 3
 # Share of the changes that go up, and of those that go down, at least: counters only rise.
 _LEAST_WAY_SHARE = 0.1
+# Values above, and values below all others that are spikes, at most.
+_MOST_SPIKES = 3
+# Their least distance to all others, in ranges of the others.
+_SPIKE_RANGES = 5
+# Other values that there must be.
+_LEAST_OTHERS = 30
 
 
 def find_stuck(x: np.ndarray) -> np.ndarray:
@@ -80,3 +86,33 @@ def _hangs(values: np.ndarray, n_equal: np.ndarray) -> bool:
     n_of_rarer_way = min((changes > 0).sum(), (changes < 0).sum())
     only_counts = n_of_rarer_way < _LEAST_WAY_SHARE * len(changes)
     return bool(are_few and not (has_one_level or repeats_often or only_counts))
+
+
+def find_spikes(values: np.ndarray) -> np.ndarray:
+    """Values five ranges above or below all others, such as those with a slipped decimal point.
+
+    The range is that of all values but the three least and the three largest, so that there are
+    three spikes on each side at most. There are none where the last value is one, since it may
+    begin a new level, and where all others are equal.
+
+    Args:
+        values: At least 36 values of a series, ``[T]``; NaN is missing.
+
+    Returns:
+        True where a value is a spike, ``[T]``; nowhere if there are fewer values.
+
+    Example:
+        >>> find_spikes(np.append(np.sin(np.arange(50.0)), [99.0, 0.5])).nonzero()[0].tolist()
+        [50]
+    """
+    none = np.zeros(len(values), dtype=bool)
+    observed = values[np.isfinite(values)]
+    if len(observed) < _LEAST_OTHERS + 2 * _MOST_SPIKES:
+        return none
+    others = np.sort(observed)[_MOST_SPIKES:-_MOST_SPIKES]
+    least = others[0]
+    most = others[-1]
+    reach = _SPIKE_RANGES * (most - least)
+    is_spike = (values < least - reach) | (values > most + reach)
+    is_new_level = observed[-1] < least - reach or observed[-1] > most + reach
+    return none if is_new_level or reach == 0 else is_spike

@@ -1,9 +1,9 @@
-"""Values of a sensor that hangs: which are found, and which only look alike."""
+"""Values of a sensor that hangs, and spikes: which are found, and which only look alike."""
 
 import numpy as np
 import pytest
 
-from tsattn.data.stuck import find_stuck
+from tsattn.data.sensor_faults import find_spikes, find_stuck
 
 RUN = slice(100, 140)
 
@@ -76,3 +76,47 @@ def test_what_only_looks_alike_is_not_stuck(x):
 
 def test_a_run_is_found_beside_the_end_of_a_series():
     assert stuck_rows(hanging(RUN, slice(370, 400))) == [*range(101, 140)]
+
+
+def spiked(**rows):
+    """A sensor with other values in some rows, such as r50=99."""
+    x = sensor()
+    for name, value in rows.items():
+        x[int(name[1:])] = value
+    return x
+
+
+@pytest.mark.parametrize("rows", [["r0"], ["r50", "r51", "r300"], ["r50", "r398"]])
+@pytest.mark.parametrize("value", [99.0, -99.0, 14.0])
+def test_a_few_values_far_from_all_others_are_spikes(rows, value):
+    spikes = find_spikes(spiked(**dict.fromkeys(rows, value)))
+    assert np.flatnonzero(spikes).tolist() == [int(row[1:]) for row in rows]
+
+
+def test_spikes_lie_on_both_sides_and_beside_missing_values():
+    x = spiked(r50=99.0, r60=-99.0, r61=np.nan, r399=np.nan)
+    assert np.flatnonzero(find_spikes(x)).tolist() == [50, 60]
+
+
+def rare(value):
+    """A column of campaigns, which is 0 in most rows."""
+    x = np.zeros(400)
+    x[::40] = value
+    x[20] = 3 * value
+    return x
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        pytest.param(spiked(r50=8.0), id="not so far"),
+        pytest.param(spiked(r10=99.0, r50=99.0, r51=99.0, r90=99.0), id="four"),
+        pytest.param(spiked(r300=99.0, r399=99.0), id="the last value"),
+        pytest.param((np.arange(400) == 50).astype(float), id="a rare event"),
+        pytest.param(rare(500.0), id="campaigns"),
+        pytest.param(sensor()[:35] + 99 * (np.arange(35) == 9), id="a short series"),
+        pytest.param(np.full(50, np.nan), id="no values"),
+    ],
+)
+def test_what_may_be_right_is_no_spike(x):
+    assert not find_spikes(x).any()
