@@ -65,6 +65,12 @@ MUTANTS = [
         "x",
         "tests/forecasters/test_covariate_regression.py",
     ),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
+        "return self._with_local_alone(np.union1d(learn, check))",
+        "return self.regression",
+        "tests/forecasters/test_covariate_regression.py",
+    ),
     Mutant(FAULTS, "is_long[-1] = False", "pass", TEST_OF_FAULTS),
     Mutant(FAULTS, "n_of_rarer_way < ", "False and n_of_rarer_way < ", TEST_OF_FAULTS),
     Mutant(FAULTS, "return none if is_new_level or", "return none if", TEST_OF_FAULTS),

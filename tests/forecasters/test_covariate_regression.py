@@ -4,6 +4,7 @@ held-out windows.
 
 import functools
 import json
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -249,6 +250,25 @@ def test_texts_that_do_not_matter_hardly_hurt_beside_a_column_that_does():
     every = SCHEMA.changed(future_cols=["promo", "a", "b"], past_cols=["c", "d"])
     least = error_on_drifting("least_squares", helpful, frame)
     assert error_on_drifting("least_squares", every, frame) <= 1.3 * least
+
+
+def rare(rng, n):
+    """An event twice a year."""
+    event = np.zeros(n)
+    event[25::60] = 1.0
+    return 8.0 * event, {"event": event}
+
+
+def test_rare_events_have_their_effect():
+    """The last quarter of the windows holds two of seven."""
+    frame = series(1, rare)
+    model = MAKERS["zero"](SCHEMA.changed(future_cols=["event"])).fit(frame[:-H])
+    assert regression_of(model).share == 1
+    future = model.make_future_frame().assign(event=[0.0, 1.0, 0.0, 0.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        point = model.predict(future=future).iloc[:, -1].to_numpy()
+    assert 5 < point[1] - np.delete(point, 1).max()
 
 
 def hung(frame):

@@ -74,8 +74,10 @@ def fit_covariate_regression(
     The pooled regression and the trees learn from the earlier origins, and the last quarter of each
     series chooses shares and weights, those of "no columns" among them: others are taken if the
     base's error falls by 1% and by two standard errors. The pooled regression and the trees are
-    then learnt from all windows. Under a :func:`tsattn.forecasters.deadlines.time_limit` there are
-    as many windows, spread evenly, as can be forecast in half of the time.
+    then learnt from all windows. Otherwise the local regression alone may have a share, by the same
+    rule, where it lowers the error of all windows: rare events are in few of them. Under a
+    :func:`tsattn.forecasters.deadlines.time_limit` there are as many windows, spread evenly, as can
+    be forecast in half of the time.
 
     Args:
         base: Forecasts without covariates.
@@ -377,7 +379,7 @@ class PastForecasts:
         best = int(np.argmin(mean_losses))
         plain = self.losses(0.0, 0.0, check)
         if not self._clearly_lower(losses[best], plain):
-            return self.regression
+            return self._with_local_alone(np.union1d(learn, check))
         pooled_weight, trees_weight = pairs[best]
         trees = None
         if rows is not None and trees_weight:
@@ -391,6 +393,24 @@ class PastForecasts:
             trees_weight=float(trees_weight),
             band_factor=self._band_factor(share, expected[best], check),
             error_ratio=float(mean_losses[best] / plain.mean()),
+        )
+
+    def _with_local_alone(self, pick: np.ndarray) -> CovariateRegression:
+        """The best share of the local regression, where it is clearly better than none.
+
+        It is fitted inside each window, so that all windows ``pick`` check it, of which few hold
+        rare events.
+        """
+        losses = {share: self.losses(share, 0.0, pick) for share in self.answers}
+        share = min(losses, key=lambda share: losses[share].mean())
+        plain = losses[0.0]
+        if not self._clearly_lower(losses[share], plain):
+            return self.regression
+        return replace(
+            self.regression,
+            share=share,
+            band_factor=self._band_factor(share, np.zeros(1), pick),
+            error_ratio=float(losses[share].mean() / plain.mean()),
         )
 
     def _clearly_lower(self, losses: np.ndarray, plain: np.ndarray) -> bool:
