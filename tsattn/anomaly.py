@@ -15,7 +15,7 @@ from tsattn.data.columns import TableLike
 from tsattn.data.frames import to_long, to_target_panel, with_fields
 from tsattn.data.panel import Panel, tell_skipped, tell_usual_sentinels
 from tsattn.data.schema import Schema
-from tsattn.forecasters.pretrained import clean_panel, without_stuck
+from tsattn.forecasters.pretrained import blocks_of, without_stuck
 from tsattn.levels import check_request, refuse_twice
 from tsattn.pretrained.weights import SHIPPED
 from tsattn.two_sides import Stretches, TwoSides
@@ -104,8 +104,10 @@ def anomalies(
     tell_skipped(panel, "they have no rows in the answer")
     tell_usual_sentinels(panel)
     # Forecasts from the values of a sensor that hangs would agree with them.
-    moving = clean_panel(panel, _SEARCHED_ROWS, without_stuck)
-    sides = TwoSides(moving, weights, n_threads)
+    moving_values = panel.values.copy()
+    for rows in blocks_of(panel, _SEARCHED_ROWS):
+        moving_values[rows] = without_stuck(moving_values[None, rows])[0]
+    sides = TwoSides(replace(panel, values=moving_values), weights, n_threads)
     lower, median, upper = _both_sides(panel, sides, probabilities)
     half_below = median - lower
     half_above = upper - median

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tsattn.data.sensor_faults import find_spikes, find_stuck
+from tsattn.data.sensor_faults import explained, find_spikes, find_stuck
 
 RUN = slice(100, 140)
 
@@ -120,3 +120,31 @@ def rare(value):
 )
 def test_what_may_be_right_is_no_spike(x):
     assert not find_spikes(x).any()
+
+
+FAIR = np.arange(40) % 10 == 4
+
+
+def explained_rows(is_outlier, column):
+    answer = explained(is_outlier[None, :, None], column[None, :, None].astype(float))
+    return np.flatnonzero(answer[0, :, 0]).tolist()
+
+
+def test_outliers_on_the_days_of_an_event_are_explained():
+    assert explained_rows(FAIR, FAIR) == [4, 14, 24, 34]
+    # One of four fairs was as quiet as any day, and one outlier lies elsewhere.
+    is_outlier = FAIR.copy()
+    is_outlier[[14, 20]] = [False, True]
+    assert explained_rows(is_outlier, FAIR) == [4, 24, 34]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pytest.param(np.arange(40), id="each value is in one row"),
+        pytest.param(np.arange(40) % 2 == 0, id="most of such rows are no outliers"),
+        pytest.param(np.full(40, np.nan), id="missing"),
+    ],
+)
+def test_other_columns_explain_nothing(column):
+    assert explained_rows(FAIR, column) == []

@@ -252,23 +252,38 @@ def test_texts_that_do_not_matter_hardly_hurt_beside_a_column_that_does():
     assert error_on_drifting("least_squares", every, frame) <= 1.3 * least
 
 
-def rare(rng, n):
-    """An event twice a year."""
-    event = np.zeros(n)
-    event[25::60] = 1.0
-    return 8.0 * event, {"event": event}
+def rare(size):
+    """An event every 120 days, with an effect of some size."""
+
+    def effect(rng, n):
+        event = np.zeros(n)
+        event[45::120] = 1.0
+        return size * event, {"event": event}
+
+    return effect
 
 
-def test_rare_events_have_their_effect():
-    """The last quarter of the windows holds two of seven."""
-    frame = series(1, rare)
-    model = MAKERS["zero"](SCHEMA.changed(future_cols=["event"])).fit(frame[:-H])
-    assert regression_of(model).share == 1
-    future = model.make_future_frame().assign(event=[0.0, 1.0, 0.0, 0.0])
+# The larger effect is that of an outlier, which the column explains.
+@pytest.mark.parametrize("size", [8.0, 80.0])
+def test_rare_events_have_their_effect(size):
+    """The last quarter of the windows holds two of six."""
+    frame = series(1, rare(size), n=680)
+    schema = SCHEMA.changed(future_cols=["event"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        point = model.predict(future=future).iloc[:, -1].to_numpy()
-    assert point[1] - np.delete(point, 1).max() > 5
+        model = MAKERS["zero"](schema).fit(frame)
+        future = model.make_future_frame().assign(event=[0.0, 1.0, 0.0, 0.0])
+        point = model.predict(future=future)["zero"].to_numpy()
+    assert regression_of(model).share == 1
+    assert point[1] - np.delete(point, 1).max() > 0.7 * size
+
+
+def test_columns_of_the_past_explain_no_outliers():
+    """They do not say when the next one comes."""
+    frame = series(1, rare(80.0), n=680)
+    schema = SCHEMA.changed(past_cols=["event"])
+    with pytest.warns(UserWarning, match="far from its neighbours .and 5 more"):
+        MAKERS["zero"](schema).fit(frame)
 
 
 def hung(frame):

@@ -1,4 +1,4 @@
-"""Values of a sensor that hangs, and single values far outside the range of all others."""
+"""Wrong values of sensors, and values that only seem to be wrong because columns explain them."""
 
 import numpy as np
 
@@ -16,6 +16,8 @@ _LEAST_WAY_SHARE = 0.1
 _MOST_SPIKES = 3
 # Their least distance to all others, in ranges of the others.
 _SPIKE_RANGES = 5
+# Rows of an event, at least: a single one may be chance.
+_LEAST_EVENTS = 2
 # Other values that there must be.
 _LEAST_OTHERS = 30
 
@@ -116,3 +118,32 @@ def find_spikes(values: np.ndarray) -> np.ndarray:
     is_spike = (values < least - reach) | (values > most + reach)
     is_new_level = observed[-1] < least - reach or observed[-1] > most + reach
     return none if is_new_level or reach == 0 else is_spike
+
+
+def explained(is_outlier: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Outliers in rows of rare events, such as sales on the day of a fair.
+
+    A column has a value there that stands in two rows at least, over half of which hold outliers.
+
+    Args:
+        is_outlier: Whether values of windows are outliers, ``[B, T, C]``.
+        columns: The columns beside them, ``[B, T, K]``.
+
+    Returns:
+        Which outliers are explained, ``[B, T, C]``.
+
+    Example:
+        >>> fair = np.arange(9.0) % 4 == 3
+        >>> explained(fair[None, :, None], fair[None, :, None].astype(float)).sum()
+        np.int64(2)
+    """
+    answer = np.zeros_like(is_outlier)
+    for window, channel in np.argwhere(is_outlier.any(axis=1)):
+        outliers = is_outlier[window, :, channel]
+        for column in columns[window].T:
+            for value in np.unique(column[outliers]):
+                is_event = column == value
+                n_outliers = (outliers & is_event).sum()
+                if is_event.sum() >= _LEAST_EVENTS and 2 * n_outliers > is_event.sum():
+                    answer[window, :, channel] |= outliers & is_event
+    return answer

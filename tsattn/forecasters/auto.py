@@ -52,6 +52,7 @@ from tsattn.forecasters.pretrained import (
     PretrainedForecaster,
     check_histories,
     clean_panel,
+    columns_beside,
     fit_without_columns,
     tell_outliers,
     tell_stuck,
@@ -455,14 +456,13 @@ class AutoForecaster(GapForecaster):
 
     def _checked(self, x: np.ndarray) -> np.ndarray:
         self.check_fitted()
-        histories = check_histories(x, self.max_context, self.least_context)
-        return without_wrong_values(histories)
+        return check_histories(x, self.max_context, self.least_context)
 
     def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
         """As in every forecaster; other values that are taken for wrong are told."""
         panel = super().without_doubtful(panel, fitted)
         n_rows = load_network().config.token_context
-        tell_outliers(panel, n_rows)
+        tell_outliers(panel, n_rows, self.covariate_columns.future)
         tell_stuck(panel, n_rows)
         return panel
 
@@ -471,7 +471,8 @@ class AutoForecaster(GapForecaster):
         seconds = seconds_from(self.max_time)
         with progress_line(title, n_steps=_N_CANDIDATES, seconds=seconds) as line:
             # One wrong value would ruin most candidates, and decide which seem best.
-            clean = clean_panel(panel, load_network().config.token_context)
+            n_rows = load_network().config.token_context
+            clean = clean_panel(panel, n_rows, self.covariate_columns.future)
             fitted = self._judge(clean, context.started, line)
             return replace(fitted, panel=panel)
 
@@ -616,6 +617,7 @@ class AutoForecaster(GapForecaster):
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> tuple[np.ndarray, np.ndarray]:
         n_windows, n_rows, n_channels = x.shape
+        x = without_wrong_values(x, columns_beside(x, covariates))
         # Channels are independent: every member forecasts windows of one channel, [B C, T, 1].
         by_channel = np.moveaxis(x, 2, 1)
         series = by_channel.reshape(n_windows * n_channels, n_rows, 1)

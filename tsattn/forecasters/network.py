@@ -603,7 +603,8 @@ class NetworkForecaster(Forecaster):
 
         plan, fitted = self._plan(panel)
         self._tell_short(panel, plan.spec.context)
-        tell_outliers(panel, int(panel.lengths.max()), learns=True)
+        future_cols = self.covariate_columns.future
+        tell_outliers(panel, int(panel.lengths.max()), future_cols, learns=True)
         device = resolve_device(self.training.device, strict=True)
         processes, home = processes_for(self.training.trainer, device)
         seed = seed_from(self.random_state)

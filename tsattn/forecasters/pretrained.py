@@ -3,7 +3,7 @@
 import copy
 import itertools
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -309,9 +309,10 @@ class PretrainedForecaster(GapForecaster):
         """As in every forecaster; other values that are taken for wrong are told."""
         panel = super().without_doubtful(panel, fitted)
         network = network_of(self.weights) if self.state_ is None else self.network_
-        tell_outliers(panel, network.config.token_context)
+        n_rows = network.config.token_context
+        tell_outliers(panel, n_rows, self.covariate_columns.future)
         if self.covariate_columns:
-            tell_stuck(panel, network.config.token_context)
+            tell_stuck(panel, n_rows)
         return panel
 
     def _fit(self, panel: Panel, context: FitContext) -> PretrainedFitted:
@@ -344,7 +345,8 @@ class PretrainedForecaster(GapForecaster):
         panel = fitted.panel
         encoder = make_encoder(self.covariate_columns, panel)
         # The regressions would follow an outlier, and it would decide which weights seem best.
-        clean = clean_panel(panel, fitted.network.config.token_context)
+        n_rows = fitted.network.config.token_context
+        clean = clean_panel(panel, n_rows, self.covariate_columns.future)
         plain = self.with_state(fitted)
         regression = fit_covariate_regression(
             plain._answer, plain.windows, clean, encoder, horizon=self.horizon, least=1
@@ -389,7 +391,7 @@ class PretrainedForecaster(GapForecaster):
     ) -> tuple[np.ndarray, np.ndarray]:
         if self.covariate_regression_ is None or covariates is None:
             return self._answer(x, quantiles, self._values)
-        clean = without_wrong_values(x)
+        clean = without_wrong_values(x, columns_beside(x, covariates))
         point, bounds = self.covariate_regression_.forecast(
             self._answer, clean, quantiles, covariates
         )
@@ -627,13 +629,20 @@ def _outliers_of(series: np.ndarray) -> np.ndarray:
     return outliers.numpy()
 
 
-def without_outliers(x: np.ndarray) -> np.ndarray:
-    """Windows ``[B, T, C]`` with NaN in place of outliers, which other models would follow."""
+def without_outliers(x: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+    """Windows ``[B, T, C]`` with NaN in place of outliers, which other models would follow, unless
+    columns ``[B, T, K]`` explain them (:func:`tsattn.data.sensor_faults.explained`).
+    """
     n_windows, n_rows, n_channels = x.shape
     by_channel = np.ascontiguousarray(np.moveaxis(x, 2, 1))
     series = by_channel.reshape(-1, n_rows)
     outliers = _outliers_of(series).reshape(n_windows, n_channels, n_rows)
-    return np.where(np.moveaxis(outliers, 1, 2), np.nan, x)
+    is_outlier = np.moveaxis(outliers, 1, 2)
+    if columns is not None and is_outlier.any():
+        from tsattn.data.sensor_faults import explained
+
+        is_outlier = is_outlier & ~explained(is_outlier, columns)
+    return np.where(is_outlier, np.nan, x)
 
 
 def without_stuck(x: np.ndarray) -> np.ndarray:
@@ -645,38 +654,56 @@ def without_stuck(x: np.ndarray) -> np.ndarray:
     return np.where(find_stuck(x), np.nan, x)
 
 
-def without_wrong_values(x: np.ndarray) -> np.ndarray:
-    """Windows ``[B, T, C]`` with NaN in place of outliers and of the values of a sensor that
-    hangs.
+def without_wrong_values(x: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+    """Windows ``[B, T, C]`` with NaN in place of outliers that no columns ``[B, T, K]`` explain,
+    and of the values of a sensor that hangs.
     """
-    return without_stuck(without_outliers(x))
+    return without_stuck(without_outliers(x, columns))
 
 
-def clean_panel(
-    panel: Panel, n_rows: int, clean: Callable[[np.ndarray], np.ndarray] = without_wrong_values
-) -> Panel:
-    """A panel without wrong values, in blocks of ``n_rows`` rows from the end of each series.
+def columns_beside(x: np.ndarray, covariates: "CovariateWindows | None") -> np.ndarray | None:
+    """The future columns beside windows ``[B, T, C]``, ``[B, T, K]``; ``None`` without any."""
+    return None if covariates is None else covariates.known[:, : x.shape[1]]
 
-    Args:
-        panel: The series.
-        n_rows: Rows of a block.
-        clean: Puts NaN in place of wrong values of windows ``[B, T, C]``.
-    """
-    values = panel.values.copy()
+
+def _future_columns(panel: Panel, names: Sequence[Hashable]) -> np.ndarray:
+    """Some columns of a panel, ``[rows, K]``."""
+    if panel.covariates is None:
+        return np.empty((len(panel.values), 0))
+    places = [panel.covariates.columns.index(name) for name in names]
+    return panel.covariates.values[:, places]
+
+
+def blocks_of(panel: Panel, n_rows: int) -> Iterator[slice]:
+    """The rows of each series in blocks of ``n_rows`` from its end."""
     for start, stop in itertools.pairwise(panel.starts):
         for last in range(stop, start, -n_rows):
-            rows = slice(max(last - n_rows, start), last)
-            values[rows] = clean(values[None, rows])[0]
+            yield slice(max(last - n_rows, start), last)
+
+
+def clean_panel(panel: Panel, n_rows: int, future_cols: Sequence[Hashable]) -> Panel:
+    """A panel :func:`without_wrong_values`, in blocks of ``n_rows`` rows from the end of each
+    series; columns that are known ahead may explain outliers.
+    """
+    columns = _future_columns(panel, future_cols)
+    values = panel.values.copy()
+    for rows in blocks_of(panel, n_rows):
+        values[rows] = without_wrong_values(values[None, rows], columns[None, rows])[0]
     return replace(panel, values=values)
 
 
-def tell_outliers(panel: Panel, n_rows: int, *, learns: bool = False) -> None:
-    """Warn once of outliers among the last ``n_rows`` rows of series, which are read as missing.
+def tell_outliers(
+    panel: Panel, n_rows: int, future_cols: Sequence[Hashable], *, learns: bool = False
+) -> None:
+    """Warn once of outliers among the last ``n_rows`` rows of series, which are read as missing
+    unless columns that are known ahead explain them.
 
     A network that ``learns`` reads them as they are; then only those far outside the range of all
     other values are told.
     """
     rows = _flagged_rows(panel, n_rows, _outliers_of)
+    if len(rows):
+        rows = rows[~_explained_rows(panel, rows, future_cols)]
     if learns:
         rows = rows[_lie_outside(panel, rows)]
     if not len(rows):
@@ -703,6 +730,20 @@ def tell_outliers(panel: Panel, n_rows: int, *, learns: bool = False) -> None:
             *remedy,
         )
     )
+
+
+def _explained_rows(panel: Panel, rows: np.ndarray, future_cols: Sequence[Hashable]) -> np.ndarray:
+    """Whether columns that are known ahead explain the outliers in some rows, ``[R]``."""
+    from tsattn.data.sensor_faults import explained
+
+    columns = _future_columns(panel, future_cols)
+    is_outlier = np.zeros(panel.values.shape, dtype=bool)
+    is_outlier[rows] = True
+    is_explained = np.zeros_like(is_outlier)
+    for n in np.unique(panel.owners(rows + 1)):
+        part = slice(panel.starts[n], panel.starts[n + 1])
+        is_explained[part] = explained(is_outlier[None, part], columns[None, part])[0]
+    return is_explained[rows, 0]
 
 
 def tell_stuck(panel: Panel, n_rows: int) -> None:
