@@ -392,6 +392,15 @@ MUTANTS = [
         OUTLIERS,
     ),
     Mutant("tsattn/pretrained/outliers.py", "SENTINEL_RANGES * (most - least)", "0", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "n_most_pairs < _REGULAR_SHARE",
+        "-1 < _REGULAR_SHARE",
+        OUTLIERS,
+    ),
+    Mutant(
+        "tsattn/pretrained/outliers.py", "n_moving > _LEAST_MOVING_SHARE", "n_moving > 0", OUTLIERS
+    ),
     Mutant("tsattn/pretrained/period.py", "is_whole & is_day", "is_whole | is_day", PERIOD),
     Mutant("tsattn/pretrained/period.py", "_LIKELY_CHANCE / _CALENDAR_CHANCE", "1", PERIOD),
     Mutant("tsattn/pretrained/network.py", "4 * steps < 3 *", "steps < 3 *", PRETRAINING),

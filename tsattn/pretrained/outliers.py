@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.checks import LEAST_FILL, LEAST_OTHERS, SENTINEL_RANGES, SENTINELS
+from tsattn.pretrained.period import lag_products
 
 # Steps of the running median. It passes over runs of wrong values that are shorter than half of it.
 _WINDOW = 9
@@ -24,6 +25,16 @@ _WRONG_SHARE = 0.01
 _WRONG_COUNT = 3
 # ... and at most this share of the values of a short series.
 _WRONG_SHARE_OF_SHORT = 1 / 16
+# A larger share may be wrong where far values are scattered, ...
+_SCATTERED_SHARE = 0.05
+# ... so that at most this share of them has another one at any one distance.
+_REGULAR_SHARE = 0.3
+# Share of the largest changes that the usual change then leaves out, ...
+_SCATTERED_TRIMMED_SHARE = 0.12
+# ... and of the changes that are not zero, at least: rare sales of all sizes are right.
+_LEAST_MOVING_SHARE = 0.5
+# Such values make the mean fourth power of distances from the mean so many squared variances.
+_SUSPICIOUS_KURTOSIS = 10.0
 # Only series whose farthest value is so many deviations from the mean are searched, as a share of
 # what is possible.
 _SUSPICIOUS_SHARE = 0.5
@@ -40,8 +51,13 @@ def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
     than 20 times the usual change and a later value is near again, or if the last value alone is
     farther than 200 times. The far values of a series are wrong if they are few: at most a
     hundredth of its values, or three, and at most a sixteenth. What is far often, as the peaks of a
-    season are, is not wrong. Numbers that stand for a missing value in many tables, such as -9999,
-    are wrong up to half of the values, where they lie far outside the range of all others.
+    season are, is not wrong, unless it is scattered: up to a twentieth of the values, of which at
+    most three tenths have another one at any one number of steps, in a series most of whose changes
+    are not zero. The usual change then leaves out the largest 12%, and the last value is far as any
+    other.
+
+    Numbers that stand for a missing value in many tables, such as -9999, are wrong up to half of
+    the values, where they lie far outside the range of all others.
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
@@ -136,8 +152,10 @@ def _suspicious_rows(x: Tensor) -> Bool[Tensor, " B"]:
     n_most_wrong = _most_wrong(count)
     possible = (count / n_most_wrong).sqrt()
     is_far = farthest > _SUSPICIOUS_SHARE * possible * deviation
+    fourth_power = centred.pow(4).sum(1) / count
+    has_long_tails = fourth_power > _SUSPICIOUS_KURTOSIS * variance.square()
     is_long = count >= _LEAST_VALUES
-    return is_long & is_far
+    return is_long & (is_far | has_long_tails)
 
 
 def _most_wrong(count: Tensor) -> Tensor:
@@ -155,16 +173,41 @@ def _find(x: Tensor, first: Tensor | int = 0) -> Tensor:
     median = _running_median(x, first)
     to_median = (x - median).abs()
     distance = torch.where(observed, to_median, 0.0)
-    usual = _usual_change(x, count)
+    # Twice as many changes are left out as values may be wrong, at least: one makes two.
+    n_trimmed = (_TRIMMED_SHARE * count).ceil()
+    n_trimmed = torch.maximum(n_trimmed, 2 * _most_wrong(count))
+    far = _far(distance, _usual_change(x, n_trimmed), observed, _FAR_AT_THE_END)
+    # What is far often is not wrong, ...
+    n_far = far.sum(1, keepdim=True)
+    are_few = n_far <= _most_wrong(count)
+    # ... unless it comes without any rule.
+    n_trimmed = (_SCATTERED_TRIMMED_SHARE * count).ceil()
+    # The last value will be near again, as all others were.
+    far_of_most = _far(distance, _usual_change(x, n_trimmed), observed, _FAR)
+    n_moving = (x.diff(dim=1).abs() > 0).sum(1, keepdim=True)
+    are_scattered = _are_scattered(far_of_most, count)
+    are_scattered &= n_moving > _LEAST_MOVING_SHARE * count
+    return (far & are_few) | (far_of_most & are_scattered)
+
+
+def _far(distance: Tensor, usual: Tensor, observed: Tensor, far_at_the_end: float) -> Tensor:
+    """Values that are far from the running median, in usual changes, and near again later or at the
+    end alone.
+    """
     # Where nothing but the largest changes differs from zero, no change is usual.
     unit = torch.where(usual > 0, usual, torch.inf)
     far = distance > _FAR * unit
-    very_far = distance > _FAR_AT_THE_END * unit
-    far &= _near_later(observed, far) | _far_end(observed, far, very_far)
-    # What is far often is not wrong.
+    very_far = distance > far_at_the_end * unit
+    return far & (_near_later(observed, far) | _far_end(observed, far, very_far))
+
+
+def _are_scattered(far: Tensor, count: Tensor) -> Tensor:
+    """Whether the far values of series are few enough, and follow one another without rule."""
     n_far = far.sum(1, keepdim=True)
-    are_few = n_far <= _most_wrong(count)
-    return far & are_few
+    n_lags = far.shape[1] // 2
+    n_pairs = lag_products(far.to(torch.float32), n_lags)[:, 1:]
+    n_most_pairs = n_pairs.amax(1, keepdim=True)
+    return (n_far <= _SCATTERED_SHARE * count) & (n_most_pairs < _REGULAR_SHARE * n_far)
 
 
 def _running_median(x: Tensor, first: Tensor | int) -> Tensor:
@@ -220,18 +263,12 @@ def _far_end(observed: Tensor, far: Tensor, very_far: Tensor) -> Tensor:
     return is_last & after_near & very_far
 
 
-def _usual_change(x: Tensor, count: Tensor) -> Tensor:
-    """Mean of the absolute changes that are not zero, without the largest fiftieth of all, [B 1].
-
-    Twice as many changes are left out as values may be wrong, at least: a wrong value makes two.
-    """
+def _usual_change(x: Tensor, n_trimmed: Tensor) -> Tensor:
+    """Mean of the absolute changes that are not zero, without the largest of all, [B 1]."""
     changes = x.diff(dim=1).abs().nan_to_num(0.0)
-    n_trimmed = (_TRIMMED_SHARE * count).ceil()
-    n_of_wrong = 2 * _most_wrong(count)
-    n_largest = torch.maximum(n_trimmed, n_of_wrong).long()
     ordered = changes.sort(dim=1, descending=True).values
     rank = torch.arange(changes.shape[1], device=changes.device)
-    usual = (rank >= n_largest) & (ordered > 0)
+    usual = (rank >= n_trimmed.long()) & (ordered > 0)
     usual_changes = torch.where(usual, ordered, 0.0)
     total = usual_changes.sum(1, keepdim=True)
     n_usual = usual.sum(1, keepdim=True)

@@ -534,7 +534,7 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
     # Where no value is missing, the counts of one series are those of all.
     if bool(weights.all()):
         weights = weights[:1]
-    pairs = _products(weights, n_lags).round_()
+    pairs = lag_products(weights, n_lags).round_()
     n_pairs = pairs.clamp_min(1)
     correlation = values.new_zeros(len(x), n_lags)
     extent = torch.ones_like(correlation)
@@ -558,7 +558,7 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
         window_sum = sums[:, steps]
         window_count = counts[:, steps]
         rest = _without_slow(values, weights, window_sum, window_count)
-        products = _products(rest, last)
+        products = lag_products(rest, last)
         alike = _correlations(products, n_pairs[:, : last + 1])
         lags = slice(first - 1, last)
         correlation[:, lags] = alike[:, lags]
@@ -616,7 +616,7 @@ def _likeness_at_once(x: Tensor, n_lags: int) -> Likeness:
     rest = _without_slow(*rows_of_windows)
     # Counts of pairs are the products of the weights.
     rows = torch.cat([weights, rest], dim=0)
-    products = _products(rows, n_lags)
+    products = lag_products(rows, n_lags)
     pairs = products[:n_series].round()
     n_pairs = pairs.clamp_min(1).repeat(1, n_windows)
     n_pairs = n_pairs.reshape(-1, n_lags + 1)
@@ -661,7 +661,7 @@ def _charges(n_lags: int, like: Tensor) -> Tensor:
     return charge
 
 
-def _products(x: Tensor, n_lags: int) -> Tensor:
+def lag_products(x: Tensor, n_lags: int) -> Tensor:
     """Sums of products of steps m apart, m = 0 .. n_lags, through Fourier transforms.
 
     The length of the transforms has small factors.
