@@ -138,6 +138,12 @@ def test_outliers_on_the_days_of_an_event_are_explained():
     assert explained_rows(is_outlier, FAIR) == [4, 24, 34]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_outliers_where_an_amount_is_large_or_small_are_explained(sign):
+    budget = np.random.default_rng(0).random(40) + FAIR * np.arange(50, 90)
+    assert explained_rows(FAIR, sign * budget) == [4, 14, 24, 34]
+
+
 @pytest.mark.parametrize(
     "column",
     [

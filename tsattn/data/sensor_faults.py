@@ -123,7 +123,8 @@ def find_spikes(values: np.ndarray) -> np.ndarray:
 def explained(is_outlier: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Outliers in rows of rare events, such as sales on the day of a fair.
 
-    A column has a value there that stands in two rows at least, over half of which hold outliers.
+    A column has a value there that stands in two rows at least, over half of which hold outliers;
+    or there are so many rows with this value or a larger one, or with this value or a smaller one.
 
     Args:
         is_outlier: Whether values of windows are outliers, ``[B, T, C]``.
@@ -142,8 +143,8 @@ def explained(is_outlier: np.ndarray, columns: np.ndarray) -> np.ndarray:
         outliers = is_outlier[window, :, channel]
         for column in columns[window].T:
             for value in np.unique(column[outliers]):
-                is_event = column == value
-                n_outliers = (outliers & is_event).sum()
-                if is_event.sum() >= _LEAST_EVENTS and 2 * n_outliers > is_event.sum():
-                    answer[window, :, channel] |= outliers & is_event
+                for is_event in (column == value, column >= value, column <= value):
+                    n_outliers = (outliers & is_event).sum()
+                    if is_event.sum() >= _LEAST_EVENTS and 2 * n_outliers > is_event.sum():
+                        answer[window, :, channel] |= outliers & is_event
     return answer
