@@ -473,6 +473,19 @@ def test_a_column_that_begins_with_sentinels_takes_its_first_value():
     pd.testing.assert_frame_equal(*answers)
 
 
+@pytest.mark.filterwarnings("ignore:.* take the value before them")
+@pytest.mark.parametrize("dead", ["a", "z"])
+def test_a_column_of_nothing_but_sentinels_in_a_series_takes_the_median_of_the_others(dead):
+    prices = around(9, r118=-999, r119=-999)
+    frames = []
+    for price in (-999.0, np.median(prices[:118])):
+        hung = daily(around(30)).assign(price=price, unique_id=dead)
+        frames.append(pd.concat([daily(around(20)).assign(price=prices, unique_id="b"), hung]))
+    schema = Schema(past_cols=["price"])
+    answers = [forecast(frame, 2, model="ridge", schema=schema) for frame in frames]
+    pd.testing.assert_frame_equal(*answers)
+
+
 @pytest.mark.parametrize("model", ["zero", "auto"])
 @pytest.mark.parametrize("rows", [["r119"], ["r50", "r119"], ["r50", "r80"], ["r118", "r119"]])
 def test_each_wrong_value_is_told_once(model, rows):

@@ -30,6 +30,7 @@ from tsattn.checks import (
 from tsattn.data.calendar import more, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import CovariateColumns, Covariates
+from tsattn.data.grid import owners_of
 
 __all__ = ["BadSeriesError", "Panel", "Skipped", "require_length"]
 
@@ -695,14 +696,13 @@ def _tell_sentinels_of_column(
 
 def _carried(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Values ``[rows]`` with the value before them in place of NaN, the first one of their series
-    before that.
+    before that, and the median of all in a series that has none.
     """
-    missing = np.isnan(values)[:, None]
-    before = rows_before(missing)[:, 0]
-    after = rows_after(missing)[:, 0]
-    first_rows = np.repeat(starts[:-1], np.diff(starts))
-    row_with_value = np.where(before < first_rows, after, before)
-    return values[row_with_value]
+    owners = owners_of(starts)
+    cells = pd.Series(values)
+    carried = cells.groupby(owners).ffill()
+    filled = carried.groupby(owners).bfill()
+    return filled.fillna(cells.median()).to_numpy()
 
 
 def rows_before(missing: np.ndarray) -> np.ndarray:
