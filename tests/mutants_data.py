@@ -879,8 +879,8 @@ MUTANTS = [
     # sentinels
     Mutant(
         "tsattn/data/panel.py",
-        "row_with_value = np.where(before < first_rows, after, before)",
-        "row_with_value = before",
+        "carried.groupby(owners).bfill()",
+        "carried",
         f"{BAD}::test_a_column_that_begins_with_sentinels_takes_its_first_value",
     ),
     Mutant(

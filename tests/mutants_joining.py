@@ -40,8 +40,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/tables.py",
-        "carried[early] = np.nan",
-        "pass",
+        "groupby(table.codes).ffill()",
+        "bfill()",
         f"{JOINED}::test_blank_columns_of_new_rows_take_the_values_before_them",
     ),
     Mutant(

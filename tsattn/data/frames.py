@@ -121,7 +121,7 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         cells=[df[column] for column in columns],
         columns=(str(target_col), *moving),
         dialect=dialect,
-        n_covariates=len(moving),
+        n_targets=1,
         categories=categories,
     )
     # A bad stamp is told by the name of its series, so the table comes before its stamps.
@@ -367,7 +367,7 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         cells=cells,
         columns=(*names, *covariates),
         dialect=dialect,
-        n_covariates=len(covariates),
+        n_targets=n_series,
         categories=categories,
         time_cells=time_cells,
     )
@@ -981,13 +981,12 @@ def _panel(
 ) -> Panel:
     """The panel of a table whose stamps and values are made regular by the rules."""
     table, starts, alias = regular(table, rules)
-    n_targets = len(table.columns) - table.n_covariates
     covariates = None
-    if table.n_covariates or statics:
+    names = table.columns[table.n_targets :]
+    if names or statics:
         if static is None:
             static = np.empty((len(table.ids), 0), dtype=object)
-        moving = np.ascontiguousarray(table.values[:, n_targets:])
-        names = table.columns[n_targets:]
+        moving = np.ascontiguousarray(table.covariates)
         covariates = Covariates(names, moving, statics, static, table.categories, truths)
     return Panel(
         values=np.ascontiguousarray(table.targets),

@@ -59,7 +59,7 @@ _NEGATIVE_SPELLING = "write numbers with the sign - in front, such as -10037.72,
 class Table:
     """Columns of a frame as arrays, of which only the types were checked.
 
-    The C channels come first, the K covariates last.
+    The C targets come first, the K covariates last.
     """
 
     codes: np.ndarray  # [rows] which series
@@ -70,7 +70,7 @@ class Table:
     cells: list[pd.Series]  # C + K columns as they came
     columns: tuple[Any, ...]  # their names
     dialect: Dialect
-    n_covariates: int = 0
+    n_targets: int
     # Categories of the covariates; empty if all are numbers.
     categories: tuple[tuple[str, ...] | None, ...] = ()
     # The stamps as they came, in the order of the whole table.
@@ -79,14 +79,12 @@ class Table:
     @property
     def targets(self) -> np.ndarray:
         """The values without the covariates, [rows, C]."""
-        n_targets = len(self.columns) - self.n_covariates
-        return self.values[:, :n_targets]
+        return self.values[:, : self.n_targets]
 
     @property
     def covariates(self) -> np.ndarray:
         """The values of the covariates, [rows, K]."""
-        n_targets = len(self.columns) - self.n_covariates
-        return self.values[:, n_targets:]
+        return self.values[:, self.n_targets :]
 
     def series(self, n: int) -> str:
         """Name of series n in an error."""
@@ -223,7 +221,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int]:
         table, starts = full_table, full_starts
     _check_missing(table, starts, rules)
     if rules.fills_covariates:
-        table = _carry_covariates(table, starts, rules)
+        table = _carry_covariates(table, rules)
         if rules.tells:
             _tell_carried(own_rows)
     return table, starts, grid.alias
@@ -745,7 +743,6 @@ def _advice_on_spelling(table: Table, column: int, cell: Any) -> list[Piece]:
     """What to do about a cell that spells a number in its own way, or holds none."""
     from tsattn.data.spelling import numbers_call, truth_call
 
-    n_targets = len(table.columns) - table.n_covariates
     place = f"df[{table.columns[column]!r}]"
     cells = table.cells[column]
     foreign = table.foreign[:, column]
@@ -766,7 +763,7 @@ def _advice_on_spelling(table: Table, column: int, cell: Any) -> list[Piece]:
         Argument("missing"),
     ]
     # Without its only value column a table is of no use.
-    if n_targets > 1 or column >= n_targets:
+    if table.n_targets > 1 or column >= table.n_targets:
         advice.append("; or drop the column")
     return advice
 
@@ -780,7 +777,7 @@ def _columns_of_numbers(table: Table) -> list[int]:
     from tsattn.data.spelling import conversion
 
     places = []
-    for k in range(len(table.columns) - table.n_covariates):
+    for k in range(table.n_targets):
         values = table.values[:, k]
         cells = table.cells[k]
         has_numbers = bool(np.isfinite(values).any())
@@ -921,22 +918,17 @@ def _check_missing(table: Table, starts: np.ndarray, rules: Rules) -> None:
         )
 
 
-def _carry_covariates(table: Table, starts: np.ndarray, rules: Rules) -> Table:
+def _carry_covariates(table: Table, rules: Rules) -> Table:
     """Fill missing covariates with the last value before them, unless the policy is ``"error"``."""
-    n_targets = len(table.columns) - table.n_covariates
     covariates = table.covariates
     gone = np.isnan(covariates)
     if not gone.any():
         return table
-    # Row of the last value up to each row; it may lie in the series before.
-    rows = np.arange(len(gone))[:, None]
-    rows_with_value = np.where(gone, -1, rows)
-    last_rows = np.maximum.accumulate(rows_with_value, axis=0)
-    first_rows = starts[table.codes]
-    early = last_rows < first_rows[:, None]
+    carried = pd.DataFrame(covariates).groupby(table.codes).ffill().to_numpy()
+    early = np.isnan(carried)
     if early.any() and not rules.later:
         row, column = _first_cell(early)
-        name = table.place(table.codes[row], n_targets + column)
+        name = table.place(table.codes[row], table.n_targets + column)
         others = table.count(early)
         columns = np.flatnonzero(early.any(axis=0)).tolist()
         columns = columns[:_MOST_NAMED]
@@ -949,7 +941,7 @@ def _carry_covariates(table: Table, starts: np.ndarray, rules: Rules) -> Table:
         )
     if rules.missing == "error":
         row, column = _first_cell(gone)
-        name = table.place(table.codes[row], n_targets + column)
+        name = table.place(table.codes[row], table.n_targets + column)
         others = table.count(gone)
         raise InputError(
             f"{name} is missing (NaN) at {table.times[row]}{others}, but a covariate needs a value"
@@ -957,8 +949,6 @@ def _carry_covariates(table: Table, starts: np.ndarray, rules: Rules) -> Table:
             Argument("missing", "ffill"),
             ", 'interpolate' or 'mask'",
         )
-    carried = np.take_along_axis(covariates, last_rows, axis=0)
-    carried[early] = np.nan
     values = np.concatenate([table.targets, carried], axis=1)
     return replace(table, values=values)
 
@@ -969,12 +959,11 @@ def _tell_carried(table: Table) -> None:
     columns = np.flatnonzero(gone.any(axis=0)).tolist()
     if not columns:
         return
-    n_targets = len(table.columns) - table.n_covariates
     places = []
     for column in columns[:_MOST_NAMED]:
         is_missing = gone[:, column]
         row = int(is_missing.argmax())
-        name = table.place(table.codes[row], n_targets + column)
+        name = table.place(table.codes[row], table.n_targets + column)
         n_cells = int(is_missing.sum())
         n_series = len(np.unique(table.codes[is_missing]))
         others = more(n_cells, n_series)
@@ -1005,7 +994,6 @@ def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
     if not is_blank.any():
         return
     n, column = _first_cell(is_blank)
-    n_targets = len(table.columns) - table.n_covariates
     series_gone = gone[starts[n] : starts[n + 1], column]
     row = starts[n] + int(series_gone.argmax())
     columns = np.flatnonzero(is_blank.any(axis=0)).tolist()
@@ -1015,7 +1003,7 @@ def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
     if first_gone[:, columns].any():
         drop = _dropping_call(table, columns)
         first_value = ["drop the rows before the first value", drop, " and "]
-    name = table.place(n, n_targets + column)
+    name = table.place(n, table.n_targets + column)
     others = more(int(is_blank.sum()))
     raise InputError(
         f"{name}{others} is missing (NaN) in {n_gone[n, column]} of {lengths[n]} rows, the first at"
@@ -1031,18 +1019,17 @@ def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
 
 def _advice_on_blanks(table: Table, columns: list[int]) -> list[Piece]:
     """What to do about covariates whose empty cells stand for nothing."""
-    n_targets = len(table.columns) - table.n_covariates
     calls = []
     words = []
     for column in columns:
-        cells = table.cells[n_targets + column]
+        cells = table.cells[table.n_targets + column]
         kind = pd.api.types.infer_dtype(cells, skipna=True)
         blank: Any = 0
         if kind == "boolean":
             blank = False
         elif kind in ("string", "categorical"):
             blank = "none"
-        place = f"df[{table.columns[n_targets + column]!r}]"
+        place = f"df[{table.columns[table.n_targets + column]!r}]"
         # A categorical column takes no new category.
         objects = ".astype(object)" if kind == "categorical" else ""
         calls.append(f"{place} = {place}{objects}.fillna({blank!r})")
@@ -1053,8 +1040,7 @@ def _advice_on_blanks(table: Table, columns: list[int]) -> list[Piece]:
 
 def _dropping_call(table: Table, columns: list[int]) -> InPython:
     """The call that drops the rows of each series before the first value of some covariates."""
-    n_targets = len(table.columns) - table.n_covariates
-    names = [table.columns[n_targets + column] for column in columns]
+    names = [table.columns[table.n_targets + column] for column in columns]
     dialect = table.dialect
     keys = [*dialect.key_cols] or dialect.id_col
     series = "" if dialect.id_col is None else f".groupby({keys!r})"
