@@ -419,7 +419,7 @@ MUTANTS = [
         "if not others:",
         PARTS,
     ),
-    Mutant(COLUMNS, "return rising and is_even(", "return rising or is_even(", ODD),
+    Mutant(COLUMNS, "bool(rises.all()) and is_even(", "bool(rises.all()) or is_even(", ODD),
     Mutant(COLUMNS, 'return part == "year" or', 'return part != "year" and', ODD),
     Mutant(COLUMNS, "numbers is None or not pd.Index(numbers).is_unique", "numbers is None", ODD),
     Mutant(
@@ -434,7 +434,7 @@ MUTANTS = [
         "is_read = [True for column in frame.columns]",
         ODD,
     ),
-    Mutant(COLUMNS, "df.index.nlevels != 2 or len(time_levels) != 1", "len(time_levels) < 1", ODD),
+    Mutant(COLUMNS, "n_times != 1 or", "n_times < 1 or", ODD),
     Mutant(
         COLUMNS,
         "pattern).ratio(), reverse=True",

@@ -821,8 +821,7 @@ def place(
     if not exact.all():
         bad = np.flatnonzero(~exact)
         n = owner[bad[0]]
-        bad_series = np.unique(owner[bad])
-        others = more(len(bad), len(bad_series))
+        others = more_of(owner[bad])
         adjective = "inferred " if inferred else ""
         doubt = " (mixed frequencies or anchors?)" if inferred else ""
         fits_without = inferred or _fits_without_zone(times, first_rows, grid)
@@ -1024,6 +1023,11 @@ def _zone(times: pd.Index, fits_without: bool = True) -> str:
         remedy = " drop their zone, as .dt.tz_localize(None) does, for local times are even,"
         return remedy if fits_without else ""
     return " convert them to the zone of their days,"
+
+
+def more_of(owners: np.ndarray, unit: str = "series") -> str:
+    """As :func:`more`, of bad places with the number of the series (or other unit) of each."""
+    return more(len(owners), len(np.unique(owners)), unit)
 
 
 def more(count: int, n_owners: int = 1, unit: str = "series") -> str:

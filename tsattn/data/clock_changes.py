@@ -57,7 +57,7 @@ def advice_on_zone(
         call = f"df.index = {read}.{call}"
     else:
         column = f"df[{dialect.time_col!r}]"
-        keys = [f"df[{key!r}]" for key in dialect.key_cols or [dialect.id_col] if key is not None]
+        keys = [f"df[{key!r}]" for key in dialect.id_cols]
         if not keys:
             call = f"{column} = {read}.dt.{call}"
         else:

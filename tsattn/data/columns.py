@@ -46,7 +46,7 @@ _LARGEST_INTEGER_TIME = 2**61
 _LEAST_STAMP = 1000
 # Share of the distinct numbers that must read as dates, so that one typing error is named as such.
 _DATE_SHARE = 0.9
-_UTC_OFFSET = re.compile(r":\d{2}(?:[.,]\d+)?\s*(Z|[+-]\d{2}(?::?\d{2})?)$")
+_UTC_OFFSET = re.compile(r"(:\d{2}(?:[.,]\d+)?)\s*(Z|[+-]\d{2}(?::?\d{2})?)$")
 DATE_LAYOUTS = (
     "%Y/%m/%d",
     "%Y.%m.%d",
@@ -162,6 +162,11 @@ class Dialect:
         """What names the series in the user's table: a column, several, or nothing."""
         return self.key_cols or self.id_col
 
+    @property
+    def id_cols(self) -> list[Hashable]:
+        """The columns that name the series in the user's table, if there are any."""
+        return [] if self.id_col is None else [*(self.key_cols or [self.id_col])]
+
     def with_ids(self, frame: pd.DataFrame) -> pd.DataFrame:
         """A table of the user's with the column that joins its keys, where there are several."""
         if not self.key_cols:
@@ -228,7 +233,13 @@ def as_frame(data: Any) -> pd.DataFrame:
         names = ["y"] if data.shape[1] == 1 else [f"y{k + 1}" for k in range(data.shape[1])]
         return pd.DataFrame(data, columns=names)
     if isinstance(data, dict):
-        return _frame_of_columns(data)
+        try:
+            return pd.DataFrame(data)
+        except ValueError as error:
+            raise ValueError(
+                f"a dict must hold columns of one length ({error}); give a list or an array a"
+                " column"
+            ) from None
     kind = type(data).__name__
     if not isinstance(data, pd.DataFrame | pd.Series | type):
         try:
@@ -253,15 +264,6 @@ def as_frame(data: Any) -> pd.DataFrame:
             f" numbers; got {kind}; {remedy}"
         )
     return data
-
-
-def _frame_of_columns(columns: dict[Any, Any]) -> pd.DataFrame:
-    try:
-        return pd.DataFrame(columns)
-    except ValueError as error:
-        raise ValueError(
-            f"a dict must hold columns of one length ({error}); give a list or an array a column"
-        ) from None
 
 
 def _is_flat(data: Any) -> bool:
@@ -403,8 +405,7 @@ def with_time(
     id_col, time_col, target_col = names
     if time_col not in df.columns:
         is_default = time_col in ("ds", "timestamp")
-        has_time_index = isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex)
-        if df.index.name == time_col or (is_default and has_time_index):
+        if df.index.name == time_col or (is_default and has_time_index(df)):
             if df.index.name is not None:
                 time_col = df.index.name
             df = _with_level(df.reset_index(drop=True), time_col, df.index)
@@ -443,53 +444,39 @@ def _with_level(df: pd.DataFrame, name: Any, level: pd.Index) -> pd.DataFrame:
 
 
 def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFrame, Any, Any]:
-    """A frame whose index has the levels id and time, in any order, with both as columns.
+    """A frame whose index has levels of ids and one of times, in any order, with all as columns.
 
     Returns:
-        The frame, and the names of its id and its time column.
+        The frame, and the names of its id columns, one or a list, and of its time column.
 
     Raises:
-        ValueError: If there are other levels.
+        ValueError: If no level or several hold times, or one of more than two has no name.
     """
     time_levels = _time_levels(df.index, time_col)
-    if df.index.nlevels != 2 or len(time_levels) != 1:
-        raise _levels_error(df, len(time_levels))
-    time = df.index.get_level_values(time_levels[0])
-    ids = df.index.get_level_values(1 - time_levels[0])
-    if time.name is not None and time_col == "ds":
-        time_col = time.name
-    if ids.name is not None and id_col in (None, "unique_id"):
-        id_col = ids.name
-    elif not id_col:
-        id_col = "unique_id"
-    flat = _with_level(df.reset_index(drop=True), time_col, time)
-    return _with_level(flat, id_col, ids), id_col, time_col
-
-
-def _levels_error(df: pd.DataFrame, n_times: int) -> InputError:
-    """The error of an index whose levels are not ids and times."""
-    if not n_times:
-        refuse_sideways(df, [*df.columns])
-    return InputError(
-        f"an index of several levels must hold ids and times; got {df.index.nlevels} levels"
-        f" {list(df.index.names)!r}, {n_times or 'none'} of times; make columns of them by"
-        " reset_index, and name these by ",
-        Argument("id_col"),
-        " and ",
-        Argument("time_col"),
-    )
-
-
-def index_time_col(df: pd.DataFrame, time_col: Any) -> Any:
-    """Name of the only level of an index of several that holds times.
-
-    Raises:
-        ValueError: If none or several do, or a level has no name.
-    """
-    time_levels = _time_levels(df.index, time_col)
-    if len(time_levels) != 1 or None in df.index.names:
-        raise _levels_error(df, len(time_levels))
-    return df.index.names[time_levels[0]]
+    n_times = len(time_levels)
+    names = [*df.index.names]
+    has_one_id = len(names) == 2
+    if n_times != 1 or (None in names and not has_one_id):
+        if not n_times:
+            refuse_sideways(df, [*df.columns])
+        raise InputError(
+            f"an index of several levels must hold ids and times; got {len(names)} levels"
+            f" {names!r}, {n_times or 'none'} of times; make columns of them by reset_index, and"
+            " name these by ",
+            Argument("id_col"),
+            " and ",
+            Argument("time_col"),
+        )
+    (place,) = time_levels
+    if names[place] is None or time_col != "ds":
+        names[place] = time_col
+    if has_one_id and (names[1 - place] is None or id_col not in (None, "unique_id")):
+        names[1 - place] = id_col or "unique_id"
+    flat = df.reset_index(drop=True)
+    for number, name in enumerate(names):
+        flat = _with_level(flat, name, df.index.get_level_values(number))
+    time_name = names.pop(place)
+    return flat, names[0] if has_one_id else names, time_name
 
 
 def _time_levels(index: pd.Index, time_col: Any) -> list[int]:
@@ -512,6 +499,11 @@ def _time_levels(index: pd.Index, time_col: Any) -> list[int]:
         return time_levels
     # Ids may read as times too, and counts need not.
     return [1] if time_levels or levels[1].dtype.kind in "iu" else []
+
+
+def has_time_index(df: pd.DataFrame) -> bool:
+    """Whether the index holds stamps or periods."""
+    return isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex)
 
 
 def _is_time(column: pd.Series | pd.Index) -> bool:
@@ -539,7 +531,7 @@ def find_time_col(
         ValueError: If several columns could be it.
     """
     columns = [column for column in df.columns if column not in taken]
-    if isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex):
+    if has_time_index(df):
         return None
     if codes is None and len(columns) < 2:
         return None
@@ -593,18 +585,15 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
         return numbers is not None and follow_periods(numbers)
     if codes is None:
         codes = np.zeros(len(column), dtype=np.int64)
-    clock = stamps.astype(np.int64).to_numpy()
-    order = np.lexsort((clock, codes))
-    sorted_codes = codes[order]
-    same_series = sorted_codes[1:] == sorted_codes[:-1]
-    steps = np.diff(clock[order])
-    if not (steps[same_series] > 0).all():
-        return False
     if named_as_part:
-        return True
-    rows_in_order = np.argsort(codes, kind="stable")
-    rising = np.array_equal(order, rows_in_order)
-    return rising and is_even(stamps.iloc[order], sorted_codes)
+        return _occur_once(stamps, codes)
+    order = np.argsort(codes, kind="stable")
+    sorted_codes = codes[order]
+    sorted_stamps = stamps.iloc[order]
+    steps = sorted_stamps.diff().iloc[1:]
+    is_later = steps > pd.Timedelta(0)
+    rises = is_later.to_numpy() | (np.diff(sorted_codes) > 0)
+    return bool(rises.all()) and is_even(sorted_stamps, sorted_codes)
 
 
 def _text_reads_as_times(column: pd.Series) -> bool:
@@ -741,16 +730,16 @@ def _is_part(column: pd.Series) -> bool:
     if not part or not pd.api.types.is_numeric_dtype(column.dtype):
         return False
     low, high = PARTS[part]
-    if part in ("week", "quarter") and not column.between(low, high).all():
-        from tsattn.data.spelling import spelt_period
-
-        # With a year before it, as 202401.
-        numbers = whole_numbers(column)
-        return numbers is not None and spelt_period(numbers, weeks=part == "week") is not None
-    if not column.between(low, high).all():
+    numbers = whole_numbers(column)
+    if column.between(low, high).all():
+        # Years may have decimals (1949.083).
+        return part == "year" or numbers is not None
+    if part not in ("week", "quarter") or numbers is None:
         return False
-    # Years may have decimals (1949.083).
-    return part == "year" or whole_numbers(column) is not None
+    from tsattn.data.spelling import spelt_period
+
+    # With a year before it, as 202401.
+    return spelt_period(numbers, weeks=part == "week") is not None
 
 
 def read_ids(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -1044,10 +1033,10 @@ def _read_text(
         return spelt
     if text.iloc[0].endswith(("UTC", "GMT")):
         text = text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
-    offsets = text.str.extract(_UTC_OFFSET, expand=False)
+    offsets = text.str.extract(_UTC_OFFSET)[1]
     _refuse_half_zoned(text, offsets.notna(), label)
     if offsets.nunique() > 1:
-        local = text.str.replace(_UTC_OFFSET, _without_offset, regex=True)
+        local = text.str.replace(_UTC_OFFSET, r"\1", regex=True)
         return _of_changing_offsets(text, local)
     stamps = pd.to_datetime(text, format="ISO8601", errors="coerce")
     if not stamps.isna().iloc[0]:
@@ -1073,10 +1062,6 @@ def _read_text(
             InPython(", or pass datetimes, as from pd.to_datetime(..., dayfirst=True)"),
         )
     return max(readings, key=lambda reading: int(reading.notna().sum()), default=stamps)
-
-
-def _without_offset(stamp: re.Match[str]) -> str:
-    return stamp[0].removesuffix(stamp[1]).rstrip()
 
 
 def _of_changing_offsets(stamps: pd.Series, local: pd.Series) -> pd.Series:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import InputError, InputWarning, InPython, Name, warn
-from tsattn.data.calendar import more
+from tsattn.data.calendar import more_of
 from tsattn.data.columns import plain, read_numbers, require_columns
 
 
@@ -287,7 +287,7 @@ def read_static(
         if is_missing.any():
             row = int(np.flatnonzero(is_missing)[0])
             value = plain(cells.iloc[row])
-            others = _more_cells(is_missing, codes)
+            others = more_of(codes[is_missing])
             raise ValueError(
                 f"{name(codes[row])}: static column {column!r} holds {value!r:.60} in row"
                 f" {row}{others}, but needs a finite number or a category in every row; fill it in"
@@ -299,7 +299,7 @@ def read_static(
             first_row = first_rows[row]
             first_value = plain(cells.iloc[first_row])
             value = plain(cells.iloc[row])
-            others = _more_cells(is_changed, codes)
+            others = more_of(codes[is_changed])
             raise InputError(
                 f"{name(codes[row])}: static column {column!r} holds {first_value!r:.60} and"
                 f" {value!r:.60}{others}, but"
@@ -314,13 +314,6 @@ def read_static(
             first_cells = cells.array[first]
             static[:, s] = [label(plain(value)) for value in first_cells]
     return static
-
-
-def _more_cells(is_wrong: np.ndarray, codes: np.ndarray) -> str:
-    """How many more cells are wrong, and in how many series, for an error."""
-    n_cells = int(is_wrong.sum())
-    n_series = len(np.unique(codes[is_wrong]))
-    return more(n_cells, n_series)
 
 
 def _static_keys(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from tsattn.data.columns import (
     as_frame,
     check_frame,
     find_time_col,
-    index_time_col,
+    has_time_index,
     joined_table,
     long_names,
     numbers_rows,
@@ -262,19 +262,15 @@ def _refuse_hidden_keys(
     from tsattn.data.keys import find_keys
 
     dialect = table.dialect
-    id_cols = [] if dialect.id_col is None else [dialect.id_col]
-    excluded = {*id_cols, *dialect.key_cols, dialect.time_col, dialect.target_col, *covariates}
-    others = [column for column in df.columns if column not in excluded]
-    # One number for each pair of a series and a stamp; without ids there is one series.
-    stamps = pd.factorize(times)[0]
-    if id_cols:
-        n_stamps = len(df) + 1
-        stamps = table.codes * n_stamps + stamps
-    more_keys = find_keys(df, pd.Series(stamps), others)
+    roles = {dialect.id_col, *dialect.id_cols, dialect.time_col, dialect.target_col, *covariates}
+    others = [column for column in df.columns if column not in roles]
+    # One number for each pair of a series and a stamp.
+    stamps = rows.groupby(["series", "time"]).ngroup()
+    more_keys = find_keys(df, stamps, others)
     if not more_keys:
         return
     row = int(np.flatnonzero(is_repeated)[0])
-    keys = [*(dialect.key_cols or id_cols), *more_keys]
+    keys = [*dialect.id_cols, *more_keys]
     id_value = keys[0] if len(keys) == 1 else keys
     raise InputError(
         f"{table.series(table.codes[row])}: stamp {times[row]} occurs more than once, but a stamp"
@@ -440,8 +436,7 @@ def _series_cols(df: pd.DataFrame, time_col: Any, covariates: Sequence[Hashable]
     if time_col is not None:
         other_roles.add(time_col)
     columns = [column for column in df.columns if column not in other_roles]
-    is_dated = isinstance(df.index, pd.DatetimeIndex | pd.PeriodIndex)
-    has_times = is_dated or time_col is not None
+    has_times = has_time_index(df) or time_col is not None
     columns = value_cols(df, columns, has_times=has_times)
     columns = _without_key(df, columns)
     if not has_times:
@@ -697,10 +692,7 @@ def _named_alike(frame: pd.DataFrame, schema: Schema, like: Dialect) -> Schema:
     """The schema with the names of the columns of an earlier long table, if the frame has them."""
     if like.kind != "long":
         return schema
-    ids = like.key_cols
-    if not ids and like.id_col is not None:
-        ids = (like.id_col,)
-    names = {*ids, like.time_col, like.target_col}
+    names = {*like.id_cols, like.time_col, like.target_col}
     if not names <= {*frame.columns}:
         return schema
     return schema.changed(id_col=like.id_names, time_col=like.time_col, target_col=like.target_col)
@@ -715,8 +707,7 @@ def _with_target(frame: pd.DataFrame, schema: Schema) -> Schema:
         require_columns(frame, {"id_col": key})
     other_roles = {*schema.columns.moving, *schema.columns.static, *keys}
     time_col = schema.time_col
-    is_dated = isinstance(frame.index, pd.DatetimeIndex | pd.PeriodIndex)
-    if time_col not in frame.columns and not is_dated:
+    if time_col not in frame.columns and not has_time_index(frame):
         time_col = find_time_col(frame, [*other_roles])
     other_roles.add(time_col)
     columns = [column for column in frame.columns if column not in other_roles]
@@ -734,7 +725,7 @@ def _with_keys(
     covariate_cols = (*schema.columns.moving, *schema.columns.static)
     columns = [column for column in frame.columns if column not in covariate_cols]
     time_col = schema.time_col
-    is_dated = isinstance(frame.index, pd.DatetimeIndex | pd.PeriodIndex)
+    is_dated = has_time_index(frame)
     if time_col not in columns and not is_dated:
         time_col = find_time_col(frame, [*covariate_cols, schema.target_col])
     if time_col not in columns and not is_dated:
@@ -822,20 +813,9 @@ def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema
     is_unnamed = target_col == "y" and "y" not in columns
     if is_unnamed and (has_target or len(columns) == 1):
         target_col = "target" if has_target else columns[0]
-    if frame.index.nlevels > 2:
-        schema = schema.changed(target_col=target_col)
-        return _of_many_levels(frame, schema)
     frame, id_col, time_col = with_levels(frame, schema.id_col, schema.time_col)
     schema = schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
     return frame, schema
-
-
-def _of_many_levels(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema]:
-    """A long frame of one with several keys and the times in its index, and how it is read."""
-    time_col = index_time_col(frame, schema.time_col)
-    keys = [name for name in frame.index.names if name != time_col]
-    schema = schema.changed(id_col=keys, time_col=time_col)
-    return frame.reset_index(), schema
 
 
 def _rules(schema: Schema, freq: Any, zone: tzinfo | None = None) -> Rules:

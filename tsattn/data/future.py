@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InPython, Piece, warn
-from tsattn.data.calendar import future_times, more, parse_freq, ticks
+from tsattn.data.calendar import future_times, more, more_of, parse_freq, ticks
 from tsattn.data.columns import (
     TableLike,
     check_frame,
     find_time_col,
+    has_time_index,
     plain,
     read_numbers,
     read_stamps,
@@ -132,10 +133,7 @@ def read_future(
         if panel.dialect.id_col is not None:
             who = panel.series_label(n)
             _refuse_other_spelling(future, panel, n)
-        n_missing = int(is_missing.sum())
-        lacks_values = is_missing.any(axis=(1, 2))
-        n_series_missing = int(lacks_values.sum())
-        others = more(n_missing, n_series_missing)
+        others = more_of(np.nonzero(is_missing)[0])
         absent: list[Piece] = []
         if future is None:
             _refuse_rows_ahead(panel)
@@ -342,9 +340,9 @@ def _with_columns(future: TableLike, panel: Panel) -> pd.DataFrame:
     frame = check_frame(future)
     refuse_units(frame, "future")
     names_ids = id_col is not None and frame.index.name == id_col and id_col not in frame.columns
-    if frame.index.nlevels == 2:
+    if frame.index.nlevels > 1:
         frame, *_ = with_levels(frame, id_col, panel.dialect.time_col)
-    elif frame.index.nlevels > 2 or names_ids:
+    elif names_ids:
         frame = frame.reset_index()
     if panel.dialect.key_cols:
         frame = keys_alike(frame, panel)
@@ -475,8 +473,7 @@ def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
     """
     time_col = panel.dialect.time_col
     unit = parse_freq(panel.freq).unit
-    has_stamps_in_index = isinstance(future.index, pd.DatetimeIndex | pd.PeriodIndex)
-    may_search = has_stamps_in_index or panel.dialect.kind == "wide"
+    may_search = has_time_index(future) or panel.dialect.kind == "wide"
     if time_col not in future.columns and may_search:
         time_col = find_time_col(future)
     column: pd.Index | pd.Series

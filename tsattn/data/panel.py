@@ -27,7 +27,7 @@ from tsattn.checks import (
     InPython,
     warn,
 )
-from tsattn.data.calendar import more, ticks
+from tsattn.data.calendar import more, more_of, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import CovariateColumns, Covariates
 from tsattn.data.grid import owners_of
@@ -817,12 +817,11 @@ def _may_stand_for_none(values: np.ndarray) -> np.ndarray:
 def _tell_left_out(panel: Panel, rows: np.ndarray) -> None:
     """Warn once of rows that are read as missing."""
     owners = panel.owners(rows + 1)
-    n_series = len(np.unique(owners))
     first = rows[0]
     warn(
         InputWarning(
             f"{panel.series_label(int(owners[0]))} has {panel.values[first, 0]:g} at"
-            f" {panel.times[first]}{more(len(rows), n_series)}, far from all other values; such"
+            f" {panel.times[first]}{more_of(owners)}, far from all other values; such"
             " numbers are read as missing; leave their cells empty",
             _emptying_call(panel, rows),
             "; or, if they are right, pass ",
@@ -852,12 +851,11 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray, effect: str = "") -> None:
     series_ends = panel.starts[1:] - 1
     ends_series = np.isin(rows, series_ends)
     last_rows = rows[ends_series]
-    n_series = len(np.unique(owners))
     first = rows[0]
     label = panel.series_label(int(owners[0]))
     place = (
         f"{label} has {values[first]:g} at"
-        f" {panel.times[first]}{more(len(rows), n_series)}, far from all other values,"
+        f" {panel.times[first]}{more_of(owners)}, far from all other values,"
         f" {effect or 'which forecasts may follow'}"
     )
     if len(last_rows):

@@ -19,6 +19,7 @@ from tsattn.data.calendar import (
     closing_grid,
     infer_grid,
     more,
+    more_of,
     off_hours,
     parse_freq,
     place,
@@ -113,9 +114,8 @@ class Table:
         """
         row, column = np.nonzero(mask)
         if self.dialect.kind == "wide":
-            return more(len(row), len(np.unique(column)), "columns")
-        n_series = len(np.unique(self.codes[row]))
-        return more(len(row), n_series, "series")
+            return more_of(column, "columns")
+        return more_of(self.codes[row])
 
     def sorted(self) -> Table:
         """Rows by series and time; equal stamps keep their order."""
@@ -512,8 +512,7 @@ def _numbering(dialect: Dialect) -> str:
         return "df = df.reset_index(drop=True)"
     numbers = "range(len(df))"
     if dialect.id_col is not None:
-        ids = [*(dialect.key_cols or [dialect.id_col])]
-        numbers = f"df.groupby({ids!r}).cumcount()"
+        numbers = f"df.groupby({dialect.id_cols!r}).cumcount()"
     return f"df[{dialect.time_col!r}] = {numbers}"
 
 
@@ -804,8 +803,7 @@ def _check_duplicates(table: Table, table_as_it_came: Table) -> None:
     rows = np.flatnonzero(is_repeated)
     if len(rows):
         row = int(rows[0])
-        n_series = len(np.unique(table.codes[rows]))
-        others = more(len(rows), n_series)
+        others = more_of(table.codes[rows])
         raise InputError(
             f"{table.series(table.codes[row])}: duplicate stamp {table.times[row]}{others}, but a"
             " stamp may occur once in a series; ",
@@ -822,9 +820,7 @@ def _advice_on_duplicates(table: Table, stamps: pd.Index) -> list[Piece]:
     if zone is not None:
         call = "df[~df.index.duplicated()]"
         if dialect.time_col is not None:
-            id_cols = [] if dialect.id_col is None else [dialect.id_col]
-            keys = [*dialect.key_cols] or id_cols
-            call = f"df.drop_duplicates({[*keys, dialect.time_col]!r})"
+            call = f"df.drop_duplicates({[*dialect.id_cols, dialect.time_col]!r})"
         return [
             f"clocks show this hour twice in zones such as {zone}, so the stamps look like local"
             " times without their zone; ",
@@ -847,8 +843,7 @@ def _advice_on_duplicates(table: Table, stamps: pd.Index) -> list[Piece]:
 def _call_on_duplicates(table: Table) -> str:
     """The call of pandas that drops repeated rows where they are equal, else adds them up."""
     dialect = table.dialect
-    id_cols = [] if dialect.id_col is None else [dialect.id_col]
-    columns = [*(dialect.key_cols or id_cols), dialect.time_col]
+    columns = [*dialect.id_cols, dialect.time_col]
     rows = pd.DataFrame(table.values)
     rows["series"] = table.codes
     rows["time"] = ticks(table.times)
@@ -964,9 +959,7 @@ def _tell_carried(table: Table) -> None:
         is_missing = gone[:, column]
         row = int(is_missing.argmax())
         name = table.place(table.codes[row], table.n_targets + column)
-        n_cells = int(is_missing.sum())
-        n_series = len(np.unique(table.codes[is_missing]))
-        others = more(n_cells, n_series)
+        others = more_of(table.codes[is_missing])
         places.append(f"{name} is missing (NaN) at {table.times[row]}{others}")
     n_others = len(columns) - len(places)
     other_columns = f"; and {n_others} more columns" if n_others else ""

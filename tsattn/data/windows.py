@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from tsattn.checks import Argument, InputError, InputWarning, warn
-from tsattn.data.calendar import more
+from tsattn.data.calendar import more_of
 from tsattn.data.panel import BadSeriesError, Panel, rows_after, rows_before
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ def tell_interpolated(panel: Panel, names: str) -> None:
         return
     owners = panel.owners(rows + 1)
     first = rows[0]
-    others = more(len(rows), len(np.unique(owners)))
+    others = more_of(owners)
     # Of several series one may end before the others.
     has_end = panel.n_series > 1 and missing[panel.starts[1:] - 1, 0].any()
     at_ends = ", and the last value is repeated at ends" if has_end else ""
