@@ -225,7 +225,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/future.py",
-        "if len(times) and not has_place.any():",
+        "if not len(rows):",
         "if False:",
         "tests/forecasters/test_future_columns.py",
     ),

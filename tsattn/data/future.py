@@ -198,21 +198,12 @@ def _look_up(
     if id_col is not None:
         _require_column(frame, id_col)
         series = _series_of(frame[id_col], panel)
-    # One number for each pair of a series and a stamp; those of the forecast ascend.
-    stamps, clock = np.unique(ticks(after), return_inverse=True)
-    n_stamps = len(stamps)
     series_ahead = np.repeat(np.arange(panel.n_series), steps)
-    keys_ahead = series_ahead * n_stamps + clock
-    row_ticks = pd.Index(ticks(times))
-    place = pd.Index(stamps).get_indexer(row_ticks)
-    has_place = (series >= 0) & (place >= 0)
-    if len(times) and not has_place.any():
-        _refuse_other_times(times, after, panel)
-    row_keys = series * n_stamps + place
-    # A row of another series or stamp has no key.
-    row_keys = np.where(has_place, row_keys, -1)
-    slot = pd.Index(keys_ahead).get_indexer(pd.Index(row_keys))
+    ahead = pd.MultiIndex.from_arrays([series_ahead, ticks(after)])
+    slot = ahead.get_indexer(pd.MultiIndex.from_arrays([series, ticks(times)]))
     rows = np.flatnonzero(slot >= 0)
+    if not len(rows):
+        _refuse_other_times(times, after, panel)
     slots = slot[rows]
     _refuse_twice(slots, rows, times, series, panel)
     times_ahead = times[rows]

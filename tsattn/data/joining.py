@@ -110,20 +110,12 @@ def _numbered_on(old: Panel, new: Panel) -> Panel:
 
 def _values_of_same_rows(old: Panel, new: Panel) -> tuple[np.ndarray, np.ndarray]:
     """Old values and the new ones of the same series and row number, where both have one."""
-    places = pd.Index(old.ids).get_indexer(pd.Index(new.ids))
-    clock = ticks(old.times)
-    pairs = [np.empty((0, 2))]
-    for n in np.flatnonzero(places >= 0).tolist():
-        first, stop = old.starts[places[n] : places[n] + 2]
-        rows = clock[first:stop]
-        has_place = rows >= 0
-        old_values = old.values[first:stop, 0][has_place]
-        new_values = new.values[new.starts[n] + rows[has_place], 0]
-        pairs.append(np.column_stack([old_values, new_values]))
-    values = np.concatenate(pairs)
-    is_complete = ~np.isnan(values).any(axis=1)
-    old_column, new_column = values[is_complete].T
-    return old_column, new_column
+    columns = []
+    for panel in (old, new):
+        keys = [np.repeat(panel.ids, panel.lengths), ticks(panel.times)]
+        columns.append(pd.Series(panel.values[:, 0], index=keys))
+    both = pd.concat(columns, axis=1, join="inner").dropna()
+    return both[0].to_numpy(), both[1].to_numpy()
 
 
 def continued_panel(
