@@ -75,6 +75,12 @@ _ROUND_UNITS = (
     "1h",
     "1D",
 )
+# Periods of which each has one stamp, on unlike days, and what is done about it.
+_ROUND_PERIODS = {
+    "M": " move them to the beginning of their month",
+    "Y": " move them to the beginning of their year",
+    **{f"W-{day}": " give all weeks one day" for day in WEEKDAYS},
+}
 _JITTER_OF_STEP = 0.1
 _LEAST_ROUNDED = 0.9
 _UNIT_NANOSECONDS = {
@@ -110,6 +116,7 @@ _OLD_ALIASES = {
 }
 # First day, last day, first business day and last business day of the month.
 _RULES = ("S", "E", "BS", "BE")
+_MONTHLY = re.compile("(B?)([MQY])([SE])")
 _ALIAS = re.compile(r"(\d*)([A-Za-z]+)(?:-([A-Za-z]{3}))?")
 
 
@@ -160,20 +167,15 @@ def _anchored_grid(count: int, name: str, anchor: str) -> Grid | None:
         weekday = anchor or "SUN"
         if weekday in WEEKDAYS:
             return _week_grid(count, WEEKDAYS.index(weekday))
-    unit = name.removeprefix("B")[:-1]
-    rule = name[-1]
-    if name.startswith("B"):
-        rule = "B" + rule
-    if unit not in UNIT_MONTHS or rule not in _RULES:
+    match = _MONTHLY.fullmatch(name)
+    if match is None or (match[2] == "M" and anchor):
         return None
-    if unit == "M" and anchor:
-        return None
-    default = "DEC" if rule.endswith("E") else "JAN"
+    business, unit, side = match.groups()
+    default = "DEC" if side == "E" else "JAN"
     month = anchor or default
     if month not in MONTHS:
         return None
-    month_number = MONTHS.index(month)
-    return _month_grid(count, unit, rule, month_number)
+    return _month_grid(count, unit, business + side, MONTHS.index(month))
 
 
 def parse_freq(freq: Any) -> Grid:
@@ -567,11 +569,11 @@ def off_hours(times: pd.Index, grid: Grid) -> np.ndarray:
     return ~exact & on_step
 
 
-def _typical(steps: np.ndarray, owner: np.ndarray, n_series: int) -> tuple[np.ndarray, np.ndarray]:
+def _typical(steps: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Series that have steps, and the lower median of their steps, which gaps and single wrong
     stamps do not change.
     """
-    counts = np.bincount(owner, minlength=n_series)
+    counts = np.bincount(owner)
     series = np.flatnonzero(counts)
     # By series, and within each one by size.
     order = np.lexsort((steps, owner))
@@ -584,10 +586,7 @@ def _typical(steps: np.ndarray, owner: np.ndarray, n_series: int) -> tuple[np.nd
 
 def _commonest(values: np.ndarray) -> int:
     """The most frequent value, the least of equals."""
-    distinct, counts = np.unique(values, return_counts=True)
-    # argmax takes the first of equal counts, and the values ascend.
-    commonest = distinct[np.argmax(counts)]
-    return int(commonest)
+    return int(pd.Series(values).mode().iloc[0])
 
 
 def infer_grid(
@@ -604,7 +603,6 @@ def infer_grid(
     Raises:
         ValueError: If no series has two stamps.
     """
-    n_series = len(starts) - 1
     owner = owners_of(starts)
     inner = owner[1:] == owner[:-1]
     if not inner.any():
@@ -618,7 +616,7 @@ def infer_grid(
 
     def common(clock: np.ndarray) -> int:
         steps = np.diff(clock)
-        _, medians = _typical(steps[inner], step_owner, n_series)
+        _, medians = _typical(steps[inner], step_owner)
         return _commonest(medians)
 
     if not isinstance(times, pd.DatetimeIndex):
@@ -644,7 +642,7 @@ def infer_grid(
     if days % 7 == 0:
         weekday = _commonest(_weekday(day))
         return _week_grid(days // 7, weekday)
-    if days == 1 and not weekends and _is_business(day, starts, inner):
+    if days == 1 and not weekends and _is_business(day, owner, inner):
         return Grid("B", "business", 1)
     return _tick_grid(days * DAY_NANOSECONDS)
 
@@ -766,25 +764,18 @@ def _infer_months(
     return _month_grid(step // span, unit, _RULES[best], anchor)
 
 
-def _is_business(day: np.ndarray, starts: np.ndarray, inner: np.ndarray) -> bool:
+def _is_business(day: np.ndarray, owner: np.ndarray, inner: np.ndarray) -> bool:
     """Whether more series skip all weekends than have stamps on one.
 
     A series skips weekends if it has none and steps from a Friday to a Monday.
     """
     weekday = _weekday(day)
-    first_rows = starts[:-1]
-    is_weekend = weekday > 4
-    n_weekend = np.add.reduceat(is_weekend, first_rows, dtype=np.int64)
-    has_weekend = n_weekend > 0
-    jumps = np.zeros(len(day), dtype=bool)
     is_three_days = np.diff(day) == 3
     is_monday = weekday[1:] == 0
-    jumps[1:] = inner & is_three_days & is_monday
-    n_jumps = np.add.reduceat(jumps, first_rows, dtype=np.int64)
-    skips_weekends = (n_jumps > 0) & ~has_weekend
-    n_skipping = int(skips_weekends.sum())
-    n_open = int(has_weekend.sum())
-    return n_skipping > n_open
+    open_series = np.unique(owner[weekday > 4])
+    jumping_series = owner[1:][inner & is_three_days & is_monday]
+    skipping_series = np.setdiff1d(jumping_series, open_series)
+    return len(skipping_series) > len(open_series)
 
 
 def place(
@@ -871,7 +862,7 @@ def _check_inferred(
     inner = owner[1:] == owner[:-1]
     steps = np.diff(position)
     step_owner = owner[1:][inner]
-    series, typical = _typical(steps[inner], step_owner, n_series)
+    series, typical = _typical(steps[inner], step_owner)
     other = series[typical != 1]
     has_other = len(other) > 0 and n_series > 1
     if has_other and _has_even_steps(times, starts, int(other[0])):
@@ -950,30 +941,19 @@ def _rounding(times: pd.Index, starts: np.ndarray, grid: Grid) -> list[Piece]:
     """
     if not isinstance(times, pd.DatetimeIndex) or times.tz is not None:
         return []
-    clock = ticks(times)
-    day = clock // DAY_NANOSECONDS
-    inner = np.ones(len(day) - 1, dtype=bool)
+    inner = np.ones(len(times) - 1, dtype=bool)
     inner[starts[1:-1] - 1] = False
-    month = month_of(day)
-    if (np.diff(month)[inner] == 1).all():
-        call = ".dt.to_period('M').dt.start_time"
-        place = "beginning"
-        if grid.unit == "month" and grid.rule.endswith("E"):
+    for unit in _ROUND_PERIODS:
+        numbers = times.to_period(unit).astype(np.int64)
+        if not (np.diff(numbers)[inner] == 1).all():
+            continue
+        advice = _ROUND_PERIODS[unit]
+        call = f".dt.to_period({unit!r}).dt.start_time"
+        if unit == "M" and grid.unit == "month" and grid.rule.endswith("E"):
+            advice = " move them to the end of their month"
             call = "+ pd.offsets.MonthEnd(0)"
-            place = "end"
-        return [f" move them to the {place} of their month", InPython(f", as {call} does"), ","]
-    if (np.diff(month // 12)[inner] == 1).all():
-        call = ".dt.to_period('Y').dt.start_time"
-        return [" move them to the beginning of their year", InPython(f", as {call} does"), ","]
-    for last in range(7):
-        # Weeks that begin on the day after the last one.
-        first_weekday = last + 1
-        week = (day + FIRST_WEEKDAY - first_weekday) // 7
-        week_steps = np.diff(week)[inner]
-        if (week_steps == 1).all():
-            call = f".dt.to_period('W-{WEEKDAYS[last]}').dt.start_time"
-            return [" give all weeks one day", InPython(f", as {call} does"), ","]
-    unit = _unit_of_jitter(clock, inner)
+        return [advice, InPython(f", as {call} does"), ","]
+    unit = _unit_of_jitter(ticks(times), inner)
     if unit is not None:
         return [" round the stamps", InPython(f", as .dt.round({unit!r}) does"), ","]
     return []

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -151,25 +151,17 @@ def _week_text(slots: Sequence[int], fine_step: int) -> str:
     """``"Mon-Fri 07:00-21:00; Sat 08:00-12:00"``, days of equal times joined."""
     spans = []
     for day in range(WEEK_DAYS):
-        first = day * DAY_NANOSECONDS
-        stop = first + DAY_NANOSECONDS
-        times = [slot - first for slot in slots if first <= slot < stop]
-        span = _span_text(times, fine_step)
-        spans.append(span)
+        begin = day * DAY_NANOSECONDS
+        stop = begin + DAY_NANOSECONDS
+        times = [slot - begin for slot in slots if begin <= slot < stop]
+        spans.append(_span_text(times, fine_step))
     parts = []
-    day = 0
-    while day < WEEK_DAYS:
-        stop = day + 1
-        while stop < WEEK_DAYS and spans[stop] == spans[day]:
-            stop += 1
-        span = spans[day]
+    for span, days in groupby(range(WEEK_DAYS), key=spans.__getitem__):
         if span is not None:
-            days = _DAY_NAMES[day]
-            if stop - day > 1:
-                days += f"-{_DAY_NAMES[stop - 1]}"
+            first, *others = [_DAY_NAMES[day] for day in days]
+            last = f"-{others[-1]}" if others else ""
             # Days without times of the day end in no blank.
-            parts.append(f"{days} {span}".rstrip())
-        day = stop
+            parts.append(f"{first}{last} {span}".rstrip())
     return "; ".join(parts)
 
 
@@ -179,17 +171,10 @@ def _span_text(times: Sequence[int], fine_step: int) -> str | None:
         return None
     if fine_step == DAY_NANOSECONDS and times[0] == 0:
         return ""
-    texts = []
-    first = times[0]
     # A span ends where the next time is not one step later.
-    followers = [*times[1:], None]
-    for time, following in zip(times, followers, strict=True):
-        if following is None or following != time + fine_step:
-            first_text = _clock_text(first)
-            last_text = _clock_text(time)
-            texts.append(f"{first_text}-{last_text}")
-            first = 0 if following is None else following
-    return " ".join(texts)
+    ends = np.flatnonzero(np.diff(times) != fine_step) + 1
+    spans = np.split(np.array(times), ends)
+    return " ".join(f"{_clock_text(span[0])}-{_clock_text(span[-1])}" for span in spans)
 
 
 def _clock_text(nanoseconds: int) -> str:
@@ -290,14 +275,12 @@ def _parse_weeks(text: str) -> Grid | None:
         return None
     weeks = [int(word) for word in match[1].split()]
     try:
-        first = date.fromisoformat(match[2])
+        first = np.datetime64(match[2])
     except ValueError:
         return None
-    epoch = date(1970, 1, 1)
-    days = first.toordinal() - epoch.toordinal()
     if not weeks or min(weeks) <= 0:
         return None
-    return quarter_grid(weeks, days)
+    return quarter_grid(weeks, int(first.astype(np.int64)))
 
 
 def quarter_grid(weeks: Sequence[int], first_day: int) -> Grid:
@@ -309,8 +292,7 @@ def quarter_grid(weeks: Sequence[int], first_day: int) -> Grid:
     """
     weeks_before = np.cumsum([0, *weeks[:-1]])
     slots = tuple((weeks_before * WEEK_NANOSECONDS).tolist())
-    epoch = date(1970, 1, 1)
-    start = date.fromordinal(epoch.toordinal() + first_day)
+    start = np.datetime64(first_day, "D")
     week_text = " ".join(map(str, weeks))
     alias = f"W[{week_text} from {start}]"
     step = int(sum(weeks)) * WEEK_NANOSECONDS
