@@ -486,6 +486,18 @@ def test_a_column_of_nothing_but_sentinels_in_a_series_takes_the_median_of_the_o
     pd.testing.assert_frame_equal(*answers)
 
 
+@pytest.mark.filterwarnings("ignore:.* has -999 in 120 of 120 rows")
+def test_a_series_of_nothing_but_sentinels_is_told_from_its_first_row_on():
+    frame = pd.concat(
+        [
+            daily(around(20, r60=-999)).assign(unique_id="b"),
+            daily(np.full(120, -999.0)).assign(unique_id="z"),
+        ]
+    )
+    with pytest.warns(UserWarning, match="series 'z' ends with -999 from 2024-01-01 00:00:00 on"):
+        forecast(frame, 2, missing="error", model="naive")
+
+
 @pytest.mark.parametrize("model", ["zero", "auto"])
 @pytest.mark.parametrize("rows", [["r119"], ["r50", "r119"], ["r50", "r80"], ["r118", "r119"]])
 def test_each_wrong_value_is_told_once(model, rows):

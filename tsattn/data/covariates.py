@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype, is_string_dtype
 
 from tsattn.checks import InputError, InputWarning, InPython, Name, warn
 from tsattn.data.calendar import more_of
@@ -138,9 +139,11 @@ class Covariates:
     categories: tuple[tuple[str, ...] | None, ...] = ()
     truths: tuple[Hashable, ...] = ()
 
-    def take(self, pick: slice | np.ndarray) -> Covariates:
-        """Some rows of the same series."""
-        return replace(self, values=self.values[pick])
+    def take(
+        self, rows: slice | np.ndarray, series: slice | np.ndarray = slice(None)
+    ) -> Covariates:
+        """Some rows, which belong to some of the series; default all series."""
+        return replace(self, values=self.values[rows], static=self.static[series])
 
     def copy(self) -> Covariates:
         """The same in arrays of its own."""
@@ -325,7 +328,7 @@ def _static_keys(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         numbers, foreign = read_numbers(cells)
         if not foreign.any():
             return numbers, ~np.isfinite(numbers)
-        if kind != np.dtype(object) and not pd.api.types.is_string_dtype(kind):
+        if kind != np.dtype(object) and not is_string_dtype(kind):
             raise ValueError(
                 f"static column {cells.name!r} must hold numbers, text or categories; got {kind};"
                 " convert it to text"
@@ -352,7 +355,7 @@ def read_categories(
     has_text = foreign.any(axis=0)
     for k in np.flatnonzero(has_text).tolist():
         cells = df[columns[k]]
-        kind = pd.api.types.infer_dtype(cells, skipna=True)
+        kind = infer_dtype(cells, skipna=True)
         numbers = None
         if kind == "string":
             numbers = _spelt_decimals(cells)

@@ -203,8 +203,7 @@ class Panel:
                     "series that look at one another share their covariates; leave out columns"
                     " that differ from series to series, or set channel_mixing=False"
                 )
-            moving_part = covariates.take(slice(n_rows))
-            covariates = replace(moving_part, static=covariates.static[:1])
+            covariates = covariates.take(slice(n_rows), slice(1))
         values = self.values.reshape(self.n_series, n_rows)
         return replace(
             self,
@@ -301,8 +300,7 @@ class Panel:
         skipped = self.skipped if stop == self.n_series else ()
         covariates = self.covariates
         if covariates is not None:
-            moving_part = covariates.take(rows)
-            covariates = replace(moving_part, static=covariates.static[first:stop])
+            covariates = covariates.take(rows, slice(first, stop))
         return replace(
             self,
             values=self.values[rows],
@@ -325,8 +323,7 @@ class Panel:
         rows = np.flatnonzero(~row_is_out)
         covariates = self.covariates
         if covariates is not None:
-            moving_part = covariates.take(rows)
-            covariates = replace(moving_part, static=covariates.static[~is_out])
+            covariates = covariates.take(rows, ~is_out)
         last_ticks = ticks(self.last_times())
         skipped = []
         for n in np.flatnonzero(is_out):
@@ -814,15 +811,21 @@ def _may_stand_for_none(values: np.ndarray) -> np.ndarray:
     return mask
 
 
+def _words_on_sentinels(panel: Panel, rows: np.ndarray) -> str:
+    """Where the numbers of some rows are."""
+    owners = panel.owners(rows + 1)
+    return (
+        f"{panel.series_label(int(owners[0]))} has {panel.values[rows[0], 0]:g} at"
+        f" {panel.times[rows[0]]}{more_of(owners)}, far from all other values"
+    )
+
+
 def _tell_left_out(panel: Panel, rows: np.ndarray) -> None:
     """Warn once of rows that are read as missing."""
-    owners = panel.owners(rows + 1)
-    first = rows[0]
     warn(
         InputWarning(
-            f"{panel.series_label(int(owners[0]))} has {panel.values[first, 0]:g} at"
-            f" {panel.times[first]}{more_of(owners)}, far from all other values; such"
-            " numbers are read as missing; leave their cells empty",
+            f"{_words_on_sentinels(panel, rows)}; such numbers are read as missing; leave their"
+            " cells empty",
             _emptying_call(panel, rows),
             "; or, if they are right, pass ",
             Argument("missing", "error"),
@@ -846,31 +849,16 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray, effect: str = "") -> None:
     """Warn once of rows that stay as they are, first of those at the end of series, at which
     forecasts may go on; ``effect`` as in :func:`tell_sentinels`.
     """
-    values = panel.values[:, 0]
-    owners = panel.owners(rows + 1)
-    series_ends = panel.starts[1:] - 1
-    ends_series = np.isin(rows, series_ends)
-    last_rows = rows[ends_series]
-    first = rows[0]
-    label = panel.series_label(int(owners[0]))
-    place = (
-        f"{label} has {values[first]:g} at"
-        f" {panel.times[first]}{more_of(owners)}, far from all other values,"
-        f" {effect or 'which forecasts may follow'}"
-    )
-    if len(last_rows):
-        # An end is the row after the last one.
-        first_end = last_rows[:1] + 1
-        n = int(panel.owners(first_end)[0])
-        stop = panel.starts[n + 1]
-        own_values = values[panel.starts[n] : stop]
-        # The number of equal values at the end; argmin is the place of the first False.
-        reversed_values = own_values[::-1]
-        is_last = reversed_values == reversed_values[0]
-        begin = stop - int(is_last.argmin())
+    place = f"{_words_on_sentinels(panel, rows)}, {effect or 'which forecasts may follow'}"
+    ends_series = np.isin(panel.starts[1:] - 1, rows)
+    if ends_series.any():
+        n = int(ends_series.argmax())
+        own_values = panel.values[panel.starts[n] : panel.starts[n + 1], 0]
+        is_other = own_values != own_values[-1]
+        begin = panel.starts[n] + np.flatnonzero(is_other).max(initial=-1) + 1
         place = (
             f"{panel.series_label(n)} ends with {own_values[-1]:g} from {panel.times[begin]}"
-            f" on{more(len(last_rows))}, far from all values before,"
+            f" on{more(int(ends_series.sum()))}, far from all values before,"
             f" {effect or 'where forecasts may go on'}"
         )
     warn(
@@ -949,26 +937,16 @@ def require_same_steps(fitted: Panel, panel: Panel) -> None:
 
 def _least_gap(panel: Panel) -> tuple[int, int]:
     """The fewest steps from one value of a series to the next one, 1 where there are no two, and
-    how many gaps there are, of one step alone where there are some.
+    how many such pairs there are.
     """
-    n_rows = len(panel.values)
     has_value = ~np.isnan(panel.values).all(axis=1)
-    previous_has_value = has_value[:-1]
-    is_next = has_value[1:] & previous_has_value
-    # The last row of a series and the first one of the next are no neighbours.
-    first_rows = panel.starts[1:-1]
-    first_rows = first_rows[(first_rows > 0) & (first_rows < n_rows)]
-    is_next[first_rows - 1] = False
-    # Most tables have neighbours, which tell it at little cost.
-    if is_next.any():
-        return 1, int(is_next.sum())
     rows = np.flatnonzero(has_value)
-    owners = panel.owners(rows + 1)
+    owners = owners_of(panel.starts)[rows]
     is_inner = np.diff(owners) == 0
     gaps = np.diff(rows)[is_inner]
     if not len(gaps):
         return 1, 0
-    return int(gaps.min(initial=n_rows)), len(gaps)
+    return int(gaps.min()), len(gaps)
 
 
 def require_length(panel: Panel, n_rows: int, reason: str) -> None:

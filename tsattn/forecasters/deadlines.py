@@ -254,7 +254,7 @@ def _of_series(panel: Panel, chosen: np.ndarray) -> Panel:
     rows = np.arange(starts[-1]) + np.repeat(panel.starts[chosen] - starts[:-1], lengths)
     covariates = panel.covariates
     if covariates is not None:
-        covariates = replace(covariates.take(rows), static=covariates.static[chosen])
+        covariates = covariates.take(rows, chosen)
     return replace(
         panel,
         values=panel.values[rows],
