@@ -308,12 +308,12 @@ MUTANTS = [
     ),
     Mutant(COLUMNS, "if stamps.notna().mean() > _DATE_SHARE:", "if stamps.notna().all():", ODD),
     Mutant(COLUMNS, "(years or n_digits > 4)", "digits > 4", ODD),
-    Mutant("tsattn/data/spelling.py", "month = 3 * number - 2", "month = 3 * number", ODD),
+    Mutant("tsattn/data/spelling.py", "{3 * number - 2:02}", "{3 * number:02}", ODD),
     Mutant("tsattn/data/frames.py", "(next_series == 0) & later)", "(next_series == 0))", ODD),
     Mutant(
         "tsattn/data/panel.py",
-        "is_next[first_rows - 1] = False",
-        "pass",
+        "gaps = np.diff(rows)[is_inner]",
+        "gaps = np.diff(rows)",
         JOINING,
     ),
     Mutant("tsattn/data/frames.py", "if has_value.all():", "if has_value.any():", BAD),
@@ -340,7 +340,7 @@ MUTANTS = [
     ),
     Mutant(
         COLUMNS,
-        "if all(pd.api.types.is_numeric_dtype(dtype) for dtype in df.dtypes):",
+        "if all(map(is_numeric_dtype, df.dtypes)):",
         "if False:",
         PARTS,
     ),
@@ -1162,8 +1162,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/spelling.py",
-        "elif _differ_in_notes(cells.iloc[bad], read_cells):",
-        "elif False:",
+        "elif are_text and _differ_in_notes(",
+        "elif False and _differ_in_notes(",
         "tests/data/test_spelling.py::test_marks_behind_stamps_are_removed_and_no_row_is",
     ),
 ]

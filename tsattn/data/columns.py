@@ -14,6 +14,15 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import (
+    infer_dtype,
+    is_bool_dtype,
+    is_complex_dtype,
+    is_datetime64_any_dtype,
+    is_integer_dtype,
+    is_list_like,
+    is_numeric_dtype,
+)
 
 from tsattn.checks import Argument, InputError, InPython, Name, warn
 from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, infer_grid, more, place
@@ -269,7 +278,7 @@ def as_frame(data: Any) -> pd.DataFrame:
 def _is_flat(data: Any) -> bool:
     """Whether data is a list or an array of single values."""
     if isinstance(data, list | tuple):
-        return not any(pd.api.types.is_list_like(value) for value in data)
+        return not any(is_list_like(value) for value in data)
     return isinstance(data, np.ndarray) and data.ndim == 1 and data.dtype.names is None
 
 
@@ -303,7 +312,7 @@ def _without_blank_end(df: pd.DataFrame) -> pd.DataFrame:
     has_stamps = not isinstance(df.index, pd.RangeIndex)
     if has_stamps or df.iloc[-1].notna().any():
         return df
-    if all(pd.api.types.is_numeric_dtype(dtype) for dtype in df.dtypes):
+    if all(map(is_numeric_dtype, df.dtypes)):
         return df
     filled_rows = np.flatnonzero(df.notna().any(axis=1))
     n_rows = int(filled_rows.max(initial=0)) + 1
@@ -313,7 +322,7 @@ def _without_blank_end(df: pd.DataFrame) -> pd.DataFrame:
 def _without_signals(df: pd.DataFrame) -> pd.DataFrame:
     """The table with NaN for each signalling NaN of Decimal, which pandas cannot look at."""
     for column in df.select_dtypes(object):
-        kind = pd.api.types.infer_dtype(df[column], skipna=False)
+        kind = infer_dtype(df[column], skipna=False)
         if kind in ("decimal", "mixed", "mixed-integer"):
             signals = df[column].map(lambda cell: isinstance(cell, Decimal) and cell.is_snan())
             if signals.any():
@@ -509,8 +518,8 @@ def has_time_index(df: pd.DataFrame) -> bool:
 def _is_time(column: pd.Series | pd.Index) -> bool:
     kind = column.dtype
     if kind == np.dtype(object):
-        return pd.api.types.infer_dtype(column[:9], skipna=True) in ("date", "datetime")
-    return pd.api.types.is_datetime64_any_dtype(kind) or isinstance(kind, pd.PeriodDtype)
+        return infer_dtype(column[:9], skipna=True) in ("date", "datetime")
+    return is_datetime64_any_dtype(kind) or isinstance(kind, pd.PeriodDtype)
 
 
 def find_time_col(
@@ -565,7 +574,7 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     Text must read as stamps in every row. Numbers must occur once in a series; unless the column
     is named like a part of a time, they must rise evenly too.
     """
-    if not pd.api.types.is_numeric_dtype(column.dtype):
+    if not is_numeric_dtype(column.dtype):
         return _text_reads_as_times(column)
     # The first value excludes most columns at little cost.
     first = column.iloc[0]
@@ -600,7 +609,7 @@ def _text_reads_as_times(column: pd.Series) -> bool:
     """Whether every row of a column is text that reads as a stamp, if it were known which of two
     numbers is the month.
     """
-    if pd.api.types.infer_dtype(column.iloc[:9], skipna=True) != "string":
+    if infer_dtype(column.iloc[:9], skipna=True) != "string":
         return False
     first = str(column.iloc[0])
     # Other numbers in text are codes rather than stamps.
@@ -683,7 +692,7 @@ def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
     The rows of such a table are its series.
     """
     dated = [column for column in columns if any(map(str.isdigit, str(column)))]
-    numeric = [name for name in columns if pd.api.types.is_numeric_dtype(df[name].dtype)]
+    numeric = [name for name in columns if is_numeric_dtype(df[name].dtype)]
     for named in (dated, numeric):
         names = [int(text) if text.isdigit() else text for text in map(str, named)]
         if len(names) > 2 and _reads_as_times(pd.Series(names), None):
@@ -727,7 +736,7 @@ def _is_part(column: pd.Series) -> bool:
     a time.
     """
     part = part_of(column.name)
-    if not part or not pd.api.types.is_numeric_dtype(column.dtype):
+    if not part or not is_numeric_dtype(column.dtype):
         return False
     low, high = PARTS[part]
     numbers = whole_numbers(column)
@@ -763,7 +772,7 @@ def read_ids(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 def _refuse_nul(column: pd.Series) -> None:
     """Refuse ids with a NUL character, at which pandas ends a text when it compares two."""
-    if pd.api.types.is_numeric_dtype(column.dtype):
+    if is_numeric_dtype(column.dtype):
         return
     for name in column.unique():
         if isinstance(name, str) and "\0" in name:
@@ -782,10 +791,10 @@ def read_numbers(column: pd.Series, *, spelt: bool = False) -> tuple[np.ndarray,
             categories as what they stand for.
     """
     kind = column.dtype
-    is_number = pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind)
-    if is_number and not pd.api.types.is_complex_dtype(kind):
+    is_number = is_numeric_dtype(kind) or is_bool_dtype(kind)
+    if is_number and not is_complex_dtype(kind):
         numbers = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
-        if pd.api.types.is_integer_dtype(kind):
+        if is_integer_dtype(kind):
             _warn_of_rounding(column, numbers)
         return numbers, np.zeros(len(column), dtype=bool)
     numbers = np.full(len(column), np.nan)
@@ -874,7 +883,7 @@ def read_stamps(
     series = pd.Series(column.array, copy=False)
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
-    kind = pd.api.types.infer_dtype(series, skipna=True)
+    kind = infer_dtype(series, skipna=True)
     if kind in _KINDS_WITH_MISSING:
         gone = np.flatnonzero(series.isna())
         if len(gone):
@@ -941,7 +950,7 @@ def _stamps(
     if kind == "date":
         # Dates of pyarrow have no unit, which to_datetime needs.
         series = series.astype(object)
-    elif pd.api.types.is_datetime64_any_dtype(series.dtype):
+    elif is_datetime64_any_dtype(series.dtype):
         if series.dt.unit == "ns":
             return series
         # Coarser units reach years that nanoseconds do not.
@@ -961,7 +970,7 @@ def _stamps(
 def whole_numbers(column: pd.Series) -> np.ndarray | None:
     """Numbers as int64 if all are whole."""
     kind = column.dtype
-    if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
+    if not is_numeric_dtype(kind) or is_complex_dtype(kind):
         return None
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
     whole = np.isfinite(numbers)

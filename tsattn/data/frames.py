@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype, is_numeric_dtype
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, warn
 from tsattn.data.calendar import more, parse_freq, ticks
@@ -662,7 +663,8 @@ def name_columns(
     long = has_ids or (has_times and has_targets) or is_named
     new_schema = None
     lacks_target = not has_targets and schema.target_col == "y"
-    if lacks_target and not has_ids and not no_values and not _has_numbers(frame):
+    has_numbers = any(map(is_numeric_dtype, frame.dtypes))
+    if lacks_target and not has_ids and not no_values and not has_numbers:
         from tsattn.data.events import refuse_events
 
         refuse_events(frame, other_roles)
@@ -681,11 +683,6 @@ def name_columns(
     if not long and time_col is not None and time_col in frame.columns:
         schema = schema.changed(time_col=time_col)
     return frame, schema, long
-
-
-def _has_numbers(frame: pd.DataFrame) -> bool:
-    """Whether a column is of numbers."""
-    return any(pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes)
 
 
 def _named_alike(frame: pd.DataFrame, schema: Schema, like: Dialect) -> Schema:
@@ -782,7 +779,7 @@ def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Sche
     id_cols = [id_name]
     if id_name is None:
         # Names of series are text.
-        kinds = {column: pd.api.types.infer_dtype(frame[column]) for column in columns}
+        kinds = {column: infer_dtype(frame[column]) for column in columns}
         id_cols = [column for column in columns if kinds[column] in ("string", "categorical")]
     for id_col in id_cols:
         codes = pd.factorize(frame[id_col])[0]
@@ -795,7 +792,7 @@ def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Sche
         if not parts_rows or len(others) != 1:
             continue
         target_col = others[0]
-        if pd.api.types.is_numeric_dtype(frame[target_col]):
+        if is_numeric_dtype(frame[target_col]):
             if id_name is None:
                 refuse_parts(frame, time_col, [id_col])
             return schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
@@ -883,7 +880,7 @@ def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
 
 def _truth_cols(df: pd.DataFrame, columns: Sequence[Hashable]) -> tuple[Hashable, ...]:
     """The columns that hold booleans."""
-    kinds = {column: pd.api.types.infer_dtype(df[column], skipna=True) for column in columns}
+    kinds = {column: infer_dtype(df[column], skipna=True) for column in columns}
     return tuple(column for column, kind in kinds.items() if kind == "boolean")
 
 

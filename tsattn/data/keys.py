@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype, is_bool_dtype, is_numeric_dtype
 
 from tsattn.checks import Argument, InputError, InPython
 from tsattn.data.parts import advice_on_blanks, part_of
@@ -120,7 +121,7 @@ def key_values(column: pd.Series) -> dict[str, Any]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         values = column.cat.categories
     has_dtype = values.dtype != np.dtype(object)
-    if has_dtype or pd.api.types.infer_dtype(values) == "string":
+    if has_dtype or infer_dtype(values) == "string":
         return {}
     distinct = pd.unique(values)
     return {_plain_text(value): value for value in distinct}
@@ -128,7 +129,7 @@ def key_values(column: pd.Series) -> dict[str, Any]:
 
 def _ranks(column: pd.Series) -> np.ndarray:
     """Places of values in their order, or in that of their text where they are of several types."""
-    kind = pd.api.types.infer_dtype(column)
+    kind = infer_dtype(column)
     if kind.startswith("mixed"):
         column = column.astype(str)
     codes, _ = pd.factorize(column, sort=True)
@@ -198,7 +199,7 @@ def _values_of(texts: pd.Series, dtype: Any, by_text: Mapping[str, Any]) -> pd.S
         # Values that came later have no other form than their text.
         values = [by_text.get(text, text) for text in texts]
         return pd.Series(values, dtype=object).astype(dtype)
-    if pd.api.types.is_bool_dtype(dtype):
+    if is_bool_dtype(dtype):
         # Every text that is not empty would be True.
         return texts == "True"
     if isinstance(dtype, pd.CategoricalDtype):
@@ -287,7 +288,7 @@ def find_blocks(
     block_cols: list[Hashable] = []
     for column in columns:
         values = frame[column]
-        if pd.api.types.infer_dtype(values, skipna=False) not in ("string", "categorical"):
+        if infer_dtype(values, skipna=False) not in ("string", "categorical"):
             continue
         codes, names = pd.factorize(values)
         n_blocks = len(names)
@@ -348,7 +349,7 @@ def _key_codes(column: pd.Series) -> np.ndarray | None:
     None. Whole numbers are floats where a cell of the column is empty.
     """
     values = column.dropna()
-    kind = pd.api.types.infer_dtype(values, skipna=False)
+    kind = infer_dtype(values, skipna=False)
     is_whole = False
     if kind == "floating":
         fractions = values.astype(float) % 1
@@ -395,8 +396,8 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
             continue
         dtype = frame[column].dtype
         # pandas counts booleans among the numbers.
-        is_bool = pd.api.types.is_bool_dtype(dtype)
-        if pd.api.types.is_numeric_dtype(dtype) and not is_bool:
+        is_bool = is_bool_dtype(dtype)
+        if is_numeric_dtype(dtype) and not is_bool:
             numbers.append(column)
         elif np.isfinite(spelt_numbers(frame[column])[0]).any():
             spelt.append(column)

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import infer_dtype
 from pandas.tseries.offsets import MonthEnd, QuarterEnd
 
 from tsattn.data.columns import (
@@ -48,7 +49,7 @@ def find_layout(column: pd.Series, times: pd.Index) -> Writer | None:
         ['1961-01']
     """
     column = column.tail(_N_ROWS_SHOWN)
-    kind = pd.api.types.infer_dtype(column)
+    kind = infer_dtype(column)
     is_integer = kind == "integer"
     if kind not in ("string", "integer") or not len(column):
         return None
@@ -85,7 +86,7 @@ def reading_call(cells: pd.Series | pd.Index | None, times: pd.Index, place: str
         "pd.to_datetime(df['day'], format='%d.%m.%Y')"
     """
     plain_call = f"pd.to_datetime({place})"
-    if cells is None or not len(cells) or pd.api.types.infer_dtype(cells) != "string":
+    if cells is None or not len(cells) or infer_dtype(cells) != "string":
         return plain_call
     text = pd.Series(cells.astype(object).to_numpy())
     if pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True).notna().all():

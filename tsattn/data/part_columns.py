@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype, is_datetime64_any_dtype, is_numeric_dtype
 
 from tsattn.checks import InputError, InputWarning, InPython, warn
 from tsattn.data.parts import days_of, part_of
@@ -151,7 +152,7 @@ def refuse_steps(df: pd.DataFrame) -> None:
     steps = {}
     for column in df.columns:
         match = _STEP.fullmatch(str(column))
-        if match is not None and pd.api.types.is_numeric_dtype(df[column].dtype):
+        if match is not None and is_numeric_dtype(df[column].dtype):
             steps[column] = (match[1], int(match[2]))
     columns = [*steps]
     prefixes = {prefix for prefix, _ in steps.values()}
@@ -162,9 +163,7 @@ def refuse_steps(df: pd.DataFrame) -> None:
         return
     others = df.columns.drop(columns)
     names = [
-        column
-        for column in others
-        if pd.api.types.infer_dtype(df[column]) == "string" and df[column].is_unique
+        column for column in others if infer_dtype(df[column]) == "string" and df[column].is_unique
     ]
     if not names:
         return
@@ -284,7 +283,7 @@ def _holds_times(cells: pd.Series, parts: _Parts) -> bool:
     if parts.rows == "year":
         return part_of(cells.name) == "year"
     is_named = str(cells.name).strip().lower() in _TIME_NAMES
-    return is_named or pd.api.types.is_datetime64_any_dtype(cells.dtype)
+    return is_named or is_datetime64_any_dtype(cells.dtype)
 
 
 def _one_series_call(
@@ -310,7 +309,7 @@ def _one_series_call(
         )
     else:
         year = f"{time}.astype(int).astype(str)"
-        if pd.api.types.is_datetime64_any_dtype(times.dtype):
+        if is_datetime64_any_dtype(times.dtype):
             year = f"{time}.dt.year.astype(str)"
         stamps = f"{year} + parts['part'].str.strip()"
         if not parts.is_named:

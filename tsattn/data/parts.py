@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype, is_numeric_dtype
 
 from tsattn.checks import Argument, InputError, InPython, Piece
 
@@ -126,7 +127,7 @@ def turning_call(df: pd.DataFrame, dated: Collection[Any]) -> str:
         melted = "df.melt(ignore_index=False, var_name='time', value_name='value')"
         return f"{melted}.reset_index()"
     others = [column for column in df.columns if column not in dated]
-    words = [name for name in others if not pd.api.types.is_numeric_dtype(df[name].dtype)]
+    words = [name for name in others if not is_numeric_dtype(df[name].dtype)]
     keys = words or others
     unread = [column for column in others if column not in keys]
     table = f"df.drop(columns={unread!r})" if unread else "df"
@@ -210,7 +211,7 @@ def unit_cols(df: pd.DataFrame) -> list[Any]:
     if len(rows) < 3 or not len(others.columns):
         return []
     columns = [rows[name] for name in rows.columns]
-    if not pd.api.types.is_numeric_dtype(rows.index.dtype):
+    if not is_numeric_dtype(rows.index.dtype):
         columns.append(rows.index.to_series())
     units = []
     has_times = False
@@ -282,7 +283,7 @@ def advice_on_blanks(column: pd.Series | pd.Index) -> list[Piece]:
 def refuse_blank_parts(column: pd.Series) -> None:
     """Refuse a column of years, months or the like with empty cells, which would be a series."""
     part = part_of(column.name)
-    if not part or not pd.api.types.is_numeric_dtype(column.dtype):
+    if not part or not is_numeric_dtype(column.dtype):
         return
     low, high = PARTS[part]
     gone = np.flatnonzero(column.isna())
@@ -336,7 +337,7 @@ def refuse_clock(df: pd.DataFrame, roles: Collection[Any]) -> None:
         ValueError: With the call that joins the columns.
     """
     columns = [column for column in df.columns if column not in roles]
-    is_number = {name: pd.api.types.is_numeric_dtype(kind) for name, kind in df.dtypes.items()}
+    is_number = {name: is_numeric_dtype(kind) for name, kind in df.dtypes.items()}
     for column in columns:
         if is_number[column] or not _is_clock(df[column]):
             continue
@@ -392,7 +393,7 @@ def days_of(days: pd.Series, place: str) -> str:
         days: The column.
         place: How Python writes it.
     """
-    kind = pd.api.types.infer_dtype(days)
+    kind = infer_dtype(days)
     layouts_of_kind: tuple[str, ...] = ("ISO8601", *_LAYOUTS_OF_DAYS)
     if kind == "integer":
         layouts_of_kind = ("%Y%m%d",)
@@ -417,7 +418,7 @@ def _joined_clock(df: pd.DataFrame, time_col: Any, parts: Sequence[Any]) -> str:
         return ""
     sums = [days]
     for name, column in columns.items():
-        if not pd.api.types.is_numeric_dtype(df[column].dtype):
+        if not is_numeric_dtype(df[column].dtype):
             return ""
         sums.append(f"pd.to_timedelta(df[{column!r}], {_CLOCK_UNITS[name]!r})")
     joined = [time_col, *columns.values()]

@@ -312,8 +312,6 @@ def midnight_call(cells: pd.Series, place: str) -> str | None:
         cells: The stamps.
         place: How Python writes their column.
     """
-    if not cells.map(lambda cell: isinstance(cell, str)).all():
-        return None
     ends_day = cells.str.contains(r"[ T]24:00", regex=True)
     starts = cells.str.replace(r"(?<=[ T])24:00", "00:00", regex=True)
     stamps = pd.to_datetime(starts, format="ISO8601", errors="coerce")
@@ -336,8 +334,6 @@ def zone_call(cells: pd.Series, place: str) -> str | None:
         >>> zone_call(pd.Series(["2024-01-31 12:00 EST"]), "df['ds']")
         "df['ds'] = df['ds'].replace({' ?EST$': '-05:00'}, regex=True)"
     """
-    if not cells.map(lambda cell: isinstance(cell, str)).all():
-        return None
     names = cells.str.extract(_ZONE_NAME, expand=False)
     if not names.isin([*_ZONE_OFFSETS]).all():
         return None
@@ -355,10 +351,9 @@ def _differ_in_notes(unread: pd.Series, read: pd.Series) -> bool:
     """
     shapes = []
     for cells in (unread, read):
-        if not len(cells) or not cells.map(lambda cell: isinstance(cell, str)).all():
-            return False
-        shapes.append(cells.str.replace(_NOTE, "", regex=True).str.replace(r"\d", "0", regex=True))
-    return bool(shapes[0].isin(shapes[1]).all()) and bool(unread.str.contains(_NOTE).all())
+        without_notes = cells.str.replace(_NOTE, "", regex=True)
+        shapes.append(without_notes.str.replace(r"\d", "0", regex=True))
+    return bool(shapes[0].isin(shapes[1]).all() and unread.str.contains(_NOTE).all())
 
 
 def serial_days(column: pd.Series | pd.Index, series: pd.Series, label: str) -> pd.Series | None:
@@ -588,7 +583,7 @@ def first_days(text: pd.Series) -> pd.Series | None:
         [Timestamp('2024-04-01 00:00:00')]
     """
     readings = (
-        (QUARTER, _first_month, "%Y-%m"),
+        (QUARTER, _first_month_of_quarter, "%Y-%m"),
         (_SHORT_QUARTER, _first_month_of_quarter, "%Y-%m"),
         (_HALF, _first_month_of_half, "%Y-%m"),
         (WEEK, _monday, "%G-%V-%u"),
@@ -618,24 +613,22 @@ def _first_year(fiscal_year: re.Match[str]) -> str:
     return first if next_year.endswith(second) else fiscal_year[0]
 
 
-def _first_month(quarter: re.Match[str]) -> str:
-    """The first month of a quarter as ``2024-04``."""
-    year = quarter[1] or quarter[4]
-    number = int(quarter[2] or quarter[3])
-    month = 3 * number - 2
-    return f"{year}-{month:02}"
+def _year_and_number(period: re.Match[str]) -> tuple[str, int]:
+    """The year of a quarter, half-year or week, and its number, which has fewer digits."""
+    number, year = sorted(filter(None, period.groups()), key=len)
+    return _whole_year(year), int(number)
 
 
 def _first_month_of_quarter(quarter: re.Match[str]) -> str:
-    """The first month of a quarter such as 1Q24."""
-    number = int(quarter[1] or quarter[2])
-    return f"{_whole_year(quarter[3])}-{3 * number - 2:02}"
+    """The first month of a quarter such as 1Q24, as ``2024-01``."""
+    year, number = _year_and_number(quarter)
+    return f"{year}-{3 * number - 2:02}"
 
 
 def _first_month_of_half(half: re.Match[str]) -> str:
     """The first month of a half-year such as 2024H1."""
-    number = int(half[2] or half[3] or half[4])
-    return f"{_whole_year(half[1] or half[5])}-{6 * number - 5:02}"
+    year, number = _year_and_number(half)
+    return f"{year}-{6 * number - 5:02}"
 
 
 def _whole_year(digits: str) -> str:
@@ -768,9 +761,8 @@ def decimal_stamps(numbers: np.ndarray, first: float, last: float) -> pd.Series 
 
 def _monday(week: re.Match[str]) -> str:
     """The first day of a week as ``2024-07-1``: the year, the week and the day of the week."""
-    year = week[1] or week[4]
-    number = week[2] or week[3]
-    return f"{year}-{number:0>2}-1"
+    year, number = _year_and_number(week)
+    return f"{year}-{number:02}-1"
 
 
 def several_times(columns: list[Any], *, are_whole: bool) -> InputError:
@@ -867,16 +859,17 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
     words = f"{place} holds {cells[bad[:1]].tolist()[0]!r:.60} in row {bad[0]}{more(len(bad))}"
     by_format = InPython(", or pass datetimes, as from pd.to_datetime(..., format=...)")
     read_cells = cells.drop(index=cells.index[bad])
-    midnight = midnight_call(cells, f"df[{cells.name!r}]")
-    zones = zone_call(cells, f"df[{cells.name!r}]")
+    column = f"df[{cells.name!r}]"
+    are_text = cells.map(lambda cell: isinstance(cell, str)).all()
+    midnight = midnight_call(cells, column) if are_text else None
+    zones = zone_call(cells, column) if are_text else None
     remedy: list[Piece]
     if midnight is not None:
         remedy = ["hour 24 is 00:00 of the next day", InPython(f": {midnight}")]
     elif zones is not None:
         remedy = ["write the offset from UTC in place of the zone", InPython(f": {zones}")]
-    elif _differ_in_notes(cells.iloc[bad], read_cells):
-        place_of_column = f"df[{cells.name!r}]"
-        call = f"{place_of_column} = {place_of_column}.str.replace(r'{_NOTE}', '', regex=True)"
+    elif are_text and _differ_in_notes(cells.iloc[bad], read_cells):
+        call = f"{column} = {column}.str.replace(r'{_NOTE}', '', regex=True)"
         remedy = ["remove the mark behind it", InPython(f": {call}")]
     elif len(bad) <= _TOTALS_SHARE * len(cells):
         remedy = ["correct it, or leave such rows out, as those of totals"]

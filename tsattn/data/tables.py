@@ -10,6 +10,7 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype, is_datetime64_any_dtype
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, warn
 from tsattn.data.calendar import (
@@ -706,7 +707,7 @@ def _advice_on_layout(table: Table, column: int) -> list[Piece] | None:
             f" {n_headers + 1} lines do; join these names",
             InPython(f": {header_call(n_headers + 1, 'path')}"),
         ]
-    if is_wide and pd.api.types.is_datetime64_any_dtype(table.cells[column].dtype):
+    if is_wide and is_datetime64_any_dtype(table.cells[column].dtype):
         name = table.cells[column].name
         return [
             "a further column of times is no series; drop it",
@@ -1016,7 +1017,7 @@ def _advice_on_blanks(table: Table, columns: list[int]) -> list[Piece]:
     words = []
     for column in columns:
         cells = table.cells[table.n_targets + column]
-        kind = pd.api.types.infer_dtype(cells, skipna=True)
+        kind = infer_dtype(cells, skipna=True)
         blank: Any = 0
         if kind == "boolean":
             blank = False
