@@ -109,6 +109,14 @@ class Table:
         place = "df.index" if column is None else f"df[{column!r}]"
         return reading_call(self.time_cells, self.times, place)
 
+    def missing(self, mask: np.ndarray, first_column: int = 0) -> str:
+        """The first missing value of a mask, whose columns begin with some column of the table, and
+        how many others there are, for an error.
+        """
+        row, column = _first_cell(mask)
+        name = self.place(self.codes[row], first_column + column)
+        return f"{name} is missing (NaN) at {self.times[row]}{self.count(mask)}"
+
     def count(self, mask: np.ndarray) -> str:
         """The number of further values in a mask [rows, columns], and of their series or columns,
         for an error.
@@ -430,11 +438,6 @@ def _refuse_gap(
     rules: Rules,
 ) -> NoReturn:
     """Name the first absent stamp; ``gaps`` counts the absent rows after each row but the last."""
-    rows = np.flatnonzero(gaps)
-    row = int(rows[0])
-    absent = _first_absent(table, starts, position, rows[:1], grid)[0]
-    n_series = len(np.unique(table.codes[rows]))
-    others = more(int(gaps.sum()), n_series)
     advice: list[Piece] = ["add the rows, pass another ", Argument("freq"), ", or "]
     call = ""
     if rules.fitted:
@@ -450,8 +453,8 @@ def _refuse_gap(
             *advice_on_zone(table.times, table.codes, table.dialect, zone, table.reading_call()),
         ]
     raise InputError(
-        f"{table.series(table.codes[row])}: gap: there is no row at {absent}{others}, but stamps"
-        f" must follow frequency {grid.alias!r} without gaps; ",
+        f"{_words_on_gaps(table, starts, position, gaps, grid)}, but stamps must follow frequency"
+        f" {grid.alias!r} without gaps; ",
         *advice,
         "have gaps filled by ",
         Argument("missing", "interpolate"),
@@ -530,16 +533,11 @@ def _tell_skipped_hours(
         return
     from tsattn.data.clock_changes import advice_on_zone
 
-    rows = np.flatnonzero(gaps)
-    absent = _first_absent(table, starts, position, rows[:1], grid)[0]
-    n_absent = int(gaps.sum())
-    codes = table.codes[rows]
-    others = more(n_absent, len(np.unique(codes)))
     warn(
         InputWarning(
-            f"{table.series(codes[0])}: there is no row at {absent}{others}, an hour that clocks"
-            f" skip in zones such as {zone}: the stamps look like local times without their zone,"
-            " and the hour counts as missing; ",
+            f"{_words_on_gaps(table, starts, position, gaps, grid)}, an hour that clocks skip in"
+            f" zones such as {zone}: the stamps look like local times without their zone, and the"
+            " hour counts as missing; ",
             *advice_on_zone(table.times, table.codes, table.dialect, zone, table.reading_call()),
             "if that is right, a policy by ",
             Argument("missing"),
@@ -600,6 +598,17 @@ def _zone_of_gaps(
     return zone_that_skips(absent)
 
 
+def _words_on_gaps(
+    table: Table, starts: np.ndarray, position: np.ndarray, gaps: np.ndarray, grid: Grid
+) -> str:
+    """The first absent stamp, and how many others there are."""
+    rows = np.flatnonzero(gaps)
+    codes = table.codes[rows]
+    absent = _first_absent(table, starts, position, rows[:1], grid)[0]
+    others = more(int(gaps.sum()), len(np.unique(codes)))
+    return f"{table.series(codes[0])}: gap: there is no row at {absent}{others}"
+
+
 def _first_absent(
     table: Table, starts: np.ndarray, position: np.ndarray, rows: np.ndarray, grid: Grid
 ) -> pd.Index:
@@ -645,26 +654,26 @@ def _insert_rows(
 
 def _check_numbers(table: Table) -> None:
     """Refuse cells that are no number, and infinite values."""
-    finite: list[Piece] = [
+    is_foreign = bool(table.foreign.any())
+    mask = table.foreign if is_foreign else np.isinf(table.values)
+    if not mask.any():
+        return
+    row, column = _first_cell(mask)
+    cell = plain(table.cells[column].iloc[row])
+    rule = "finite"
+    remedy: list[Piece] = [
         "correct it, or make it NaN and choose a policy by ",
         Argument("missing"),
     ]
-    checks = (
-        (table.foreign, "values must be numbers", None),
-        (np.isinf(table.values), "values must be finite", finite),
+    if is_foreign:
+        rule = "numbers"
+        remedy = _advice_on_cell(table, column, cell)
+    where = table.place(table.codes[row], column)
+    others = table.count(mask)
+    raise InputError(
+        f"{where} holds {cell!r:.60} at {table.times[row]}{others}, but values must be {rule}; ",
+        *remedy,
     )
-    for mask, rule, remedy in checks:
-        if mask.any():
-            row, column = _first_cell(mask)
-            cell = plain(table.cells[column].iloc[row])
-            if remedy is None:
-                remedy = _advice_on_cell(table, column, cell)
-            where = table.place(table.codes[row], column)
-            others = table.count(mask)
-            raise InputError(
-                f"{where} holds {cell!r:.60} at {table.times[row]}{others}, but {rule}; ",
-                *remedy,
-            )
 
 
 def _advice_on_cell(table: Table, column: int, cell: Any) -> list[Piece]:
@@ -871,13 +880,11 @@ def _check_missing(table: Table, starts: np.ndarray, rules: Rules) -> None:
     gone = np.isnan(table.targets)
     if not gone.any():
         return
-    row, column = _first_cell(gone)
     is_empty = np.logical_and.reduceat(gone, starts[:-1], axis=0)
     # Advice to fill a series leads nowhere where it has no value.
     if missing == "error" and (rules.later or not is_empty.any()):
         raise InputError(
-            f"{table.place(table.codes[row], column)} is missing (NaN) at"
-            f" {table.times[row]}{table.count(gone)}, but ",
+            f"{table.missing(gone)}, but ",
             Argument("missing", "error"),
             " allows no missing values; fill them in, or pass ",
             Argument("missing", "interpolate"),
@@ -923,25 +930,19 @@ def _carry_covariates(table: Table, rules: Rules) -> Table:
     carried = pd.DataFrame(covariates).groupby(table.codes).ffill().to_numpy()
     early = np.isnan(carried)
     if early.any() and not rules.later:
-        row, column = _first_cell(early)
-        name = table.place(table.codes[row], table.n_targets + column)
-        others = table.count(early)
         columns = np.flatnonzero(early.any(axis=0)).tolist()
         columns = columns[:_MOST_NAMED]
         raise InputError(
-            f"{name} is missing (NaN) at {table.times[row]}{others}, but nothing stands before it"
-            " that could be carried forward; ",
+            f"{table.missing(early, table.n_targets)}, but nothing stands before it that could be"
+            " carried forward; ",
             *_advice_on_blanks(table, columns),
             "; or drop the rows before its first value",
             _dropping_call(table, columns),
         )
     if rules.missing == "error":
-        row, column = _first_cell(gone)
-        name = table.place(table.codes[row], table.n_targets + column)
-        others = table.count(gone)
         raise InputError(
-            f"{name} is missing (NaN) at {table.times[row]}{others}, but a covariate needs a value"
-            " in every row; fill it in, or have the last value carried forward by ",
+            f"{table.missing(gone, table.n_targets)}, but a covariate needs a value in every row;"
+            " fill it in, or have the last value carried forward by ",
             Argument("missing", "ffill"),
             ", 'interpolate' or 'mask'",
         )
@@ -955,19 +956,14 @@ def _tell_carried(table: Table) -> None:
     columns = np.flatnonzero(gone.any(axis=0)).tolist()
     if not columns:
         return
-    places = []
-    for column in columns[:_MOST_NAMED]:
-        is_missing = gone[:, column]
-        row = int(is_missing.argmax())
-        name = table.place(table.codes[row], table.n_targets + column)
-        others = more_of(table.codes[is_missing])
-        places.append(f"{name} is missing (NaN) at {table.times[row]}{others}")
+    named = columns[:_MOST_NAMED]
+    places = [table.missing(gone[:, [column]], table.n_targets + column) for column in named]
     n_others = len(columns) - len(places)
     other_columns = f"; and {n_others} more columns" if n_others else ""
     warn(
         InputWarning(
             f"{'; '.join(places)}{other_columns}; such cells take the value before them; ",
-            *_advice_on_blanks(table, columns[:_MOST_NAMED]),
+            *_advice_on_blanks(table, named),
             "; if the value before holds on, a policy by ",
             Argument("missing"),
             " says so",
