@@ -140,10 +140,11 @@ class Covariates:
     truths: tuple[Hashable, ...] = ()
 
     def take(
-        self, rows: slice | np.ndarray, series: slice | np.ndarray = slice(None)
+        self, rows: slice | np.ndarray, series: slice | np.ndarray | None = None
     ) -> Covariates:
-        """Some rows, which belong to some of the series; default all series."""
-        return replace(self, values=self.values[rows], static=self.static[series])
+        """Some rows, which belong to some of the series; ``None`` keeps all series."""
+        static = self.static if series is None else self.static[series]
+        return replace(self, values=self.values[rows], static=static)
 
     def copy(self) -> Covariates:
         """The same in arrays of its own."""

@@ -57,14 +57,9 @@ class CovariateWindows:
     def lengthened(self, context: int) -> CovariateWindows:
         """The same windows with ``context`` rows of history, of which the first is repeated."""
         n_missing = max(context - self.past.shape[1], 0)
-
-        def repeat(rows: np.ndarray) -> np.ndarray:
-            first_row = rows[:, :1]
-            padding = np.repeat(first_row, n_missing, axis=1)
-            return np.concatenate([padding, rows], axis=1)
-
-        past = repeat(self.past)
-        future = repeat(self.known)
+        widths = ((0, 0), (n_missing, 0), (0, 0))
+        past = np.pad(self.past, widths, mode="edge")
+        future = np.pad(self.known, widths, mode="edge")
         return replace(self, past=past, known=future)
 
     def recoded(self, have: CovariateColumns, target: CovariateColumns) -> CovariateWindows:
@@ -298,11 +293,7 @@ class CovariateEncoder:
         if not self.columns.static:
             return
         values = panel.covariates.pick_static(self.columns.static)
-        _, problem = self._static(values)
-        if problem is not None:
-            series, message = problem
-            name = plain(panel.ids[series])
-            raise ValueError(f"series {name!r}: {message}")
+        self._static(values, [f"series {plain(name)!r}: " for name in panel.ids])
 
     def rows(self, panel: Panel) -> dict[str, np.ndarray]:
         """All rows of a panel as float32: ``past`` and ``known`` ``[rows, features]``, ``static``
@@ -360,15 +351,18 @@ class CovariateEncoder:
                 future = indicators(future, future_categories)
                 parts["known"] = future.astype(np.float32)
         if self.categories:
-            parts["static"], problem = self._static(windows.static)
-            if problem is not None:
-                _, message = problem
-                raise ValueError(message)
+            parts["static"] = self._static(windows.static)
         return parts
 
-    def _static(self, values: np.ndarray) -> tuple[np.ndarray, tuple[int, str] | None]:
-        """Features ``[B, features]``; the first row with a value that did not occur in training,
-        with the message of the error, or None.
+    def _static(self, values: np.ndarray, row_names: Sequence[str] | None = None) -> np.ndarray:
+        """Features ``[B, features]``.
+
+        Args:
+            values: Static values, ``[B, S]``.
+            row_names: What an error says before the column of each row.
+
+        Raises:
+            ValueError: If a value did not occur in training.
         """
         parts = []
         columns = zip(self.columns.static, self.categories, strict=True)
@@ -395,15 +389,12 @@ class CovariateEncoder:
             if wrong.any():
                 row = int(np.argmax(wrong))
                 wrong_value = plain(cells[row])
-                message = (
-                    f"static column {column!r} {rule}; got {wrong_value!r:.60}; fit again"
+                place = "" if row_names is None else row_names[row]
+                raise ValueError(
+                    f"{place}static column {column!r} {rule}; got {wrong_value!r:.60}; fit again"
                     " with such a series, or leave it out"
                 )
-                empty = np.zeros((len(values), 0), dtype=np.float32)
-                return empty, (row, message)
-        encoded = np.concatenate(parts, axis=1)
-        return encoded.astype(np.float32), None
-        return np.concatenate(parts, axis=1).astype(np.float32), None
+        return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 def learn_columns(columns: CovariateColumns, panel: Panel) -> CovariateColumns:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from tsattn.checks import Argument, InputError, InputWarning, warn
-from tsattn.data.calendar import more_of
+from tsattn.data.calendar import more, more_of
 from tsattn.data.panel import BadSeriesError, Panel, rows_after, rows_before
 
 if TYPE_CHECKING:
@@ -342,8 +342,7 @@ def require_known(panel: Panel, reach: int) -> None:
     if empty.any():
         n = int(np.argwhere(empty)[0, 0])
         n_rows = min(reach, int(panel.lengths[n]))
-        n_others = int(empty.sum()) - 1
-        others = f" (and {n_others} more)" if n_others else ""
+        others = more(int(empty.sum()))
         raise BadSeriesError(
             f"{panel.series_label(n)}{others} has no value among its last"
             f" {n_rows} rows, but a forecast needs one; fill one in, or"
@@ -886,11 +885,13 @@ class EqualRuns(NamedTuple):
         n_last: Number of values since the last change, ``[B, C]``.
         is_longest: Whether no values before that were equal for as long between two changes,
             ``[B, C]``.
+        last: The last value, ``[B, C]``; NaN where there is none.
     """
 
     in_last: np.ndarray
     n_last: np.ndarray
     is_longest: np.ndarray
+    last: np.ndarray
 
     @classmethod
     def of(cls, x: np.ndarray) -> Self:
@@ -913,7 +914,7 @@ class EqualRuns(NamedTuple):
         n_last = n_equal[:, -1]
         n_longest_before = np.where(in_last, 0, n_equal).max(axis=1)
         is_longest = n_last > n_longest_before
-        return cls(in_last, n_last, is_longest)
+        return cls(in_last, n_last, is_longest, filled[:, -1])
 
     def is_long(self, season: int) -> np.ndarray:
         """Whether the last values have been equal for long, ``[B, C]``.
@@ -942,10 +943,4 @@ def last_of_ended(x: np.ndarray, season: int) -> np.ndarray:
     """
     runs = EqualRuns.of(x)
     has_ended = runs.is_long(season) & runs.is_longest
-    row = np.arange(x.shape[1])[:, None]
-    observed_rows = np.where(np.isfinite(x), row, -1)
-    last_row = observed_rows.max(axis=1, keepdims=True)
-    # A window without a value has -1, and NaN at row 0.
-    place = np.maximum(last_row, 0)
-    last = np.take_along_axis(x, place, axis=1)[:, 0]
-    return np.where(has_ended, last, np.nan)
+    return np.where(has_ended, runs.last, np.nan)
