@@ -479,7 +479,12 @@ MUTANTS = [
         f"{FILES}::test_remarks_of_as_many_cells_as_the_table_are_to_be_deleted",
     ),
     Mutant("tsattn/data/files.py", "if len(named) > 1 or", "if len(named) > 0 or", FILES),
-    Mutant("tsattn/data/files.py", "if numbers.isna().all():", "if numbers.size:", FILES),
+    Mutant(
+        "tsattn/data/files.py",
+        'if pd.to_numeric(names, errors="coerce").isna().all():',
+        "if names.size:",
+        FILES,
+    ),
     Mutant("tsattn/data/files.py", "if len(dates) == 1:", "if len(dates) > 1:", FILES),
     Mutant("tsattn/data/files.py", "if unmarked**2 > 1000 * marked**2:", "if True:", FILES),
     Mutant("tsattn/data/files.py", "if found_schema is None and gaps:", "if False:", FILES),

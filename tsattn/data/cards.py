@@ -9,7 +9,7 @@ import tomllib
 import types
 import zlib
 from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -588,7 +588,7 @@ def _download(
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return Dataset(card, dataset.panel, dataset.split, path, dataset.stamps, dataset.sha256)
+    return replace(dataset, path=path)
 
 
 def _nowhere(card: Card, data_dir: StrPath | None, cache: Path) -> str:

@@ -437,15 +437,14 @@ def _refuse_title(frame: pd.DataFrame, read: Callable[..., pd.DataFrame]) -> Non
     lines = read(header=None, nrows=_TITLE_LINES)
     n_cells = lines.notna().sum(axis=1)
     several_cells = lines[n_cells > 1]
-    for _, line in several_cells.iterrows():
-        names = line.dropna()
-        numbers = pd.to_numeric(names, errors="coerce")
-        if numbers.isna().all():
-            raise ValueError(
-                f"its first line {content}, and its columns are named below it,"
-                f" {names.iloc[0]!r:.40} first; delete the lines above these names"
-            )
+    if several_cells.empty:
         return
+    names = several_cells.iloc[0].dropna()
+    if pd.to_numeric(names, errors="coerce").isna().all():
+        raise ValueError(
+            f"its first line {content}, and its columns are named below it,"
+            f" {names.iloc[0]!r:.40} first; delete the lines above these names"
+        )
 
 
 def _begins_with_values(read: Callable[..., pd.DataFrame]) -> bool:

@@ -695,6 +695,17 @@ def _named_alike(frame: pd.DataFrame, schema: Schema, like: Dialect) -> Schema:
     return schema.changed(id_col=like.id_names, time_col=like.time_col, target_col=like.target_col)
 
 
+def _found_time_col(
+    frame: pd.DataFrame, schema: Schema, taken: Sequence[Any], codes: np.ndarray | None = None
+) -> Any:
+    """The time column that is named, if its stamps are in the table or its index, or the one that
+    is found; arguments as of :func:`tsattn.data.columns.find_time_col`.
+    """
+    if schema.time_col in frame.columns or has_time_index(frame):
+        return schema.time_col
+    return find_time_col(frame, taken, codes)
+
+
 def _with_target(frame: pd.DataFrame, schema: Schema) -> Schema:
     """The schema of several keys with the only column of numbers as target."""
     from tsattn.data.keys import value_col
@@ -703,9 +714,7 @@ def _with_target(frame: pd.DataFrame, schema: Schema) -> Schema:
     for key in keys:
         require_columns(frame, {"id_col": key})
     other_roles = {*schema.columns.moving, *schema.columns.static, *keys}
-    time_col = schema.time_col
-    if time_col not in frame.columns and not has_time_index(frame):
-        time_col = find_time_col(frame, [*other_roles])
+    time_col = _found_time_col(frame, schema, [*other_roles])
     other_roles.add(time_col)
     columns = [column for column in frame.columns if column not in other_roles]
     columns = [column for column in columns if not numbers_rows(frame[column])]
@@ -721,11 +730,8 @@ def _with_keys(
     """
     covariate_cols = (*schema.columns.moving, *schema.columns.static)
     columns = [column for column in frame.columns if column not in covariate_cols]
-    time_col = schema.time_col
-    is_dated = has_time_index(frame)
-    if time_col not in columns and not is_dated:
-        time_col = find_time_col(frame, [*covariate_cols, schema.target_col])
-    if time_col not in columns and not is_dated:
+    time_col = _found_time_col(frame, schema, [*covariate_cols, schema.target_col])
+    if time_col is None:
         return None
     times = frame[time_col] if time_col in columns else frame.index
     target_col = schema.target_col
@@ -771,9 +777,8 @@ def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Sche
         id_name: The column of ids; ``None`` looks for text that parts rows of one time.
     """
     covariate_cols = (*schema.columns.moving, *schema.columns.static)
-    is_dated = isinstance(frame.index, pd.DatetimeIndex)
     columns = [column for column in frame.columns if column not in covariate_cols]
-    n_columns = 2 if is_dated else 3
+    n_columns = 2 if has_time_index(frame) else 3
     if len(columns) != n_columns:
         return None
     id_cols = [id_name]
@@ -783,9 +788,7 @@ def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Sche
         id_cols = [column for column in columns if kinds[column] in ("string", "categorical")]
     for id_col in id_cols:
         codes = pd.factorize(frame[id_col])[0]
-        time_col = schema.time_col
-        if not is_dated and time_col not in columns:
-            time_col = find_time_col(frame, [*covariate_cols, id_col], codes)
+        time_col = _found_time_col(frame, schema, [*covariate_cols, id_col], codes)
         times = frame[time_col] if time_col in columns else frame.index
         others = [column for column in columns if column not in (id_col, time_col)]
         parts_rows = id_name is not None or times.duplicated().any() or not codes.any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -16,6 +17,8 @@ from tsattn.data.parts import advice_on_blanks, part_of
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
 _ESCAPE = "\\"
+_PART = re.compile(r"((?:[^/\\]|\\.)*)/", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 # Floats hold all whole numbers up to this one.
 _LARGEST_WHOLE = 2.0**53
 # Columns that are looked at, and joined, at most.
@@ -209,16 +212,9 @@ def _values_of(texts: pd.Series, dtype: Any, by_text: Mapping[str, Any]) -> pd.S
 
 
 def _split(text: str) -> list[str]:
-    parts = [""]
-    characters = iter(text)
-    for character in characters:
-        if character == _ESCAPE:
-            parts[-1] += next(characters, "")
-        elif character == _SEPARATOR:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
+    # Each part is followed by a separator, and what stands behind an escape is plain text.
+    parts = _PART.findall(text + _SEPARATOR)
+    return [_ESCAPED.sub(r"\1", part) for part in parts]
 
 
 def find_keys(

@@ -11,6 +11,7 @@ import pandas as pd
 from pandas.api.types import infer_dtype, is_numeric_dtype
 
 from tsattn.checks import Argument, InputError, InPython, Piece
+from tsattn.data.calendar import more
 
 # Parts of times by the names of their columns, and the numbers that these may hold.
 PARTS = {
@@ -290,9 +291,9 @@ def refuse_blank_parts(column: pd.Series) -> None:
     values = column.dropna()
     if not len(gone) or not len(values) or not values.between(low, high).all():
         return
-    n_others = f" (and {len(gone) - 1} more)" if len(gone) > 1 else ""
     raise InputError(
-        f"column {column.name!r} holds parts of times and is empty in row {gone[0]}{n_others}; ",
+        f"column {column.name!r} holds parts of times and is empty in row"
+        f" {gone[0]}{more(len(gone))}; ",
         *advice_on_blanks(column),
     )
 
