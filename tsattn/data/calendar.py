@@ -34,6 +34,7 @@ from tsattn.data.grid import (
     pattern_count,
     pattern_cycles,
     pattern_season,
+    rows_of,
 )
 
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
@@ -655,9 +656,7 @@ def _infer_pattern(
     """
     lengths = np.diff(starts)
     longest = int(np.argmax(lengths))
-    first = starts[longest]
-    stop = starts[longest + 1]
-    stamps = day[first:stop]
+    stamps = day[rows_of(starts, longest)]
     steps = np.diff(stamps)
     if len(steps) < 2 or (steps == steps[0]).all():
         return None
@@ -917,7 +916,7 @@ def _has_even_steps(times: pd.Index, starts: np.ndarray, n: int) -> bool:
     """Whether most steps of series n have one length."""
     from tsattn.data.uneven import has_even_steps
 
-    clock = ticks(times[starts[n] : starts[n + 1]])
+    clock = ticks(times[rows_of(starts, n)])
     return has_even_steps(np.diff(clock))
 
 

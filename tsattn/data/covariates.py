@@ -289,7 +289,7 @@ def read_static(
         cells = df[column]
         keys, is_missing = _static_keys(cells)
         if is_missing.any():
-            row = int(np.flatnonzero(is_missing)[0])
+            row = int(is_missing.argmax())
             value = plain(cells.iloc[row])
             others = more_of(codes[is_missing])
             raise ValueError(
@@ -299,7 +299,7 @@ def read_static(
         first_rows = first[codes]
         is_changed = keys != keys[first_rows]
         if is_changed.any():
-            row = int(np.flatnonzero(is_changed)[0])
+            row = int(is_changed.argmax())
             first_row = first_rows[row]
             first_value = plain(cells.iloc[first_row])
             value = plain(cells.iloc[row])

@@ -362,6 +362,11 @@ def owners_of(starts: np.ndarray) -> np.ndarray:
     return np.repeat(series, np.diff(starts))
 
 
+def rows_of(starts: np.ndarray, n: int) -> slice:
+    """The rows of series n."""
+    return slice(starts[n], starts[n + 1])
+
+
 def _month_stamps(month: np.ndarray, grid: Grid) -> np.ndarray:
     """Days since 1970 of the stamps of each month, ``[rows, slots]``."""
     first = _first_day(month)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
 from tsattn.data.calendar import closing_grid, infer_grid, off_hours, parse_freq, ticks
 from tsattn.data.columns import read_stamps, require_columns
-from tsattn.data.grid import Grid
+from tsattn.data.grid import Grid, rows_of
 
 # Days that a series must last before its own hours count; fewer show no rule.
 _LEAST_DAYS = 28
@@ -85,15 +84,15 @@ def own_hours(times: pd.DatetimeIndex, starts: np.ndarray, grid: Grid) -> list[s
     step_alias, _, _ = grid_alias.partition("[")
     step = parse_freq("D" if grid.unit == "business" else step_alias)
     grids: list[Grid | None] = []
-    for first, stop in pairwise(starts):
-        series_times = times[first:stop]
+    for n in range(n_series):
+        series_times = times[rows_of(starts, n)]
         grids.append(_hours_of(series_times, step))
     common = Counter(series_grid for series_grid in grids if series_grid is not None)
     options = [option for option, _ in common.most_common() if option.closes]
     aliases = []
     for n, series_grid in enumerate(grids):
         if series_grid is None:
-            series_times = times[starts[n] : starts[n + 1]]
+            series_times = times[rows_of(starts, n)]
             series_grid = _first_fitting(series_times, options) or grid
         aliases.append(str(series_grid.alias))
     return aliases

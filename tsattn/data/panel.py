@@ -30,7 +30,7 @@ from tsattn.checks import (
 from tsattn.data.calendar import more, more_of, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import CovariateColumns, Covariates
-from tsattn.data.grid import owners_of
+from tsattn.data.grid import owners_of, rows_of
 
 __all__ = ["BadSeriesError", "Panel", "Skipped", "require_length"]
 
@@ -253,16 +253,9 @@ class Panel:
         number = self.starts[:-1] // _BLOCK_ROWS
         is_first = np.diff(number, prepend=-1)
         borders = [*np.flatnonzero(is_first), self.n_series]
+        bare_panel = replace(self, covariates=None)
         for first, last in pairwise(borders):
-            rows = slice(self.starts[first], self.starts[last])
-            block = replace(
-                self,
-                values=self.values[rows],
-                times=self.times[rows],
-                starts=self.starts[first : last + 1] - self.starts[first],
-                ids=self.ids[first:last],
-                covariates=None,
-            )
+            block = bare_panel.some(first, last)
             series = slice(first, last)
             yield series, block.until(stops[first:last])
 
@@ -311,6 +304,24 @@ class Panel:
             covariates=covariates,
         )
 
+    def chosen(self, places: np.ndarray) -> Panel:
+        """Some series with all their rows, by their places in ascending order."""
+        lengths = self.lengths[places]
+        starts = starts_of(lengths)
+        shifts = self.starts[places] - starts[:-1]
+        rows = np.arange(starts[-1]) + np.repeat(shifts, lengths)
+        covariates = self.covariates
+        if covariates is not None:
+            covariates = covariates.take(rows, places)
+        return replace(
+            self,
+            values=self.values[rows],
+            starts=starts,
+            ids=self.ids[places],
+            times=self.times[rows],
+            covariates=covariates,
+        )
+
     def without(self, ids: np.ndarray, reason: str) -> Panel:
         """The panel without some series, which it then counts among the skipped.
 
@@ -319,26 +330,13 @@ class Panel:
             reason: Why they are left out.
         """
         is_out = pd.Index(self.ids).isin(ids)
-        row_is_out = np.repeat(is_out, self.lengths)
-        rows = np.flatnonzero(~row_is_out)
-        covariates = self.covariates
-        if covariates is not None:
-            covariates = covariates.take(rows, ~is_out)
         last_ticks = ticks(self.last_times())
         skipped = []
         for n in np.flatnonzero(is_out):
             last_tick = int(last_ticks[n])
             skipped.append(Skipped(self.ids[n], last_tick, reason))
-        lengths = self.lengths[~is_out]
-        return replace(
-            self,
-            values=self.values[rows],
-            starts=starts_of(lengths),
-            ids=self.ids[~is_out],
-            times=self.times[rows],
-            covariates=covariates,
-            skipped=(*self.skipped, *skipped),
-        )
+        others = self.chosen(np.flatnonzero(~is_out))
+        return replace(others, skipped=(*self.skipped, *skipped))
 
     def skipped_times(self) -> pd.Index:
         """The last stamp of each series that is left out."""
@@ -546,7 +544,7 @@ def tell_alike(panel: Panel) -> None:
         first = words.setdefault(word, n)
         if first == n:
             continue
-        times = [panel.times[panel.starts[k] : panel.starts[k + 1]] for k in (first, n)]
+        times = [panel.times[rows_of(panel.starts, k)] for k in (first, n)]
         if not times[0].isin(times[1]).any():
             warn(
                 f"{panel.series_label(first)} and {panel.series_label(n)} differ in spaces or"
@@ -581,7 +579,7 @@ def without_sentinels(panel: Panel, *, n_judged: int = 0, keeps: bool = False) -
         return replace(panel, values=values)
     # Nothing stands before the first row, so that it takes the first value.
     for n in np.flatnonzero(np.isin(panel.starts[:-1], rows)).tolist():
-        own_values = values[panel.starts[n] : panel.starts[n + 1], 0]
+        own_values = values[rows_of(panel.starts, n), 0]
         first = int(np.isfinite(own_values).argmax())
         own_values[:first] = own_values[first]
     return replace(panel, values=values)
@@ -609,7 +607,7 @@ def tell_usual_sentinels(panel: Panel) -> None:
     values = panel.values[:, 0]
     told_rows = []
     for n in _series_of_sentinels(panel, values):
-        own_values = values[panel.starts[n] : panel.starts[n + 1]]
+        own_values = values[rows_of(panel.starts, n)]
         # What more than half of the values are is their median.
         usual = np.nanmedian(own_values)
         is_usual = own_values == usual
@@ -728,7 +726,7 @@ def _sentinel_rows(panel: Panel, values: np.ndarray, n_judged: int = 0) -> np.nd
     is_sentinel = np.zeros(len(values), dtype=bool)
     parts = []
     for n in _series_of_sentinels(panel, values):
-        part = slice(panel.starts[n], panel.starts[n + 1])
+        part = rows_of(panel.starts, n)
         n_known = max(int(panel.lengths[n]) - n_judged, 0)
         is_sentinel[part] = find_sentinels(values[part], n_known)
         parts.append((part, n_known))
@@ -853,7 +851,7 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray, effect: str = "") -> None:
     ends_series = np.isin(panel.starts[1:] - 1, rows)
     if ends_series.any():
         n = int(ends_series.argmax())
-        own_values = panel.values[panel.starts[n] : panel.starts[n + 1], 0]
+        own_values = panel.values[rows_of(panel.starts, n), 0]
         is_other = own_values != own_values[-1]
         begin = panel.starts[n] + np.flatnonzero(is_other).max(initial=-1) + 1
         place = (
@@ -967,9 +965,7 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
         return
     labels = []
     for n in short[:_NAMED_SERIES]:
-        first = panel.starts[n]
-        stop = panel.starts[n + 1]
-        times = panel.times[first:stop]
+        times = panel.times[rows_of(panel.starts, n)]
         span = ""
         if len(times):
             span = f", {times[0]} to {times[-1]}"

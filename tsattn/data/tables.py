@@ -28,7 +28,7 @@ from tsattn.data.calendar import (
     ticks,
 )
 from tsattn.data.columns import Dialect, plain, whole_numbers
-from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid
+from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid, rows_of
 from tsattn.data.panel import starts_of
 from tsattn.data.parts import header_call, header_rows, names_row
 
@@ -314,7 +314,7 @@ def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
     left = np.bincount(table.codes[~closed], minlength=len(table.ids))
     if not closed.any() or (left == 0).any():
         return table
-    row = int(np.flatnonzero(closed)[0])
+    row = int(closed.argmax())
     others = more(int(closed.sum()))
     warn(
         InputWarning(
@@ -559,7 +559,7 @@ def _tell_far_rows(table: Table, starts: np.ndarray, gaps: np.ndarray) -> bool:
     after = np.append(gaps, 0)
     longest = np.maximum.reduceat(after, starts[:-1])
     for n in np.flatnonzero(longest >= _FAR_ROWS).tolist():
-        own_gaps = after[starts[n] : starts[n + 1]]
+        own_gaps = after[rows_of(starts, n)]
         row = int(own_gaps.argmax())
         n_rows = len(own_gaps)
         other_gaps = np.delete(own_gaps, row)
@@ -629,7 +629,7 @@ def _insert_rows(
         first = table.times[starts[n]]
         last = table.times[starts[n + 1] - 1]
         # Where the most rows are absent, perhaps beside a stamp that is wrong.
-        steps = np.diff(position[starts[n] : starts[n + 1]])
+        steps = np.diff(position[rows_of(starts, n)])
         before = starts[n] + int(np.argmax(steps))
         widest = f"{table.times[before]} and {table.times[before + 1]}"
         raise InputError(
@@ -905,7 +905,7 @@ def _check_missing(table: Table, starts: np.ndarray, rules: Rules) -> None:
         remedy = "drop the rows before its first value"
         if table.dialect.kind == "wide" and len(table.columns) > 1:
             remedy += ", or melt the table to a long one and drop only its own rows there"
-        if gone[starts[n] : starts[n + 1], column].all():
+        if gone[rows_of(starts, n), column].all():
             problem = "has no value at all from"
             remedy = "leave the series out"
             if is_empty.size == 1:
@@ -984,7 +984,7 @@ def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
     if not is_blank.any():
         return
     n, column = _first_cell(is_blank)
-    series_gone = gone[starts[n] : starts[n + 1], column]
+    series_gone = gone[rows_of(starts, n), column]
     row = starts[n] + int(series_gone.argmax())
     columns = np.flatnonzero(is_blank.any(axis=0)).tolist()
     columns = columns[:_MOST_NAMED]

@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import replace
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tsattn.data.panel import Panel, starts_of
+from tsattn.data.panel import Panel
 
 # Rows of the first of the fits that are timed. A table with fewer than twice as many is fitted at
 # once.
@@ -243,26 +242,8 @@ def recent_rows(panel: Panel, n_rows: int, series_rows: int) -> Panel:
     n_chosen = int(np.clip(n_rows // series_rows, 1, panel.n_series))
     chosen = np.unique(np.linspace(0, panel.n_series - 1, n_chosen).astype(np.int64))
     if len(chosen) < panel.n_series:
-        panel = _of_series(panel, chosen)
+        panel = panel.chosen(chosen)
     return panel.last(max(n_rows // panel.n_series, 1))
-
-
-def _of_series(panel: Panel, chosen: np.ndarray) -> Panel:
-    """A panel of some of the series, by their places in ascending order."""
-    lengths = panel.lengths[chosen]
-    starts = starts_of(lengths)
-    rows = np.arange(starts[-1]) + np.repeat(panel.starts[chosen] - starts[:-1], lengths)
-    covariates = panel.covariates
-    if covariates is not None:
-        covariates = covariates.take(rows, chosen)
-    return replace(
-        panel,
-        values=panel.values[rows],
-        starts=starts,
-        ids=panel.ids[chosen],
-        times=panel.times[rows],
-        covariates=covariates,
-    )
 
 
 def load_in_time(module: str, seconds: float) -> bool:
