@@ -102,17 +102,6 @@ DIGIT_LAYOUTS = {
 _FIRST_EPOCH_SECOND = 10**8
 _LAST_EPOCH_SECOND = 42 * 10**8
 _UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-# Kinds of pandas' infer_dtype whose missing stamps are named by their row.
-_KINDS_WITH_MISSING = (
-    "integer",
-    "floating",
-    "datetime64",
-    "datetime",
-    "date",
-    "period",
-    "string",
-    "empty",
-)
 
 
 class AmbiguousStampsError(InputError):
@@ -884,14 +873,13 @@ def read_stamps(
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
     kind = infer_dtype(series, skipna=True)
-    if kind in _KINDS_WITH_MISSING:
-        gone = np.flatnonzero(series.isna())
-        if len(gone):
-            raise InputError(
-                f"{name(gone[0])}: {label} has no stamp in row {gone[0]}{more(len(gone))}, but"
-                " every row needs one; ",
-                *advice_on_blanks(column),
-            )
+    gone = np.flatnonzero(series.isna())
+    if len(gone):
+        raise InputError(
+            f"{name(gone[0])}: {label} has no stamp in row {gone[0]}{more(len(gone))}, but every"
+            " row needs one; ",
+            *advice_on_blanks(column),
+        )
     if kind == "integer":
         limit = _LARGEST_INTEGER_TIME
         far = np.flatnonzero((series < -limit) | (series > limit))
@@ -1017,7 +1005,7 @@ def _refuse_half_zoned(cells: pd.Series, zoned: pd.Series, label: str) -> None:
     """Refuse a column in which only some stamps carry a UTC offset."""
     if zoned.any() and not zoned.all():
         differs = zoned != zoned.iloc[0]
-        row = int(np.flatnonzero(differs)[0])
+        row = int(differs.argmax())
         raise ValueError(
             f"{label}: {str(cells[row])!r} in row {row} and {str(cells[0])!r} in row 0 cannot be"
             " compared, since only some stamps carry a UTC offset; give all of them one or none"

@@ -99,7 +99,7 @@ def read_table(
     Raises:
         ValueError, ImportError, OSError: As :func:`read_frame`, or if the table is not usable.
     """
-    schema = Schema() if schema is None else schema
+    schema = schema or Schema()
     frame = read_frame(path, schema, max_size=max_size, encoding=encoding)
     return to_panel(frame, schema)
 
@@ -172,7 +172,7 @@ def read_frame(
     suffix = Path(path).suffix.lower()
     if suffix in _JSON:
         raise ValueError(f"{path}: {suffix} files are not read; save the table as Parquet or CSV")
-    schema = Schema() if schema is None else schema
+    schema = schema or Schema()
     limit = _MOST_UNPACKED.get(kind, 0)
     if max_size is not None:
         limit = _parse_size(max_size)

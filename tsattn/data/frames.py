@@ -86,7 +86,7 @@ def from_long(
             a rule; the message names the series, the first bad stamp, how many others there are,
             the rule and the remedy.
     """
-    schema = Schema() if schema is None else schema
+    schema = schema or Schema()
     rules = _rules(schema, freq, zone)
     return _read_long(df, schema, rules)
 
@@ -110,9 +110,7 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     columns = [target_col, *moving]
     values, foreign = _read_columns(df, columns, n_targets=1)
     # The first column is the target, the others are covariates.
-    covariate_values = values[:, 1:]
-    covariate_foreign = foreign[:, 1:]
-    categories = read_categories(df, moving, covariate_values, covariate_foreign)
+    categories = read_categories(df, moving, values[:, 1:], foreign[:, 1:])
     table = Table(
         codes=codes,
         ids=ids,
@@ -270,7 +268,7 @@ def _refuse_hidden_keys(
     more_keys = find_keys(df, stamps, others)
     if not more_keys:
         return
-    row = int(np.flatnonzero(is_repeated)[0])
+    row = int(is_repeated.argmax())
     keys = [*dialect.id_cols, *more_keys]
     id_value = keys[0] if len(keys) == 1 else keys
     raise InputError(
@@ -307,7 +305,7 @@ def from_wide(
         ValueError: As :func:`from_long`; if several columns could be the time column, one beside it
             holds times too, or there are static columns.
     """
-    schema = Schema() if schema is None else schema
+    schema = schema or Schema()
     rules = _rules(schema, freq, zone)
     return _read_wide(df, schema, rules)
 
@@ -352,9 +350,7 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     )
     dialect = _with_day_order(dialect, time_cells, times, rules)
     n_series = len(names)
-    covariate_values = values[:, n_series:]
-    covariate_foreign = foreign[:, n_series:]
-    categories = read_categories(df, covariates, covariate_values, covariate_foreign)
+    categories = read_categories(df, covariates, values[:, n_series:], foreign[:, n_series:])
     table = Table(
         codes=np.zeros(len(df), dtype=np.int64),
         ids=np.array(["series"], dtype=object),
@@ -571,7 +567,7 @@ def to_panel(
         TypeError: If ``data`` is of another kind.
         ValueError: As :func:`from_long` and :func:`from_wide`; or if a panel lacks a covariate.
     """
-    schema = Schema() if schema is None else schema
+    schema = schema or Schema()
     if isinstance(data, Panel):
         data.require(schema.columns)
         return data
@@ -586,7 +582,7 @@ def to_target_panel(data: TableLike | Panel, schema: Schema | None = None) -> Pa
     """As :func:`to_panel`, for a reader of the target alone: missing values may be left out, and
     missing covariates stay missing.
     """
-    schema = Schema() if schema is None else schema
+    schema = schema or Schema()
     if isinstance(data, Panel):
         return to_panel(data, schema)
     frame, schema, is_long = name_columns(data, schema)

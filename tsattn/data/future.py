@@ -386,7 +386,7 @@ def _far_from(panel: Panel, column: Hashable, numbers: np.ndarray, times: pd.Ind
     is_far = is_above | is_below
     if not (reach > 0 and is_far.any()):
         return []
-    row = int(np.flatnonzero(is_far)[0])
+    row = int(is_far.argmax())
     others = more(int(is_far.sum()))
     return [
         f"{numbers[row]:g} in column {column!r} at {times[row]}{others}, where the table has"
@@ -419,14 +419,11 @@ def _warn_of_new(
         if in_future:
             subject = "the table and future= hold"
     parts = []
-    columns = dict.fromkeys([*in_table, *in_future])
-    for column in columns:
-        table_words = in_table.get(column, [])
-        future_words = map(plain, in_future.get(column, []))
+    for column in dict.fromkeys([*in_table, *in_future]):
+        words = [*in_table.get(column, []), *map(plain, in_future.get(column, []))]
         # Both may hold the same one.
-        words = [*table_words, *future_words]
         by_label = {label(word): word for word in words}
-        categories = list(by_label.values())
+        categories = [*by_label.values()]
         examples = [f"{category!r:.60}" for category in categories[:_MOST_NAMED]]
         n_others = len(categories) - len(examples)
         others = f" and {n_others} more" if n_others else ""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, warn
-from tsattn.data.calendar import clock_of, locate, more, parse_freq, stamps_at, ticks
+from tsattn.data.calendar import future_times, locate, more, parse_freq, ticks
 from tsattn.data.columns import Dialect, TableLike, plain
 from tsattn.data.covariates import label
 from tsattn.data.frames import (
@@ -280,14 +280,15 @@ def _object_to_gap_between(old: Panel, new: Panel) -> None:
     if not len(gaps):
         return
     n = int(gaps[0])
-    clock = clock_of(last[[n, n]], grid)
-    ends = stamps_at(clock, np.array([1, steps[n] - 1]), grid, last)
-    absent = f"the row at {ends[0]}" if steps[n] == 2 else f"the rows from {ends[0]} to {ends[1]}"
+    absent = future_times(last[[n]], new.freq, int(steps[n]) - 1)
+    listed = f"the row at {absent[0]}"
+    if len(absent) > 1:
+        listed = f"the rows from {absent[0]} to {absent[-1]}"
     _object(
         new.missing,
         f"{new.series_label(series[n])}{more(len(gaps))}: gap: the rows known end at {last[n]}, and"
         f" those of update begin at {first[n]}",
-        f"give {absent} too, or have gaps filled: first call"
+        f"give {listed} too, or have gaps filled: first call"
         " set_params(schema__missing='interpolate')",
     )
 

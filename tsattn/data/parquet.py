@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,11 +141,8 @@ class LongFile:
             fitting = max(fitting, first + 1)
             bounds.append(min(first + batch_series, fitting, self.n_series))
         rows = self.starts[bounds].tolist()
-        batches = []
-        for number, start in enumerate(rows[:-1]):
-            stop = rows[number + 1]
-            batches.append(Batch(number, self.path, start, stop))
-        return batches
+        spans = enumerate(pairwise(rows))
+        return [Batch(number, self.path, start, stop) for number, (start, stop) in spans]
 
     def _groups(self, batch_series: int, folder: Path) -> list[Batch]:
         """The rows in files of their own, by a hash of their ids."""

@@ -90,19 +90,16 @@ class Schema(Settings):
     calendar: Sequence[str] | str = ()
 
     def __post_init__(self) -> None:
-        if self.missing is not None and self.missing not in MISSING:
-            raise InputError(
-                Name("missing"), f" must be one of {', '.join(MISSING)}; got {self.missing!r}"
-            )
-        if self.gaps is not None and self.gaps not in GAPS:
-            raise InputError(Name("gaps"), f" must be one of {', '.join(GAPS)}; got {self.gaps!r}")
-        if self.bad is not None and self.bad not in BAD:
-            raise InputError(Name("bad"), f" must be one of {', '.join(BAD)}; got {self.bad!r}")
+        for name, policies in (("missing", MISSING), ("gaps", GAPS), ("bad", BAD)):
+            policy = getattr(self, name)
+            if policy not in (None, *policies):
+                raise InputError(
+                    Name(name), f" must be one of {', '.join(policies)}; got {policy!r}"
+                )
         if self.freq is not None:
             alias = parse_freq(self.freq).alias
-            object.__setattr__(
-                self, "freq", self.freq if isinstance(self.freq, str | int) else alias
-            )
+            if not isinstance(self.freq, str | int):
+                object.__setattr__(self, "freq", alias)
         if isinstance(self.id_col, list | tuple):
             names = tuple(map(plain, self.id_col))
             object.__setattr__(self, "id_col", names[0] if len(names) == 1 else names or None)
