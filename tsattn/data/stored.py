@@ -4,7 +4,7 @@ must pass.
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta, timezone, tzinfo
+from datetime import datetime, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,7 +21,7 @@ _COLUMN_NAMES = ("id_col", "time_col", "target_col", "index_name")
 _ID_TYPES = re.compile(r"object|bool|u?int(8|16|32|64)|float(32|64)|datetime64\[(s|ms|us|ns)\]")
 _ARROW_TEXT = "string[pyarrow]"
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
-_OFFSET = re.compile(r"UTC([+-])(\d\d):(\d\d)(?::(\d\d))?")
+_OFFSET = re.compile(r"UTC[+-]\d\d:\d\d(:\d\d)?")
 
 
 def panel_facts(panel: Panel) -> dict[str, Any]:
@@ -291,7 +291,8 @@ def time_facts(times: pd.Index) -> dict[str, Any]:
     in_zoneinfo = isinstance(times.tz, ZoneInfo)
     local_times = times.tz_localize(None)
     # A zone with summer time has no offset at no time.
-    offset_name = _offset_name(times.tz.utcoffset(None))
+    offset = times.tz.utcoffset(None)
+    offset_name = "" if offset is None else str(timezone(offset))
     for name in (str(times.tz), offset_name):
         try:
             zone = _zone(name, in_zoneinfo)
@@ -309,28 +310,13 @@ def time_facts(times: pd.Index) -> dict[str, Any]:
     )
 
 
-def _offset_name(offset: timedelta | None) -> str:
-    if offset is None:
-        return ""
-    seconds = int(offset.total_seconds())
-    sign = "-" if seconds < 0 else "+"
-    hours, rest = divmod(abs(seconds), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"UTC{sign}{hours:02}:{minutes:02}:{seconds:02}"
-
-
 def _zone(name: str, in_zoneinfo: bool) -> str | tzinfo:
     """What pandas takes for a zone; only names and offsets, since it would also read any file as
     one.
     """
-    offset = _OFFSET.fullmatch(name)
-    if offset:
-        sign = -1 if offset[1] == "-" else 1
-        hours = int(offset[2])
-        minutes = int(offset[3])
-        seconds = int(offset[4] or 0)
-        size = timedelta(hours=hours, minutes=minutes, seconds=seconds)
-        return timezone(sign * size)
+    if _OFFSET.fullmatch(name):
+        stamp = datetime.strptime(name, "UTC%z")
+        return timezone(stamp.utcoffset())
     if not _ZONE.fullmatch(name) or name.startswith("dateutil/"):
         raise ValueError(f"{name!r:.60} names no time zone")
     try:
