@@ -1017,8 +1017,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/future.py",
-        "if not others:",
-        "if others:",
+        "or not others:",
+        "or others:",
         "tests/forecasters/test_future_columns.py::test_future_ids_in_other_spaces_or_capitals_are_named",
     ),
     Mutant(

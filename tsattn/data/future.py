@@ -276,25 +276,17 @@ def _refuse_other_spelling(future: TableLike | None, panel: Panel, n: int) -> No
     if future is None or is_empty:
         return
     dialect = panel.dialect
-    ids = _with_columns(future, panel)[dialect.id_col]
-    known_texts = {*map(str, panel.ids)}
-    texts = ids.astype(str)
-    if texts.eq(str(panel.ids[n])).any():
-        return
-    names_by_word = {as_word(name): plain(name) for name in panel.ids}
-    written = {}
-    for future_id in ids.unique():
-        name = names_by_word.get(as_word(future_id))
-        if name is not None and str(future_id) not in known_texts:
-            written[plain(future_id)] = name
+    ids = _with_columns(future, panel)[dialect.id_col].unique()
     name = plain(panel.ids[n])
-    others = [future_id for future_id, meant in written.items() if meant == name]
-    if not others:
+    alike = {str(other): plain(other) for other in ids if as_word(other) == as_word(name)}
+    known_texts = {*map(str, panel.ids)}
+    others = [other for text, other in alike.items() if text not in known_texts]
+    if str(name) in alike or not others:
         return
     call = ""
     if not dialect.key_cols:
         place = f"future[{dialect.id_col!r}]"
-        call = f": {place} = {place}.replace({written!r})"
+        call = f": {place} = {place}.replace({others!r}, {name!r})"
     raise InputError(
         Argument("future"),
         f" has no row of series {name!r}, but rows of {others[0]!r}, which differs in spaces or"
