@@ -32,6 +32,7 @@ from tsattn.data.parts import (
     flattening_call,
     joined_parts,
     part_of,
+    refuse_blank_ids,
     refuse_blank_parts,
     turning_call,
 )
@@ -742,13 +743,7 @@ def _is_part(column: pd.Series) -> bool:
 
 def read_ids(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Series number of each row, and the sorted ids."""
-    gone = np.flatnonzero(column.isna())
-    if len(gone):
-        raise InputError(
-            f"column {column.name!r} has no id in row {gone[0]}{more(len(gone))}, but every row"
-            " belongs to a series; ",
-            *advice_on_blanks(column),
-        )
+    refuse_blank_ids(column)
     _refuse_nul(column)
     try:
         codes, ids = pd.factorize(column, sort=True)

@@ -906,16 +906,11 @@ def to_wide(panel: Panel) -> pd.DataFrame:
         Frame in the order of time.
     """
     dialect = panel.dialect
-    row, stamps = pd.factorize(panel.times, sort=True)
-    column = np.repeat(np.arange(panel.n_series), panel.lengths)
-    shape = (len(stamps), panel.n_series)
-    values = np.full(shape, np.nan)
-    values[row, column] = panel.values[:, 0]
-    index = pd.Index(stamps, name=dialect.time_col)
-    columns = pd.Index(panel.ids)
-    frame = pd.DataFrame(values, index=index, columns=columns)
+    row_ids = np.repeat(panel.ids, panel.lengths)
+    cells = pd.Series(panel.values[:, 0], index=[panel.times, row_ids])
+    frame = cells.unstack().rename_axis(index=dialect.time_col)
     if dialect.kind == "long":
-        return frame
+        return frame.reindex(columns=panel.ids)
     frame = frame.reindex(columns=list(dialect.columns))
     # The covariates are the same for all series, so those of the first one will do.
     covariates = _restored_covariates(panel.some(0, 1))
@@ -982,13 +977,7 @@ def _unstacked(group: Panel, columns: Sequence[str | int]) -> Panel:
     """
     names = np.array(columns, dtype=object)
     n_series = len(names)
-
-    def rank(n: int) -> tuple[bool, Any]:
-        # Whole numbers come first, then text.
-        name = names[n]
-        return isinstance(name, str), name
-
-    order = sorted(range(n_series), key=rank)
+    order = sorted(range(n_series), key=lambda n: (isinstance(names[n], str), names[n]))
     n_rows = len(group.values)
     covariates = group.covariates
     if covariates is not None:

@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.api.types import infer_dtype, is_bool_dtype, is_numeric_dtype
 
 from tsattn.checks import Argument, InputError, InPython
-from tsattn.data.parts import advice_on_blanks, part_of
+from tsattn.data.parts import advice_on_blanks, part_of, refuse_blank_ids
 
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
@@ -75,12 +75,7 @@ def join_keys(frame: pd.DataFrame, keys: Sequence[Hashable]) -> tuple[pd.DataFra
         ValueError: If a key has no value in some row, or two that are the same text.
     """
     for key in keys:
-        gone = np.flatnonzero(frame[key].isna())
-        if len(gone):
-            raise ValueError(
-                f"column {key!r} has no id in row {gone[0]}, but every row belongs to a series;"
-                " fill in or drop these rows"
-            )
+        refuse_blank_ids(frame[key])
     name = joined_name(keys)
     key_frame = frame[[*keys]]
     distinct = key_frame.drop_duplicates()

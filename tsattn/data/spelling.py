@@ -211,16 +211,23 @@ def conversion(
         emptied = f" and empties {words.iloc[0]!r:.60}"
     is_nan = np.isnan(values)
     is_other = ~is_text & ~is_empty.to_numpy() & is_nan
-    written = cells
     if is_other.any() or not (is_text & is_nan).any():
         return None
-    row = np.flatnonzero(is_text & is_nan)[0]
-    ended = _without_endings(cells, values, is_text)
-    if ended is not None:
-        replaced, numbers = ended
-        call = f"{place}.astype(str).str.strip().replace({replaced!r}, regex=True)"
-        reading = f"reads {written.iloc[row]!r} as {numbers[row]:g}{emptied}"
-        return f"{place} = pd.to_numeric({call}{option}) {reading}"
+    trial = _without_endings(cells, values, is_text) or _without_marks(cells, values, is_text)
+    if trial is None:
+        return None
+    call, numbers = trial
+    row = int((is_text & is_nan).argmax())
+    reading = f"reads {cells.iloc[row]!r} as {numbers[row]:g}{emptied}"
+    return f"{place} = pd.to_numeric({place}.astype(str){call}{option}) {reading}"
+
+
+def _without_marks(
+    cells: pd.Series, values: np.ndarray, is_text: np.ndarray
+) -> tuple[str, np.ndarray] | None:
+    """What pandas has to do with the text of numbers that have separators, a currency or signs of
+    their own, and the numbers of the cells; None where they are spelt in other or unlike ways.
+    """
     signs = ""
     for number, pattern, sign in _NEGATIVES:
         texts = cells[is_text].astype(str).str.strip()
@@ -244,20 +251,17 @@ def conversion(
         keeps_others = np.array_equal(other_numbers, values[~is_text], equal_nan=True)
         if np.isnan(numbers[is_text]).any() or not keeps_others:
             return None
-        call = f"{place}.astype(str){signs}.str.replace(r'{spelling.dropped}', '', regex=True)"
+        call = f"{signs}.str.replace(r'{spelling.dropped}', '', regex=True)"
         if spelling.mark == ",":
             call += ".str.replace(',', '.')"
-        reading = f"reads {written.iloc[row]!r} as {numbers[row]:g}{emptied}"
-        return f"{place} = pd.to_numeric({call}{option}) {reading}"
+        return call, numbers
     return None
 
 
 def _without_endings(
     cells: pd.Series, values: np.ndarray, is_text: np.ndarray
-) -> tuple[dict[str, str], np.ndarray] | None:
-    """Patterns that pandas has to replace where numbers have letters of thousands or footnotes, and
-    the numbers of the cells; None where they have no such endings.
-    """
+) -> tuple[str, np.ndarray] | None:
+    """As :func:`_without_marks`, for numbers with letters of thousands or footnotes behind them."""
     texts = cells[is_text].astype(str).str.strip()
     is_plain = pd.to_numeric(texts, errors="coerce").notna()
     for number, dropped, meanings, least_plain in _ENDINGS:
@@ -273,7 +277,7 @@ def _without_endings(
         numbers = pd.to_numeric(spelt, errors="coerce").to_numpy(np.float64)
         keeps_others = np.array_equal(numbers[~is_text], values[~is_text], equal_nan=True)
         if keeps_others and np.isfinite(numbers[is_text]).all():
-            return replaced, numbers
+            return f".str.strip().replace({replaced!r}, regex=True)", numbers
     return None
 
 

@@ -53,6 +53,8 @@ _MOST_FAR_ROWS = 2
 # What is open, and how a frequency says so.
 _OPEN_HOURS = ("hours", "h[Mon-Fri 07:00-21:00]")
 _OPEN_DAYS = ("days", "D[Mon-Sat]")
+# What stands for nothing in columns of some kinds, as pandas' infer_dtype calls them; in others 0.
+_BLANKS = {"boolean": False, "string": "none", "categorical": "none"}
 _SPELLING = "write numbers with a decimal point only, such as 10037.72, and "
 _NEGATIVE_SPELLING = "write numbers with the sign - in front, such as -10037.72, and "
 
@@ -1014,11 +1016,7 @@ def _advice_on_blanks(table: Table, columns: list[int]) -> list[Piece]:
     for column in columns:
         cells = table.cells[table.n_targets + column]
         kind = infer_dtype(cells, skipna=True)
-        blank: Any = 0
-        if kind == "boolean":
-            blank = False
-        elif kind in ("string", "categorical"):
-            blank = "none"
+        blank = _BLANKS.get(kind, 0)
         place = f"df[{table.columns[table.n_targets + column]!r}]"
         # A categorical column takes no new category.
         objects = ".astype(object)" if kind == "categorical" else ""
