@@ -36,6 +36,7 @@ from tsattn.data.grid import (
     pattern_season,
     rows_of,
 )
+from tsattn.data.uneven import averaging_advice, has_even_steps, summing_advice
 
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
 # means that a stamp or the frequency is wrong.
@@ -900,8 +901,6 @@ def _resampling(times: pd.Index, starts: np.ndarray) -> list[Piece]:
     """
     if not isinstance(times, pd.DatetimeIndex):
         return []
-    from tsattn.data.uneven import averaging_advice, has_even_steps, summing_advice
-
     n_series = len(starts) - 1
     if _are_events(times, starts):
         return summing_advice(n_series)
@@ -914,8 +913,6 @@ def _resampling(times: pd.Index, starts: np.ndarray) -> list[Piece]:
 
 def _has_even_steps(times: pd.Index, starts: np.ndarray, n: int) -> bool:
     """Whether most steps of series n have one length."""
-    from tsattn.data.uneven import has_even_steps
-
     clock = ticks(times[rows_of(starts, n)])
     return has_even_steps(np.diff(clock))
 
@@ -942,13 +939,12 @@ def _rounding(times: pd.Index, starts: np.ndarray, grid: Grid) -> list[Piece]:
         return []
     inner = np.ones(len(times) - 1, dtype=bool)
     inner[starts[1:-1] - 1] = False
-    for unit in _ROUND_PERIODS:
-        numbers = times.to_period(unit).astype(np.int64)
+    for period, advice in _ROUND_PERIODS.items():
+        numbers = times.to_period(period).astype(np.int64)
         if not (np.diff(numbers)[inner] == 1).all():
             continue
-        advice = _ROUND_PERIODS[unit]
-        call = f".dt.to_period({unit!r}).dt.start_time"
-        if unit == "M" and grid.unit == "month" and grid.rule.endswith("E"):
+        call = f".dt.to_period({period!r}).dt.start_time"
+        if period == "M" and grid.unit == "month" and grid.rule.endswith("E"):
             advice = " move them to the end of their month"
             call = "+ pd.offsets.MonthEnd(0)"
         return [advice, InPython(f", as {call} does"), ","]

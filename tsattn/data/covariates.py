@@ -13,6 +13,7 @@ from pandas.api.types import infer_dtype, is_string_dtype
 from tsattn.checks import InputError, InputWarning, InPython, Name, warn
 from tsattn.data.calendar import more_of
 from tsattn.data.columns import plain, read_numbers, require_columns
+from tsattn.data.spelling import conversion, truth_call
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,6 @@ class Covariates:
                 if is_foreign.any():
                     place = int(is_foreign.argmax())
                     word = categories[place]
-                    from tsattn.data.spelling import truth_call
-
                     call = truth_call(words, f"df[{name!r}]")
                     advice = "" if call is None else f", as by {call}"
                     raise InputError(
@@ -379,8 +378,6 @@ def _tell_spelt_numbers(cells: pd.Series) -> None:
     """Warn of numbers with a decimal comma, a currency or the like, each of which is a category
     that says nothing of its size.
     """
-    from tsattn.data.spelling import conversion
-
     texts = cells.dropna().astype(str)
     has_letters = texts.str.contains(r"[^\W\d_]").any()
     # Digits alone may be codes.

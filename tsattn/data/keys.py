@@ -13,6 +13,7 @@ from pandas.api.types import infer_dtype, is_bool_dtype, is_numeric_dtype
 
 from tsattn.checks import Argument, InputError, InPython
 from tsattn.data.parts import advice_on_blanks, part_of, refuse_blank_ids
+from tsattn.data.spelling import spelt_numbers
 
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
@@ -378,8 +379,6 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
     Raises:
         ValueError: If there is none or more than one.
     """
-    from tsattn.data.spelling import spelt_numbers
-
     numbers = []
     spelt = []
     for column in columns:

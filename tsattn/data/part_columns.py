@@ -12,6 +12,7 @@ import pandas as pd
 from pandas.api.types import infer_dtype, is_datetime64_any_dtype, is_numeric_dtype
 
 from tsattn.checks import InputError, InputWarning, InPython, warn
+from tsattn.data.keys import find_keys
 from tsattn.data.parts import days_of, part_of
 from tsattn.data.spelling import are_years
 
@@ -127,8 +128,6 @@ def refuse_part_cols(df: pd.DataFrame, roles: Collection[Any]) -> None:
     time_col = time_cols[0]
     if not df[time_col].duplicated().any():
         return
-    from tsattn.data.keys import find_keys
-
     candidates = [column for column in others if column != time_col]
     named = [column for column in candidates if column in roles]
     keys = named or find_keys(df, df[time_col], candidates)

@@ -5,7 +5,7 @@ must pass.
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone, tzinfo
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -315,8 +315,7 @@ def _zone(name: str, in_zoneinfo: bool) -> str | tzinfo:
     one.
     """
     if _OFFSET.fullmatch(name):
-        stamp = datetime.strptime(name, "UTC%z")
-        return timezone(stamp.utcoffset())
+        return cast(tzinfo, datetime.strptime(name, "UTC%z").tzinfo)
     if not _ZONE.fullmatch(name) or name.startswith("dateutil/"):
         raise ValueError(f"{name!r:.60} names no time zone")
     try:
