@@ -84,8 +84,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/keys.py",
-        "_escaped(_plain_text(value))",
-        "str(value)",
+        "_plain_text(value).replace(",
+        "str(value).replace(",
         JOINING,
     ),
     Mutant(

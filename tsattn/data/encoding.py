@@ -78,12 +78,7 @@ class CovariateWindows:
             if categories is None or new_categories is None or categories == new_categories:
                 continue
             # A view, so that the codes are set in the copies.
-            columns = past
-            column = k
-            if k >= n_past:
-                columns = future
-                column = k - n_past
-            cells = columns[..., column]
+            cells = past[..., k] if k < n_past else future[..., k - n_past]
             # Codes index the new places. NaN gets the code after the last category, and the code
             # -1 of an unknown category reads the last place.
             places = places_among(categories, new_categories)

@@ -222,8 +222,7 @@ def _rows_of_empty(table: Table) -> np.ndarray:
         return np.zeros(len(has_value), dtype=bool)
     n_series = len(table.ids)
     n_values = np.bincount(table.codes, weights=has_value, minlength=n_series)
-    empty: np.ndarray = n_values[table.codes] == 0
-    return empty
+    return n_values[table.codes] == 0
 
 
 def _without_rows(table: Table, dropped: np.ndarray) -> tuple[Table, tuple[Skipped, ...]]:

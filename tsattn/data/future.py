@@ -204,7 +204,13 @@ def _look_up(
     slot = ahead.get_indexer(pd.MultiIndex.from_arrays([series, ticks(times)]))
     rows = np.flatnonzero(slot >= 0)
     if not len(rows):
-        _refuse_other_times(times, after, panel)
+        raise InputError(
+            Argument("future"),
+            f" has the stamps {times.min()} to {times.max()}, and {panel.series_label(0)} is"
+            f" forecast at {after[0]} and later, at steps of {panel.freq!r}; give rows at these"
+            " stamps",
+            _FILL,
+        )
     slots = slot[rows]
     _refuse_twice(slots, rows, times, series, panel)
     times_ahead = times[rows]
@@ -293,16 +299,6 @@ def _refuse_other_spelling(future: TableLike | None, panel: Panel, n: int) -> No
         f" has no row of series {name!r}, but rows of {others[0]!r}, which differs in spaces or"
         " capitals only; write ids as the table does",
         InPython(call),
-    )
-
-
-def _refuse_other_times(times: pd.Index, after: pd.Index, panel: Panel) -> None:
-    """Say that a table of the future has rows for other stamps only."""
-    raise InputError(
-        Argument("future"),
-        f" has the stamps {times.min()} to {times.max()}, and {panel.series_label(0)} is forecast"
-        f" at {after[0]} and later, at steps of {panel.freq!r}; give rows at these stamps",
-        _FILL,
     )
 
 

@@ -352,8 +352,7 @@ def pattern_clock(count: np.ndarray, grid: Grid) -> np.ndarray:
 def month_of(day: np.ndarray) -> np.ndarray:
     """Months since 1970 of days since 1970."""
     date_of_day = day.astype("M8[D]")
-    months: np.ndarray = date_of_day.astype("M8[M]").astype(np.int64)
-    return months
+    return date_of_day.astype("M8[M]").astype(np.int64)
 
 
 def owners_of(starts: np.ndarray) -> np.ndarray:
@@ -381,8 +380,7 @@ def _month_stamps(month: np.ndarray, grid: Grid) -> np.ndarray:
 def _first_day(month: np.ndarray) -> np.ndarray:
     """Days since 1970 of the first day of months since 1970-01."""
     date_of_month = month.astype("M8[M]")
-    days: np.ndarray = date_of_month.astype("M8[D]").astype(np.int64)
-    return days
+    return date_of_month.astype("M8[D]").astype(np.int64)
 
 
 def pattern_season(grid: Grid) -> int:
@@ -515,8 +513,7 @@ def _open_slots(present: np.ndarray, possible: np.ndarray, n_days: int) -> np.nd
     long = possible.min(axis=1) >= 2
     if long.any():
         share = present[long] / possible[long]
-        open_slots: np.ndarray = (share >= _OPEN_SHARE).any(axis=0)
-        return open_slots
+        return (share >= _OPEN_SHARE).any(axis=0)
     # Less than two weeks: times of a day, and weekends if one lies between two rows.
     present = present.sum(axis=0).reshape(n_days, -1)
     possible = possible.sum(axis=0).reshape(n_days, -1)

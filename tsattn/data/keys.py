@@ -148,7 +148,8 @@ def joined_ids(frame: pd.DataFrame, keys: Sequence[Hashable]) -> list[str]:
 
 def _key_text(value: Any) -> str:
     """A value as a part of a name."""
-    return _escaped(_plain_text(value))
+    text = _plain_text(value).replace(_ESCAPE, _ESCAPE + _ESCAPE)
+    return text.replace(_SEPARATOR, _ESCAPE + _SEPARATOR)
 
 
 def _plain_text(value: Any) -> str:
@@ -157,11 +158,6 @@ def _plain_text(value: Any) -> str:
     if is_whole:
         value = int(value)
     return str(value)
-
-
-def _escaped(text: str) -> str:
-    text = text.replace(_ESCAPE, _ESCAPE + _ESCAPE)
-    return text.replace(_SEPARATOR, _ESCAPE + _SEPARATOR)
 
 
 def split_ids(

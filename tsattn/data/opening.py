@@ -93,18 +93,11 @@ def own_hours(times: pd.DatetimeIndex, starts: np.ndarray, grid: Grid) -> list[s
     for n, series_grid in enumerate(grids):
         if series_grid is None:
             series_times = times[rows_of(starts, n)]
-            series_grid = _first_fitting(series_times, options) or grid
+            # The first hours that a short or irregular series keeps.
+            fitting = (option for option in options if not off_hours(series_times, option).any())
+            series_grid = next(fitting, grid)
         aliases.append(str(series_grid.alias))
     return aliases
-
-
-def _first_fitting(times: pd.DatetimeIndex, options: Sequence[Grid]) -> Grid | None:
-    """The first hours that a short or irregular series keeps."""
-    for option in options:
-        is_off = off_hours(times, option)
-        if not is_off.any():
-            return option
-    return None
 
 
 def _hours_of(times: pd.DatetimeIndex, step: Grid) -> Grid | None:
@@ -115,16 +108,9 @@ def _hours_of(times: pd.DatetimeIndex, step: Grid) -> Grid | None:
     # The series as a table of its own.
     starts = np.array([0, len(times)])
     hours = closing_grid(times, starts, step)
-    if hours is None and not _has_gaps(times, step):
-        return step
-    return hours
-
-
-def _has_gaps(times: pd.DatetimeIndex, step: Grid) -> bool:
-    """Whether a row is absent."""
     width = pd.Timedelta(step.step, "D" if step.unit == "day" else "ns")
-    is_gap = np.diff(times) > width
-    return bool(is_gap.any())
+    has_gaps = (np.diff(times) > width).any()
+    return hours if hours is not None or has_gaps else step
 
 
 def zone_of_hours(

@@ -173,8 +173,7 @@ class Panel:
         """Series of the windows whose contexts end before rows ``ends [B]``, ``[B]``."""
         # An end is the row after the last one.
         last_rows = ends - 1
-        owners: np.ndarray = np.searchsorted(self.starts, last_rows, side="right") - 1
-        return owners
+        return np.searchsorted(self.starts, last_rows, side="right") - 1
 
     def series_label(self, n: int) -> str:
         """What to call series n in a message."""
@@ -352,8 +351,7 @@ class Panel:
     @property
     def zone(self) -> tzinfo | None:
         """Time zone of the stamps; ``None`` where they have none or are integers."""
-        zone: tzinfo | None = getattr(self.times, "tz", None)
-        return zone
+        return getattr(self.times, "tz", None)
 
     def last_times(self) -> pd.Index:
         """The last stamp of each series, [N]; every series must have a row."""
@@ -474,8 +472,7 @@ def keys_alike(frame: pd.DataFrame, earlier: Panel) -> pd.DataFrame:
 
 def as_objects(names: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Names of series as Python's and pandas' own values."""
-    objects: np.ndarray = pd.Series(names).astype(object).to_numpy()
-    return objects
+    return pd.Series(names).astype(object).to_numpy()
 
 
 def _text_by_number(texts: Iterable[str]) -> dict[int, str]:
@@ -759,8 +756,7 @@ def _series_of_sentinels(panel: Panel, values: np.ndarray) -> list[int]:
     least = np.fmin.reduceat(values, first_rows)
     most = np.fmax.reduceat(values, first_rows)
     may_have = _may_stand_for_none(least) | _may_stand_for_none(most)
-    series: list[int] = np.flatnonzero(may_have).tolist()
-    return series
+    return np.flatnonzero(may_have).tolist()
 
 
 def find_sentinels(values: np.ndarray, n_known: int | None = None) -> np.ndarray:
@@ -804,8 +800,7 @@ def _lie_outside(values: Any, others: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _may_stand_for_none(values: np.ndarray) -> np.ndarray:
     """Which values are numbers that often stand for a missing one."""
-    mask: np.ndarray = np.isin(values, SENTINELS) | (np.abs(values) >= LEAST_FILL)
-    return mask
+    return np.isin(values, SENTINELS) | (np.abs(values) >= LEAST_FILL)
 
 
 def _words_on_sentinels(panel: Panel, rows: np.ndarray) -> str:

@@ -292,8 +292,7 @@ def n_rows_of(path: Path) -> int:
     Raises:
         ValueError: If it is none.
     """
-    n_rows: int = _open(path).metadata.num_rows
-    return n_rows
+    return _open(path).metadata.num_rows
 
 
 def find_columns(path: Path, schema: Schema, like: Dialect | None) -> Schema:

@@ -16,24 +16,19 @@ from tsattn.data.keys import find_keys
 from tsattn.data.parts import days_of, part_of
 from tsattn.data.spelling import are_years
 
-# Names of columns that are parts of the time of their row, in small letters. Hours count from 0 or,
-# where they are named by their end, from 1.
-_HOUR_NAMES = ("h{}", "h{:02}", "he{}", "he{:02}", "hour {}", "hour_{}")
+# Names of columns that are parts of the year of their row, in small letters.
 _PART_COLS = {
     "month": [
         [name.lower() for name in names[1:]] for names in (calendar.month_abbr, calendar.month_name)
     ],
     "quarter": [["q1", "q2", "q3", "q4"]],
-    "hour": [
-        [name.format(hour) for hour in range(first, first + 24)]
-        for first in (0, 1)
-        for name in _HOUR_NAMES
-    ],
 }
-# A time of day, or the one that begins a span such as 00:30 - 01:00.
+# A time of day, the one that begins a span such as 00:30 - 01:00, or an hour such as HE1, which
+# counts from 0 or, where it is named by its end, from 1.
 _CLOCK = re.compile(
     r"(\d{1,2})(?::(\d{2}))?(?::00)?\s*([ap]\.?m\.?)|"
-    r"(\d{1,2}):(\d{2})(?::00)?(?:\s*[-\u2013]\s*\d{1,2}:\d{2}(?::00)?)?"
+    r"(\d{1,2}):(\d{2})(?::00)?(?:\s*[-\u2013]\s*\d{1,2}:\d{2}(?::00)?)?|"
+    r"(?:he?|hour[ _])(\d{1,2})"
 )
 _DAY_MINUTES = 24 * 60
 # Names of columns that number the steps of the series in their rows, such as d_1 or W0.
@@ -187,10 +182,7 @@ def _find_parts(columns: Sequence[Any]) -> _Parts | None:
         for names in names_of_parts:
             places = [words.index(name) for name in names if name in words]
             if len(places) == len(names):
-                part_cols = [columns[place] for place in places]
-                # Hours that are named by their end begin with 1.
-                first = 60 if names[0].endswith("1") else 0
-                return _Parts(unit, part_cols, first)
+                return _Parts(unit, [columns[place] for place in places])
     return _times_of_day(columns, words)
 
 
@@ -270,9 +262,9 @@ def _times_of_day(columns: Sequence[Any], words: Sequence[str]) -> _Parts | None
 
 def _minutes(clock: re.Match[str]) -> int:
     """Minutes from midnight to a time of day; 12 AM is midnight, and 12 PM is noon."""
-    hour, minute, half, hour_of_24, minute_of_24 = clock.groups()
+    hour, minute, half, hour_of_24, minute_of_24, hour_alone = clock.groups()
     if half is None:
-        return 60 * int(hour_of_24) + int(minute_of_24)
+        return 60 * int(hour_of_24 or hour_alone) + int(minute_of_24 or 0)
     noon = 12 if half.startswith("p") else 0
     return 60 * (int(hour) % 12 + noon) + int(minute or 0)
 

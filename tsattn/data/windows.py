@@ -540,7 +540,7 @@ class Values(NamedTuple):
         rows_after = from_the_end.argmax(axis=1, keepdims=True)
         place = x.shape[1] - 1 - rows_after
         last_positive = np.take_along_axis(x, place, axis=1)
-        has_fallen: np.ndarray = ends_at_zero & (n_pairs > 0)
+        has_fallen = ends_at_zero & (n_pairs > 0)
         return has_fallen & (last_positive >= _FALL_CHANGES * change)
 
     def above_zero(self, where: np.ndarray) -> Self:
@@ -579,8 +579,7 @@ def is_intermittent(x: np.ndarray) -> np.ndarray:
     least = np.fmin.reduce(x, axis=1, keepdims=True, initial=np.inf)
     some_are_positive = n_zeros < n_known
     most_are_zero = (2 * n_zeros >= n_known) & some_are_positive
-    rare: np.ndarray = most_are_zero & (least >= 0)
-    return rare
+    return most_are_zero & (least >= 0)
 
 
 def chunk_size(n_values: int) -> int:
@@ -791,8 +790,7 @@ class WindowBatches:
     @property
     def first(self) -> np.ndarray:
         """First row of each window of a pass, in order, ``[W]``; those of all shares together."""
-        rows: np.ndarray = self._first.numpy()
-        return rows
+        return self._first.numpy()
 
     def deal(self, values: torch.Tensor) -> Iterator[torch.Tensor]:
         """The entries of ``values [W]``, one for each window, batch by batch without shuffling."""
