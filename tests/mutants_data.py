@@ -189,8 +189,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/tables.py",
-        "is_blank = 2 * n_gone > lengths[:, None]",
-        "is_blank = n_gone == lengths[:, None]",
+        "is_blank = shares.to_numpy() > 0.5",
+        "is_blank = shares.to_numpy() == 1",
         "tests/data/test_covariates.py",
     ),
     Mutant(

@@ -21,7 +21,6 @@ from tsattn.data.special_days import DAY_COLUMNS, check_days, day_features, mark
 # Shortest cycle first, with its length in days.
 _LENGTHS = {"hour": 1.0, "weekday": 7.0, "monthday": 30.5, "month": 365.25, "yearday": 365.25}
 CYCLES = tuple(_LENGTHS)
-_DAY = 86_400_000_000_000  # nanoseconds
 # What "auto" chooses from: month is a coarser yearday.
 _AUTO = {
     "tick": ("hour", "weekday", "yearday"),
@@ -87,7 +86,7 @@ def choose_cycles(
 def _shown_whole(freq: str | int, times: pd.Index) -> tuple[str, ...]:
     """The cycles of ``"auto"`` that are no longer than the span of the stamps."""
     clock = ticks(times)
-    span = (int(clock.max()) - int(clock.min())) / _DAY
+    span = (int(clock.max()) - int(clock.min())) / DAY_NANOSECONDS
     return tuple(name for name in _of_freq(_AUTO, freq) if _LENGTHS[name] <= span)
 
 

@@ -15,13 +15,10 @@ from tsattn.data.columns import plain
 from tsattn.data.covariates import CovariateColumns, label, places_among
 from tsattn.data.cycles import calendar_width, choose_cycles, cycle_features
 from tsattn.data.panel import Panel
+from tsattn.data.windows import safe_scale
 
 # Categories of one column at most; each of them is a feature of the network.
 _MOST_CATEGORIES = 100
-# A deviation below this multiple of the mean is rounding of a constant column.
-_ROUNDING = 1e-12
-# A mean of zero must not make that limit zero, since a constant column has deviation zero.
-_LEAST_MAGNITUDE = 1e-300
 # Mean and scale of categories, whose numbers are labels.
 _NOT_SCALED = (0.0, 1.0)
 
@@ -452,10 +449,7 @@ def _moments(values: np.ndarray, name: Hashable) -> tuple[float, float]:
             f"covariate {name!r}: values must have squares within float64; got up to"
             f" {largest:.3g}; give them in a larger unit"
         )
-    magnitude = max(abs(mean), _LEAST_MAGNITUDE)
-    if scale <= _ROUNDING * magnitude:
-        scale = 1.0
-    return mean, scale
+    return mean, float(safe_scale(mean, scale))
 
 
 def check_windows_of(

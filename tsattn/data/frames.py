@@ -45,7 +45,7 @@ from tsattn.data.covariates import (
 from tsattn.data.events import refuse_events
 from tsattn.data.keys import find_blocks, find_keys, key_values, unlike_ids, value_col
 from tsattn.data.opening import own_hours
-from tsattn.data.panel import Panel, Skipped, tell_alike, tell_ended
+from tsattn.data.panel import Panel, Skipped, starts_of, tell_alike, tell_ended
 from tsattn.data.part_columns import refuse_part_cols, tell_part_cols
 from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units
 from tsattn.data.schema import Schema
@@ -220,19 +220,15 @@ def _rows_of_empty(table: Table) -> np.ndarray:
     has_value = has_number | table.foreign.any(axis=1)
     if has_value.all():
         return np.zeros(len(has_value), dtype=bool)
-    n_series = len(table.ids)
-    n_values = np.bincount(table.codes, weights=has_value, minlength=n_series)
-    return n_values[table.codes] == 0
+    return ~pd.Series(has_value).groupby(table.codes).transform("any").to_numpy()
 
 
 def _without_rows(table: Table, dropped: np.ndarray) -> tuple[Table, tuple[Skipped, ...]]:
     """A table without whole series, and what they were."""
-    clock = ticks(table.times)
-    skipped = []
-    for n in np.unique(table.codes[dropped]):
-        series_clock = clock[table.codes == n]
-        last_tick = int(series_clock.max())
-        skipped.append(Skipped(table.ids[n], last_tick, "has no value"))
+    clock = pd.Series(ticks(table.times))[dropped]
+    last_ticks = clock.groupby(table.codes[dropped]).max()
+    pairs = zip(table.ids[last_ticks.index], last_ticks, strict=True)
+    skipped = [Skipped(name, int(last), "has no value") for name, last in pairs]
     rows = np.flatnonzero(~dropped)
     remaining = table.at(rows)
     # The series that remain are numbered anew.
@@ -378,11 +374,10 @@ def _tell_own_hours(panel: Panel) -> None:
     observed = ~np.isnan(panel.values[:, 0])
     if observed.all() or not isinstance(panel.times, pd.DatetimeIndex):
         return
-    first_rows = panel.starts[:-1]
-    n_observed = np.add.reduceat(observed.astype(np.int64), first_rows)
+    n_observed = np.add.reduceat(observed, panel.starts[:-1], dtype=np.int64)
     if not n_observed.all():
         return
-    starts = np.append(0, np.cumsum(n_observed))
+    starts = starts_of(n_observed)
     times = panel.times[observed]
     grid = parse_freq(panel.freq)
     aliases = own_hours(times, starts, grid)

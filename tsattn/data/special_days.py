@@ -19,12 +19,12 @@ import pandas as pd
 from tsattn.checks import InputError, Name
 from tsattn.data.calendar import parse_freq, ticks
 from tsattn.data.columns import as_frame, find_time_col, plain, read_stamps
+from tsattn.data.grid import DAY_NANOSECONDS
 
 # Columns of one entry: the day itself, the day before it, the day after it.
 DAY_COLUMNS = 3
 _HOLIDAYS = "holidays:"
 _DATES = "days:"
-_DAY_NANOSECONDS = 86_400_000_000_000
 _FIRST_DAY = date(1970, 1, 1).toordinal()
 
 
@@ -132,7 +132,7 @@ def check_days(entry: str, freq: str | int) -> None:
     """
     grid = parse_freq(freq)
     daily = grid.unit in ("day", "business") and grid.step == 1
-    within_days = grid.is_weekly or (grid.unit == "tick" and grid.step <= _DAY_NANOSECONDS)
+    within_days = grid.is_weekly or (grid.unit == "tick" and grid.step <= DAY_NANOSECONDS)
     if grid.unit == "integer":
         raise ValueError(
             f"calendar {entry!r:.60} marks days, but integer time has none; leave it out, or give"
@@ -166,7 +166,7 @@ def day_features(times: pd.DatetimeIndex, entry: str) -> np.ndarray:
     """
     if not len(times):
         return np.empty((0, DAY_COLUMNS))
-    days = ticks(times.tz_localize(None)) // _DAY_NANOSECONDS
+    days = ticks(times.tz_localize(None)) // DAY_NANOSECONDS
     if entry.startswith(_HOLIDAYS):
         # A year more at both ends: the day after New Year's Eve is one of the next year.
         first_year = int(times.year.min()) - 1

@@ -29,7 +29,7 @@ from tsattn.data.calendar import (
 )
 from tsattn.data.clock_changes import advice_on_zone, zone_that_repeats, zone_that_skips
 from tsattn.data.columns import Dialect, plain, whole_numbers
-from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid, rows_of
+from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid, owners_of, rows_of
 from tsattn.data.keys import unlike_ids
 from tsattn.data.layouts import reading_call
 from tsattn.data.opening import own_hours, zone_of_hours
@@ -635,7 +635,7 @@ def _insert_rows(
         )
     new_starts = starts_of(lengths)
     n_rows = new_starts[-1]
-    codes = np.repeat(np.arange(len(lengths)), lengths)
+    codes = owners_of(new_starts)
     values = np.full((n_rows, len(table.columns)), np.nan)
     # Where the rows of the table are among all rows.
     new_rows = new_starts[table.codes] + position
@@ -963,9 +963,8 @@ def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
     gone = np.isnan(table.covariates)
     if not gone.any():
         return
-    n_gone = np.add.reduceat(gone, starts[:-1], axis=0, dtype=np.int64)
-    lengths = np.diff(starts)
-    is_blank = 2 * n_gone > lengths[:, None]
+    shares = pd.DataFrame(gone).groupby(table.codes).mean()
+    is_blank = shares.to_numpy() > 0.5
     if not is_blank.any():
         return
     n, column = _first_cell(is_blank)
@@ -981,9 +980,9 @@ def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
     name = table.place(n, table.n_targets + column)
     others = more(int(is_blank.sum()))
     raise InputError(
-        f"{name}{others} is missing (NaN) in {n_gone[n, column]} of {lengths[n]} rows, the first at"
-        f" {table.times[row]}, but a covariate needs a value in at least half of the rows of a"
-        " series; ",
+        f"{name}{others} is missing (NaN) in {series_gone.sum()} of {len(series_gone)} rows, the"
+        f" first at {table.times[row]}, but a covariate needs a value in at least half of the rows"
+        " of a series; ",
         *_advice_on_blanks(table, columns),
         "; if the value before holds on, ",
         *first_value,

@@ -658,11 +658,15 @@ def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
             f"{panel.series_label(n)}: values must have squares within float64; got up to"
             f" {largest:.3g}; give them in a larger unit"
         )
-    # A constant series may have a rounding error as deviation, which would amplify noise.
+    return Scaler(mean, safe_scale(mean, scale))
+
+
+def safe_scale(mean: Any, scale: Any) -> np.ndarray:
+    """Deviations from some means, 1 where they are rounding errors, as of constant values, which
+    would amplify noise.
+    """
     magnitude = np.maximum(np.abs(mean), _LEAST_MAGNITUDE)
-    constant = scale <= _ROUNDING * magnitude
-    scale = np.where(constant, 1.0, scale)
-    return Scaler(mean, scale)
+    return np.where(scale <= _ROUNDING * magnitude, 1.0, scale)
 
 
 def _moments(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
