@@ -261,17 +261,8 @@ class Panel:
 
     def rows(self, start: int | None, stop: int | None) -> Panel:
         """The same slice ``start:stop`` of every series, counted as Python slices are."""
-
-        def bound(value: int | None, default: np.ndarray) -> np.ndarray:
-            if value is None:
-                return default
-            # Negative rows count from the end, as in a slice.
-            row = self.lengths + value if value < 0 else value
-            return np.clip(row, 0, self.lengths)
-
-        zeros = np.zeros_like(self.lengths)
-        first_rows = bound(start, zeros)
-        stop_rows = bound(stop, self.lengths)
+        bounds = [slice(start, stop).indices(length)[:2] for length in self.lengths.tolist()]
+        first_rows, stop_rows = np.array(bounds).reshape(-1, 2).T
         return self._take(first_rows, stop_rows)
 
     def until(self, stops: np.ndarray | int) -> Panel:

@@ -184,16 +184,10 @@ class LongFile:
         key = keys[0]
         if is_apart or len(keys) > 1 or table.column(key).null_count:
             return table.to_pandas()
-        # One id for each run of rows, so that no text is made for every row.
-        rows = table.select([key]).combine_chunks().to_batches()[0]
-        places = _run_starts(rows, keys)
-        bounds = np.append(places, rows.num_rows)
-        sizes = np.diff(bounds)
-        codes: Any = np.repeat(np.arange(len(places)), sizes)
-        names = _names_at(rows, keys, places)[key]
-        ids = pd.Categorical.from_codes(codes, pd.Index(names))
+        # Categories, so that no text is made for every row.
+        ids = table.column(key).combine_chunks().dictionary_encode()
         frame = table.drop_columns([key]).to_pandas()
-        frame.insert(0, key, ids)
+        frame.insert(0, key, ids.to_pandas())
         return frame
 
     def with_id_types(self, frame: pd.DataFrame) -> pa.Table:

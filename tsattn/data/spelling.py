@@ -5,7 +5,7 @@ words for booleans.
 import re
 from collections.abc import Hashable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,50 +13,22 @@ import pandas as pd
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, warn
 from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, infer_grid, more, place
 
-
-class _Spelling(NamedTuple):
-    """One way to write numbers.
-
-    Attributes:
-        number: A number in it.
-        dropped: Characters that mean nothing.
-        mark: Decimal mark.
-    """
-
-    number: str
-    dropped: str
-    mark: str
-
-
-# The first that fits all cells counts: groups of three digits are more likely than three decimals.
-# Groups stand apart by a mark, an apostrophe, or a space, which may be one that does not break.
+# Ways to write numbers: a number, characters that mean nothing, the decimal mark. The first that
+# fits all cells counts: groups of three digits are more likely than three decimals. Groups stand
+# apart by a mark, an apostrophe, or a space, which may be one that does not break.
 _SPELLINGS = (
-    _Spelling(r"-?(\d{1,3}([,'\u2019\s]\d{3})+|\d+)(\.\d+)?", "[^0-9.-]", "."),
+    (r"-?(\d{1,3}([,'\u2019\s]\d{3})+|\d+)(\.\d+)?", "[^0-9.-]", "."),
     # Indian tables group by hundreds above a thousand.
-    _Spelling(r"-?\d{1,2}(,\d\d)+,\d{3}(\.\d+)?", "[^0-9.-]", "."),
-    _Spelling(r"-?(\d{1,3}([.'\u2019\s]\d{3})+|\d+)(,\d+)?", "[^0-9,-]", ","),
+    (r"-?\d{1,2}(,\d\d)+,\d{3}(\.\d+)?", "[^0-9.-]", "."),
+    (r"-?(\d{1,3}([.'\u2019\s]\d{3})+|\d+)(,\d+)?", "[^0-9,-]", ","),
 )
 
 
-class _Endings(NamedTuple):
-    """What may stand behind numbers.
-
-    Attributes:
-        number: The number before it.
-        dropped: Characters of the number that mean nothing.
-        meanings: Patterns of endings, and what pandas reads in their place.
-        least_plain: Share of the cells that must have no ending.
-    """
-
-    number: str
-    dropped: str
-    meanings: dict[str, str]
-    least_plain: float
-
-
-_ENDINGS = (
+# What may stand behind numbers: the number, characters of it that mean nothing, patterns of endings
+# with what pandas reads in their place, and the share of the cells that must have no ending.
+_ENDINGS: tuple[tuple[str, str, dict[str, str], float], ...] = (
     # Thousands and millions. A small m may be metres or minutes.
-    _Endings(
+    (
         r"[^\d-]*-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?",
         r"^[^\d-]+|,",
         {"[kK]": "e3", "M": "e6", "(?:B|bn)": "e9"},
@@ -64,7 +36,7 @@ _ENDINGS = (
     ),
     # Footnotes and flags, such as (p) for provisional values.
     # Capitals may be units, but for those of approved, estimated, provisional and revised values.
-    _Endings(
+    (
         r"-?\d+(?:\.\d+)?",
         "",
         {
@@ -239,20 +211,20 @@ def _without_marks(
     if units.nunique() != 1:
         return None
     spelt = texts.str.replace(_SURROUNDINGS, "", regex=True)
-    for spelling in _SPELLINGS:
-        fits = spelt.str.fullmatch(spelling.number)
+    for spelt_number, dropped, mark in _SPELLINGS:
+        fits = spelt.str.fullmatch(spelt_number)
         if not fits.all():
             continue
         # The call is tried as it is told, on all cells.
-        digits = cells.astype(str).str.replace(spelling.dropped, "", regex=True)
+        digits = cells.astype(str).str.replace(dropped, "", regex=True)
         decimals = digits.str.replace(",", ".")
         numbers = pd.to_numeric(decimals, errors="coerce").to_numpy(np.float64)
         other_numbers = numbers[~is_text]
         keeps_others = np.array_equal(other_numbers, values[~is_text], equal_nan=True)
         if np.isnan(numbers[is_text]).any() or not keeps_others:
             return None
-        call = f"{signs}.str.replace(r'{spelling.dropped}', '', regex=True)"
-        if spelling.mark == ",":
+        call = f"{signs}.str.replace(r'{dropped}', '', regex=True)"
+        if mark == ",":
             call += ".str.replace(',', '.')"
         return call, numbers
     return None
