@@ -59,7 +59,7 @@ MUTANTS = [
     Mutant("tsattn/data/grid.py", "clipped | (numbers == days[-1])", "numbers == days[-1]", CLOSED),
     Mutant(
         "tsattn/data/calendar.py",
-        "if shares[best] < 1:",
+        "if share < 1:",
         "if False:",
         CLOSED,
     ),
@@ -348,8 +348,8 @@ MUTANTS = [
     Mutant("tsattn/data/part_columns.py", "if len(places) == len(names):", "if places:", PARTS),
     Mutant(
         "tsattn/data/calendar.py",
-        "if has_other and _has_even_steps(times, starts, int(other[0])):",
-        "if has_other:",
+        "if has_other and has_even_steps(",
+        "if has_other or has_even_steps(",
         UNEVEN,
     ),
     Mutant(

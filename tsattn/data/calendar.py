@@ -730,29 +730,26 @@ def _infer_months(
 ) -> Grid | None:
     """Grid of months, quarters or years that fits most days; None if none does."""
     month = month_of(day)
-    shares = []
-    farthest = []
+    fits = []
     for rule in _RULES:
         distance = np.abs(_rule_day(month, rule) - day)
         is_on_rule = distance == 0
-        shares.append(is_on_rule.mean())
-        farthest.append(distance.max())
+        fits.append((is_on_rule.mean(), -distance.max(), rule))
     # The rule of most stamps; of equals the one whose farthest stamp is nearest.
-    order = np.lexsort((farthest, -np.array(shares)))
-    best = int(order[0])
+    share, nearness, rule = max(fits, key=lambda fit: fit[:2])
     step = max(1, common(month))
     # Equal steps are those of days, unless they fit months without exception: in a few rows all
     # months may have as many days.
     equal_steps = (steps == steps[0]).all()
     # Stamps beside the end or the beginning of a month are months with wrong days.
-    are_near = farthest[best] <= 1 and (not equal_steps or steps[0] in _LONGEST_MONTHS)
+    are_near = nearness >= -1 and (not equal_steps or steps[0] in _LONGEST_MONTHS)
     # A day such as the 30th is the last one of many months.
-    if shares[best] < 1:
+    if share < 1:
         pattern = find_month_days(day, step)
         if pattern is not None and len(pattern.slots) == 1:
             return pattern
     least_share = 1.0 if equal_steps else _MONTH_SHARE
-    if shares[best] < least_share and not are_near:
+    if share < least_share and not are_near:
         return None
     unit = "M"
     if step % 12 == 0:
@@ -761,7 +758,7 @@ def _infer_months(
         unit = "Q"
     span = UNIT_MONTHS[unit]
     anchor = _commonest(month % span)
-    return _month_grid(step // span, unit, _RULES[best], anchor)
+    return _month_grid(step // span, unit, rule, anchor)
 
 
 def _is_business(day: np.ndarray, owner: np.ndarray, inner: np.ndarray) -> bool:
@@ -865,7 +862,7 @@ def _check_inferred(
     series, typical = _typical(steps[inner], step_owner)
     other = series[typical != 1]
     has_other = len(other) > 0 and n_series > 1
-    if has_other and _has_even_steps(times, starts, int(other[0])):
+    if has_other and has_even_steps(np.diff(ticks(times[rows_of(starts, int(other[0]))]))):
         row = starts[other[0]]
         stamp = times[row]
         next_stamp = times[row + 1]
@@ -909,12 +906,6 @@ def _resampling(times: pd.Index, starts: np.ndarray) -> list[Piece]:
     if times.tz is not None or has_even_steps(steps):
         return []
     return averaging_advice(steps, n_series)
-
-
-def _has_even_steps(times: pd.Index, starts: np.ndarray, n: int) -> bool:
-    """Whether most steps of series n have one length."""
-    clock = ticks(times[rows_of(starts, n)])
-    return has_even_steps(np.diff(clock))
 
 
 def _are_events(times: pd.Index, starts: np.ndarray) -> bool:

@@ -24,7 +24,7 @@ from pandas.api.types import (
     is_numeric_dtype,
 )
 
-from tsattn.checks import Argument, InputError, InPython, Name, warn
+from tsattn.checks import Argument, InputError, InPython, Name, Piece, warn
 from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, infer_grid, more, place
 from tsattn.data.keys import join_keys, split_ids
 from tsattn.data.part_columns import refuse_steps
@@ -220,7 +220,7 @@ def joined_table(frame: pd.DataFrame, keys: tuple[Hashable, ...]) -> tuple[pd.Da
         ValueError: If a key is absent or has no value in some row.
     """
     for key in keys:
-        require_columns(frame, {("id_col",): key})
+        require_column(frame, key, "add it, or correct ", Argument("id_col"))
     if len(set(keys)) < len(keys):
         raise InputError(Name("id_col"), f" must name each column once; got {[*keys]!r}")
     return join_keys(frame, keys)
@@ -349,35 +349,30 @@ def _listed(df: pd.DataFrame, missing_name: str | None = None) -> str:
     return f"{names[:8]}{ellipsis}"
 
 
-def _alternatives(parameters: str | tuple[str, ...]) -> list[str | Argument]:
-    """The parameters in the text of an error, joined by "or"."""
-    first, *others = [parameters] if isinstance(parameters, str) else parameters
-    pieces: list[str | Argument] = [Argument(first)]
-    for parameter in others:
-        pieces += [" or ", Argument(parameter)]
-    return pieces
-
-
-def require_columns(df: pd.DataFrame, names: dict[str | tuple[str, ...], Any]) -> None:
+def require_columns(df: pd.DataFrame, names: dict[str, Any]) -> None:
     """Refuse a frame without one of the columns.
 
     Args:
         df: The frame.
-        names: Names of the columns by the parameter, or the parameters, that pass them.
+        names: Names of the columns by the parameter that passes them.
     """
     for parameter, column in names.items():
-        if column not in df.columns:
-            if parameter == "time_col":
-                refuse_sideways(df, [*df.columns])
-            table_columns = [str(name) for name in df.columns]
-            matches = get_close_matches(str(column), table_columns, n=1, cutoff=0.6)
-            question = f" (did you mean {matches[0]!r}?)" if matches else ""
-            raise InputError(
-                f"column {column!r} is missing{question}; the table has columns"
-                f" {_listed(df, str(column))};"
-                f" {'name it by' if isinstance(parameter, str) else 'add it, or correct'} ",
-                *_alternatives(parameter),
-            )
+        if parameter == "time_col" and column not in df.columns:
+            refuse_sideways(df, [*df.columns])
+        require_column(df, column, "name it by ", Argument(parameter))
+
+
+def require_column(df: pd.DataFrame, column: Any, *remedy: Piece) -> None:
+    """Refuse a frame without a column, with what is done about it."""
+    if column not in df.columns:
+        table_columns = [str(name) for name in df.columns]
+        matches = get_close_matches(str(column), table_columns, n=1, cutoff=0.6)
+        question = f" (did you mean {matches[0]!r}?)" if matches else ""
+        raise InputError(
+            f"column {column!r} is missing{question}; the table has columns"
+            f" {_listed(df, str(column))}; ",
+            *remedy,
+        )
 
 
 def long_names(

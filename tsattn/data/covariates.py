@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype, is_string_dtype
 
-from tsattn.checks import InputError, InputWarning, InPython, Name, warn
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, warn
 from tsattn.data.calendar import more_of
-from tsattn.data.columns import plain, read_numbers, require_columns
+from tsattn.data.columns import plain, read_numbers, require_column
 from tsattn.data.spelling import conversion, truth_call
 
 
@@ -461,9 +461,10 @@ def check_covariate_cols(
         ValueError: Naming the column.
     """
     for column in columns:
-        require_columns(df, {("past_cols", "future_cols"): column})
+        parameters = Argument("past_cols"), " or ", Argument("future_cols")
+        require_column(df, column, "add it, or correct ", *parameters)
     for column in statics:
-        require_columns(df, {("static_cols",): column})
+        require_column(df, column, "add it, or correct ", Argument("static_cols"))
     covariates = (*columns, *statics)
     for parameter, other in taken.items():
         if other in covariates:

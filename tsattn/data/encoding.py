@@ -173,10 +173,9 @@ class CovariateHistory:
             future = np.concatenate([future, cycles], axis=2)
         if self._ahead is not None:
             ahead = self._ahead[series, :horizon]
-            n_windows, n_steps_ahead, n_features = ahead.shape
-            n_missing = horizon - n_steps_ahead
-            missing = np.full((n_windows, n_missing, n_features), np.nan)
-            future = np.concatenate([future, ahead, missing], axis=1)
+            widths = ((0, 0), (0, horizon - ahead.shape[1]), (0, 0))
+            ahead = np.pad(ahead, widths, constant_values=np.nan)
+            future = np.concatenate([future, ahead], axis=1)
         past = self._past[rows[:, :context]]
         static = self._static[series]
         return CovariateWindows(past, future, static)
@@ -307,11 +306,9 @@ class CovariateEncoder:
         encoded = self.parts(windows)
         if "known" in encoded:
             future = encoded["known"]
-            n_windows, n_known, n_features = future.shape
             n_rows = windows.past.shape[1] + horizon
-            n_missing = max(n_rows - n_known, 0)
-            padding = np.zeros((n_windows, n_missing, n_features), dtype=np.float32)
-            padded = np.concatenate([future, padding], axis=1)
+            n_missing = max(n_rows - future.shape[1], 0)
+            padded = np.pad(future, ((0, 0), (0, n_missing), (0, 0)))
             encoded["known"] = np.nan_to_num(padded, copy=False)
         return encoded
 

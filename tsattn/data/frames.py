@@ -94,12 +94,11 @@ def from_long(
     """
     schema = schema or Schema()
     rules = _rules(schema, freq, zone)
-    return _read_long(df, schema, rules)
+    return _read_long(check_frame(df), schema, rules)
 
 
 def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     unit = None if rules.freq is None else parse_freq(rules.freq).unit
-    df = check_frame(df)
     moving = schema.columns.moving
     statics = schema.columns.static
     df, dialect = _long_dialect(df, schema)
@@ -300,12 +299,11 @@ def from_wide(
     """
     schema = schema or Schema()
     rules = _rules(schema, freq, zone)
-    return _read_wide(df, schema, rules)
+    return _read_wide(check_frame(df), schema, rules)
 
 
 def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     unit = None if rules.freq is None else parse_freq(rules.freq).unit
-    df = check_frame(df)
     if schema.columns.static:
         raise InputError(
             Name("static_cols"),

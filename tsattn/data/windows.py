@@ -365,11 +365,9 @@ def pad_front(x: np.ndarray, context: int, *, fill: bool) -> np.ndarray:
         >>> pad_front(np.array([[[1.0], [3.0]]]), 3, fill=True).ravel()
         array([2., 1., 3.])
     """
-    n_windows, n_rows, n_channels = x.shape
-    n_absent = context - n_rows
+    n_absent = context - x.shape[1]
     if n_absent:
-        padding = np.full((n_windows, n_absent, n_channels), np.nan)
-        x = np.concatenate([padding, x], axis=1)
+        x = np.pad(x, ((0, 0), (n_absent, 0), (0, 0)), constant_values=np.nan)
     gone = np.isnan(x)
     if not fill or not gone.any():
         return x
