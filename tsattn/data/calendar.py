@@ -6,8 +6,6 @@ longer steps and opening hours are counted on the wall clock, so that a daily se
 keeps its hour when clocks change; other steps below a day are counted in elapsed time.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -36,7 +34,6 @@ from tsattn.data.grid import (
     pattern_season,
     rows_of,
 )
-from tsattn.data.uneven import averaging_advice, has_even_steps, summing_advice
 
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
 # means that a stamp or the frequency is wrong.
@@ -854,6 +851,8 @@ def _check_inferred(
     name: Callable[[int], str],
 ) -> None:
     """Refuse series that follow another frequency than most, and stamps that follow none."""
+    from tsattn.data.uneven import has_even_steps
+
     n_series = len(starts) - 1
     owner = owners_of(starts)
     inner = owner[1:] == owner[:-1]
@@ -898,6 +897,8 @@ def _resampling(times: pd.Index, starts: np.ndarray) -> list[Piece]:
     """
     if not isinstance(times, pd.DatetimeIndex):
         return []
+    from tsattn.data.uneven import averaging_advice, has_even_steps, summing_advice
+
     n_series = len(starts) - 1
     if _are_events(times, starts):
         return summing_advice(n_series)

@@ -1,7 +1,5 @@
 """Hours that clocks skip or repeat, where local times have no time zone."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """Functions that find and read the id, time and value columns of a table."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +20,11 @@ from pandas.api.types import (
     is_integer_dtype,
     is_list_like,
     is_numeric_dtype,
+    is_object_dtype,
 )
 
 from tsattn.checks import Argument, InputError, InPython, Name, Piece, warn
 from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, infer_grid, more, place
-from tsattn.data.keys import join_keys, split_ids
-from tsattn.data.part_columns import refuse_steps
 from tsattn.data.parts import (
     PARTS,
     advice_on_blanks,
@@ -37,24 +34,6 @@ from tsattn.data.parts import (
     refuse_blank_ids,
     refuse_blank_parts,
     turning_call,
-)
-from tsattn.data.spelling import (
-    are_years,
-    counts_in_text,
-    decimal_stamps,
-    decimal_years,
-    even_reading,
-    first_days,
-    follow_periods,
-    no_stamps,
-    plain_stamps,
-    refuse_other_dates,
-    serial_days,
-    several_times,
-    spelt_numbers,
-    spelt_period,
-    times_as_values,
-    unread_stamp,
 )
 
 MISSING = ("error", "interpolate", "ffill", "mask")
@@ -196,6 +175,8 @@ class Dialect:
         """An answer with the columns of the keys in the place of the one that joins them."""
         if not self.key_cols:
             return frame
+        from tsattn.data.keys import split_ids
+
         ids = frame[self.id_col].tolist()
         keys = split_ids(ids, self.key_cols, self.key_dtypes, self.key_values)
         columns: dict[Any, Any] = {}
@@ -219,6 +200,8 @@ def joined_table(frame: pd.DataFrame, keys: tuple[Hashable, ...]) -> tuple[pd.Da
     Raises:
         ValueError: If a key is absent or has no value in some row.
     """
+    from tsattn.data.keys import join_keys
+
     for key in keys:
         require_column(frame, key, "add it, or correct ", Argument("id_col"))
     if len(set(keys)) < len(keys):
@@ -518,7 +501,7 @@ def has_time_index(df: pd.DataFrame) -> bool:
 
 def _is_time(column: pd.Series | pd.Index) -> bool:
     kind = column.dtype
-    if kind == np.dtype(object):
+    if is_object_dtype(kind):
         return infer_dtype(column[:9], skipna=True) in ("date", "datetime")
     return is_datetime64_any_dtype(kind) or isinstance(kind, pd.PeriodDtype)
 
@@ -558,6 +541,8 @@ def find_time_col(
         unique = [column for column in matches if _occur_once(df[column], series)]
         matches = unique or matches
         if len(matches) > 1:
+            from tsattn.data.spelling import several_times
+
             raise several_times(matches, are_whole=bool(unique))
     return matches[0] if matches else None
 
@@ -579,6 +564,8 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     first = column.iloc[0]
     if not isinstance(first, Real) or not float(first) >= _LEAST_STAMP:
         return False
+    from tsattn.data.spelling import decimal_years, follow_periods
+
     named_as_part = bool(part_of(column.name))
     stamps = None
     numbers = whole_numbers(column)
@@ -675,6 +662,8 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> 
         refuse_blank_parts(cells)
         is_year = not has_times and len(columns) > 1 and _counts_years(cells)
         if is_year or _is_part(cells) or _reads_as_times(cells, None, years=False):
+            from tsattn.data.spelling import times_as_values
+
             raise times_as_values(cells, joined_parts(df, columns), has_times=has_times)
         names.append(column)
     return names
@@ -697,6 +686,8 @@ def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
                 InPython(f", as {turning_call(df, named)} does"),
                 ", or give the columns other names",
             )
+    from tsattn.data.part_columns import refuse_steps
+
     refuse_steps(df)
 
 
@@ -715,6 +706,8 @@ def numbers_rows(column: pd.Series) -> bool:
 
 def _counts_years(column: pd.Series) -> bool:
     """Whether a column holds years in their order, each once or several times."""
+    from tsattn.data.spelling import are_years
+
     numbers = whole_numbers(column)
     if numbers is None or len(numbers) < _LEAST_YEARS:
         return False
@@ -736,6 +729,8 @@ def _is_part(column: pd.Series) -> bool:
         return part == "year" or numbers is not None
     if part not in ("week", "quarter") or numbers is None:
         return False
+    from tsattn.data.spelling import spelt_period
+
     # With a year before it, as 202401.
     return spelt_period(numbers, weeks=part == "week") is not None
 
@@ -785,13 +780,15 @@ def read_numbers(column: pd.Series, *, spelt: bool = False) -> tuple[np.ndarray,
     if spelt and isinstance(kind, pd.CategoricalDtype | pd.StringDtype | pd.ArrowDtype):
         column = column.astype(object)
         kind = column.dtype
-    if kind != np.dtype(object):
+    if not is_object_dtype(kind):
         return numbers, present
     numeric = np.array([isinstance(cell, _NUMBER_TYPES) for cell in column], dtype=bool)
     numeric &= present
     numbers[numeric] = [_float(cell) for cell in column[numeric]]
     _warn_of_rounding(column, numbers)
     if spelt:
+        from tsattn.data.spelling import spelt_numbers
+
         text, is_blank = spelt_numbers(column)
         present &= ~is_blank
         is_spelt = ~np.isnan(text)
@@ -884,6 +881,8 @@ def read_stamps(
     numbers = whole_numbers(series) if kind in ("integer", "floating") else None
     serial = None
     if kind in ("integer", "floating") and unit != "integer":
+        from tsattn.data.spelling import serial_days
+
         serial = serial_days(column, series, label)
     if serial is not None:
         stamps = serial
@@ -892,6 +891,8 @@ def read_stamps(
     else:
         dates = None
         if unit != "integer":
+            from tsattn.data.spelling import refuse_other_dates
+
             is_read = spelt_stamps(numbers) is not None
             refuse_other_dates(column.name, numbers, label, is_read=is_read)
             dates = spelt_stamps(numbers, years=unit is not None)
@@ -900,6 +901,8 @@ def read_stamps(
         stamps = dates
     bad = np.flatnonzero(stamps.isna())
     if len(bad):
+        from tsattn.data.spelling import unread_stamp
+
         place_of_first = f"{name(bad[0])}: {label}"
         cells = pd.Series(series.array, name=column.name)
         raise unread_stamp(cells, bad, place_of_first, is_named=candidates is not None)
@@ -911,6 +914,8 @@ def _stamps(
 ) -> pd.Series:
     """Stamps of a column that holds no whole numbers, NaT where one cannot be read."""
     if kind == "floating":
+        from tsattn.data.spelling import decimal_stamps
+
         decimals = series.to_numpy(dtype=np.float64)
         stamps = decimal_stamps(decimals, _FIRST_EPOCH_SECOND, _LAST_EPOCH_SECOND)
         if stamps is not None:
@@ -934,6 +939,8 @@ def _stamps(
             local = series.map(lambda cell: cell.replace(tzinfo=None))
             return _of_changing_offsets(series, local)
         return pd.to_datetime(series, errors="coerce")
+    from tsattn.data.spelling import no_stamps
+
     raise no_stamps(series, kind, label)
 
 
@@ -998,6 +1005,8 @@ def _read_text(
     text: pd.Series, label: str, candidates: pd.Index | None, day_first: bool | None
 ) -> pd.Series:
     """Stamps of a column of text, NaT where one cannot be read."""
+    from tsattn.data.spelling import counts_in_text, even_reading, first_days, plain_stamps
+
     first = pd.to_datetime(text.iloc[0], format="ISO8601", errors="coerce")
     if pd.isna(first):
         text = plain_stamps(text)

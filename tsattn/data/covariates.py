@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import infer_dtype, is_string_dtype
+from pandas.api.types import infer_dtype, is_object_dtype, is_string_dtype
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, warn
 from tsattn.data.calendar import more_of
 from tsattn.data.columns import plain, read_numbers, require_column
-from tsattn.data.spelling import conversion, truth_call
 
 
 @dataclass(frozen=True)
@@ -189,6 +188,8 @@ class Covariates:
                 if is_foreign.any():
                     place = int(is_foreign.argmax())
                     word = categories[place]
+                    from tsattn.data.spelling import truth_call
+
                     call = truth_call(words, f"df[{name!r}]")
                     advice = "" if call is None else f", as by {call}"
                     raise InputError(
@@ -328,7 +329,7 @@ def _static_keys(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         numbers, foreign = read_numbers(cells)
         if not foreign.any():
             return numbers, ~np.isfinite(numbers)
-        if kind != np.dtype(object) and not is_string_dtype(kind):
+        if not is_object_dtype(kind) and not is_string_dtype(kind):
             raise ValueError(
                 f"static column {cells.name!r} must hold numbers, text or categories; got {kind};"
                 " convert it to text"
@@ -378,6 +379,8 @@ def _tell_spelt_numbers(cells: pd.Series) -> None:
     """Warn of numbers with a decimal comma, a currency or the like, each of which is a category
     that says nothing of its size.
     """
+    from tsattn.data.spelling import conversion
+
     texts = cells.dropna().astype(str)
     has_letters = texts.str.contains(r"[^\W\d_]").any()
     # Digits alone may be codes.

@@ -6,8 +6,6 @@ An entry of a calendar is a string: the name of a cycle, or special days (see
 (:func:`calendar_slices`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

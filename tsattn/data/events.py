@@ -1,7 +1,5 @@
 """Tables of events, a row each, without a column of values."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from typing import Any

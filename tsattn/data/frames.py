@@ -1,7 +1,5 @@
 """Tables of series read as panels, and panels as tables again."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -35,21 +33,15 @@ from tsattn.data.columns import (
     with_levels,
     with_time,
 )
-from tsattn.data.copies import tell_copies
 from tsattn.data.covariates import (
     Covariates,
     check_covariate_cols,
     read_categories,
     read_static,
 )
-from tsattn.data.events import refuse_events
-from tsattn.data.keys import find_blocks, find_keys, key_values, unlike_ids, value_col
-from tsattn.data.opening import own_hours
 from tsattn.data.panel import Panel, Skipped, starts_of, tell_alike, tell_ended
-from tsattn.data.part_columns import refuse_part_cols, tell_part_cols
 from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units
 from tsattn.data.schema import Schema
-from tsattn.data.spelling import comes_day_first
 from tsattn.data.tables import Rules, Table, regular
 
 __all__ = ["from_long", "from_wide", "to_long", "to_panel", "to_wide"]
@@ -161,6 +153,8 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
 def _tell_copies(panel: Panel, schema: Schema) -> None:
     """Warn of known columns that hold the target."""
     if schema.columns.future:
+        from tsattn.data.copies import tell_copies
+
         tell_copies(panel, schema.columns.future)
 
 
@@ -173,6 +167,8 @@ def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Diale
         key_cols = schema.id_col
         require_columns(df, {"target_col": schema.target_col})
         df, joined_name = joined_table(df, key_cols)
+        from tsattn.data.keys import key_values
+
         # Numbers in a column of objects come back as numbers.
         values_by_text = tuple(key_values(df[key].infer_objects()) for key in key_cols)
         schema = schema.changed(id_col=joined_name)
@@ -208,6 +204,8 @@ def _with_day_order(
     """
     day_first = None
     if isinstance(times, pd.DatetimeIndex) and isinstance(cells.array[0], str):
+        from tsattn.data.spelling import comes_day_first
+
         day_first = comes_day_first(cells, times)
     return replace(dialect, day_first=rules.day_first if day_first is None else day_first)
 
@@ -252,6 +250,8 @@ def _refuse_hidden_keys(
     is_repeated = rows.duplicated()
     if not is_repeated.any():
         return
+    from tsattn.data.keys import find_keys
+
     dialect = table.dialect
     roles = {dialect.id_col, *dialect.id_cols, dialect.time_col, dialect.target_col, *covariates}
     others = [column for column in df.columns if column not in roles]
@@ -330,6 +330,8 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     time_cells = df.index if time_col is None else df[time_col]
     place = "the index" if time_col is None else f"column {time_col!r}"
     times = read_stamps(time_cells, place, lambda row: "the table", unit, day_first=rules.day_first)
+    from tsattn.data.part_columns import tell_part_cols
+
     tell_part_cols(df, time_col, series_cols, times)
     index_name = df.index.name if time_col is None else None
     read_cols = {time_col, *columns}
@@ -372,6 +374,8 @@ def _tell_own_hours(panel: Panel) -> None:
     observed = ~np.isnan(panel.values[:, 0])
     if observed.all() or not isinstance(panel.times, pd.DatetimeIndex):
         return
+    from tsattn.data.opening import own_hours
+
     n_observed = np.add.reduceat(observed, panel.starts[:-1], dtype=np.int64)
     if not n_observed.all():
         return
@@ -440,6 +444,8 @@ def _without_key(df: pd.DataFrame, columns: list[Any]) -> list[Any]:
     """
     if len(df) < _LEAST_KEY_ROWS or not 1 < len(columns) <= _MOST_MEASURES:
         return columns
+    from tsattn.data.keys import unlike_ids
+
     values = [column for column in columns if unlike_ids(column)]
     keys = [column for column in columns if column not in values]
     if not keys or not values:
@@ -630,6 +636,8 @@ def name_columns(
     ids = schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
     other_roles = {*ids, *schema.columns.moving, *schema.columns.static}
     refuse_clock(frame, other_roles)
+    from tsattn.data.part_columns import refuse_part_cols
+
     refuse_part_cols(frame, other_roles)
     if like is not None:
         schema = _named_alike(frame, schema, like)
@@ -643,6 +651,8 @@ def name_columns(
     lacks_target = not has_targets and schema.target_col == "y"
     has_numbers = any(map(is_numeric_dtype, frame.dtypes))
     if lacks_target and not has_ids and not no_values and not has_numbers:
+        from tsattn.data.events import refuse_events
+
         refuse_events(frame, other_roles)
     if lacks_target and isinstance(schema.id_col, tuple):
         schema = _with_target(frame, schema)
@@ -684,6 +694,8 @@ def _found_time_col(
 
 def _with_target(frame: pd.DataFrame, schema: Schema) -> Schema:
     """The schema of several keys with the only column of numbers as target."""
+    from tsattn.data.keys import value_col
+
     keys: tuple[Hashable, ...] = schema.id_col  # type: ignore[assignment]
     for key in keys:
         require_columns(frame, {"id_col": key})
@@ -710,6 +722,8 @@ def _with_keys(
     times = frame[time_col] if time_col in columns else frame.index
     target_col = schema.target_col
     others = [column for column in columns if column not in (time_col, target_col)]
+    from tsattn.data.keys import find_blocks, find_keys, value_col
+
     if times.duplicated().any():
         keys = find_keys(frame, times, others)
     else:

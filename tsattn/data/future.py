@@ -1,7 +1,5 @@
 """Values of the future columns in the rows after the end of each series."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -23,7 +21,6 @@ from tsattn.data.columns import (
 from tsattn.data.covariates import CovariateColumns, category_codes, label
 from tsattn.data.panel import Panel, as_word, keys_alike, names_alike
 from tsattn.data.parts import refuse_units
-from tsattn.data.spelling import truth_call
 
 # New categories of a column that a warning names.
 _MOST_NAMED = 5
@@ -339,6 +336,8 @@ def _numbers(cells: pd.Series, rows: np.ndarray, times: pd.Index, panel: Panel) 
     is_wrong = is_foreign | np.isinf(numbers)
     wrong_rows = rows[is_wrong[rows]]
     if len(wrong_rows):
+        from tsattn.data.spelling import truth_call
+
         row = wrong_rows[0]
         # A column of the table, of which the future takes the kind.
         kind = "numbers"

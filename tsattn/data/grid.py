@@ -7,8 +7,6 @@ the first and the fifteenth of each month, 31 its last day; ``"W[4 4 5 from 2023
 quarters of months of four, four and five weeks, one of which begins on that day.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

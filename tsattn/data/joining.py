@@ -1,7 +1,5 @@
 """Panels continued by later rows."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, cast

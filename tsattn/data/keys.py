@@ -1,7 +1,5 @@
 """Series that several columns name together, such as a store and an item."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import combinations
@@ -9,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import infer_dtype, is_bool_dtype, is_numeric_dtype
+from pandas.api.types import infer_dtype, is_bool_dtype, is_numeric_dtype, is_object_dtype
 
 from tsattn.checks import Argument, InputError, InPython
 from tsattn.data.parts import advice_on_blanks, part_of, refuse_blank_ids
-from tsattn.data.spelling import spelt_numbers
 
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
@@ -119,7 +116,7 @@ def key_values(column: pd.Series) -> dict[str, Any]:
     values: Any = column
     if isinstance(column.dtype, pd.CategoricalDtype):
         values = column.cat.categories
-    has_dtype = values.dtype != np.dtype(object)
+    has_dtype = not is_object_dtype(values.dtype)
     if has_dtype or infer_dtype(values) == "string":
         return {}
     distinct = pd.unique(values)
@@ -375,6 +372,8 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
     Raises:
         ValueError: If there is none or more than one.
     """
+    from tsattn.data.spelling import spelt_numbers
+
     numbers = []
     spelt = []
     for column in columns:

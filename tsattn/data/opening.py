@@ -1,7 +1,5 @@
 """Long tables whose series are open on different days and hours of the week."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Hashable, Sequence
 

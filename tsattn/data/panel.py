@@ -31,7 +31,6 @@ from tsattn.data.calendar import more, more_of, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import CovariateColumns, Covariates
 from tsattn.data.grid import owners_of, rows_of
-from tsattn.data.keys import split_ids
 
 __all__ = ["BadSeriesError", "Panel", "Skipped", "require_length"]
 
@@ -444,6 +443,8 @@ def keys_alike(frame: pd.DataFrame, earlier: Panel) -> pd.DataFrame:
         frame: The table; it stays as it was.
         earlier: The series of the earlier table.
     """
+    from tsattn.data.keys import split_ids
+
     dialect = earlier.dialect
     ids = [*earlier.ids, *(series.name for series in earlier.skipped)]
     old_keys = split_ids(ids, dialect.key_cols, dialect.key_dtypes, dialect.key_values)

@@ -1,7 +1,5 @@
 """Columns that are the months or quarters of a year, or the times of a day."""
 
-from __future__ import annotations
-
 import calendar
 import re
 from collections.abc import Collection, Hashable, Sequence
@@ -12,7 +10,6 @@ import pandas as pd
 from pandas.api.types import infer_dtype, is_datetime64_any_dtype, is_numeric_dtype
 
 from tsattn.checks import InputError, InputWarning, InPython, warn
-from tsattn.data.keys import find_keys
 from tsattn.data.parts import days_of, part_of
 from tsattn.data.spelling import are_years
 
@@ -123,6 +120,8 @@ def refuse_part_cols(df: pd.DataFrame, roles: Collection[Any]) -> None:
     time_col = time_cols[0]
     if not df[time_col].duplicated().any():
         return
+    from tsattn.data.keys import find_keys
+
     candidates = [column for column in others if column != time_col]
     named = [column for column in candidates if column in roles]
     keys = named or find_keys(df, df[time_col], candidates)

@@ -1,7 +1,5 @@
 """Times in several columns, such as a year and its months, or days and their hours."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ hashable, is saved as JSON, and can be typed at the command line: ``"holidays:DE
 ``"days:Black Friday=2023-11-24,2024-11-29"``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import date
 from difflib import get_close_matches

@@ -27,15 +27,10 @@ from tsattn.data.calendar import (
     stamps_at,
     ticks,
 )
-from tsattn.data.clock_changes import advice_on_zone, zone_that_repeats, zone_that_skips
 from tsattn.data.columns import Dialect, plain, whole_numbers
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid, owners_of, rows_of
-from tsattn.data.keys import unlike_ids
-from tsattn.data.layouts import reading_call
-from tsattn.data.opening import own_hours, zone_of_hours
 from tsattn.data.panel import starts_of
 from tsattn.data.parts import header_call, header_rows, names_row
-from tsattn.data.spelling import conversion, numbers_call, truth_call
 
 # Columns that an error names at most.
 _MOST_NAMED = 5
@@ -110,6 +105,8 @@ class Table:
 
     def reading_call(self) -> str:
         """The expression of pandas that makes stamps of the time column."""
+        from tsattn.data.layouts import reading_call
+
         column = self.dialect.time_col
         place = "df.index" if column is None else f"df[{column!r}]"
         return reading_call(self.time_cells, self.times, place)
@@ -288,6 +285,8 @@ def _tell_clock_changes(table: Table, starts: np.ndarray, grid: Grid, hours: Gri
     times = table.times
     if not isinstance(times, pd.DatetimeIndex) or (hours is None and grid.unit != "tick"):
         return
+    from tsattn.data.opening import zone_of_hours
+
     local_hours = zone_of_hours(times, starts, grid, hours)
     if local_hours is None:
         return
@@ -366,6 +365,8 @@ def _words_on_own_hours(table: Table, starts: np.ndarray, grid: Grid) -> list[Pi
     times = table.times
     if table.dialect.id_col is None or not isinstance(times, pd.DatetimeIndex):
         return []
+    from tsattn.data.opening import own_hours
+
     aliases = own_hours(times, starts, grid)
     groups = Counter(aliases).most_common()
     if len(groups) < 2:
@@ -446,6 +447,8 @@ def _refuse_gap(
         call = ", as set_params(schema__missing='interpolate') of the fitted forecaster says"
     zone = _zone_of_gaps(table, starts, position, gaps, grid)
     if zone is not None:
+        from tsattn.data.clock_changes import advice_on_zone
+
         advice = [
             f"clocks skip this hour in zones such as {zone}, so the stamps look like local times"
             " without their zone; ",
@@ -530,6 +533,8 @@ def _tell_skipped_hours(
     zone = _zone_of_gaps(table, starts, position, gaps, grid)
     if zone is None:
         return
+    from tsattn.data.clock_changes import advice_on_zone
+
     warn(
         InputWarning(
             f"{_words_on_gaps(table, starts, position, gaps, grid)}, an hour that clocks skip in"
@@ -589,6 +594,8 @@ def _zone_of_gaps(
     lengths = gaps[rows] * grid.step
     if (lengths * 24 != DAY_NANOSECONDS).any():
         return None
+    from tsattn.data.clock_changes import zone_that_skips
+
     absent = _first_absent(table, starts, position, rows, grid)
     return zone_that_skips(absent)
 
@@ -722,6 +729,8 @@ def _advice_on_layout(table: Table, column: int) -> list[Piece] | None:
 
 def _advice_on_words(table: Table, column: int, cell: Any) -> list[Piece] | None:
     """What to do about a column of words in a wide table of which one column may be meant."""
+    from tsattn.data.spelling import conversion
+
     is_empty = np.isnan(table.values[:, column]).all()
     if table.dialect.kind != "wide" or not is_empty:
         return None
@@ -743,6 +752,8 @@ def _advice_on_words(table: Table, column: int, cell: Any) -> list[Piece] | None
 
 def _advice_on_spelling(table: Table, column: int, cell: Any) -> list[Piece]:
     """What to do about a cell that spells a number in its own way, or holds none."""
+    from tsattn.data.spelling import numbers_call, truth_call
+
     place = f"df[{table.columns[column]!r}]"
     cells = table.cells[column]
     foreign = table.foreign[:, column]
@@ -774,6 +785,8 @@ def _has_letters(cell: Any) -> bool:
 
 def _columns_of_numbers(table: Table) -> list[int]:
     """Places of the targets that hold numbers, or text that spells some without a letter."""
+    from tsattn.data.spelling import conversion
+
     places = []
     for k in range(table.n_targets):
         values = table.values[:, k]
@@ -812,6 +825,8 @@ def _check_duplicates(table: Table, table_as_it_came: Table) -> None:
 
 def _advice_on_duplicates(table: Table, stamps: pd.Index) -> list[Piece]:
     """What to do about stamps that occur twice."""
+    from tsattn.data.clock_changes import advice_on_zone, zone_that_repeats
+
     dialect = table.dialect
     zone = zone_that_repeats(stamps)
     if zone is not None:
@@ -850,6 +865,8 @@ def _call_on_duplicates(table: Table) -> str:
     if is_equal.all():
         return "df[~df.index.duplicated()]" if has_index else f"df.drop_duplicates({columns!r})"
     groups = "level=0" if has_index else f"{columns!r}, as_index=False"
+    from tsattn.data.keys import unlike_ids
+
     # Numbers of orders or customers make no sum.
     is_whole = [whole_numbers(cells) is not None for cells in table.cells]
     named = zip(table.columns, is_whole, strict=True)

@@ -1,7 +1,5 @@
 """What is done about stamps at uneven steps: events are added up, measurements are averaged."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
