@@ -82,8 +82,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/spelling.py",
-        "if (first, second) == (stamp.day, stamp.month):\n        return True",
-        "if (first, second) == (stamp.day, stamp.month):\n        return None",
+        "if parts == [stamp.day, stamp.month]:\n        return True",
+        "if parts == [stamp.day, stamp.month]:\n        return None",
         f"{JOINED}::test_later_dates_are_read_in_the_order_of_the_fit",
     ),
     Mutant(

@@ -272,7 +272,7 @@ def load_dataset(
     cache = _cache_folder(cache_dir)
     path = _look(card, data_dir, cache)
     if path is not None:
-        return _open(card, path, policy, str(path))
+        return _open(card, path, policy)
     url = card.download_url(base_url)
     return _download(card, url, policy, cache, data_dir)
 
@@ -327,7 +327,7 @@ def verify(
             f" {_by_hand(card)}"
         )
     policy = _sentinel_policy(card, None)
-    dataset = _open(card, path, policy, str(path))
+    dataset = _open(card, path, policy)
     return dataset.report()
 
 
@@ -432,8 +432,8 @@ def _look(card: Card, data_dir: StrPath | None, cache: Path) -> Path | None:
     return find_file(card, cache)
 
 
-def _open(card: Card, path: Path, policy: Policy, named: str) -> Dataset:
-    """Check and read one file; ``named`` is its name in errors."""
+def _open(card: Card, path: Path, policy: Policy, url: str | None = None) -> Dataset:
+    """Check and read one file, which errors name by the address from which it came, if any."""
     packed = path.read_bytes()
     try:
         raw = packed
@@ -449,10 +449,10 @@ def _open(card: Card, path: Path, policy: Policy, named: str) -> Dataset:
         panel = _panel(card, frame, times, policy)
     except (ValueError, TypeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         remedy = _by_hand(card)
-        if named == str(path):
+        if url is None:
             remedy = f"remove it and {remedy}"
         raise ValueError(
-            f"{named} is not what card {card.name} describes: {one_line(error)}; {remedy}"
+            f"{url or path} is not what card {card.name} describes: {one_line(error)}; {remedy}"
         ) from error
     return Dataset(card, panel, card.split, path, stamps, digest)
 

@@ -464,9 +464,8 @@ def _are_names(numbers: Sequence[float]) -> bool:
     """
     if len(numbers) < 2:
         return False
-    for number in numbers:
-        if number != int(number):
-            return False
+    if any(number != int(number) for number in numbers):
+        return False
     if [*numbers] == [*range(len(numbers))]:
         return True
     whole = np.array(numbers, dtype=np.int64)

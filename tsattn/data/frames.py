@@ -920,10 +920,6 @@ def _read_columns(
     Text that spells numbers counts as numbers in the targets, which come first. Of covariates it
     is categories.
     """
-    if len(columns) == 1:
-        column = df[columns[0]]
-        values, foreign = read_numbers(column, spelt=n_targets > 0)
-        return values[:, None], foreign[:, None]
     shape = (len(df), len(columns))
     values = np.empty(shape)
     foreign = np.empty(shape, dtype=bool)

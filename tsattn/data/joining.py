@@ -321,19 +321,15 @@ def _common_type(old: Any, new: Any) -> Any:
     """The type of a column that holds the values of two others."""
     if old is None or new is None or old == new:
         return new
-    kinds = (old, new)
-    if all(isinstance(kind, pd.CategoricalDtype) for kind in kinds):
+    are_categories = [isinstance(kind, pd.CategoricalDtype) for kind in (old, new)]
+    if all(are_categories):
         new_names = new.categories.difference(old.categories, sort=False)
         names = old.categories.append(new_names)
         return pd.CategoricalDtype(names, old.ordered)
     # pandas says which type holds both when it joins columns of them.
-    empty = []
-    for kind in kinds:
-        is_categories = isinstance(kind, pd.CategoricalDtype)
-        plain_kind = kind.categories.dtype if is_categories else kind
-        empty.append(pd.Index([], dtype=plain_kind))
-    first, second = empty
-    return first.append(second).dtype
+    old_kind = old.categories.dtype if are_categories[0] else old
+    new_kind = new.categories.dtype if are_categories[1] else new
+    return pd.Index([], dtype=old_kind).append(pd.Index([], dtype=new_kind)).dtype
 
 
 def _early_rows(old: Panel, new: Panel, context: float) -> np.ndarray:

@@ -239,10 +239,9 @@ def find_keys(
     if keys or len(whole) == len(codes):
         return keys
     # A row without an id is one of a further series.
-    filled = {}
-    for column, values in codes.items():
-        further = values.max() + 1
-        filled[column] = np.where(values < 0, further, values)
+    filled = {
+        column: np.where(values < 0, values.max() + 1, values) for column, values in codes.items()
+    }
     keys = _fewest_keys(filled, stamp)
     for key in keys:
         gone = np.flatnonzero(codes[key] < 0)

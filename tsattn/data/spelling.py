@@ -653,12 +653,11 @@ def comes_day_first(cells: pd.Series | pd.Index, stamps: pd.DatetimeIndex) -> bo
     numbers = _TWO_NUMBERS.match(text)
     if numbers is None:
         return None
-    first = int(numbers[1])
-    second = int(numbers[2])
+    parts = [int(number) for number in numbers.groups()]
     stamp = stamps[row]
-    if (first, second) == (stamp.day, stamp.month):
+    if parts == [stamp.day, stamp.month]:
         return True
-    return False if (first, second) == (stamp.month, stamp.day) else None
+    return False if parts == [stamp.month, stamp.day] else None
 
 
 def plain_stamps(text: pd.Series) -> pd.Series:
