@@ -437,10 +437,10 @@ def _run_starts(rows: pa.RecordBatch, keys: Sequence[Hashable]) -> np.ndarray:
     return np.flatnonzero(changes)
 
 
-def _names_at(
+def _hashes(
     rows: pa.RecordBatch, keys: Sequence[Hashable], places: np.ndarray | None = None
-) -> pd.DataFrame:
-    """The ids in some rows, or in all of them, where text may be categories."""
+) -> np.ndarray:
+    """A number for each id in some rows or all, uint64: the same for the same ids."""
     import pyarrow as pa
 
     columns = {}
@@ -449,16 +449,9 @@ def _names_at(
         if places is not None:
             ids = ids.take(pa.array(places))
             ids = ids.cast(_value_type(ids.type))
+        # Text may be categories.
         columns[key] = ids.to_pandas()
-    return pd.DataFrame(columns)
-
-
-def _hashes(
-    rows: pa.RecordBatch, keys: Sequence[Hashable], places: np.ndarray | None = None
-) -> np.ndarray:
-    """A number for each id in some rows or all, uint64: the same for the same ids."""
-    names = _names_at(rows, keys, places)
-    hashes = pd.util.hash_pandas_object(names, index=False)
+    hashes = pd.util.hash_pandas_object(pd.DataFrame(columns), index=False)
     return hashes.to_numpy()
 
 

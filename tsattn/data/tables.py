@@ -217,11 +217,12 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int]:
     if rules.fills_covariates and rules.tells and not rules.later:
         _refuse_mostly_blank(own_rows, starts)
     if gaps.any():
+        words, zone = _words_on_gaps(table, starts, position, gaps, grid)
         if missing == "error":
             _refuse_own_hours(table, starts, grid, rules)
-            _refuse_gap(table, starts, position, gaps, grid, rules)
-        if rules.tells:
-            _tell_skipped_hours(table, starts, position, gaps, grid)
+            _refuse_gap(table, words, zone, grid, rules)
+        if rules.tells and zone is not None:
+            _tell_skipped_hours(table, words, zone)
         full_table, full_starts = _insert_rows(table, starts, position, grid)
         has_far_rows = rules.tells and _tell_far_rows(table, starts, gaps)
         if rules.gaps != "missing" and not has_far_rows:
@@ -384,8 +385,7 @@ def _words_on_own_hours(table: Table, starts: np.ndarray, grid: Grid) -> list[Pi
     columns = {"id_col": keys, "time_col": dialect.time_col, "target_col": dialect.target_col}
     named = ""
     if [*columns.values()] != ["unique_id", "ds", "y"]:
-        for name, column in columns.items():
-            named += f", {name}={column!r}"
+        named = "".join(f", {name}={column!r}" for name, column in columns.items())
     return [
         f"series are open on different days or hours: {listed}{others}; a table has one frequency,"
         f" here {grid.alias!r}; forecast each group in a table of its own",
@@ -431,21 +431,13 @@ def _tell_own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> None:
     )
 
 
-def _refuse_gap(
-    table: Table,
-    starts: np.ndarray,
-    position: np.ndarray,
-    gaps: np.ndarray,
-    grid: Grid,
-    rules: Rules,
-) -> NoReturn:
-    """Name the first absent stamp; ``gaps`` counts the absent rows after each row but the last."""
+def _refuse_gap(table: Table, words: str, zone: str | None, grid: Grid, rules: Rules) -> NoReturn:
+    """Refuse absent rows; ``words`` and ``zone`` are what :func:`_words_on_gaps` says of them."""
     advice: list[Piece] = ["add the rows, pass another ", Argument("freq"), ", or "]
     call = ""
     if rules.fitted:
         advice = ["add the rows, or "]
         call = ", as set_params(schema__missing='interpolate') of the fitted forecaster says"
-    zone = _zone_of_gaps(table, starts, position, gaps, grid)
     if zone is not None:
         from tsattn.data.clock_changes import advice_on_zone
 
@@ -455,8 +447,7 @@ def _refuse_gap(
             *advice_on_zone(table.times, table.codes, table.dialect, zone, table.reading_call()),
         ]
     raise InputError(
-        f"{_words_on_gaps(table, starts, position, gaps, grid)}, but stamps must follow frequency"
-        f" {grid.alias!r} without gaps; ",
+        f"{words}, but stamps must follow frequency {grid.alias!r} without gaps; ",
         *advice,
         "have gaps filled by ",
         Argument("missing", "interpolate"),
@@ -522,24 +513,14 @@ def _numbering(dialect: Dialect) -> str:
     return f"df[{dialect.time_col!r}] = {numbers}"
 
 
-def _tell_skipped_hours(
-    table: Table,
-    starts: np.ndarray,
-    position: np.ndarray,
-    gaps: np.ndarray,
-    grid: Grid,
-) -> None:
+def _tell_skipped_hours(table: Table, words: str, zone: str) -> None:
     """Warn where all gaps are hours that clocks skip, since the stamps may be local times."""
-    zone = _zone_of_gaps(table, starts, position, gaps, grid)
-    if zone is None:
-        return
     from tsattn.data.clock_changes import advice_on_zone
 
     warn(
         InputWarning(
-            f"{_words_on_gaps(table, starts, position, gaps, grid)}, an hour that clocks skip in"
-            f" zones such as {zone}: the stamps look like local times without their zone, and the"
-            " hour counts as missing; ",
+            f"{words}, an hour that clocks skip in zones such as {zone}: the stamps look like local"
+            " times without their zone, and the hour counts as missing; ",
             *advice_on_zone(table.times, table.codes, table.dialect, zone, table.reading_call()),
             "if that is right, a policy by ",
             Argument("missing"),
@@ -583,42 +564,26 @@ def _tell_far_rows(table: Table, starts: np.ndarray, gaps: np.ndarray) -> bool:
     return False
 
 
-def _zone_of_gaps(
-    table: Table, starts: np.ndarray, position: np.ndarray, gaps: np.ndarray, grid: Grid
-) -> str | None:
-    """A zone whose clocks skip the hours of all gaps; None if there is none."""
-    rows = np.flatnonzero(gaps)
-    if grid.unit != "tick":
-        return None
-    # Clocks skip one hour.
-    lengths = gaps[rows] * grid.step
-    if (lengths * 24 != DAY_NANOSECONDS).any():
-        return None
-    from tsattn.data.clock_changes import zone_that_skips
-
-    absent = _first_absent(table, starts, position, rows, grid)
-    return zone_that_skips(absent)
-
-
 def _words_on_gaps(
     table: Table, starts: np.ndarray, position: np.ndarray, gaps: np.ndarray, grid: Grid
-) -> str:
-    """The first absent stamp, and how many others there are."""
+) -> tuple[str, str | None]:
+    """The first absent stamp with the number of others, and a zone whose clocks skip the hours of
+    all gaps; None if there is none.
+    """
     rows = np.flatnonzero(gaps)
     codes = table.codes[rows]
-    absent = _first_absent(table, starts, position, rows[:1], grid)[0]
+    clock = clock_of(table.times[starts[codes]], grid)
+    # The first row of each gap.
+    absent = stamps_at(clock, position[rows] + 1, grid, table.times)
     others = more(int(gaps.sum()), len(np.unique(codes)))
-    return f"{table.series(codes[0])}: gap: there is no row at {absent}{others}"
+    words = f"{table.series(codes[0])}: gap: there is no row at {absent[0]}{others}"
+    # Clocks skip one hour.
+    are_hours = (gaps[rows] * grid.step * 24 == DAY_NANOSECONDS).all()
+    if grid.unit != "tick" or not are_hours:
+        return words, None
+    from tsattn.data.clock_changes import zone_that_skips
 
-
-def _first_absent(
-    table: Table, starts: np.ndarray, position: np.ndarray, rows: np.ndarray, grid: Grid
-) -> pd.Index:
-    """The stamps that are absent after some rows, the first of each gap."""
-    first_rows = starts[table.codes[rows]]
-    clock = clock_of(table.times, grid)[first_rows]
-    absent_position = position[rows] + 1
-    return stamps_at(clock, absent_position, grid, table.times)
+    return words, zone_that_skips(absent)
 
 
 def _insert_rows(
