@@ -617,7 +617,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/pretrained/families.py",
-        "0.003, 0.2)\n    steps += drift * chance(rng, n, 0.4)",
+        "0.003, 0.2)\n    steps += drift * source.chance(0.4)",
         "0.03, 2)\n    steps += drift",
         SYNTHETIC,
     ),

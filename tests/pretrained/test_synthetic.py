@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 
 from tsattn.pretrained import draws, families, synthetic
+from tsattn.pretrained.draws import Source
 from tsattn.pretrained.families import FAMILIES, SHORT, shares
 from tsattn.pretrained.synthetic import make, standardise
 
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+def source(seed, n, length):
+    return Source(rng(seed), n, length)
 
 
 def correlation(x, lag):
@@ -35,9 +40,9 @@ def test_the_seed_decides_and_nothing_else():
 
 
 def test_a_generator_moves_on():
-    source = rng(3)
-    first = make(20, 64, seed=source)
-    second = make(20, 64, seed=source)
+    generator = rng(3)
+    first = make(20, 64, seed=generator)
+    second = make(20, 64, seed=generator)
     assert np.array_equal(first, make(20, 64, seed=3), equal_nan=True)
     assert not np.array_equal(first, second, equal_nan=True)
 
@@ -113,9 +118,9 @@ def test_short_series_are_of_low_frequency_more_often(monkeypatch, length):
     asked = {}
 
     def counting(name):
-        def family(rng, n, length):
-            asked[name] = asked.get(name, 0) + n
-            return rng.standard_normal((n, length))
+        def family(source):
+            asked[name] = asked.get(name, 0) + source.n
+            return source.rng.standard_normal(source.shape)
 
         return family
 
@@ -130,7 +135,7 @@ def test_short_series_are_of_low_frequency_more_often(monkeypatch, length):
 @pytest.mark.parametrize("length", [16, 1000])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_alone(name, length):
-    x = FAMILIES[name][0](rng(1), 40, length)
+    x = FAMILIES[name][0](source(1, 40, length))
     assert x.shape == (40, length)
     assert np.isfinite(x).all()
     x = standardise(np.asarray(x, np.float32))
@@ -140,13 +145,13 @@ def test_every_family_alone(name, length):
     )  # rare events may all miss sixteen steps
     assert len(np.unique(x[varied], axis=0)) >= varied.sum() * (0.8 if length == 16 else 1)
     assert np.array_equal(
-        FAMILIES[name][0](rng(1), 40, length), FAMILIES[name][0](rng(1), 40, length)
+        FAMILIES[name][0](source(1, 40, length)), FAMILIES[name][0](source(1, 40, length))
     )
 
 
 @pytest.mark.parametrize("name", ["counts", "self_exciting"])
 def test_counts_are_counts(name):
-    x = FAMILIES[name][0](rng(2), 80, 400)
+    x = FAMILIES[name][0](source(2, 80, 400))
     assert x.min() >= 0
     assert (x == np.round(x)).all(
         1
@@ -154,36 +159,36 @@ def test_counts_are_counts(name):
 
 
 def test_bounds_hold():
-    shares = families.bounded(rng(2), 60, 500)
+    shares = families.bounded(source(2, 60, 500))
     assert shares.min() >= 0
     assert shares.max() <= 1
     assert ((shares == 0) | (shares == 1)).any(1).mean() > 0.1
-    usage = families._usage(rng(2), 60, 500)
+    usage = families._usage(source(2, 60, 500))
     assert usage.min() >= 0
     assert usage.max() <= 100
 
 
 def test_the_sun_sets():
-    power = families.solar(rng(2), 40, 600)
+    power = families.solar(source(2, 40, 600))
     assert power.min() == 0
     dark = (power == 0).mean(1)
     assert ((dark > 0.2) & (dark < 0.8)).all()
 
 
 def test_growth_stays_in_range():
-    x = families.growth(rng(2), 100, 2816)
+    x = families.growth(source(2, 100, 2816))
     assert x.min() >= 0
     assert np.abs(standardise(np.asarray(x, np.float32))).max() < 25
 
 
 def test_cumulative_curves_rise():
-    x = families.cumulative(rng(2), 100, 300)
+    x = families.cumulative(source(2, 100, 300))
     assert 0.3 < (np.diff(x) >= 0).all(1).mean() < 0.7
 
 
 def test_workdays_differ_from_days_off(monkeypatch):
-    monkeypatch.setattr(families, "days", lambda rng, n, length: np.full((n, 1), 24.0))
-    x = families.workdays(rng(2), 100, 168 * 6)
+    monkeypatch.setattr(families, "days", lambda source: np.full(source.column, 24.0))
+    x = families.workdays(source(2, 100, 168 * 6))
     week = correlation(x, 168)
     day = correlation(x, 24)
     assert (week > day - 0.05).mean() > 0.75
@@ -192,13 +197,13 @@ def test_workdays_differ_from_days_off(monkeypatch):
 
 def test_the_climate_has_a_year(monkeypatch):
     monkeypatch.setattr(families, "_YEAR_STEPS", {365.25: 1})
-    x = families.climate(rng(2), 200, 1461)
+    x = families.climate(source(2, 200, 1461))
     assert np.median(correlation(x, 365) - correlation(x, 183)) > 0.3
 
 
 def test_a_river_rises_faster_than_it_falls():
     step_days = np.ones((60, 1))
-    flow = families._flow(rng(2), draws.normal(rng(1), 60, 700), step_days)
+    flow = families._flow(source(2, 60, 700), draws.normal(source(1, 60, 700)), step_days)
     steps = np.diff(flow, axis=1)
     assert ((steps < 0).mean(1) > 0.6).all()
     assert (steps.max(1) > -2 * steps.min(1)).mean() > 0.9
@@ -206,7 +211,7 @@ def test_a_river_rises_faster_than_it_falls():
 
 def test_holidays_fall_on_the_same_days_of_every_year():
     day = np.arange(4 * 1461).reshape(1, -1) + np.zeros((80, 1), int)
-    effect = families._holidays(rng(2), day)
+    effect = families._holidays(source(2, *day.shape), day)
     by_four_years = effect.reshape(80, 4, 1461)
     assert np.array_equal(by_four_years[:, 0], by_four_years[:, 3])
     n_days = (effect[:, :365] != 0).sum(1)
@@ -216,7 +221,7 @@ def test_holidays_fall_on_the_same_days_of_every_year():
 
 
 def test_business_by_the_day_has_a_week():
-    x = families.daily(rng(2), 200, 700)
+    x = families.daily(source(2, 200, 700))
     steps = np.diff(x, axis=1)
     assert np.mean(correlation(steps, 7) > correlation(steps, 5) + 0.1) > 0.8
 
@@ -226,11 +231,11 @@ def test_smoothing_follows_its_equations(monkeypatch):
     phi-damped.
     """
     monkeypatch.setattr(
-        families, "mix", lambda rng, n, length, *choices: np.zeros((n, length), np.float32)
+        families, "mix", lambda source, *choices: np.zeros(source.shape, np.float32)
     )
-    monkeypatch.setattr(families, "periods", lambda rng, n, length: np.full((n, 1), 6.0))
+    monkeypatch.setattr(families, "periods", lambda source: np.full(source.column, 6.0))
     monkeypatch.setattr(families, "_growing", lambda x, spread: x)
-    x = families.exponential_smoothing(rng(2), 80, 60).astype(float)
+    x = families.exponential_smoothing(source(2, 80, 60)).astype(float)
     change = x[:, 6:] - x[:, :-6]  # the season cancels: six steps of drift remain
     still = np.abs(change).max(1) < 1e-4
     assert 0.2 < still.mean() < 0.8
@@ -243,11 +248,13 @@ def test_smoothing_follows_its_equations(monkeypatch):
 
 def test_self_excitement_has_its_mean(monkeypatch):
     """A Hawkes process of constant base and branching ratio a has the mean base / (1 - a)."""
-    monkeypatch.setattr(families, "_rates", lambda rng, n, length: np.zeros((n, length)))
+    monkeypatch.setattr(families, "_rates", lambda source: np.zeros(source.shape))
     monkeypatch.setattr(
-        families, "log_uniform", lambda rng, n, low, high: np.full((n, 1), 0.5 if high < 1 else 4.0)
+        Source,
+        "log_uniform",
+        lambda source, low, high: np.full(source.column, 0.5 if high < 1 else 4.0),
     )
-    x = families.self_exciting(rng(2), 200, 400)
+    x = families.self_exciting(source(2, 200, 400))
     assert x[:, 50:].mean() == pytest.approx(4, rel=0.1)
 
 
@@ -256,7 +263,7 @@ def test_self_excitement_has_its_mean(monkeypatch):
 
 def test_a_season_repeats_with_its_period():
     period = np.repeat([4.0, 7.0, 24.0, 60.0], 50)[:, None]
-    x = draws.season(rng(), period, 720)
+    x = draws.season(source(0, 200, 720), period)
     for rows, m in zip(np.split(x, 4), (4, 7, 24, 60), strict=True):
         assert np.median(correlation(rows, m)) > 0.999
         assert np.mean(correlation(rows, m) > 0.6) > 0.9
@@ -264,15 +271,15 @@ def test_a_season_repeats_with_its_period():
 
 
 def test_series_with_seasons_show_them(monkeypatch):
-    monkeypatch.setattr(families, "periods", lambda rng, n, length: np.full((n, 1), 12.0))
+    monkeypatch.setattr(families, "periods", lambda source: np.full(source.column, 12.0))
     for family in (families.structural, families.seasonal_autoregression, families.growth):
-        x = np.diff(family(rng(5), 120, 600))
+        x = np.diff(family(source(5, 120, 600)))
         assert np.mean(correlation(x, 12) > correlation(x, 5) + 0.1) > 0.6, family
 
 
 def test_periods_fit_the_length():
     for length in (16, 100, 2816):
-        m = draws.periods(rng(), 2000, length)
+        m = draws.periods(source(0, 2000, length))
         assert m.shape == (2000, 1)
         assert m.min() >= 3
         assert (m <= max(4, length / 2)).mean() > 0.8
@@ -298,9 +305,7 @@ def test_leak_and_hold_agree_with_loops():
 def test_drawn_spectrally_an_autoregression_has_its_correlation():
     a = 0.8
     x = draws.spectral(
-        rng(),
-        200,
-        1000,
+        source(0, 200, 1000),
         lambda w: np.broadcast_to(1 / (1 + a * a - 2 * a * np.cos(w)), (200, w.size)),
     )
     assert correlation(x, 1).mean() == pytest.approx(a, abs=0.02)
@@ -309,10 +314,9 @@ def test_drawn_spectrally_an_autoregression_has_its_correlation():
 
 def test_mix_keeps_the_shares():
     choices = [
-        (weight, lambda rng, n, length, k=k: np.full((n, length), k))
-        for k, weight in enumerate((1, 3, 0))
+        (weight, lambda source, k=k: np.full(source.shape, k)) for k, weight in enumerate((1, 3, 0))
     ]
-    x = draws.mix(rng(), 4000, 16, *choices)
+    x = draws.mix(source(0, 4000, 16), *choices)
     assert (x == x[:, :1]).all()
     assert np.bincount(x[:, 0].astype(int), minlength=3) / 4000 == pytest.approx(
         [0.25, 0.75, 0], abs=0.03
@@ -320,7 +324,7 @@ def test_mix_keeps_the_shares():
 
 
 def test_most_random_walks_are_best_continued_by_their_last_value():
-    x = families.random_walks(rng(1), 400, 300)
+    x = families.random_walks(source(1, 400, 300))
     steps = np.diff(x, axis=1)
     apart = steps - steps.mean(1, keepdims=True)
     alike = (apart[:, 1:] * apart[:, :-1]).mean(1) / np.square(apart).mean(1)
@@ -338,9 +342,9 @@ def test_most_random_walks_are_best_continued_by_their_last_value():
     "change", [change for _, change in synthetic._DISTURBANCES], ids=lambda change: change.__name__
 )
 def test_what_is_laid_on_top_changes_series(change):
-    x = draws.smooth(rng(), 60, 300)
+    x = draws.smooth(source(0, 60, 300))
     before = x.copy()
-    y = change(rng(1), x)
+    y = change(source(1, *x.shape), x)
     assert y.shape == x.shape
     assert np.array_equal(x, before)  # the input is not overwritten
     assert np.isnan(y).any() == (change is synthetic._missing)
@@ -349,14 +353,14 @@ def test_what_is_laid_on_top_changes_series(change):
 
 
 def test_some_outliers_are_far_away():
-    farthest = np.abs(synthetic._spikes(rng(1), np.zeros((400, 200)))).max(1)
+    farthest = np.abs(synthetic._spikes(source(1, 400, 200), np.zeros((400, 200)))).max(1)
     assert 0.02 < (farthest > 9).mean() < 0.2, "ten times as far in a tenth of the series"
     assert farthest.max() > 30
 
 
 def test_weather_repeats_daily_and_drifts_over_many_days(monkeypatch):
-    monkeypatch.setattr(families, "days", lambda rng, n, length: np.full((n, 1), 24.0))
-    x = FAMILIES["weather"][0](rng(1), 200, 480)
+    monkeypatch.setattr(families, "days", lambda source: np.full(source.column, 24.0))
+    x = FAMILIES["weather"][0](source(1, 200, 480))
     x = x[x.std(1) > 0.1]  # some are cut off nearly everywhere
     steps = np.diff(x, axis=1)
     assert np.median(correlation(steps, 24)) > np.median(correlation(steps, 36)) + 0.2
@@ -365,19 +369,19 @@ def test_weather_repeats_daily_and_drifts_over_many_days(monkeypatch):
 
 
 def test_floors_hold_their_share():
-    x = synthetic._floor(rng(1), draws.normal(rng(), 60, 400))
+    x = synthetic._floor(source(1, 60, 400), draws.normal(source(0, 60, 400)))
     at_the_floor = (x == x.min(1, keepdims=True)).mean(1)
     assert (at_the_floor > 0.015).all()
     assert (at_the_floor < 0.51).all()
 
 
 def test_stuck_values_stay():
-    x = draws.normal(rng(), 100, 400)
-    same = (np.diff(synthetic._stuck(rng(1), x)) == 0).mean(1)
+    x = draws.normal(source(0, 100, 400))
+    same = (np.diff(synthetic._stuck(source(1, 100, 400), x)) == 0).mean(1)
     assert 0.02 < same.mean() < 0.35
 
 
 def test_two_values_of_every_series_stay():
-    x = synthetic._missing(rng(), np.ones((500, 16)))
+    x = synthetic._missing(source(0, 500, 16), np.ones((500, 16)))
     assert np.isnan(x).any()
     assert np.isfinite(x[:, :2]).all()

@@ -4,14 +4,15 @@ All are batches ``[N, T]``. Draws are repeatable: the order in which a function 
 part of its result.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 Rng = np.random.Generator
 Array = np.ndarray
-Family = Callable[[Rng, int, int], Array]  # (rng, n, length) -> [n, length]
 
 # Seasons in steps that calendars and clocks make, with their weights: quarters, weeks, months, days
 # and hours of several resolutions, years.
@@ -76,18 +77,97 @@ _EXPONENT_LIMIT = 50
 _LEAST_ROOT = 1e-30
 
 
-def mix(rng: Rng, n: int, length: int, *choices: tuple[float | int, Family]) -> Array:
-    """Draw n series, each from one of the families with the weights given, in random order."""
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What draws series: a generator, which moves on, and the shape of the series.
+
+    Args:
+        rng: Source of randomness.
+        n: Series.
+        length: Steps.
+    """
+
+    rng: Rng
+    n: int
+    length: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of the series."""
+        return self.n, self.length
+
+    @property
+    def column(self) -> tuple[int, int]:
+        """That of one number a series."""
+        return self.n, 1
+
+    @property
+    def steps(self) -> Array:
+        """The numbers of the steps."""
+        return np.arange(self.length)
+
+    def part(self, rows: Array) -> "Source":
+        """What draws as many series as there are rows."""
+        return replace(self, n=rows.size)
+
+    def random(self) -> Array:
+        """Draw uniform numbers ``[n, length]`` between 0 and 1."""
+        return self.rng.random(self.shape, dtype=np.float32)
+
+    def uniform(self, low: float | int, high: float | int) -> Array:
+        """Draw uniform numbers ``[n, 1]``."""
+        numbers = self.rng.uniform(low, high, self.column)
+        return numbers.astype(np.float32)
+
+    def log_uniform(self, low: float | int, high: float | int) -> Array:
+        """Draw numbers ``[n, 1]`` whose logarithm is uniform: each magnitude is as likely."""
+        log_low = np.log(low)
+        log_high = np.log(high)
+        logarithm = self.rng.uniform(log_low, log_high, self.column)
+        numbers = np.exp(logarithm)
+        return numbers.astype(np.float32)
+
+    def integers(self, low: int, high: int) -> Array:
+        """Draw whole numbers ``[n, 1]`` below ``high``."""
+        return self.rng.integers(low, high, self.column)
+
+    def signs(self) -> Array:
+        """Draw -1 or 1, ``[n, 1]``."""
+        return self.rng.choice([-1, 1], self.column)
+
+    def choose(self, weights: Mapping[Any, float | int]) -> Array:
+        """Draw keys ``[n, 1]`` with weights that need not sum to one."""
+        options = np.array(list(weights))
+        shares = np.array(list(weights.values()))
+        chosen = self.rng.choice(options, self.column, p=shares / shares.sum())
+        return np.asarray(chosen)
+
+    def chance(self, probability: float | int) -> Array:
+        """Draw flags ``[n, 1]`` that are True with this probability."""
+        draws = self.rng.random(self.column)
+        return draws < probability
+
+    def some_rows(self, probability: float | int) -> Array:
+        """Draw the numbers of some of the series, each with this probability."""
+        is_drawn = self.rng.random(self.n) < probability
+        return np.flatnonzero(is_drawn)
+
+
+Family = Callable[[Source], Array]
+
+
+def mix(source: Source, *choices: tuple[float | int, Family]) -> Array:
+    """Draw series, each from one of the families with the weights given, in random order."""
     weights = np.array([weight for weight, _ in choices])
     shares = weights / weights.sum()
-    counts = rng.multinomial(n, shares)
+    counts = source.rng.multinomial(source.n, shares)
     blocks = []
     for count, (_, family) in zip(counts, choices, strict=True):
         if count:
-            block = family(rng, int(count), length)
-            blocks.append(block)
-    order = rng.permutation(n)
-    x = np.empty((n, length), np.float32)
+            part = replace(source, n=int(count))
+            blocks.append(family(part))
+    order = source.rng.permutation(source.n)
+    x = np.empty(source.shape, np.float32)
     first = 0
     for block in blocks:
         end = first + len(block)
@@ -97,50 +177,9 @@ def mix(rng: Rng, n: int, length: int, *choices: tuple[float | int, Family]) -> 
     return x
 
 
-def choose(
-    rng: Rng,
-    size: int | tuple[int, int],
-    values: Sequence[float | int] | Array,
-    weights: Sequence[float | int] | Array,
-) -> Array:
-    """Draw values with weights that need not sum to one."""
-    options = np.asarray(values)
-    shares = np.asarray(weights)
-    shares = shares / shares.sum()
-    chosen = rng.choice(options, size, p=shares)
-    return np.asarray(chosen)
-
-
-def uniform(rng: Rng, n: int, low: float | int, high: float | int) -> Array:
-    """Draw uniform numbers ``[n, 1]``."""
-    numbers = rng.uniform(low, high, (n, 1))
-    return numbers.astype(np.float32)
-
-
-def log_uniform(rng: Rng, n: int, low: float | int, high: float | int) -> Array:
-    """Draw numbers ``[n, 1]`` whose logarithm is uniform: every order of magnitude is as likely."""
-    log_low = np.log(low)
-    log_high = np.log(high)
-    logarithm = rng.uniform(log_low, log_high, (n, 1))
-    numbers = np.exp(logarithm)
-    return numbers.astype(np.float32)
-
-
-def chance(rng: Rng, n: int, probability: float | int) -> Array:
-    """Draw flags ``[n, 1]`` that are True with this probability."""
-    draws = rng.random((n, 1))
-    return draws < probability
-
-
-def some_rows(rng: Rng, n: int, probability: float | int) -> Array:
-    """Draw the numbers of some of n series, each with this probability."""
-    is_drawn = rng.random(n) < probability
-    return np.flatnonzero(is_drawn)
-
-
-def normal(rng: Rng, n: int, length: int) -> Array:
+def normal(source: Source) -> Array:
     """Draw white Gaussian noise."""
-    return rng.standard_normal((n, length), dtype=np.float32)
+    return source.rng.standard_normal(source.shape, dtype=np.float32)
 
 
 def unit(x: Array) -> Array:
@@ -164,7 +203,7 @@ def sigmoid(x: Array, limit: float | int = _EXPONENT_LIMIT) -> Array:
     return np.asarray(1 / (1 + odds_against))
 
 
-def spectral(rng: Rng, n: int, length: int, density: Callable[[Array], Array]) -> Array:
+def spectral(source: Source, density: Callable[[Array], Array]) -> Array:
     """Draw stationary Gaussian series of a spectral density, with deviation 1.
 
     Independent complex normals at the Fourier frequencies are multiplied by the root of the density
@@ -172,30 +211,28 @@ def spectral(rng: Rng, n: int, length: int, density: Callable[[Array], Array]) -
     do not meet.
 
     Args:
-        rng: Source of randomness.
-        n: Series.
-        length: Steps.
+        source: Number and length of the series.
         density: Maps angular frequencies [F] to densities [n, F] up to a factor.
     """
-    size = _circle_steps(1.25 * length)
+    size = _circle_steps(1.25 * source.length)
     n_frequencies = size // 2
     frequencies = np.arange(1, n_frequencies + 1, dtype=np.float32)
     omega = 2 * np.pi * frequencies / size
     # Real and imaginary parts of the waves.
-    parts = rng.standard_normal((n, 2, omega.size), dtype=np.float32)
+    parts = source.rng.standard_normal((source.n, 2, omega.size), dtype=np.float32)
     power = density(omega)
     root = np.sqrt(power).astype(np.float32, copy=False)
     # The factor of a density is free, so the largest root is made 1: no square overflows.
     largest = root.max(1, keepdims=True)
     root = root / np.maximum(largest, _LEAST_ROOT)
     # The mean, at frequency 0, stays 0.
-    waves = np.zeros((n, n_frequencies + 1), np.complex64)
+    waves = np.zeros((source.n, n_frequencies + 1), np.complex64)
     real = parts[:, 0] * root
     imaginary = parts[:, 1] * root
     waves.real[:, 1:] = real
     waves.imag[:, 1:] = imaginary
     circles = np.fft.irfft(waves, size)
-    return unit(circles[:, :length])
+    return unit(circles[:, : source.length])
 
 
 def _circle_steps(least: float) -> int:
@@ -208,14 +245,14 @@ def _circle_steps(least: float) -> int:
     return min(size for size in sizes if size >= least)
 
 
-def smooth(rng: Rng, n: int, length: int, *, shortest: float | int = 4) -> Array:
+def smooth(source: Source, *, shortest: float | int = 4) -> Array:
     """Draw a Gaussian process with kernel exp(-(d / s)^2 / 2).
 
     The scale s is log-uniform from ``shortest`` to the length.
     """
-    longest = max(2 * shortest, length)
-    scale = log_uniform(rng, n, shortest, longest)
-    return spectral(rng, n, length, partial(_smooth_density, scale))
+    longest = max(2 * shortest, source.length)
+    scale = source.log_uniform(shortest, longest)
+    return spectral(source, partial(_smooth_density, scale))
 
 
 # The densities stand outside of what draws them: where the tests check types, a function that is
@@ -227,15 +264,15 @@ def _smooth_density(scale: Array, w: Array) -> Array:
     return np.exp(-0.5 * bounded) + 1e-12
 
 
-def rough(rng: Rng, n: int, length: int) -> Array:
+def rough(source: Source) -> Array:
     """Draw a Gaussian process of density (1 + (w s)^2)^-a, a from .6 to 2.5.
 
     It lies between noise of long memory and a smooth curve.
     """
-    longest = max(4, length)
-    scale = log_uniform(rng, n, 2, longest)
-    power = uniform(rng, n, 0.6, 2.5)
-    return spectral(rng, n, length, partial(_rough_density, scale, power))
+    longest = max(4, source.length)
+    scale = source.log_uniform(2, longest)
+    power = source.uniform(0.6, 2.5)
+    return spectral(source, partial(_rough_density, scale, power))
 
 
 def _rough_density(scale: Array, power: Array, w: Array) -> Array:
@@ -243,9 +280,9 @@ def _rough_density(scale: Array, power: Array, w: Array) -> Array:
     return np.exp(-power * np.log1p(squares))
 
 
-def walk(rng: Rng, n: int, length: int) -> Array:
+def walk(source: Source) -> Array:
     """Draw random walks: cumulative sums of white noise, deviation 1."""
-    steps = normal(rng, n, length)
+    steps = normal(source)
     return unit(np.cumsum(steps, 1))
 
 
@@ -275,175 +312,163 @@ def hold(values: Array, change: Array) -> Array:
     return np.take_along_axis(values, last_change, 1)
 
 
-def changes(
-    rng: Rng,
-    n: int,
-    length: int,
-    shortest: float | int,
-    longest: float | int,
-) -> Array:
+def changes(source: Source, shortest: float | int, longest: float | int) -> Array:
     """Draw flags [N, T] that are True at random steps.
 
     The mean time between two of them is log-uniform from the shortest to the longest.
     """
-    draws = rng.random((n, length), dtype=np.float32)
+    draws = source.random()
     most_steps = max(shortest * 1.5, longest)
-    steps_between = log_uniform(rng, n, shortest, most_steps)
+    steps_between = source.log_uniform(shortest, most_steps)
     probability = 1 / steps_between
     return draws < probability
 
 
-def pieces(rng: Rng, n: int, length: int) -> Array:
+def pieces(source: Source) -> Array:
     """Draw piecewise constant series, of independent values or as a walk.
 
     A value lasts from 8 steps to the whole length on average.
     """
-    change = changes(rng, n, length, 8, length)
-    values = normal(rng, n, length)
-    is_walk = chance(rng, n, 0.5)
+    change = changes(source, 8, source.length)
+    values = normal(source)
+    is_walk = source.chance(0.5)
     walks = np.cumsum(values * change, 1)
     independent = hold(values, change)
     x = np.where(is_walk, walks, independent)
     return x.astype(np.float32)
 
 
-def periods(rng: Rng, n: int, length: int) -> Array:
+def periods(source: Source) -> Array:
     """Draw season lengths in steps, ``[n, 1]``.
 
     Four in five are from the calendar's list, one in five is log-uniform from 3 to 400 (half of
     these are whole numbers). Those that do not fit twice are mostly drawn again from what does; 3%
     are log-uniform from half the length to three times.
     """
-    calendar = np.array(list(CALENDAR_PERIODS))
-    weights = np.array(list(CALENDAR_PERIODS.values()))
-    period = choose(rng, n, calendar, weights)
-    log_free = rng.uniform(np.log(3), np.log(400), n)
+    period = source.choose(CALENDAR_PERIODS)
+    log_free = source.rng.uniform(np.log(3), np.log(400), source.column)
     free = np.exp(log_free)
-    is_whole = rng.random(n) < 0.5
+    is_whole = source.chance(0.5)
     whole = np.maximum(3, np.round(free))
     free = np.where(is_whole, whole, free)
-    is_free = rng.random(n) < 0.2
+    is_free = source.chance(0.2)
     period = np.where(is_free, free, period)
-    # The longest that is in the series twice.
-    longest = length / 2
-    fits = calendar <= max(4, longest)
-    redrawn = choose(rng, n, calendar[fits], weights[fits])
-    may_be_redrawn = rng.random(n) < 0.8
-    is_redrawn = (period > longest) & may_be_redrawn
+    redrawn = source.choose(_fitting(CALENDAR_PERIODS, source.length))
+    may_be_redrawn = source.chance(0.8)
+    is_redrawn = (period > source.length / 2) & may_be_redrawn
     period = np.where(is_redrawn, redrawn, period)
-    log_ratio = rng.uniform(np.log(0.5), np.log(3), n)
-    very_long = length * np.exp(log_ratio)
-    is_very_long = rng.random(n) < 0.03
-    period = np.where(is_very_long, very_long, period)
-    return period[:, None]
+    log_ratio = source.rng.uniform(np.log(0.5), np.log(3), source.column)
+    very_long = source.length * np.exp(log_ratio)
+    is_very_long = source.chance(0.03)
+    return np.where(is_very_long, very_long, period)
 
 
-def days(rng: Rng, n: int, length: int) -> Array:
-    """Draw steps of a day, ``[n, 1]``: hours and parts of them, fewer where the series is short."""
-    steps = np.array(list(DAY_STEPS))
-    weights = np.array(list(DAY_STEPS.values()))
+def _fitting(weights: Mapping[Any, float | int], length: int) -> dict[Any, float | int]:
+    """The seasons that are in a series of so many steps twice, or have at most 4 steps."""
     longest = max(4, length / 2)
-    fits = steps <= longest
-    return choose(rng, (n, 1), steps, weights * fits)
+    return {steps: weight for steps, weight in weights.items() if steps <= longest}
 
 
-def _angles(length: int) -> Array:
+def days(source: Source) -> Array:
+    """Draw steps of a day, ``[n, 1]``: hours and parts of them, fewer where the series is short."""
+    return source.choose(_fitting(DAY_STEPS, source.length))
+
+
+def _angles(source: Source) -> Array:
     """Angles of the steps of one cycle, from 0 on."""
-    step = np.arange(length)
-    return 2 * np.pi * step / length
+    return 2 * np.pi * source.steps / source.length
 
 
-def _harmonics(rng: Rng, n: int, length: int) -> Array:
+def _harmonics(source: Source) -> Array:
     """Draw up to 8 random harmonics with amplitudes k^-a, a from .3 to 2.5."""
     k = np.arange(1, _N_HARMONICS + 1)
-    decay = uniform(rng, n, 0.3, 2.5)
-    n_harmonics = rng.integers(1, _N_HARMONICS + 1, (n, 1))
+    decay = source.uniform(0.3, 2.5)
+    n_harmonics = source.integers(1, _N_HARMONICS + 1)
     is_present = k <= n_harmonics
     size = k**-decay * is_present
-    phase = (np.arange(length) + 0.5) / length
+    phase = (source.steps + 0.5) / source.length
     angle = 2 * np.pi * np.outer(k, phase)
-    sine_sizes = size * rng.standard_normal((n, _N_HARMONICS))
-    cosine_sizes = size * rng.standard_normal((n, _N_HARMONICS))
+    sine_sizes = size * source.rng.standard_normal((source.n, _N_HARMONICS))
+    cosine_sizes = size * source.rng.standard_normal((source.n, _N_HARMONICS))
     sines = sine_sizes @ np.sin(angle)
     cosines = cosine_sizes @ np.cos(angle)
     return sines + cosines
 
 
-def _bumps(rng: Rng, n: int, length: int) -> Array:
+def _bumps(source: Source) -> Array:
     """Draw one to three bumps exp(c (cos(a) - 1)), c from 1 to 100."""
-    angle = _angles(length)
-    total = np.zeros((n, length))
+    angle = _angles(source)
+    total = np.zeros(source.shape)
     for share in (1.0, 0.5, 0.3):
-        height = rng.normal(1, 0.4, (n, 1))
-        height = height * chance(rng, n, share)
-        center = uniform(rng, n, 0, 2 * np.pi)
-        sharpness = log_uniform(rng, n, 1, 100)
+        height = source.rng.normal(1, 0.4, source.column)
+        height *= source.chance(share)
+        center = source.uniform(0, 2 * np.pi)
+        sharpness = source.log_uniform(1, 100)
         # 0 at the centre and below it elsewhere, so that the bump is 1 there.
         wave = np.cos(angle - center) - 1
         total += height * np.exp(sharpness * wave)
     return total
 
 
-def _plateau(rng: Rng, n: int, length: int) -> Array:
+def _plateau(source: Source) -> Array:
     """Draw day and night: 1 for a share of the cycle, 0 otherwise, with sharp to soft edges."""
-    angle = _angles(length)
-    noon = uniform(rng, n, 0, 2 * np.pi)
+    angle = _angles(source)
+    noon = source.uniform(0, 2 * np.pi)
     angle = angle - noon
-    day_share = uniform(rng, n, 0.15, 0.85)
+    day_share = source.uniform(0.15, 0.85)
     # The cosine is above it for this share of the cycle.
     threshold = np.cos(np.pi * day_share)
-    sharpness = log_uniform(rng, n, 3, 100)
+    sharpness = source.log_uniform(3, 100)
     height = np.cos(angle) - threshold
     return sigmoid(sharpness * height)
 
 
-def _sawtooth(rng: Rng, n: int, length: int) -> Array:
+def _sawtooth(source: Source) -> Array:
     """Draw a rise phase^a, then a fall at once; a from 1/3 to 3."""
-    phase = (np.arange(length) + 0.5) / length
-    shift = uniform(rng, n, 0, 1)
+    phase = (source.steps + 0.5) / source.length
+    shift = source.uniform(0, 1)
     phase = (phase + shift) % 1
-    power = log_uniform(rng, n, 1 / 3, 3)
+    power = source.log_uniform(1 / 3, 3)
     return phase**power
 
 
-def _cut(rng: Rng, n: int, length: int) -> Array:
+def _cut(source: Source) -> Array:
     """Draw harmonics and cut them from below, as light over a day."""
-    waves = unit(_harmonics(rng, n, length))
-    bound = uniform(rng, n, -0.5, 0.7)
+    waves = unit(_harmonics(source))
+    bound = source.uniform(-0.5, 0.7)
     return np.maximum(waves, bound)
 
 
-def steps_of_cycle(rng: Rng, period: Array) -> Array:
+def steps_of_cycle(source: Source, period: Array) -> Array:
     """Draw tables [N, CELLS] of cycles that are constant within a step.
 
     Steps have independent values, or most steps of a cycle have one value and the last another.
     """
-    n = len(period)
+    cells = replace(source, length=CELLS)
     n_steps = np.clip(period, 2, CELLS)
     phase = np.arange(CELLS) / CELLS
     step = (phase * n_steps).astype(int)
-    draws = normal(rng, n, CELLS)
+    draws = normal(cells)
     values = np.take_along_axis(draws, step, 1)
     # Five or six of seven days, half a cycle, four of five steps.
     shares = [5 / 7, 0.5, 6 / 7, 0.8]
-    first_share = rng.choice(shares, (n, 1))
+    first_share = source.rng.choice(shares, source.column)
     n_first = np.round(n_steps * first_share)
     is_last = step >= n_first
-    last_value = rng.normal(0, 1, (n, 1))
-    first_value = rng.normal(2, 1, (n, 1))
+    last_value = source.rng.normal(0, 1, source.column)
+    first_value = source.rng.normal(2, 1, source.column)
     blocks = np.where(is_last, last_value, first_value)
-    blocks = blocks + values * uniform(rng, n, 0, 0.5)
-    has_blocks = chance(rng, n, 0.3)
+    blocks += values * source.uniform(0, 0.5)
+    has_blocks = source.chance(0.3)
     return np.where(has_blocks, blocks, values)
 
 
-def profile(rng: Rng, period: Array) -> tuple[Array, Array]:
+def profile(source: Source, period: Array) -> tuple[Array, Array]:
     """Draw tables [N, CELLS] of one cycle, with mean 0 and deviation 1.
 
     Returns:
         The tables, and whether each is read with interpolation, ``[N, 1]``.
     """
-    n = len(period)
     shapes = (
         (4, _harmonics),
         (2, _bumps),
@@ -451,9 +476,10 @@ def profile(rng: Rng, period: Array) -> tuple[Array, Array]:
         (0.7, _sawtooth),
         (1, _cut),
     )
-    curves = mix(rng, n, CELLS, *shapes)
-    is_stepped = chance(rng, n, 0.25)
-    steps = steps_of_cycle(rng, period)
+    cells = replace(source, length=CELLS)
+    curves = mix(cells, *shapes)
+    is_stepped = source.chance(0.25)
+    steps = steps_of_cycle(source, period)
     cycles = np.where(is_stepped, steps, curves)
     return unit(cycles), ~is_stepped
 
@@ -485,24 +511,24 @@ def read(table: Array, phase: Array, smoothly: Array | bool = True) -> Array:
     return values.astype(np.float32, copy=False)
 
 
-def season(rng: Rng, period: Array, length: int) -> Array:
+def season(source: Source, period: Array) -> Array:
     """Draw seasons of these periods [N, 1], with random profiles and phases.
 
     In 5% of them the period drifts, in 30% the amplitude.
     """
-    n = len(period)
-    table, smoothly = profile(rng, period)
-    first_step = rng.integers(0, 10_000, (n, 1))
-    step = np.arange(length) + 0.5 + first_step
+    table, smoothly = profile(source, period)
+    first_step = source.integers(0, 10_000)
+    step = source.steps + 0.5 + first_step
     phase = step / period
-    rows = some_rows(rng, n, 0.05)
-    shortest = max(8, length // 8)
-    phase_drift = smooth(rng, rows.size, length, shortest=shortest)
+    rows = source.some_rows(0.05)
+    shortest = max(8, source.length // 8)
+    phase_drift = smooth(source.part(rows), shortest=shortest)
     phase[rows] += 0.3 * phase_drift
     x = read(table, phase, smoothly)
-    rows = some_rows(rng, n, 0.3)
-    shortest = max(8, length // 16)
-    drift = smooth(rng, rows.size, length, shortest=shortest)
-    strength = uniform(rng, rows.size, 0.1, 0.8)
+    rows = source.some_rows(0.3)
+    part = source.part(rows)
+    shortest = max(8, source.length // 16)
+    drift = smooth(part, shortest=shortest)
+    strength = part.uniform(0.1, 0.8)
     x[rows] *= np.exp(strength * drift)
     return x

@@ -1,33 +1,29 @@
 """Synthetic groups for training: a target, and columns that act on it in a recorded way or not."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from tsattn.pretrained.draws import (
     Array,
     Rng,
-    chance,
+    Source,
     changes,
-    choose,
     hold,
-    log_uniform,
     normal,
     periods,
     rough,
     season,
     sigmoid,
     smooth,
-    some_rows,
-    uniform,
     unit,
 )
 from tsattn.pretrained.synthetic import MIN_LENGTH, make
 
 MAX_COLUMNS = 6
 # Weights of 1, 2, ... columns: small groups come more often.
-_COUNT_WEIGHTS = (6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
+_COUNT_WEIGHTS = {1: 6.0, 2: 5.0, 3: 4.0, 4: 3.0, 5: 2.0, 6: 1.0}
 # How the active columns of a group act, with the share of groups that have columns.
 COUPLINGS = {
     "decoys": 0.10,
@@ -153,7 +149,7 @@ def make_groups(
     if not sizes:
         # One block without groups has arrays of the right shapes.
         sizes = [0]
-    blocks = [_block(rng, size, length, horizon, couplings) for size in sizes]
+    blocks = [_block(Source(rng, size, length), horizon, couplings) for size in sizes]
     joined = {}
     for field in fields(Groups):
         parts = [getattr(block, field.name) for block in blocks]
@@ -161,47 +157,42 @@ def make_groups(
     return Groups(**joined)
 
 
-def _block(
-    rng: Rng,
-    n: int,
-    length: int,
-    horizon: int,
-    couplings: Mapping[str, float],
-) -> Groups:
+def _block(source: Source, horizon: int, couplings: Mapping[str, float]) -> Groups:
     """Draw one block of groups; in loops over columns, M is the number of columns in all groups."""
-    n_steps = length + horizon
-    names = list(couplings)
-    weights = list(couplings.values())
-    coupling = _choose_names(rng, n, names, weights)
-    alone = rng.random(n) < _UNIVARIATE_SHARE
+    n = source.n
+    length = source.length
+    # Names of couplings and of ways have at most eight letters.
+    coupling = source.choose(couplings)[:, 0].astype("U8")
+    alone = source.rng.random(n) < _UNIVARIATE_SHARE
     coupling[alone] = UNIVARIATE
-    places = np.arange(MAX_COLUMNS)
-    n_columns = choose(rng, n, places, _COUNT_WEIGHTS) + 1
+    n_columns = source.choose(_COUNT_WEIGHTS)[:, 0]
     n_columns[alone] = 0
     # The group of each column, and its place there, [M] each.
-    has_column = places < n_columns[:, None]
+    has_column = np.arange(MAX_COLUMNS) < n_columns[:, None]
     group, place = np.nonzero(has_column)
     # A season that the group shares, [n, 1]; whole numbers, as clocks make them.
-    period = np.round(periods(rng, n, length))
+    period = np.round(periods(source))
     period = np.clip(period, 2, length // 2).astype(int)
 
-    way = _ways(rng, coupling[group])
+    of_groups = replace(source, length=length + horizon)
+    of_columns = of_groups.part(group)
+    way = _ways(source.rng, coupling[group])
     column_period = period[group]
-    values = _columns(rng, column_period, n_steps, way)
-    past_only = rng.random(len(group)) < _PAST_ONLY_SHARE
+    values = _columns(of_columns, column_period, way)
+    past_only = source.rng.random(len(group)) < _PAST_ONLY_SHARE
     is_known_ahead = (way != "leading") & ~past_only
     partner = _partners(group, n_columns)
-    acting = _acting(rng, way, values, values[partner], column_period, horizon)
-    coefficients = _coefficients(rng, group, place, coupling)
+    acting = _acting(of_columns, way, values, values[partner], column_period, horizon)
+    coefficients = _coefficients(of_columns, group, place, coupling)
     acting = unit(acting) * coefficients
 
-    rest = _rest(rng, n, n_steps, period)
-    effect = np.zeros((n, n_steps), np.float32)
+    rest = _rest(of_groups, period)
+    effect = np.zeros(of_groups.shape, np.float32)
     np.add.at(effect, group, acting)
     effect = unit(effect) * _deviation(rest)
-    effect = effect * log_uniform(rng, n, _WEAKEST, _STRONGEST)
-    columns = np.zeros((n, MAX_COLUMNS, n_steps), np.float32)
-    columns[group, place] = _in_any_unit(rng, values)
+    effect *= source.log_uniform(_WEAKEST, _STRONGEST)
+    columns = np.zeros((n, MAX_COLUMNS, of_groups.length), np.float32)
+    columns[group, place] = _in_any_unit(of_columns, values)
     known_ahead = np.ones((n, MAX_COLUMNS), bool)
     known_ahead[group, place] = is_known_ahead
     ahead = columns[..., length:]
@@ -210,23 +201,15 @@ def _block(
     return Groups(target, columns, n_columns, known_ahead, coupling, effect)
 
 
-def _in_any_unit(rng: Rng, values: Array) -> Array:
+def _in_any_unit(source: Source, values: Array) -> Array:
     """Columns [M, T + F] in any unit and around any level, as tables have them."""
-    n = len(values)
-    scaled = values * log_uniform(rng, n, 0.1, 100)
-    level = 3 * normal(rng, n, 1)
+    scaled = values * source.log_uniform(0.1, 100)
+    level = 3 * normal(replace(source, length=1))
     return scaled + level
 
 
-def _choose_names(rng: Rng, n: int, names: list[str], weights: list[float | int]) -> Array:
-    """Draw names with weights."""
-    options = np.array(names, dtype="U8")
-    option_weights = np.array(weights, float)
-    return choose(rng, n, options, option_weights)
-
-
 def _acting(
-    rng: Rng,
+    source: Source,
     way: Array,
     values: Array,
     partners: Array,
@@ -239,7 +222,7 @@ def _acting(
         rows = np.flatnonzero(way == name)
         if rows.size:
             facts = _GroupFacts(partners[rows], period[rows], horizon)
-            acting[rows] = act(rng, values[rows], facts)
+            acting[rows] = act(source.part(rows), values[rows], facts)
     return acting
 
 
@@ -249,25 +232,25 @@ def _deviation(x: Array) -> Array:
     return np.asarray(deviation, dtype=np.float32)
 
 
-def _rest(rng: Rng, n: int, n_steps: int, period: Array) -> Array:
+def _rest(source: Source, period: Array) -> Array:
     """Draw targets without columns; half of them have the shared season."""
-    x = make(n, n_steps, seed=rng)
-    rows = some_rows(rng, n, _SEASONAL_SHARE)
-    size = uniform(rng, rows.size, 0.3, 2)
+    x = make(source.n, source.length, seed=source.rng)
+    rows = source.some_rows(_SEASONAL_SHARE)
+    part = source.part(rows)
+    size = part.uniform(0.3, 2)
     seasonal_period = period[rows].astype(float)
-    cycle = season(rng, seasonal_period, n_steps)
+    cycle = season(part, seasonal_period)
     x[rows] += size * unit(cycle)
     # Of a constant rest the target would be a copy of its effect.
     is_constant = _deviation(x)[:, 0] < _CONSTANT_REST
     constant = np.flatnonzero(is_constant)
-    x[constant] += normal(rng, constant.size, n_steps)
+    x[constant] += normal(source.part(constant))
     return x
 
 
-def _coefficients(rng: Rng, group: Array, place: Array, coupling: Array) -> Array:
+def _coefficients(source: Source, group: Array, place: Array, coupling: Array) -> Array:
     """Draw weights [M, 1] of the columns; 0 of those that do not act."""
-    n = len(group)
-    active = rng.random(n) < _ACTIVE_SHARE
+    active = source.rng.random(source.n) < _ACTIVE_SHARE
     # The first is active where no other one is.
     any_active = np.zeros(len(coupling), bool)
     np.logical_or.at(any_active, group, active)
@@ -275,8 +258,8 @@ def _coefficients(rng: Rng, group: Array, place: Array, coupling: Array) -> Arra
     active |= is_first & ~any_active[group]
     is_decoy = coupling[group] == "decoys"
     active &= ~is_decoy
-    size = log_uniform(rng, n, 0.2, 1)
-    sign = rng.choice([-1.0, 1.0], (n, 1))
+    size = source.log_uniform(0.2, 1)
+    sign = source.signs()
     weights = size * sign * active[:, None]
     return np.asarray(weights, dtype=np.float32)
 
@@ -305,94 +288,88 @@ def _partners(group: Array, n_columns: Array) -> Array:
 # --- columns --------------------------------------------------------------------------------------
 
 
-def _columns(rng: Rng, period: Array, n_steps: int, way: Array) -> Array:
+def _columns(source: Source, period: Array, way: Array) -> Array:
     """Draw columns [M, T + F] with mean 0 and deviation 1, none missing."""
-    n = len(period)
     draws = list(_KINDS)
     shares = list(_KINDS.values())
-    kind = rng.choice(len(draws), n, p=shares)
+    kind = source.rng.choice(len(draws), source.n, p=shares)
     kind[way == "events"] = draws.index(_events)
-    x = np.empty((n, n_steps), np.float32)
+    x = np.empty(source.shape, np.float32)
     for number, draw in enumerate(draws):
         rows = np.flatnonzero(kind == number)
         if rows.size:
-            drawn = draw(rng, period[rows], n_steps)
-            x[rows] = drawn
+            x[rows] = draw(source.part(rows), period[rows])
     scaled = unit(x)
     bounded = np.clip(scaled, -_FARTHEST, _FARTHEST)
     x = unit(bounded)
     # What does not vary would have no effect.
     largest = np.abs(x).max(axis=1, initial=0)
     constant = np.flatnonzero(largest < _CONSTANT_COLUMN)
-    x[constant] = rough(rng, constant.size, n_steps)
+    x[constant] = rough(source.part(constant))
     return x
 
 
-def _any(rng: Rng, period: Array, n_steps: int) -> Array:
+def _any(source: Source, period: Array) -> Array:
     """Draw series as targets have them; missing values repeat the last one."""
-    x = make(len(period), n_steps, seed=rng)
+    x = make(source.n, source.length, seed=source.rng)
     is_observed = ~np.isnan(x)
     # A series without a first value begins at 0.
     filled = hold(x, is_observed)
     return np.nan_to_num(filled)
 
 
-def _seasonal(rng: Rng, period: Array, n_steps: int) -> Array:
+def _seasonal(source: Source, period: Array) -> Array:
     """Draw the shared season and deviations from it, as demand and temperature have them."""
-    n = len(period)
-    cycle = season(rng, period.astype(float), n_steps)
+    cycle = season(source, period.astype(float))
     waves = unit(cycle)
-    size = log_uniform(rng, n, 0.2, 2)
-    deviations = size * rough(rng, n, n_steps)
+    size = source.log_uniform(0.2, 2)
+    deviations = size * rough(source)
     return waves + deviations
 
 
-def _coloured(rng: Rng, period: Array, n_steps: int) -> Array:
+def _coloured(source: Source, period: Array) -> Array:
     """Draw noise of long memory."""
-    return rough(rng, len(period), n_steps)
+    return rough(source)
 
 
-def _levels(rng: Rng, period: Array, n_steps: int) -> Array:
+def _levels(source: Source, period: Array) -> Array:
     """Draw levels that hold for a time, such as prices."""
-    n = len(period)
-    change = changes(rng, n, n_steps, 8, n_steps / 4)
-    levels = normal(rng, n, n_steps)
+    change = changes(source, 8, source.length / 4)
+    levels = normal(source)
     return hold(levels, change)
 
 
-def _events(rng: Rng, period: Array, n_steps: int) -> Array:
+def _events(source: Source, period: Array) -> Array:
     """Draw 0 or 1: events on 2 to 10% of the steps, alone or in runs."""
-    n = len(period)
-    draws = rng.random((n, n_steps))
-    probability = log_uniform(rng, n, 0.02, 0.1)
+    draws = source.rng.random(source.shape)
+    probability = source.log_uniform(0.02, 0.1)
     single = draws < probability
-    change = changes(rng, n, n_steps, 3, 24)
+    change = changes(source, 3, 24)
     runs = hold(single, change)
-    is_single = chance(rng, n, 0.5)
+    is_single = source.chance(0.5)
     events = np.where(is_single, single, runs)
     return events.astype(np.float32)
 
 
-def _calendar(rng: Rng, period: Array, n_steps: int) -> Array:
+def _calendar(source: Source, period: Array) -> Array:
     """Draw 0 or 1: a part of each season, or whole seasons of five, six or seven, as weekends."""
-    n = len(period)
-    first_step = rng.integers(0, 1000, (n, 1))
-    step = np.arange(n_steps) + first_step
-    part_share = uniform(rng, n, 0.1, 0.6)
+    first_step = source.integers(0, 1000)
+    step = source.steps + first_step
+    part_share = source.uniform(0.1, 0.6)
     n_part_steps = np.round(part_share * period)
     n_part_steps = np.maximum(n_part_steps, 1)
     in_part = step % period < n_part_steps
-    n_seasons = rng.integers(5, 8, (n, 1))
-    n_rest_days = rng.integers(1, 3, (n, 1))
+    n_seasons = source.integers(5, 8)
+    n_rest_days = source.integers(1, 3)
     day = step // period % n_seasons
     is_rest_day = day < n_rest_days
-    of_parts = chance(rng, n, 0.5)
+    of_parts = source.chance(0.5)
     events = np.where(of_parts, in_part, is_rest_day)
     return events.astype(np.float32)
 
 
 # Kinds of columns with their shares.
-_KINDS: dict[Callable[[Rng, Array, int], Array], float] = {
+_KINDS: dict[Callable[[Source, Array], Array], float] = {
     _any: 0.40,
     _seasonal: 0.30,
     _coloured: 0.12,
@@ -420,16 +397,15 @@ class _GroupFacts:
     horizon: int
 
 
-def _linear(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+def _linear(source: Source, x: Array, facts: _GroupFacts) -> Array:
     """Act by the value itself."""
     return x
 
 
-def _bent(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+def _bent(source: Source, x: Array, facts: _GroupFacts) -> Array:
     """Act by one of eight curves of the value."""
-    n = len(x)
-    knot = uniform(rng, n, -0.7, 0.7)
-    slope = uniform(rng, n, 0.7, 2)
+    knot = source.uniform(-0.7, 0.7)
+    slope = source.uniform(0.7, 2)
     above_knot = x - knot
     is_above = x > knot
     # Bounded, so that one large value is not all of the effect.
@@ -444,7 +420,7 @@ def _bent(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
         np.abs(above_knot),
         x * np.abs(x),
     ]
-    curve = rng.integers(0, len(curves), (n, 1))
+    curve = source.integers(0, len(curves))
     return np.asarray(np.choose(curve, curves))
 
 
@@ -455,81 +431,75 @@ def _delayed(x: Array, lag: Array) -> Array:
     return np.take_along_axis(x, source, axis=1)
 
 
-def _lagged(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+def _lagged(source: Source, x: Array, facts: _GroupFacts) -> Array:
     """Act some steps, or one season, later."""
-    n = len(x)
-    steps = rng.integers(1, _LONGEST_LAG + 1, (n, 1))
-    is_seasonal = chance(rng, n, 0.3)
+    steps = source.integers(1, _LONGEST_LAG + 1)
+    is_seasonal = source.chance(0.3)
     lag = np.where(is_seasonal, facts.period, steps)
     return _delayed(x, lag)
 
 
-def _by_season(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+def _by_season(source: Source, x: Array, facts: _GroupFacts) -> Array:
     """Act with a gain of 1 in one part of the season, and less or the other sign in the other.
 
     The gain changes at once or smoothly.
     """
-    n = len(x)
-    step = np.arange(x.shape[1])
-    angle = 2 * np.pi * step / facts.period
-    phase = uniform(rng, n, 0, 2 * np.pi)
-    threshold = uniform(rng, n, -0.6, 0.6)
+    angle = 2 * np.pi * source.steps / facts.period
+    phase = source.uniform(0, 2 * np.pi)
+    threshold = source.uniform(-0.6, 0.6)
     wave = np.cos(angle - phase) - threshold
-    sharpness = log_uniform(rng, n, 2, 50)
+    sharpness = source.log_uniform(2, 50)
     share = sigmoid(sharpness * wave, 40)
-    other_gain = uniform(rng, n, -0.6, 0.3)
+    other_gain = source.uniform(-0.6, 0.3)
     gain = other_gain + (1 - other_gain) * share
     return np.asarray(x * gain)
 
 
-def _drifting(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+def _drifting(source: Source, x: Array, facts: _GroupFacts) -> Array:
     """Act with a coefficient that moves smoothly, or switches between two or three values."""
-    n, n_steps = x.shape
-    moving = smooth(rng, n, n_steps, shortest=n_steps / 8)
-    values = normal(rng, n, n_steps)
-    change = changes(rng, n, n_steps, n_steps / 4, n_steps)
+    n_steps = source.length
+    moving = smooth(source, shortest=n_steps / 8)
+    values = normal(source)
+    change = changes(source, n_steps / 4, n_steps)
     switching = hold(values, change)
-    is_moving = chance(rng, n, 0.6)
+    is_moving = source.chance(0.6)
     coefficient = np.where(is_moving, moving, switching)
-    mean = uniform(rng, n, 0, 1)
+    mean = source.uniform(0, 1)
     coefficient = mean + coefficient
     return np.asarray(x * coefficient)
 
 
-def _product(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+def _product(source: Source, x: Array, facts: _GroupFacts) -> Array:
     """Act by the product with the partner."""
     return x * facts.partners
 
 
-def _around(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+def _around(source: Source, x: Array, facts: _GroupFacts) -> Array:
     """Act with a size for each of the steps before, at and after an event; most are small."""
-    n, n_steps = x.shape
     total = np.zeros_like(x)
     for offset in range(-_STEPS_BEFORE_EVENT, _STEPS_AFTER_EVENT + 1):
-        size = rng.normal(0, 1, (n, 1))
+        size = source.rng.normal(0, 1, source.column)
         if offset:
-            size = size * chance(rng, n, 0.4)
-        source = np.arange(n_steps) - offset
-        source = np.clip(source, 0, n_steps - 1)
-        total += size.astype(np.float32) * x[:, source]
+            size *= source.chance(0.4)
+        place = np.clip(source.steps - offset, 0, source.length - 1)
+        total += size.astype(np.float32) * x[:, place]
     return total
 
 
-def _leading(rng: Rng, x: Array, facts: _GroupFacts) -> Array:
+def _leading(source: Source, x: Array, facts: _GroupFacts) -> Array:
     """Act after a lead of at least one horizon, or of any length up to one."""
-    n = len(x)
     horizon = facts.horizon
-    steps_beyond = rng.integers(0, _LONGEST_LAG + 1, (n, 1))
+    steps_beyond = source.integers(0, _LONGEST_LAG + 1)
     long_lead = horizon + steps_beyond
     longest = max(horizon, 2)
-    steps = log_uniform(rng, n, 1, longest)
+    steps = source.log_uniform(1, longest)
     short_lead = np.ceil(steps).astype(int)
-    is_long = chance(rng, n, 0.5)
+    is_long = source.chance(0.5)
     lead = np.where(is_long, long_lead, short_lead)
     return _delayed(x, lead)
 
 
-_WAYS: dict[str, Callable[[Rng, Array, _GroupFacts], Array]] = {
+_WAYS: dict[str, Callable[[Source, Array, _GroupFacts], Array]] = {
     "linear": _linear,
     "bent": _bent,
     "lags": _lagged,

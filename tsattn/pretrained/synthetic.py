@@ -1,21 +1,19 @@
 """Synthetic series for pretraining: drawn from families, joined, disturbed and standardised."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from tsattn.pretrained.draws import (
     Array,
     Rng,
-    chance,
+    Source,
     changes,
     hold,
     leak,
-    log_uniform,
     normal,
     periods,
-    some_rows,
-    uniform,
     unit,
 )
 from tsattn.pretrained.families import FAMILIES, shares
@@ -72,8 +70,8 @@ def make(n: int, length: int, *, seed: int | Rng) -> Array:
     size = min(_BLOCK_SERIES, most_series)
     for start in range(0, n, size):
         n_series = min(size, n - start)
-        block = _block(rng, n_series, length)
-        x[start : start + n_series] = block
+        source = Source(rng, n_series, length)
+        x[start : start + n_series] = _block(source)
     return x
 
 
@@ -98,48 +96,46 @@ def standardise(x: Array) -> Array:
     return np.where(observed, filled, np.float32(np.nan))
 
 
-def _block(rng: Rng, n: int, length: int) -> Array:
+def _block(source: Source) -> Array:
     """Draw one block of finished series."""
+    n = source.n
     n_pairs = round(_JOINED_SHARE * n)
-    drawn = _draw(rng, n + n_pairs, length)
+    drawn = _draw(replace(source, n=n + n_pairs))
     x = drawn[:n]
     partners = drawn[n:]
-    joined = _join(rng, x[:n_pairs], partners)
-    x[:n_pairs] = joined
-    order = rng.permutation(n)
+    x[:n_pairs] = _join(replace(source, n=n_pairs), x[:n_pairs], partners)
+    order = source.rng.permutation(n)
     x = x[order]
     for share, disturb in _DISTURBANCES:
-        rows = some_rows(rng, n, share)
+        rows = source.some_rows(share)
         if rows.size:
-            disturbed = disturb(rng, x[rows])
-            x[rows] = disturbed
+            x[rows] = disturb(source.part(rows), x[rows])
     return standardise(x)
 
 
-def _draw(rng: Rng, n: int, length: int) -> Array:
+def _draw(source: Source) -> Array:
     """Draw series of all families with deviation 1, in random order."""
-    counts = rng.multinomial(n, shares(length))
+    counts = source.rng.multinomial(source.n, shares(source.length))
     blocks = []
     for count, (family, _) in zip(counts, FAMILIES.values(), strict=True):
         if count:
-            block = family(rng, int(count), length)
-            blocks.append(unit(block))
+            part = replace(source, n=int(count))
+            blocks.append(unit(family(part)))
     drawn = np.concatenate(blocks)
-    order = rng.permutation(n)
+    order = source.rng.permutation(source.n)
     return drawn[order]
 
 
-def _join(rng: Rng, x: Array, other: Array) -> Array:
+def _join(source: Source, x: Array, other: Array) -> Array:
     """Make one series of two draws.
 
     It is the sum (70%), the product x (1 + c other) (12%), or the other from a random step on
     (18%).
     """
-    n, length = x.shape
-    weight = log_uniform(rng, n, 0.1, 1)
-    first_late = uniform(rng, n, 0.1, 0.9) * length
-    is_late = np.arange(length) >= first_late
-    kind = rng.random((n, 1))
+    weight = source.log_uniform(0.1, 1)
+    first_late = source.uniform(0.1, 0.9) * source.length
+    is_late = source.steps >= first_late
+    kind = source.rng.random(source.column)
     weighted = weight * other
     total = x + weighted
     product = x * (1 + weighted)
@@ -152,79 +148,74 @@ def _join(rng: Rng, x: Array, other: Array) -> Array:
 # --- disturbances ---------------------------------------------------------------------------------
 
 
-def _shift(rng: Rng, x: Array) -> Array:
+def _shift(source: Source, x: Array) -> Array:
     """Change the level at about one to five random steps; in 40% every second change goes back."""
-    n, length = x.shape
-    draws = rng.random((n, length), dtype=np.float32)
-    mean_count = rng.integers(1, 6, (n, 1))
-    is_change = draws < mean_count / length
-    size = uniform(rng, n, 0.5, 3)
+    draws = source.random()
+    mean_count = source.integers(1, 6)
+    is_change = draws < mean_count / source.length
+    size = source.uniform(0.5, 3)
     n_changes = np.cumsum(is_change, 1)
-    sign = rng.choice([-1, 1], (n, 1))
+    sign = source.signs()
     alternating = n_changes % 2 * sign
-    goes_back = chance(rng, n, 0.4)
-    steps = is_change * normal(rng, n, length)
+    goes_back = source.chance(0.4)
+    steps = is_change * normal(source)
     walking = np.cumsum(steps, 1)
     shift = np.where(goes_back, alternating, walking)
     return x + size * shift
 
 
-def _spikes(rng: Rng, x: Array) -> Array:
+def _spikes(source: Source, x: Array) -> Array:
     """Add outliers of 2 to 8 deviations at random steps, gone at once or decaying.
 
     In a tenth of the series they are ten times as far.
     """
-    n, length = x.shape
-    is_spike = changes(rng, n, length, 20, length)
-    both_signs = chance(rng, n, 0.3)
-    signs = rng.choice([-1, 1], (n, length))
-    one_sign = rng.choice([-1, 1], (n, 1))
+    is_spike = changes(source, 20, source.length)
+    both_signs = source.chance(0.3)
+    signs = source.rng.choice([-1, 1], source.shape)
+    one_sign = source.signs()
     sign = np.where(both_signs, signs, one_sign)
-    deviations = rng.uniform(2, 8, (n, length))
+    deviations = source.rng.uniform(2, 8, source.shape)
     size = is_spike * sign * deviations
-    size = size * uniform(rng, n, 0.3, 1)
-    is_far = chance(rng, n, 0.1)
-    size = size * np.where(is_far, 10, 1)
-    decay = uniform(rng, n, 0.3, 0.9)
+    size *= source.uniform(0.3, 1)
+    is_far = source.chance(0.1)
+    size *= np.where(is_far, 10, 1)
+    decay = source.uniform(0.3, 0.9)
     # A spike that does not decay is gone at once.
-    decay = decay * chance(rng, n, 0.3)
+    decay *= source.chance(0.3)
     return x + leak(decay, size)
 
 
-def _events(rng: Rng, x: Array) -> Array:
+def _events(source: Source, x: Array) -> Array:
     """Add or take a fixed amount during an event of some steps that comes back regularly."""
-    n, length = x.shape
-    period = np.round(periods(rng, n, length))
+    period = np.round(periods(source))
     steps_between = np.maximum(4, period)
-    first_step = rng.integers(0, 10_000, (n, 1))
-    step = (np.arange(length) + first_step) % steps_between
-    event_share = uniform(rng, n, 0, 0.15)
+    first_step = source.integers(0, 10_000)
+    step = (source.steps + first_step) % steps_between
+    event_share = source.uniform(0, 0.15)
     n_steps = np.round(steps_between * event_share)
     n_steps = np.maximum(1, n_steps)
     is_event = step < n_steps
-    sign = rng.choice([-1, 1], (n, 1))
+    sign = source.signs()
     signed = is_event * sign
-    return x + signed * uniform(rng, n, 1, 5)
+    return x + signed * source.uniform(1, 5)
 
 
-def _floor(rng: Rng, x: Array) -> Array:
+def _floor(source: Source, x: Array) -> Array:
     """Raise values below a quantile from .02 to .5 to it; in a third lower those above one."""
-    n, length = x.shape
     # A floor of the mirror image is a ceiling.
-    is_mirrored = chance(rng, n, 1 / 3)
+    is_mirrored = source.chance(1 / 3)
     x = x * np.where(is_mirrored, -1, 1)
-    share = rng.uniform(0.02, 0.5, (n, 1))
-    place = (share * length).astype(int)
+    share = source.rng.uniform(0.02, 0.5, source.column)
+    place = (share * source.length).astype(int)
     ascending = np.sort(x, 1)
     quantile = np.take_along_axis(ascending, place, 1)
     return np.maximum(x, quantile)
 
 
-def _bend(rng: Rng, x: Array) -> Array:
+def _bend(source: Source, x: Array) -> Array:
     """Apply tanh, a square with the sign or without, a hinge, or a soft exponential."""
-    n = len(x)
-    x = x * uniform(rng, n, 0.5, 2)
-    kind = rng.integers(0, 5, (n, 1))
+    x = x * source.uniform(0.5, 2)
+    kind = source.integers(0, 5)
     curves = [
         np.tanh(x),
         x * np.abs(x),
@@ -235,73 +226,71 @@ def _bend(rng: Rng, x: Array) -> Array:
     return np.choose(kind, curves)
 
 
-def _stuck(rng: Rng, x: Array) -> Array:
+def _stuck(source: Source, x: Array) -> Array:
     """Repeat the last value for stretches on 2 to 30% of the steps."""
-    n, length = x.shape
-    draws = rng.random((n, length), dtype=np.float32)
-    is_change = changes(rng, n, length, 3, length / 3)
+    draws = source.random()
+    is_change = changes(source, 3, source.length / 3)
     stretches = hold(draws, is_change)
-    stuck_share = uniform(rng, n, 0.02, 0.3)
+    stuck_share = source.uniform(0.02, 0.3)
     is_new = stretches >= stuck_share
     return hold(x, is_new)
 
 
-def _round(rng: Rng, x: Array) -> Array:
+def _round(source: Source, x: Array) -> Array:
     """Round to a step from .02 to 1 deviation."""
-    step = log_uniform(rng, len(x), 0.02, 1)
+    step = source.log_uniform(0.02, 1)
     return np.round(x / step) * step
 
 
-def _negate(rng: Rng, x: Array) -> Array:
+def _negate(source: Source, x: Array) -> Array:
     """Change the sign."""
     return -x
 
 
-def _reverse(rng: Rng, x: Array) -> Array:
+def _reverse(source: Source, x: Array) -> Array:
     """Reverse time."""
     return x[:, ::-1]
 
 
-def _wrong(rng: Rng, x: Array) -> Array:
+def _wrong(source: Source, x: Array) -> Array:
     """Replace one to three values of a series.
 
     They are values with a slipped decimal point, or one sentinel of 30 to 10,000 deviations.
     """
-    n, length = x.shape
+    n = source.n
     row = np.repeat(np.arange(n), _N_WRONG)
-    step = rng.integers(0, length, _N_WRONG * n)
+    step = source.rng.integers(0, source.length, _N_WRONG * n)
     # Half of the second and third values fall onto the one before them, so that there are fewer.
     for place in range(1, _N_WRONG):
-        is_same = rng.random(n) < 0.5
+        is_same = source.rng.random(n) < 0.5
         previous = step[place - 1 :: _N_WRONG]
         drawn = step[place::_N_WRONG]
         step[place::_N_WRONG] = np.where(is_same, previous, drawn)
-    sign = rng.choice([-1, 1], n)
-    log_size = rng.uniform(np.log(30), np.log(1e4), n)
+    sign = source.rng.choice([-1, 1], n)
+    log_size = source.rng.uniform(np.log(30), np.log(1e4), n)
     size = np.exp(log_size)
     sentinel = np.repeat(sign * size, _N_WRONG)
-    n_places = rng.integers(2, 5, n)
+    n_places = source.rng.integers(2, 5, n)
     factor = np.repeat(10.0**n_places, _N_WRONG)
     slipped = x[row, step] * factor
-    has_sentinel = rng.random(n) < 0.5
+    has_sentinel = source.rng.random(n) < 0.5
     is_sentinel = np.repeat(has_sentinel, _N_WRONG)
     x = x.copy()
     x[row, step] = np.where(is_sentinel, sentinel, slipped)
     return x
 
 
-def _missing(rng: Rng, x: Array) -> Array:
+def _missing(source: Source, x: Array) -> Array:
     """Remove values at random (1 to 30%), in blocks, or both; the first two stay."""
-    n, length = x.shape
-    single_draws = rng.random((n, length))
-    single_share = log_uniform(rng, n, 0.01, 0.3)
+    single_draws = source.rng.random(source.shape)
+    single_share = source.log_uniform(0.01, 0.3)
     single = single_draws < single_share
-    block_draws = rng.random((n, length))
-    is_change = changes(rng, n, length, 3, length / 3)
+    block_draws = source.rng.random(source.shape)
+    is_change = changes(source, 3, source.length / 3)
     block_draws = hold(block_draws, is_change)
-    block_share = uniform(rng, n, 0.02, 0.3)
+    block_share = source.uniform(0.02, 0.3)
     blocks = block_draws < block_share
-    kind = rng.integers(0, 3, (n, 1))
+    kind = source.integers(0, 3)
     options = [single, blocks, single | blocks]
     gone = np.choose(kind, options)
     # A series of which too much would be missing is left whole.
@@ -312,7 +301,7 @@ def _missing(rng: Rng, x: Array) -> Array:
 
 
 # Disturbances in the order in which they are applied, with the share of series that get each.
-_DISTURBANCES: tuple[tuple[float, Callable[[Rng, Array], Array]], ...] = (
+_DISTURBANCES: tuple[tuple[float, Callable[[Source, Array], Array]], ...] = (
     (0.12, _shift),
     (0.15, _spikes),
     (0.05, _events),
