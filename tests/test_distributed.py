@@ -260,7 +260,7 @@ def until(holds, seconds=60):
         (lambda: DDPSettings(True), "n_processes must be .* got True"),
         (
             lambda: DDPSettings(2, backend="mpi"),
-            "backend must be None, 'gloo' or 'nccl'; got 'mpi'",
+            "backend must be one of None, gloo, nccl; got 'mpi'",
         ),
         (lambda: DDPSettings(2, timeout=0), "timeout must be seconds above 0; got 0"),
         (
@@ -485,7 +485,7 @@ def test_scores_without_forecasts_add_up_too():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"by": "model"}, "by must be 'fold' or 'series'; got 'model'"),
+        ({"by": "model"}, "by must be one of fold, series; got 'model'"),
         ({"by": "series", "n_chunks": 0}, "n_chunks must be a whole number of at least 1; got 0"),
         (
             {"n_chunks": 3},

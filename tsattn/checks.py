@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 # Numbers that stand for a missing value in many tables, and values beside them that show where a
@@ -173,6 +173,11 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number of Python or numpy; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_whole(name: str, value: Any, least: int = 1) -> int:
     """Return ``value`` as an int.
 
@@ -193,6 +198,39 @@ def check_whole(name: str, value: Any, least: int = 1) -> int:
 def check_whole_or_none(name: str, value: Any, least: int = 1) -> int | None:
     """As :func:`check_whole`, but ``None`` stays ``None``."""
     return None if value is None else check_whole(name, value, least)
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any], advice: str = "") -> None:
+    """Refuse a value that is not among the choices.
+
+    Args:
+        name: The parameter, for the message.
+        value: What it was given.
+        choices: What it may be.
+        advice: The end of the message, where the names of the choices do not say enough.
+
+    Raises:
+        InputError: If it is none of them.
+    """
+    allowed = [*choices]
+    if value not in allowed:
+        names = ", ".join(map(str, allowed))
+        raise InputError(Name(name), f" must be one of {names}; got {value!r}{advice}")
+
+
+def check_switch(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False.
+
+    Args:
+        name: The parameter, for the message.
+        value: What it was given.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    # Flags of numpy, which is not imported here, have a type of their own.
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise InputError(Name(name), f" must be True or False; got {value!r}")
 
 
 def check_installed(feature: str, packages: Iterable[str], install: str) -> None:

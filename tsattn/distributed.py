@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import check_installed, check_whole
+from tsattn.checks import check_choice, check_installed, check_whole
 from tsattn.data.columns import TableLike
 from tsattn.data.future import rows_of_some
 from tsattn.data.panel import Panel, require_length, skip_bad, tell_skipped
@@ -169,9 +169,7 @@ def backtest_many(
     Raises:
         ValueError: As ``backtest``, or if ``by`` or ``n_chunks`` is not usable.
     """
-    if by not in _PIECES:
-        pieces = " or ".join(map(repr, _PIECES))
-        raise ValueError(f"by must be {pieces}; got {by!r}")
+    check_choice("by", by, _PIECES)
     _checked_engine(engine)
     if n_chunks is not None and by == "fold":
         raise ValueError(

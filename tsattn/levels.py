@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from tsattn.checks import Argument, InputError, InPython
+from tsattn.checks import Argument, InputError, InPython, check_choice, is_number
 
 # Levels and quantiles are rounded to this many decimals, so that 1 - 0.9 names the quantile 0.1.
 _DECIMALS = 12
@@ -146,11 +145,8 @@ def check_point(point: object) -> None:
     Raises:
         ValueError: If it is another value than "median", "mean" and "auto".
     """
-    if point not in ("median", "mean", "auto"):
-        raise ValueError(
-            f"point must be 'median', 'mean' or 'auto'; got {point!r}; take point='mean' for"
-            " forecasts that are to be summed"
-        )
+    advice = "; take point='mean' for forecasts that are to be summed"
+    check_choice("point", point, ("median", "mean", "auto"), advice)
 
 
 def points_only(forecaster: Any) -> InputError:
@@ -205,9 +201,7 @@ def _numbers(numbers: float | Iterable[float], *, upper: int, rule: str) -> tupl
     is_several = isinstance(numbers, Iterable) and not isinstance(numbers, str)
     values: list[Any] = list(numbers) if is_several else [numbers]  # type: ignore[arg-type]
     for value in values:
-        # Python counts True and False among the numbers.
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        is_within = is_number and 0 < float(value) < upper
+        is_within = is_number(value) and 0 < float(value) < upper
         if not is_within:
             hint = ": write it without quotes" if isinstance(value, str) else ""
             raise ValueError(f"{rule}; got {value!r}{hint}")

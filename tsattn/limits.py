@@ -5,10 +5,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from numbers import Real
 from typing import Any
 
-from tsattn.checks import InputError, Name, check_whole
+from tsattn.checks import InputError, Name, check_whole, is_number
 
 # Multiply-adds of one pass forward (nn.models.multiply_adds) from which a network takes all of
 # torch's threads. Measured on two cores, one thread against two, with networks of three layers,
@@ -187,7 +186,7 @@ def seconds_from(max_time: Any) -> float | None:
     """
     if max_time is None:
         return None
-    if isinstance(max_time, Real) and not isinstance(max_time, bool):
+    if is_number(max_time):
         return float(max_time)
     match = _TIME_LIMIT.fullmatch(max_time) if isinstance(max_time, str) else None
     if match is None:

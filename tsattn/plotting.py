@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputWarning, check_whole
+from tsattn.checks import InputWarning, check_choice, check_whole
 from tsattn.data.columns import TableLike, check_frame
 from tsattn.data.frames import from_long, from_wide, to_target_panel
 from tsattn.data.panel import Panel, without_sentinels
@@ -262,9 +262,7 @@ def plot_scores(
         ValueError: If there is no such metric.
     """
     allowed = ["mae"] if by_step else _drawable_metrics(result)
-    if metric not in allowed or metric not in result.scores:
-        metric_names = ", ".join(allowed)
-        raise ValueError(f"metric must be one of {metric_names}; got {metric!r}")
+    check_choice("metric", metric, allowed)
     # Bars are drawn from the bottom, so that the best model comes last.
     scores = result.scores[metric].sort_values(ascending=False)
     if by_step:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.checks import check_whole
+from tsattn.checks import check_whole, is_number
 from tsattn.data.columns import TableLike
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
@@ -276,9 +276,7 @@ def _check_range(name: str, range_: Any) -> None:
 
 
 def _is_finite_number(value: Any) -> bool:
-    # True is a number to Python.
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
+    return is_number(value) and math.isfinite(value)
 
 
 def _without_test_rows(panel: Panel, test_size: int) -> Panel:

@@ -262,7 +262,7 @@ def test_bfloat16_training_is_near_float32():
         plain.history_["valid_loss"].iloc[-1], rel=0.05
     )
     assert fast.history_["valid_loss"].iloc[-1] != plain.history_["valid_loss"].iloc[-1]
-    with pytest.raises(ValueError, match="precision must be None or 'bf16'; got '16'"):
+    with pytest.raises(ValueError, match="precision must be one of None, bf16; got '16'"):
         attention(precision="16").fit(df)
 
 

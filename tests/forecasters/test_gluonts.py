@@ -344,7 +344,7 @@ def test_arguments_reach_the_estimator():
         ({"context": 1}, "context must be a whole number of at least 2; got 1"),
         ({"max_epochs": 0}, "max_epochs must be a whole number"),
         ({"n_paths": 0.5}, "n_paths must be a whole number"),
-        ({"device": "tpu"}, "device must be 'auto', 'cpu' or 'cuda'; got 'tpu'"),
+        ({"device": "tpu"}, "device must be one of auto, cpu, cuda; got 'tpu'"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

@@ -185,7 +185,7 @@ def test_gaps_in_every_window_are_interpolated_unless_a_mask_is_asked_for():
     [
         (
             lambda: solving(linear_skip="ridge"),
-            "True, False or 'least_squares'; got 'ridge'",
+            "one of True, False, least_squares; got 'ridge'",
         ),
         (
             lambda: solving(head="negative_binomial"),

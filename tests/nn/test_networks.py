@@ -184,7 +184,7 @@ def test_linear_starts_like_torch():
             {"patch_len": 50},
             "patch_len must be at most context; got patch_len = 50 for context = 40",
         ),
-        ({"backbone": "nonsense"}, "no backbone is called 'nonsense'"),
+        ({"backbone": "nonsense"}, "backbone must be one of standard, .*; got 'nonsense'"),
         ({"d_ff": 0}, "d_ff must be a whole number of at least 1; got 0"),
     ],
 )

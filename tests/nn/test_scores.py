@@ -373,7 +373,7 @@ def test_a_side_decides_what_a_cache_holds():
         (lambda: DotScore(8, 2, n_key_heads=3), "must divide n_heads; got 3 for n_heads = 2"),
         (
             lambda: LevelScore(8, 2, length=4, scaling="mup"),
-            "scaling must be default or paper; got 'mup'",
+            "scaling must be one of default, paper; got 'mup'",
         ),
         (
             lambda: BilinearScore(make_matrix("btt", 16, 16)),
@@ -389,7 +389,7 @@ def test_a_side_decides_what_a_cache_holds():
         ),
         (
             lambda: BilinearScore(make_matrix("btt", 16, 16, heads=2), side="left"),
-            "side must be key, query or split",
+            "side must be one of None, key, query, split",
         ),
         (lambda: Pattern(window=0), "window must be at least 1, the token itself; got 0"),
         (lambda: Pattern(n_global=2), "n_global = 2 has no effect without a window"),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
+from tsattn.checks import check_switch
 from tsattn.kernels import Pattern, attention, attention_weights, default_block_sizes
 from tsattn.nn.scores import default_ranks
 
@@ -202,8 +203,7 @@ def _levels(config: Any, n_features: int, n_keys: int, causal: bool) -> dict[str
                 " config"
             )
     mean_levels = getattr(config, "tsattn_mean_levels", False)
-    if not isinstance(mean_levels, bool):
-        raise ValueError(f"tsattn_mean_levels must be True or False; got {mean_levels!r}")
+    check_switch("tsattn_mean_levels", mean_levels)
     ranks = _tuple_of(config, "tsattn_ranks")
     block_sizes = _tuple_of(config, "tsattn_block_sizes")
     if ranks is None:

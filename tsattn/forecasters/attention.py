@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tsattn.checks import check_choice
 from tsattn.data.calendar import calendar_cycles
 from tsattn.data.columns import TableLike
 from tsattn.data.panel import Panel
@@ -177,10 +178,7 @@ class AttentionForecaster(NetworkForecaster):
         return panel.n_series
 
     def _describe(self, context: int, freq: str | int, **derived: Any) -> ModelConfig:
-        if self.attention not in ATTENTION_KINDS:
-            raise ValueError(
-                f"attention must be one of {', '.join(ATTENTION_KINDS)}; got {self.attention!r}"
-            )
+        check_choice("attention", self.attention, ATTENTION_KINDS)
         transform = self.training.target_transform
         if self.head == "log_normal" and TargetTransform(transform).bends:
             raise ValueError(

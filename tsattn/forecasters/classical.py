@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from tsattn.checks import Argument, InputError, check_whole, check_whole_or_none, warn
+from tsattn.checks import (
+    Argument,
+    InputError,
+    check_choice,
+    check_whole,
+    check_whole_or_none,
+    is_whole,
+    warn,
+)
 from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
@@ -219,9 +227,7 @@ class LocalForecaster(Forecaster):
         alias: str | None,
         schema: Schema,
     ) -> None:
-        if model not in self.models:
-            names = ", ".join(self.models)
-            raise ValueError(f"model must be one of {names}; got {model!r}")
+        check_choice("model", model, self.models)
         check_whole("horizon", horizon)
         self.horizon = horizon
         self.alias = alias
@@ -527,7 +533,8 @@ def _random_walk(y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_order(name: str, order: object) -> tuple[int, int, int]:
-    if not isinstance(order, Sequence) or len(order) != 3 or not all(map(_is_count, order)):
+    is_triple = isinstance(order, Sequence) and len(order) == 3
+    if not is_triple or not all(is_whole(number) and number >= 0 for number in order):
         raise ValueError(
             f"{name} must be three integers of at least 0, such as (0, 1, 1); got {order!r}"
         )
@@ -535,10 +542,3 @@ def _check_order(name: str, order: object) -> tuple[int, int, int]:
     if isinstance(order, tuple):
         return order
     return order[0], order[1], order[2]
-
-
-def _is_count(number: object) -> bool:
-    # True and False are integers to Python.
-    if isinstance(number, bool):
-        return False
-    return isinstance(number, int) and number >= 0

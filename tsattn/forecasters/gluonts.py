@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.checks import check_whole, check_whole_or_none
+from tsattn.checks import check_choice, check_whole, check_whole_or_none
 from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
@@ -249,10 +249,8 @@ class GluonTSForecaster(PooledForecaster):
         alias: str | None = None,
         schema: Schema = Schema(),
     ) -> None:
-        if model not in _MODELS:
-            raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {model!r}")
-        if device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device must be 'auto', 'cpu' or 'cuda'; got {device!r}")
+        check_choice("model", model, _MODELS)
+        check_choice("device", device, ("auto", "cpu", "cuda"))
         check_whole("horizon", horizon)
         self.horizon = horizon
         self.alias = alias

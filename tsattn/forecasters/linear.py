@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from tsattn.checks import check_choice
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext
@@ -95,9 +96,7 @@ class LinearForecaster(NetworkForecaster):
         return bool(self.closed_form)
 
     def _describe(self, context: int, freq: str | int, **derived: Any) -> ModelConfig:
-        if self.kind not in LINEAR_KINDS:
-            kinds = ", ".join(LINEAR_KINDS)
-            raise ValueError(f"kind must be one of {kinds}; got {self.kind!r}")
+        check_choice("kind", self.kind, LINEAR_KINDS)
         loss = self.training.loss
         # Only one map of the squared error is least squares.
         is_solvable = self.kind != "dlinear" and loss == "mse"

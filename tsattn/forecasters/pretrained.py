@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, check_whole, warn
+from tsattn.checks import (
+    Argument,
+    InputError,
+    InputWarning,
+    InPython,
+    Piece,
+    check_switch,
+    check_whole,
+    warn,
+)
 from tsattn.data.calendar import more, season_length
 from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
@@ -265,9 +274,8 @@ class PretrainedForecaster(GapForecaster):
     ) -> None:
         _check_steps(horizon)
         check_point(point)
-        for name, value in (("fine_tune", fine_tune), ("nonnegative", nonnegative)):
-            if not isinstance(value, bool):
-                raise ValueError(f"{name} must be True or False; got {value!r}")
+        check_switch("fine_tune", fine_tune)
+        check_switch("nonnegative", nonnegative)
         self.horizon = horizon
         self.alias = alias
         self.nonnegative = nonnegative

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from tsattn.checks import check_whole, is_whole
+from tsattn.checks import check_choice, check_whole, is_whole
 from tsattn.data.windows import Scaler, WindowBatches, WindowSpec
 from tsattn.forecasters.fitted import FittedNetwork, resolve_device
 from tsattn.forecasters.fitting import check_val_size
@@ -213,10 +213,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         return n_valid
 
     def _describe(self, context: int, horizon: int) -> ModelConfig:
-        if self.attention not in ATTENTION_KINDS:
-            raise ValueError(
-                f"attention must be one of {', '.join(ATTENTION_KINDS)}; got {self.attention!r}"
-            )
+        check_choice("attention", self.attention, ATTENTION_KINDS)
         network = self._settings("network")
         training = self._settings("training")
         _refuse_unread(network, training)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tsattn.checks import check_choice
 from tsattn.kernels.dense import attention_dense
 from tsattn.kernels.geometry import (
     EVERYBODY,
@@ -290,11 +291,7 @@ def _of_functions(backend: str) -> str:
 
 
 def _check_backend(backend: str, levels: Levels | None) -> None:
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}; leave it out to have"
-            " it chosen"
-        )
+    check_choice("backend", backend, BACKENDS, "; leave it out to have it chosen")
     if backend in {"expanded", "masked", "dense", "bands"} and levels is None:
         raise ValueError(
             f"backend {backend!r} is for level scores and needs ranks; got None; use auto or"

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from tsattn.checks import check_choice
 from tsattn.matrices.levels import Level
 from tsattn.matrices.products import Butterfly, Kronecker, check_factors, default_factors
 from tsattn.matrices.structured import Dense, LeveledMatrix, StructuredMatrix
@@ -273,9 +274,7 @@ def make_matrix(
         >>> make_matrix("mlr", 64, 64, ranks=(8, 4)).n_parameters
         1536
     """
-    if name not in STRUCTURES:
-        names = ", ".join(STRUCTURES)
-        raise ValueError(f"name must be one of {names}; got {name!r}; choose one of them")
+    check_choice("name", name, STRUCTURES, "; choose one of them")
     # The structures take different options, which a type checker cannot see here.
     structure: Any = STRUCTURES[name]
     values: dict[str, Any] = {

@@ -6,12 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import cycle, islice
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from tsattn.checks import Argument, InputError, check_whole, check_whole_or_none
+from tsattn.checks import (
+    Argument,
+    InputError,
+    check_choice,
+    check_switch,
+    check_whole,
+    check_whole_or_none,
+    is_number,
+)
 from tsattn.kernels import Pattern
 from tsattn.nn.heads import HEADS
 from tsattn.nn.patching import n_patches
@@ -109,7 +116,7 @@ class Network(Settings):
         _check_patches(self.patch_len, self.patch_stride)
         _check_dropout(self.dropout)
         for name in ("rotary", "channel_mixing"):
-            _check_switch(name, getattr(self, name))
+            check_switch(name, getattr(self, name))
 
     def describe(self, context: int, horizon: int, **derived: Any) -> "ModelConfig":
         """The configuration for a context and a horizon.
@@ -210,8 +217,8 @@ class ModelConfig:
         check_whole("n_global", self.n_global, 0)
         _check_dropout(self.dropout)
         for name in _SWITCHES:
-            _check_switch(name, getattr(self, name))
-        check_backbone(self.backbone)
+            check_switch(name, getattr(self, name))
+        check_choice("backbone", self.backbone, (*ATTENTION_KINDS, *LINEAR_KINDS))
         self._check_inputs()
         self._check_head()
         # A linear model has no patches and no attention; those settings are ignored.
@@ -252,8 +259,7 @@ class ModelConfig:
             )
 
     def _check_head(self) -> None:
-        if self.head not in HEADS:
-            raise ValueError(f"head must be one of {', '.join(HEADS)}; got {self.head!r}")
+        check_choice("head", self.head, HEADS)
         if self.kind != "encoder":
             self._check_plain_head()
         elif self.masked and self.head in ("negative_binomial", "log_normal"):
@@ -287,10 +293,7 @@ class ModelConfig:
             )
 
     def _check_architecture(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            raise ValueError(
-                f"architecture must be one of {', '.join(ARCHITECTURES)}; got {self.architecture!r}"
-            )
+        check_choice("architecture", self.architecture, ARCHITECTURES)
         if not self.causal:
             return
         if self.patch_stride != self.patch_len:
@@ -317,8 +320,7 @@ class ModelConfig:
                         f"attention {self.backbone!r} does not take {name}; got {value!r}; leave it"
                         f" out, or use one of {', '.join(kinds)}"
                     )
-        if self.scaling not in SCALINGS:
-            raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}; got {self.scaling!r}")
+        check_choice("scaling", self.scaling, SCALINGS)
         if isinstance(self.offset, str) and self.offset not in ("layers", "heads"):
             raise ValueError(
                 f"offset must be whole numbers, 'layers' or 'heads'; got {self.offset!r}"
@@ -413,13 +415,8 @@ def _check_patches(patch_len: int, patch_stride: int) -> None:
 
 
 def _check_dropout(rate: Any) -> None:
-    if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= float(rate) < 1:
+    if not is_number(rate) or not 0 <= rate < 1:
         raise ValueError(f"dropout must be at least 0 and below 1; got {rate!r}")
-
-
-def _check_switch(name: str, value: Any) -> None:
-    if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be True or False; got {value!r}")
 
 
 def default_window(n_tokens: int) -> int:
@@ -430,17 +427,6 @@ def default_window(n_tokens: int) -> int:
         11
     """
     return math.ceil(n_tokens / 4)
-
-
-def check_backbone(name: str) -> None:
-    """Refuse a backbone that does not exist.
-
-    Raises:
-        ValueError: Naming those that can be built.
-    """
-    backbones = (*ATTENTION_KINDS, *LINEAR_KINDS)
-    if name not in backbones:
-        raise ValueError(f"no backbone is called {name!r}; use one of {', '.join(backbones)}")
 
 
 def _to_plain(value: Any) -> Any:

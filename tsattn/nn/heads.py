@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, distributions, nn
 
+from tsattn.checks import check_choice
 from tsattn.nn.distributions import FAMILIES, MeanScale, check_quantiles, shown
 from tsattn.nn.layers import linear
 from tsattn.nn.patching import RevIN
@@ -99,10 +100,9 @@ class Head(nn.Module):
         """
 
     def _check_kind(self, kind: str | None) -> str:
-        if kind not in (None, *self.losses):
-            choices = ", ".join(self.losses)
-            raise ValueError(f"loss must be one of {choices} for this head; got {kind!r}")
-        return kind or self.losses[0]
+        kind = self.losses[0] if kind is None else kind
+        check_choice("loss", kind, self.losses, " for this head")
+        return kind
 
 
 class PointHead(Head):
@@ -390,9 +390,7 @@ class DistributionHead(Head):
         family: str,
         generator: torch.Generator | None = None,
     ) -> None:
-        if family not in FAMILIES:
-            names = ", ".join(FAMILIES)
-            raise ValueError(f"no distribution is called {family!r}; use one of {names}")
+        check_choice("family", family, FAMILIES)
         output = FAMILIES[family]
         n_parameters = sum(output.args_dim.values())
         super().__init__(n_tokens, d_model, horizon, n_parameters, generator=generator)
@@ -537,9 +535,7 @@ def make_head(
     Raises:
         ValueError: If the head is unknown or does not train quantiles.
     """
-    if kind not in HEADS:
-        names = ", ".join(HEADS)
-        raise ValueError(f"no head is called {kind!r}; use one of {names}")
+    check_choice("head", kind, HEADS)
     if kind == "quantile":
         quantiles = QUANTILES if quantiles is None else quantiles
         return QuantileHead(n_tokens, d_model, horizon, quantiles=quantiles, generator=generator)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tsattn.checks import check_choice
 from tsattn.kernels import Levels
 from tsattn.nn.layers import affine, linear
 
@@ -298,8 +299,7 @@ class LevelScore(DotScore):
         rotary: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        if scaling not in SCALINGS:
-            raise ValueError(f"scaling must be default or paper; got {scaling!r}")
+        check_choice("scaling", scaling, SCALINGS)
         paper = scaling == "paper"
         super().__init__(
             d_model,
@@ -394,8 +394,7 @@ class BilinearScore(Score):
                 f"a bilinear score needs one square matrix a head; got {matrix.n_out} x"
                 f" {matrix.n_in} with heads = {matrix.heads}; build it with n_in = n_out and heads="
             )
-        if side not in (None, *SIDES):
-            raise ValueError(f"side must be key, query or split; got {side!r}")
+        check_choice("side", side, (None, *SIDES))
         if side == "split" and not matrix.splits:
             raise ValueError(
                 f"side='split' needs levels without shuffle; {type(matrix).__name__} has none; use"

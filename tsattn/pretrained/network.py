@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tsattn.checks import check_whole
+from tsattn.checks import check_choice, check_whole
 from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock, TransformerStack
 from tsattn.nn.layers import FeedForward, linear
@@ -141,8 +141,7 @@ class ZeroConfig:
             raise ValueError(
                 f"max_len must be at least 1.5 token_len; got {self.max_len} for {self.token_len}"
             )
-        if self.measure not in MEASURES:
-            raise ValueError(f"measure must be one of {', '.join(MEASURES)}; got {self.measure!r}")
+        check_choice("measure", self.measure, MEASURES)
         if self.encode is not None:
             check_whole("encode", self.encode, 0)
         if not all(type(p) is float and 0 < p < 1 for p in self.quantiles):

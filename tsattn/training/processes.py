@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from tsattn.checks import is_whole
+from tsattn.checks import check_choice, is_number, is_whole
 
 _BACKENDS = ("gloo", "nccl")
 # Environment variables that a launcher such as torchrun sets for each process.
@@ -73,13 +73,9 @@ class DDPSettings:
                 "n_processes must be a whole number of at least 1, or None under torchrun; got"
                 f" {n!r}; one a core or GPU is the most that helps"
             )
-        if self.backend not in (None, *_BACKENDS):
-            names = " or ".join(map(repr, _BACKENDS))
-            raise ValueError(f"backend must be None, {names}; got {self.backend!r}")
-        timeout = self.timeout
-        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-        if not is_number or not timeout > 0:
-            raise ValueError(f"timeout must be seconds above 0; got {timeout!r}")
+        check_choice("backend", self.backend, (None, *_BACKENDS))
+        if not is_number(self.timeout) or not self.timeout > 0:
+            raise ValueError(f"timeout must be seconds above 0; got {self.timeout!r}")
 
     @property
     def starts_some(self) -> bool:

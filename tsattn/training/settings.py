@@ -2,11 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from tsattn.checks import InputError, Name, check_whole, check_whole_or_none
+from tsattn.checks import (
+    InputError,
+    Name,
+    check_choice,
+    check_whole,
+    check_whole_or_none,
+    is_number,
+)
 from tsattn.limits import seconds_from
 from tsattn.settings import Settings
 
@@ -88,20 +94,13 @@ class Training(Settings):
     checkpoint_dir: str | Path | None = None
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            names = ", ".join(LOSSES)
-            raise ValueError(f"loss must be one of {names}; got {self.loss!r}")
-        if self.scale not in SCALES:
-            raise ValueError(f"scale must be 'window' or 'series'; got {self.scale!r}")
-        if self.linear_skip not in SKIPS:
-            raise ValueError(
-                f"linear_skip must be True, False or 'least_squares'; got {self.linear_skip!r}"
-            )
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("scale", self.scale, SCALES)
+        check_choice("linear_skip", self.linear_skip, SKIPS)
         check_whole("batch_size", self.batch_size)
         for name in ("max_epochs", "patience", "n_threads"):
             check_whole_or_none(name, getattr(self, name))
-        if self.precision not in (None, "bf16"):
-            raise ValueError(f"precision must be None or 'bf16'; got {self.precision!r}")
+        check_choice("precision", self.precision, (None, "bf16"))
         seconds = self.max_seconds
         if seconds is not None and not seconds > 0:
             raise InputError(
@@ -134,10 +133,9 @@ class Training(Settings):
         if self.learning_rate is not None:
             rates["learning_rate"] = self.learning_rate
         for name, value in rates.items():
-            is_number = isinstance(value, Real) and not isinstance(value, bool)
             # Nothing is learnt at a rate of 0.
             is_rate = name.endswith("_rate")
-            if not is_number or not 0 <= value < math.inf or (is_rate and value == 0):
+            if not is_number(value) or not 0 <= value < math.inf or (is_rate and value == 0):
                 least = "above 0" if is_rate else "at least 0"
                 raise ValueError(f"{name} must be a finite number {least}; got {value!r}")
 
