@@ -6,7 +6,6 @@ import functools
 import itertools
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
@@ -24,8 +23,7 @@ from conftest import assert_close as compare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsattn.kernels import Levels, Pattern, attention, bands, fused
-from tsattn.kernels.bands import attention_bands
+from tsattn.kernels import Levels, attention, bands, fused
 from tsattn.kernels.partition import Run, bands_refusal, make_plan, split_heads
 
 # Calendar-like: a week of hours over days over quarters of a day, ragged at both ends.
@@ -513,19 +511,19 @@ def test_unequal_lengths_are_refused():
         by_bands(q[:, :, :10], k, v, ranks=(2, 2, 2))
 
 
-def test_the_bands_themselves_refuse_what_they_cannot_do():
+def test_bands_of_heads_with_offsets_of_their_own():
     q, k, v, g = draw_square(1, 2, 64, 4)
-    good = geometry(64, 64, Levels((2, 2), (64, 16), (0, 3), (0.5, 0.5)))
-    expected = answers(by_reference, q, k, v, g, ranks=(2, 2), block_sizes=(64, 16), offset=(0, 3))
-    assert all(map(torch.allclose, answers(attention_bands, q, k, v, g, geometry=good), expected))
+    good = {"ranks": (2, 2), "block_sizes": (64, 16), "offset": (0, 3)}
+    expected = answers(by_reference, q, k, v, g, **good)
+    assert all(map(torch.allclose, answers(by_bands, q, k, v, g, **good), expected))
     # Blocks that need no nesting for one head may need it for another.
-    crossing = geometry(64, 64, Levels((1, 1, 2), (100, 100, 64), (0, 40), (0.5,) * 3))
-    for bad in (replace(good, pattern=Pattern(window=3)), crossing):
+    crossing = {"ranks": (1, 1, 2), "block_sizes": (100, 100, 64), "offset": (0, 40)}
+    for bad in ({**good, "window": 3}, crossing):
         with pytest.raises(
             ValueError,
             match=r"bands (serve no pattern but causal|need nested blocks); got .*; use the",
         ):
-            attention_bands(q, k, v, geometry=bad)
+            by_bands(q, k, v, **bad)
 
 
 def test_what_can_be_computed_is_not_refused(assert_close):

@@ -24,7 +24,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsattn.kernels import Levels, Pattern, attention, dispatch, fused, windowed
-from tsattn.kernels.windowed import attention_windowed
 
 by_windows = functools.partial(attention, backend="windowed")
 
@@ -371,8 +370,6 @@ def test_refusals_name_the_way_out(options, message):
     with pytest.raises(ValueError, match=message) as error:
         by_windows(q, k, v, **options)
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match=message):
-        attention_windowed(q, k, v, geometry=fit(q, k, **options))
 
 
 def test_unequal_lengths_are_refused():

@@ -17,7 +17,7 @@ from torch import Tensor
 from tsattn.kernels import fused
 from tsattn.kernels.dense import Passes, differentiable, empty_batch
 from tsattn.kernels.geometry import Geometry
-from tsattn.kernels.partition import Band, Inside, Plan, Run, bands_refusal, make_plan, split_heads
+from tsattn.kernels.partition import Band, Inside, Plan, Run, make_plan, split_heads
 
 # Most tokens of a block that block products compute, finer levels included.
 DENSE_BLOCK = 64
@@ -43,30 +43,17 @@ def attention_bands(
     result has first derivatives only.
 
     Args:
-        geometry: Ranks, blocks, scales and masks by position.
+        geometry: Ranks, blocks, scales and masks by position, for which
+            :func:`tsattn.kernels.partition.bands_refusal` returns ``None``.
         key_mask: True where a key may be seen.
 
     Returns:
         Attended values in the type of q, merged in float32 at least; rows with no visible key are
         zero.
 
-    Raises:
-        ValueError: If bands do not serve the geometry; the message names the obstacle, and the
-            backends that do.
-
     Cost:
         Time B H L L (K + V) multiply-adds, half of that when causal; memory O(B H L (K + V)).
     """
-    if torch.compiler.is_compiling():
-        # A compiler cannot follow strided views and a choice of kernels at run time.
-        return torch.compiler.disable(_attend)(q, k, v, key_mask, geometry)
-    return _attend(q, k, v, key_mask, geometry)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: Geometry) -> Tensor:
-    refusal = bands_refusal(geometry)
-    if refusal is not None:
-        raise ValueError(refusal)
     dtype = q.dtype
     value_width = v.shape[3]
     if not len(q):

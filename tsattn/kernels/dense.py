@@ -221,7 +221,7 @@ class _Plan:
         backend: str,
         dtype: torch.dtype,
         device: torch.device,
-        groups: tuple[Tensor, ...] | None = None,
+        groups: tuple[Tensor, ...] | None,
     ) -> None:
         sizes = (geometry.n_queries, geometry.n_keys)
         length = max(sizes)
@@ -325,7 +325,7 @@ def _build(
     backend: str,
     dtype: torch.dtype,
     device: torch.device,
-    groups: tuple[Tensor, ...] | None = None,
+    groups: tuple[Tensor, ...] | None,
 ) -> _Plan:
     # Autograd refuses tensors that were made in inference mode, and a plan may be used outside it.
     with torch.inference_mode(False), torch.no_grad():
@@ -375,7 +375,7 @@ class _Slices(Passes):
         # The gradient of a softmax subtracts the mean gradient of its weights from every row. That
         # mean is the dot product of the result and its gradient.
         means = (grad * out).sum(dim=-1, keepdim=True)
-        grad = _lay_out(grad, v)
+        grad = _lay_out(grad)
         shape = (*q.shape[:3], k.shape[2])
         for index, raw, weights in _walk(q, shape, stored):
             operands = self.plan.operands(q, k, index)
@@ -441,9 +441,9 @@ def _heads_are_adjacent(x: Tensor) -> bool:
     return x.stride(1) < x.stride(2)
 
 
-def _lay_out(x: Tensor, like: Tensor) -> Tensor:
-    """A contiguous copy where the rows of ``like`` are narrow; wide rows are read well in place."""
-    row_bytes = like.shape[3] * like.element_size()
+def _lay_out(x: Tensor) -> Tensor:
+    """A contiguous copy where rows are narrow; wide rows are read well in place."""
+    row_bytes = x.shape[3] * x.element_size()
     if row_bytes >= WIDE_ROW_BYTES:
         return x
     return x.contiguous()
@@ -492,24 +492,16 @@ def attention_dense(
     dtype = q.dtype
     work = torch.promote_types(dtype, torch.float32)
     n_pairs = geometry.n_queries * geometry.n_keys
-    if groups is not None:
-        # Groups differ from call to call, so there is nothing to cache.
-        plan = _build(geometry, backend, work, q.device, groups)
-    elif n_pairs <= CACHED_PAIRS:
-        plan = _build_cached(geometry, backend, work, q.device)
-    else:
-        plan = _build(geometry, backend, work, q.device)
+    # Groups differ from call to call, so there is nothing to cache.
+    is_cached = groups is None and n_pairs <= CACHED_PAIRS
+    build = _build_cached if is_cached else _build
+    plan = build(geometry, backend, work, q.device, groups)
     some_requires_grad = any(x.requires_grad for x in (q, k, v))
     needs_gradients = torch.is_grad_enabled() and some_requires_grad
     n_matrices = q.shape[0] * q.shape[1]
     weights_bytes = n_matrices * n_pairs * work.itemsize
     stores_weights = needs_gradients and weights_bytes <= KEPT_BYTES
     slices = _Slices(plan, stores_weights=stores_weights)
-    q = q.to(work)
-    q = _lay_out(q, q)
-    k = k.to(work)
-    k = _lay_out(k, k)
-    v = v.to(work)
-    v = _lay_out(v, v)
+    q, k, v = (_lay_out(x.to(work)) for x in (q, k, v))
     out = differentiable(q, k, v, key_mask, slices)
     return out.to(dtype)

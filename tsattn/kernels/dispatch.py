@@ -8,7 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tsattn.checks import check_choice
+from tsattn.kernels.bands import attention_bands
 from tsattn.kernels.dense import attention_dense
+from tsattn.kernels.fused import pad
 from tsattn.kernels.geometry import (
     EVERYBODY,
     Geometry,
@@ -17,8 +19,13 @@ from tsattn.kernels.geometry import (
     expand_heads,
     make_geometry,
 )
+from tsattn.kernels.partition import bands_refusal
+from tsattn.kernels.reference import attention_reference, weights_reference
+from tsattn.kernels.windowed import attention_windowed, window_refusal
 
 BACKENDS = ("auto", "reference", "expanded", "masked", "dense", "bands", "windowed")
+# Those whose memory is linear in the length.
+_LINEAR = {"bands": attention_bands, "windowed": attention_windowed}
 
 # The thresholds of ``auto`` are measured on a CPU (docs/speed.md).
 # Most numbers in a row of wide features; more of them cost more than block products.
@@ -72,26 +79,27 @@ def attend(
     geometry = make_geometry(q, k, levels=levels, pattern=pattern, groups=groups, scale=scale)
     compiling = torch.compiler.is_compiling()
     if traced() and not compiling:
-        backend = _of_functions(backend)
+        if backend not in {"auto", "reference"}:
+            raise ValueError(
+                f"backend {backend!r} does not work inside torch.func; use 'reference', which auto"
+                " chooses there"
+            )
+        backend = "reference"
     chosen = choose(geometry, backend, key_mask is not None, compiling)
     # Scores and softmax must not be narrowed by an autocast around the call.
     with torch.autocast(q.device.type, enabled=False):
         if chosen == "reference":
-            from tsattn.kernels.reference import attention_reference
-
             return attention_reference(q, k, v, geometry=geometry, key_mask=key_mask, groups=groups)
         if chosen == "fused":
             return _attend_fused(q, k, v, geometry)
         k = expand_heads(k, q.shape[1])
         v = expand_heads(v, q.shape[1])
-        if chosen == "bands":
-            from tsattn.kernels.bands import attention_bands
-
-            return attention_bands(q, k, v, geometry=geometry, key_mask=key_mask)
-        if chosen == "windowed":
-            from tsattn.kernels.windowed import attention_windowed
-
-            return attention_windowed(q, k, v, geometry=geometry, key_mask=key_mask)
+        if chosen in _LINEAR:
+            attend_linear = _LINEAR[chosen]
+            if compiling:
+                # A compiler cannot follow views, loops and a choice of kernels at run time.
+                attend_linear = torch.compiler.disable(attend_linear)
+            return attend_linear(q, k, v, geometry=geometry, key_mask=key_mask)
         return attention_dense(
             q, k, v, geometry=geometry, backend=chosen, key_mask=key_mask, groups=groups
         )
@@ -108,8 +116,6 @@ def weigh(
     scale: float | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
     """:func:`tsattn.kernels.attention_weights` with the levels and the pattern as objects."""
-    from tsattn.kernels.reference import weights_reference
-
     _require_tensors(q=q, k=k, key_mask=key_mask)
     if torch.is_autocast_enabled(q.device.type):
         narrow_dtype = min(q.dtype, k.dtype, key=lambda dtype: dtype.itemsize)
@@ -124,8 +130,6 @@ def weigh(
 
 def _attend_fused(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     """Ordinary attention by torch's own function."""
-    from tsattn.kernels.fused import pad
-
     # Torch's kernels for the CPU read shared heads in place. On other devices only some do, and
     # the rest is slow.
     shared = q.device.type == "cpu" and k.shape[1] == v.shape[1] < q.shape[1]
@@ -173,9 +177,6 @@ def choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool)
         return backend
     if geometry.grouped and backend not in {"bands", "windowed"}:
         return "reference" if compiling and backend == "auto" else "masked"
-    from tsattn.kernels.partition import bands_refusal
-    from tsattn.kernels.windowed import window_refusal
-
     refusals = {"bands": bands_refusal(geometry), "windowed": window_refusal(geometry)}
     if backend in refusals:
         refusal = refusals[backend]
@@ -278,16 +279,6 @@ def _check_key_mask(key_mask: Tensor, k: Tensor) -> None:
             f"key_mask must have the shape (batch, keys) = {shape}; got {tuple(key_mask.shape)};"
             " give one row a sequence"
         )
-
-
-def _of_functions(backend: str) -> str:
-    """The backend that serves torch.func."""
-    if backend not in {"auto", "reference"}:
-        raise ValueError(
-            f"backend {backend!r} does not work inside torch.func; use 'reference', which auto"
-            " chooses there"
-        )
-    return "reference"
 
 
 def _check_backend(backend: str, levels: Levels | None) -> None:

@@ -371,39 +371,28 @@ def backward(
     out = _widen(out, width)
     rows = dense_rows(grad, q, k, v, out)
     tensors = (*rows, lse)
+    pair = operators(kind)
+    assert pair is not None
+    operator = pair[1]
     if kind == "cpu":
-        dq, dk, dv = _cpu_backward(tensors, scale, causal, bias)
+        dq, dk, dv = operator(*tensors, _DROPOUT, causal, attn_mask=bias, scale=scale)
     elif kind == "flash":
-        dq, dk, dv = _flash_backward(tensors, scale, causal)
+        dq, dk, dv = _flash_backward(operator, tensors, scale, causal)
     else:
-        dq, dk, dv = _efficient_backward(tensors, scale, causal)
+        dq, dk, dv = _efficient_backward(operator, tensors, scale, causal)
     return dq[..., :key_width], dk[..., :key_width], dv[..., :value_width]
 
 
-def _backward_operator(kind: str) -> Any:
-    pair = operators(kind)
-    assert pair is not None
-    return pair[1]
-
-
-def _cpu_backward(
-    tensors: tuple[Tensor, ...], scale: float, causal: bool, bias: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v by the kernel for the CPU, from ``(grad, q, k, v, out, lse)``."""
-    operator = _backward_operator("cpu")
-    dq, dk, dv = operator(*tensors, _DROPOUT, causal, attn_mask=bias, scale=scale)
-    return dq, dk, dv
-
-
 def _flash_backward(
-    tensors: tuple[Tensor, ...], scale: float, causal: bool
+    operator: Any, tensors: tuple[Tensor, ...], scale: float, causal: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same by the kernel for narrow formats on devices."""
+    """Gradients of q, k and v by the kernel for narrow formats on devices, from
+    ``(grad, q, k, v, out, lse)``.
+    """
     grad, q, k, v, out, lse = tensors
     # Without dropout no number is drawn, so any seed serves.
     seed = torch.zeros(2, dtype=torch.uint64, device=q.device)
     lengths = (None, None, q.shape[2], k.shape[2])
-    operator = _backward_operator("flash")
     lse = lse.contiguous()
     dq, dk, dv = operator(
         *(grad, q, k, v, out, lse),
@@ -418,7 +407,7 @@ def _flash_backward(
 
 
 def _efficient_backward(
-    tensors: tuple[Tensor, ...], scale: float, causal: bool
+    operator: Any, tensors: tuple[Tensor, ...], scale: float, causal: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same by the kernel for all formats on devices."""
     grad, q, k, v, out, lse = tensors
@@ -428,7 +417,6 @@ def _efficient_backward(
     lse = lse.contiguous()
     seed = torch.zeros((), dtype=torch.int64, device=q.device)
     needs_gradients = [True, True, True, False]  # of q, k, v and the bias
-    operator = _backward_operator("efficient")
     dq, dk, dv, _ = operator(
         *(grad, q, k, v, None, out, lse),
         seed,

@@ -74,31 +74,19 @@ def attention_windowed(
     The result has first derivatives only.
 
     Args:
-        geometry: Window, global tokens, scales and the rest of the call.
+        geometry: Window, global tokens, scales and the rest of the call, for which
+            :func:`window_refusal` returns ``None``.
         key_mask: True where a key may be seen.
 
     Returns:
         Attended values in the type of q, computed in float32 at least; rows with no visible key are
         zero.
 
-    Raises:
-        ValueError: If there is no window, more than one level, or not as many queries as keys.
-
     Cost:
         B H L (W + c + G) (K + V) multiply-adds, the window counted on both sides unless causal, for
         W keys of a window, chunks of c queries and G global tokens, and B H G L (K + V) more for
         these; memory O(B H L (K + V)).
     """
-    if torch.compiler.is_compiling():
-        # A compiler cannot follow the loop over chunks and a choice of kernels at run time.
-        return torch.compiler.disable(_attend)(q, k, v, key_mask, geometry)
-    return _attend(q, k, v, key_mask, geometry)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, geometry: Geometry) -> Tensor:
-    refusal = window_refusal(geometry)
-    if refusal is not None:
-        raise ValueError(refusal)
     dtype = q.dtype
     value_width = v.shape[3]
     if not len(q):
