@@ -667,7 +667,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/backtest.py",
-        "make_scaler(_without_far(panel, far), origins[:, 0])",
+        "make_scaler(_usual_values(panel, first), first)",
         "make_scaler(panel)",
         BACKTEST,
     ),

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.checks import check_whole, is_number
+from tsattn.checks import check_installed, check_whole, is_number
 from tsattn.data.columns import TableLike
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
@@ -138,7 +138,7 @@ def tune(
         >>> found.trials["state"].tolist(), found.forecaster.context_
         (['done', 'done', 'done'], 14)
     """
-    _require_optuna()
+    check_installed("tune", ("optuna",), "'tsattn[tune]'")
     _check_arguments(forecaster, space, n_trials, test_size, prune, random_state)
     panel = _without_test_rows(forecaster.read(data), test_size)
     sequence = np.random.SeedSequence(seed_from(random_state))
@@ -168,18 +168,6 @@ def tune(
     forecaster = best.forecaster.revised(from_panel=isinstance(data, Panel))
     table = pd.DataFrame(rows).rename_axis("trial")
     return Tuned(forecaster, MappingProxyType(best.params), best.valid_loss, table)
-
-
-def _require_optuna() -> None:
-    """Refuse a search without Optuna before anything else takes time."""
-    try:
-        import optuna  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "optuna":
-            raise
-        raise ImportError(
-            "tune needs optuna; install it with: pip install 'tsattn[tune]'"
-        ) from error
 
 
 def _make_study(seed: int, prune: bool) -> "optuna.Study":

@@ -1,6 +1,7 @@
 """The combination: what is judged and on which rows, bands, time, short series, saved folders."""
 
 import json
+import math
 import time
 
 import numpy as np
@@ -204,7 +205,9 @@ def test_no_candidate_sees_a_row_that_it_is_judged_on(name):
             candidate = next(
                 c for c in maker._candidates(each, time.monotonic() + 60) if c.name == name
             )
-        found.append(module._try(candidate, each.until(stops), each, ends, None))
+        found.append(
+            module._try(candidate, each.until(stops), each, ends, module._Limit(math.inf, "1m"))
+        )
     np.testing.assert_array_equal(found[0].answer[0], found[1].answer[0])
     assert np.isfinite(found[0].answer[0]).all()
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Name, check_whole, pieces_of, warn
+from tsattn.checks import Argument, InputError, InPython, Name, check_whole_or_none, pieces_of, warn
 from tsattn.data.calendar import more
 from tsattn.data.calendar import season_length as season_of
 from tsattn.data.columns import TableLike
@@ -150,10 +150,11 @@ def _far_of_series(values: np.ndarray) -> np.ndarray:
     return np.zeros_like(far)
 
 
-def _without_far(panel: Panel, far: np.ndarray) -> Panel:
-    """The panel with NaN in place of far values, of which scales are computed."""
-    if not far.any():
-        return panel
+def _usual_values(panel: Panel, stops: np.ndarray) -> Panel:
+    """The panel with NaN in place of the far ones of the first ``stops[n]`` rows of each series, of
+    which scales are computed.
+    """
+    far = _far_values(panel, stops)
     values = np.where(far, np.nan, panel.values)
     return replace(panel, values=values)
 
@@ -322,8 +323,7 @@ class BacktestResult:
 
     def _seasonal_errors(self) -> np.ndarray:
         stops = self.origins[:, 0]
-        far = _far_values(self.panel, stops)
-        usual = _without_far(self.panel, far)
+        usual = _usual_values(self.panel, stops)
         return seasonal_errors(usual, stops, self.season_length)
 
     def __repr__(self) -> str:
@@ -497,14 +497,15 @@ def backtest(
             raise points_only(forecaster)
     suffixes = [suffix for suffix, _ in interval_columns(levels, asked_quantiles)]
     _refuse_equal_columns(panel, named, suffixes)
-    season = _season(panel, season_length)
+    season = check_whole_or_none("season_length", season_length) or season_of(panel.freq)
     fits = tuple(_fit_windows(refit, count))
     judge_plan = _judge_here if judge is None else judge
 
     def judge_panel(panel: Panel) -> tuple[np.ndarray, Mapping[str, Rolled]]:
         require_length(panel, judged + 1, f"a judged span of {judged} rows with one before it")
         origins = rolling_origins(panel.lengths, horizon, n_windows=count, step_size=step_size)
-        scaler = _usual_scaler(panel, origins)
+        first = origins[:, 0]
+        scaler = make_scaler(_usual_values(panel, first), first)
         plan = BacktestPlan(named, panel, origins, fits, scaler, all_quantiles, keep, verbose)
         return origins, judge_plan(plan)
 
@@ -562,19 +563,6 @@ def _joint_horizon(named: Mapping[str, Forecaster]) -> int:
     if len(distinct) > 1:
         raise ValueError(f"forecasters judged together need one horizon; got {horizons}")
     return next(iter(horizons.values()))
-
-
-def _season(panel: Panel, season_length: int | None) -> int:
-    """Steps of the season of MASE, by default the usual one of the frequency."""
-    if season_length is None:
-        return season_of(panel.freq)
-    return check_whole("season_length", season_length)
-
-
-def _usual_scaler(panel: Panel, origins: np.ndarray) -> Scaler:
-    """Statistics of the rows before the first cutoff, without far values."""
-    far = _far_values(panel, origins[:, 0])
-    return make_scaler(_without_far(panel, far), origins[:, 0])
 
 
 def _refuse_equal_columns(panel: Panel, names: Iterable[str], suffixes: Sequence[str]) -> None:

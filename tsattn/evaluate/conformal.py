@@ -248,13 +248,13 @@ class SplitConformal(Forecaster):
         panel = super().read(data, fitted=fitted, later=later)
         if fitted:
             bad = "error" if isinstance(data, Panel) else self.schema.bad
-            _, panel = skip_bad(panel, lambda part: self._read_inside(part, later), bad)
-        return panel
 
-    def _read_inside(self, panel: Panel, later: bool) -> Panel:
-        """The panel as the fitted copy reads it."""
-        panel = self.with_own_policy(panel, fitted=True)
-        return self.forecaster_.read(panel, fitted=True, later=later)
+            def read_inside(part: Panel) -> Panel:
+                inside = self.with_own_policy(part, fitted=True)
+                return self.forecaster_.read(inside, fitted=True, later=later)
+
+            _, panel = skip_bad(panel, read_inside, bad)
+        return panel
 
     @property
     def sampled_quantiles(self) -> tuple[float, ...]:

@@ -239,11 +239,13 @@ class AutoFitted(Fitted):
 
     def facts(self) -> dict[str, Any]:
         """The members and the leaderboard."""
-        board = self.leaderboard.reset_index().to_numpy().tolist()
+        board = self.leaderboard.reset_index().astype(object)
+        # JSON has no NaN.
+        board = board.where(board.notna(), None)
         return {
             "learnt": {"n_windows_": self.n_windows},
             "members": [[member.name, *member[2:]] for member in self.members],
-            "leaderboard": [_for_json(row) for row in board],
+            "leaderboard": board.to_numpy().tolist(),
         }
 
     def inside(self) -> dict[str, Forecaster]:
@@ -491,7 +493,7 @@ class AutoForecaster(GapForecaster):
         until = started + seconds
         ends, stops = _judged(panel, self.horizon)
         trials, notes = self._trials(panel, ends, stops, until, line)
-        owners = np.searchsorted(panel.starts, ends, side="right") - 1  # series of each window
+        owners = panel.owners(ends)  # series of each window
         truth = History(panel).futures(ends, self.horizon)
         scale = _scale(panel)[owners]
         errors = _scaled_errors(trials, truth, scale[:, None])
@@ -800,15 +802,15 @@ def _scale(panel: Panel) -> np.ndarray:
 
 
 def _try(
-    candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, limit: _Limit | None
+    candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, limit: _Limit
 ) -> _Trial | str:
     """Fit a candidate on ``past`` and forecast the windows of ``panel`` before ``ends``; the reason
     where it is left out.
     """
     started = time.monotonic()
-    left = math.inf if limit is None else limit.until - started
+    left = limit.until - started
     is_fallback = candidate.name == _FALLBACK
-    if limit is not None and not is_fallback and not _can_begin(candidate, left):
+    if not is_fallback and not _can_begin(candidate, left):
         left = limit.until - time.monotonic()
         return f"was left out: {limit.words(left)}"
     without_columns = False
@@ -822,7 +824,7 @@ def _try(
             raise
         return str(error)
     except OutOfTime:
-        if limit is not None and not is_fallback:
+        if not is_fallback:
             words = limit.words(limit.until - time.monotonic())
             share_seconds = max(left * share, 0)
             return f"takes longer to fit than its share of {share_seconds:.0f} seconds; {words}"
@@ -832,7 +834,7 @@ def _try(
     answer_seconds = left * _CANDIDATE_SHARE
     answer, progress = _answer_in_time(candidate, panel, ends, answer_seconds)
     predict_seconds = progress.seconds_per_item * panel.n_series
-    if limit is not None and not is_fallback:
+    if not is_fallback:
         is_slow = predict_seconds > max(answer_seconds, _FREE_SECONDS)
         if is_slow or not progress.enough:
             needed = math.ceil(progress.needed_seconds)
@@ -1058,11 +1060,6 @@ def _filled(x: np.ndarray) -> np.ndarray:
     interpolated = pd.DataFrame(series).interpolate(limit_direction="forward")
     whole = interpolated.to_numpy()
     return whole.T[..., None]
-
-
-def _for_json(row: Sequence[Any]) -> list[Any]:
-    """A row without NaN, the one value that differs from itself, which JSON lacks."""
-    return [None if value != value else value for value in row]
 
 
 def _leaderboard(

@@ -258,9 +258,8 @@ class FittedNetwork:
         fills = not self.config.masked
         padded = pad_front(scaled, self.config.context, fill=fills)
         first_parameter = next(self.network.parameters())
-        if first_parameter.dtype == torch.float64:
-            return padded.astype(np.float64), level, spread
-        return padded.astype(np.float32), level, spread
+        dtype = np.float64 if first_parameter.dtype == torch.float64 else np.float32
+        return padded.astype(dtype), level, spread
 
     def _scale(self, x: np.ndarray, ids: pd.Index | None) -> tuple[np.ndarray, np.ndarray]:
         """Level and spread of contexts, ``[B, 1, C]`` each.

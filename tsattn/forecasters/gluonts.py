@@ -18,7 +18,6 @@ from tsattn.checks import check_choice, check_whole, check_whole_or_none
 from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
-from tsattn.data.stored import require
 from tsattn.forecaster import FitContext, Fitted, learnt
 from tsattn.forecasters.pooled import (
     PooledForecaster,
@@ -30,6 +29,7 @@ from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.locks import forkable
 from tsattn.random import seed_from
 from tsattn.silence import LIGHTNING, ignored, interruptible, silenced
+from tsattn.store import check_weights
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
@@ -48,6 +48,8 @@ _THEIR_OWN = (
 # GluonTS draws from the random state of the process: fits and forecasts of several threads take
 # turns.
 _LOCK = forkable()
+# Arguments of the estimators that count layers.
+_LAYERS = ("num_layers", "num_encoder_layers")
 # Rows (windows x sample paths) in one pass of a network.
 _PASS_ROWS = 2**15
 
@@ -159,11 +161,8 @@ class GluonTSFitted(Fitted):
         """As :meth:`tsattn.forecaster.Fitted.restored`."""
         tensors = saved.part("learnt.")
         context = saved.count("context_")
-        for name in ("num_layers", "num_encoder_layers"):
-            n_layers = (forecaster.estimator_args or {}).get(name, 1)
-            require(n_layers <= len(tensors), f"{name} fits no tensors")
-        for name, tensor in tensors.items():
-            require(bool(torch.isfinite(tensor).all()), f"weights {name} are not finite")
+        args = forecaster.estimator_args or {}
+        check_weights(tensors, {name: args.get(name, 1) for name in _LAYERS})
         with ignored(*_THEIR_OWN), silenced(*LIGHTNING):
             season = season_length(common["panel"].freq)
             estimator = forecaster._estimator(context, season, "", torch.device("cpu"))

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -157,7 +157,24 @@ class SeasonalNaive(PointForecaster):
         return x[:, first_row + phases]
 
 
-class Drift(PointForecaster):
+class RowsForecaster(PointForecaster):
+    """A rule that reads the last ``context`` rows."""
+
+    least_rows: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        horizon: int,
+        context: int | None = None,
+        *,
+        alias: str | None = None,
+        schema: Schema = Schema(),
+    ) -> None:
+        super().__init__(horizon, alias=alias, schema=schema)
+        self.context = check_whole_or_none("context", context, self.least_rows)
+
+
+class Drift(RowsForecaster):
     """The line through the first and the last of the last ``context`` rows, drawn on.
 
     Args:
@@ -177,17 +194,7 @@ class Drift(PointForecaster):
     """
 
     name = "drift"
-
-    def __init__(
-        self,
-        horizon: int,
-        context: int | None = None,
-        *,
-        alias: str | None = None,
-        schema: Schema = Schema(),
-    ) -> None:
-        super().__init__(horizon, alias=alias, schema=schema)
-        self.context = check_whole_or_none("context", context, 2)
+    least_rows = 2
 
     @property
     def min_context(self) -> int:
@@ -203,7 +210,7 @@ class Drift(PointForecaster):
         return last + rise * ahead / n_steps
 
 
-class WindowAverage(PointForecaster):
+class WindowAverage(RowsForecaster):
     """The mean of the last ``context`` rows, repeated.
 
     Args:
@@ -222,17 +229,6 @@ class WindowAverage(PointForecaster):
     """
 
     name = "window_average"
-
-    def __init__(
-        self,
-        horizon: int,
-        context: int | None = None,
-        *,
-        alias: str | None = None,
-        schema: Schema = Schema(),
-    ) -> None:
-        super().__init__(horizon, alias=alias, schema=schema)
-        self.context = check_whole_or_none("context", context)
 
     @property
     def min_context(self) -> int:

@@ -132,24 +132,23 @@ def network_from(
     mixed = config.mixed_channels > 0
     require(config.mixed_channels in (0, panel.n_series), "series do not fit the network")
     network = _network(saved, config, len(panel.values))
-    tensors = saved.tensors
     # Mixed channels are the columns of one table, other series stand one below another.
     series_shape = (panel.n_series, 1)
     scaler_shape = (1, panel.n_series) if mixed else series_shape
-    scaler = _scaler("scaler", tensors, scaler_shape)
+    scaler = _scaler("scaler", saved, scaler_shape)
     model = FittedNetwork(
         network,
         config,
         scaler,
         _transform(facts),
         encoder,
-        _intervals(tensors.get("intervals.errors"), config),
+        _intervals(saved, config),
         ids=pd.Index(panel.ids),
         by_place=mixed,
         covariate_regression=regression,
-        sizes=_sizes(tensors, panel),
+        sizes=_sizes(saved, panel),
     )
-    score_scaler = _scaler("score", tensors, series_shape)
+    score_scaler = _scaler("score", saved, series_shape)
     return model, score_scaler
 
 
@@ -177,46 +176,33 @@ def _transform(facts: Mapping[str, Any]) -> TargetTransform:
     return TargetTransform(facts["parameters"].get("target_transform"))
 
 
-def _scaler(name: str, tensors: dict[str, torch.Tensor], shape: tuple[int, int]) -> Scaler:
-    mean = tensors[f"{name}.mean"].numpy()
-    scale = tensors[f"{name}.scale"].numpy()
-    for part in (mean, scale):
-        fits = part.shape == shape and part.dtype == np.float64
-        is_valid = fits and bool(np.isfinite(part).all())
-        require(is_valid, f"{name} holds {part.dtype} of shape {part.shape}")
+def _scaler(name: str, saved: Saved, shape: tuple[int, int]) -> Scaler:
+    mean = saved.numbers(f"{name}.mean", shape)
+    scale = saved.numbers(f"{name}.scale", shape)
+    require(bool(np.isfinite([mean, scale]).all()), f"{name} is not finite")
     require(bool((scale > 0).all()), f"{name} has a scale that is not above 0")
     return Scaler(mean, scale)
 
 
-def _intervals(errors: torch.Tensor | None, config: ModelConfig) -> StepIntervals | None:
-    if errors is None:
+def _intervals(saved: Saved, config: ModelConfig) -> StepIntervals | None:
+    if "intervals.errors" not in saved.tensors:
         return None
-    intervals = StepIntervals(errors.numpy())
-    n_channels = config.mixed_channels or 1
     # One error a window, step and channel.
-    window_shape = intervals.errors.shape[1:]
-    fits = window_shape == (config.horizon, n_channels)
-    require(fits, f"errors of shape {tuple(errors.shape)}")
-    return intervals
+    shape = (-1, config.horizon, config.mixed_channels or 1)
+    return StepIntervals(saved.numbers("intervals.errors", shape))
 
 
-def _sizes(tensors: Mapping[str, torch.Tensor], panel: Panel) -> KnownScales | None:
+def _sizes(saved: Saved, panel: Panel) -> KnownScales | None:
     """Size of the errors of each series; NaN where it was not calibrated."""
-    if not {"intervals.scales", "intervals.per_step"} & tensors.keys():
+    if not {"intervals.scales", "intervals.per_step"} & saved.tensors.keys():
         return None
-    scales = tensors["intervals.scales"].numpy()
-    per_step = tensors["intervals.per_step"].numpy()
-    expected_shapes = ((scales, (panel.n_series, 1)), (per_step, (1,)))
-    for part, shape in expected_shapes:
-        fits = part.shape == shape and part.dtype == np.float64
-        require(fits, f"scales of errors hold {part.dtype} of shape {part.shape}")
-    is_missing = np.isnan(scales).any(axis=1)
-    is_calibrated = ~is_missing
+    scales = saved.numbers("intervals.scales", (panel.n_series, 1))
+    per_step = saved.numbers("intervals.per_step", (1,))
+    is_calibrated = ~np.isnan(scales[:, 0])
     require(bool(is_calibrated.any()), "no series has a scale of errors")
     scales = scales[is_calibrated]
     for part in (scales, per_step):
         is_valid = (part > 0) & np.isfinite(part)
         require(bool(is_valid.all()), "scales of errors are not above 0 and finite")
     all_ids = pd.Index(panel.ids)
-    calibrated_ids = all_ids[is_calibrated]
-    return KnownScales(calibrated_ids, scales, per_step)
+    return KnownScales(all_ids[is_calibrated], scales, per_step)

@@ -253,8 +253,7 @@ class StatsforecastForecaster(LocalForecaster):
         panel = super().read(data, fitted=fitted, later=later)
         if self.model in _INTERMITTENT and (panel.values < 0).any():
             row = int(np.argmax(panel.values[:, 0] < 0))
-            n = int(np.searchsorted(panel.starts, row, side="right")) - 1
-            label = panel.series_label(n)
+            label = panel.series_label(int(panel.owners(row + 1)))
             raise ValueError(
                 f"{self.alias_} forecasts demand, which is at least 0; {label} has"
                 f" {panel.values[row, 0]:g}: take another model, such as 'theta'"
