@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from tsattn.checks import InputWarning
-from tsattn.storage import FULL, is_special
+from tsattn.storage import FULL, is_special, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -214,14 +214,8 @@ def print_checked(report: Mapping[str, Any], as_json: bool) -> None:
 
 def complain(message: str) -> int:
     """Print a mistake in one line on stderr, and return the exit code."""
-    typer.echo(f"tsattn: {_printable(message)}", err=True)
+    typer.echo(f"tsattn: {printable(message)}", err=True)
     return BAD_INPUT
-
-
-def _printable(message: str) -> str:
-    """A message in one line; control characters of a table must not reach the terminal."""
-    line = " ".join(message.split())
-    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def os_error(error: OSError) -> str:
@@ -252,5 +246,5 @@ def mention(caught: Iterable[warnings.WarningMessage], options: Mapping[str, str
             texts.append(message.for_command_line(options))
         elif warning.category in (UserWarning, RuntimeWarning):
             texts.append(str(message))
-    for text in dict.fromkeys(map(_printable, texts)):
+    for text in dict.fromkeys(map(printable, texts)):
         typer.echo(f"tsattn: warning: {text}", err=True)

@@ -17,7 +17,7 @@ from tsattn.forecaster import Forecaster, forecast_panel
 from tsattn.forecasters.naive import SeasonalNaive
 from tsattn.forecasts import Forecast, without_skipped
 from tsattn.levels import level_to_quantiles
-from tsattn.storage import write_atomic
+from tsattn.storage import write_bytes
 
 # Level of the bands that are drawn where the forecast has none.
 _USUAL_LEVEL = 80
@@ -76,7 +76,7 @@ def write_report(
     if forecast is None:
         forecast = forecast_panel(forecaster, panel)
     page = report_page(forecaster, panel, forecast, judge=judge, title=title)
-    write_atomic(Path(path), lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    write_bytes(Path(path), page.encode())
 
 
 def report_page(
@@ -89,8 +89,8 @@ def report_page(
 ) -> str:
     """The page of :func:`write_report`, whose arguments these are."""
     forecast = without_skipped(forecast, panel.n_series)
-    scores: pd.DataFrame | None = None
-    series_scores: pd.DataFrame | None = None
+    scores = None
+    series_scores = None
     note = ""
     if judge:
         scores, series_scores, note = _judged(forecaster, panel)
@@ -306,7 +306,7 @@ def _columns(panel: Panel, forecast: Forecast, scores: pd.DataFrame | None) -> l
         last_values.append(observed[-1] if len(observed) else np.nan)
     last_stamps = [_stamp(cutoff) for cutoff in forecast.cutoffs]
     mean_forecasts = forecast.point.mean(axis=1)
-    columns: list[tuple[str, list[Any]]] = [
+    columns = [
         ("rows", panel.lengths.tolist()),
         ("last row", last_stamps),
         ("last value", _numbers(np.array(last_values))),

@@ -70,6 +70,16 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
                 temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file as :func:`write_atomic` does.
+
+    Args:
+        path: The file.
+        content: All of it.
+    """
+    write_atomic(path, lambda temporary: temporary.write_bytes(content))
+
+
 @contextmanager
 def _full_disk_names(path: Path) -> Iterator[None]:
     """Let the error of a full disk name ``path``, since the user knows no temporary name."""
@@ -265,7 +275,7 @@ def _set_aside(path: Path) -> list[Path]:
 def write_json(path: Path, facts: Mapping[str, Any]) -> None:
     """Write ``facts`` as readable JSON."""
     text = json.dumps(facts, indent=2) + "\n"
-    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_bytes(path, text.encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -342,7 +352,7 @@ def add_row(
 
     if absent := sorted(set(key) - set(row)):
         raise ValueError(f"a row of {path.name} needs {', '.join(absent)}; got {sorted(row)}")
-    added: dict[str, Any] = json.loads(json.dumps(row))
+    added = json.loads(json.dumps(row))
 
     def is_other(existing: Mapping[str, Any]) -> bool:
         return any(existing.get(name) != added[name] for name in key)
@@ -356,7 +366,7 @@ def add_row(
         if same and not again:
             return same[0]
         text = "".join(json.dumps(line) + "\n" for line in (*others, added))
-        write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_bytes(path, text.encode())
     return added
 
 
@@ -373,7 +383,7 @@ def write_tensors(
     # Bytes, because a file that the library writes can be read by its owner only, whatever the
     # umask says.
     content = save(copies, metadata={_FACTS: json.dumps(facts)})
-    write_atomic(path, lambda temporary: temporary.write_bytes(content))
+    write_bytes(path, content)
 
 
 def file_digest(path: Path) -> str:
@@ -449,9 +459,13 @@ def _bytes(path: Path) -> bytes:
 
 def one_line(error: BaseException) -> str:
     """The message of an error in one line of bounded length, without control characters."""
-    text = " ".join(str(error).split())
-    printable = "".join(character if character.isprintable() else "?" for character in text)
-    return printable[:_MOST_CHARACTERS] or type(error).__name__
+    return printable(str(error))[:_MOST_CHARACTERS] or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """A text in one line; control characters of a table must not reach a terminal."""
+    line = " ".join(text.split())
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 # --- temporary files ------------------------------------------------------------------------------

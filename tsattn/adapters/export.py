@@ -22,7 +22,7 @@ from tsattn.limits import IN_SINGLE, plain_torch
 from tsattn.nn.heads import AnyHead
 from tsattn.nn.models import build_model
 from tsattn.silence import ignored, silenced
-from tsattn.storage import write_atomic
+from tsattn.storage import write_atomic, write_bytes
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -233,7 +233,7 @@ def export_pt2(forecaster: NetworkForecaster, path: str | Path) -> None:
     with quiet():
         torch.export.save(program, buffer, extra_files={_FACTS_FILE: facts})
     content = buffer.getvalue()
-    write_atomic(Path(path), lambda temporary: temporary.write_bytes(content))
+    write_bytes(Path(path), content)
 
 
 @plain_torch()

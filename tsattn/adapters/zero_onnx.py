@@ -28,7 +28,7 @@ from tsattn.pretrained.network import (
 )
 from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.period import MAX_PERIOD, Seasons, detect_seasons, running_max
-from tsattn.storage import write_atomic
+from tsattn.storage import write_bytes
 from tsattn.terminal import progress_line
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ class _GroupAttention(nn.Module):
         masked_scores = scores.masked_fill(is_hidden, -torch.inf)
         weights = masked_scores.softmax(dim=-1)
         values = self.attention._values(x)
-        attended: Tensor = self.attention._join_heads(weights @ values)
-        return attended
+        return self.attention._join_heads(weights @ values)
 
 
 class _PaddedForecaster(nn.Module):
@@ -380,7 +379,7 @@ def export_zero_onnx(
         text = value if isinstance(value, str) else json.dumps(value)
         model.metadata_props.add(key=name, value=text)
     content = model.SerializeToString()
-    write_atomic(Path(path), lambda temporary: temporary.write_bytes(content))
+    write_bytes(Path(path), content)
 
 
 def _check_fitted(forecaster: PretrainedForecaster) -> None:

@@ -23,7 +23,7 @@ from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.recipes import RECIPES, SHAPES, SIZES, Recipe, Shape
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import SHIPPED, load_network, read_network, save_network
-from tsattn.storage import part_of, write_atomic
+from tsattn.storage import part_of, write_atomic, write_bytes, write_json
 from tsattn.terminal import in_words
 
 # Steps that stand for a minute of one core: a run asked for in minutes must be the same run on any
@@ -337,7 +337,7 @@ class Pretraining:
             )
         # Between two phases the optimizers are fresh, as those of this run are.
         optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
-        state: dict[str, Any] = {**facts, "optimizers": optimizers, "network": {}, "average": {}}
+        state = {**facts, "optimizers": optimizers, "network": {}, "average": {}}
         for name, tensor in tensors.items():
             part, _, parameter = name.partition(".")
             state[part][parameter] = tensor
@@ -410,12 +410,8 @@ def _keep(pretraining: Pretraining, curve: list[dict[str, Any]], folder: Path) -
 
     A curve that is ahead of the state is cut when it is read.
     """
-
-    def write_curve(path: Path) -> None:
-        lines = [json.dumps(point) + "\n" for point in curve]
-        path.write_text("".join(lines))
-
-    write_atomic(folder / "curve.jsonl", write_curve)
+    lines = [json.dumps(point) + "\n" for point in curve]
+    write_bytes(folder / "curve.jsonl", "".join(lines).encode())
     write_state = functools.partial(torch.save, pretraining.state())
     write_atomic(folder / "state.pt", write_state)
 
@@ -423,9 +419,8 @@ def _keep(pretraining: Pretraining, curve: list[dict[str, Any]], folder: Path) -
 def _keep_phase(pretraining: Pretraining, folder: Path) -> None:
     """Write the state between two phases."""
     tensors, facts = pretraining.phase_state()
-    text = json.dumps(facts, indent=2) + "\n"
     write_atomic(folder / "phase.safetensors", lambda path: save_file(tensors, path))
-    write_atomic(folder / "phase.json", lambda path: path.write_text(text))
+    write_json(folder / "phase.json", facts)
 
 
 def _restore(pretraining: Pretraining, folder: Path) -> None:
