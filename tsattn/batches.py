@@ -8,7 +8,7 @@ import re
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -36,7 +36,7 @@ from tsattn.data.parquet import Batch, LongFile, discard_rows, find_columns, n_r
 from tsattn.distributed import distributed_map
 from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.forecasts import Forecast, with_skipped, without_skipped
-from tsattn.levels import check_request
+from tsattn.levels import Numbers, check_request
 from tsattn.storage import read_json, write_atomic, write_json
 from tsattn.terminal import progress_line
 
@@ -87,8 +87,8 @@ def forecast_file(
     source: str | Path,
     out: str | Path,
     *,
-    level: float | Iterable[float] | None = None,
-    quantiles: float | Iterable[float] | None = None,
+    level: Numbers | None = None,
+    quantiles: Numbers | None = None,
     horizon: int | None = None,
     batch_series: int = BATCH_SERIES,
     engine: Any = None,
@@ -292,8 +292,7 @@ class _Work:
             "options": {**self.options, "batch_series": batch_series},
         }
         text = json.dumps(plan, default=list)
-        parsed: dict[str, Any] = json.loads(text)
-        return parsed
+        return json.loads(text)
 
     def panel(self, batch: Batch) -> Panel:
         """The series of a batch."""
@@ -548,8 +547,7 @@ def _restored(stored: Any) -> Piece:
     if isinstance(stored, str):
         return stored
     kind, *values = stored
-    piece: Piece = _PIECES[kind](*values)
-    return piece
+    return _PIECES[kind](*values)
 
 
 def _tell_remarks(first: Sequence[_Remark], by_batch: Sequence[Sequence[_Remark]]) -> None:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from tsattn.data.panel import Panel, as_word
 from tsattn.data.schema import Schema
 from tsattn.forecaster import Forecaster
 from tsattn.forecasts import Forecast
-from tsattn.levels import check_request
+from tsattn.levels import Numbers, check_request
 from tsattn.settings import Settings
 
 
@@ -40,8 +41,7 @@ class Entry:
         """The class; its module is loaded by this call."""
         module_name, class_name = self.home.split(".")
         module = import_module(f"tsattn.forecasters.{module_name}")
-        forecaster_class: type[Forecaster] = getattr(module, class_name)
-        return forecaster_class
+        return getattr(module, class_name)
 
     def settings(self) -> tuple[str, ...]:
         """Names of the settings that are left to choose: arguments, and fields of those arguments
@@ -81,34 +81,18 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def _attention(kind: str) -> Entry:
-    return Entry("attention.AttentionForecaster", {"attention": kind}, trained=True)
+def _entries(
+    home: str, setting: str, names: Iterable[str], *, trained: bool = False
+) -> dict[str, Entry]:
+    """Models of one class that differ in one setting, whose values are their names."""
+    return {name: Entry(home, {setting: name}, trained) for name in names}
 
 
-def _linear(kind: str) -> Entry:
-    return Entry("linear.LinearForecaster", {"kind": kind}, trained=True)
-
-
-def _statsmodels(model: str) -> Entry:
-    return Entry("classical.StatsmodelsForecaster", {"model": model})
-
-
-def _statsforecast(model: str) -> Entry:
-    return Entry("statsforecast.StatsforecastForecaster", {"model": model})
-
-
-def _sklearn(regressor: str) -> Entry:
-    return Entry("regression.SklearnForecaster", {"regressor": regressor}, trained=True)
-
-
-def _gluonts(model: str) -> Entry:
-    return Entry("gluonts.GluonTSForecaster", {"model": model}, trained=True)
-
-
+_statsforecast = partial(_entries, "statsforecast.StatsforecastForecaster", "model")
 # In the order in which messages list the names.
 _ENTRIES = {
-    **{name: _attention(name) for name in _ATTENTIONS},
-    **{name: _linear(name) for name in _LINEAR},
+    **_entries("attention.AttentionForecaster", "attention", _ATTENTIONS, trained=True),
+    **_entries("linear.LinearForecaster", "kind", _LINEAR, trained=True),
     "least_squares": Entry(
         "linear.LinearForecaster", {"kind": "rlinear", "closed_form": True}, trained=True
     ),
@@ -118,20 +102,14 @@ _ENTRIES = {
     "seasonal_naive": Entry("naive.SeasonalNaive"),
     "drift": Entry("naive.Drift"),
     "window_average": Entry("naive.WindowAverage"),
-    "ets": _statsforecast("ets"),
-    "theta": _statsforecast("theta"),
-    "autoreg": _statsmodels("autoreg"),
-    "sarimax": _statsmodels("sarimax"),
-    "stl_ets": _statsmodels("stl_ets"),
-    "auto_ets": _statsforecast("auto_ets"),
-    "auto_arima": _statsforecast("auto_arima"),
-    "dynamic_theta": _statsforecast("dynamic_theta"),
-    "croston": _statsforecast("croston"),
-    "tsb": _statsforecast("tsb"),
-    "adida": _statsforecast("adida"),
-    "ridge": _sklearn("ridge"),
-    "gbm": _sklearn("gbm"),
-    **{name: _gluonts(model) for name, model in _GLUONTS.items()},
+    **_statsforecast(("ets", "theta")),
+    **_entries("classical.StatsmodelsForecaster", "model", ("autoreg", "sarimax", "stl_ets")),
+    **_statsforecast(("auto_ets", "auto_arima", "dynamic_theta", "croston", "tsb", "adida")),
+    **_entries("regression.SklearnForecaster", "regressor", ("ridge", "gbm"), trained=True),
+    **{
+        name: Entry("gluonts.GluonTSForecaster", {"model": model}, trained=True)
+        for name, model in _GLUONTS.items()
+    },
 }
 MODELS: Mapping[str, Entry] = MappingProxyType(_ENTRIES)
 
@@ -218,7 +196,7 @@ def load_forecaster(path: str | Path) -> Forecaster:
     for home in (*_WRAPPERS, *homes):
         module, _, name = home.rpartition(".")
         if name == class_name and not is_own:
-            forecaster_class: type[Forecaster] = getattr(import_module(f"tsattn.{module}"), name)
+            forecaster_class = getattr(import_module(f"tsattn.{module}"), name)
             return forecaster_class.load(path)
     # A notebook may define a class again: the last one counts.
     for own_class in reversed(_own_classes(Forecaster)):
@@ -234,7 +212,7 @@ def _own_classes(parent: type[Any]) -> list[type[Any]]:
     """The subclasses of a class, and theirs, that are defined outside of this package."""
     from tsattn.store import is_own
 
-    classes: list[type[Any]] = []
+    classes = []
     for child in parent.__subclasses__():
         if is_own(child):
             classes.append(child)
@@ -267,8 +245,8 @@ def forecast(
     data: TableLike | Panel,
     horizon: int,
     *,
-    level: float | Iterable[float] | None = None,
-    quantiles: float | Iterable[float] | None = None,
+    level: Numbers | None = None,
+    quantiles: Numbers | None = None,
     future: TableLike | None = None,
     schema: Schema | None = None,
     model: str = "zero",

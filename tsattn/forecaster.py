@@ -5,7 +5,7 @@ import inspect
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -39,8 +39,8 @@ from tsattn.data.windows import (
     tail_of,
     tell_interpolated,
 )
-from tsattn.forecasts import Forecast, first_not_finite, with_skipped
-from tsattn.levels import check_ascending, check_request
+from tsattn.forecasts import Answer, Forecast, first_not_finite, with_skipped
+from tsattn.levels import Numbers, check_ascending, check_request
 from tsattn.locks import in_turn
 from tsattn.settings import Settings, check_settings, checked_group, is_default
 
@@ -189,7 +189,7 @@ class Forecaster(ABC):
     @abstractmethod
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts ``x [B, T, C]``,
         in one pass.
         """
@@ -316,7 +316,7 @@ class Forecaster(ABC):
         params = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
         if not deep:
             return params
-        inside: dict[str, Any] = {}
+        inside = {}
         for name, value in params.items():
             if isinstance(value, Settings | Forecaster):
                 for key, inner_value in value.get_params().items():
@@ -459,8 +459,7 @@ class Forecaster(ABC):
         # The last fit must not decide how the table is read.
         fresh = self.with_state(None)
         panel = fresh.read(data)
-        # A panel comes from inside, where all series belong to the work.
-        bad = "error" if isinstance(data, Panel) else self.schema.bad
+        bad = self.bad_policy(data)
         fitted, panel = skip_bad(panel, lambda part: fresh._fit(part, context), bad)
         if not isinstance(fitted, Fitted):
             raise TypeError(
@@ -528,8 +527,7 @@ class Forecaster(ABC):
         """
         from tsattn.store import read_forecaster
 
-        forecaster: Self = read_forecaster(cls, Path(path))
-        return forecaster
+        return read_forecaster(cls, Path(path))
 
     @classmethod
     def _remade(cls, parameters: dict[str, Any], saved: "Saved") -> Self:
@@ -540,8 +538,8 @@ class Forecaster(ABC):
         self,
         data: TableLike | Panel | None = None,
         *,
-        level: float | Iterable[float] | None = None,
-        quantiles: float | Iterable[float] | None = None,
+        level: Numbers | None = None,
+        quantiles: Numbers | None = None,
         horizon: int | None = None,
         future: TableLike | None = None,
         recursive: bool = False,
@@ -568,7 +566,7 @@ class Forecaster(ABC):
             ValueError: If not fitted, a table is faulty, a series too short, ``future`` not
                 complete, or more is asked than the forecaster can give.
         """
-        steps: dict[str, Any] = {"horizon": horizon, "future": future, "recursive": recursive}
+        steps = {"horizon": horizon, "future": future, "recursive": recursive}
         answer = self._forecast_table(data, level=level, quantiles=quantiles, **steps)
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
         return answer if from_panel else answer.to_frame()
@@ -576,12 +574,11 @@ class Forecaster(ABC):
     def _forecast_table(self, data: TableLike | Panel | None, **request: Any) -> Forecast:
         """What :func:`forecast_panel` answers, without series of a table that are too short."""
         self.check_fitted()
-        from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
-        bad = "error" if from_panel else self.schema.bad
+        bad = self.bad_policy(data)
         answer, panel = skip_bad(
             self.series(data), lambda part: forecast_panel(self, part, **request), bad
         )
-        if data is not None and not from_panel:
+        if data is not None and not isinstance(data, Panel):
             tell_skipped(panel)
         return answer
 
@@ -614,7 +611,7 @@ class Forecaster(ABC):
             panel = without_sentinels(panel, keeps=self.schema.missing == "error")
             panel = self.with_own_policy(panel, fitted=True)
         tell_new_categories(rows, self.covariate_columns_)
-        bad = "error" if isinstance(data, Panel) else self.schema.bad
+        bad = self.bad_policy(data)
         least = self.min_context
         reason = f"the context of {self.alias_}"
         _, usable = skip_bad(panel, lambda part: require_length(part, least, reason), bad)
@@ -635,7 +632,7 @@ class Forecaster(ABC):
         span: str | int = "all",
         data: TableLike | Panel | None = None,
         *,
-        level: float | Iterable[float] | None = None,
+        level: Numbers | None = None,
         horizon: int | None = None,
         future: TableLike | None = None,
         random_state: Any = 0,
@@ -667,7 +664,7 @@ class Forecaster(ABC):
         *,
         quantiles: Sequence[float] = (),
         covariates: "CovariateWindows | None" = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """Forecast each window by itself; points and quantiles come from one pass.
 
         Args:
@@ -692,7 +689,7 @@ class Forecaster(ABC):
         quantiles: Sequence[float],
         covariates: "CovariateWindows | None",
         **options: Any,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """The forecasts of :meth:`predict_windows`; ``options`` go on to :meth:`_forecast`."""
         probabilities = check_ascending(quantiles)
         columns = self.covariate_columns_
@@ -738,7 +735,7 @@ class Forecaster(ABC):
         *,
         quantiles: Sequence[float] = (),
         covariates: "CovariateWindows | None" = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """Forecast from rows of a panel, as :meth:`predict_windows` does from the windows before
         them.
 
@@ -824,12 +821,18 @@ class Forecaster(ABC):
             ValueError: If the table is faulty, or not one that the fitted forecaster can read.
         """
         panel = self.panel_ if data is None else self.read(data, fitted=True)
-        from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
-        bad = "error" if from_panel or self.looks_across else self.schema.bad
+        bad = "error" if self.looks_across else self.bad_policy(data)
         _, usable = skip_bad(panel, self.require_starts, bad)
         if data is None and usable is not panel:
             tell_skipped(usable)
         return usable
+
+    def bad_policy(self, data: TableLike | Panel | None) -> str | None:
+        """What is done about bad series of a table, ``None`` for that of ``fit``: as the schema
+        says, but all series of a panel belong to the work.
+        """
+        from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
+        return "error" if from_panel else self.schema.bad
 
     def require_starts(self, panel: Panel) -> None:
         """Refuse series that a forecast cannot start from by a ``BadSeriesError``; none here."""
@@ -983,8 +986,8 @@ def forecast_panel(
     forecaster: Forecaster,
     panel: Panel,
     *,
-    level: float | Iterable[float] | None = None,
-    quantiles: float | Iterable[float] | None = None,
+    level: Numbers | None = None,
+    quantiles: Numbers | None = None,
     horizon: int | None = None,
     future: TableLike | None = None,
     recursive: bool = False,
@@ -1059,7 +1062,7 @@ def _answer_ends(
     steps: int,
     reach: int,
     probabilities: Sequence[float],
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Answer:
     """Points ``[N, steps, 1]`` and quantiles ``[N, steps, 1, Q]`` after the end of each series, in
     chunks; ``reach`` steps are those of whole rounds of the horizon.
     """

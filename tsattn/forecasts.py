@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,13 @@ from tsattn.checks import check_whole
 from tsattn.data.calendar import future_times
 from tsattn.data.columns import Dialect
 from tsattn.data.panel import Panel, as_objects
-from tsattn.levels import interval_columns, refuse_twice
+from tsattn.levels import Numbers, interval_columns, refuse_twice
 
 if TYPE_CHECKING:
     from tsattn.sampling import PathSource
+
+# Points [B, F, C] and quantiles [B, F, C, Q] of windows.
+Answer = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +109,8 @@ class Forecast:
         self,
         span: str | int = "all",
         *,
-        level: float | Iterable[float] | None = None,
-        quantiles: float | Iterable[float] | None = None,
+        level: Numbers | None = None,
+        quantiles: Numbers | None = None,
         n_samples: int = 1000,
         random_state: Any = 0,
     ) -> pd.DataFrame:

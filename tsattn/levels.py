@@ -8,6 +8,8 @@ import numpy as np
 
 from tsattn.checks import Argument, InputError, InPython, check_choice, is_number
 
+# One level or quantile, or several.
+Numbers = float | Iterable[float]
 # Levels and quantiles are rounded to this many decimals, so that 1 - 0.9 names the quantile 0.1.
 _DECIMALS = 12
 
@@ -21,7 +23,7 @@ def interval_columns(
         >>> interval_columns((80,), (0.5,))
         [('lo-80', 0.1), ('hi-80', 0.9), ('q0.5', 0.5)]
     """
-    columns: list[tuple[str, float]] = []
+    columns = []
     for level in levels:
         lower, upper = level_to_quantiles(level)
         columns.append((f"lo-{level}", lower))
@@ -30,7 +32,7 @@ def interval_columns(
     return columns
 
 
-def level_to_quantiles(level: float | Iterable[float]) -> tuple[float, ...]:
+def level_to_quantiles(level: Numbers) -> tuple[float, ...]:
     """Quantiles that bound central levels: 80 is 0.1 and 0.9.
 
     Args:
@@ -113,7 +115,7 @@ def central_bounds(quantiles: Sequence[float]) -> dict[float, tuple[int, int]]:
 
 
 def check_request(
-    level: float | Iterable[float] | None, quantiles: float | Iterable[float] | None
+    level: Numbers | None, quantiles: Numbers | None
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Check the levels and the quantiles of a forecast.
 
@@ -179,7 +181,7 @@ def check_ascending(quantiles: Iterable[float]) -> tuple[float, ...]:
     return ascending
 
 
-def _levels(level: float | Iterable[float]) -> tuple[float, ...]:
+def _levels(level: Numbers) -> tuple[float, ...]:
     rule = "level is in percent, strictly between 0 and 100: 80 means 80%"
     levels = _numbers(level, upper=100, rule=rule)
     if levels and levels[0] < 1:
@@ -189,12 +191,12 @@ def _levels(level: float | Iterable[float]) -> tuple[float, ...]:
     return levels
 
 
-def _quantiles(quantiles: float | Iterable[float]) -> tuple[float, ...]:
+def _quantiles(quantiles: Numbers) -> tuple[float, ...]:
     rule = "quantiles lie strictly between 0 and 1, such as quantiles=[0.1, 0.9]"
     return _numbers(quantiles, upper=1, rule=rule)
 
 
-def _numbers(numbers: float | Iterable[float], *, upper: int, rule: str) -> tuple[float, ...]:
+def _numbers(numbers: Numbers, *, upper: int, rule: str) -> tuple[float, ...]:
     """One number or several as ascending decimals without repeats, each above 0 and below upper."""
     if isinstance(numbers, np.ndarray):
         numbers = numbers.tolist()

@@ -51,6 +51,8 @@ _DAMAGES = (
 _AnyT = TypeVar("_AnyT")
 # What a file can hold as it is.
 _PLAIN_TYPES = str | int | float | bool | Settings | np.generic | np.ndarray | None
+# Tensors of a file by name.
+Tensors: TypeAlias = dict[str, torch.Tensor]
 # Categories of each column, None for numbers.
 _Categories: TypeAlias = tuple[tuple[str, ...] | None, ...]
 
@@ -67,7 +69,7 @@ class Saved:
 
     path: Path
     facts: dict[str, Any]
-    tensors: dict[str, torch.Tensor]
+    tensors: Tensors
 
     def count(self, name: str) -> int:
         """An integer of at least 0 among what was learnt.
@@ -80,7 +82,7 @@ class Saved:
         require(is_count, f"{name} = {value!r:.40}")
         return int(value)
 
-    def part(self, prefix: str) -> dict[str, torch.Tensor]:
+    def part(self, prefix: str) -> Tensors:
         """The tensors whose names begin with a prefix, by the rest of their names."""
         return part_of(self.tensors, prefix)
 
@@ -90,7 +92,7 @@ class Saved:
         Raises:
             ValueError: If it is of another kind; LookupError if it is not there.
         """
-        array: np.ndarray = self.tensors[name].numpy()
+        array = self.tensors[name].numpy()
         # -1 stands for any length.
         fits = array.dtype == np.float64 and array.ndim == len(shape)
         if fits:
@@ -182,7 +184,7 @@ def read_forecaster(cls: Any, path: Path) -> Any:
         ValueError: If files are missing, damaged or of another class.
     """
 
-    def rebuild(facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
+    def rebuild(facts: dict[str, Any], tensors: Tensors) -> Any:
         saved = Saved(path, facts, tensors)
         arguments = made_of(cls, facts["parameters"])
         forecaster = cls._remade(arguments, saved)
@@ -231,7 +233,7 @@ def _refuse_objects(name: str, value: Any) -> None:
 
 def covariate_files(
     encoder: CovariateEncoder | None, panel: Panel
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+) -> tuple[Tensors, dict[str, Any]]:
     """Tensors and facts of how covariates are read, and of those of the end of each series."""
     if encoder is None:
         return {}, {"covariates": None}
@@ -298,7 +300,7 @@ def saved_class(path: Path) -> tuple[str, bool]:
 def read_model(
     path: Path,
     kind: type[Any],
-    rebuild: Callable[[dict[str, Any], dict[str, torch.Tensor]], _AnyT],
+    rebuild: Callable[[dict[str, Any], Tensors], _AnyT],
 ) -> _AnyT:
     """What ``rebuild`` makes of the facts and tensors that :func:`write_model` wrote.
 
@@ -367,9 +369,7 @@ def check_weights(
         require(size <= largest, f"{name} = {size} fits no tensor")
 
 
-def of_present_format(
-    facts: dict[str, Any], tensors: dict[str, torch.Tensor]
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def of_present_format(facts: dict[str, Any], tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
     """Facts and tensors of formats 1 and 2 as format 3 has them.
 
     There a wide table was one series of C channels. Its columns become series in their old order;
@@ -419,7 +419,7 @@ def of_present_format(
     return facts, tensors
 
 
-def _scales_of_series(tensors: dict[str, torch.Tensor], *, mixed: bool) -> dict[str, torch.Tensor]:
+def _scales_of_series(tensors: Tensors, *, mixed: bool) -> Tensors:
     """Scales and errors ``[n, F, C]`` of the channels of a wide table as those of series."""
     scales = _transposed(tensors, "score")
     if mixed:
@@ -440,7 +440,7 @@ def _scales_of_series(tensors: dict[str, torch.Tensor], *, mixed: bool) -> dict[
     }
 
 
-def _transposed(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def _transposed(tensors: Tensors, prefix: str) -> Tensors:
     """Mean and scale of a scaler, with one row for each series instead of one column."""
     names = [f"{prefix}.{name}" for name in ("mean", "scale")]
     return {name: tensors[name].T for name in names}
@@ -475,7 +475,7 @@ def _tupled(value: Any) -> Any:
     return value
 
 
-def tail_tensors(panel: Panel) -> dict[str, torch.Tensor]:
+def tail_tensors(panel: Panel) -> Tensors:
     """The end of each series, to be written."""
     arrays = panel_arrays(panel)
     return {f"tail.{name}": torch.as_tensor(array) for name, array in arrays.items()}
@@ -509,7 +509,7 @@ def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
 
 
 def covariates_from(
-    saved: dict[str, Any], tensors: dict[str, torch.Tensor], panel: Panel
+    saved: dict[str, Any], tensors: Tensors, panel: Panel
 ) -> tuple[Panel, CovariateEncoder | None]:
     """Undo :func:`covariate_files`: the panel with its covariates, and how they are read.
 
@@ -567,7 +567,7 @@ def _saved_columns(facts: dict[str, Any], panel: Panel) -> tuple[CovariateColumn
 
 
 def _saved_encoder(
-    columns: CovariateColumns, facts: dict[str, Any], tensors: dict[str, torch.Tensor]
+    columns: CovariateColumns, facts: dict[str, Any], tensors: Tensors
 ) -> CovariateEncoder:
     """How a saved forecaster reads its covariates."""
     categories = _categories(facts["categories"])

@@ -19,6 +19,7 @@ from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.forecasters.pretrained import PretrainedForecaster
+from tsattn.forecasts import Answer
 from tsattn.nn.config import Network
 from tsattn.training.settings import Training
 
@@ -151,7 +152,7 @@ class TsattnForecaster(BaseForecaster):
         self._history = history
         return self
 
-    def _forecast(self, quantiles: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    def _forecast(self, quantiles: Sequence[float]) -> Answer:
         """Points ``[F, N]`` and quantiles ``[F, N, Q]`` of the columns after the cutoff.
 
         A user may set the cutoff before the last row.
@@ -276,7 +277,7 @@ def shrunk(forecaster: NetworkForecaster, n_rows: int, steps: int) -> dict[str, 
 
 
 # From ascending probabilities to points [F, N] and quantiles [F, N, Q].
-_Forecast = Callable[[Sequence[float]], tuple[np.ndarray, np.ndarray]]
+_Forecast = Callable[[Sequence[float]], Answer]
 
 
 def quantiles_of(forecaster: _Wrapped, forecast: _Forecast, alpha: Sequence[float]) -> np.ndarray:

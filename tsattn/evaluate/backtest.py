@@ -52,7 +52,7 @@ from tsattn.evaluate.rolling import (
 )
 from tsattn.evaluate.room import most_windows
 from tsattn.forecaster import Forecaster, check_forecaster
-from tsattn.levels import check_request, interval_columns, points_only, refuse_twice
+from tsattn.levels import Numbers, check_request, interval_columns, points_only, refuse_twice
 from tsattn.terminal import ProgressLine, progress_line
 
 __all__ = [
@@ -276,7 +276,7 @@ class BacktestResult:
         seasonal = self._seasonal_errors()
         rows = []
         for rolled in self.rolled.values():
-            row: dict[str, float] = {name: getattr(rolled, name) for name in _BEFORE_MASE}
+            row = {name: getattr(rolled, name) for name in _BEFORE_MASE}
             row["mase"] = rolled.mase(seasonal)
             if rolled.quantiles:
                 row["wql"] = rolled.wql
@@ -368,7 +368,7 @@ class BacktestResult:
         last_rows = np.repeat(ends - 1, self.horizon)
         ids = np.repeat(panel.ids, rows_per_series)
         id_name, time_name, cutoff_name, target_name = _columns(panel)
-        data: dict[Any, Any] = {
+        data = {
             id_name: self._ids(ids),
             time_name: panel.times[rows],
             cutoff_name: panel.times[last_rows],
@@ -438,8 +438,8 @@ def backtest(
     n_windows: int | None = None,
     step_size: int = 1,
     refit: bool | int = False,
-    level: float | Iterable[float] | None = None,
-    quantiles: float | Iterable[float] | None = None,
+    level: Numbers | None = None,
+    quantiles: Numbers | None = None,
     schema: Schema | None = None,
     season_length: int | None = None,
     keep: bool = True,
@@ -696,7 +696,7 @@ def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
     each other.
     """
     default = Schema()
-    settings: dict[str, Any] = {}
+    settings = {}
     for field in ("id_col", "time_col", "target_col", "freq", "missing", "gaps", "bad"):
         usual = getattr(default, field)
         values = {}

@@ -40,9 +40,10 @@ from tsattn.evaluate.rolling import (
     start_rolling,
 )
 from tsattn.forecaster import FitContext, Fitted, Forecaster, check_forecaster, learnt
+from tsattn.forecasts import Answer
 from tsattn.levels import check_ascending, check_request, level_to_quantiles, quantile_to_level
 from tsattn.locks import in_turn
-from tsattn.store import Saved
+from tsattn.store import Saved, Tensors
 
 # Rows whose steps tell the size of a long panel's series, where so many stand before the
 # calibration span.
@@ -81,7 +82,7 @@ class ConformalFitted(Fitted):
         """Size of the errors of each series, ``[N, 1]``."""
         return self.sizes.scales
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> Tensors:
         """Errors, sizes, and which series hold counts."""
         return {
             "learnt.errors": torch.as_tensor(self.intervals.errors),
@@ -247,7 +248,7 @@ class SplitConformal(Forecaster):
         """
         panel = super().read(data, fitted=fitted, later=later)
         if fitted:
-            bad = "error" if isinstance(data, Panel) else self.schema.bad
+            bad = self.bad_policy(data)
 
             def read_inside(part: Panel) -> Panel:
                 inside = self.with_own_policy(part, fitted=True)
@@ -320,8 +321,7 @@ class SplitConformal(Forecaster):
     def _of_counts(self, places: np.ndarray) -> np.ndarray:
         """Whether the calibrated series at ``places [B]`` have counts; a new one where all have."""
         counts = self._counts
-        of_counts: np.ndarray = np.where(places >= 0, counts[places], counts.all())
-        return of_counts
+        return np.where(places >= 0, counts[places], counts.all())
 
     def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
         n_read = self.forecaster_.max_context
@@ -350,7 +350,7 @@ class SplitConformal(Forecaster):
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         point = self._point(x, covariates)
         if not len(quantiles):
             return point, np.empty((*point.shape, 0))
@@ -365,7 +365,7 @@ class SplitConformal(Forecaster):
         *,
         quantiles: Sequence[float] = (),
         covariates: CovariateWindows | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """As :meth:`tsattn.forecaster.Forecaster.predict_before`; the scales are those of the
         series, where known.
         """
@@ -466,15 +466,14 @@ def _errors(
 def _hold_counts(panel: Panel) -> np.ndarray:
     """Whether all values of a series are counts or missing, ``[N]``."""
     can_be_count = _can_be_count(panel.values[:, 0])
-    return np.asarray(np.logical_and.reduceat(can_be_count, panel.starts[:-1]))
+    return np.logical_and.reduceat(can_be_count, panel.starts[:-1])
 
 
 def _can_be_count(values: np.ndarray) -> np.ndarray:
     """Where values are whole and not negative, or missing."""
     is_whole = values == np.rint(values)
     is_count = (values >= 0) & is_whole
-    can_be: np.ndarray = is_count | np.isnan(values)
-    return can_be
+    return is_count | np.isnan(values)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -487,7 +486,7 @@ class AdaptiveFitted(ConformalFitted):
 
     adaptive: AdaptiveIntervals
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> Tensors:
         """As :class:`ConformalFitted`, and where the levels are."""
         return super().tensors() | {
             "learnt.alphas": torch.as_tensor(self.adaptive.alphas),

@@ -28,7 +28,6 @@ from tsattn.forecasters.classical import LocalForecaster
 from tsattn.forecasters.combination import (
     NARROWEST,
     WIDEST,
-    Answer,
     band_factor,
     candidate_weights,
     combined,
@@ -60,10 +59,11 @@ from tsattn.forecasters.pretrained import (
 )
 from tsattn.forecasters.regression import SklearnForecaster
 from tsattn.forecasters.statsforecast import StatsforecastForecaster
+from tsattn.forecasts import Answer
 from tsattn.limits import seconds_from
 from tsattn.pretrained.weights import load_network
 from tsattn.silence import ignored
-from tsattn.store import Saved, saved_class
+from tsattn.store import Saved, Tensors, saved_class
 from tsattn.terminal import ProgressLine, progress_line
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class AutoFitted(Fitted):
         """The covariates that the members read, with the cycles of all members."""
         return _joined(self.members)
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> Tensors:
         """The weights, and the factor of the bands."""
         factor = torch.tensor([self.band_factor], dtype=torch.float64)
         return {
@@ -239,9 +239,8 @@ class AutoFitted(Fitted):
 
     def facts(self) -> dict[str, Any]:
         """The members and the leaderboard."""
-        board = self.leaderboard.reset_index().astype(object)
         # JSON has no NaN.
-        board = board.where(board.notna(), None)
+        board = self.leaderboard.reset_index().replace({np.nan: None})
         return {
             "learnt": {"n_windows_": self.n_windows},
             "members": [[member.name, *member[2:]] for member in self.members],
@@ -551,8 +550,8 @@ class AutoForecaster(GapForecaster):
         take no part.
         """
         past = panel.until(stops)
-        trials: list[_Trial] = []
-        notes: dict[str, str] = {}
+        trials = []
+        notes = {}
         limit = _Limit(until, self.max_time)
         for number, candidate in enumerate(self._candidates(panel, until)):
             if line is not None:
@@ -617,7 +616,7 @@ class AutoForecaster(GapForecaster):
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         n_windows, n_rows, n_channels = x.shape
         x = without_wrong_values(x, columns_beside(x, covariates))
         # Channels are independent: every member forecasts windows of one channel, [B C, T, 1].
@@ -885,9 +884,8 @@ def _answer_in_time(
         covariates = None
         if history is not None:
             covariates = history.windows(ends[places], n_rows, horizon)
-        some_point, some_bounds = _answer(candidate, x[places], _BAND_QUANTILES, covariates)
-        point[places] = some_point
-        bounds[places] = some_bounds
+        answer = _answer(candidate, x[places], _BAND_QUANTILES, covariates)
+        point[places], bounds[places] = answer
 
     if candidate.by_row and not math.isinf(seconds):
         progress = work_in_time(forecast, len(ends), seconds, n_later=panel.n_series)

@@ -24,6 +24,7 @@ from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.pooled import standardise
+from tsattn.forecasts import Answer
 from tsattn.silence import collected
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ class _Setting(NamedTuple):
 
 # Mean [F] and standard error [F] of a forecast; the errors may be left out where they are not
 # needed.
-Answer = tuple[np.ndarray, np.ndarray | None]
-_Model = Callable[[np.ndarray, _Setting, bool], Answer]
+Estimate = tuple[np.ndarray, np.ndarray | None]
+_Model = Callable[[np.ndarray, _Setting, bool], Estimate]
 
 
-def _ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
+def _ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Estimate:
     import pandas as pd
     from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
@@ -71,7 +72,7 @@ def _ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
 
 def _ets_terms(season: int) -> dict[str, Any]:
     """Additive errors, a damped additive trend, and additive seasons where there are seasons."""
-    terms: dict[str, Any] = {
+    terms = {
         "error": "add",
         "trend": "add",
         "damped_trend": True,
@@ -83,7 +84,7 @@ def _ets_terms(season: int) -> dict[str, Any]:
     return terms
 
 
-def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
+def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Estimate:
     from statsmodels.tsa.forecasting.theta import ThetaModel
 
     # ThetaModel could subtract the seasons, but its standard error would count them as noise.
@@ -133,7 +134,7 @@ def _seasons(y: np.ndarray, season: int) -> np.ndarray:
     return np.asarray(decomposition.seasonal[:season])
 
 
-def _autoreg(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
+def _autoreg(y: np.ndarray, setting: _Setting, with_errors: bool) -> Estimate:
     from statsmodels.tsa.ar_model import AutoReg
 
     model = AutoReg(y, lags=setting.lags, trend="c")
@@ -141,7 +142,7 @@ def _autoreg(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     return _predicted(result, len(y), setting.steps)
 
 
-def _sarimax(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
+def _sarimax(y: np.ndarray, setting: _Setting, with_errors: bool) -> Estimate:
     from statsmodels.tsa.statespace.sarimax import SARIMAX
 
     seasonal = (0, 0, 0, 0)
@@ -152,7 +153,7 @@ def _sarimax(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     return _predicted(result, len(y), setting.steps)
 
 
-def _stl_ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
+def _stl_ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Estimate:
     import pandas as pd
     from statsmodels.tsa.exponential_smoothing.ets import ETSModel
     from statsmodels.tsa.forecasting.stl import STLForecast
@@ -166,7 +167,7 @@ def _stl_ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Answer:
     return _predicted(result, len(y), setting.steps)
 
 
-def _predicted(result: Any, n_rows: int, steps: int) -> Answer:
+def _predicted(result: Any, n_rows: int, steps: int) -> Estimate:
     """Mean and standard error of a forecast, from which statsmodels computes its intervals."""
     last_row = n_rows + steps - 1
     prediction = result.get_prediction(start=n_rows, end=last_row)
@@ -260,7 +261,7 @@ class LocalForecaster(Forecaster):
         """Rows that an estimation needs; a shorter window is forecast by its last value."""
 
     @abstractmethod
-    def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Answer:
+    def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Estimate:
         """The forecast after values ``[T]``, which are enough for the model and not constant."""
 
     def _scaled(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -309,7 +310,7 @@ class LocalForecaster(Forecaster):
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         has_quantiles = len(quantiles) > 0
         mean, errors = self._estimates(x, with_errors=has_quantiles)
         z = np.array([_normal_quantile(q) for q in quantiles])
@@ -504,7 +505,7 @@ class StatsmodelsForecaster(LocalForecaster):
             degrees += sum(self.seasonal_order) * season
         return degrees + 2
 
-    def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Answer:
+    def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Estimate:
         default_lags = min(max(season, 3), len(y) // 4)
         lags = self.lags or default_lags
         setting = _Setting(self.horizon, season, lags, self.order, self.seasonal_order)
@@ -532,7 +533,7 @@ def _random_walk(y: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return mean, step_error * np.sqrt(step)
 
 
-def _check_order(name: str, order: object) -> tuple[int, int, int]:
+def _check_order(name: str, order: Any) -> tuple[int, int, int]:
     is_triple = isinstance(order, Sequence) and len(order) == 3
     if not is_triple or not all(is_whole(number) and number >= 0 for number in order):
         raise ValueError(

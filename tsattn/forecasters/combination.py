@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tsattn.evaluate.intervals import factor_needed
+from tsattn.forecasts import Answer
 
 # Errors that the weights are fitted on, at most.
 _MAX_FITTED_ERRORS = 20_000
@@ -33,9 +34,9 @@ _SUM_WEIGHT = 1e3
 # Steps of the search for weights.
 _SEARCH_STEPS = 400
 
-# Points [B, F, 1], NaN where there is none, and quantiles [B, F, 1, Q], NaN for a forecaster that
-# gives points only.
-Answer = tuple[np.ndarray, np.ndarray]
+
+# The answers of candidates have one channel. Points are NaN where there is none, quantiles NaN for
+# a forecaster that gives points only.
 
 
 def completed(answer: Answer, first: Answer) -> Answer:
@@ -110,7 +111,7 @@ def candidate_weights(
     n_all_windows = evidence + _PRIOR_WINDOWS
     weights = (evidence * best + _PRIOR_WINDOWS * prior) / n_all_windows
     weights[weights < _LEAST_WEIGHT] = 0.0
-    return np.asarray(weights / weights.sum())
+    return weights / weights.sum()
 
 
 def _preferred_prior(preferred: np.ndarray, means: np.ndarray, evidence: float) -> np.ndarray:
@@ -123,7 +124,7 @@ def _preferred_prior(preferred: np.ndarray, means: np.ndarray, evidence: float) 
     # Errors may all be zero.
     tiny = np.finfo(np.float64).tiny
     ratios = means / max(best_preferred, tiny)
-    prior: np.ndarray = preferred * np.maximum(ratios, 1.0) ** -power
+    prior = preferred * np.maximum(ratios, 1.0) ** -power
     prior /= prior.sum()
     return prior
 
@@ -145,8 +146,7 @@ def _is_clearly_behind(
 
 
 def _losses(errors: np.ndarray, squared: bool) -> np.ndarray:
-    losses = np.square(errors) if squared else np.abs(errors)
-    return np.asarray(losses)
+    return np.square(errors) if squared else np.abs(errors)
 
 
 def _best_weights(errors: np.ndarray, squared: bool) -> np.ndarray:
@@ -201,7 +201,7 @@ def _least_squared(errors: np.ndarray) -> np.ndarray:
     rows = np.vstack([errors.T, heavy_row])
     targets = np.append(np.zeros(n_errors), heavy)
     weights, _ = nnls(rows, targets)
-    return np.asarray(weights / weights.sum())
+    return weights / weights.sum()
 
 
 def _least_absolute(errors: np.ndarray) -> np.ndarray:

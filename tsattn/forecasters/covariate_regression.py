@@ -22,10 +22,11 @@ from tsattn.forecasters.pooled_regression import (
     encoded_columns,
     numeric_columns,
 )
+from tsattn.forecasts import Answer
 from tsattn.storage import part_of
 
 # Points [B, F, C] and quantiles [B, F, C, Q] of contexts [B, T, C], without covariates.
-Base = Callable[[np.ndarray, Sequence[float]], tuple[np.ndarray, np.ndarray]]
+Base = Callable[[np.ndarray, Sequence[float]], Answer]
 
 # How names of saved arrays begin.
 PREFIX = "covariate_regression."
@@ -118,7 +119,7 @@ class CovariateRegression:
 
     def forecast(
         self, base: Base, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of contexts ``[B, T, C]``.
 
         They are the base's own where no regression has a weight. A step whose future columns are
@@ -159,7 +160,7 @@ class CovariateRegression:
 
     def blended(
         self, base: Base, x: np.ndarray, quantiles: Sequence[float], effect: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """Forecasts before the correction.
 
         They are the mean of the base's own forecast and of that of what the effect leaves, weighted
@@ -276,7 +277,7 @@ class CovariateRegression:
 
     def facts(self) -> dict[str, Any]:
         """Facts for JSON, without the encoder."""
-        facts: dict[str, Any] = {}
+        facts = {}
         for name in self._SIZES + self._NUMBERS:
             facts[name] = getattr(self, name)
         facts["pooled"] = None

@@ -18,6 +18,7 @@ from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import Scaler, check_windows, pad_front
 from tsattn.evaluate.intervals import KnownScales, SeriesScales, StepIntervals, scale_of
 from tsattn.forecasters.covariate_regression import CovariateRegression
+from tsattn.forecasts import Answer
 from tsattn.limits import choose_threads
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.decoder import PatchDecoder
@@ -133,7 +134,7 @@ class FittedNetwork:
         quantiles: Sequence[float],
         covariates: CovariateWindows | None = None,
         ids: pd.Index | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts in original
         units, from one pass.
 
@@ -175,7 +176,7 @@ class FittedNetwork:
         quantiles: Sequence[float],
         encoded: Mapping[str, np.ndarray] = MappingProxyType({}),
         ids: pd.Index | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """The same on the scale of learning."""
         head = self.head
         scaled, level, spread = self.standardise(x, ids)
@@ -224,8 +225,7 @@ class FittedNetwork:
         scaled, _, _ = self.standardise(transformed)
         scaled_tensor = torch.as_tensor(scaled).to(self.device)
         maps = network.attention_maps(scaled_tensor, **encoded)
-        weights: np.ndarray = maps.cpu().numpy()
-        return weights
+        return maps.cpu().numpy()
 
     def _tensors(
         self, encoded: Mapping[str, np.ndarray], part: slice = slice(None)
@@ -292,8 +292,7 @@ class FittedNetwork:
         """Place of each window's series in the scaler, ``[B]``; -1 where it is not known."""
         if ids is None:
             return np.full(n_windows, -1)
-        places: np.ndarray = self.ids.get_indexer(ids)
-        return places
+        return self.ids.get_indexer(ids)
 
     def interval_scale(self, x: np.ndarray, ids: pd.Index | None = None) -> np.ndarray:
         """Unit in which errors are pooled over windows, ``[B, C]``; ``ids`` as in
@@ -402,7 +401,7 @@ def resolve_device(name: str, *, strict: bool = False) -> torch.device:
     if name == "auto":
         best = "cuda" if torch.cuda.is_available() else "cpu"
         return torch.device(best)
-    device: torch.device | None = None
+    device = None
     with suppress(RuntimeError, TypeError):
         device = torch.device(name)
     if device is None or device.type not in ("cpu", "cuda"):

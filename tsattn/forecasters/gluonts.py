@@ -25,11 +25,12 @@ from tsattn.forecasters.pooled import (
     standardise,
     training_windows,
 )
+from tsattn.forecasts import Answer
 from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.locks import forkable
 from tsattn.random import seed_from
 from tsattn.silence import LIGHTNING, ignored, interruptible, silenced
-from tsattn.store import check_weights
+from tsattn.store import Tensors, check_weights
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
@@ -147,7 +148,7 @@ class GluonTSFitted(Fitted):
     network: Any
     path_seed: int
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> Tensors:
         """The weights."""
         return {f"learnt.{name}": tensor for name, tensor in self.network.state_dict().items()}
 
@@ -340,7 +341,7 @@ class GluonTSForecaster(PooledForecaster):
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         answer = self._answer(x, quantiles)
         return answer[..., 0], answer[..., 1:]
 

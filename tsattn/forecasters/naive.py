@@ -12,6 +12,7 @@ from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
+from tsattn.forecasts import Answer
 from tsattn.levels import points_only
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class PointForecaster(Forecaster):
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         self._refuse_quantiles(quantiles)
         point = self._points(x)
         return point, np.empty((*point.shape, 0))

@@ -39,11 +39,12 @@ from tsattn.data.windows import (
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device
 from tsattn.forecasters.saving import check_trained, network_facts, network_from, network_tensors
+from tsattn.forecasts import Answer
 from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.nn.heads import QUANTILES, QuantileHead
 from tsattn.random import Generators, seed_from
-from tsattn.store import Saved, plain_value
+from tsattn.store import Saved, Tensors, plain_value
 from tsattn.training.settings import Training
 
 if TYPE_CHECKING:  # what only a fit needs is imported by the fit
@@ -75,7 +76,7 @@ class NetworkFitted(Fitted):
         """What the network reads beside the target, the calendar chosen."""
         return self.model.columns
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> Tensors:
         """Weights, scales and intervals."""
         return network_tensors(self.model, self.panel, self.score_scaler)
 
@@ -303,7 +304,7 @@ class NetworkForecaster(Forecaster):
         *,
         quantiles: Sequence[float] = (),
         covariates: CovariateWindows | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """As :meth:`tsattn.forecaster.Forecaster.predict_before`; intervals are scaled as for the
         series, if known.
         """
@@ -368,7 +369,7 @@ class NetworkForecaster(Forecaster):
         quantiles: Sequence[float],
         covariates: CovariateWindows | None,
         ids: pd.Index | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         enough = known_rows(x) >= least_rows(self.context_)
         if not enough.all():
             return self._with_simpler(x, quantiles, covariates, ids, enough)
@@ -387,7 +388,7 @@ class NetworkForecaster(Forecaster):
         covariates: CovariateWindows | None,
         ids: pd.Index | None,
         enough: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """The same where only some windows show the network ``enough``; a simpler forecaster takes
         the others.
         """
@@ -698,7 +699,7 @@ class NetworkForecaster(Forecaster):
         return train(network, learn, check, training, **how)
 
     def _checkpoint(
-        self, panel: Panel, generators: Generators, seed: int | None, start: dict[str, torch.Tensor]
+        self, panel: Panel, generators: Generators, seed: int | None, start: Tensors
     ) -> "Checkpoint | None":
         folder = self.training.checkpoint_dir
         if folder is None:
@@ -736,7 +737,7 @@ class NetworkForecaster(Forecaster):
 
         config = fitted.config
         n_parameters = sum(parameter.numel() for parameter in fitted.network.parameters())
-        facts: dict[str, Any] = {
+        facts = {
             "model": self.alias_,
             "parameters": n_parameters,
             "context": config.context,

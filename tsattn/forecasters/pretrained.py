@@ -36,6 +36,7 @@ from tsattn.forecaster import (
     Forecaster,
     learnt,
 )
+from tsattn.forecasts import Answer
 from tsattn.levels import check_point
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.outliers import find_outliers
@@ -119,7 +120,7 @@ class GapForecaster(Forecaster):
         """
         panel = super().read(data, fitted=fitted, later=later)
         if fitted and not later:
-            bad = "error" if isinstance(data, Panel) else self.schema.bad
+            bad = self.bad_policy(data)
             _, panel = skip_bad(panel, self.require_starts, bad)
         return panel
 
@@ -396,7 +397,7 @@ class PretrainedForecaster(GapForecaster):
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         if self.covariate_regression_ is None or covariates is None:
             return self._answer(x, quantiles, self._values)
         clean = without_wrong_values(x, columns_beside(x, covariates))
@@ -417,7 +418,7 @@ class PretrainedForecaster(GapForecaster):
         x: np.ndarray,
         quantiles: Sequence[float],
         values: Callable[[np.ndarray], Values] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         """Points and quantiles of the network alone; with ``values``, moved to the nearest value
         that may follow.
         """
@@ -816,7 +817,7 @@ def _lie_outside(panel: Panel, rows: np.ndarray) -> np.ndarray:
     values = panel.values[rows, 0]
     is_low = values < (least - width)[series]
     is_high = values > (most + width)[series]
-    return np.asarray(is_low | is_high)
+    return is_low | is_high
 
 
 def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.ndarray:

@@ -34,6 +34,7 @@ from tsattn.forecasters.pooled import (
     training_windows,
 )
 from tsattn.forecasters.step_features import StepFeatures
+from tsattn.forecasts import Answer
 from tsattn.random import seed_from
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def _window_weights(y: np.ndarray) -> np.ndarray:
     """
     size = np.sqrt((y**2).mean(axis=1))
     share = _CALM_SIZE / np.maximum(size, _CALM_SIZE)
-    return np.asarray(share**2)
+    return share**2
 
 
 class SklearnForecaster(PooledForecaster, PointForecaster):
@@ -459,7 +460,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         while n_read < n_windows:
             require_seconds()
             part = order[n_read : n_read + size]
-            parts: Mapping[str, np.ndarray] = {}
+            parts = {}
             if history is not None and encoder is not None:
                 covariates = history.windows(ends[part], context, self.horizon)
                 parts = encoder.parts(covariates)
@@ -517,7 +518,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         self._refuse_quantiles(quantiles)
         point = self._points(x, covariates)
         return point, np.empty((*point.shape, 0))
@@ -571,7 +572,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         for first in range(0, len(x), size):
             part = slice(first, first + size)
             z, level, spread = standardise(x[part], centre="mean")
-            parts: Mapping[str, np.ndarray] = {}
+            parts = {}
             if self.encoder_ is not None and covariates is not None:
                 part_covariates = covariates.of(part)
                 parts = self.encoder_.parts(part_covariates)

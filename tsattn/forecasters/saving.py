@@ -19,7 +19,7 @@ from tsattn.forecasters.fitted import FittedNetwork
 from tsattn.limits import IN_SINGLE
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.nn.models import build_model
-from tsattn.store import Saved, check_weights
+from tsattn.store import Saved, Tensors, check_weights
 
 # Fields of a configuration that sizes of tensors follow from.
 _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
@@ -27,9 +27,7 @@ _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
 _READS = ("n_past", "n_known", "n_static")
 
 
-def network_tensors(
-    model: FittedNetwork, panel: Panel, score_scaler: Scaler
-) -> dict[str, torch.Tensor]:
+def network_tensors(model: FittedNetwork, panel: Panel, score_scaler: Scaler) -> Tensors:
     """Tensors of a fitted network and of a scaler in original units.
 
     Args:
@@ -66,7 +64,7 @@ def network_facts(model: FittedNetwork) -> dict[str, Any]:
     return facts | covariate_facts
 
 
-def regression_tensors(regression: CovariateRegression | None) -> dict[str, torch.Tensor]:
+def regression_tensors(regression: CovariateRegression | None) -> Tensors:
     """Tensors of what covariates add to a forecaster."""
     arrays = {} if regression is None else regression.arrays()
     return {name: torch.as_tensor(array) for name, array in arrays.items()}

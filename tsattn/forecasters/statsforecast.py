@@ -10,11 +10,12 @@ from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecasters.classical import (
     BOUND_CONFIDENCE,
-    Answer,
+    Estimate,
     LocalForecaster,
     errors_of_bounds,
 )
 from tsattn.forecasters.pooled import standardise
+from tsattn.forecasts import Answer
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
@@ -41,7 +42,7 @@ _MODELS = MappingProxyType(
 _INTERMITTENT = ("croston", "tsb", "adida")
 
 
-def _with_bounds(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answer:
+def _with_bounds(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Estimate:
     """Mean, and the standard error that follows from normal bounds."""
     if not with_errors:
         return model.forecast(y=y, h=steps)["mean"], None
@@ -51,7 +52,7 @@ def _with_bounds(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> An
     return forecast["mean"], errors_of_bounds(lower, upper)
 
 
-def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answer:
+def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Estimate:
     """Mean, and the standard error of its exponential smoothing.
 
     The bounds of the library are not used: they come from 200 random paths, and count additive
@@ -82,7 +83,7 @@ def _of_theta(model: Any, y: np.ndarray, steps: int, with_errors: bool) -> Answe
     return mean, spread * factor * growth
 
 
-def _of_demand(forecast: dict[str, np.ndarray], y: np.ndarray) -> Answer:
+def _of_demand(forecast: dict[str, np.ndarray], y: np.ndarray) -> Estimate:
     """Mean, and the root mean squared error of the one-step forecasts of the window, if there are
     some.
     """
@@ -97,7 +98,7 @@ def _of_demand(forecast: dict[str, np.ndarray], y: np.ndarray) -> Answer:
     return mean, np.full(len(mean), error)
 
 
-def _of_tsb(y: np.ndarray, steps: int) -> Answer:
+def _of_tsb(y: np.ndarray, steps: int) -> Estimate:
     """The forecast of TSB with the constants that fit the window best."""
     from statsforecast import models
 
@@ -113,7 +114,7 @@ def _of_tsb(y: np.ndarray, steps: int) -> Answer:
     return _of_demand(min(forecasts, key=loss), y)
 
 
-def _estimated(name: str, y: np.ndarray, steps: int, season: int, with_errors: bool) -> Answer:
+def _estimated(name: str, y: np.ndarray, steps: int, season: int, with_errors: bool) -> Estimate:
     """The forecast of a model, by its name, for the steps after values ``[T]``."""
     from statsforecast import models
 
@@ -240,7 +241,7 @@ class StatsforecastForecaster(LocalForecaster):
         # The mean stays: models may multiply, and demand must not become negative.
         return y / size, 0.0, size
 
-    def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Answer:
+    def _answer(self, y: np.ndarray, season: int, with_errors: bool) -> Estimate:
         mean, errors = _estimated(self.model, y, self.horizon, season, with_errors)
         return np.asarray(mean, dtype=np.float64), errors
 
@@ -252,17 +253,17 @@ class StatsforecastForecaster(LocalForecaster):
         """
         panel = super().read(data, fitted=fitted, later=later)
         if self.model in _INTERMITTENT and (panel.values < 0).any():
-            row = int(np.argmax(panel.values[:, 0] < 0))
-            label = panel.series_label(int(panel.owners(row + 1)))
+            rows = np.flatnonzero(panel.values[:, 0] < 0)
+            label = panel.series_label(int(panel.owners(rows + 1)[0]))
             raise ValueError(
                 f"{self.alias_} forecasts demand, which is at least 0; {label} has"
-                f" {panel.values[row, 0]:g}: take another model, such as 'theta'"
+                f" {panel.values[rows[0], 0]:g}: take another model, such as 'theta'"
             )
         return panel
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Answer:
         point, bounds = super()._forecast(x, quantiles, covariates)
         if self.model in _INTERMITTENT:
             bounds = np.maximum(bounds, 0.0)
