@@ -127,14 +127,14 @@ def run_suite(
         ValueError: If a name, a table or a setting is not usable.
         OSError: If a file cannot be read or written.
     """
-    path: Path | None = None
+    path = None
     if out is not None:
         path = Path(out).resolve() / f"{suite.name}.jsonl"
     if n_threads is not None:
         check_whole("n_threads", n_threads)
     # The lines of several workers would overwrite one another.
     verbose = progress is not None and engine is None
-    runs: list[_Run] = []
+    runs = []
     for source in _sources(suite, data_dir):
         source_runs = _runs(suite, source)
         runs += [run.prepared(verbose, n_threads) for run in source_runs]

@@ -315,8 +315,8 @@ def _with_groups(command: Callable[..., None]) -> Callable[..., None]:
     typer reads options off a signature. A parameter of the type ``Annotated[Any, group]`` therefore
     becomes the parameters of the function ``group``, which makes the one object from them.
     """
-    groups: dict[str, Callable[..., Any]] = {}
-    parameters: list[inspect.Parameter] = []
+    groups = {}
+    parameters = []
     for name, parameter in inspect.signature(command).parameters.items():
         (metadata, *_) = getattr(parameter.annotation, "__metadata__", (None,))
         if metadata in _GROUPS:
@@ -403,7 +403,7 @@ def _run(arguments: list[str]) -> int:
 
 def _options_of(arguments: Sequence[str]) -> dict[str, str]:
     """Parameters of the library and the options of the command in ``arguments`` that set them."""
-    command: Any = typer.main.get_command(app)
+    command = typer.main.get_command(app)
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)
     options = {
@@ -717,16 +717,8 @@ def list_datasets(as_json: Json = False, quiet: Quiet = False) -> None:
 
     cards = [read_card(name) for name in list_cards()]
     if as_json:
-        rows = [
-            {
-                "name": card.name,
-                "title": card.title,
-                "rows": card.rows,
-                "frequency": card.frequency,
-            }
-            for card in cards
-        ]
-        console.print_json(rows)
+        names = ("name", "title", "rows", "frequency")
+        console.print_json({name: getattr(card, name) for name in names} for card in cards)
         return
     for card in cards:
         typer.echo(f"{card.name:<12} {card.rows:>6} rows  {card.frequency:<6} {card.title}")
@@ -918,6 +910,7 @@ def _read_future(
     table: TableChoice,
 ) -> "pd.DataFrame | None":
     """The rows after each series; missing values in them are refused before any training."""
+    from tsattn.data.encoding import learn_columns
     from tsattn.data.future import read_future
 
     steps = forecaster.horizon if horizon is None else horizon
@@ -937,19 +930,11 @@ def _read_future(
         dialect = panel.dialect
         schema = forecaster.schema.changed(id_col=dialect.id_names, time_col=dialect.time_col)
         frame = table.read_as_is(path, schema)
-    read_future(frame, panel, _with_categories(columns, panel, frame), steps)
+        if not columns.categories:
+            # The table tells them before a fit.
+            columns = learn_columns(columns, panel)
+    read_future(frame, panel, columns, steps)
     return frame
-
-
-def _with_categories(
-    columns: "CovariateColumns", panel: "Panel", future: "pd.DataFrame | None"
-) -> "CovariateColumns":
-    """The columns with their categories, which the table tells before a fit."""
-    if future is None or columns.categories:
-        return columns
-    from tsattn.data.encoding import learn_columns
-
-    return learn_columns(columns, panel)
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -972,7 +957,7 @@ def _saved_model(path: Path, table: TableChoice, settings: dict[str, Any]) -> An
             raise ValueError(
                 f"--from takes a fitted model, to which {_option(name)} means nothing: leave it out"
             )
-    model: Any = load_forecaster(path)
+    model = load_forecaster(path)
     if table.named:
         model.set_params(schema=model.schema.changed(**table.named))
     threads_setting = "training__n_threads" if hasattr(model, "training") else "n_threads"
@@ -984,7 +969,7 @@ def _saved_model(path: Path, table: TableChoice, settings: dict[str, Any]) -> An
 
 def _schema_of_fit(forecaster: Any) -> "Schema":
     """How a fitted model reads a table, with the ids that it found in the table of its fit."""
-    schema: Schema = forecaster.schema
+    schema = forecaster.schema
     id_names = forecaster.panel_.dialect.id_names
     if schema.id_col != "unique_id" or id_names is None:
         return schema

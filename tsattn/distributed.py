@@ -244,7 +244,7 @@ def _on_processes(
     run = joblib.Parallel(n_jobs=n_processes, backend="loky", max_nbytes=None, batch_size=1)
     attempt = joblib.delayed(_attempt)
     try:
-        outcomes: list[_Outcome] = run(attempt(function, item) for item in items)
+        outcomes = run(attempt(function, item) for item in items)
     except BrokenProcessPool as error:
         reason = one_line(error)[:60]
         raise OSError(
@@ -372,7 +372,7 @@ _Slot = tuple[str, slice, slice]
 def _by_fold(engine: Any, plan: BacktestPlan) -> dict[str, Rolled]:
     """Judge each fit of each forecaster as a piece."""
     pieces = []
-    slots: list[_Slot] = []
+    slots = []
     for name in plan.named:
         for fit, (first, stop) in enumerate(_windows_of_fits(plan)):
             pieces.append((name, fit))
@@ -396,7 +396,7 @@ def _by_series(engine: Any, n_chunks: int | None, plan: BacktestPlan) -> dict[st
     """Make each fit in this process, and judge its windows in chunks of series."""
     chunks = _chunk_bounds(plan.panel.n_series, engine, n_chunks)
     pieces = []
-    slots: list[_Slot] = []
+    slots = []
     for name, forecaster in plan.named.items():
         for start, stop in _windows_of_fits(plan):
             origins = plan.origins[:, start]

@@ -222,7 +222,7 @@ class GapFiller:
         around = np.concatenate([before, after], axis=1)
         # A filled value keeps the bounds and the grid of the values around the gap.
         possible = Values.after(around[..., None])
-        nearest: np.ndarray = possible.nearest(answer[..., None])
+        nearest = possible.nearest(answer[..., None])
         return nearest[..., 0]
 
     def choose_weights(self, length: int) -> np.ndarray:
@@ -246,8 +246,7 @@ class GapFiller:
         mixed = np.tensordot(candidates, opinions, axes=1)
         errors = np.abs(mixed - truth) / scale[:, None]
         mean_errors = errors.mean(axis=(1, 2))
-        best: np.ndarray = candidates[mean_errors.argmin()]
-        return best
+        return candidates[mean_errors.argmin()]
 
     def _opinions(self, stretches: Stretches, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Lines, forecasts and joined forecasts of stretches of one length L, ``[3, S, L]``."""

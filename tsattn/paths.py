@@ -197,8 +197,7 @@ class Dependence:
             factor = _factor(correlation)
         n_steps = len(factor)
         noise = rng.standard_normal((n_steps, n_samples))
-        scores: np.ndarray = factor @ noise
-        return scores
+        return factor @ noise
 
     def _mixed(self, prior: np.ndarray, rows: Any, n_prior: float) -> np.ndarray:
         """A correlation matrix between a prior one, which counts as ``n_prior`` windows, and that
@@ -215,8 +214,7 @@ class Dependence:
         covariance = products * to_unit + n_prior * prior
         variances = np.diag(covariance)
         deviation = np.sqrt(variances)
-        mixed: np.ndarray = covariance / np.outer(deviation, deviation)
-        return mixed
+        return covariance / np.outer(deviation, deviation)
 
 
 def _factor(correlation: np.ndarray) -> np.ndarray:
@@ -224,8 +222,7 @@ def _factor(correlation: np.ndarray) -> np.ndarray:
     n_steps = len(correlation)
     independent = np.eye(n_steps)
     positive = (1 - _NUGGET) * correlation + _NUGGET * independent
-    factor: np.ndarray = np.linalg.cholesky(positive)
-    return factor
+    return np.linalg.cholesky(positive)
 
 
 def _fitted_form(filled: np.ndarray, observed: np.ndarray) -> np.ndarray:
@@ -264,19 +261,17 @@ def _fitted_form(filled: np.ndarray, observed: np.ndarray) -> np.ndarray:
     shared, decay = np.unravel_index(nearest, losses.shape)
     by_lag = forms[shared, decay]
     distances = np.abs(lags[:, None] - lags)
-    form: np.ndarray = by_lag[distances]
-    return form
+    return by_lag[distances]
 
 
 def _normal_cdf(scores: np.ndarray) -> np.ndarray:
     from scipy.special import ndtr
 
-    probabilities: np.ndarray = ndtr(scores)
-    return probabilities
+    return ndtr(scores)
 
 
 def _normal_density(scores: np.ndarray) -> np.ndarray:
-    heights: np.ndarray = np.exp(-np.square(scores) / 2)
+    heights = np.exp(-np.square(scores) / 2)
     return heights / np.sqrt(2 * np.pi)
 
 

@@ -384,7 +384,7 @@ def save_plot(ax: Axes, path: str | Path) -> None:
     """
     path = Path(path)
     format_name = check_format(path)
-    figure: Any = ax.figure.canvas.figure  # the whole figure, also of axes on a part of one
+    figure = ax.figure.canvas.figure  # the whole figure, also of axes on a part of one
 
     def write(temporary: Path) -> None:
         figure.savefig(temporary, format=format_name, dpi=_PICTURE_DPI)
@@ -419,8 +419,7 @@ def _new_figure(size: tuple[float, float]) -> Any:
 
 
 def _new_axes(size: tuple[float, float] = (10, 4.5)) -> Axes:
-    axes: Axes = _new_figure(size).subplots()
-    return axes
+    return _new_figure(size).subplots()
 
 
 def _new_grid(n_pictures: int) -> list[Axes]:
@@ -432,7 +431,7 @@ def _new_grid(n_pictures: int) -> list[Axes]:
     width = 4.5 * n_columns
     height = 2.6 * n_rows + 0.8
     figure = _new_figure((width, height))
-    axes: list[Axes] = [*figure.subplots(n_rows, n_columns).flat]
+    axes = [*figure.subplots(n_rows, n_columns).flat]
     for spare in axes[n_pictures:]:
         spare.remove()
     return axes[:n_pictures]
@@ -469,7 +468,7 @@ class _ForecastTable:
 
     def suffixes(self) -> dict[float, str]:
         """Quantiles, and the suffixes of the columns that hold them."""
-        suffixes: dict[float, str] = {}
+        suffixes = {}
         first_name = self.names[0]
         for column in self.columns:
             match = _SUFFIX.search(str(column))
@@ -821,7 +820,7 @@ def _add_legend(axes: Sequence[Axes], *, is_new_figure: bool) -> None:
     all_handles = [*lines.values()]
     all_labels = [*lines]
     if is_new_figure:
-        figure: Any = axes[0].figure
+        figure = axes[0].figure
         n_columns = min(len(lines), 6)
         figure.legend(
             all_handles, all_labels, loc="outside lower center", ncols=n_columns, frameon=False

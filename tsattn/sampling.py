@@ -166,7 +166,7 @@ class PathSource:
 def rows_read(forecaster: Any) -> int:
     """Rows of a series that its forecast and the past windows of its paths read."""
     n_before = max(forecaster.max_context, _LEAST_ROWS)
-    n_back: int = _MOST_SERIES_WINDOWS * forecaster.horizon
+    n_back = _MOST_SERIES_WINDOWS * forecaster.horizon
     return n_before + n_back
 
 

@@ -119,8 +119,7 @@ def _period_numbers(times: pd.Index, span: str) -> np.ndarray:
         periods = wall_times.to_period(name)
     except ValueError:
         raise ValueError(message) from None
-    numbers: np.ndarray = periods.astype(np.int64).to_numpy()
-    return numbers
+    return periods.astype(np.int64).to_numpy()
 
 
 def _frame(
@@ -133,7 +132,7 @@ def _frame(
     dialect = forecast.dialect
     owners = starts // forecast.horizon
     times = forecast.times[starts]
-    cells: list[tuple[Any, Any]] = []
+    cells = []
     names = [(forecast.alias, slice(None))]
     if dialect.kind == "wide":
         # All series share their stamps, and so their spans.

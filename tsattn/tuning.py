@@ -21,7 +21,6 @@ from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext
 from tsattn.forecasters.network import NetworkForecaster
-from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model
 from tsattn.random import seed_from
 from tsattn.settings import Settings
@@ -148,7 +147,7 @@ def tune(
         fit_seed = int(spare_fit_seed)
     base = _copy(forecaster, random_state=fit_seed)
     _check_corners(base, panel, space)
-    best: _Trial | None = None  # the only trial whose forecaster stays in memory
+    best = None  # the only trial whose forecaster stays in memory
     rows = []
     with silenced(*_LOGGERS):
         study = _make_study(int(search_seed), prune)
@@ -308,7 +307,7 @@ def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _check_corners(base: NetworkForecaster, panel: Panel, space: Mapping[str, Any]) -> None:
     """Refuse a space with combinations that a fit would refuse."""
-    built: set[ModelConfig] = set()
+    built = set()
     for params in _corners(space):
         try:
             candidate = _copy(base, **params)

@@ -288,7 +288,7 @@ def from_gluonts(
         >>> panel.freq, panel.values.ravel().tolist()
         ('MS', [1.0, 2.0, 3.0])
     """
-    frames: dict[Any, pd.DataFrame] = {}
+    frames = {}
     freqs = set()
     for number, entry in enumerate(dataset):
         target, freq = _checked_target(entry, drop)

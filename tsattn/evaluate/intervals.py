@@ -74,7 +74,7 @@ class StepIntervals:
         return self._widths(level)
 
     def _widths(self, level: float) -> np.ndarray:
-        n: np.ndarray = vars(self)["_counts"]
+        n = vars(self)["_counts"]
         # The rank of split conformal prediction: the least that covers the level among n + 1.
         exact_rank = (n + 1) * level / 100
         # Without the rounding, 99.9% of 1000 could be the 1000th error instead of the 999th.
@@ -234,7 +234,7 @@ class SeriesScales:
             centre_ratio = np.exp(centre)
             size_ratio = np.where(size > 0, size / steps, centre_ratio)
             gap = np.log(size_ratio) - centre
-            shrunk_ratio: np.ndarray = np.exp(centre + weight * gap)
+            shrunk_ratio = np.exp(centre + weight * gap)
             return steps * shrunk_ratio
 
         size = np.where(has_errors, mean, 0.0)
@@ -282,8 +282,7 @@ class KnownScales:
         """
         owners = panel.owners(ends)
         window_ids = pd.Index(panel.ids[owners])
-        places: np.ndarray = self.ids.get_indexer(window_ids)
-        return places
+        return self.ids.get_indexer(window_ids)
 
     def at(self, places: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Sizes of the series at ``places [B]``, ``[B, C]``; ``other``, which may be broadcast, at

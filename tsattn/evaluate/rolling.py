@@ -340,7 +340,7 @@ def roll(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 window, or None; got {chunk}")
     ends = np.asarray(ends, dtype=np.int64).ravel()
-    scale: np.ndarray | float = 1.0 if scaler is None else scaler.scale
+    scale = 1.0 if scaler is None else scaler.scale
     rolled = start_rolling(
         forecaster.alias_,
         panel,

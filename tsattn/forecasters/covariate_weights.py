@@ -301,7 +301,7 @@ class PastForecasts:
     def usable(self) -> np.ndarray:
         """Windows that are not constant and whose future shows a value, ``[W]``."""
         is_usable = np.isfinite(self.truth / self.spread)
-        return np.asarray(is_usable.any(axis=(1, 2)))
+        return is_usable.any(axis=(1, 2))
 
     def parts(self, pick: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, CovariateWindows]]:
         """Some windows, few at a time: their numbers, contexts and covariates."""
@@ -554,7 +554,7 @@ class PastForecasts:
         scaled = missed / self.spread[pick]
         remaining = np.abs(scaled - errors)
         by_window = remaining.reshape(len(pick), -1)
-        return np.asarray(np.nanmean(by_window, axis=1))
+        return np.nanmean(by_window, axis=1)
 
     def _band_factor(self, share: float, errors: np.ndarray, pick: np.ndarray) -> float:
         """Factor of the distance of bounds to points with which 80% of the truths lie inside."""
@@ -585,7 +585,7 @@ def _tried_weights() -> np.ndarray:
 def _pairs_of_weights() -> list[tuple[float, float]]:
     """Weights of the pooled regression and of the trees whose sum is at most 1."""
     weights = _tried_weights()
-    pairs: list[tuple[float, float]] = []
+    pairs = []
     for pooled_weight in weights:
         fitting = [weight for weight in weights if pooled_weight + weight <= 1]
         pairs += [(pooled_weight, trees_weight) for trees_weight in fitting]

@@ -181,7 +181,7 @@ class LocalRegression:
         effect = np.mean(effects, axis=0)
         is_missing = np.isnan(columns).any(axis=2)
         effect[is_missing] = np.nan
-        return np.asarray(effect)
+        return effect
 
     def _recent(
         self,
@@ -219,7 +219,7 @@ class LocalRegression:
         effect = np.mean(parts, axis=0)
         past_effect = effect[:, :n_rows]
         slope = _slope(past_effect, target, observed, lag, self.fold_rows)
-        return np.asarray(effect * slope * spread)
+        return effect * slope * spread
 
     def _folds(self, n_rows: int, reach: int, used_rows: int) -> np.ndarray:
         """Fold that each row of the context is left out of, ``[T]``.
@@ -405,7 +405,7 @@ def _mean(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     count = np.maximum(observed.sum(axis=1), 1)
     weights = observed[:, None].astype(np.float64)
     total = weights @ values
-    return np.asarray(total / count[:, None, None])
+    return total / count[:, None, None]
 
 
 def _standardised_target(y: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -488,7 +488,7 @@ def _answers(features: np.ndarray, weights: np.ndarray, fold: np.ndarray) -> np.
         rows = np.flatnonzero(fold == k)
         fold_answers = features[:, rows] @ columns[:, k]
         answers[:, rows] = fold_answers[..., 0]
-    return np.asarray(answers)
+    return answers
 
 
 def _slope(

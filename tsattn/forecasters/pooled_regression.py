@@ -262,7 +262,7 @@ def numeric_columns(encoder: CovariateEncoder) -> np.ndarray:
     n_past = len(encoder.columns.past)
     # Those of the past columns come first.
     categories = encoder.columns.categories[n_past:]
-    is_number: list[bool] = []
+    is_number = []
     for names in categories:
         if names is None:
             is_number.append(True)
@@ -339,8 +339,7 @@ class PooledRegression:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """``[...]`` of features ``[..., n]``."""
         bounded = np.clip(features, self.least, self.most)
-        errors = bounded @ self.weights + self.offset
-        return np.asarray(errors)
+        return bounded @ self.weights + self.offset
 
 
 class NormalEquations:

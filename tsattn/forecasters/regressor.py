@@ -218,7 +218,7 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
         training = self._settings("training")
         _refuse_unread(network, training)
         patch_len = min(network.patch_len, context)
-        config: ModelConfig = network.describe(
+        return network.describe(
             context,
             horizon,
             backbone=self.attention,
@@ -227,7 +227,6 @@ class AttentionRegressor(RegressorMixin, BaseEstimator):
             patch_stride=min(network.patch_stride, patch_len),
             linear_skip=bool(training.linear_skip),
         )
-        return config
 
     def _batches(
         self,

@@ -77,8 +77,7 @@ def differentiable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, passes:
     Raises:
         RuntimeError: If a second derivative is computed.
     """
-    result: Tensor = _Attention.apply(q, k, v, mask, passes)
-    return result
+    return _Attention.apply(q, k, v, mask, passes)
 
 
 def empty_batch(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -303,7 +302,7 @@ class _Plan:
         if self.hidden is not None:
             raw.masked_fill_(self.hidden, -torch.inf)
         may_be_empty = self.may_be_empty
-        visible_keys: Tensor | None = None
+        visible_keys = None
         if key_mask is not None:
             visible_keys = key_mask[sequences, None, None, :]  # [b 1 1 Lk]
             if not visible_keys.all():

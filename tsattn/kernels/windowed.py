@@ -202,7 +202,7 @@ class _Masks:
         """Zeros and :data:`fused.HIDDEN` [1|b 1 1|rows keys], or ``None`` where all keys are
         visible.
         """
-        band: Tensor | None = None
+        band = None
         if chunk.banded:
             first_row = chunk.rows.start
             n_rows = chunk.rows.stop - first_row

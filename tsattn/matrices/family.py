@@ -277,7 +277,7 @@ def make_matrix(
     check_choice("name", name, STRUCTURES, "; choose one of them")
     # The structures take different options, which a type checker cannot see here.
     structure: Any = STRUCTURES[name]
-    values: dict[str, Any] = {
+    values = {
         "rank": rank,
         "ranks": ranks,
         "n_blocks": n_blocks,
@@ -293,7 +293,4 @@ def make_matrix(
                 f"{option} is no option of {name!r}, which has {own_options}; got {value};"
                 " leave it out"
             )
-    matrix: StructuredMatrix = structure(
-        n_in, n_out, heads=heads, generator=generator, dtype=dtype, **options
-    )
-    return matrix
+    return structure(n_in, n_out, heads=heads, generator=generator, dtype=dtype, **options)

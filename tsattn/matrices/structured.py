@@ -356,7 +356,7 @@ class LeveledMatrix(StructuredMatrix):
         return self.n_parameters
 
     def fan_in(self) -> dict[str, float]:
-        fans: dict[str, float] = {}
+        fans = {}
         # The levels add up, so their left cores are one map.
         total = float(sum(level.left_features for level in self.levels))
         for i, level in enumerate(self.levels):

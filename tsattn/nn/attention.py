@@ -132,8 +132,7 @@ class Attention(nn.Module):
         )
 
     def _make_cache(self, **sizes: Any) -> TokenCache:
-        cache: TokenCache = self._make_pattern_cache(self.pattern, self.score.d_key, **sizes)
-        return cache
+        return self._make_pattern_cache(self.pattern, self.score.d_key, **sizes)
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "B n D"], cache: TokenCache) -> Float[Tensor, "B n D"]:

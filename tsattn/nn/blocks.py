@@ -208,8 +208,8 @@ class TransformerStack(nn.Module):
     def _mix(self, layer: int, x: Tensor, key_mask: Tensor | None) -> Tensor:
         if not len(self.mixers):
             return x
-        mixer = cast(ChannelMixer, self.mixers[layer])
-        return cast(Tensor, mixer(x, key_mask=key_mask))
+        mixer = self.mixers[layer]
+        return mixer(x, key_mask=key_mask)
 
     @property
     def _blocks(self) -> list[TransformerBlock]:

@@ -42,8 +42,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return nn.functional.linear(x, weight, bias)
     if not torch.is_grad_enabled():
         return _product(x, weight, bias)
-    result: Tensor = _Affine.apply(x, weight, bias)
-    return result
+    return _Affine.apply(x, weight, bias)
 
 
 class _Affine(torch.autograd.Function):
@@ -57,9 +56,9 @@ class _Affine(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         grad_rows = grad.flatten(0, -2)
-        dx: Tensor | None = None
-        dweight: Tensor | None = None
-        dbias: Tensor | None = None
+        dx = None
+        dweight = None
+        dbias = None
         # An autocast around backward() must not narrow the products. They are differentiable, for
         # second derivatives.
         with torch.autocast("cpu", enabled=False):
@@ -92,8 +91,7 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
     """``x W' + b`` by oneDNN, or its GELU for the activation ``"gelu"``; without gradients."""
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
-    return result
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
 
 
 def linear(
@@ -219,11 +217,11 @@ class FeedForward(nn.Module):
             return self.narrow(self.dropout(hidden))
         *leading_shape, width = x.shape
         tokens = x.reshape(-1, width)
-        noise: Tensor | None = None
+        noise = None
         if self.training and self.dropout.n_dropped:
             hidden_shape = (len(tokens), self.widen.out_features)
             noise = self.dropout.noise(hidden_shape, x.device)
-        out: Tensor = _FeedForwardSteps.apply(
+        out = _FeedForwardSteps.apply(
             tokens,
             self.widen.weight,
             self.widen.bias,

@@ -150,7 +150,7 @@ class PatchEncoder(nn.Module):
         else:
             level, spread = revin.statistics(series)
             series = revin(series, level, spread)
-        covariate_tokens: Tensor | None = None
+        covariate_tokens = None
         if self.beside is not None:
             window_tokens = self.beside(past, known, static)  # [B L D]
             covariate_tokens = window_tokens.repeat_interleave(n_channels, 0)  # [BC L D]

@@ -139,8 +139,7 @@ class Source:
         """Draw keys ``[n, 1]`` with weights that need not sum to one."""
         options = np.array(list(weights))
         shares = np.array(list(weights.values()))
-        chosen = self.rng.choice(options, self.column, p=shares / shares.sum())
-        return np.asarray(chosen)
+        return self.rng.choice(options, self.column, p=shares / shares.sum())
 
     def chance(self, probability: float | int) -> Array:
         """Draw flags ``[n, 1]`` that are True with this probability."""
@@ -200,7 +199,7 @@ def sigmoid(x: Array, limit: float | int = _EXPONENT_LIMIT) -> Array:
     """The logistic function 1 / (1 + exp(-x)), with x cut at plus and minus the limit."""
     bounded = np.clip(x, -limit, limit)
     odds_against = np.exp(-bounded)
-    return np.asarray(1 / (1 + odds_against))
+    return 1 / (1 + odds_against)
 
 
 def spectral(source: Source, density: Callable[[Array], Array]) -> Array:

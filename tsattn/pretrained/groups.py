@@ -270,7 +270,7 @@ def _ways(rng: Rng, coupling: Array) -> Array:
     mixed = np.flatnonzero(coupling == "all")
     names = np.array(list(_WAYS), dtype="U8")
     way[mixed] = rng.choice(names, mixed.size)
-    return np.asarray(way)
+    return way
 
 
 def _partners(group: Array, n_columns: Array) -> Array:
@@ -281,8 +281,7 @@ def _partners(group: Array, n_columns: Array) -> Array:
     end = first + n_columns[group]
     following = index + 1
     has_next = following < end
-    partner = np.where(has_next, following, first)
-    return np.asarray(partner)
+    return np.where(has_next, following, first)
 
 
 # --- columns --------------------------------------------------------------------------------------
@@ -421,7 +420,7 @@ def _bent(source: Source, x: Array, facts: _GroupFacts) -> Array:
         x * np.abs(x),
     ]
     curve = source.integers(0, len(curves))
-    return np.asarray(np.choose(curve, curves))
+    return np.choose(curve, curves)
 
 
 def _delayed(x: Array, lag: Array) -> Array:
@@ -452,7 +451,7 @@ def _by_season(source: Source, x: Array, facts: _GroupFacts) -> Array:
     share = sigmoid(sharpness * wave, 40)
     other_gain = source.uniform(-0.6, 0.3)
     gain = other_gain + (1 - other_gain) * share
-    return np.asarray(x * gain)
+    return x * gain
 
 
 def _drifting(source: Source, x: Array, facts: _GroupFacts) -> Array:
@@ -466,7 +465,7 @@ def _drifting(source: Source, x: Array, facts: _GroupFacts) -> Array:
     coefficient = np.where(is_moving, moving, switching)
     mean = source.uniform(0, 1)
     coefficient = mean + coefficient
-    return np.asarray(x * coefficient)
+    return x * coefficient
 
 
 def _product(source: Source, x: Array, facts: _GroupFacts) -> Array:

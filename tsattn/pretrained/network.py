@@ -684,8 +684,7 @@ class ZeroNetwork(nn.Module):
                 encoded = torch.cat([states[:, : n_tokens - n_encoded], encoded], dim=1)
             states = encoded
         states = last_block(states, key_mask=key_mask, places=places, n_last=n_future)
-        mixed: Tensor = self.stack.norm(states)
-        return mixed
+        return self.stack.norm(states)
 
     def _answer(self, states: Tensor, last: Tensor) -> Tensor:
         """Quantiles of future slots: the head's output and a learned share of the last value."""

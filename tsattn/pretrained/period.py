@@ -253,9 +253,7 @@ def detect_period(
     """
     n_lags = _longest_lag(x)
     if n_lags < 2:
-        no_period = x.new_zeros(len(x), dtype=torch.long)
-        no_strength = x.new_zeros(len(x))
-        return no_period, no_strength
+        return x.new_zeros(len(x), dtype=torch.long), x.new_zeros(len(x))
     likeness = _likeness(x, n_lags)
     lag = torch.arange(1, n_lags + 1, device=x.device)
     is_likely = (lag == likely) & (lag >= 2)
@@ -355,10 +353,7 @@ def detect_cycle(
         season = period[rows]
         longest = int(season.max())
         judged = _judge_cycles(x[rows], season, length[rows], longest)
-        judged_cycle, judged_strength, judged_clear = judged
-        cycle[rows] = judged_cycle
-        strength[rows] = judged_strength
-        is_clear[rows] = judged_clear
+        cycle[rows], strength[rows], is_clear[rows] = judged
     return cycle, strength, is_clear
 
 

@@ -223,8 +223,7 @@ def _settings(content: bytes) -> dict[str, Any]:
     header = json.loads(content[8 : 8 + length])
     # The facts are a text of JSON inside of the header.
     facts = json.loads(header["__metadata__"]["facts"])
-    settings: dict[str, Any] = facts["network"]
-    return settings
+    return facts["network"]
 
 
 def _read_card(folder: Traversable, name: str, remedy: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def block_of_windows(first: np.ndarray, horizon: int) -> np.ndarray:
     if n_blocks < 2:
         return series
     last_windows = np.cumsum(n_windows) - 1  # of each series
-    n_later: np.ndarray = last_windows[series] - np.arange(len(first))
+    n_later = last_windows[series] - np.arange(len(first))
     from_end = n_later // length
     from_end = np.minimum(from_end, n_blocks - 1)
     _, blocks = np.unique(from_end, return_inverse=True)

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import lightning
 import torch
@@ -203,7 +203,7 @@ class ForecastModule(lightning.LightningModule):
         """Forecasts in the precision of the settings."""
         is_narrow = self.config.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=is_narrow):
-            y: Tensor = self.model(x, **covariates)
+            y = self.model(x, **covariates)
         return y.to(x.dtype)
 
     def on_validation_epoch_start(self) -> None:
@@ -323,7 +323,7 @@ def train(
         weights, progress = run_processes(_train_here, job, processes, device)
         model.load_state_dict(weights)
         model.to(device).eval()
-        return cast(Progress, progress)
+        return progress
     team = Team(device=device)
     if processes is not None and processes.joins_some:
         team = processes.join(device)

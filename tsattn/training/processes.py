@@ -201,7 +201,7 @@ class Team:
         """Whether all processes hold the same value."""
         if self.size == 1:
             return True
-        values: list[Any] = [None] * self.size
+        values = [None] * self.size
         dist.all_gather_object(values, value)
         return all(other == value for other in values)
 
@@ -289,7 +289,7 @@ def _failure(folder: Path, n: int, code: int) -> Exception:
             " memory ran out, and lower n_processes or batch_size if so"
         )
     paths = sorted(folder.glob("error-*"))
-    errors: list[Exception] = [pickle.loads(path.read_bytes()) for path in paths]
+    errors = [pickle.loads(path.read_bytes()) for path in paths]
     if errors:
         # The error of a process that lost its partner says less than that of the partner.
         return min(errors, key=lambda error: isinstance(error, RuntimeError))
