@@ -457,7 +457,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/regression.py",
-        "return np.asarray(share**2)",
+        "return share**2",
         "return np.ones(len(y))",
         "tests/forecasters/test_regression.py"
         "::test_a_sensor_that_hung_does_not_decide_the_forecasts_of_other_windows",

@@ -1,10 +1,10 @@
 """The public functions of exact attention with distance-dependent levels, on plain arguments."""
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels.dispatch import BACKENDS, attend, weigh
-from tsattn.kernels.geometry import Levels, Pattern, default_block_sizes
+from tsattn.kernels.geometry import KeyGroups, Levels, Pattern, default_block_sizes
 
 __all__ = [
     "Levels",
@@ -37,7 +37,7 @@ def attention(
     ranks: tuple[int, ...] | None = None,
     block_sizes: tuple[int, ...] | None = None,
     offset: int | tuple[int, ...] = 0,
-    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
+    groups: KeyGroups | None = None,
     level_scales: tuple[float, ...] | None = None,
     mean_levels: bool = False,
     causal: bool = False,
@@ -122,7 +122,7 @@ def mlr_attention(
     ranks: tuple[int, ...],
     block_sizes: tuple[int, ...] | None = None,
     offset: int | tuple[int, ...] = 0,
-    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
+    groups: KeyGroups | None = None,
     level_scales: tuple[float, ...] | None = None,
     mean_levels: bool = False,
     causal: bool = False,
@@ -177,7 +177,7 @@ def attention_weights(
     ranks: tuple[int, ...] | None = None,
     block_sizes: tuple[int, ...] | None = None,
     offset: int | tuple[int, ...] = 0,
-    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
+    groups: KeyGroups | None = None,
     level_scales: tuple[float, ...] | None = None,
     mean_levels: bool = False,
     causal: bool = False,

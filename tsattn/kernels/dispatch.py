@@ -4,28 +4,22 @@ import functools
 import warnings
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.checks import check_choice
-from tsattn.kernels.bands import attention_bands
 from tsattn.kernels.dense import attention_dense
-from tsattn.kernels.fused import pad
 from tsattn.kernels.geometry import (
     EVERYBODY,
     Geometry,
+    KeyGroups,
     Levels,
     Pattern,
     expand_heads,
     make_geometry,
 )
-from tsattn.kernels.partition import bands_refusal
-from tsattn.kernels.reference import attention_reference, weights_reference
-from tsattn.kernels.windowed import attention_windowed, window_refusal
 
 BACKENDS = ("auto", "reference", "expanded", "masked", "dense", "bands", "windowed")
-# Those whose memory is linear in the length.
-_LINEAR = {"bands": attention_bands, "windowed": attention_windowed}
 
 # The thresholds of ``auto`` are measured on a CPU (docs/speed.md).
 # Most numbers in a row of wide features; more of them cost more than block products.
@@ -55,7 +49,7 @@ def attend(
     levels: Levels | None = None,
     pattern: Pattern = EVERYBODY,
     key_mask: Bool[Tensor, "B Lk"] | None = None,
-    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
+    groups: KeyGroups | None = None,
     scale: float | None = None,
     backend: str = "auto",
 ) -> Float[Tensor, "B H Lq V"]:
@@ -89,13 +83,18 @@ def attend(
     # Scores and softmax must not be narrowed by an autocast around the call.
     with torch.autocast(q.device.type, enabled=False):
         if chosen == "reference":
+            from tsattn.kernels.reference import attention_reference
+
             return attention_reference(q, k, v, geometry=geometry, key_mask=key_mask, groups=groups)
         if chosen == "fused":
             return _attend_fused(q, k, v, geometry)
         k = expand_heads(k, q.shape[1])
         v = expand_heads(v, q.shape[1])
-        if chosen in _LINEAR:
-            attend_linear = _LINEAR[chosen]
+        if chosen in {"bands", "windowed"}:
+            from tsattn.kernels.bands import attention_bands
+            from tsattn.kernels.windowed import attention_windowed
+
+            attend_linear = attention_bands if chosen == "bands" else attention_windowed
             if compiling:
                 # A compiler cannot follow views, loops and a choice of kernels at run time.
                 attend_linear = torch.compiler.disable(attend_linear)
@@ -112,10 +111,12 @@ def weigh(
     levels: Levels | None = None,
     pattern: Pattern = EVERYBODY,
     key_mask: Bool[Tensor, "B Lk"] | None = None,
-    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
+    groups: KeyGroups | None = None,
     scale: float | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
     """:func:`tsattn.kernels.attention_weights` with the levels and the pattern as objects."""
+    from tsattn.kernels.reference import weights_reference
+
     _require_tensors(q=q, k=k, key_mask=key_mask)
     if torch.is_autocast_enabled(q.device.type):
         narrow_dtype = min(q.dtype, k.dtype, key=lambda dtype: dtype.itemsize)
@@ -130,6 +131,8 @@ def weigh(
 
 def _attend_fused(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     """Ordinary attention by torch's own function."""
+    from tsattn.kernels.fused import pad
+
     # Torch's kernels for the CPU read shared heads in place. On other devices only some do, and
     # the rest is slow.
     shared = q.device.type == "cpu" and k.shape[1] == v.shape[1] < q.shape[1]
@@ -177,6 +180,9 @@ def choose(geometry: Geometry, backend: str, masked_keys: bool, compiling: bool)
         return backend
     if geometry.grouped and backend not in {"bands", "windowed"}:
         return "reference" if compiling and backend == "auto" else "masked"
+    from tsattn.kernels.partition import bands_refusal
+    from tsattn.kernels.windowed import window_refusal
+
     refusals = {"bands": bands_refusal(geometry), "windowed": window_refusal(geometry)}
     if backend in refusals:
         refusal = refusals[backend]

@@ -506,11 +506,8 @@ def _plain_backward(
         scores = _slice_scores(q, k, index, scale=scale, causal=causal, bias=bias)
         slice_lse = lse[batch, :, rows, None]
         weights = scores.sub_(slice_lse).exp_()
-        slice_q = q[batch, :, rows].to(work)
-        slice_k = k[batch, :, keys].to(work)
-        slice_v = v[batch, :, keys].to(work)
-        slice_grad = grad[batch, :, rows].to(work)
-        slice_out = out[batch, :, rows].to(work)
+        slice_q, slice_grad, slice_out = (x[batch, :, rows].to(work) for x in (q, grad, out))
+        slice_k, slice_v = (x[batch, :, keys].to(work) for x in (k, v))
         means = (slice_grad * slice_out).sum(dim=3, keepdim=True)
         dv[batch, :, keys] += weights.transpose(2, 3) @ slice_grad
         dw = slice_grad @ slice_v.transpose(2, 3)

@@ -15,6 +15,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+# For each level after the first, the group of each key.
+KeyGroups = tuple[Int[Tensor, "... Lk"], ...]
+
 
 def default_block_sizes(length: int, n_levels: int) -> tuple[int, ...]:
     """Halving block sizes that are nested whatever the length.

@@ -3,10 +3,10 @@ speed.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tsattn.kernels.geometry import Geometry, expand_heads, shared_groups
+from tsattn.kernels.geometry import Geometry, KeyGroups, expand_heads, shared_groups
 
 
 def level_scores(
@@ -14,7 +14,7 @@ def level_scores(
     k: Float[Tensor, "B H Lk K"],
     *,
     geometry: Geometry,
-    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
+    groups: KeyGroups | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
     """Scores of distance-dependent MLR attention, materialised (docs/mathematics.md, section 3).
 
@@ -58,7 +58,7 @@ def weights_reference(
     *,
     geometry: Geometry,
     key_mask: Bool[Tensor, "B Lk"] | None = None,
-    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
+    groups: KeyGroups | None = None,
 ) -> Float[Tensor, "B H Lq Lk"]:
     """Softmax weights of attention in plain differentiable torch: the definition that all backends
     follow.
@@ -95,7 +95,7 @@ def attention_reference(
     *,
     geometry: Geometry,
     key_mask: Bool[Tensor, "B Lk"] | None = None,
-    groups: tuple[Int[Tensor, "... Lk"], ...] | None = None,
+    groups: KeyGroups | None = None,
 ) -> Float[Tensor, "B H Lq V"]:
     """Attention by materialised scores in plain differentiable torch; tests compare the fast
     backends with it.
