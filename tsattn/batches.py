@@ -383,13 +383,11 @@ def _forecast_missing(
     n_left = sum(batch.stop - batch.start for batch in batches)
     n_made = n_rows - n_left
     with progress_line(title, n_steps=n_rows) as line:
-        if line is not None:
-            line.show(n_made, f"{n_made:,} of {n_rows:,} rows")
+        line.show(n_made, f"{n_made:,} of {n_rows:,} rows")
         for batch in batches:
             _forecast_batch(work, batch)
             n_made += batch.stop - batch.start
-            if line is not None:
-                line.show(n_made, f"{n_made:,} of {n_rows:,} rows")
+            line.show(n_made, f"{n_made:,} of {n_rows:,} rows")
 
 
 def _forecast_batch(work: _Work, batch: Batch) -> None:

@@ -401,11 +401,10 @@ class _Run:
         fitted = time.perf_counter()
         title = self.model if self.verbose else None
         with progress_line(title, n_steps=len(ends)) as line:
-            tell = None if line is None else partial(line.advance, text="judging")
+            tell = partial(line.advance, text="judging")
             rolled = roll(forecaster, panel, ends, scaler=scaler, keep=False, tell=tell)
-            if line is not None:
-                line.show(len(ends), f"{len(ends):,} windows")
-                line.finish("done")
+            line.show(len(ends), f"{len(ends):,} windows")
+            line.finish("done")
         predicted = time.perf_counter()
         if rolled.n_windows != len(ends):
             raise ValueError(

@@ -21,7 +21,7 @@ class ProgressLine:
     """A line that each drawing overwrites; :func:`progress_line` makes and ends it.
 
     Args:
-        stream: A terminal.
+        stream: A terminal; ``None`` shows nothing.
         title: Name of what is trained or judged, at the head of the line.
         n_steps: Number of all steps.
         n_epochs: Largest number of epochs of a training.
@@ -30,7 +30,7 @@ class ProgressLine:
 
     def __init__(
         self,
-        stream: TextIO,
+        stream: TextIO | None,
         title: str,
         *,
         n_steps: int,
@@ -54,7 +54,7 @@ class ProgressLine:
     @property
     def due(self) -> bool:
         """Whether the last drawing is long enough ago for another one."""
-        return time.monotonic() - self._last_drawn_at >= _PAUSE_SECONDS
+        return self._stream is not None and time.monotonic() - self._last_drawn_at >= _PAUSE_SECONDS
 
     def draw(self, epoch: int, step: int, loss: float, valid: float | None) -> None:
         """Draw the state of a training.
@@ -100,7 +100,7 @@ class ProgressLine:
 
     def close(self) -> None:
         """End the line, so that later text begins a new one."""
-        if self._last_drawn_at > -math.inf:
+        if self._stream is not None and self._last_drawn_at > -math.inf:
             self._stream.write("\n")
             self._stream.flush()
 
@@ -126,6 +126,8 @@ class ProgressLine:
         return max(min(seconds_left, seconds_to_limit), 0.0)
 
     def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
         # A character in the last column would begin a new line.
         room = _columns(self._stream) - 1
         frame = len(f"{self._title} [] ")
@@ -140,10 +142,14 @@ class ProgressLine:
         self._last_drawn_at = time.monotonic()
 
 
+# A line that shows nothing, for what may be called without one.
+NO_LINE = ProgressLine(None, "", n_steps=1)
+
+
 @contextmanager
 def progress_line(
     title: str | None, *, n_steps: int, n_epochs: int = 0, seconds: float | None = None
-) -> Iterator[ProgressLine | None]:
+) -> Iterator[ProgressLine]:
     """Show a progress line on stderr during a block.
 
     Args:
@@ -153,13 +159,11 @@ def progress_line(
         seconds: Time limit; ``None`` is no limit.
 
     Yields:
-        The line; ``None`` where stderr is no terminal, or there is no title.
+        The line; it shows nothing where stderr is no terminal.
     """
-    stream = sys.stderr
-    if title is None or stream is None or not stream.isatty():
-        yield None
-        return
-    line = ProgressLine(stream, title, n_steps=n_steps, n_epochs=n_epochs, seconds=seconds)
+    shown = title is not None and sys.stderr is not None and sys.stderr.isatty()
+    stream = sys.stderr if shown else None
+    line = ProgressLine(stream, title or "", n_steps=n_steps, n_epochs=n_epochs, seconds=seconds)
     try:
         yield line
     finally:

@@ -400,8 +400,11 @@ def test_a_line_is_ended_whatever_ends_the_training(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert screen.getvalue().endswith("\n")
-    with progress_line(None, n_epochs=4, n_steps=40) as nothing:
-        assert nothing is None
+    written = screen.getvalue()
+    with progress_line(None, n_epochs=4, n_steps=40) as untitled:
+        assert not untitled.due
+        untitled.draw(1, 1, 0.5, None)
+    assert screen.getvalue() == written
     with pytest.raises(ValueError, match="later"), progress_line("mlr", n_epochs=4, n_steps=40):
         raise ValueError("later")
     assert screen.getvalue().count("\n") == 1  # no line was begun
@@ -411,7 +414,10 @@ def test_a_line_is_ended_whatever_ends_the_training(monkeypatch):
 def test_what_is_no_terminal_gets_no_line(monkeypatch, stream):
     monkeypatch.setattr(sys, "stderr", stream)
     with progress_line("mlr", n_epochs=4, n_steps=40) as line:
-        assert line is None
+        assert not line.due
+        line.draw(1, 1, 0.5, None)
+        line.finish("done")
+    assert stream is None or not stream.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -357,15 +357,13 @@ def export_zero_onnx(
     title = Path(path).name if verbose else None
     with progress_line(title, n_steps=len(sizes) + 1) as line:
         for number, size in enumerate(sizes):
-            if line is not None:
-                line.show(number, f"tracing {size} rows")
+            line.show(number, f"tracing {size} rows")
             module = _PaddedForecaster(network, size, forecaster.nonnegative).eval()
             traced = _traced(module)
             axes = ({0: "batch", 1: "rows"}, {0: "batch"}, {0: "batch"}, None)
             program = to_onnx(traced, list(_INPUTS), _OUTPUT, axes, optimize=False)
             graphs[size] = program.model_proto
-        if line is not None:
-            line.show(len(sizes), "joining")
+        line.show(len(sizes), "joining")
         model = _joined(graphs)
     facts = {
         "format": FORMAT,

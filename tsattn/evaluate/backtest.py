@@ -53,7 +53,7 @@ from tsattn.evaluate.rolling import (
 from tsattn.evaluate.room import most_windows
 from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.levels import Numbers, check_request, interval_columns, points_only, refuse_twice
-from tsattn.terminal import ProgressLine, progress_line
+from tsattn.terminal import NO_LINE, ProgressLine, progress_line
 
 __all__ = [
     "BacktestPlan",
@@ -583,9 +583,8 @@ def _judge_here(plan: BacktestPlan) -> dict[str, Rolled]:
     n_steps = n_models * plan.origins.size
     with progress_line(title, n_steps=n_steps) as line:
         results = {name: judge_fits(plan, name, history, line=line) for name in plan.named}
-        if line is not None:
-            line.show(None, _counted(n_models, "model"))
-            line.finish("done")
+        line.show(None, _counted(n_models, "model"))
+        line.finish("done")
     return results
 
 
@@ -596,7 +595,7 @@ def judge_fits(
     first: int = 0,
     last: int | None = None,
     *,
-    line: ProgressLine | None = None,
+    line: ProgressLine = NO_LINE,
 ) -> Rolled:
     """Fit and judge one forecaster on the windows of some of its fits.
 
@@ -624,15 +623,12 @@ def judge_fits(
     rolled = plan.blank(name, slice(first_window, edges[-1]))
     # The numbers of the windows, series by series.
     slots = np.arange(rolled.ends.size).reshape(panel.n_series, -1)
-    tell = None
-    if line is not None:
-        tell = functools.partial(line.advance, text=f"judging {name}")
+    tell = functools.partial(line.advance, text=f"judging {name}")
     for start, stop in itertools.pairwise(edges):
         stops = plan.origins[:, start]
         # The same for all series, which are judged on their last rows.
         n_judged = int(panel.lengths[0] - stops[0])
-        if line is not None:
-            line.show(None, f"fitting {name}")
+        line.show(None, f"fitting {name}")
         fitted = fit_copy(name, forecaster, panel.until(stops), n_judged, verbose=plan.verbose)
         reason = f"a judged span of {n_judged} rows after the context of {name}"
         require_length(panel, fitted.min_context + n_judged, reason)

@@ -485,7 +485,7 @@ class AutoForecaster(GapForecaster):
         pretrained = pretrained._replace(forecaster=forecaster.revised(panel=tail))
         return self.revised(panel=panel, members=(pretrained, *others))
 
-    def _judge(self, panel: Panel, started: float, line: ProgressLine | None) -> AutoFitted:
+    def _judge(self, panel: Panel, started: float, line: ProgressLine) -> AutoFitted:
         """Judge the candidates and combine the best; ``line`` shows the progress."""
         all_seconds = seconds_from(self.max_time) or 0.0
         seconds = (1 - _RESERVED_SHARE) * all_seconds
@@ -544,7 +544,7 @@ class AutoForecaster(GapForecaster):
         ends: np.ndarray,
         stops: np.ndarray,
         until: float,
-        line: ProgressLine | None,
+        line: ProgressLine,
     ) -> tuple[list[_Trial], dict[str, str]]:
         """The trials of the candidates on the windows of :func:`_judged`, and notes on those that
         take no part.
@@ -554,8 +554,7 @@ class AutoForecaster(GapForecaster):
         notes = {}
         limit = _Limit(until, self.max_time)
         for number, candidate in enumerate(self._candidates(panel, until)):
-            if line is not None:
-                line.show(number, f"judging {candidate.name}")
+            line.show(number, f"judging {candidate.name}")
             trial = _try(candidate, past, panel, ends, limit)
             if isinstance(trial, str):
                 notes[candidate.name] = trial

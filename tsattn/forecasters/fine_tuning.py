@@ -135,7 +135,7 @@ class _Judged(NamedTuple):
 
 
 def _train(
-    start: _Judged, windows: "_Windows", rng: np.random.Generator, line: ProgressLine | None
+    start: _Judged, windows: "_Windows", rng: np.random.Generator, line: ProgressLine
 ) -> _Judged:
     """Train a copy of a network; the start or the later weights with the smallest mean loss."""
     best = start
@@ -161,8 +161,7 @@ def _train(
                 weights = copy.deepcopy(network)
                 frozen = weights.eval().requires_grad_(False)
                 best = judged._replace(network=frozen)
-        if line is not None:
-            line.advance(1, f"step {step} of {n_steps}, validation {best.mean:.4f}")
+        line.advance(1, f"step {step} of {n_steps}, validation {best.mean:.4f}")
     return best
 
 

@@ -19,7 +19,7 @@ from tsattn.nn.heads import POINT_LOSSES, AnyHead, PointHead
 from tsattn.nn.layers import set_generator
 from tsattn.random import Generators
 from tsattn.silence import LIGHTNING, interruptible, silenced
-from tsattn.terminal import ProgressLine, progress_line
+from tsattn.terminal import NO_LINE, progress_line
 from tsattn.training.evidence import block_losses, check_blocks, clearly_lower
 from tsattn.training.processes import DDPSettings, Team, run_processes
 from tsattn.training.settings import Training
@@ -70,7 +70,7 @@ class ForecastModule(lightning.LightningModule):
         self.progress = Progress()
         self.best = copy.deepcopy(model.state_dict())
         self.after_epoch: list[Callable[[ForecastModule], None]] = []
-        self.line: ProgressLine | None = None
+        self.line = NO_LINE
         self.team = Team() if team is None else team
         self._masks = masks
         self._loss = POINT_LOSSES[config.loss]
@@ -170,7 +170,7 @@ class ForecastModule(lightning.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         progress = self.progress
-        if self.line is not None and self.line.due:
+        if self.line.due:
             last_record = progress.history[-1] if progress.history else {}
             valid = last_record.get("valid_loss")
             total, count = self._train_sum
@@ -243,8 +243,7 @@ class ForecastModule(lightning.LightningModule):
         }
         progress.history.append(record)
         self._keep_best(score)
-        if self.line is not None:
-            self.line.draw(progress.epoch, progress.step, train_loss, score)
+        self.line.draw(progress.epoch, progress.step, train_loss, score)
         for action in self.after_epoch:
             action(self)
 
@@ -449,9 +448,7 @@ def _run(
         )
         with interruptible():
             trainer.fit(module, train_windows, validation_batches)
-        if module.line is not None:
-            ending = _ending(progress, config.n_epochs)
-            module.line.finish(ending)
+        module.line.finish(_ending(progress, config.n_epochs))
 
 
 def _ending(progress: Progress, n_epochs: int) -> str:
