@@ -171,8 +171,8 @@ def check_ascending(quantiles: Iterable[float]) -> tuple[float, ...]:
         (0.1, 0.9)
     """
     probabilities = tuple(quantiles)
-    ascending = check_request(None, probabilities)[2]
-    in_order = tuple(check_request(None, quantile)[2][0] for quantile in probabilities)
+    ascending = _quantiles(probabilities)
+    in_order = tuple(_quantiles(quantile)[0] for quantile in probabilities)
     if in_order != ascending:
         raise ValueError(
             f"quantiles must ascend, each once, as their forecasts do; got {in_order}: write"

@@ -3,8 +3,9 @@
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from tsattn.checks import InputError, Name, check_whole, is_number
@@ -122,36 +123,43 @@ def limit_threads(n_threads: int) -> Iterator[int]:
         _HOLDERS.leave(before)
 
 
-class _InSingle:
-    """The blocks of all threads in which torch's default type is float32.
+class Shared:
+    """Blocks of all threads that need one change of the process: the first to begin makes it, the
+    last to end undoes it.
 
-    The default type belongs to the process. The last block to end restores the user's.
+    Args:
+        change: Makes the change, and returns what undoes it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, change: Callable[[], Callable[[], object]]) -> None:
+        self._change = change
         self._lock = threading.Lock()
         self._n_blocks = 0
-        self._users_dtype: Any = None
 
     def __enter__(self) -> None:
-        import torch
-
         with self._lock:
             if not self._n_blocks:
-                self._users_dtype = torch.get_default_dtype()
+                self._undo = self._change()
             self._n_blocks += 1
-            torch.set_default_dtype(torch.float32)
 
     def __exit__(self, *_: object) -> None:
-        import torch
-
         with self._lock:
             self._n_blocks -= 1
             if not self._n_blocks:
-                torch.set_default_dtype(self._users_dtype)
+                self._undo()
 
 
-IN_SINGLE = _InSingle()
+def _in_single() -> Callable[[], None]:
+    """Make float32 torch's default type, which belongs to the process."""
+    import torch
+
+    users_dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    return partial(torch.set_default_dtype, users_dtype)
+
+
+# The blocks of all threads in which torch's default type is float32.
+IN_SINGLE = Shared(_in_single)
 
 
 @contextmanager

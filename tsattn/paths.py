@@ -38,17 +38,16 @@ def mean_weights(levels: Sequence[float]) -> np.ndarray:
         >>> mean_weights((0.1, 0.5, 0.9)).round(3)
         array([0.311, 0.377, 0.311])
     """
-    from scipy.special import ndtri
+    from scipy.special import ndtr, ndtri
 
-    probabilities = np.asarray(levels, dtype=np.float64)
-    scores = ndtri(probabilities)
+    scores = ndtri(levels)
     if len(scores) == 1:
         return np.ones(1)
     # The outer pieces reach to infinity.
     inner_scores = scores[1:-1]
     ends = np.concatenate([[-np.inf], inner_scores, [np.inf]])
     # The integrals of the density, and of z times the density, over each piece.
-    probability = np.diff(_normal_cdf(ends))
+    probability = np.diff(ndtr(ends))
     moment = -np.diff(_normal_density(ends))
     low_scores = scores[:-1]
     high_scores = scores[1:]
@@ -81,8 +80,7 @@ def values_at(levels: Sequence[float], values: np.ndarray, scores: np.ndarray) -
     """Values of curves ``[..., K]`` at normal scores ``[..., S]``, ``[..., S]``."""
     from scipy.special import ndtri
 
-    probabilities = np.asarray(levels, dtype=np.float64)
-    knots = ndtri(probabilities)
+    knots = ndtri(levels)
     if len(knots) == 1:
         return np.broadcast_to(values, scores.shape).copy()
     # The outer pieces go on beyond the first and the last quantile.
@@ -113,8 +111,7 @@ def scores_of(
     """
     from scipy.special import ndtr, ndtri
 
-    probabilities = np.asarray(levels, dtype=np.float64)
-    knots = ndtri(probabilities)
+    knots = ndtri(levels)
     last = len(knots) - 1
     truth_column = truth[..., None]
     n_below = (values < truth_column).sum(axis=-1)
@@ -135,7 +132,7 @@ def scores_of(
     between = np.where(has_width, between, beyond)
     # Quantiles that equal the truth: from the first of them, or from nothing, to the last.
     is_tied = n_not_above > n_below + 1
-    padded = np.concatenate([[0.0], probabilities, [1.0]])
+    padded = np.array([0.0, *levels, 1.0])
     bottom = np.where(n_below == 0, 0.0, padded[n_below + 1])
     top = np.where(n_not_above > last, 1.0, padded[n_not_above])
     shares_drawn = rng.random(truth.shape)
@@ -262,12 +259,6 @@ def _fitted_form(filled: np.ndarray, observed: np.ndarray) -> np.ndarray:
     by_lag = forms[shared, decay]
     distances = np.abs(lags[:, None] - lags)
     return by_lag[distances]
-
-
-def _normal_cdf(scores: np.ndarray) -> np.ndarray:
-    from scipy.special import ndtr
-
-    return ndtr(scores)
 
 
 def _normal_density(scores: np.ndarray) -> np.ndarray:

@@ -540,8 +540,8 @@ class AdaptiveConformal(SplitConformal):
             a series or are too few for a level.
     """
 
-    fitted_class: ClassVar[type[Fitted]] = AdaptiveFitted
-    bound: ClassVar[tuple[str, ...]] = ("levels_", "gamma")
+    fitted_class = AdaptiveFitted
+    bound = ("levels_", "gamma")
     state_: AdaptiveFitted | None = None
 
     adaptive_: AdaptiveIntervals = learnt("adaptive", "The levels in motion.")

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -161,7 +161,7 @@ class SeasonalNaive(PointForecaster):
 class RowsForecaster(PointForecaster):
     """A rule that reads the last ``context`` rows."""
 
-    least_rows: ClassVar[int] = 1
+    least_rows = 1
 
     def __init__(
         self,

@@ -108,7 +108,7 @@ class Head(nn.Module):
 class PointHead(Head):
     """One value for each future step; arguments as in :class:`Head`, without ``n_parameters``."""
 
-    losses: ClassVar[tuple[str, ...]] = tuple(POINT_LOSSES)
+    losses = tuple(POINT_LOSSES)
 
     def forward(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F"]:
         """One value for each future step."""
@@ -200,7 +200,7 @@ class QuantileHead(Head):
         ValueError: If a quantile is not between 0 and 1, or they do not rise.
     """
 
-    losses: ClassVar[tuple[str, ...]] = ("pinball",)
+    losses = ("pinball",)
 
     def __init__(
         self,
@@ -379,7 +379,7 @@ class DistributionHead(Head):
         ValueError: If the family is unknown.
     """
 
-    losses: ClassVar[tuple[str, ...]] = ("nll",)
+    losses = ("nll",)
 
     def __init__(
         self,

@@ -5,7 +5,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from threading import Lock
 from typing import Any
 
 import lightning
@@ -15,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from tsattn.data.windows import WindowBatches
+from tsattn.limits import Shared
 from tsattn.nn.heads import POINT_LOSSES, AnyHead, PointHead
 from tsattn.nn.layers import set_generator
 from tsattn.random import Generators
@@ -479,37 +479,25 @@ def _places(team: Team, processes: DDPSettings | None) -> dict[str, Any]:
     return places
 
 
-class _OneWarning:
-    """Ignores one warning while any fit runs, in any thread.
+def _ignore_one_warning() -> Callable[[], None]:
+    """Ignore one warning while any fit runs, in any thread.
 
     The filters of the user stay as they were. ``warnings.catch_warnings`` would restore a stale
     list when two threads leave it in another order.
     """
-
+    before = list(warnings.filters)
     # Lightning up to 2.6 asks torch 2.9 and later for a class they call deprecated (its issue
     # 21326).
     message = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
+    warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+    first = warnings.filters[0]
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._users = 0
-        self._mine: Any = None
+    def restore() -> None:
+        # A filter that the user had set stays when the last fit ends.
+        if first not in before and first in warnings.filters:
+            warnings.filters.remove(first)  # type: ignore[attr-defined]
 
-    def __enter__(self) -> None:
-        with self._lock:
-            self._users += 1
-            if self._users == 1:
-                before = list(warnings.filters)
-                warnings.filterwarnings("ignore", message=self.message, category=FutureWarning)
-                first = warnings.filters[0]
-                # A filter that the user had set stays when the last fit ends.
-                self._mine = None if first in before else first
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0 and self._mine in warnings.filters:
-                warnings.filters.remove(self._mine)  # type: ignore[attr-defined]
+    return restore
 
 
-_ONE_WARNING = _OneWarning()
+_ONE_WARNING = Shared(_ignore_one_warning)
