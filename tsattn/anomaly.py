@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputWarning, warn
+from tsattn.checks import InputWarning, listed, warn
 from tsattn.data.columns import TableLike
 from tsattn.data.frames import to_long, to_target_panel, with_fields
 from tsattn.data.panel import Panel, tell_skipped, tell_usual_sentinels
@@ -143,11 +143,9 @@ def _blocks(panel: Panel) -> Stretches:
         first.append(begins)
         owner.append(np.full(len(begins), n))
     if too_short:
-        named_series = ", ".join(too_short[:_NAMED_SERIES])
-        others = len(too_short) - _NAMED_SERIES
-        more = f" and {others} more" if others > 0 else ""
+        names = listed(too_short, _NAMED_SERIES)
         warn(
-            f"series of fewer than {_LEAST_VALUES} values are not judged: {named_series}{more}",
+            f"series of fewer than {_LEAST_VALUES} values are not judged: {names}",
             InputWarning,
         )
     # Nothing is joined where all series are too short.

@@ -7,7 +7,7 @@ for Python, and :meth:`InputError.for_command_line` spells them as options.
 
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from numbers import Integral, Real
@@ -89,19 +89,8 @@ class InPython:
 Piece = str | Name | Argument | InPython
 
 
-class InputError(ValueError):
-    """A mistake in what the user gave: the value, the rule and a remedy.
-
-    Args:
-        *pieces: The message in order. Plain text stands as it is.
-
-    Example:
-        >>> error = InputError("fill them by ", Argument("missing", "ffill"))
-        >>> str(error)
-        "fill them by missing='ffill'"
-        >>> error.for_command_line({"missing": "--missing"})
-        'fill them by --missing ffill'
-    """
+class _InPieces(Exception):
+    """What is said to the user in pieces, of which Python and the command line spell some apart."""
 
     def __init__(self, *pieces: Piece) -> None:
         super().__init__(*pieces)
@@ -118,22 +107,27 @@ class InputError(ValueError):
         return _spelt(self.args, options)
 
 
-class InputWarning(UserWarning):
+class InputError(_InPieces, ValueError):
+    """A mistake in what the user gave: the value, the rule and a remedy.
+
+    Args:
+        *pieces: The message in order. Plain text stands as it is.
+
+    Example:
+        >>> error = InputError("fill them by ", Argument("missing", "ffill"))
+        >>> str(error)
+        "fill them by missing='ffill'"
+        >>> error.for_command_line({"missing": "--missing"})
+        'fill them by --missing ffill'
+    """
+
+
+class InputWarning(_InPieces, UserWarning):
     """A remark on what the user gave, spelt as :class:`InputError` spells its message.
 
     Args:
         *pieces: The message in order. Plain text stands as it is.
     """
-
-    def __init__(self, *pieces: Piece) -> None:
-        super().__init__(*pieces)
-
-    def __str__(self) -> str:
-        return "".join(map(str, self.args))
-
-    def for_command_line(self, options: Mapping[str, str]) -> str:
-        """The message with options in the place of parameters, as for an :class:`InputError`."""
-        return _spelt(self.args, options)
 
 
 def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
@@ -166,6 +160,18 @@ def _spelt(pieces: Iterable[Piece], options: Mapping[str, str]) -> str:
 def pieces_of(error: ValueError) -> tuple[Piece, ...]:
     """The message of an error, for another error that says more."""
     return error.args if isinstance(error, InputError) else (str(error),)
+
+
+def listed(names: Sequence[str], most: int, between: str = ", ") -> str:
+    """The first ``most`` names, and how many others there are.
+
+    Example:
+        >>> listed(["a", "b", "c"], 2)
+        'a, b and 1 more'
+    """
+    n_others = len(names) - most
+    others = f" and {n_others} more" if n_others > 0 else ""
+    return between.join(names[:most]) + others
 
 
 def is_whole(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputWarning, check_whole, warn
+from tsattn.checks import InputWarning, check_whole, listed, warn
 from tsattn.data.columns import TableLike, as_frame, plain
 from tsattn.data.covariates import label
 from tsattn.data.frames import to_long, to_target_panel, to_wide, with_fields
@@ -337,11 +337,8 @@ def _warn_of_long(panel: Panel, gaps: Stretches) -> None:
         label = panel.series_label(n)
         begin = panel.times[first]
         names.append(f"{label} from {begin} ({length} rows)")
-    named_gaps = ", ".join(names[:_NAMED_GAPS])
-    n_more = len(names) - _NAMED_GAPS
-    others = f" and {n_more} more" if n_more > 0 else ""
     warn(
-        f"gaps of more than {LONGEST_GAP} rows stay empty: {named_gaps}"
-        f"{others}; resample the table to longer steps, or cut it there",
+        f"gaps of more than {LONGEST_GAP} rows stay empty: {listed(names, _NAMED_GAPS)};"
+        " resample the table to longer steps, or cut it there",
         InputWarning,
     )

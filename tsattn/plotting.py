@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputWarning, check_choice, check_whole
+from tsattn.checks import InputWarning, check_choice, check_whole, listed
 from tsattn.data.columns import TableLike, check_frame
 from tsattn.data.frames import from_long, from_wide, to_target_panel
 from tsattn.data.panel import Panel, without_sentinels
@@ -132,13 +132,9 @@ def plot_forecast(
 def _heading(title: str | None, n_drawn: int, left_out: Sequence[str]) -> str:
     """The title of a figure of several series, which names the series that are not drawn."""
     parts = [] if title is None else [title]
-    n_left_out = len(left_out)
     if left_out:
-        names = ", ".join(left_out[:_MOST_NAMES])
-        if n_left_out > _MOST_NAMES:
-            names += f" and {n_left_out - _MOST_NAMES} more"
-        n_series = n_drawn + n_left_out
-        parts.append(f"{n_drawn} of {n_series} series, without {names}")
+        n_series = n_drawn + len(left_out)
+        parts.append(f"{n_drawn} of {n_series} series, without {listed(left_out, _MOST_NAMES)}")
     text = "; ".join(parts)
     lines = textwrap.wrap(text, _TITLE_CHARACTERS)
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsattn.checks import listed
 from tsattn.data.panel import Panel
 from tsattn.evaluate.backtest import backtest
 from tsattn.forecaster import Forecaster, forecast_panel
@@ -138,11 +139,8 @@ def _left_out(panel: Panel) -> str:
     """The series that are not forecast, as a sentence."""
     if not panel.skipped:
         return ""
-    first_skipped = panel.skipped[:_NAMED_SERIES]
-    names = "; ".join(f"{series.name} {series.reason}" for series in first_skipped)
-    n_more = len(panel.skipped) - _NAMED_SERIES
-    others = f" and {n_more} more" if n_more > 0 else ""
-    return f" Left out: {names}{others}."
+    reasons = [f"{series.name} {series.reason}" for series in panel.skipped]
+    return f" Left out: {listed(reasons, _NAMED_SERIES, '; ')}."
 
 
 def _point_kind(is_mean: np.ndarray) -> str:

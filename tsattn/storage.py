@@ -268,7 +268,7 @@ def _set_aside(path: Path) -> list[Path]:
     """Folders that made room for ``path`` and still exist, since their writer was killed."""
     if not path.parent.is_dir():
         return []
-    pattern = re.compile(rf"{re.escape(f'.{path.name}.old.')}[0-9a-f]{{{2 * _RANDOM_BYTES}}}")
+    pattern = _random_names(f".{path.name}.old.")
     return [folder for folder in path.parent.iterdir() if pattern.fullmatch(folder.name)]
 
 
@@ -495,7 +495,7 @@ def _remove_abandoned(path: Path) -> None:
     """
     if not _HAS_LOCKS:
         return
-    pattern = re.compile(rf"{re.escape(f'.{path.name}.')}[0-9a-f]{{{2 * _RANDOM_BYTES}}}")
+    pattern = _random_names(f".{path.name}.")
     try:
         names = os.listdir(path.parent)
     except PermissionError:  # a folder may be writable without being readable
@@ -509,6 +509,11 @@ def _remove_abandoned(path: Path) -> None:
         else:
             temporary.unlink(missing_ok=True)
         _unlock(descriptor)
+
+
+def _random_names(start: str) -> re.Pattern[str]:
+    """The names that begin so and end with what :func:`secrets.token_hex` draws for them."""
+    return re.compile(rf"{re.escape(start)}[0-9a-f]{{{2 * _RANDOM_BYTES}}}")
 
 
 def _lock(path: Path, *, wait: bool) -> int | None:

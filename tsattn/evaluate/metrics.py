@@ -7,7 +7,7 @@ everything and gives a float.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from types import MappingProxyType
 from typing import Any
@@ -208,8 +208,7 @@ def scaled_by(error: ArrayLike, scale: ArrayLike, name: str) -> Score:
         >>> scaled_by(3.0, 2.0, "mase")
         1.5
     """
-    error = np.asarray(error, dtype=np.float64)
-    scale = np.asarray(scale, dtype=np.float64)
+    error, scale = _floats(error, scale)
     if error.shape != scale.shape:
         raise ValueError(
             f"{name} needs a train of each series of y; got {scale.shape} for {error.shape}: repeat"
@@ -342,8 +341,7 @@ def crps(
         terms = pinball_terms(y[..., None], forecast, probabilities)
         mean_over_quantiles = terms.mean(axis=-1)
         return _mean(2 * mean_over_quantiles, y, axis)
-    y = np.asarray(y, dtype=np.float64)
-    forecast = np.asarray(forecast, dtype=np.float64)
+    y, forecast = _floats(y, forecast)
     # A number alone has no last axis of samples.
     has_samples = forecast.ndim == y.ndim + 1 and forecast.shape[-1] > 0
     if not has_samples or forecast.shape[:-1] != y.shape:
@@ -445,9 +443,12 @@ POINT_METRICS = tuple(
 )
 
 
+def _floats(*arrays: ArrayLike) -> Iterator[np.ndarray]:
+    return (np.asarray(values, dtype=np.float64) for values in arrays)
+
+
 def _pair(y: ArrayLike, forecast: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    y = np.asarray(y, dtype=np.float64)
-    forecast = np.asarray(forecast, dtype=np.float64)
+    y, forecast = _floats(y, forecast)
     if y.shape != forecast.shape:
         raise ValueError(
             f"y and forecast must have one shape; got {y.shape} and {forecast.shape}: select or"
@@ -459,8 +460,7 @@ def _pair(y: ArrayLike, forecast: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 def _spread(
     y: ArrayLike, forecast: ArrayLike, quantiles: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    y = np.asarray(y, dtype=np.float64)
-    forecast = np.asarray(forecast, dtype=np.float64)
+    y, forecast = _floats(y, forecast)
     probabilities = _check_quantiles(quantiles)
     n_quantiles = len(probabilities)
     shape = (*y.shape, n_quantiles)
