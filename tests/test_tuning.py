@@ -2,7 +2,6 @@
 stays quiet.
 """
 
-import builtins
 import logging
 import warnings
 
@@ -328,14 +327,7 @@ def test_other_forecasters_are_refused():
 
 
 def test_a_missing_optuna_is_named_with_its_extra(monkeypatch):
-    real = builtins.__import__
-
-    def absent(name, *args, **kwargs):
-        if name == "optuna":
-            raise ModuleNotFoundError("No module named 'optuna'", name="optuna")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setattr("tsattn.checks.find_spec", lambda name: None)
     with pytest.raises(
         ImportError, match=r"tune needs optuna; install it with: pip install 'tsattn\[tune\]'"
     ):

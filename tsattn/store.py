@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -252,7 +251,7 @@ def write_model(
     kind: str,
     tensors: Mapping[str, torch.Tensor],
     facts: Mapping[str, Any],
-    inside: Mapping[str, Callable[[Path], None]] = MappingProxyType({}),
+    inside: Mapping[str, Callable[[Path], None]],
 ) -> None:
     """Write ``model.safetensors`` and ``config.json`` into a folder, in one step.
 

@@ -260,11 +260,11 @@ def test_tampered_models_are_refused_in_one_line_and_run_nothing(tampering, save
     [
         (
             lambda t: t.update({"intervals.scales": t["intervals.scales"][:1]}),
-            "scales of errors hold float64 of shape",
+            "intervals.scales holds float64 of shape",
         ),
         (
             lambda t: t.update({"intervals.per_step": t["intervals.per_step"].float()}),
-            "hold float32 of shape (1,)",
+            "intervals.per_step holds float32 of shape (1,)",
         ),
         (lambda t: t["intervals.scales"].fill_(0), "scales of errors are not above 0 and finite"),
         (

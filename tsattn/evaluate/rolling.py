@@ -26,9 +26,7 @@ _MEANS = {
 }
 
 
-def judged_rows(
-    horizon: int, *, n_windows: int | None = None, step_size: int = 1
-) -> tuple[int, int]:
+def judged_rows(horizon: int, *, n_windows: int | None, step_size: int) -> tuple[int, int]:
     """Windows a series, default 1, and the rows at its end that they judge:
     ``horizon + step_size * (n_windows - 1)``.
 
@@ -141,7 +139,7 @@ class Tally:
             self.by_step[name] += term_sums.sum(axis=0)
             self.by_series[name][owners] += term_sums.sum(axis=1)
 
-    def include(self, other: "Tally", series: slice = slice(None)) -> None:
+    def include(self, other: "Tally", series: slice) -> None:
         """Add the sums of other windows, of the series ``series`` among these."""
         for name in self.by_step:
             self.by_step[name] += other.by_step[name]

@@ -163,7 +163,7 @@ def _best_weights(errors: np.ndarray, squared: bool) -> np.ndarray:
     return (1 - _EQUAL_SHARE) * fitted + equal
 
 
-def mean_errors(errors: np.ndarray, squared: bool = False) -> np.ndarray:
+def mean_errors(errors: np.ndarray, squared: bool) -> np.ndarray:
     """Mean absolute error of each candidate, ``[M]``, or the root of its mean squared error;
     infinite where it forecast no window.
 

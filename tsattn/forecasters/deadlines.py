@@ -269,7 +269,7 @@ def _import_quietly(module: str) -> None:
 
 
 def work_in_time(
-    work: Callable[[np.ndarray], None], n_items: int, seconds: float, *, n_later: int = 0
+    work: Callable[[np.ndarray], None], n_items: int, seconds: float, *, n_later: int
 ) -> Progress:
     """Work on items in small chunks until all are done or the time is over.
 

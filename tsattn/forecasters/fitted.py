@@ -294,7 +294,7 @@ class FittedNetwork:
             return np.full(n_windows, -1)
         return self.ids.get_indexer(ids)
 
-    def interval_scale(self, x: np.ndarray, ids: pd.Index | None = None) -> np.ndarray:
+    def interval_scale(self, x: np.ndarray, ids: pd.Index | None) -> np.ndarray:
         """Unit in which errors are pooled over windows, ``[B, C]``; ``ids`` as in
         :meth:`answer`.
         """

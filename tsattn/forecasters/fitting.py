@@ -335,8 +335,8 @@ def plan_fit(
     context: int | None,
     shortest_context: int,
     val_size: int | float,
-    scaled: bool = True,
-    columns: CovariateColumns | None = None,
+    scaled: bool,
+    columns: CovariateColumns | None,
 ) -> FitPlan:
     """Choose training and validation rows, before anything is trained.
 

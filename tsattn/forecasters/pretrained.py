@@ -820,19 +820,18 @@ def _lie_outside(panel: Panel, rows: np.ndarray) -> np.ndarray:
     return is_low | is_high
 
 
-def check_histories(x: np.ndarray, reach: int, least: int | None = None) -> np.ndarray:
+def check_histories(x: np.ndarray, reach: int, least: int) -> np.ndarray:
     """The last ``reach`` rows of windows ``[B, T, C]`` that may miss values, as float64.
 
     Args:
         x: The windows.
         reach: Rows that are read.
-        least: Rows among which a channel must have a value; default ``reach``.
+        least: Rows among which a channel must have a value.
 
     Raises:
         ValueError: If the shape is another one, a value is infinite, or a channel of a window has
             none.
     """
-    least = reach if least is None else least
     x = np.asarray(x, dtype=np.float64)
     if x.ndim != 3 or x.shape[1] < 1:
         raise ValueError(
