@@ -17,7 +17,14 @@ from tsattn.data.columns import TableLike
 from tsattn.data.future import rows_of_some
 from tsattn.data.panel import Panel, require_length, skip_bad, tell_skipped
 from tsattn.data.windows import History, Scaler
-from tsattn.evaluate.backtest import BacktestPlan, BacktestResult, backtest, fit_copy, judge_fits
+from tsattn.evaluate.backtest import (
+    BacktestPlan,
+    BacktestResult,
+    Forecasters,
+    backtest,
+    fit_copy,
+    judge_fits,
+)
 from tsattn.evaluate.rolling import Rolled, judge_windows, require_starts
 from tsattn.forecaster import Forecaster, check_forecaster
 from tsattn.forecasts import Forecast
@@ -138,7 +145,7 @@ def predict_many(
 
 
 def backtest_many(
-    forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster],
+    forecasters: Forecasters,
     data: TableLike | Panel,
     *,
     by: str = "fold",

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 Answer = tuple[np.ndarray, np.ndarray]
 
 
+def unbounded(point: np.ndarray) -> Answer:
+    """Points ``[B, F, C]`` with no quantiles."""
+    return point, np.empty((*point.shape, 0))
+
+
 @dataclass(frozen=True, eq=False)
 class Forecast:
     """An immutable answer: N series, F steps.

@@ -20,6 +20,8 @@ from tsattn.forecasts import Forecast, without_skipped
 from tsattn.levels import level_to_quantiles
 from tsattn.storage import write_bytes
 
+# Level, lower and upper bounds of each band.
+_Bands = list[tuple[float, np.ndarray, np.ndarray]]
 # Level of the bands that are drawn where the forecast has none.
 _USUAL_LEVEL = 80
 # Rows of history that are drawn, in horizons.
@@ -174,9 +176,7 @@ def _judged(
     return result.scores, scores_by_series.reindex(panel.ids), note
 
 
-def _bands(
-    forecaster: Forecaster, panel: Panel, forecast: Forecast
-) -> list[tuple[float, np.ndarray, np.ndarray]]:
+def _bands(forecaster: Forecaster, panel: Panel, forecast: Forecast) -> _Bands:
     """Level and bounds ``[N, F]`` of the bands, the widest first."""
     levels = forecast.levels
     source = forecast
@@ -238,7 +238,7 @@ def _cell(value: Any) -> str:
 def _data(
     panel: Panel,
     forecast: Forecast,
-    bands: list[tuple[float, np.ndarray, np.ndarray]],
+    bands: _Bands,
     scores: pd.DataFrame | None,
 ) -> dict[str, Any]:
     """What the page draws."""
@@ -318,7 +318,7 @@ def _columns(panel: Panel, forecast: Forecast, scores: pd.DataFrame | None) -> l
     return [{"name": name, "values": cells} for name, cells in columns]
 
 
-def _legend(forecast: Forecast, bands: list[tuple[float, np.ndarray, np.ndarray]]) -> str:
+def _legend(forecast: Forecast, bands: _Bands) -> str:
     levels = ", ".join(f"{level}%" for level, _, _ in bands)
     band_text = f"; bands hold {levels}" if bands else ""
     return f"Dark: the last rows. Blue: {forecast.horizon} rows forecast{band_text}."

@@ -68,6 +68,9 @@ __all__ = [
     "seasonal_errors",
 ]
 
+# One forecaster, several, or several by name.
+Forecasters = Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster]
+
 _UNITS = (
     "mse, mae: standardised; mae_original: in units. More: .scores, .by_series, .by_step, .frame"
 )
@@ -432,7 +435,7 @@ def _counted(n: int, noun: str) -> str:
 
 
 def backtest(
-    forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster],
+    forecasters: Forecasters,
     data: TableLike | Panel,
     *,
     n_windows: int | None = None,
@@ -663,7 +666,7 @@ def fit_copy(
 
 
 def _by_name(
-    forecasters: Forecaster | Sequence[Forecaster] | Mapping[str, Forecaster],
+    forecasters: Forecasters,
 ) -> dict[str, Forecaster]:
     """The forecasters by their names, which differ."""
     several: list[Any] = [forecasters]

@@ -40,7 +40,7 @@ from tsattn.evaluate.rolling import (
     start_rolling,
 )
 from tsattn.forecaster import FitContext, Fitted, Forecaster, check_forecaster, learnt
-from tsattn.forecasts import Answer
+from tsattn.forecasts import Answer, unbounded
 from tsattn.levels import check_ascending, check_request, level_to_quantiles, quantile_to_level
 from tsattn.locks import in_turn
 from tsattn.store import Saved, Tensors
@@ -353,7 +353,7 @@ class SplitConformal(Forecaster):
     ) -> Answer:
         point = self._point(x, covariates)
         if not len(quantiles):
-            return point, np.empty((*point.shape, 0))
+            return unbounded(point)
         scale = self._scale(x)
         bounds = self._around(point, quantiles, scale)
         return point, self.bounded(bounds, point, x)
@@ -373,7 +373,7 @@ class SplitConformal(Forecaster):
         all_quantiles = check_ascending(quantiles)
         point = self.forecaster_.predict_before(history, ends, covariates=covariates)[0]
         if not len(all_quantiles):
-            return point, np.empty((*point.shape, 0))
+            return unbounded(point)
         places = self.places_of(history.panel, ends)
         scale = self.scale_before(history, ends, places)
         bounds = self._around(point, all_quantiles, scale)

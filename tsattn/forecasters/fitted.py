@@ -18,7 +18,7 @@ from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import Scaler, check_windows, pad_front
 from tsattn.evaluate.intervals import KnownScales, SeriesScales, StepIntervals, scale_of
 from tsattn.forecasters.covariate_regression import CovariateRegression
-from tsattn.forecasts import Answer
+from tsattn.forecasts import Answer, unbounded
 from tsattn.limits import choose_threads
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.decoder import PatchDecoder
@@ -184,7 +184,7 @@ class FittedNetwork:
         if head is None:
             point = passed * spread + level
             if self.intervals is None or not len(quantiles):
-                return point, np.empty((*point.shape, 0))
+                return unbounded(point)
             unit = self.interval_scale(x, ids)
             bounds = self.intervals.apply(point, quantiles, scale=unit)
             return point, bounds
@@ -192,7 +192,7 @@ class FittedNetwork:
         scaled_point = head.point(parameters).numpy()
         point = scaled_point * spread + level
         if not len(quantiles):
-            return point, np.empty((*point.shape, 0))
+            return unbounded(point)
         scaled_bounds = head.quantiles(parameters, list(quantiles)).numpy()
         bounds = scaled_bounds * spread[..., None] + level[..., None]
         return point, bounds

@@ -85,7 +85,11 @@ class SharedNormal(torch.distributions.Normal):
         return self.loc + self.scale * noise.repeat(n_windows, *other_axes)
 
 
-def _deepar(context: int, season: int) -> tuple[Any, dict[str, Any]]:
+# A class of GluonTS, and the settings of its own.
+_Estimator = tuple[Any, dict[str, Any]]
+
+
+def _deepar(context: int, season: int) -> _Estimator:
     from gluonts.torch.distributions import NormalOutput
     from gluonts.torch.model.deepar import DeepAREstimator
 
@@ -102,7 +106,7 @@ def _deepar(context: int, season: int) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def _patchtst(context: int, season: int) -> tuple[Any, dict[str, Any]]:
+def _patchtst(context: int, season: int) -> _Estimator:
     from gluonts.torch.distributions import StudentTOutput
     from gluonts.torch.model.patch_tst import PatchTSTEstimator
 
@@ -116,7 +120,7 @@ def _patchtst(context: int, season: int) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def _dlinear(context: int, season: int) -> tuple[Any, dict[str, Any]]:
+def _dlinear(context: int, season: int) -> _Estimator:
     from gluonts.torch.distributions import StudentTOutput
     from gluonts.torch.model.d_linear import DLinearEstimator
 
@@ -127,7 +131,7 @@ def _dlinear(context: int, season: int) -> tuple[Any, dict[str, Any]]:
     }
 
 
-_MODELS: MappingProxyType[str, Callable[[int, int], tuple[Any, dict[str, Any]]]] = MappingProxyType(
+_MODELS: MappingProxyType[str, Callable[[int, int], _Estimator]] = MappingProxyType(
     {"deepar": _deepar, "patchtst": _patchtst, "dlinear": _dlinear}
 )
 

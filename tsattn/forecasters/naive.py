@@ -12,7 +12,7 @@ from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
-from tsattn.forecasts import Answer
+from tsattn.forecasts import Answer, unbounded
 from tsattn.levels import points_only
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class PointForecaster(Forecaster):
     ) -> Answer:
         self._refuse_quantiles(quantiles)
         point = self._points(x)
-        return point, np.empty((*point.shape, 0))
+        return unbounded(point)
 
     def _refuse_quantiles(self, quantiles: Sequence[float]) -> None:
         if len(quantiles):

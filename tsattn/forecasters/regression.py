@@ -34,7 +34,7 @@ from tsattn.forecasters.pooled import (
     training_windows,
 )
 from tsattn.forecasters.step_features import StepFeatures
-from tsattn.forecasts import Answer
+from tsattn.forecasts import Answer, unbounded
 from tsattn.random import seed_from
 
 if TYPE_CHECKING:
@@ -521,7 +521,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
     ) -> Answer:
         self._refuse_quantiles(quantiles)
         point = self._points(x, covariates)
-        return point, np.empty((*point.shape, 0))
+        return unbounded(point)
 
     def _points(self, x: np.ndarray, covariates: CovariateWindows | None = None) -> np.ndarray:
         n_windows, context, n_channels = x.shape

@@ -13,6 +13,8 @@ from tsattn.checks import check_choice
 from tsattn.kernels import Levels
 from tsattn.nn.layers import affine, linear
 
+QueriesAndKeys = tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]
+
 SIDES = ("key", "query", "split")
 SCALINGS = ("default", "paper")
 # A structured matrix that does not split is multiplied as a dense one if it is narrow and there are
@@ -159,7 +161,7 @@ class Score(nn.Module, ABC):
         context: Float[Tensor, "B Lk D"] | None = None,
         *,
         start: int = 0,
-    ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
+    ) -> QueriesAndKeys:
         """Queries of ``x`` and keys of ``context``, by default of ``x`` itself.
 
         Args:
@@ -229,7 +231,7 @@ class DotScore(Score):
         context: Float[Tensor, "B Lk D"] | None = None,
         *,
         start: int = 0,
-    ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
+    ) -> QueriesAndKeys:
         """Queries and keys."""
         if context is not None:
             self.check_context()
@@ -341,7 +343,7 @@ class LevelScore(DotScore):
         context: Float[Tensor, "B Lk D"] | None = None,
         *,
         start: int = 0,
-    ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
+    ) -> QueriesAndKeys:
         """Queries and keys; learned factors are multiplied into the queries."""
         q, k = super().features(x, context, start=start)
         if self.scales is None:
@@ -422,7 +424,7 @@ class BilinearScore(Score):
         context: Float[Tensor, "B Lk D"] | None = None,
         *,
         start: int = 0,
-    ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
+    ) -> QueriesAndKeys:
         """Queries and keys."""
         y = x if context is None else context
         x = x.unsqueeze(2)  # [B Lq 1 D]
@@ -632,7 +634,7 @@ class GroupLevelScore(DotScore):
         context: Float[Tensor, "B Lk D"] | None = None,
         *,
         start: int = 0,
-    ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]:
+    ) -> QueriesAndKeys:
         """Refused, because the score needs the groups of the tokens.
 
         Raises:
