@@ -1,19 +1,29 @@
 """Context managers that keep warnings and log lines of other libraries from the user."""
 
 import re
+import signal
+import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from logging import LogRecord, getLogger
-from signal import SIGINT, getsignal, signal
-from threading import get_ident
+from threading import current_thread, get_ident, main_thread
+from typing import Any
 
 from tsattn.locks import FILTERS
 
 # Category of a warning, and the beginning of its message as a regular expression.
 _Rule = tuple[type[Warning], str]
 # Lightning reports on these loggers what concerns its own developers.
-LIGHTNING = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch")
+LIGHTNING = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.pytorch",
+    "lightning.pytorch.trainer.connectors.signal_connector",
+)
+# Signals whose handlers Lightning replaces; not every system has the last one.
+_HANDLED = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+]
 
 
 @contextmanager
@@ -94,16 +104,31 @@ def silenced(*names: str) -> Iterator[None]:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt for an interrupt inside the block.
+def interruptible() -> Iterator[Callable[..., None]]:
+    """Let Lightning train inside the block as if it knew no signals.
 
-    Lightning answers an interrupt by ignoring the signal from then on and by leaving Python.
+    It answers an interrupt by ignoring the signal from then on and by leaving Python, or by another
+    error where it was about to end. It answers SIGTERM by leaving Python with the exit code 0,
+    whatever handler the user has. An interrupt raises KeyboardInterrupt.
+
+    Yields:
+        A function that puts back the user's handlers, to be called once Lightning has begun.
     """
-    handler = getsignal(SIGINT)
+    handlers = {number: signal.getsignal(number) for number in _HANDLED}
+    error_outside = sys.exc_info()[1]
+
+    def restore(*_: Any) -> None:
+        if current_thread() is main_thread():  # no other thread may change them
+            for number, handler in handlers.items():
+                if handler is not None:  # one that Python did not install
+                    signal.signal(number, handler)
+
     try:
-        yield
-    except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            signal(SIGINT, handler)
-            raise KeyboardInterrupt from None
-        raise
+        yield restore
+    finally:
+        restore()
+        error = sys.exc_info()[1]
+        while error is not None and error is not error_outside:
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            error = error.__context__

@@ -260,6 +260,25 @@ def test_an_interrupt_reaches_the_caller_and_the_old_fit_stays(monkeypatch):
     pd.testing.assert_frame_equal(forecaster.predict(), before)
 
 
+def test_the_end_of_the_process_is_the_users_matter(monkeypatch):
+    from gluonts.torch.model.d_linear.lightning_module import DLinearLightningModule
+
+    answered = []
+    before = signal.signal(signal.SIGTERM, lambda *_: answered.append("user"))
+    step = DLinearLightningModule.training_step
+
+    def signalled(module, *args):
+        signal.raise_signal(signal.SIGTERM)
+        return step(module, *args)
+
+    monkeypatch.setattr(DLinearLightningModule, "training_step", signalled)
+    try:
+        make("dlinear").fit(long())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert answered
+
+
 def test_a_constant_window_forecasts_its_value_with_no_spread(model):
     forecaster = make(model).fit(long())
     x = np.array([0.0, 0.1, -7e9])[:, None, None] * np.ones((1, CONTEXT, 1))

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import lightning
 import numpy as np
 import pandas as pd
 import pytest
@@ -404,3 +405,48 @@ def test_an_interrupt_reaches_the_caller_and_leaves_its_handler(tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         fit(Training(max_epochs=2), checkpoint_dir=tmp_path)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_while_lightning_ends_leaves_the_handlers(monkeypatch):
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    teardown = lightning.Trainer._teardown
+
+    def interrupted(trainer):
+        trainer._teardown = lambda: teardown(trainer).missing
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lightning.Trainer, "_teardown", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Training(max_epochs=1))
+    assert {number: signal.getsignal(number) for number in handlers} == handlers
+
+
+def test_an_error_inside_the_handling_of_an_interrupt_stays_one(monkeypatch):
+    monkeypatch.setattr(Checkpoint, "write", lambda *_: 1 / 0)
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        with pytest.raises(ZeroDivisionError):
+            fit(Training(max_epochs=1), checkpoint_dir=Path("unwritten"))
+
+
+def test_the_end_of_the_process_is_the_users_matter_on_slurm_too(monkeypatch, capfd):
+    """Lightning would leave Python with the exit code 0, whatever the handler does."""
+    for name in ("NTASKS", "PROCID", "LOCALID", "NODEID", "JOB_ID"):
+        monkeypatch.setenv(f"SLURM_{name}", "1" if name == "NTASKS" else "0")
+    monkeypatch.setenv("SLURM_JOB_NAME", "nightly")
+    answered = []
+    before = signal.signal(signal.SIGTERM, lambda *_: answered.append("user"))
+    step = ForecastModule.training_step
+
+    def signalled(module, *args):
+        signal.raise_signal(signal.SIGTERM)
+        return step(module, *args)
+
+    monkeypatch.setattr(ForecastModule, "training_step", signalled)
+    try:
+        _, progress = fit(Training(max_epochs=1))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert progress.step == len(answered) > 0
+    assert capfd.readouterr() == ("", "")

@@ -275,6 +275,8 @@ class GluonTSForecaster(PooledForecaster):
 
     @torch.inference_mode(mode=False)
     def _fit(self, panel: Panel, context: FitContext) -> GluonTSFitted:
+        from tsattn.training.loop import at_start
+
         n_rows = choose_context(panel, self.horizon, self.context, least=2)
         generator = np.random.default_rng(seed_from(self.random_state))
         x, y = training_windows(
@@ -297,7 +299,8 @@ class GluonTSForecaster(PooledForecaster):
         ):
             estimator = self._estimator(n_rows, season_length(panel.freq), folder, device)
             # More threads make small networks no faster.
-            with interruptible(), limit_threads(1):
+            with interruptible() as restore_handlers, limit_threads(1):
+                estimator.trainer_kwargs["callbacks"] = [at_start(restore_handlers)]
                 trained = estimator.train_model(_entries(windows)).trained_net
         return GluonTSFitted(
             panel=panel,

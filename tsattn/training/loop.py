@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
@@ -417,6 +418,11 @@ def _train_here(
     return model.cpu().state_dict(), progress
 
 
+def at_start(call: Callable[..., None]) -> LambdaCallback:
+    """A part of a trainer that calls a function once Lightning has begun to train."""
+    return LambdaCallback(on_train_start=call)
+
+
 def _run(
     module: ForecastModule,
     windows: tuple[WindowBatches, WindowBatches | None],
@@ -438,16 +444,21 @@ def _run(
         seconds=config.max_seconds,
     )
     n_epochs_left = config.n_epochs - progress.epoch
-    with silenced(*LIGHTNING), _ONE_WARNING, shown as module.line:
+    with (
+        silenced(*LIGHTNING),
+        _ONE_WARNING,
+        shown as module.line,
+        interruptible() as restore_handlers,
+    ):
         trainer = lightning.Trainer(
             **_places(module.team, processes),
             **_SWITCHED_OFF,
+            callbacks=at_start(restore_handlers),
             max_epochs=n_epochs_left,
             gradient_clip_val=_GRADIENT_NORM,
             limit_val_batches=0 if valid_windows is None else 1.0,
         )
-        with interruptible():
-            trainer.fit(module, train_windows, validation_batches)
+        trainer.fit(module, train_windows, validation_batches)
         module.line.finish(_ending(progress, config.n_epochs))
 
 
