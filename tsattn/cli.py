@@ -817,6 +817,12 @@ def _check_out(
     """Refuse files that cannot be written, and files that are read."""
     from tsattn.data.files import check_ending
 
+    is_printed = as_json or out is None or console.is_stdout(out)
+    if is_printed and sys.stdout is None:
+        raise ValueError(
+            "standard output is closed, so the result would be lost; leave it open, or name a file"
+            " by --out, without --json"
+        )
     # Tables, pictures and pages have endings of their own, so that none replaces another.
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--report writes an HTML page; got {report}: write it as page.html")

@@ -425,6 +425,19 @@ def test_interrupts_end_with_130_and_defects_are_not_hidden(run, monkeypatch):
         cli.main(["datasets", "list"])
 
 
+@pytest.mark.parametrize("options", [(), ("--json", "--out", "f.csv"), ("--out", "-")])
+@pytest.mark.parametrize("command", ["forecast", "backtest"])
+def test_a_result_for_a_closed_standard_output_is_not_lost(
+    command, options, folder, run, monkeypatch
+):
+    monkeypatch.setattr("sys.stdout", None)
+    argv = [command, "long.csv", "--model", "naive", "--horizon", 2]
+    code, _, err = run(*argv, *options)
+    assert code == 2
+    assert re.fullmatch("tsattn: standard output is closed.* name a file by --out.*\n", err)
+    assert run(*argv, "--out", "f.csv") == (0, "", "")
+
+
 def test_a_reader_that_leaves_is_no_error():
     code = "import sys; from tsattn.cli import main; sys.exit(main(['models']))"
     process = subprocess.Popen(
