@@ -52,14 +52,14 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
             one another.
     """
     if is_special(path):
-        with _full_disk_names(path), tempfile.TemporaryDirectory() as folder:
+        with full_disk_names(path), tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / path.name
             write(temporary)
             with temporary.open("rb") as source, path.open("wb") as device:
                 shutil.copyfileobj(source, device)
         return
     target = path.resolve()
-    with _full_disk_names(path):
+    with full_disk_names(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target)
         with _locked_temporary(target, Path.touch) as temporary:
@@ -81,7 +81,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _full_disk_names(path: Path) -> Iterator[None]:
+def full_disk_names(path: Path) -> Iterator[None]:
     """Let the error of a full disk name ``path``, since the user knows no temporary name."""
     try:
         yield
@@ -130,7 +130,7 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
         raise ValueError(
             f"{target} exists and is no saved model; choose another folder or remove it first"
         )
-    with _full_disk_names(path):
+    with full_disk_names(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target)
         with _locked_temporary(target, Path.mkdir) as temporary:
@@ -357,7 +357,7 @@ def add_row(
     def is_other(existing: Mapping[str, Any]) -> bool:
         return any(existing.get(name) != added[name] for name in key)
 
-    with _full_disk_names(path):
+    with full_disk_names(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         rows = read_rows(path)

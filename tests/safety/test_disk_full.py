@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from tables import series_table
 
@@ -151,6 +152,22 @@ def test_a_full_device_is_told(folder):
         check=True,
     )
     assert json.loads(ran.stdout) == [[2, each] for each in told.values()]
+
+
+def test_rows_that_are_dealt_out_name_their_folder(folder, capsys):
+    rows = np.arange(1500)
+    days = np.datetime64("2024-01-01") + rows // 25
+    by_date = pd.DataFrame({"unique_id": rows % 25, "ds": days, "y": rows * np.sqrt(2)})
+    by_date.to_parquet("dates.parquet", index=False)
+    argv = ["forecast", "dates.parquet", "--model", "naive", "--horizon", "2", "--out"]
+    with little_room(2000):
+        assert cli.main([*argv, "f.parquet", "--batch-series", "25"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("tsattn: ")
+    assert err.endswith(
+        ".f.parquet.batches cannot be written: File too large; make room, or name another place\n"
+    )
+    assert os.listdir(folder) == ["dates.parquet"]
 
 
 def test_other_errors_of_the_system_stay_as_they_are(folder):

@@ -17,7 +17,7 @@ from tsattn.checks import InputError, Name
 from tsattn.data.columns import Dialect, find_time_col, long_names, require_columns
 from tsattn.data.frames import name_columns
 from tsattn.data.schema import Schema
-from tsattn.storage import one_line
+from tsattn.storage import full_disk_names, one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,7 +155,8 @@ class LongFile:
         if not mark.exists():
             columns = _columns(self.schema)
             keys = _keys(self.schema)
-            _deal_out(self.path, columns, keys, paths)
+            with full_disk_names(folder):
+                _deal_out(self.path, columns, keys, paths)
             self.require_same()
             mark.touch()
         batches: list[Batch] = []
