@@ -238,6 +238,8 @@ def test_validation_rows_without_a_value_are_told():
             {"space": {"learning_rate": [1]}},
             "LinearForecaster has no setting 'learning_rate'; it has kind, context, ",
         ),
+        ({"space": {5: [1]}}, "LinearForecaster has no setting 5; it has kind, context, "),
+        ({"prune": "no"}, "prune must be True or False; got 'no'"),
         (
             {"space": {"training__loss": ["mse", "mae"]}},
             "training__loss cannot be tuned: losses under different values do not compare; set",

@@ -194,6 +194,8 @@ def _check_arguments(
         )
     check_whole("n_trials", n_trials)
     check_whole("test_size", test_size, 0)
+    if not isinstance(prune, bool):
+        raise ValueError(f"prune must be True or False; got {prune!r}")
     if not forecaster.val_size:
         raise ValueError(
             "tune compares validation losses, and val_size = 0 leaves none; set val_size above 0"
@@ -210,7 +212,7 @@ def _check_arguments(
         raise ValueError("processes of a launcher must search alike; give random_state")
     names = _tunable_names(forecaster)
     for name, range_ in space.items():
-        reason = _NOT_TUNED.get(_bare(name))
+        reason = _NOT_TUNED.get(_bare(str(name)))
         if reason is not None:
             raise ValueError(f"{name} cannot be tuned: {reason}; set it on the forecaster")
         if name not in names:

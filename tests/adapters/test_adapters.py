@@ -694,6 +694,8 @@ def bad_entry(**change):
     ("entries", "message"),
     [
         ([], "the data set has no entry"),
+        (5, "must yield mappings with a start and a target; got 5; make one"),
+        (sine_entries(1)[0], "must yield mappings .*; got 'start'; make one"),
         (sine_entries(1) * 2, "two entries bear the item_id 's0'"),
         (bad_entry(feat_dynamic_real=np.ones((1, 143))), "covariate 'feat_dynamic_real'.*drop="),
         (bad_entry(target=np.ones((2, 50))), r"a row of numbers; got shape \(2, 50\)"),

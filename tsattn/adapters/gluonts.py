@@ -290,7 +290,12 @@ def from_gluonts(
     """
     frames = {}
     freqs = set()
-    for number, entry in enumerate(dataset):
+    for number, entry in enumerate(dataset if isinstance(dataset, Iterable) else [dataset]):
+        if not isinstance(entry, Mapping):
+            raise ValueError(
+                f"a data set must yield mappings with a start and a target; got {entry!r:.60}; make"
+                " one such as PandasDataset, or give a DataFrame to fit and predict as it is"
+            )
         target, freq = _checked_target(entry, drop)
         name = _name(entry, number)
         if name in frames:
