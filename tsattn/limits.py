@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from tsattn.checks import InputError, Name, check_whole, is_number
+from tsattn.locks import TORCH_STATE
 
 # Multiply-adds of one pass forward (nn.models.multiply_adds) from which a network takes all of
 # torch's threads. Measured on two cores, one thread against two, with networks of three layers,
@@ -64,7 +65,6 @@ class _Holders:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._thread_state = threading.local()
         self._n_blocks = 0
         self._outside = 0  # the number before the first block
@@ -74,7 +74,7 @@ class _Holders:
         """Set the number, and return the number to set after the block."""
         import torch
 
-        with self._lock:
+        with TORCH_STATE:
             before = torch.get_num_threads()
             is_new_thread = not hasattr(self._thread_state, "before")
             if not self._n_blocks:
@@ -92,7 +92,7 @@ class _Holders:
         """Set the number that :meth:`enter` returned."""
         import torch
 
-        with self._lock:
+        with TORCH_STATE:
             self._n_blocks -= 1
             self._latest = before
             torch.set_num_threads(before)
@@ -133,17 +133,16 @@ class Shared:
 
     def __init__(self, change: Callable[[], Callable[[], object]]) -> None:
         self._change = change
-        self._lock = threading.Lock()
         self._n_blocks = 0
 
     def __enter__(self) -> None:
-        with self._lock:
+        with TORCH_STATE:
             if not self._n_blocks:
                 self._undo = self._change()
             self._n_blocks += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
+        with TORCH_STATE:
             self._n_blocks -= 1
             if not self._n_blocks:
                 self._undo()

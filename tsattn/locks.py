@@ -26,6 +26,8 @@ def forkable() -> RLock:
 
 # A fork takes the last lock first, so one under which another is taken is made after it.
 
+# What torch keeps for the whole process, such as its default type.
+TORCH_STATE = forkable()
 # Filters of warnings belong to the whole process. Two threads that leave ``catch_warnings`` in
 # another order than they entered it would restore the wrong filters.
 FILTERS = forkable()

@@ -140,3 +140,23 @@ device = torch.device("cpu")
         patience=10,
     )
     in_fresh_process(__file__, code)
+
+
+def test_a_process_that_is_forked_while_another_thread_sets_torch_sets_it_too():
+    code = FORK_BESIDE.format(
+        setting="""
+from contextlib import contextmanager
+from unittest.mock import patch
+from tsattn.limits import IN_SINGLE, limit_threads
+
+@contextmanager
+def setting_torch():
+    with patch.object(torch, "set_default_dtype", lambda dtype: (began.set(), time.sleep(0.5))):
+        IN_SINGLE.__enter__()
+    yield
+""",
+        work="setting_torch()",
+        in_child="IN_SINGLE.__exit__(); limit_threads(1).__enter__()",
+        patience=10,
+    )
+    in_fresh_process(__file__, code)
