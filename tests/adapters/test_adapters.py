@@ -215,6 +215,14 @@ def test_sktime_series_gives_a_series_and_stamps_stay(sk):
     np.testing.assert_array_equal(*answers)
 
 
+@pytest.mark.parametrize(("value", "fault"), [(np.nan, "no value"), (np.inf, "an infinite value")])
+def test_sktime_columns_without_numbers_are_named(sk, value, fault):
+    y = monthly(columns=("full", "hole")).assign(hole=value)
+    for each, name in ((y, "'hole'"), (y["hole"].rename(None), "0")):
+        with pytest.raises(ValueError, match=f"column {name} of y has {fault} in 80 rows"):
+            sk.make(PretrainedForecaster(1)).fit(each, fh=[1])
+
+
 @pytest.mark.parametrize("refit", [True, False])
 def test_sktime_rows_with_a_gap_are_refused(sk, refit):
     months = monthly(columns=("only",))["only"]

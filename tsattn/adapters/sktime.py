@@ -358,8 +358,21 @@ def _stretch(level: float, top_level: float) -> float:
 
 
 def _panel(y: pd.DataFrame, missing: str) -> Panel:
-    """Rows counted from 0, and columns by number, so that series keep their order."""
+    """Rows counted from 0, and columns by number, so that series keep their order.
+
+    Raises:
+        ValueError: If a column has no value, or an infinite one.
+    """
     values = y.to_numpy(dtype=np.float64)
+    has_no_value = np.isnan(values).all(axis=0)
+    has_infinite = np.isinf(values).any(axis=0)
+    for fault, is_faulty in (("no value", has_no_value), ("an infinite value", has_infinite)):
+        if is_faulty.any():
+            name = y.columns[is_faulty.argmax()]
+            raise ValueError(
+                f"column {name!r} of y has {fault} in {len(y)} rows; give numbers, or leave the"
+                " column out"
+            )
     _, n_columns = values.shape
     columns = [f"c{i:06}" for i in range(n_columns)]
     frame = pd.DataFrame(values, columns=columns)
