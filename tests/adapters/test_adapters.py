@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import tsattn.adapters
+from tsattn import make_forecaster
 from tsattn.data.frames import from_long
 from tsattn.evaluate import metrics
 from tsattn.forecasters.attention import AttentionForecaster
@@ -665,6 +666,31 @@ def test_periods_become_stamps_of_the_same_frequency(gl, freq, stamps):
     assert panel.lengths.tolist() == [9, 2]
     assert panel.times[8] == (start + 8).start_time
     assert panel.times[9] == (start + 4).start_time
+
+
+@pytest.mark.parametrize("name", ["zero", "naive"])
+def test_gluonts_entries_without_values_take_no_other_forecast(gl, name):
+    alive = sine_entries(2)
+    blank = {**alive[0], "item_id": "blank", "target": np.full(140, np.nan)}
+    quantiles = [0.1, 0.9] if name == "zero" else []
+    predictor = gl.make(make_forecaster(name, 3), quantiles=quantiles).train(alive)
+    right = [answer.forecast_array for answer in predictor.predict(alive)]
+    with pytest.warns(UserWarning, match="1 of 3 entries have no value, such as 'blank'; their"):
+        first, second, third = predictor.predict([alive[0], blank, alive[1]])
+    assert (first.item_id, second.item_id, third.item_id) == ("s0", "blank", "s1")
+    assert np.isnan(second.forecast_array).all()
+    np.testing.assert_allclose([first.forecast_array, third.forecast_array], right, rtol=1e-5)
+    predictor.forecaster.set_params(schema__bad="error")
+    with pytest.raises(ValueError, match="series 0: column 'y' has no value"):
+        list(predictor.predict([blank, *alive]))
+
+
+def test_gluonts_last_values_that_are_missing_are_filled_from_before_the_context(gl):
+    entries = sine_entries(2)
+    predictor = gl.make(make_forecaster("naive", 3), quantiles=[]).train(entries)
+    entries[0]["target"][-1] = np.nan
+    first, _ = predictor.predict(entries)
+    np.testing.assert_array_equal(first.mean, entries[0]["target"][-2])
 
 
 def test_panel_from_gluonts_is_the_frames(gl):

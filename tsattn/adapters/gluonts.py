@@ -15,6 +15,7 @@ import torch
 
 from tsattn.adapters.refusals import refuse_covariates
 from tsattn.catalogue import load_forecaster
+from tsattn.checks import warn
 from tsattn.data.frames import from_long
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
@@ -108,6 +109,8 @@ class TsattnPredictor(Predictor):
     ) -> Iterator[QuantileForecast]:
         """Forecasts in the order of the entries, with the quantiles and the point as ``"mean"``.
 
+        They are NaN, with a warning, for an entry without any value.
+
         Args:
             dataset: Entries; several may have the same ``item_id``.
             num_samples: Has no effect: forecasts have quantiles, not sample paths. GluonTS's
@@ -122,11 +125,7 @@ class TsattnPredictor(Predictor):
         quantile_keys = [str(quantile) for quantile in self.quantiles]
         keys = [*quantile_keys, "mean"]
         while chunk := list(islice(entries, _CHUNK)):
-            panel = self._panel(chunk)
-            ends = panel.starts[1:]
-            points, bounds = self.forecaster.predict_before(
-                History(panel), ends, quantiles=self.quantiles
-            )
+            points, bounds = self._forecast(chunk)
             for entry, own_points, own_bounds in zip(chunk, points, bounds, strict=True):
                 # An entry has one channel.
                 quantile_rows = own_bounds[:, 0].T
@@ -138,16 +137,39 @@ class TsattnPredictor(Predictor):
                     item_id=entry.get("item_id"),
                 )
 
-    def _panel(self, chunk: list[Mapping[str, Any]]) -> Panel:
-        """The last rows of each entry, in the order of the entries. Names may occur twice."""
+    def _forecast(self, chunk: list[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+        """Points ``[N, F, 1]`` and quantiles ``[N, F, 1, Q]``, NaN for entries without a value."""
         for number, entry in enumerate(chunk):
             self._check_entry(entry, number)
+        shape = (len(chunk), self.prediction_length, 1)
+        points = np.full(shape, np.nan)
+        bounds = np.full((*shape, len(self.quantiles)), np.nan)
+        # A schema that skips no series lets the table of the entries be refused.
+        skips = self.forecaster.schema.bad != "error"
+        is_blank = np.array([skips and np.isnan(entry["target"]).all() for entry in chunk])
+        places = np.flatnonzero(~is_blank)
+        if is_blank.any():
+            first_blank = int(is_blank.argmax())
+            warn(
+                f"{is_blank.sum()} of {len(chunk)} entries have no value, such as"
+                f" {_name(chunk[first_blank], first_blank)!r}; their forecasts are NaN"
+            )
+        if len(places):
+            panel = self._panel([chunk[place] for place in places])
+            points[places], bounds[places] = self.forecaster.predict_before(
+                History(panel), panel.starts[1:], quantiles=self.quantiles
+            )
+        return points, bounds
+
+    def _panel(self, chunk: list[Mapping[str, Any]]) -> Panel:
+        """The last rows of each entry, in the order of the entries. Names may occur twice."""
         n_rows = self.forecaster.max_context
         targets = []
         names = []
         for entry in chunk:
             target = np.asarray(entry["target"], dtype=np.float64)
-            targets.append(target[-n_rows:])
+            # Missing values may be filled from rows before the context.
+            targets.append(target if np.isnan(target).any() else target[-n_rows:])
             name = entry.get("item_id")
             names.append(None if name is None else str(name))
         lengths = [len(target) for target in targets]
@@ -161,7 +183,8 @@ class TsattnPredictor(Predictor):
                 "y": np.concatenate(targets),
             }
         )
-        schema = Schema(missing=self.forecaster.missing_policy(fitted=True))
+        policy = self.forecaster.missing_policy(fitted=True)
+        schema = Schema(missing=policy, bad=self.forecaster.schema.bad)
         panel = from_long(frame, schema, freq=1)
         return replace(panel, ids=np.array(names, dtype=object))
 
