@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from small_forecasters import attention
 from tables import long_table, wide_of
 
 from tsattn.anomaly import anomalies
@@ -247,6 +248,15 @@ def test_paths_of_series_without_a_forecast_are_nan():
     forecast = make_forecaster("zero", 2).fit(panel).predict(panel)
     paths = forecast.sample(3, random_state=0)
     assert paths.shape == (*forecast.point.shape, 3)
+    assert np.isnan(paths).all(axis=(1, 2)).tolist() == [False, False, True]
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_paths_of_networks_have_the_series_of_the_forecast():
+    model = attention(2, head="student_t", max_epochs=1).fit(table(empty=False))
+    names = model.predict(table())["unique_id"].unique()
+    assert names.tolist() == ["a", "b", "empty"]
+    paths = model.sample(3, table(), random_state=0)
     assert np.isnan(paths).all(axis=(1, 2)).tolist() == [False, False, True]
 
 

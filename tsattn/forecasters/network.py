@@ -514,7 +514,8 @@ class NetworkForecaster(Forecaster):
             future: As in :meth:`predict`.
 
         Returns:
-            ``[series, horizon, n_samples]`` in original units.
+            ``[series, horizon, n_samples]`` in original units, in the order of :meth:`predict`: NaN
+            for series that are left out, after the others.
 
         Raises:
             ValueError: If the head knows points only, a series is too short, or ``future`` is not
@@ -547,7 +548,8 @@ class NetworkForecaster(Forecaster):
         with limit_threads(n_threads):
             draws = self.fitted_.sample(x, covariates, n_samples, generators.masks, ids)
         own_draws = self.own_series(draws[:, :steps], panel)
-        return own_draws[:, :, 0]  # a series has one channel
+        nothing = np.full((len(panel.skipped), steps, n_samples), np.nan)
+        return np.concatenate([own_draws[:, :, 0], nothing])  # a series has one channel
 
     # --- fit --------------------------------------------------------------------------------------
 
