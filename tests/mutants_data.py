@@ -879,7 +879,7 @@ MUTANTS = [
         "tsattn/data/panel.py",
         "if covariates.kind(name) is not None:",
         "if True:",
-        f"{BAD}::test_sentinels_in_columns_are_told_with_a_call_that_works",
+        f"{BAD}::test_wrong_numbers_in_columns_are_told_with_a_call_that_works",
     ),
     # sentinels
     Mutant(

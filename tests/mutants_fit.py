@@ -392,6 +392,10 @@ MUTANTS = [
         OUTLIERS,
     ),
     Mutant("tsattn/pretrained/outliers.py", "SENTINEL_RANGES * (most - least)", "0", OUTLIERS),
+    Mutant("tsattn/pretrained/outliers.py", "has_number & is_spread &", "has_number &", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/outliers.py", "(n_far >= _LEAST_SCATTERED) &", "(n_far > 0) &", OUTLIERS
+    ),
     Mutant(
         "tsattn/pretrained/outliers.py",
         "n_most_pairs < _REGULAR_SHARE",

@@ -36,7 +36,10 @@ def by_loops(series):
     n_moving = sum(before != after for before, after in itertools.pairwise(series))
     most_pairs = max(sum(t + lag in scattered for t in scattered) for lag in range(1, n // 2 + 1))
     is_regular = most_pairs >= 0.3 * len(scattered)
-    if len(scattered) > 0.05 * n or is_regular or n_moving <= 0.5 * n:
+    n_early = sum(t < n // 2 for t in scattered)
+    is_spread = min(n_early, len(scattered) - n_early) >= 0.25 * len(scattered)
+    are_some = 4 <= len(scattered) <= 0.05 * n
+    if not are_some or is_regular or not is_spread or n_moving <= 0.5 * n:
         scattered = []
     return sorted({*few, *scattered})
 
@@ -215,6 +218,12 @@ def test_what_comes_often_or_stays_is_not_wrong():
     jump = waves(1)
     jump[:, 396:] += 500  # a new level with some values in it
     assert not find_outliers(jump).any()
+    alone = waves(1)
+    alone[:, -1] += 30
+    assert not find_outliers(alone).any(), "it may be a new level"
+    risen, _ = scattered(0.04)
+    risen[:, :500] = waves(4, 500)  # all of them come late
+    assert not find_outliers(risen).any()
     growth = torch.exp(torch.arange(90, dtype=DOUBLE) / 10).round()
     assert not find_outliers(growth[None]).any()
     assert not find_outliers(torch.full((2, 50), 3.0, dtype=DOUBLE)).any()

@@ -27,8 +27,12 @@ _WRONG_COUNT = 3
 _WRONG_SHARE_OF_SHORT = 1 / 16
 # A larger share may be wrong where far values are scattered, ...
 _SCATTERED_SHARE = 0.05
-# ... so that at most this share of them has another one at any one distance.
+# ... so that at most this share of them has another one at any one distance, ...
 _REGULAR_SHARE = 0.3
+# ... and at least this share lies in each half of the series: what grows is far at its end.
+_HALF_SHARE = 0.25
+# So many far values show that they have no rule.
+_LEAST_SCATTERED = 4
 # Share of the largest changes that the usual change then leaves out, ...
 _SCATTERED_TRIMMED_SHARE = 0.12
 # ... and of the changes that are not zero, at least: rare sales of all sizes are right.
@@ -51,10 +55,10 @@ def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
     than 20 times the usual change and a later value is near again, or if the last value alone is
     farther than 200 times. The far values of a series are wrong if they are few: at most a
     hundredth of its values, or three, and at most a sixteenth. What is far often, as the peaks of a
-    season are, is not wrong, unless it is scattered: up to a twentieth of the values, of which at
-    most three tenths have another one at any one number of steps, in a series most of whose changes
-    are not zero. The usual change then leaves out the largest 12%, and the last value is far as any
-    other.
+    season are, is not wrong, unless it is scattered: four values up to a twentieth of all, of which
+    at most three tenths have another one at any one number of steps and at least a quarter lies in
+    each half of the series, most of whose changes are not zero. The usual change then leaves out
+    the largest 12%, and the last value is far as any other.
 
     Numbers that stand for a missing value in many tables, such as -9999, are wrong up to half of
     the values, where they lie far outside the range of all others.
@@ -185,7 +189,7 @@ def _find(x: Tensor, first: Tensor | int = 0) -> Tensor:
     # The last value will be near again, as all others were.
     far_of_most = _far(distance, _usual_change(x, n_trimmed), observed, _FAR)
     n_moving = (x.diff(dim=1).abs() > 0).sum(1, keepdim=True)
-    are_scattered = _are_scattered(far_of_most, count)
+    are_scattered = _are_scattered(far_of_most, observed, count)
     are_scattered &= n_moving > _LEAST_MOVING_SHARE * count
     return (far & are_few) | (far_of_most & are_scattered)
 
@@ -201,13 +205,18 @@ def _far(distance: Tensor, usual: Tensor, observed: Tensor, far_at_the_end: floa
     return far & (_near_later(observed, far) | _far_end(observed, far, very_far))
 
 
-def _are_scattered(far: Tensor, count: Tensor) -> Tensor:
+def _are_scattered(far: Tensor, observed: Tensor, count: Tensor) -> Tensor:
     """Whether the far values of series are few enough, and follow one another without rule."""
     n_far = far.sum(1, keepdim=True)
     n_lags = far.shape[1] // 2
     n_pairs = lag_products(far.to(torch.float32), n_lags)[:, 1:]
     n_most_pairs = n_pairs.amax(1, keepdim=True)
-    return (n_far <= _SCATTERED_SHARE * count) & (n_most_pairs < _REGULAR_SHARE * n_far)
+    is_early = observed.cumsum(1) <= count / 2
+    n_early = (far & is_early).sum(1, keepdim=True)
+    n_of_rarer_half = torch.minimum(n_early, n_far - n_early)
+    has_number = (n_far >= _LEAST_SCATTERED) & (n_far <= _SCATTERED_SHARE * count)
+    is_spread = n_of_rarer_half >= _HALF_SHARE * n_far
+    return has_number & is_spread & (n_most_pairs < _REGULAR_SHARE * n_far)
 
 
 def _running_median(x: Tensor, first: Tensor | int) -> Tensor:
