@@ -221,6 +221,8 @@ def test_what_comes_often_or_stays_is_not_wrong():
     alone = waves(1)
     alone[:, -1] += 30
     assert not find_outliers(alone).any(), "it may be a new level"
+    alone[:, 10] += 30
+    assert find_outliers(alone).nonzero().tolist() == [[0, 10]]
     risen, _ = scattered(0.04)
     risen[:, :500] = waves(4, 500)  # all of them come late
     assert not find_outliers(risen).any()
