@@ -11,6 +11,7 @@ import torch
 
 from tsattn import PretrainedForecaster, Schema
 from tsattn.data.panel import find_sentinels
+from tsattn.forecasters.pretrained import without_outliers
 from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import load_network
@@ -96,6 +97,15 @@ def test_scattered_values_are_found_up_to_a_twentieth():
     assert torch.equal(find_outliers(x), wrong)
     x, _ = scattered(0.1)
     assert not find_outliers(x).any()
+
+
+def test_scattered_values_stay_beside_columns_that_may_be_their_reason():
+    x, wrong = scattered(0.03)
+    windows = x.numpy()[..., None]
+    none = np.empty((*x.shape, 0))
+    np.testing.assert_array_equal(np.isnan(without_outliers(windows, none))[..., 0], wrong)
+    prices = np.zeros((*x.shape, 1))
+    np.testing.assert_array_equal(without_outliers(windows, prices), windows)
 
 
 def test_frequent_values_that_follow_a_rule_are_right():

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -626,26 +627,30 @@ def fit_without_columns(forecaster: Forecaster, panel: Panel) -> None:
     forecaster.state_ = fitted.state_
 
 
-def _outliers_of(series: np.ndarray) -> np.ndarray:
-    """Whether each value of series ``[B, T]`` is an outlier.
+def _outliers_of(series: np.ndarray, *, scattered: bool) -> np.ndarray:
+    """Whether each value of series ``[B, T]`` is an outlier, perhaps a scattered one.
 
     On one thread: work on several would let a process that is forked later wait for ever.
     """
     from tsattn.limits import limit_threads
 
     with limit_threads(1):
-        outliers = find_outliers(torch.tensor(series, device="cpu"))
+        tensor = torch.tensor(series, device="cpu")
+        outliers = find_outliers(tensor, scattered=scattered)
     return outliers.numpy()
 
 
 def without_outliers(x: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
     """Windows ``[B, T, C]`` with NaN in place of outliers, which other models would follow, unless
-    columns ``[B, T, K]`` explain them (:func:`tsattn.data.sensor_faults.explained`).
+    columns ``[B, T, K]`` explain them (:func:`tsattn.data.sensor_faults.explained`); beside columns
+    scattered ones stay.
     """
     n_windows, n_rows, n_channels = x.shape
     by_channel = np.ascontiguousarray(np.moveaxis(x, 2, 1))
     series = by_channel.reshape(-1, n_rows)
-    outliers = _outliers_of(series).reshape(n_windows, n_channels, n_rows)
+    has_columns = columns is not None and columns.shape[2] > 0
+    outliers = _outliers_of(series, scattered=not has_columns)
+    outliers = outliers.reshape(n_windows, n_channels, n_rows)
     is_outlier = np.moveaxis(outliers, 1, 2)
     if columns is not None and is_outlier.any():
         from tsattn.data.sensor_faults import explained
@@ -710,7 +715,8 @@ def tell_outliers(
     A network that ``learns`` reads them as they are; then only those far outside the range of all
     other values are told.
     """
-    rows = _flagged_rows(panel, n_rows, _outliers_of)
+    find = partial(_outliers_of, scattered=not future_cols)
+    rows = _flagged_rows(panel, n_rows, find)
     if len(rows):
         rows = rows[~_explained_rows(panel, rows, future_cols)]
     if learns:

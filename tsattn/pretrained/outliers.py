@@ -46,7 +46,7 @@ _SUSPICIOUS_SHARE = 0.5
 _LEAST_VALUES = 2 * _WINDOW
 
 
-def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+def find_outliers(x: Float[Tensor, "B T"], *, scattered: bool = True) -> Bool[Tensor, "B T"]:
     """Values that are taken for wrong.
 
     The distance of a value to the running median of nine steps, at the ends that of the first or
@@ -65,6 +65,8 @@ def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
 
     Args:
         x: Series of T steps; NaN is a missing value, at the left also a history that begins later.
+        scattered: Whether scattered values may be wrong. Columns beside the series may say why they
+            are far.
 
     Returns:
         True where a value is taken for wrong; never where it is missing.
@@ -81,7 +83,7 @@ def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
         rest = torch.where(sentinels, torch.nan, x)
         has_value = ~rest.isnan()
         first = has_value.to(torch.uint8).argmax(1, keepdim=True)
-        far = _find(rest, first)
+        far = _find(rest, scattered, first)
         is_suspicious = _suspicious_rows(rest)
         return sentinels | (far & is_suspicious[:, None])
     # Most series have no wrong values: only rows that may have some are searched.
@@ -92,7 +94,7 @@ def find_outliers(x: Float[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
         x = torch.where(wrong, torch.nan, x)
     rows = _numbers_of(_suspicious_rows(x))
     if len(rows):
-        wrong[rows] |= _find(x[rows])
+        wrong[rows] |= _find(x[rows], scattered)
     return wrong
 
 
@@ -170,7 +172,7 @@ def _most_wrong(count: Tensor) -> Tensor:
     return most.floor().clamp_min(1)
 
 
-def _find(x: Tensor, first: Tensor | int = 0) -> Tensor:
+def _find(x: Tensor, scattered: bool, first: Tensor | int = 0) -> Tensor:
     """Values of suspicious series that are taken for wrong; ``first [B 1]`` steps are padding."""
     observed = x.isfinite()
     count = observed.sum(1, keepdim=True)
@@ -184,6 +186,9 @@ def _find(x: Tensor, first: Tensor | int = 0) -> Tensor:
     # What is far often is not wrong, ...
     n_far = far.sum(1, keepdim=True)
     are_few = n_far <= _most_wrong(count)
+    few = far & are_few
+    if not scattered:
+        return few
     # ... unless it comes without any rule.
     n_trimmed = (_SCATTERED_TRIMMED_SHARE * count).ceil()
     # The last value will be near again, as all others were.
@@ -191,7 +196,7 @@ def _find(x: Tensor, first: Tensor | int = 0) -> Tensor:
     n_moving = (x.diff(dim=1).abs() > 0).sum(1, keepdim=True)
     are_scattered = _are_scattered(far_of_most, observed, count)
     are_scattered &= n_moving > _LEAST_MOVING_SHARE * count
-    return (far & are_few) | (far_of_most & are_scattered)
+    return few | (far_of_most & are_scattered)
 
 
 def _far(distance: Tensor, usual: Tensor, observed: Tensor, far_at_the_end: float) -> Tensor:
