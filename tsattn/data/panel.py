@@ -735,8 +735,8 @@ def _spike_rows(panel: Panel, values: np.ndarray, n_judged: int) -> np.ndarray:
 
     is_spike = np.zeros(len(values), dtype=bool)
     for n, first in enumerate(panel.starts[:-1]):
-        known = slice(first, max(int(panel.starts[n + 1]) - n_judged, first))
-        is_spike[known] = find_spikes(values[known])
+        known_rows = slice(first, max(int(panel.starts[n + 1]) - n_judged, first))
+        is_spike[known_rows] = find_spikes(values[known_rows])
     return np.flatnonzero(is_spike)
 
 
