@@ -59,7 +59,7 @@ def anomalies(
     where their medians are farther apart than either is wide. The first and the last block have one
     side only, and so has a block next to rows that do not change. A half of an interval is at least
     .3 of the median half of its series. Long runs of one value in a series that else moves are not
-    read (:func:`tsattn.data.sensor_faults.find_stuck`).
+    read.
 
     Args:
         data: A table, as :func:`tsattn.forecast` takes it; missing values are left out.
