@@ -73,8 +73,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "without_wrong_values(x, columns_beside(x, covariates))",
-        "without_wrong_values(x)",
+        "clean = without_wrong_values(x, columns)",
+        "clean = without_wrong_values(x)",
         "tests/forecasters/test_covariate_regression.py",
     ),
     Mutant(FAULTS, "2 * n_outliers > is_event.sum()", "True", TEST_OF_FAULTS),
@@ -436,7 +436,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/auto.py",
-        "x = without_wrong_values(x, columns_beside(x, covariates))",
+        "x = without_wrong_values(x, columns)",
         "pass",
         "tests/forecasters/test_auto.py",
     ),

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tsattn import PretrainedForecaster, Schema
+from tsattn.data.encoding import CovariateWindows
 from tsattn.data.panel import find_sentinels
-from tsattn.forecasters.pretrained import without_outliers
+from tsattn.forecasters.pretrained import columns_beside, without_outliers
 from tsattn.pretrained.outliers import find_outliers
 from tsattn.pretrained.synthetic import make
 from tsattn.pretrained.weights import load_network
@@ -106,6 +107,16 @@ def test_scattered_values_stay_beside_columns_that_may_be_their_reason():
     np.testing.assert_array_equal(np.isnan(without_outliers(windows, none))[..., 0], wrong)
     prices = np.zeros((*x.shape, 1))
     np.testing.assert_array_equal(without_outliers(windows, prices), windows)
+
+
+def test_the_calendar_is_no_reason_for_an_outlier():
+    """Its columns stand after those that are known ahead."""
+    x = np.zeros((2, 30, 1))
+    known = np.arange(2 * 35 * 3.0).reshape(2, 35, 3)
+    windows = CovariateWindows(np.zeros((2, 30, 1)), known, np.empty((2, 0), dtype=object))
+    np.testing.assert_array_equal(columns_beside(x, windows, ["price"]), known[:, :30, :1])
+    assert columns_beside(x, windows, []).shape == (2, 30, 0)
+    assert columns_beside(x, None, []) is None
 
 
 def test_frequent_values_that_follow_a_rule_are_right():

@@ -16,10 +16,10 @@ _LEAST_WAY_SHARE = 0.1
 _MOST_SPIKES = 3
 # Their least distance to all others, in ranges of the others.
 _SPIKE_RANGES = 5
-# Rows of an event, at least: a single one may be chance.
-_LEAST_EVENTS = 2
 # Other values that there must be.
 _LEAST_OTHERS = 30
+# Rows of an event, at least: a single one may be chance.
+_LEAST_EVENTS = 2
 
 
 def find_stuck(x: np.ndarray) -> np.ndarray:

@@ -617,7 +617,8 @@ class AutoForecaster(GapForecaster):
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> Answer:
         n_windows, n_rows, n_channels = x.shape
-        x = without_wrong_values(x, columns_beside(x, covariates))
+        columns = columns_beside(x, covariates, self.covariate_columns_.future)
+        x = without_wrong_values(x, columns)
         # Channels are independent: every member forecasts windows of one channel, [B C, T, 1].
         by_channel = np.moveaxis(x, 2, 1)
         series = by_channel.reshape(n_windows * n_channels, n_rows, 1)

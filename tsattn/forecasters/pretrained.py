@@ -401,7 +401,8 @@ class PretrainedForecaster(GapForecaster):
     ) -> Answer:
         if self.covariate_regression_ is None or covariates is None:
             return self._answer(x, quantiles, self._values)
-        clean = without_wrong_values(x, columns_beside(x, covariates))
+        columns = columns_beside(x, covariates, self.covariate_columns_.future)
+        clean = without_wrong_values(x, columns)
         point, bounds = self.covariate_regression_.forecast(
             self._answer, clean, quantiles, covariates
         )
@@ -675,9 +676,16 @@ def without_wrong_values(x: np.ndarray, columns: np.ndarray | None = None) -> np
     return without_stuck(without_outliers(x, columns))
 
 
-def columns_beside(x: np.ndarray, covariates: "CovariateWindows | None") -> np.ndarray | None:
-    """The future columns beside windows ``[B, T, C]``, ``[B, T, K]``; ``None`` without any."""
-    return None if covariates is None else covariates.known[:, : x.shape[1]]
+def columns_beside(
+    x: np.ndarray, covariates: "CovariateWindows | None", future_cols: Sequence[Hashable]
+) -> np.ndarray | None:
+    """The future columns beside windows ``[B, T, C]``, ``[B, T, K]``; ``None`` without covariates.
+
+    The calendar, which stands after them, is no reason for an outlier.
+    """
+    if covariates is None:
+        return None
+    return covariates.known[:, : x.shape[1], : len(future_cols)]
 
 
 def _future_columns(panel: Panel, names: Sequence[Hashable]) -> np.ndarray:
