@@ -67,8 +67,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/covariate_weights.py",
-        "return self._with_local_alone(np.union1d(learn, check))",
-        "return self.regression",
+        "regression = self._with_local_alone(np.union1d(learn, check))",
+        "regression = self.regression",
         "tests/forecasters/test_covariate_regression.py",
     ),
     Mutant(
@@ -465,6 +465,20 @@ MUTANTS = [
         "return np.ones(len(y))",
         "tests/forecasters/test_regression.py"
         "::test_a_sensor_that_hung_does_not_decide_the_forecasts_of_other_windows",
+    ),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
+        "truth = past.truth",
+        "truth = past_without.truth + np.nan",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_scattered_wrong_values_hardly_hurt_beside_columns_and_are_told",
+    ),
+    Mutant(
+        "tsattn/forecasters/pretrained.py",
+        "without_wrong_values(x, columns, self.covariate_regression_.leaves_out)",
+        "without_wrong_values(x, columns)",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_scattered_wrong_values_hardly_hurt_beside_columns_and_are_told",
     ),
     Mutant(
         "tsattn/forecasters/covariate_weights.py",

@@ -31,7 +31,7 @@ from tsattn.forecasters import boosted_trees, covariate_weights, deadlines
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CovariateRegression, has_ended, make_encoder
 from tsattn.forecasters.covariate_weights import Origins, PastForecasts
-from tsattn.forecasters.deadlines import time_limit
+from tsattn.forecasters.deadlines import OutOfTime, time_limit
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression, WindowFeatures
 
@@ -310,6 +310,53 @@ def test_a_sensor_that_hangs_hardly_hurts_and_is_told():
     assert error_of_hung <= 1.1 * error("zero", frame, schema)[0]
 
 
+def with_wrong_values(frame, share):
+    """A table of which a share of the values, drawn at random, is ten times as large."""
+    frame = frame.copy()
+    is_wrong = np.random.default_rng(5).random(len(frame)) < share
+    frame.loc[is_wrong, "y"] *= 10
+    return frame
+
+
+def test_scattered_wrong_values_hardly_hurt_beside_columns_and_are_told(tmp_path):
+    """With them the effect of the columns is lost."""
+    frame = series(1, promotion)
+    known = with_wrong_values(frame[:-TEST], 0.03)
+    schema = Schema(id_col="unique_id", future_cols=["promo"])
+    with pytest.warns(UserWarning, match="far from its neighbours .and 13 more"):
+        model = MAKERS["zero"](schema).fit(known)
+    assert regression_of(model).leaves_out
+    table = pd.concat([known, frame[-TEST:]])
+    ends = np.arange(ROWS - TEST, ROWS - H + 1, 4)
+    error_of_spoilt = roll(model, to_panel(table, schema), ends, keep=False).mae_original
+    assert error_of_spoilt <= 1.1 * error("zero", frame, schema)[0]
+    model.save(tmp_path / "m")
+    loaded = PretrainedForecaster.load(tmp_path / "m")
+    with pytest.warns(UserWarning, match="far from its neighbours"):
+        answer = loaded.predict(future=frame[-TEST:][:H].drop(columns="y"), data=known)
+    with pytest.warns(UserWarning, match="far from its neighbours"):
+        expected = model.predict(future=frame[-TEST:][:H].drop(columns="y"), data=known)
+    pd.testing.assert_frame_equal(answer, expected)
+
+
+def test_values_are_left_out_only_where_there_is_time_to_see_what_it_brings(monkeypatch):
+    known = with_wrong_values(series(1, promotion)[:-TEST], 0.03)
+    of = PastForecasts.of
+    left_out = []
+
+    def of_first(regression, *arguments):
+        left_out.append(regression.leaves_out)
+        if regression.leaves_out:
+            raise OutOfTime
+        return of(regression, *arguments)
+
+    monkeypatch.setattr(PastForecasts, "of", of_first)
+    schema = Schema(id_col="unique_id", future_cols=["promo"])
+    model = MAKERS["zero"](schema).fit(known)
+    assert left_out == [False, True]
+    assert not regression_of(model).leaves_out
+
+
 def test_few_rows_teach_nothing():
     frame = series(2, promotion)[:30]
     plain = PretrainedForecaster(H, weights=tiny_network(), schema=SCHEMA).fit(frame)
@@ -509,7 +556,7 @@ def test_origins_are_apart_and_none_that_teaches_ends_in_rows_that_check():
 
 
 def test_a_limited_time_forecasts_some_windows_that_are_spread_evenly(monkeypatch):
-    """A pass takes a second, so that half of 20 seconds allows ten passes, and one that has begun."""
+    """A pass takes a second, so that 10 seconds allow ten passes, and one that has begun."""
     clock = SimpleNamespace(seconds=0.0)
     clock.monotonic = lambda: clock.seconds
     for module in (covariate_weights, deadlines):
@@ -528,9 +575,9 @@ def test_a_limited_time_forecasts_some_windows_that_are_spread_evenly(monkeypatc
         return history.reaching(ends, 28)
 
     known = {}
-    for seconds in (20.0, np.inf):
-        with time_limit(seconds):
-            past = PastForecasts.of(regression, slow, windows, panel, origins)
+    for seconds in (10.0, np.inf):
+        with time_limit(2 * seconds):
+            past = PastForecasts.of(regression, slow, windows, panel, origins, seconds)
         known[seconds] = past
     some, every = known.values()
     is_done = some.usable
@@ -591,6 +638,7 @@ def test_saved_models_answer_alike(name, tmp_path):
         lambda f: f["covariate_regression"].update(cycle=10**9),
         lambda f: f["covariate_regression"].update(share=0.3),
         lambda f: f["covariate_regression"].update(band_factor=-1.0),
+        lambda f: f["covariate_regression"].update(leaves_out=1),
     ):
         changed = json.loads(json.dumps(facts))
         spoil(changed)
@@ -614,6 +662,7 @@ def with_all_opinions(own):
         pooled_weight=0.25,
         trees_weight=0.5,
         band_factor=1.5,
+        leaves_out=True,
     )
 
 

@@ -76,6 +76,8 @@ class CovariateRegression:
         trees_weight: Factor of the trees; the sum of both is at most 1.
         band_factor: Factor of the distance of quantiles to the point.
         error_ratio: Error on the windows held out, as a share of the base's.
+        leaves_out: Whether scattered values that are far from their neighbours are read as missing
+            (:func:`tsattn.pretrained.outliers.find_outliers`), as they are without columns.
     """
 
     encoder: CovariateEncoder
@@ -89,6 +91,7 @@ class CovariateRegression:
     trees_weight: float = 0.0
     band_factor: float = 1.0
     error_ratio: float = 1.0
+    leaves_out: bool = False
 
     @property
     def rows(self) -> int:
@@ -280,6 +283,7 @@ class CovariateRegression:
         facts = {}
         for name in self._SIZES + self._NUMBERS:
             facts[name] = getattr(self, name)
+        facts["leaves_out"] = self.leaves_out
         facts["pooled"] = None
         if self.pooled is not None:
             facts["pooled"] = {
@@ -312,7 +316,11 @@ class CovariateRegression:
         Raises:
             ValueError: If something is not what they gave; also LookupError or TypeError.
         """
-        regression = cls(encoder, **cls._checked_sizes(facts), **cls._checked_numbers(facts))
+        leaves_out = facts["leaves_out"]
+        require(type(leaves_out) is bool, f"leaves_out = {leaves_out!r:.40}")
+        sizes = cls._checked_sizes(facts)
+        numbers = cls._checked_numbers(facts)
+        regression = cls(encoder, **sizes, **numbers, leaves_out=leaves_out)
         tree_arrays = part_of(arrays, f"{PREFIX}trees.")
         if tree_arrays:
             trees = BoostedTrees(**tree_arrays)

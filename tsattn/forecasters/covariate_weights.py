@@ -67,6 +67,7 @@ def fit_covariate_regression(
     *,
     horizon: int,
     least: int,
+    without_doubtful: Panel | None = None,
 ) -> CovariateRegression:
     """Learn what covariates add to a base, from forecasts of the panel's own past.
 
@@ -86,6 +87,9 @@ def fit_covariate_regression(
         encoder: How covariates are read.
         horizon: Steps F.
         least: Rows that the base needs before an end.
+        without_doubtful: The panel without further values that may be wrong, if it has some. They
+            are left out if the windows held out are then forecast clearly better, and if there is
+            time to see it.
 
     Raises:
         OutOfTime: If it would not end in time, even without trees.
@@ -100,10 +104,43 @@ def fit_covariate_regression(
     all_windows = np.ones(len(origins.ends), dtype=bool)
     if not origins.enough(all_windows):
         return regression
-    past = PastForecasts.of(regression, base, windows, panel, origins)
+    n_panels = 1 if without_doubtful is None else 2
+    seconds = _FORECAST_SHARE * seconds_left() / n_panels
+    begun = time.monotonic()
+    past = PastForecasts.of(regression, base, windows, panel, origins, seconds)
     if not origins.enough(past.usable):
         return regression
-    return past.best()
+    choice = past.best()
+    if without_doubtful is None:
+        return choice.regression
+    try:
+        # The second choice takes as long as the first.
+        require_seconds(time.monotonic() - begun)
+        leaving_out = replace(regression, leaves_out=True)
+        past_without = PastForecasts.of(
+            leaving_out, base, windows, without_doubtful, origins, seconds
+        )
+        choice_without = past_without.best()
+    except OutOfTime:
+        return choice.regression
+    # The values that are left out count as truths, since they may be right. If they are wrong, most
+    # of each loss is theirs, so that no gain is a large share of it.
+    truth = past.truth
+    unit = past_without.spread
+    losses = _losses_by_window(truth - choice.point, unit)
+    losses_without = _losses_by_window(truth - choice_without.point, unit)
+    judged = np.isfinite(losses) & np.isfinite(losses_without)
+    if past.clearly_lower(losses_without[judged], losses[judged], worth=0.0):
+        return choice_without.regression
+    return choice.regression
+
+
+def _losses_by_window(missed: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Mean absolute errors of windows ``[W, F, C]`` in their units, ``[W]``; NaN without any."""
+    scaled = np.abs(missed / unit)
+    total = np.nansum(scaled, axis=(1, 2))
+    count = np.isfinite(scaled).sum(axis=(1, 2))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 class Origins(NamedTuple):
@@ -239,12 +276,12 @@ class PastForecasts:
         windows: Windows,
         panel: Panel,
         origins: Origins,
+        seconds: float,
     ) -> PastForecasts:
-        """Let the base forecast the windows before all origins, or before those for which there is
-        time, which are spread evenly over all of them.
+        """Let the base forecast the windows before all origins, or before as many as ``seconds``
+        allow, which are spread evenly over all of them.
         """
         begun = time.monotonic()
-        seconds = _FORECAST_SHARE * seconds_left()
         horizon = regression.horizon
         history = History(panel)
         columns = CovariateHistory(panel, regression.encoder.columns)
@@ -324,7 +361,7 @@ class PastForecasts:
             yield part, x, covariates
             seconds = time.monotonic() - begun
 
-    def best(self) -> CovariateRegression:
+    def best(self) -> Choice:
         """Choose the share and weights with the least error on the windows held out.
 
         The pooled regression and the trees are then learnt from all windows. Trees that would not
@@ -364,7 +401,7 @@ class PastForecasts:
         check: np.ndarray,
         options: list[_TreesOption],
         rows: _TreeRows | None,
-    ) -> CovariateRegression:
+    ) -> Choice:
         """The regression with the best of the shares; its trees learn from some rows."""
         share, trees_errors, _ = min(options, key=_cautious_loss)
         pooled_errors, pooled = self._pooled(share, learn, check)
@@ -378,13 +415,18 @@ class PastForecasts:
         mean_losses = [loss.mean() for loss in losses]
         best = int(np.argmin(mean_losses))
         plain = self.losses(0.0, 0.0, check)
-        if not self._clearly_lower(losses[best], plain):
-            return self._with_local_alone(np.union1d(learn, check))
+        point = np.full(self.truth.shape, np.nan)
+        if not self.clearly_lower(losses[best], plain):
+            regression = self._with_local_alone(np.union1d(learn, check))
+            point[check] = self.answers[regression.share].point[check]
+            return Choice(regression, point)
         pooled_weight, trees_weight = pairs[best]
         trees = None
         if rows is not None and trees_weight:
             trees = self._trees(share, rows)
-        return replace(
+        correction = self.spread[check] * expected[best]
+        point[check] = self.answers[share].point[check] + correction
+        regression = replace(
             self.regression,
             share=share,
             pooled=pooled if pooled_weight else None,
@@ -394,6 +436,7 @@ class PastForecasts:
             band_factor=self._band_factor(share, expected[best], check),
             error_ratio=float(mean_losses[best] / plain.mean()),
         )
+        return Choice(regression, point)
 
     def _with_local_alone(self, pick: np.ndarray) -> CovariateRegression:
         """The best share of the local regression, where it is clearly better than none.
@@ -404,7 +447,7 @@ class PastForecasts:
         losses = {share: self.losses(share, 0.0, pick) for share in self.answers}
         share = min(losses, key=lambda share: losses[share].mean())
         plain = losses[0.0]
-        if not self._clearly_lower(losses[share], plain):
+        if not self.clearly_lower(losses[share], plain):
             return self.regression
         return replace(
             self.regression,
@@ -413,14 +456,16 @@ class PastForecasts:
             error_ratio=float(losses[share].mean() / plain.mean()),
         )
 
-    def _clearly_lower(self, losses: np.ndarray, plain: np.ndarray) -> bool:
-        """Whether losses of windows are lower than plain ones by enough to be no chance."""
+    def clearly_lower(self, losses: np.ndarray, plain: np.ndarray, worth: float = _WORTH) -> bool:
+        """Whether losses of windows are lower than plain ones by enough to be no chance, and by
+        such a share of them.
+        """
         gain = plain - losses
         # Windows that share rows count as fewer ones.
         share_of_variance = self.origins.overlap / len(gain)
         standard_error = gain.std() * np.sqrt(share_of_variance)
         sure_gain = _SURE * standard_error
-        worthy_gain = _WORTH * plain.mean()
+        worthy_gain = worth * plain.mean()
         return bool(gain.mean() > max(sure_gain, worthy_gain))
 
     def _with_trees(self, share: float, learn: _TreeRows, check: _TreeRows) -> _TreesOption:
@@ -598,6 +643,19 @@ def _cautious_loss(option: _TreesOption) -> float:
     if is_mean:
         return option.loss
     return option.loss * (1 + _WORTH)
+
+
+class Choice(NamedTuple):
+    """A regression and how it forecasts.
+
+    Attributes:
+        regression: The regression.
+        point: Its forecasts of the windows held out, as learnt from the others, ``[W, F, C]``; NaN
+            for the others.
+    """
+
+    regression: CovariateRegression
+    point: np.ndarray
 
 
 class _TreeRows(NamedTuple):

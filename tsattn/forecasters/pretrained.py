@@ -320,7 +320,9 @@ class PretrainedForecaster(GapForecaster):
         panel = super().without_doubtful(panel, fitted)
         network = network_of(self.weights) if self.state_ is None else self.network_
         n_rows = network.config.token_context
-        tell_outliers(panel, n_rows, self.covariate_columns.future)
+        regression = self.covariate_regression_ if fitted else None
+        scattered = regression is not None and regression.leaves_out
+        tell_outliers(panel, n_rows, self.covariate_columns.future, scattered=scattered)
         if self.covariate_columns:
             tell_stuck(panel, n_rows)
         return panel
@@ -356,11 +358,22 @@ class PretrainedForecaster(GapForecaster):
         encoder = make_encoder(self.covariate_columns, panel)
         # The regressions would follow an outlier, and it would decide which weights seem best.
         n_rows = fitted.network.config.token_context
-        clean = clean_panel(panel, n_rows, self.covariate_columns.future)
+        future_cols = self.covariate_columns.future
+        clean = clean_panel(panel, n_rows, future_cols)
+        stricter = clean_panel(panel, n_rows, future_cols, scattered=True)
+        differs = not np.array_equal(clean.values, stricter.values, equal_nan=True)
         plain = self.with_state(fitted)
         regression = fit_covariate_regression(
-            plain._answer, plain.windows, clean, encoder, horizon=self.horizon, least=1
+            plain._answer,
+            plain.windows,
+            clean,
+            encoder,
+            horizon=self.horizon,
+            least=1,
+            without_doubtful=stricter if differs else None,
         )
+        if regression.leaves_out:
+            tell_outliers(panel, n_rows, future_cols, scattered=True)
         return replace(fitted, covariate_regression=regression, encoder=encoder)
 
     def with_network(self, network: ZeroNetwork) -> Self:
@@ -402,7 +415,7 @@ class PretrainedForecaster(GapForecaster):
         if self.covariate_regression_ is None or covariates is None:
             return self._answer(x, quantiles, self._values)
         columns = columns_beside(x, covariates, self.covariate_columns_.future)
-        clean = without_wrong_values(x, columns)
+        clean = without_wrong_values(x, columns, self.covariate_regression_.leaves_out)
         point, bounds = self.covariate_regression_.forecast(
             self._answer, clean, quantiles, covariates
         )
@@ -641,16 +654,18 @@ def _outliers_of(series: np.ndarray, *, scattered: bool) -> np.ndarray:
     return outliers.numpy()
 
 
-def without_outliers(x: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+def without_outliers(
+    x: np.ndarray, columns: np.ndarray | None = None, scattered: bool = False
+) -> np.ndarray:
     """Windows ``[B, T, C]`` with NaN in place of outliers, which other models would follow, unless
     columns ``[B, T, K]`` explain them (:func:`tsattn.data.sensor_faults.explained`); beside columns
-    scattered ones stay.
+    ``scattered`` ones stay unless it is asked for.
     """
     n_windows, n_rows, n_channels = x.shape
     by_channel = np.ascontiguousarray(np.moveaxis(x, 2, 1))
     series = by_channel.reshape(-1, n_rows)
     has_columns = columns is not None and columns.shape[2] > 0
-    outliers = _outliers_of(series, scattered=not has_columns)
+    outliers = _outliers_of(series, scattered=scattered or not has_columns)
     outliers = outliers.reshape(n_windows, n_channels, n_rows)
     is_outlier = np.moveaxis(outliers, 1, 2)
     if columns is not None and is_outlier.any():
@@ -669,11 +684,13 @@ def without_stuck(x: np.ndarray) -> np.ndarray:
     return np.where(find_stuck(x), np.nan, x)
 
 
-def without_wrong_values(x: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+def without_wrong_values(
+    x: np.ndarray, columns: np.ndarray | None = None, scattered: bool = False
+) -> np.ndarray:
     """Windows ``[B, T, C]`` with NaN in place of outliers that no columns ``[B, T, K]`` explain,
     and of the values of a sensor that hangs.
     """
-    return without_stuck(without_outliers(x, columns))
+    return without_stuck(without_outliers(x, columns, scattered))
 
 
 def columns_beside(
@@ -703,27 +720,35 @@ def blocks_of(panel: Panel, n_rows: int) -> Iterator[slice]:
             yield slice(max(last - n_rows, start), last)
 
 
-def clean_panel(panel: Panel, n_rows: int, future_cols: Sequence[Hashable]) -> Panel:
+def clean_panel(
+    panel: Panel, n_rows: int, future_cols: Sequence[Hashable], *, scattered: bool = False
+) -> Panel:
     """A panel :func:`without_wrong_values`, in blocks of ``n_rows`` rows from the end of each
     series; columns that are known ahead may explain outliers.
     """
     columns = _future_columns(panel, future_cols)
     values = panel.values.copy()
     for rows in blocks_of(panel, n_rows):
-        values[rows] = without_wrong_values(values[None, rows], columns[None, rows])[0]
+        values[rows] = without_wrong_values(values[None, rows], columns[None, rows], scattered)[0]
     return replace(panel, values=values)
 
 
 def tell_outliers(
-    panel: Panel, n_rows: int, future_cols: Sequence[Hashable], *, learns: bool = False
+    panel: Panel,
+    n_rows: int,
+    future_cols: Sequence[Hashable],
+    *,
+    scattered: bool = False,
+    learns: bool = False,
 ) -> None:
     """Warn once of outliers among the last ``n_rows`` rows of series, which are read as missing
-    unless columns that are known ahead explain them.
+    unless columns that are known ahead explain them; beside columns ``scattered`` ones are not told
+    unless it is asked for.
 
     A network that ``learns`` reads them as they are; then only those far outside the range of all
     other values are told.
     """
-    find = partial(_outliers_of, scattered=not future_cols)
+    find = partial(_outliers_of, scattered=scattered or not future_cols)
     rows = _flagged_rows(panel, n_rows, find)
     if len(rows):
         rows = rows[~_explained_rows(panel, rows, future_cols)]
