@@ -29,9 +29,9 @@ def test_split_of_published_shares():
     assert Split.from_shares(26304, (0.7, 0.1, 0.2)) == Split(18412, 2632, 5260)
 
 
-@pytest.mark.parametrize("shares", ["0.7,0.3", "a,b,c", "0.7,0.2,0.2", (1.0, 0.0, 0.0), None])
+@pytest.mark.parametrize("shares", ["0.7,0.3", "a,b,c", "0.7,0.2,0.2", (1.0, 0.0, 0.0), None, 5])
 def test_bad_shares_are_named(shares):
-    with pytest.raises((ValueError, TypeError), match=r"split needs three shares|not iterable"):
+    with pytest.raises(ValueError, match="split needs three shares"):
         Split.from_shares(100, shares)
 
 

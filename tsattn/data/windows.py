@@ -94,7 +94,7 @@ class Split:
         Raises:
             ValueError: If there are not three shares between 0 and 1 that sum to 1.
         """
-        fields = shares.split(",") if isinstance(shares, str) else list(shares)
+        fields = shares.split(",") if isinstance(shares, str) else shares
         try:
             parts = [float(field) for field in fields]
         except (TypeError, ValueError):
