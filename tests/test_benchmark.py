@@ -358,7 +358,8 @@ def test_suites_come_from_toml_and_what_is_given_stands_above(tmp_path):
 
 def test_what_is_given_stands_above_the_settings_of_a_file(tmp_path):
     path = tmp_path / "suite.toml"
-    path.write_text("context = 48\n[settings.linear]\ncontext = 96\nmax_epochs = 4\npatience = 2\n")
+    text = "context = 48\n[settings.linear]\ncontext = 96\nmax_epochs = 4\npatience = 2\n"
+    path.write_text(text, encoding="utf-8-sig")  # some editors write a byte order mark
     suite = Suite.from_toml(path, datasets=("ETTh1",), max_epochs=1)
     assert suite.settings_of("nlinear") == {"context": 96, "patience": 2}
 

@@ -176,7 +176,7 @@ class Suite:
             ValueError: If the file is no TOML, or has a field that a suite does not have.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")
             values = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(
