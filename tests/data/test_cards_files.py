@@ -198,6 +198,15 @@ def one_line(caught):
             "columns.renamed names 'z', which is not in columns.target",
         ),
         ("[time]", "[time", "tiny.toml: .*line"),
+        ('"a", "b"', '"a", "a"', "columns: 'a' occurs twice"),
+        ("[time]", '[columns.renamed]\na = "date"\n[time]', "columns: 'date' occurs twice"),
+        ("some/Tiny.csv", "some/", "source.path is 'some/'; it must end with the name of a file"),
+        ("seasonality = 24", "seasonality = 0", "seasonality must be a whole number of at least 1"),
+        ('frequency = "h"', 'frequency = "hourly"', "tiny.toml: freq must be .*got 'hourly'"),
+        ("2020-01-02 15:00:00", "the end", "time.last is 'the end'; it must be a stamp such as"),
+        ("context = 8", "context = 0", "protocol.context must be a whole number of at least 1"),
+        ("[4]", "[]", "protocol.horizons names no horizon"),
+        ("[4]", "[4, 0]", "protocol.horizons must be a whole number of at least 1; got 0"),
     ],
 )
 def test_a_wrong_card_names_the_field(tiny, old, new, message):
@@ -287,6 +296,23 @@ def test_wrong_checksum(tiny, here, tmp_path, change, message):
         )
 
 
+def test_the_card_is_wrong_where_the_file_has_its_checksum(tiny, here):
+    checksum = hashlib.sha256(tiny_bytes()).hexdigest()
+    tiny(checksum, checksum.upper())  # as PowerShell prints it
+    assert load_dataset("tiny", here).sha256 == checksum
+    tiny('frequency = "h"', 'frequency = "D"')
+    with pytest.raises(ValueError, match=r"off the frequency 'D'") as caught:
+        load_dataset("tiny", here)
+    assert str(caught.value).endswith("; correct the card, whose sha256 the file has")
+
+
+def test_a_card_may_begin_with_a_byte_order_mark(tiny, tmp_path):
+    card = read_card("tiny")
+    path = tmp_path / "cards" / "tiny.toml"
+    path.write_text(path.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert read_card("tiny") == card
+
+
 @pytest.mark.parametrize("packed", [b"no gzip at all", gzip.compress(tiny_bytes())[:-20]])
 def test_damaged_gzip(tiny, tmp_path, packed):
     (tmp_path / "Tiny.csv.gz").write_bytes(packed)
@@ -329,7 +355,11 @@ def test_data_dir_must_be_a_folder(tiny, tmp_path):
         (b"2020-01-01 07:00", b"2020-01-01 06:00", "2020-01-01 06:00"),
         (b"2020-01-01 07:00", b"2020-01-01 07:10", "2020-01-01 07:"),
         (b"2020-01-01 07:00", b"2020-01-01 09:30", "its rows are not in the order of time"),
-        (b"2020-01-01 07:00", b"nonsense", "nonsense"),
+        (
+            b"2020-01-01 07:00:00",
+            b"1.1.2020",
+            "column 'date' holds '1.1.2020' in row 7, which is no stamp such as 2020-01-31",
+        ),
         (b",39\n", b",x\n", "column 'b' holds 'x' in row 39, which is no number"),
         (b",38\n", b",\n", "column 'b'.*missing"),
         (b",38\n", b",38,39,40\n", "Expected 3 fields"),
@@ -346,6 +376,12 @@ def test_without_a_checksum_the_structure_decides(tiny, here, old, new, message)
         load_dataset("tiny", here)
     assert one_line(caught)
     assert "Tiny.csv is not what card tiny describes" in str(caught.value)
+
+
+def test_integers_beyond_64_bits_are_numbers(tiny, here):
+    tiny(f'"{hashlib.sha256(tiny_bytes()).hexdigest()}"', '""')
+    (here / "Tiny.csv").write_bytes(tiny_bytes().replace(b",39\n", b",99999999999999999999\n"))
+    assert load_dataset("tiny", here).panel.values[-1] == 1e20
 
 
 def test_without_a_checksum_other_values_pass_and_their_checksum_is_reported(tiny, here):
@@ -517,6 +553,20 @@ def test_stamps_by_position(odd, here):
     assert data.panel.lengths.tolist() == [ROWS, ROWS]
 
 
+def test_months_by_position(odd, here):
+    months = pd.date_range("2020-01-01", periods=ROWS + 2, freq="MS")
+    hours = pd.date_range("2020-01-01", periods=ROWS + 2, freq="h")
+    text = (here / "Tiny.csv").read_text(encoding="utf-8")
+    card = odd.read_text(encoding="utf-8").replace('frequency = "h"', 'frequency = "MS"')
+    # From the last hour on, so that no month is taken for an hour.
+    for hour, month in zip(hours[::-1], months[::-1], strict=True):
+        text = text.replace(str(hour), f"{month:%Y-%m-%d}")
+        card = card.replace(str(hour), f"{month:%Y-%m-%d}")
+    (here / "Tiny.csv").write_text(text, encoding="utf-8")
+    odd.write_text(card, encoding="utf-8")
+    assert list(load_dataset("tiny", here).panel.times[:ROWS]) == list(months[:ROWS])
+
+
 def test_the_same_file_is_refused_with_its_own_stamps(odd, here):
     odd.write_text(odd.read_text(encoding="utf-8").replace("position", "own"), encoding="utf-8")
     with pytest.raises(
@@ -528,7 +578,7 @@ def test_the_same_file_is_refused_with_its_own_stamps(odd, here):
 def test_other_irregularities_than_the_card_counts_are_refused(odd, here):
     raw = (here / "Tiny.csv").read_bytes()
     (here / "Tiny.csv").write_bytes(raw.replace(b"2020-01-01 07:00", b"2020-01-01 07:20"))
-    message = "its stamps have 1 repeats, 2 gaps and 1 other irregular steps instead of 1, 1 and 0"
+    message = "its stamps have 1 repeats, 1 gaps and 1 other irregular steps instead of 1, 1 and 0"
     with pytest.raises(ValueError, match=message):
         load_dataset("tiny", here)
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pandas as pd
-from pandas.tseries.frequencies import to_offset
 
+from tsattn.checks import check_whole
+from tsattn.data.calendar import future_times, locate, parse_freq
 from tsattn.data.frames import from_wide
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
@@ -83,6 +85,14 @@ class Stamps:
     repeats: int = 0
     gaps: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("first", "last"):
+            text = getattr(self, name)
+            if pd.isna(pd.to_datetime(text, errors="coerce")):
+                raise ValueError(
+                    f"time.{name} is {text!r}; it must be a stamp such as 2020-01-31 00:00:00"
+                )
+
 
 @dataclass(frozen=True)
 class Sentinel:
@@ -109,13 +119,20 @@ class Protocol:
     scale: Literal["train"]
     missing: Literal["none"]
 
+    def __post_init__(self) -> None:
+        check_whole("protocol.context", self.context)
+        if not self.horizons:
+            raise ValueError("protocol.horizons names no horizon; name one, such as [96]")
+        for horizon in self.horizons:
+            check_whole("protocol.horizons", horizon)
+
 
 @dataclass(frozen=True)
 class Card:
     """One published data set; ``datasets/README.md`` explains every field.
 
     Raises:
-        ValueError: If the split needs more rows than the file has, or a replaced name is no column.
+        ValueError: If fields contradict one another, or no file can have what a field says.
     """
 
     name: str
@@ -146,6 +163,17 @@ class Card:
             raise ValueError(
                 f"columns.renamed names {unknown[0]!r}, which is not in columns.target"
             )
+        names = [self.columns.time, *self.columns.channels]
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated:
+            raise ValueError(f"columns: {min(repeated)!r} occurs twice; columns need unlike names")
+        if not PurePosixPath(self.file).suffix:
+            raise ValueError(
+                f"source.path is {self.source.path!r}; it must end with the name of a file, such as"
+                " data/sales.csv"
+            )
+        check_whole("seasonality", self.seasonality)
+        parse_freq(self.frequency)
 
     @property
     def file(self) -> str:
@@ -224,7 +252,7 @@ def read_card(name: str) -> Card:
         raise ValueError(f"no data set is called {name!r}; known are {', '.join(names)}")
     path = _cards_folder() / f"{file_name}.toml"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         table = tomllib.loads(text)
         table["split"] = _split(table.get("split"), table.get("rows"))
         card = _convert(Card, table, "card")
@@ -435,22 +463,24 @@ def _look(card: Card, data_dir: StrPath | None, cache: Path) -> Path | None:
 def _open(card: Card, path: Path, policy: Policy, url: str | None = None) -> Dataset:
     """Check and read one file, which errors name by the address from which it came, if any."""
     packed = path.read_bytes()
+    remedy = _by_hand(card)
+    if url is None:
+        remedy = f"remove it and {remedy}"
     try:
         raw = packed
         if path.suffix.lower() == ".gz":
             raw = gzip.decompress(packed)
         digest = hashlib.sha256(raw).hexdigest()
-        if card.sha256 and digest != card.sha256:
-            raise ValueError(
-                f"its sha256 is {digest} instead of {card.sha256}{_size_hint(card, raw)}"
-            )
+        if card.sha256:
+            if digest != card.sha256.lower():
+                raise ValueError(
+                    f"its sha256 is {digest} instead of {card.sha256}{_size_hint(card, raw)}"
+                )
+            remedy = "correct the card, whose sha256 the file has"
         frame = _table(card, raw)
         stamps, times = _stamps(card, frame)
         panel = _panel(card, frame, times, policy)
     except (ValueError, TypeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        remedy = _by_hand(card)
-        if url is None:
-            remedy = f"remove it and {remedy}"
         raise ValueError(
             f"{url or path} is not what card {card.name} describes: {one_line(error)}; {remedy}"
         ) from error
@@ -494,40 +524,49 @@ def _table(card: Card, raw: bytes) -> pd.DataFrame:
             column = frame[name]
             numbers = pd.to_numeric(column, errors="coerce")
             is_text = numbers.isna() & column.notna()
-            bad = column[is_text]
-            raise ValueError(
-                f"column {name!r} holds {bad.iloc[0]!r} in row {bad.index[0]}, which is no number"
-            )
+            if is_text.any():
+                row = is_text.idxmax()
+                raise ValueError(
+                    f"column {name!r} holds {column[row]!r} in row {row}, which is no number"
+                )
+            frame[name] = column.astype(float)  # integers beyond 64 bits
     return frame
 
 
 def _stamps(card: Card, frame: pd.DataFrame) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
     """The stamps of the file, and those of the panel."""
-    column = pd.to_datetime(frame[card.columns.time], format="ISO8601")
-    stamps = pd.DatetimeIndex(column, name=None)
+    column = frame[card.columns.time].astype(str)
+    parsed = pd.to_datetime(column, format="ISO8601", errors="coerce")
+    if parsed.isna().any():
+        row = parsed.isna().idxmax()
+        raise ValueError(
+            f"column {card.columns.time!r} holds {column[row]!r} in row {row}, which is no stamp"
+            " such as 2020-01-31 00:00:00"
+        )
+    stamps = pd.DatetimeIndex(parsed, name=None)
     ends = (("first", stamps[0], card.time.first), ("last", stamps[-1], card.time.last))
-    for position, stamp, expected in ends:
+    for end, stamp, expected in ends:
         if stamp != pd.Timestamp(expected):
-            raise ValueError(f"its {position} stamp is {stamp} instead of {expected}")
+            raise ValueError(f"its {end} stamp is {stamp} instead of {expected}")
     if card.time.stamps == "own":
         if not stamps.is_monotonic_increasing:
             raise ValueError("its rows are not in the order of time")
         return stamps, stamps
-    step = stamps[1:] - stamps[:-1]
-    unit = pd.Timedelta(to_offset(card.frequency))  # type: ignore[arg-type]
-    is_repeat = step == pd.Timedelta(0)
-    repeats = int(is_repeat.sum())
-    gaps = int((step > unit).sum())
-    # A repeat is shorter than the unit too.
-    odd = int((step < unit).sum()) - repeats
+    first_rows = np.zeros(len(stamps), dtype=int)
+    position, exact = locate(stamps, first_rows, parse_freq(card.frequency))
+    step = np.diff(position)
+    repeats = int((step == 0).sum())
+    gaps = int((step > 1).sum())
+    odd = int((step < 0).sum()) + int((~exact).sum())
     if (repeats, gaps, odd) != (card.time.repeats, card.time.gaps, 0):
         raise ValueError(
             f"its stamps have {repeats} repeats, {gaps} gaps and {odd} other irregular steps"
             f" instead of {card.time.repeats}, {card.time.gaps} and 0"
         )
     # The stamps of the file are doubtful, so the rows are counted from the first one.
-    times = pd.date_range(stamps[0], periods=len(stamps), freq=card.frequency)
-    return stamps, times
+    later = future_times(stamps[:1], card.frequency, len(stamps) - 1)
+    times = stamps[:1].append(later)
+    return stamps, pd.DatetimeIndex(times)
 
 
 def _panel(card: Card, frame: pd.DataFrame, times: pd.DatetimeIndex, policy: Policy) -> Panel:
