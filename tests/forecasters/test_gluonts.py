@@ -53,6 +53,12 @@ def model(request):
     return request.param
 
 
+def test_a_fit_of_its_own_is_made_in_a_job_of_several_tasks(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_NAME", "nightly")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert make("dlinear").fit(long()).n_windows_ > 0
+
+
 def test_the_network_is_gluonts_own_and_learns(model):
     kind = {"deepar": DeepARModel, "patchtst": PatchTSTModel, "dlinear": DLinearModel}[model]
     forecaster = make(

@@ -430,6 +430,13 @@ def test_an_error_inside_the_handling_of_an_interrupt_stays_one(monkeypatch):
             fit(Training(max_epochs=1), checkpoint_dir=Path("unwritten"))
 
 
+def test_a_fit_of_its_own_is_made_in_a_job_of_several_tasks(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_NAME", "nightly")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    _, progress = fit(Training(max_epochs=1))
+    assert progress.epoch == 1
+
+
 def test_the_end_of_the_process_is_the_users_matter_on_slurm_too(monkeypatch, capfd):
     """Lightning would leave Python with the exit code 0, whatever the handler does."""
     for name in ("NTASKS", "PROCID", "LOCALID", "NODEID", "JOB_ID"):

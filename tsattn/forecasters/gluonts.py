@@ -275,7 +275,7 @@ class GluonTSForecaster(PooledForecaster):
 
     @torch.inference_mode(mode=False)
     def _fit(self, panel: Panel, context: FitContext) -> GluonTSFitted:
-        from tsattn.training.loop import at_start
+        from tsattn.training.loop import at_start, one_process
 
         n_rows = choose_context(panel, self.horizon, self.context, least=2)
         generator = np.random.default_rng(seed_from(self.random_state))
@@ -301,6 +301,7 @@ class GluonTSForecaster(PooledForecaster):
             # More threads make small networks no faster.
             with interruptible() as restore_handlers, limit_threads(1):
                 estimator.trainer_kwargs["callbacks"] = [at_start(restore_handlers)]
+                estimator.trainer_kwargs["plugins"] = one_process()
                 trained = estimator.train_model(_entries(windows)).trained_net
         return GluonTSFitted(
             panel=panel,

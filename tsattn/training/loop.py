@@ -10,7 +10,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.plugins.environments import TorchElasticEnvironment
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
@@ -423,6 +423,13 @@ def at_start(call: Callable[..., None]) -> LambdaCallback:
     return LambdaCallback(on_train_start=call)
 
 
+def one_process() -> LightningEnvironment:
+    """A part of a trainer without which Lightning refuses to train alone in a job of SLURM that has
+    several tasks.
+    """
+    return LightningEnvironment()
+
+
 def _run(
     module: ForecastModule,
     windows: tuple[WindowBatches, WindowBatches | None],
@@ -478,6 +485,7 @@ def _places(team: Team, processes: DDPSettings | None) -> dict[str, Any]:
     places: dict[str, Any] = {"accelerator": "gpu" if is_cuda else device.type}
     if processes is None or not processes.joins_some:
         places["devices"] = [device.index or 0] if is_cuda else 1
+        places["plugins"] = one_process()
         return places
     places["devices"] = team.local_size
     places["num_nodes"] = team.size // team.local_size
