@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tsattn.forecasters.local_regression import LocalRegression
 
@@ -153,6 +154,14 @@ def test_columns_that_matter_are_recovered_and_their_scale_does_not_matter():
         assert np.corrcoef(effect[b], truth[b])[0, 1] > 0.97
     moved = own.effects(3 * y - 7, 5 * columns + 2, 0.1 * past)
     np.testing.assert_allclose(moved, 3 * effect, rtol=1e-6, atol=1e-6)
+
+
+def test_torchs_default_device_moves_nothing():
+    """On ``meta`` a tensor without a device of its own would have no numbers."""
+    own = LocalRegression(horizon=H, season=8)
+    effect = own.effects(*windows())
+    with torch.device("meta"):
+        np.testing.assert_array_equal(own.effects(*windows()), effect)
 
 
 def test_a_window_does_not_depend_on_the_others():

@@ -379,11 +379,9 @@ class LocalRegression:
     @limit_threads(1)
     def _solutions(self, scatter: np.ndarray, products: np.ndarray, n_waves: int) -> np.ndarray:
         """Weights ``[B, folds + 1, n, penalties + 1]`` at every penalty; last of waves alone."""
-        n_features = scatter.shape[-1]
-        share = torch.ones(n_features, dtype=torch.float64)
+        share = np.ones(scatter.shape[-1])
         share[:n_waves] = self.wave_penalty
-        penalties = torch.tensor(self.penalties, dtype=torch.float64)
-        penalties = penalties[:, None] * share
+        penalties = torch.from_numpy(np.outer(self.penalties, share))
         squares = torch.from_numpy(scatter)[:, :, None]
         targets = torch.from_numpy(products)[:, :, None]
         repeated = targets.expand(-1, -1, len(penalties), -1, -1)
