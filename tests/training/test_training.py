@@ -335,6 +335,15 @@ def test_bad_settings_are_named(kwargs, message):
         Training(**kwargs)
 
 
+def test_half_precision_learns_inside_an_autocast_too():
+    """Torch keeps its narrow copies of weights until the outermost autocast ends."""
+    config = Training(max_epochs=2, precision="bf16")
+    _, alone = fit(config)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, inside = fit(config)
+    assert inside.history == alone.history
+
+
 @pytest.mark.parametrize("architecture", ["encoder", "decoder"])
 def test_half_precision_trains_and_validates_every_architecture(architecture):
     other = (

@@ -203,7 +203,9 @@ class ForecastModule(lightning.LightningModule):
     def _network(self, x: Tensor, covariates: Mapping[str, Tensor]) -> Tensor:
         """Forecasts in the precision of the settings."""
         is_narrow = self.config.precision == "bf16"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=is_narrow):
+        kind = x.device.type
+        # Inside an autocast of the user a cache would hold the weights of the first step.
+        with torch.autocast(kind, torch.bfloat16, enabled=is_narrow, cache_enabled=False):
             y = self.model(x, **covariates)
         return y.to(x.dtype)
 
