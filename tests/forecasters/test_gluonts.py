@@ -53,6 +53,16 @@ def model(request):
     return request.param
 
 
+@pytest.mark.parametrize(
+    "told", [lambda: torch.device("meta"), lambda: torch.autocast("cpu", torch.bfloat16)]
+)
+def test_what_the_user_tells_torch_changes_no_forecast(told):
+    plain = make("deepar").fit(long()).predict()
+    with told():
+        answer = make("deepar").fit(long()).predict()
+    pd.testing.assert_frame_equal(answer, plain)
+
+
 def test_a_fit_of_its_own_is_made_in_a_job_of_several_tasks(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_NAME", "nightly")
     monkeypatch.setenv("SLURM_NTASKS", "4")

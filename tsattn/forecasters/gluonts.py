@@ -26,7 +26,7 @@ from tsattn.forecasters.pooled import (
     training_windows,
 )
 from tsattn.forecasts import Answer
-from tsattn.limits import IN_SINGLE, limit_threads
+from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.locks import forkable
 from tsattn.random import seed_from
 from tsattn.silence import LIGHTNING, ignored, interruptible, silenced
@@ -273,6 +273,7 @@ class GluonTSForecaster(PooledForecaster):
         """The model, ``_gluonts`` after it where this library has one of that name."""
         return self.model if self.model == "deepar" else f"{self.model}_gluonts"
 
+    @plain_torch()
     @torch.inference_mode(mode=False)
     def _fit(self, panel: Panel, context: FitContext) -> GluonTSFitted:
         from tsattn.training.loop import at_start, one_process
@@ -353,6 +354,7 @@ class GluonTSForecaster(PooledForecaster):
         answer = self._answer(x, quantiles)
         return answer[..., 0], answer[..., 1:]
 
+    @plain_torch()
     def _answer(self, x: np.ndarray, quantiles: Sequence[float]) -> np.ndarray:
         """Point and quantiles, ``[B, F, C, 1 + Q]``."""
         n_windows, context, n_channels = x.shape
