@@ -163,7 +163,7 @@ def test_bad_forecasts_are_refused():
         y[1, 1, 0] = np.nan
         return y
 
-    with pytest.raises(ValueError, match="not finite after 2024-01-01 05:00:00"):
+    with pytest.raises(ValueError, match=r"not finite for series .* after 2024-01-01 05:00:00"):
         roll(Bad(spoil), panel, np.array([5, 6, 7]))
 
 

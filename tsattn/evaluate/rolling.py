@@ -428,10 +428,11 @@ def judge_windows(
         )
         bad = first_not_finite(point, bounds)
         if bad is not None:
-            cutoff = panel.times[ends[bad] - 1]
+            end = ends[[bad]]
+            series = panel.series_label(int(panel.owners(end)[0]))
             raise ValueError(
-                f"{rolled.alias} gave a forecast that is not finite after"
-                f" {cutoff}; look at the scale of its values"
+                f"{rolled.alias} gave a forecast that is not finite for {series} after"
+                f" {panel.times[end - 1][0]}; look at the scale of its values"
             )
         rolled.keep(part, point, bounds)
         _add_windows(rolled.tally, history, ends, point, bounds)
