@@ -381,7 +381,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         message = error.for_command_line(_options_of(arguments))
     except (ValueError, TypeError, ImportError) as error:
-        message = str(error)
+        message = console.other_error(error)
     return console.complain(message)
 
 

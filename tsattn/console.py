@@ -230,6 +230,17 @@ def os_error(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}; check the path and its permissions"
 
 
+def other_error(error: Exception) -> str:
+    """The message of an error, with a remedy where Python says what standard output cannot hold."""
+    if not isinstance(error, UnicodeEncodeError):
+        return str(error)
+    letter = error.object[error.start]
+    return (
+        f"standard output is {error.encoding}, which cannot hold {letter!a}; name a file by --out,"
+        " or set PYTHONIOENCODING=utf-8"
+    )
+
+
 def mention(caught: Iterable[warnings.WarningMessage], options: Mapping[str, str]) -> None:
     """Print the warnings of the library, a line each.
 

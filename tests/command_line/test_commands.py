@@ -1,5 +1,6 @@
 """The contract of the command line: results, one line for every mistake, nothing left behind."""
 
+import io
 import json
 import os
 import re
@@ -435,6 +436,21 @@ def test_a_result_for_a_closed_standard_output_is_not_lost(
     code, _, err = run(*argv, *options)
     assert code == 2
     assert re.fullmatch("tsattn: standard output is closed.* name a file by --out.*\n", err)
+    assert run(*argv, "--out", "f.csv") == (0, "", "")
+
+
+def test_a_standard_output_that_cannot_hold_a_name_is_told(folder, run, monkeypatch):
+    long_frame().replace({"unique_id": {"b": "Łódź"}}).to_csv("city.csv", index=False)
+    argv = ["forecast", "city.csv", "--model", "naive", "--horizon", 2]
+    packed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(packed, encoding="cp1252"))
+    code, _, err = run(*argv)
+    assert code == 2
+    assert re.fullmatch(
+        r"tsattn: standard output is \S+, which cannot hold '\\u0141'; name a file by --out, .*\n",
+        err,
+    )
+    assert not packed.getvalue()
     assert run(*argv, "--out", "f.csv") == (0, "", "")
 
 
