@@ -6,18 +6,21 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tables import series_table
 
 from tsattn import cli, make_forecaster
 from tsattn.adapters.export import export_onnx, export_pt2
 from tsattn.catalogue import load_forecaster
 from tsattn.storage import add_row
+from tsattn.training.processes import DDPSettings, run_processes
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="Linux alone has /dev/full")
@@ -168,6 +171,29 @@ def test_rows_that_are_dealt_out_name_their_folder(folder, capsys):
         ".f.parquet.batches cannot be written: File too large; make room, or name another place\n"
     )
     assert os.listdir(folder) == ["dates.parquet"]
+
+
+def deep():
+    few = {"num_batches_per_epoch": 2}
+    forecaster = make_forecaster("deepar", 4, context=16, max_epochs=1, estimator_args=few)
+    forecaster.fit(table())
+
+
+def several_processes():
+    run_processes(abs, (1,), DDPSettings(2), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("fit", [deep, several_processes])
+def test_a_fit_names_the_folder_of_temporary_files(fit, folder, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with (
+        pytest.raises(
+            OSError, match=r"cannot be written: .*; make room, or name another place$"
+        ) as told,
+        little_room(),
+    ):
+        fit()
+    assert str(told.value).startswith(f"{folder} cannot")
 
 
 def test_other_errors_of_the_system_stay_as_they_are(folder):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from tempfile import TemporaryDirectory
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,6 +31,7 @@ from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.locks import forkable
 from tsattn.random import seed_from
 from tsattn.silence import LIGHTNING, ignored, interruptible, silenced
+from tsattn.storage import full_disk_names
 from tsattn.store import Tensors, check_weights
 
 if TYPE_CHECKING:
@@ -276,7 +278,7 @@ class GluonTSForecaster(PooledForecaster):
     @plain_torch()
     @torch.inference_mode(mode=False)
     def _fit(self, panel: Panel, context: FitContext) -> GluonTSFitted:
-        from tsattn.training.loop import at_start, one_process
+        from tsattn.training.loop import at_error, at_start, one_process
 
         n_rows = choose_context(panel, self.horizon, self.context, least=2)
         generator = np.random.default_rng(seed_from(self.random_state))
@@ -296,14 +298,21 @@ class GluonTSForecaster(PooledForecaster):
             _seeded(seed, device),
             ignored(*_THEIR_OWN),
             silenced(*LIGHTNING),
+            full_disk_names(Path(gettempdir())),
             TemporaryDirectory() as folder,
         ):
             estimator = self._estimator(n_rows, season_length(panel.freq), folder, device)
             # More threads make small networks no faster.
             with interruptible() as restore_handlers, limit_threads(1):
-                estimator.trainer_kwargs["callbacks"] = [at_start(restore_handlers)]
+                errors: list[BaseException] = []
+                callbacks = [at_start(restore_handlers), at_error(errors.append)]
+                estimator.trainer_kwargs["callbacks"] = callbacks
                 estimator.trainer_kwargs["plugins"] = one_process()
-                trained = estimator.train_model(_entries(windows)).trained_net
+                try:
+                    trained = estimator.train_model(_entries(windows)).trained_net
+                except FileNotFoundError:
+                    # GluonTS goes on from a checkpoint that a full disk did not take.
+                    raise errors[0] from None
         return GluonTSFitted(
             panel=panel,
             context=n_rows,

@@ -425,6 +425,11 @@ def at_start(call: Callable[..., None]) -> LambdaCallback:
     return LambdaCallback(on_train_start=call)
 
 
+def at_error(call: Callable[[BaseException], None]) -> LambdaCallback:
+    """A part of a trainer that calls a function with the error that ends a training."""
+    return LambdaCallback(on_exception=lambda trainer, module, error: call(error))
+
+
 def one_process() -> LightningEnvironment:
     """A part of a trainer without which Lightning refuses to train alone in a job of SLURM that has
     several tasks.

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from tsattn.checks import check_choice, is_number, is_whole
+from tsattn.storage import full_disk_names
 
 _BACKENDS = ("gloo", "nccl")
 # Environment variables that a launcher such as torchrun sets for each process.
@@ -256,6 +257,7 @@ def run_processes(
     Raises:
         ValueError: What a process raised; TypeError and OSError come back likewise.
         RuntimeError: If a process ended in another way.
+        OSError: If the folder of temporary files is full.
     """
     context = get_context("spawn")
     n = int(settings.n_processes or 1)
@@ -264,7 +266,12 @@ def run_processes(
         folder = Path(name)
         backend = settings.backend_for(device)
         group = (n, backend, settings.timeout, threads, folder)
-        torch.save((target, args), folder / _JOB)
+        with full_disk_names(folder.parent), (folder / _JOB).open("wb") as file:
+            try:
+                torch.save((target, args), file)
+            except RuntimeError as error:
+                # Torch hides the error of the system behind one of its own.
+                raise error.__context__ or error from None
         processes = []
         for rank in range(n):
             begin_args = (rank, *group)
