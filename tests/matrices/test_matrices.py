@@ -514,8 +514,9 @@ def test_options_reach_the_structure():
             lambda: Level(2, 3),
             "as many left as right blocks; got 2 and 3; make them equal or set shuffled=True",
         ),
-        (lambda: Level(alpha=0.0), "alpha of a level must be finite and not 0; got 0.0"),
-        (lambda: Level(alpha=math.nan), "alpha of a level must be finite and not 0; got nan"),
+        (lambda: Level(alpha=0.0), "alpha of a level must be a finite number and not 0; got 0.0"),
+        (lambda: Level(alpha=math.nan), "must be a finite number and not 0; got nan"),
+        (lambda: Level(alpha="a"), "must be a finite number and not 0; got 'a'"),
         (
             lambda: Dense(4, 3)(torch.ones(2, 3)),
             r"last axis must have n_in = 4 features; got shape \(2, 3\)",

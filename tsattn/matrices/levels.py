@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tsattn.checks import is_number
+
 
 @dataclass(frozen=True)
 class Level:
@@ -51,10 +53,10 @@ class Level:
                 "a level without shuffle needs as many left as right blocks; got"
                 f" {self.left_blocks} and {self.right_blocks}; make them equal or set shuffled=True"
             )
-        if not math.isfinite(self.alpha) or self.alpha == 0:
+        if not is_number(self.alpha) or not math.isfinite(self.alpha) or self.alpha == 0:
             raise ValueError(
-                f"alpha of a level must be finite and not 0; got {self.alpha}; drop the level"
-                " instead"
+                f"alpha of a level must be a finite number and not 0; got {self.alpha!r}; drop the"
+                " level instead"
             )
 
     @property
