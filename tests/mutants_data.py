@@ -134,8 +134,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/tables.py",
-        'if missing == "error":\n            _refuse_own_hours',
-        'if missing == "ffill":\n            _refuse_own_hours',
+        'if rules.missing == "error":\n            _refuse_gap',
+        'if rules.missing == "ffill":\n            _refuse_gap',
         FRAMES,
     ),
     Mutant(
@@ -376,9 +376,7 @@ MUTANTS = [
     Mutant("tsattn/data/parts.py", "or not values.between(low, high).all():", ":", PARTS),
     Mutant("tsattn/data/tables.py", "if is_equal.all():", "if False:", TABLES),
     Mutant("tsattn/data/tables.py", "or (may_be_times and spelt_call is None)", "or False", TABLES),
-    Mutant(
-        "tsattn/data/tables.py", "if not has_numbers and cells.notna().any()", "if False", TABLES
-    ),
+    Mutant("tsattn/data/tables.py", "if not has_numbers and table", "if False and table", TABLES),
     Mutant(
         "tsattn/data/tables.py",
         'f": {target} = {read[:-1]}, utc=True)',
@@ -443,7 +441,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/frames.py",
-        'rules = replace(rules, freq=abs(df.index.step))\n        unit = "integer"',
+        "rules = replace(rules, freq=abs(df.index.step))",
         "pass",
         ODD,
     ),
@@ -813,8 +811,8 @@ MUTANTS = [
     # other processes, other libraries
     Mutant(
         "tsattn/data/panel.py",
-        "starts=self.starts[first : stop + 1] - self.starts[first]",
-        "starts=self.starts[first : stop + 1]",
+        "starts = self.starts[first : stop + 1] - first_row",
+        "starts = self.starts[first : stop + 1]",
         DISTRIBUTED,
     ),
     Mutant(

@@ -25,6 +25,7 @@ from tsattn.data.grid import (
     find_month_days,
     find_opening_hours,
     find_quarters,
+    inner_steps,
     month_of,
     owners_of,
     parse_pattern,
@@ -247,9 +248,7 @@ def _alias_grid(text: str) -> Grid | None:
         parts.append((count, name, anchor))
     are_clock_times = all(name in _UNIT_NANOSECONDS and not anchor for _, name, anchor in parts)
     if are_clock_times:
-        total = 0
-        for count, name, _ in parts:
-            total += count * _UNIT_NANOSECONDS[name]
+        total = sum(count * _UNIT_NANOSECONDS[name] for count, name, _ in parts)
         return _tick_grid(total) if total > 0 else None
     if len(parts) > 1:
         return None
@@ -403,14 +402,14 @@ def locate(times: pd.Index, firsts: np.ndarray, grid: Grid) -> tuple[np.ndarray,
         elapsed = clock - clock[firsts]
         position, rest = np.divmod(elapsed, grid.step)
         return position, rest == 0
-    if grid.unit == "cycle":
-        count, allowed = pattern_count(clock, grid)
-        return count - count[firsts], allowed
     day, hour = np.divmod(clock, DAY_NANOSECONDS)
     same_hour = hour == hour[firsts]
-    if grid.unit == "monthday":
+    if grid.slots:
         count, allowed = pattern_count(clock, grid)
-        return count - count[firsts], allowed & same_hour
+        # Slots of a cycle have their own times of the day.
+        if grid.unit == "monthday":
+            allowed &= same_hour
+        return count - count[firsts], allowed
     count, allowed = _count(day, grid)
     position, rest = np.divmod(count - count[firsts], grid.step)
     allowed &= rest == 0
@@ -555,8 +554,6 @@ def off_hours(times: pd.Index, grid: Grid) -> np.ndarray:
     """Which stamps lie on closed days or hours of a grid that has such, at whole steps, bool
     [rows].
     """
-    if not isinstance(times, pd.DatetimeIndex):
-        return np.zeros(len(times), dtype=bool)
     clock = clock_of(times, grid)
     if grid.unit == "business":
         weekday = _weekday(clock // DAY_NANOSECONDS)
@@ -614,8 +611,7 @@ def infer_grid(
     step_owner = owner[1:][inner]
 
     def common(clock: np.ndarray) -> int:
-        steps = np.diff(clock)
-        _, medians = _typical(steps[inner], step_owner)
+        _, medians = _typical(inner_steps(clock, starts), step_owner)
         return _commonest(medians)
 
     if not isinstance(times, pd.DatetimeIndex):
@@ -630,8 +626,7 @@ def infer_grid(
         return _tick_grid(elapsed)
     day = wall // DAY_NANOSECONDS
     if days >= _SHORTEST_MONTH_DAYS:
-        steps = np.diff(day)
-        months = _infer_months(day, common, steps[inner])
+        months = _infer_months(day, common, inner_steps(day, starts))
         if months is not None:
             return months
     if days >= _MONTH_PART_DAYS.start:
@@ -656,7 +651,7 @@ def _infer_pattern(
     longest = int(np.argmax(lengths))
     stamps = day[rows_of(starts, longest)]
     steps = np.diff(stamps)
-    if len(steps) < 2 or (steps == steps[0]).all():
+    if (steps == steps[0]).all():
         return None
     quarters = find_quarters(stamps)
     if quarters is not None:
@@ -791,17 +786,16 @@ def place(
     Raises:
         ValueError: If series follow other frequencies, or a stamp does not lie on the grid.
     """
-    if _is_even(times, starts, grid):
-        first_rows = np.repeat(starts[:-1], np.diff(starts))
-        return np.arange(len(times)) - first_rows
     owner = owners_of(starts)
     first_rows = starts[owner]
+    if _is_even(times, starts, grid):
+        return np.arange(len(times)) - first_rows
     position, exact = locate(times, first_rows, grid)
     inner = owner[1:] == owner[:-1]
     # Both occurrences of a repeated hour have the same position; only the first is allowed.
     moves_on = np.diff(position) > 0
     exact[1:] &= ~inner | moves_on
-    if inferred and inner.any():
+    if inferred:
         _check_inferred(times, starts, grid, position, exact, name)
     if not exact.all():
         bad = np.flatnonzero(~exact)
@@ -836,10 +830,7 @@ def _is_even(times: pd.Index, starts: np.ndarray, grid: Grid) -> bool:
         step *= DAY_NANOSECONDS
     elif grid.unit not in ("integer", "tick"):
         return False
-    steps = np.diff(ticks(times))
-    # Steps from one series to the next do not count.
-    steps[starts[1:-1] - 1] = step
-    return bool((steps == step).all())
+    return bool((inner_steps(ticks(times), starts) == step).all())
 
 
 def _check_inferred(
@@ -902,8 +893,7 @@ def _resampling(times: pd.Index, starts: np.ndarray) -> list[Piece]:
     n_series = len(starts) - 1
     if _are_events(times, starts):
         return summing_advice(n_series)
-    owner = owners_of(starts)
-    steps = np.diff(ticks(times))[owner[1:] == owner[:-1]]
+    steps = inner_steps(ticks(times), starts)
     if times.tz is not None or has_even_steps(steps):
         return []
     return averaging_advice(steps, n_series)
@@ -913,9 +903,7 @@ def _are_events(times: pd.Index, starts: np.ndarray) -> bool:
     """Whether no frequency has all stamps without far more rows than there are; days of another
     time zone are whole hours apart and no events.
     """
-    steps = np.diff(ticks(times))
-    # Steps from one series to the next do not count.
-    steps[starts[1:-1] - 1] = 0
+    steps = inner_steps(ticks(times), starts)
     divisor = int(np.gcd.reduce(steps))
     finest = max(divisor, 1)
     most_nanoseconds = LARGEST_GROWTH * finest * len(times)
@@ -929,39 +917,36 @@ def _rounding(times: pd.Index, starts: np.ndarray, grid: Grid) -> list[Piece]:
     """
     if not isinstance(times, pd.DatetimeIndex) or times.tz is not None:
         return []
-    inner = np.ones(len(times) - 1, dtype=bool)
-    inner[starts[1:-1] - 1] = False
     for period, advice in _ROUND_PERIODS.items():
-        numbers = times.to_period(period).astype(np.int64)
-        if not (np.diff(numbers)[inner] == 1).all():
+        numbers = times.to_period(period).astype(np.int64).to_numpy()
+        if not (inner_steps(numbers, starts) == 1).all():
             continue
         call = f".dt.to_period({period!r}).dt.start_time"
         if period == "M" and grid.unit == "month" and grid.rule.endswith("E"):
             advice = " move them to the end of their month"
             call = "+ pd.offsets.MonthEnd(0)"
         return [advice, InPython(f", as {call} does"), ","]
-    unit = _unit_of_jitter(ticks(times), inner)
+    unit = _unit_of_jitter(ticks(times), starts)
     if unit is not None:
         return [" round the stamps", InPython(f", as .dt.round({unit!r}) does"), ","]
     return []
 
 
-def _unit_of_jitter(clock: np.ndarray, inner: np.ndarray) -> str | None:
+def _unit_of_jitter(clock: np.ndarray, starts: np.ndarray) -> str | None:
     """The step to which uneven stamps can be rounded, so that few are absent and none occurs twice;
     None if there is none.
 
     Args:
         clock: Stamps in nanoseconds, ``[rows]``.
-        inner: Whether a step lies inside a series, ``[rows - 1]``.
+        starts: [N + 1] rows at which series start.
     """
-    typical = np.median(np.diff(clock)[inner]) if inner.any() else 0
+    typical = np.median(inner_steps(clock, starts))
     for unit in _ROUND_UNITS:
         step = pd.Timedelta(unit).value
         is_round = not (clock % step).any()
         if is_round or abs(typical - step) > _JITTER_OF_STEP * step:
             continue
-        number = (clock + step // 2) // step
-        steps = np.diff(number)[inner]
+        steps = inner_steps((clock + step // 2) // step, starts)
         if (steps > 0).all() and (steps == 1).mean() > _LEAST_ROUNDED:
             return unit
     return None

@@ -1,5 +1,7 @@
 """Hours that clocks skip or repeat, where local times have no time zone."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -18,20 +20,18 @@ _ZONES = (
 )
 
 
-def zone_that_skips(stamps: pd.Index) -> str | None:
-    """A time zone whose clocks skip all of some local times; None if there is none."""
-    local = _without_zone(stamps)
-    if local is None:
-        return None
-    return next((zone for zone in _ZONES if _skipped(local, zone).all()), None)
+def zone_where(
+    are_marked: Callable[[pd.DatetimeIndex, str], np.ndarray], stamps: pd.Index
+) -> str | None:
+    """A time zone whose clocks skip or repeat all of some local times; None if there is none.
 
-
-def zone_that_repeats(stamps: pd.Index) -> str | None:
-    """A time zone whose clocks show all of some local times twice; None if there is none."""
-    local = _without_zone(stamps)
-    if local is None:
+    Args:
+        are_marked: :func:`skipped` or :func:`repeated`.
+        stamps: The times. Those with a zone, and integers, are no local times.
+    """
+    if not isinstance(stamps, pd.DatetimeIndex) or stamps.tz is not None:
         return None
-    return next((zone for zone in _ZONES if _repeated(local, zone).all()), None)
+    return next((zone for zone in _ZONES if are_marked(stamps, zone).all()), None)
 
 
 def advice_on_zone(
@@ -41,14 +41,13 @@ def advice_on_zone(
     where pandas cannot tell which of two equal times comes first.
 
     Args:
-        times: [rows] stamps in the order of the table.
+        times: [rows] stamps without a zone, in the order of the table.
         codes: [rows] which series.
         dialect: Names of the columns.
         zone: The zone.
         read: The expression of pandas that makes stamps of the time column.
     """
-    local = _without_zone(times)
-    if local is None or not _fits(local, codes, zone):
+    if not _fits(pd.DatetimeIndex(times), codes, zone):
         return ()
     call = f"tz_localize({zone!r}, ambiguous='infer')"
     if dialect.time_col is None:
@@ -65,19 +64,13 @@ def advice_on_zone(
     return ("give all stamps their zone or UTC offset", InPython(f": {call}"), "; or ")
 
 
-def _without_zone(times: pd.Index) -> pd.DatetimeIndex | None:
-    if not isinstance(times, pd.DatetimeIndex) or times.tz is not None:
-        return None
-    return times
-
-
-def _skipped(local: pd.DatetimeIndex, zone: str) -> np.ndarray:
+def skipped(local: pd.DatetimeIndex, zone: str) -> np.ndarray:
     """Which local times the clocks of a zone never show, bool [rows]."""
     first = np.ones(len(local), dtype=bool)
     return np.asarray(local.tz_localize(zone, ambiguous=first, nonexistent="NaT").isna())
 
 
-def _repeated(local: pd.DatetimeIndex, zone: str) -> np.ndarray:
+def repeated(local: pd.DatetimeIndex, zone: str) -> np.ndarray:
     """Which local times the clocks of a zone show twice, bool [rows]."""
     zoned = local.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward")
     return np.asarray(zoned.isna())
@@ -87,11 +80,11 @@ def _fits(local: pd.DatetimeIndex, codes: np.ndarray, zone: str) -> bool:
     """Whether each series has the hours that clocks repeat twice, the others once, none that they
     skip, and its rows in the order of time.
     """
-    if _skipped(local, zone).any():
+    if skipped(local, zone).any():
         return False
     rows = pd.DataFrame({"series": codes, "time": local})
     groups = rows.groupby(["series", "time"])["time"]
-    if (groups.transform("size") != 1 + _repeated(local, zone)).any():
+    if (groups.transform("size") != 1 + repeated(local, zone)).any():
         return False
     is_first = (groups.cumcount() == 0).to_numpy()
     clock = ticks(local.tz_localize(zone, ambiguous=is_first))

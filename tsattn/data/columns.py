@@ -572,7 +572,7 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     if numbers is not None:
         years = years and (named_as_part or column.dtype.kind in "iu")
         stamps = spelt_stamps(numbers, years=years)
-    elif named_as_part and column.dtype.kind == "f":
+    elif named_as_part:
         stamps = decimal_years(column.to_numpy(dtype=np.float64, na_value=np.nan))
     if stamps is None or stamps.isna().any():
         return numbers is not None and follow_periods(numbers)
@@ -602,8 +602,7 @@ def _text_reads_as_times(column: pd.Series) -> bool:
     # The first row alone excludes most columns of text at little cost.
     for rows in (column.iloc[:1], column):
         try:
-            if not len(read_stamps(rows, "", lambda row: "")):
-                return False
+            read_stamps(rows, "", lambda row: "")
         except AmbiguousStampsError:
             continue
         except (ValueError, TypeError):
@@ -972,7 +971,7 @@ def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | Non
         >>> spelt_stamps(np.array([202401, 202402])).dt.month.tolist()
         [1, 2]
     """
-    if not len(numbers) or numbers.min() < _LEAST_STAMP:
+    if numbers.min() < _LEAST_STAMP:
         return None
     distinct, row = np.unique(numbers, return_inverse=True)
     low = int(distinct[0])

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from tsattn.checks import InputWarning, Name, warn
+from tsattn.data.grid import inner_steps
 from tsattn.data.panel import Panel
 
 # Distinct steps of a target, at least, that no other column has by chance, and what rounding may
@@ -21,24 +22,23 @@ def tell_copies(panel: Panel, columns: Sequence[Hashable]) -> None:
         panel: A table just read.
         columns: Names of such columns, all of them in the panel.
     """
+    if panel.covariates is None or not columns:
+        return
     target = panel.values[:, 0]
     is_known = ~np.isnan(target)
     target_values = target[is_known]
     # A constant column may equal a constant target.
-    if panel.covariates is None or (target_values == target_values[:1]).all():
+    if (target_values == target_values[:1]).all():
         return
     values = panel.covariates.pick(columns)
-    # An owner is asked for by the row after its own.
-    owner = panel.owners(np.arange(1, len(target) + 1))
-    is_inside = owner[1:] == owner[:-1]
-    target_steps = np.diff(target)[is_inside]
+    target_steps = inner_steps(target, panel.starts)
     for name, column in zip(columns, values.T, strict=True):
         if panel.covariates.kind(name) is not None:
             continue
         content = ""
         if (column[is_known] == target_values).all():
             content = "the target itself"
-        elif _are_proportional(np.diff(column)[is_inside], target_steps):
+        elif _are_proportional(inner_steps(column, panel.starts), target_steps):
             content = "the target in another unit"
         if content:
             warn(

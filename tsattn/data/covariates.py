@@ -139,12 +139,9 @@ class Covariates:
     categories: tuple[tuple[str, ...] | None, ...] = ()
     truths: tuple[Hashable, ...] = ()
 
-    def take(
-        self, rows: slice | np.ndarray, series: slice | np.ndarray | None = None
-    ) -> Covariates:
-        """Some rows, which belong to some of the series; ``None`` keeps all series."""
-        static = self.static if series is None else self.static[series]
-        return replace(self, values=self.values[rows], static=static)
+    def take(self, rows: slice | np.ndarray, series: slice | np.ndarray) -> Covariates:
+        """Some rows, which belong to some of the series."""
+        return replace(self, values=self.values[rows], static=self.static[series])
 
     def copy(self) -> Covariates:
         """The same in arrays of its own."""

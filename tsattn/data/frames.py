@@ -33,12 +33,14 @@ from tsattn.data.columns import (
     with_levels,
     with_time,
 )
+from tsattn.data.copies import tell_copies
 from tsattn.data.covariates import (
     Covariates,
     check_covariate_cols,
     read_categories,
     read_static,
 )
+from tsattn.data.grid import owners_of
 from tsattn.data.panel import Panel, Skipped, starts_of, tell_alike, tell_ended
 from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units
 from tsattn.data.schema import Schema
@@ -90,7 +92,6 @@ def from_long(
 
 
 def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
-    unit = None if rules.freq is None else parse_freq(rules.freq).unit
     moving = schema.columns.moving
     statics = schema.columns.static
     df, dialect = _long_dialect(df, schema)
@@ -117,6 +118,7 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         cells=[df[column] for column in columns],
         columns=(str(target_col), *moving),
         dialect=dialect,
+        time_cells=df[time_col],
         n_targets=1,
         categories=categories,
     )
@@ -126,11 +128,11 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         df[time_col],
         place,
         lambda row: table.series(codes[row]),
-        unit,
+        rules.unit,
         day_first=rules.day_first,
     )
     dialect = _with_day_order(dialect, df[time_col], times, rules)
-    table = replace(table, times=times, time_cells=df[time_col], dialect=dialect)
+    table = replace(table, times=times, dialect=dialect)
     _refuse_hidden_keys(df, table, times, covariate_cols)
     skipped: tuple[Skipped, ...] = ()
     empty_rows = _rows_of_empty(table)
@@ -138,24 +140,11 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     if leaves_out and empty_rows.any() and not empty_rows.all():
         table, skipped = _without_rows(table, empty_rows)
         df = df[~empty_rows]
-    static = np.empty((len(table.ids), 0), dtype=object)
-    if statics:
-        static = read_static(df, statics, table.codes, table.series)
-    truths = _truth_cols(df, covariate_cols)
-    panel = _panel(table, rules, statics, static, truths)
-    panel = replace(panel, skipped=skipped)
+    panel = replace(_panel(df, table, rules, statics), skipped=skipped)
     tell_ended(panel)
     tell_alike(panel)
-    _tell_copies(panel, schema)
+    tell_copies(panel, schema.columns.future)
     return panel
-
-
-def _tell_copies(panel: Panel, schema: Schema) -> None:
-    """Warn of known columns that hold the target."""
-    if schema.columns.future:
-        from tsattn.data.copies import tell_copies
-
-        tell_copies(panel, schema.columns.future)
 
 
 def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Dialect]:
@@ -303,7 +292,6 @@ def from_wide(
 
 
 def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
-    unit = None if rules.freq is None else parse_freq(rules.freq).unit
     if schema.columns.static:
         raise InputError(
             Name("static_cols"),
@@ -315,7 +303,6 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     lacks_steps = time_col is None and rules.freq is None
     if lacks_steps and isinstance(df.index, pd.RangeIndex):
         rules = replace(rules, freq=abs(df.index.step))
-        unit = "integer"
     series_cols = _series_cols(df, time_col, covariates)
     all_names = tuple(map(_series_name, series_cols))
     columns = [*series_cols, *covariates]
@@ -329,7 +316,9 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     names = tuple(itertools.compress(all_names, is_kept))
     time_cells = df.index if time_col is None else df[time_col]
     place = "the index" if time_col is None else f"column {time_col!r}"
-    times = read_stamps(time_cells, place, lambda row: "the table", unit, day_first=rules.day_first)
+    times = read_stamps(
+        time_cells, place, lambda row: "the table", rules.unit, day_first=rules.day_first
+    )
     from tsattn.data.part_columns import tell_part_cols
 
     tell_part_cols(df, time_col, series_cols, times)
@@ -351,19 +340,17 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         cells=cells,
         columns=(*names, *covariates),
         dialect=dialect,
+        time_cells=time_cells,
         n_targets=n_series,
         categories=categories,
-        time_cells=time_cells,
     )
-    truths = _truth_cols(df, covariates)
-    group = _panel(table, rules, truths=truths)
-    panel = _unstacked(group, names)
+    panel = _unstacked(_panel(df, table, rules), names)
     last_tick = int(ticks(times).max())
     skipped_names = [name for name in all_names if name not in names]
     skipped = tuple(Skipped(name, last_tick, "has no value") for name in skipped_names)
     if rules.gaps != "missing":
         _tell_own_hours(panel)
-    _tell_copies(panel, schema)
+    tell_copies(panel, schema.columns.future)
     return replace(panel, skipped=skipped)
 
 
@@ -568,11 +555,10 @@ def to_panel(
     return read(frame, schema, rules)
 
 
-def to_target_panel(data: TableLike | Panel, schema: Schema | None = None) -> Panel:
+def to_target_panel(data: TableLike | Panel, schema: Schema) -> Panel:
     """As :func:`to_panel`, for a reader of the target alone: missing values may be left out, and
     missing covariates stay missing.
     """
-    schema = schema or Schema()
     if isinstance(data, Panel):
         return to_panel(data, schema)
     frame, schema, is_long = name_columns(data, schema)
@@ -849,7 +835,7 @@ def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
     covariates = panel.covariates
     if covariates is None:
         return {}
-    owners = np.repeat(np.arange(panel.n_series), panel.lengths)
+    owners = owners_of(panel.starts)
     columns = {}
     for name, values in zip(covariates.columns, covariates.values.T, strict=True):
         categories = covariates.kind(name)
@@ -930,24 +916,29 @@ def _read_columns(
 
 
 def _panel(
-    table: Table,
-    rules: Rules,
-    statics: tuple[Hashable, ...] = (),
-    static: np.ndarray | None = None,
-    truths: tuple[Hashable, ...] = (),
+    df: pd.DataFrame, table: Table, rules: Rules, statics: tuple[Hashable, ...] = ()
 ) -> Panel:
-    """The panel of a table whose stamps and values are made regular by the rules."""
-    table, starts, alias = regular(table, rules)
-    covariates = None
+    """The panel of a table whose stamps and values are made regular by the rules.
+
+    Args:
+        df: The frame, row by row with the table.
+        table: The table.
+        rules: What it must follow.
+        statics: Columns of the frame with one value in a series.
+    """
+    static = np.empty((len(table.ids), 0), dtype=object)
+    if statics:
+        static = read_static(df, statics, table.codes, table.series)
     names = table.columns[table.n_targets :]
+    truths = _truth_cols(df, [*names, *statics])
+    table, alias = regular(table, rules)
+    covariates = None
     if names or statics:
-        if static is None:
-            static = np.empty((len(table.ids), 0), dtype=object)
         moving = np.ascontiguousarray(table.covariates)
         covariates = Covariates(names, moving, statics, static, table.categories, truths)
     return Panel(
         values=np.ascontiguousarray(table.targets),
-        starts=starts,
+        starts=table.starts,
         ids=table.ids,
         times=table.times,
         freq=alias,

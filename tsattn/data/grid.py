@@ -213,9 +213,6 @@ def _parse_days(words: Sequence[str]) -> list[int]:
 
 def _parse_spans(words: Sequence[str], fine_step: int) -> list[int]:
     if not words:
-        # Steps of days have one time a day, shorter ones all times of the day.
-        if fine_step == DAY_NANOSECONDS:
-            return [0]
         return list(range(0, DAY_NANOSECONDS, fine_step))
     times: list[int] = []
     for word in words:
@@ -235,9 +232,7 @@ def _parse_month_days(name: str, text: str) -> Grid | None:
     if not all(word.isdigit() for word in words):
         return None
     days = sorted({int(word) for word in words})
-    if not days:
-        return None
-    if days[0] < 1 or days[-1] > _LAST_MONTH_DAY:
+    if not days or days[0] < 1 or days[-1] > _LAST_MONTH_DAY:
         return None
     unit = name[0]
     month = 0
@@ -364,6 +359,24 @@ def rows_of(starts: np.ndarray, n: int) -> slice:
     return slice(starts[n], starts[n + 1])
 
 
+def inner_steps(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Differences between neighbouring rows of the same series; each series has a row."""
+    return np.delete(np.diff(values), starts[1:-1] - 1)
+
+
+def stacked_rows(first_rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Rows of runs of some lengths that begin at some rows, one run after another.
+
+    Example:
+        >>> stacked_rows(np.array([4, 9]), np.array([2, 1]))
+        array([4, 5, 9])
+    """
+    n_before = np.cumsum(lengths) - lengths
+    rows = np.repeat(first_rows - n_before, lengths)
+    rows += np.arange(len(rows))
+    return rows
+
+
 def _month_stamps(month: np.ndarray, grid: Grid) -> np.ndarray:
     """Days since 1970 of the stamps of each month, ``[rows, slots]``."""
     first = _first_day(month)
@@ -452,8 +465,7 @@ def find_opening_hours(
     first = number[first_rows]
     last = number[starts[1:] - 1]
     possible = _count_slots(first, last, owner[first_rows], n_owners, n_slots)
-    n_days = n_slots * fine_step // DAY_NANOSECONDS
-    is_open = _open_slots(present, possible, n_days)
+    is_open = _open_slots(present, possible)
     if is_open is None or is_open.all() or is_open.sum() < 2:
         return None
     if not _rows_follow(present, possible, is_open, len(wall)):
@@ -506,15 +518,15 @@ def _count_slots(
     return partial + whole[:, None]
 
 
-def _open_slots(present: np.ndarray, possible: np.ndarray, n_days: int) -> np.ndarray | None:
+def _open_slots(present: np.ndarray, possible: np.ndarray) -> np.ndarray | None:
     """Which times of the week are open in some series; None if too few days are seen."""
     long = possible.min(axis=1) >= 2
     if long.any():
         share = present[long] / possible[long]
         return (share >= _OPEN_SHARE).any(axis=0)
     # Less than two weeks: times of a day, and weekends if one lies between two rows.
-    present = present.sum(axis=0).reshape(n_days, -1)
-    possible = possible.sum(axis=0).reshape(n_days, -1)
+    present = present.sum(axis=0).reshape(WEEK_DAYS, -1)
+    possible = possible.sum(axis=0).reshape(WEEK_DAYS, -1)
     by_day = present.sum(axis=1)
     is_present = by_day > 0
     n_times = present.shape[1]
@@ -522,7 +534,7 @@ def _open_slots(present: np.ndarray, possible: np.ndarray, n_days: int) -> np.nd
         return None
     # A weekend counts as closed only if a whole one lies between two rows.
     unseen = possible.min(axis=1) == 0
-    is_weekday = np.arange(n_days) < 5
+    is_weekday = np.arange(WEEK_DAYS) < 5
     open_days = is_present | is_weekday | unseen
     n_seen = possible[is_present].sum(axis=0)
     least = _OPEN_SHARE * np.maximum(n_seen, 1)

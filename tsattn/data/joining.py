@@ -319,7 +319,7 @@ def _joined_types(old: Dialect, new: Dialect) -> Dialect:
 
 def _common_type(old: Any, new: Any) -> Any:
     """The type of a column that holds the values of two others."""
-    if old is None or new is None or old == new:
+    if old is None or old == new:
         return new
     are_categories = [isinstance(kind, pd.CategoricalDtype) for kind in (old, new)]
     if all(are_categories):

@@ -390,7 +390,7 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
     key_names = " and ".join(map(repr, keys))
     candidates = "none of the others holds numbers"
     example = ""
-    if spelt and not numbers:
+    if spelt:
         candidates = f"{spelt!r} hold numbers and other text"
         example = f", such as Schema(target_col={spelt[0]!r})"
     if numbers:

@@ -51,7 +51,7 @@ def find_layout(column: pd.Series, times: pd.Index) -> Writer | None:
     column = column.tail(_N_ROWS_SHOWN)
     kind = infer_dtype(column)
     is_integer = kind == "integer"
-    if kind not in ("string", "integer") or not len(column):
+    if kind not in ("string", "integer"):
         return None
     try:
         tail = _read(column, times)
@@ -72,7 +72,7 @@ def find_layout(column: pd.Series, times: pd.Index) -> Writer | None:
     return None
 
 
-def reading_call(cells: pd.Series | pd.Index | None, times: pd.Index, place: str) -> str:
+def reading_call(cells: pd.Series | pd.Index, times: pd.Index, place: str) -> str:
     """The expression of pandas that makes stamps of a column.
 
     Args:
@@ -86,7 +86,7 @@ def reading_call(cells: pd.Series | pd.Index | None, times: pd.Index, place: str
         "pd.to_datetime(df['day'], format='%d.%m.%Y')"
     """
     plain_call = f"pd.to_datetime({place})"
-    if cells is None or not len(cells) or infer_dtype(cells) != "string":
+    if infer_dtype(cells) != "string":
         return plain_call
     text = pd.Series(cells.astype(object).to_numpy())
     if pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True).notna().all():

@@ -142,7 +142,7 @@ def zone_of_hours(
 
 def _irregular(times: pd.DatetimeIndex, hours: Grid | None) -> tuple[float, int]:
     """Open hours of a week, and rows at other hours; infinitely many where there is no rule."""
-    if hours is None or not hours.is_weekly:
+    if hours is None:
         return np.inf, 0
     n_open = len(hours.slots)
     is_off = off_hours(times, hours)

@@ -30,7 +30,7 @@ from tsattn.checks import (
 from tsattn.data.calendar import more, more_of, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import CovariateColumns, Covariates
-from tsattn.data.grid import owners_of, rows_of
+from tsattn.data.grid import owners_of, rows_of, stacked_rows
 
 __all__ = ["BadSeriesError", "Panel", "Skipped", "require_length"]
 
@@ -160,10 +160,7 @@ class Panel:
     @cached_property
     def aligned(self) -> bool:
         """Whether all series share one time axis, as the columns of a wide table do."""
-        if self.n_series == 0:
-            return False
-        have_equal_lengths = (self.lengths == self.lengths[0]).all()
-        if not have_equal_lengths:
+        if len(np.unique(self.lengths)) != 1:
             return False
         clock = ticks(self.times).reshape(self.n_series, -1)
         return bool((clock == clock[0]).all())
@@ -278,39 +275,16 @@ class Panel:
     def some(self, first: int, stop: int) -> Panel:
         """Series ``first:stop`` with all their rows."""
         first_row, stop_row = self.starts[[first, stop]].tolist()
-        rows = slice(first_row, stop_row)
+        starts = self.starts[first : stop + 1] - first_row
+        part = self._cut(slice(first_row, stop_row), starts, slice(first, stop))
         # Of parts of a panel the last one knows what was left out, so that it is answered once.
-        skipped = self.skipped if stop == self.n_series else ()
-        covariates = self.covariates
-        if covariates is not None:
-            covariates = covariates.take(rows, slice(first, stop))
-        return replace(
-            self,
-            values=self.values[rows],
-            starts=self.starts[first : stop + 1] - self.starts[first],
-            ids=self.ids[first:stop],
-            times=self.times[rows],
-            skipped=skipped,
-            covariates=covariates,
-        )
+        return part if stop == self.n_series else replace(part, skipped=())
 
     def chosen(self, places: np.ndarray) -> Panel:
         """Some series with all their rows, by their places in ascending order."""
         lengths = self.lengths[places]
-        starts = starts_of(lengths)
-        shifts = self.starts[places] - starts[:-1]
-        rows = np.arange(starts[-1]) + np.repeat(shifts, lengths)
-        covariates = self.covariates
-        if covariates is not None:
-            covariates = covariates.take(rows, places)
-        return replace(
-            self,
-            values=self.values[rows],
-            starts=starts,
-            ids=self.ids[places],
-            times=self.times[rows],
-            covariates=covariates,
-        )
+        rows = stacked_rows(self.starts[places], lengths)
+        return self._cut(rows, starts_of(lengths), places)
 
     def without(self, ids: np.ndarray, reason: str) -> Panel:
         """The panel without some series, which it then counts among the skipped.
@@ -376,27 +350,27 @@ class Panel:
         counts = np.maximum(hi - lo, 0)
         if np.array_equal(counts, self.lengths):
             return self
-        starts = starts_of(counts)
-        pick: slice | np.ndarray
+        rows: slice | np.ndarray
         if self.n_series == 1:
             # A slice makes views, an array of rows copies.
-            first = int(lo[0])
-            stop = int(lo[0] + counts[0])
-            pick = slice(first, stop)
+            rows = slice(int(lo[0]), int(lo[0] + counts[0]))
         else:
-            old_first_rows = self.starts[:-1] + lo
-            shifts = old_first_rows - starts[:-1]
-            # Every row moves as far as the first one of its series.
-            pick = np.repeat(shifts, counts)
-            pick += np.arange(starts[-1])
-        covariates = None
-        if self.covariates is not None:
-            covariates = self.covariates.take(pick)
+            rows = stacked_rows(self.starts[:-1] + lo, counts)
+        return self._cut(rows, starts_of(counts), slice(None))
+
+    def _cut(
+        self, rows: slice | np.ndarray, starts: np.ndarray, series: slice | np.ndarray
+    ) -> Panel:
+        """Some rows, which belong to some of the series and are stacked from ``starts`` on."""
+        covariates = self.covariates
+        if covariates is not None:
+            covariates = covariates.take(rows, series)
         return replace(
             self,
-            values=self.values[pick],
+            values=self.values[rows],
             starts=starts,
-            times=self.times[pick],
+            ids=self.ids[series],
+            times=self.times[rows],
             covariates=covariates,
         )
 
@@ -419,7 +393,7 @@ def names_alike(old: Sequence[Any] | np.ndarray, new: Sequence[Any] | np.ndarray
     # Names that are written out belong to no other one.
     written = {*map(str, new_names)}
     other_texts = [text for text, name in old_by_text.items() if text not in written]
-    text_by_number = _text_by_number(name for name in other_texts if isinstance(name, str))
+    text_by_number = _text_by_number(other_texts)
     numbers_spelt: dict[str, int] = {}
     if not is_text:
         texts = _text_by_number(name for name in new_names if isinstance(name, str))

@@ -383,8 +383,6 @@ def refuse_clock(df: pd.DataFrame, roles: Collection[Any]) -> None:
 
 def _is_clock(cells: pd.Series) -> bool:
     """Whether all cells are times of day of one length."""
-    if not len(cells):
-        return False
     first = cells.iloc[0]
     # Most columns are told by their first cell.
     if not isinstance(first, str) or not _CLOCK.fullmatch(first):

@@ -452,9 +452,8 @@ def refuse_other_dates(column: Hashable, numbers: np.ndarray, label: str, *, is_
     names_dates = is_week or "date" in name
     distances = np.unique(np.diff(distinct))
     is_count = len(distances) <= 1
-    if not len(numbers) or (is_count and not names_dates):
-        return
-    if not is_week and is_read:
+    is_known = is_read and not is_week
+    if is_known or (is_count and not names_dates):
         return
     layouts = [layout for layout in _OTHER_LAYOUTS if _all_read(distinct, layout)]
     period = spelt_period(numbers, weeks=is_week)

@@ -6,6 +6,7 @@ from calendar import month_name
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import tzinfo
+from functools import cached_property
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -74,11 +75,11 @@ class Table:
     cells: list[pd.Series]  # C + K columns as they came
     columns: tuple[Any, ...]  # their names
     dialect: Dialect
+    # The stamps as they came, in the order of the whole table.
+    time_cells: pd.Series | pd.Index
     n_targets: int
     # Categories of the covariates; empty if all are numbers.
     categories: tuple[tuple[str, ...] | None, ...] = ()
-    # The stamps as they came, in the order of the whole table.
-    time_cells: pd.Series | pd.Index | None = None
 
     @property
     def targets(self) -> np.ndarray:
@@ -89,6 +90,11 @@ class Table:
     def covariates(self) -> np.ndarray:
         """The values of the covariates, [rows, K]."""
         return self.values[:, self.n_targets :]
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Rows at which the series start, int64 [N + 1], where the rows are sorted."""
+        return starts_of(np.bincount(self.codes, minlength=len(self.ids)))
 
     def series(self, n: int) -> str:
         """Name of series n in an error."""
@@ -180,8 +186,13 @@ class Rules:
     zone: tzinfo | None = None
     day_first: bool | None = None
 
+    @property
+    def unit(self) -> str | None:
+        """Unit of the frequency (see :class:`tsattn.data.grid.Grid`), if it is known."""
+        return None if self.freq is None else parse_freq(self.freq).unit
 
-def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int]:
+
+def regular(table: Table, rules: Rules) -> tuple[Table, str | int]:
     """Sort the rows, check them, and insert absent rows if the policy allows it.
 
     Args:
@@ -189,8 +200,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int]:
         rules: What they must follow.
 
     Returns:
-        The table by series and time, rows at which series start (int64 [N + 1]), and the
-        frequency's alias.
+        The table by series and time, and the frequency's alias.
 
     Raises:
         ValueError: At the first check that fails.
@@ -200,64 +210,54 @@ def regular(table: Table, rules: Rules) -> tuple[Table, np.ndarray, str | int]:
     if rules.zone is not None and getattr(table.times, "tz", None) is not None:
         stamps = cast(pd.DatetimeIndex, table.times)
         table = replace(table, times=stamps.tz_convert(rules.zone))
-    starts = _starts(table)
-    missing = rules.missing
     _check_numbers(table)
     _check_duplicates(table, table_as_it_came)
-    grid = _find_grid(table, starts, rules)
+    grid = _find_grid(table, rules)
     check_kind(table.times, grid)
     table = _without_off_hours(table, grid, rules)
-    starts = _starts(table)
     inferred = rules.freq is None
-    position = place(table.times, starts, grid, inferred=inferred, name=table.series)
+    position = place(table.times, table.starts, grid, inferred=inferred, name=table.series)
     same_series = np.diff(table.codes) == 0
     n_absent = np.diff(position) - 1
     gaps = np.where(same_series, n_absent, 0)
     own_rows = table
     if rules.fills_covariates and rules.tells and not rules.later:
-        _refuse_mostly_blank(own_rows, starts)
+        _refuse_mostly_blank(own_rows)
     if gaps.any():
-        words, zone = _words_on_gaps(table, starts, position, gaps, grid)
-        if missing == "error":
-            _refuse_own_hours(table, starts, grid, rules)
+        words, zone = _words_on_gaps(table, position, gaps, grid)
+        if rules.missing == "error":
             _refuse_gap(table, words, zone, grid, rules)
         if rules.tells and zone is not None:
             _tell_skipped_hours(table, words, zone)
-        full_table, full_starts = _insert_rows(table, starts, position, grid)
-        has_far_rows = rules.tells and _tell_far_rows(table, starts, gaps)
+        table = _insert_rows(own_rows, position, grid)
+        has_far_rows = rules.tells and _tell_far_rows(own_rows, gaps)
         if rules.gaps != "missing" and not has_far_rows:
-            _tell_own_hours(table, starts, grid)
+            _tell_own_hours(own_rows, grid)
         if rules.tells and not has_far_rows:
-            _tell_longer_steps(table, starts, gaps, grid)
-            _tell_absent_months(table, grid)
-        table, starts = full_table, full_starts
-    _check_missing(table, starts, rules)
+            _tell_longer_steps(own_rows, gaps, grid)
+            _tell_absent_months(own_rows, grid)
+    _check_missing(table, rules)
     if rules.fills_covariates:
         table = _carry_covariates(table, rules)
         if rules.tells:
             _tell_carried(own_rows)
-    return table, starts, grid.alias
+    return table, grid.alias
 
 
-def _starts(table: Table) -> np.ndarray:
-    """Rows at which the series of a sorted table start, int64 [N + 1]."""
-    return starts_of(np.bincount(table.codes, minlength=len(table.ids)))
-
-
-def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
+def _find_grid(table: Table, rules: Rules) -> Grid:
     """The frequency that is asked for or that the stamps follow, with closed days and hours left
     out unless the rules say that they are missing.
     """
     if rules.freq is None:
         keeps_weekends = rules.gaps == "missing"
-        grid = infer_grid(table.times, starts, table.series, weekends=keeps_weekends)
+        grid = infer_grid(table.times, table.starts, table.series, weekends=keeps_weekends)
     else:
         grid = parse_freq(rules.freq)
     is_fixed = rules.fitted or (grid.closes and rules.freq is not None)
     if rules.gaps == "missing" or is_fixed or not isinstance(table.times, pd.DatetimeIndex):
         return grid
-    closing = closing_grid(table.times, starts, grid)
-    _tell_clock_changes(table, starts, grid, closing)
+    closing = closing_grid(table.times, table.starts, grid)
+    _tell_clock_changes(table, grid, closing)
     if closing is None:
         if rules.gaps == "closed" and not grid.closes:
             unit, example = _OPEN_HOURS if grid.unit == "tick" else _OPEN_DAYS
@@ -281,14 +281,11 @@ def _find_grid(table: Table, starts: np.ndarray, rules: Rules) -> Grid:
     return closing
 
 
-def _tell_clock_changes(table: Table, starts: np.ndarray, grid: Grid, hours: Grid | None) -> None:
+def _tell_clock_changes(table: Table, grid: Grid, hours: Grid | None) -> None:
     """Warn of opening hours that move by an hour where clocks change, since stamps are in UTC."""
-    times = table.times
-    if not isinstance(times, pd.DatetimeIndex) or (hours is None and grid.unit != "tick"):
-        return
     from tsattn.data.opening import zone_of_hours
 
-    local_hours = zone_of_hours(times, starts, grid, hours)
+    local_hours = zone_of_hours(pd.DatetimeIndex(table.times), table.starts, grid, hours)
     if local_hours is None:
         return
     zone, alias = local_hours
@@ -330,21 +327,22 @@ def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
     return table.at(np.flatnonzero(~closed))
 
 
-def _own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> np.ndarray:
+def _own_closed_days(table: Table, grid: Grid) -> np.ndarray:
     """Series and weekday, ``[n, 2]``, where a series has had no row on a day of the week for weeks
     although the frequency has such days: others have them, or it had them before.
     """
     is_daily = grid.unit == "day" and grid.step == 1
     has_days = grid.closes or is_daily or grid.unit == "tick"
-    if not has_days or not isinstance(table.times, pd.DatetimeIndex):
+    if not has_days:
         return np.empty((0, 2), dtype=np.int64)
-    last = table.times[starts[1:] - 1]
-    age = last[table.codes] - table.times
+    times = pd.DatetimeIndex(table.times)
+    last = times[table.starts[1:] - 1]
+    age = last[table.codes] - times
     age_in_days = np.asarray(age / pd.Timedelta(1, "D"))
     is_recent = age_in_days < _WATCHED_DAYS
     n_series = len(table.ids)
     # Numbers of the pairs of a series and a day of the week.
-    pairs = table.codes * WEEK_DAYS + table.times.dayofweek
+    pairs = table.codes * WEEK_DAYS + times.dayofweek
     counts = np.bincount(pairs[is_recent], minlength=n_series * WEEK_DAYS)
     counts = counts.reshape(n_series, WEEK_DAYS)
     is_open = np.ones(WEEK_DAYS, dtype=bool)
@@ -353,13 +351,13 @@ def _own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> np.ndarray
     elif grid.slots:
         open_days = np.array(grid.slots) // DAY_NANOSECONDS
         is_open = np.isin(np.arange(WEEK_DAYS), open_days)
-    is_long = age_in_days[starts[:-1]] >= _WATCHED_DAYS
+    is_long = age_in_days[table.starts[:-1]] >= _WATCHED_DAYS
     # Fewer rows than weeks show no rule.
     is_long &= counts.sum(axis=1) >= _WATCHED_DAYS // WEEK_DAYS
     return np.argwhere((counts == 0) & is_open & is_long[:, None])
 
 
-def _words_on_own_hours(table: Table, starts: np.ndarray, grid: Grid) -> list[Piece]:
+def _words_on_own_hours(table: Table, grid: Grid) -> list[Piece]:
     """What series are open at other hours than others, and the call that forecasts them apart; no
     piece if all share their hours.
     """
@@ -368,7 +366,7 @@ def _words_on_own_hours(table: Table, starts: np.ndarray, grid: Grid) -> list[Pi
         return []
     from tsattn.data.opening import own_hours
 
-    aliases = own_hours(times, starts, grid)
+    aliases = own_hours(times, table.starts, grid)
     groups = Counter(aliases).most_common()
     if len(groups) < 2:
         return []
@@ -396,25 +394,18 @@ def _words_on_own_hours(table: Table, starts: np.ndarray, grid: Grid) -> list[Pi
     ]
 
 
-def _refuse_own_hours(table: Table, starts: np.ndarray, grid: Grid, rules: Rules) -> None:
-    """Name the groups of series with hours of their own, where absent rows are refused."""
-    words = [] if rules.gaps == "missing" else _words_on_own_hours(table, starts, grid)
-    if words:
-        raise InputError(*words, "; or have the rows filled by ", Argument("missing", "ffill"))
-
-
-def _tell_own_hours(table: Table, starts: np.ndarray, grid: Grid) -> None:
+def _tell_own_hours(table: Table, grid: Grid) -> None:
     """Warn of series that are forecast at hours at which they are closed, but others are not."""
-    words = _words_on_own_hours(table, starts, grid)
+    words = _words_on_own_hours(table, grid)
     if not words:
-        _tell_own_closed_days(table, starts, grid)
+        _tell_own_closed_days(table, grid)
         return
     warn(InputWarning(*words, "; else the forecast of each has the hours of all"))
 
 
-def _tell_own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> None:
+def _tell_own_closed_days(table: Table, grid: Grid) -> None:
     """Warn of series that are forecast on days of the week on which they no longer have rows."""
-    closed = _own_closed_days(table, starts, grid)
+    closed = _own_closed_days(table, grid)
     if not len(closed):
         return
     n, day = closed[0].tolist()
@@ -433,6 +424,9 @@ def _tell_own_closed_days(table: Table, starts: np.ndarray, grid: Grid) -> None:
 
 def _refuse_gap(table: Table, words: str, zone: str | None, grid: Grid, rules: Rules) -> NoReturn:
     """Refuse absent rows; ``words`` and ``zone`` are what :func:`_words_on_gaps` says of them."""
+    groups = [] if rules.gaps == "missing" else _words_on_own_hours(table, grid)
+    if groups:
+        raise InputError(*groups, "; or have the rows filled by ", Argument("missing", "ffill"))
     advice: list[Piece] = ["add the rows, pass another ", Argument("freq"), ", or "]
     call = ""
     if rules.fitted:
@@ -456,7 +450,7 @@ def _refuse_gap(table: Table, words: str, zone: str | None, grid: Grid, rules: R
     )
 
 
-def _tell_longer_steps(table: Table, starts: np.ndarray, gaps: np.ndarray, grid: Grid) -> None:
+def _tell_longer_steps(table: Table, gaps: np.ndarray, grid: Grid) -> None:
     """Warn of a series that begins or ends with rows that are all the same several steps apart, as
     where another frequency was recorded before.
     """
@@ -468,8 +462,8 @@ def _tell_longer_steps(table: Table, starts: np.ndarray, gaps: np.ndarray, grid:
     n_changes = np.bincount(table.codes[changes], minlength=len(table.ids))
     for row in changes[n_changes[table.codes[changes]] == 1]:
         n = table.codes[row]
-        before = gaps[starts[n] : row]
-        after = gaps[row : starts[n + 1] - 1]
+        before = gaps[table.starts[n] : row]
+        after = gaps[row : table.starts[n + 1] - 1]
         long_steps = before if before[0] else after
         is_even = (long_steps == long_steps[0]).all()
         if is_even and min(len(before), len(after)) >= _LEAST_STEPS:
@@ -486,10 +480,10 @@ def _tell_absent_months(table: Table, grid: Grid) -> None:
     """Warn of months of the year that have no row in several years, as of a school or a ski lift:
     forecasts go through them.
     """
-    times = table.times
     is_fine = grid.unit in ("day", "tick", "business") or (grid.unit == "month" and grid.step == 1)
-    if not is_fine or not isinstance(times, pd.DatetimeIndex):
+    if not is_fine:
         return
+    times = pd.DatetimeIndex(table.times)
     months = times.month
     absent = [name for number, name in enumerate(month_name) if number and number not in months]
     n_years = times.year.nunique()
@@ -529,20 +523,19 @@ def _tell_skipped_hours(table: Table, words: str, zone: str) -> None:
     )
 
 
-def _tell_far_rows(table: Table, starts: np.ndarray, gaps: np.ndarray) -> bool:
+def _tell_far_rows(table: Table, gaps: np.ndarray) -> bool:
     """Warn of a few rows, such as those of a wrong year, that lie far from all other rows of their
     series, and return whether there are such.
 
     Args:
         table: The rows.
-        starts: Rows at which series start.
         gaps: Absent rows after each row but the last.
     """
     # No row is absent after the last one of a series.
     after = np.append(gaps, 0)
-    longest = np.maximum.reduceat(after, starts[:-1])
+    longest = np.maximum.reduceat(after, table.starts[:-1])
     for n in np.flatnonzero(longest >= _FAR_ROWS).tolist():
-        own_gaps = after[rows_of(starts, n)]
+        own_gaps = after[rows_of(table.starts, n)]
         row = int(own_gaps.argmax())
         n_rows = len(own_gaps)
         other_gaps = np.delete(own_gaps, row)
@@ -550,7 +543,7 @@ def _tell_far_rows(table: Table, starts: np.ndarray, gaps: np.ndarray) -> bool:
         is_far = n_far <= _MOST_FAR_ROWS or longest[n] > n_rows
         if longest[n] < _FAR_RATIO * other_gaps.max(initial=1) or not is_far:
             continue
-        before = starts[n] + row
+        before = table.starts[n] + row
         warn(
             InputWarning(
                 f"{table.series(n)}: {longest[n]} rows are absent between {table.times[before]} and"
@@ -565,14 +558,14 @@ def _tell_far_rows(table: Table, starts: np.ndarray, gaps: np.ndarray) -> bool:
 
 
 def _words_on_gaps(
-    table: Table, starts: np.ndarray, position: np.ndarray, gaps: np.ndarray, grid: Grid
+    table: Table, position: np.ndarray, gaps: np.ndarray, grid: Grid
 ) -> tuple[str, str | None]:
     """The first absent stamp with the number of others, and a zone whose clocks skip the hours of
     all gaps; None if there is none.
     """
     rows = np.flatnonzero(gaps)
     codes = table.codes[rows]
-    clock = clock_of(table.times[starts[codes]], grid)
+    clock = clock_of(table.times[table.starts[codes]], grid)
     # The first row of each gap.
     absent = stamps_at(clock, position[rows] + 1, grid, table.times)
     others = more(int(gaps.sum()), len(np.unique(codes)))
@@ -581,15 +574,14 @@ def _words_on_gaps(
     are_hours = (gaps[rows] * grid.step * 24 == DAY_NANOSECONDS).all()
     if grid.unit != "tick" or not are_hours:
         return words, None
-    from tsattn.data.clock_changes import zone_that_skips
+    from tsattn.data.clock_changes import skipped, zone_where
 
-    return words, zone_that_skips(absent)
+    return words, zone_where(skipped, absent)
 
 
-def _insert_rows(
-    table: Table, starts: np.ndarray, position: np.ndarray, grid: Grid
-) -> tuple[Table, np.ndarray]:
+def _insert_rows(table: Table, position: np.ndarray, grid: Grid) -> Table:
     """Insert a row of NaN at every absent stamp; positions count steps since the first stamp."""
+    starts = table.starts
     lengths = position[starts[1:] - 1] + 1
     if lengths.sum() > LARGEST_GROWTH * len(position):
         n = int(np.argmax(lengths))
@@ -616,7 +608,7 @@ def _insert_rows(
     first_clock = clock_of(table.times, grid)[first_rows]
     new_position = np.arange(n_rows) - new_starts[codes]
     times = stamps_at(first_clock, new_position, grid, table.times)
-    return replace(table, codes=codes, values=values, times=times), new_starts
+    return replace(table, codes=codes, values=values, times=times)
 
 
 def _check_numbers(table: Table) -> None:
@@ -757,7 +749,7 @@ def _columns_of_numbers(table: Table) -> list[int]:
         values = table.values[:, k]
         cells = table.cells[k]
         has_numbers = bool(np.isfinite(values).any())
-        if not has_numbers and cells.notna().any() and table.foreign[:, k].any():
+        if not has_numbers and table.foreign[:, k].any():
             has_letters = cells.dropna().astype(str).str.contains(r"[^\W\d_]").any()
             has_numbers = not has_letters and conversion(cells, values, "") is not None
         if has_numbers:
@@ -790,10 +782,10 @@ def _check_duplicates(table: Table, table_as_it_came: Table) -> None:
 
 def _advice_on_duplicates(table: Table, stamps: pd.Index) -> list[Piece]:
     """What to do about stamps that occur twice."""
-    from tsattn.data.clock_changes import advice_on_zone, zone_that_repeats
+    from tsattn.data.clock_changes import advice_on_zone, repeated, zone_where
 
     dialect = table.dialect
-    zone = zone_that_repeats(stamps)
+    zone = zone_where(repeated, stamps)
     if zone is not None:
         call = "df[~df.index.duplicated()]"
         if dialect.time_col is not None:
@@ -841,8 +833,9 @@ def _call_on_duplicates(table: Table) -> str:
     return f"df.groupby({groups}).sum(numeric_only=True)"
 
 
-def _check_missing(table: Table, starts: np.ndarray, rules: Rules) -> None:
+def _check_missing(table: Table, rules: Rules) -> None:
     """Refuse missing values that the policy does not allow or cannot fill."""
+    starts = table.starts
     missing = rules.missing
     gone = np.isnan(table.targets)
     if not gone.any():
@@ -938,7 +931,7 @@ def _tell_carried(table: Table) -> None:
     )
 
 
-def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
+def _refuse_mostly_blank(table: Table) -> None:
     """Refuse a covariate without a value in most rows of a series: the few that it has would stand
     in for all.
     """
@@ -950,12 +943,12 @@ def _refuse_mostly_blank(table: Table, starts: np.ndarray) -> None:
     if not is_blank.any():
         return
     n, column = _first_cell(is_blank)
-    series_gone = gone[rows_of(starts, n), column]
-    row = starts[n] + int(series_gone.argmax())
+    series_gone = gone[rows_of(table.starts, n), column]
+    row = table.starts[n] + int(series_gone.argmax())
     columns = np.flatnonzero(is_blank.any(axis=0)).tolist()
     columns = columns[:_MOST_NAMED]
     first_value: list[Piece] = []
-    first_gone = gone[starts[:-1]]
+    first_gone = gone[table.starts[:-1]]
     if first_gone[:, columns].any():
         drop = _dropping_call(table, columns)
         first_value = ["drop the rows before the first value", drop, " and "]

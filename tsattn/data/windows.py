@@ -12,6 +12,7 @@ import numpy as np
 
 from tsattn.checks import Argument, InputError, InputWarning, warn
 from tsattn.data.calendar import more, more_of
+from tsattn.data.grid import stacked_rows
 from tsattn.data.panel import BadSeriesError, Panel, rows_after, rows_before
 
 if TYPE_CHECKING:
@@ -731,11 +732,7 @@ class WindowSpec:
         # A series that is too short would have a negative number.
         n_ends = stop - self.horizon - lowest + 1
         counts = np.maximum(n_ends, 0)
-        # The number of each window among those of its series.
-        windows_before = np.cumsum(counts) - counts
-        offset = np.arange(counts.sum()) - np.repeat(windows_before, counts)
-        first_ends = starts[:-1] + lowest
-        return np.repeat(first_ends, counts) + offset
+        return stacked_rows(starts[:-1] + lowest, counts)
 
 
 class WindowBatches:
