@@ -12,8 +12,8 @@ MUTANTS = [
     Mutant(FILLING, '"their columns stay empty" if is_wide', '"" if is_wide', FILLED),
     Mutant(FILLING, "later * back[:, -2::-1]", "later * back[:, :-1]", FILLED),
     Mutant(FILLING, "joined = earlier * joined_ahead", "joined = later * joined_ahead", FILLED),
-    Mutant(FILLING, "is_inside = (begins > 0) & (ends", "is_inside = (ends", FILLED),
-    Mutant(FILLING, "candidates[mean_errors.argmin()]", "candidates[mean_errors.argmax()]", FILLED),
+    Mutant(FILLING, "(n_between > 0) & (np.diff(owner) == 0)", "n_between > 0", FILLED),
+    Mutant(FILLING, "_MIXTURES[mean_errors.argmin()]", "_MIXTURES[mean_errors.argmax()]", FILLED),
     Mutant(
         "tsattn/data/frames.py",
         "replace(_rules(schema, None), fills_covariates=False)",

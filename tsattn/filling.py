@@ -12,9 +12,10 @@ from tsattn.checks import InputWarning, check_whole, listed, warn
 from tsattn.data.columns import TableLike, as_frame, plain
 from tsattn.data.covariates import label
 from tsattn.data.frames import to_long, to_target_panel, to_wide, with_fields
+from tsattn.data.grid import rows_of
 from tsattn.data.panel import Panel, tell_sentinels, tell_skipped, tell_usual_sentinels
 from tsattn.data.schema import Schema
-from tsattn.data.windows import Values
+from tsattn.data.windows import Values, counts_before, spread_places
 from tsattn.forecasters.pretrained import MAX_HORIZON
 from tsattn.pretrained.weights import SHIPPED
 from tsattn.two_sides import Stretches, TwoSides
@@ -28,8 +29,9 @@ _CLASS_ENDS = (1, 4, 16, 64, 256, LONGEST_GAP)
 # Observed stretches that are filled for the choice of weights, at most, and at least.
 _MOST_TRIALS = 96
 _LEAST_TRIALS = 8
-# Steps of a weight between 0 and 1.
-_N_SHARES = 4
+# All weights of three opinions in steps of a quarter that add up to 1, [M, 3].
+_QUARTERS = itertools.product(range(5), repeat=3)
+_MIXTURES = np.array([quarters for quarters in _QUARTERS if sum(quarters) == 4]) / 4
 # Weights of the lines, the forecasts and the joined forecasts where the table has too few observed
 # stretches: a line is as good as anything for one value, and far behind over a season.
 _SHORT_WEIGHTS = np.array([0.5, 0.25, 0.25])
@@ -173,28 +175,12 @@ def _as_categories(cells: pd.Series, categories: pd.Index) -> pd.Series:
 
 def find_gaps(panel: Panel) -> Stretches:
     """The runs of missing values between two observed ones of the same series."""
-    missing_mask = np.isnan(panel.values[:, 0])
-    first = []
-    length = []
-    owner = []
-    bounds = itertools.pairwise(panel.starts.tolist())
-    for n, (start, stop) in enumerate(bounds):
-        # 1 where a run of missing values begins, and -1 just after its last row.
-        is_missing = missing_mask[start:stop].astype(np.int8)
-        edges = np.diff(is_missing, prepend=0, append=0)
-        begins = np.flatnonzero(edges == 1)
-        ends = np.flatnonzero(edges == -1)
-        n_rows = stop - start
-        is_inside = (begins > 0) & (ends < n_rows)
-        lengths = ends - begins
-        n_gaps = is_inside.sum()
-        first.append(start + begins[is_inside])
-        length.append(lengths[is_inside])
-        owner.append(np.full(n_gaps, n))
-    all_first = np.concatenate(first)
-    all_lengths = np.concatenate(length)
-    all_owners = np.concatenate(owner)
-    return Stretches(all_first, all_lengths, all_owners)
+    observed = np.flatnonzero(~np.isnan(panel.values[:, 0]))
+    owner = panel.owners(observed + 1)
+    n_between = np.diff(observed) - 1
+    is_gap = (n_between > 0) & (np.diff(owner) == 0)
+    first = observed[:-1][is_gap] + 1
+    return Stretches(first, n_between[is_gap], owner[1:][is_gap])
 
 
 class GapFiller:
@@ -242,11 +228,10 @@ class GapFiller:
         tried_series = np.unique(trials.owner)
         scale_of_series = self._mean_changes(tried_series)
         scale = scale_of_series[trials.owner]
-        candidates = _mixtures(len(opinions))
-        mixed = np.tensordot(candidates, opinions, axes=1)
+        mixed = np.tensordot(_MIXTURES, opinions, axes=1)
         errors = np.abs(mixed - truth) / scale[:, None]
         mean_errors = errors.mean(axis=(1, 2))
-        return candidates[mean_errors.argmin()]
+        return _MIXTURES[mean_errors.argmin()]
 
     def _opinions(self, stretches: Stretches, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Lines, forecasts and joined forecasts of stretches of one length L, ``[3, S, L]``."""
@@ -280,7 +265,7 @@ class GapFiller:
         starts = self.panel.starts
         observed_mask = ~np.isnan(self.panel.values[:, 0])
         # Differences of these counts tell how many values some rows have.
-        n_observed = np.concatenate([[0], np.cumsum(observed_mask)])
+        n_observed = counts_before(observed_mask)
         # A stretch and its two neighbours.
         span = length + 2
         n_places = max(len(observed_mask) - span + 1, 0)
@@ -297,38 +282,23 @@ class GapFiller:
         candidates = begins[is_candidate] + 1
         # Stretches that overlap would say the same.
         n_apart = len(candidates) // max(length, 1)
-        n_trials = min(_MOST_TRIALS, n_apart)
-        places = np.linspace(0, len(candidates) - 1, n_trials).astype(np.int64)
+        places = spread_places(len(candidates), min(_MOST_TRIALS, n_apart))
         chosen = candidates[places]
         lengths = np.full(len(chosen), length)
         return Stretches(chosen, lengths, self.panel.owners(chosen + 1))
 
     def _mean_changes(self, series: np.ndarray) -> np.ndarray:
-        """Mean absolute change from row to row of some series, ``[N]``; 1 for the others, and for
-        constant ones.
+        """Mean absolute change from row to row of some series of two values or more, ``[N]``; 1 for
+        the others, and for constant ones.
         """
         changes = np.ones(self.panel.n_series)
         for n in series.tolist():
-            first_row = self.panel.starts[n]
-            stop_row = self.panel.starts[n + 1]
-            values = self.panel.values[first_row:stop_row, 0]
+            values = self.panel.values[rows_of(self.panel.starts, n), 0]
             observed = values[~np.isnan(values)]
-            steps = np.abs(np.diff(observed))
-            if not len(steps):
-                continue
-            mean_step = steps.mean()
+            mean_step = np.abs(np.diff(observed)).mean()
             if mean_step > 0:
                 changes[n] = mean_step
         return changes
-
-
-def _mixtures(n_opinions: int) -> np.ndarray:
-    """All weights in steps of a quarter that add up to 1, ``[M, n_opinions]``."""
-    # Numbers of quarters of each opinion.
-    quarters = range(_N_SHARES + 1)
-    shares = itertools.product(quarters, repeat=n_opinions)
-    whole = [share for share in shares if sum(share) == _N_SHARES]
-    return np.array(whole) / _N_SHARES
 
 
 def _warn_of_long(panel: Panel, gaps: Stretches) -> None:

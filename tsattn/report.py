@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import listed
+from tsattn.data.grid import owners_of, rows_of
 from tsattn.data.panel import Panel
 from tsattn.evaluate.backtest import backtest
 from tsattn.forecaster import Forecaster, forecast_panel
@@ -112,18 +113,13 @@ def report_page(
     template = resources.files("tsattn").joinpath("report.html")
     page = template.read_text(encoding="utf-8")
     # Each mark is replaced where the template has it, never inside of a text put in before.
-    for piece in ("@TITLE@", "@SUMMARY@", "@NOTE@", "@TABLES@", "@DATA@"):
-        page = _filled(page, piece, parts[piece])
+    for piece, text in parts.items():
+        page = page.replace(piece, text.replace("@", _MARK))
     return page.replace(_MARK, "@")
 
 
 # Stands for "@" in texts that were put in, until all marks are replaced.
 _MARK = "\ue000"
-
-
-def _filled(page: str, piece: str, text: str) -> str:
-    without_marks = text.replace("@", _MARK)
-    return page.replace(piece, without_marks)
 
 
 def _summary(panel: Panel, forecast: Forecast) -> str:
@@ -250,12 +246,10 @@ def _data(
     stamps_of = []
     bounds_of = []
     for n, cutoff in enumerate(forecast.cutoffs):
-        n_past = int(past.lengths[n])
-        key = (cutoff, n_past)
+        past_times = past.times[rows_of(past.starts, n)]
+        key = (cutoff, len(past_times))
         if key not in stamps:
             stamps[key] = len(stamps)
-            first_row = past.starts[n]
-            past_times = past.times[first_row : past.starts[n + 1]]
             first_ahead = n * forecast.horizon
             times_ahead = forecast.times[first_ahead : first_ahead + forecast.horizon]
             all_times = past_times.append(times_ahead)
@@ -297,17 +291,15 @@ def _history_rows(panel: Panel, forecast: Forecast, n_bands: int) -> int:
 
 def _columns(panel: Panel, forecast: Forecast, scores: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Columns of the table of series."""
-    last_values = []
-    inner_starts = panel.starts[1:-1]
-    for values in np.split(panel.values[:, 0], inner_starts):
-        observed = values[~np.isnan(values)]
-        last_values.append(observed[-1] if len(observed) else np.nan)
+    cells = pd.Series(panel.values[:, 0])
+    # The last one that is not missing.
+    last_values = cells.groupby(owners_of(panel.starts)).last().to_numpy()
     last_stamps = [_stamp(cutoff) for cutoff in forecast.cutoffs]
     mean_forecasts = forecast.point.mean(axis=1)
     columns = [
         ("rows", panel.lengths.tolist()),
         ("last row", last_stamps),
-        ("last value", _numbers(np.array(last_values))),
+        ("last value", _numbers(last_values)),
         ("mean forecast", _numbers(mean_forecasts)),
     ]
     if scores is not None:
@@ -315,7 +307,7 @@ def _columns(panel: Panel, forecast: Forecast, scores: pd.DataFrame | None) -> l
         scaled_errors = scores["mase"].to_numpy()
         columns.append(("MAE", _numbers(absolute_errors)))
         columns.append(("MASE", _numbers(scaled_errors)))
-    return [{"name": name, "values": cells} for name, cells in columns]
+    return [{"name": name, "values": values} for name, values in columns]
 
 
 def _legend(forecast: Forecast, bands: _Bands) -> str:
@@ -330,14 +322,9 @@ def _stamp(stamp: Any) -> str:
 
 def _numbers(values: np.ndarray) -> list[float | None]:
     """Numbers with some digits, ``None`` where one is missing."""
-    numbers: list[float | None] = []
-    for value in values.tolist():
-        if math.isfinite(value):
-            rounded = f"{value:.{_DIGITS}g}"
-            numbers.append(float(rounded))
-        else:
-            numbers.append(None)
-    return numbers
+    return [
+        float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None for value in values.tolist()
+    ]
 
 
 def _script_json(data: dict[str, Any]) -> str:
