@@ -1002,9 +1002,9 @@ MUTANTS = [
         "tests/evaluate/test_backtest.py",
     ),
     Mutant(
-        "tsattn/totals.py",
-        "taken = [*dialect.key_cols, ",
-        "taken = [",
+        COLUMNS,
+        "names = [*self.key_cols, self.id_col",
+        "names = [self.id_col",
         "tests/test_totals.py",
     ),
     Mutant(

@@ -169,9 +169,6 @@ class Forecast:
         dialect = self.dialect
         suffixes = interval_columns(self.levels, self.asked_quantiles)
         columns: list[tuple[Any, Any]] = []
-        if dialect.id_col is not None:
-            ids = np.repeat(self.ids, self.horizon)
-            columns.append((dialect.id_col, dialect.restore_ids(ids)))
         times = self.times
         # Series behind one name: all of a long table, one of a wide one.
         series_of_names: list[tuple[str | int, Any]] = [(self.alias, slice(None))]
@@ -179,17 +176,14 @@ class Forecast:
             times = times[: self.horizon]
             places = pd.Index(self.ids).get_indexer(pd.Index(dialect.columns))
             series_of_names = [*zip(dialect.columns, places, strict=True)]
-        if dialect.time_col is not None:
-            columns.append((dialect.time_col, times))
         for name, series in series_of_names:
             columns.append((name, self.point[series].ravel()))
             for suffix, quantile in suffixes:
                 bounds = self.quantiles[quantile][series]
                 columns.append((f"{name}-{suffix}", bounds.ravel()))
-        names = [*dialect.key_cols, *(name for name, _ in columns)]
+        names = [*dialect.row_cols, *(name for name, _ in columns)]
         refuse_twice(names, has_alias=dialect.kind == "long")
-        index = None if dialect.time_col is not None else times.rename(dialect.index_name)
-        return dialect.with_keys(pd.DataFrame(dict(columns), index=index))
+        return dialect.answer(np.repeat(self.ids, self.horizon), times, dict(columns))
 
 
 def with_skipped(forecast: Forecast, panel: Panel) -> Forecast:

@@ -132,7 +132,6 @@ def _frame(
     dialect = forecast.dialect
     owners = starts // forecast.horizon
     times = forecast.times[starts]
-    cells = []
     names = [(forecast.alias, slice(None))]
     if dialect.kind == "wide":
         # All series share their stamps, and so their spans.
@@ -146,13 +145,8 @@ def _frame(
         for name, place in zip(dialect.columns, places, strict=True):
             first = place * n_spans
             names.append((name, slice(first, first + n_spans)))
-    elif dialect.id_col is not None:
-        span_ids = forecast.ids[owners]
-        cells.append((dialect.id_col, dialect.restore_ids(span_ids)))
-    if dialect.time_col is not None:
-        cells.append((dialect.time_col, times))
-    cells.append((ROWS, counts))
-    taken = [*dialect.key_cols, *(name for name, _ in cells)]
+    cells = [(ROWS, counts)]
+    taken = [*dialect.row_cols, ROWS]
     refuse_twice(taken, has_alias=False)
     for name, rows in names:
         for suffix, values in columns:
@@ -161,7 +155,4 @@ def _frame(
             cells.append((column, values[rows]))
             taken.append(column)
     refuse_twice(taken, has_alias=dialect.kind == "long")
-    # Without a column of times they are the index.
-    index = None if dialect.time_col is not None else times.rename(dialect.index_name)
-    frame = pd.DataFrame(dict(cells), index=index)
-    return dialect.with_keys(frame)
+    return dialect.answer(forecast.ids[owners], times, dict(cells))

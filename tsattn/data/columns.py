@@ -171,6 +171,30 @@ class Dialect:
             return frame
         return joined_table(frame, self.key_cols)[0]
 
+    @property
+    def row_cols(self) -> list[Any]:
+        """The columns of an answer that name the series and the stamp of a row."""
+        names = [*self.key_cols, self.id_col, self.time_col]
+        return [name for name in names if name is not None]
+
+    def answer(self, ids: np.ndarray, times: pd.Index, columns: Mapping[Any, Any]) -> pd.DataFrame:
+        """A table in this layout, with the stamps in their column or in the index.
+
+        Args:
+            ids: Name of the series of each row; not read where no column holds it.
+            times: Stamp of each row.
+            columns: What follows the columns of series and stamps.
+        """
+        cells: dict[Any, Any] = {}
+        if self.id_col is not None:
+            cells[self.id_col] = self.restore_ids(ids)
+        index = None
+        if self.time_col is None:
+            index = times.rename(self.index_name)
+        else:
+            cells[self.time_col] = times
+        return self.with_keys(pd.DataFrame({**cells, **columns}, index=index))
+
     def with_keys(self, frame: pd.DataFrame) -> pd.DataFrame:
         """An answer with the columns of the keys in the place of the one that joins them."""
         if not self.key_cols:

@@ -818,16 +818,10 @@ def to_long(panel: Panel) -> pd.DataFrame:
     dialect = panel.dialect
     names = np.repeat(panel.ids, panel.lengths)
     values = panel.values[:, 0]
-    columns: dict[Any, Any] = {}
+    covariates = _restored_covariates(panel)
     if dialect.kind == "wide":
-        columns |= {"unique_id": names, "ds": panel.times, "y": values}
-    else:
-        if dialect.id_col is not None:
-            columns[dialect.id_col] = dialect.restore_ids(names)
-        columns |= {dialect.time_col: panel.times, dialect.target_col: values}
-    columns |= _restored_covariates(panel)
-    frame = pd.DataFrame(columns)
-    return dialect.with_keys(frame)
+        return pd.DataFrame({"unique_id": names, "ds": panel.times, "y": values, **covariates})
+    return dialect.answer(names, panel.times, {dialect.target_col: values, **covariates})
 
 
 def covariate_series(panel: Panel) -> dict[Any, pd.Series]:

@@ -41,24 +41,14 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
         In the dialect of the panel, by series and time: id, time and the future columns of NaN,
         ``N * F`` rows; F of a wide one.
     """
-    dialect = panel.dialect
     last_times = _with_rows(panel).last_times()
     times = future_times(last_times, panel.freq, steps)
     categories = _categories_of(columns)
-    data: dict[Any, Any] = {}
-    if dialect.id_col is not None:
-        ids = np.repeat(panel.ids, steps)
-        data[dialect.id_col] = dialect.restore_ids(ids)
-    if dialect.time_col is not None:
-        data[dialect.time_col] = times
+    empty_columns = {}
     for name in columns.future:
         dtype = float if categories.get(name) is None else object
-        data[name] = np.full(len(times), np.nan, dtype)
-    index = None
-    if dialect.time_col is None:
-        index = times.rename(dialect.index_name)
-    frame = pd.DataFrame(data, index=index)
-    return dialect.with_keys(frame)
+        empty_columns[name] = np.full(len(times), np.nan, dtype)
+    return panel.dialect.answer(np.repeat(panel.ids, steps), times, empty_columns)
 
 
 def _categories_of(columns: CovariateColumns) -> dict[Hashable, tuple[str, ...] | None]:
