@@ -428,8 +428,7 @@ def _future_cols(future: Any, schema: Schema) -> list[Any]:
     static ones.
     """
     frame = as_frame(future)
-    ids = schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
-    named_columns = {*ids, schema.time_col, schema.target_col}
+    named_columns = {*schema.id_cols, schema.time_col, schema.target_col}
     # The other long dialect is read without being named.
     other_dialect = {"item_id", "timestamp", "target"}
     excluded = {*named_columns, *other_dialect, *schema.columns.past, *schema.columns.static}

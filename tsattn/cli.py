@@ -122,15 +122,10 @@ class TableChoice:
             path: The file.
             schema: What its columns are, by these options and by the model.
         """
-        from tsattn.data.columns import require_columns
+        from tsattn.data.columns import require_named
 
         frame = self.read_as_is(path, schema)
-        levels = set(frame.index.names)
-        for parameter in ("id_col", "time_col", "target_col"):
-            columns = self.named.get(parameter) or ()
-            for column in [columns] if isinstance(columns, str) else columns:
-                if column not in levels:
-                    require_columns(frame, {parameter: column})
+        require_named(frame, self.named)
         return frame
 
     def read_as_is(self, path: Path, schema: "Schema") -> "pd.DataFrame":

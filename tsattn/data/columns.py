@@ -361,12 +361,27 @@ def require_columns(df: pd.DataFrame, names: dict[str, Any]) -> None:
 
     Args:
         df: The frame.
-        names: Names of the columns by the parameter that passes them.
+        names: Names of the columns, one or several, by the parameter that passes them.
     """
-    for parameter, column in names.items():
-        if parameter == "time_col" and column not in df.columns:
-            refuse_sideways(df, [*df.columns])
-        require_column(df, column, "name it by ", Argument(parameter))
+    for parameter, columns in names.items():
+        for column in columns if isinstance(columns, list | tuple) else [columns]:
+            if parameter == "time_col" and column not in df.columns:
+                refuse_sideways(df, [*df.columns])
+            require_column(df, column, "name it by ", Argument(parameter))
+
+
+def require_named(df: pd.DataFrame, fields: Mapping[str, Any]) -> None:
+    """Refuse a frame without a column that a user named; levels of its index count as columns.
+
+    Args:
+        df: The frame.
+        fields: Fields of a schema by name.
+    """
+    for parameter, columns in fields.items():
+        if parameter.endswith("_col"):
+            names = columns if isinstance(columns, list | tuple) else [columns]
+            others = [name for name in names if name not in df.index.names]
+            require_columns(df, {parameter: others})
 
 
 def require_column(df: pd.DataFrame, column: Any, *remedy: Piece) -> None:

@@ -44,10 +44,15 @@ class CovariateColumns:
         """Columns with a value in every row, past ones first."""
         return (*self.past, *self.future)
 
+    @property
+    def in_table(self) -> tuple[Hashable, ...]:
+        """Columns that the table must have: all but those of the calendar."""
+        return (*self.moving, *self.static)
+
     def lacking_of(self, covariates: Covariates | None) -> list[Hashable]:
         """Those of these columns that a panel's covariates do not hold."""
         if covariates is None:
-            return [*self.moving, *self.static]
+            return [*self.in_table]
         moving = [column for column in self.moving if column not in covariates.columns]
         static = [column for column in self.static if column not in covariates.statics]
         return moving + static

@@ -183,7 +183,7 @@ def read_frame(
             return pd.read_parquet(path, engine="pyarrow")
         if kind == "Feather":
             return pd.read_feather(path)
-        id_names = _id_names(schema)
+        id_names = schema.id_cols
         if schema.id_col == "unique_id":
             id_names = ("unique_id", "item_id")
         words = {*schema.static_cols, *id_names}
@@ -688,8 +688,7 @@ def _with_found_keys(
         found_schema = _named(frame.assign(**ids), schema)
     if found_schema is None:
         return frame, schema
-    id_names = _id_names(found_schema)
-    keys = [key for key in id_names if key in frame.columns]
+    keys = [key for key in found_schema.id_cols if key in frame.columns]
     if not keys:
         return frame, schema
     named = schema.changed(id_col=keys)
@@ -733,20 +732,13 @@ def _with_grouped_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _id_names(schema: Schema) -> tuple[Any, ...]:
-    """Columns that name series, one or several."""
-    if isinstance(schema.id_col, tuple):
-        return schema.id_col
-    return (schema.id_col,)
-
-
 def _read_words(
-    frame: pd.DataFrame, schema: Schema, words: Iterable[str], decimal: str = "."
+    frame: pd.DataFrame, schema: Schema, words: Iterable[Any], decimal: str = "."
 ) -> pd.DataFrame:
     """Columns that came as text: ids as integers where nothing of them is lost, others as they
     would be read.
     """
-    id_cols = _id_names(schema)
+    id_cols = schema.id_cols
     if len(id_cols) < 2:
         names = long_names(frame, schema.id_col, schema.time_col, schema.target_col)
         id_cols = names[:1]
@@ -777,7 +769,7 @@ def _split_cells(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     the word.
     """
     names = {
-        *_id_names(schema),
+        *schema.id_cols,
         schema.time_col,
         *schema.static_cols,
         "unique_id",

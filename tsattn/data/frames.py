@@ -28,6 +28,7 @@ from tsattn.data.columns import (
     read_stamps,
     refuse_sideways,
     require_columns,
+    require_named,
     value_cols,
     whole_numbers,
     with_levels,
@@ -149,7 +150,6 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
 
 def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Dialect]:
     """The frame with its ids and stamps in one column each, and the names of its columns."""
-    covariate_cols = [*schema.columns.moving, *schema.columns.static]
     key_cols: tuple[Hashable, ...] = ()
     values_by_text: tuple[dict[str, Any], ...] = ()
     if isinstance(schema.id_col, tuple):
@@ -162,7 +162,7 @@ def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Diale
         values_by_text = tuple(key_values(df[key].infer_objects()) for key in key_cols)
         schema = schema.changed(id_col=joined_name)
     names = long_names(df, schema.id_col, schema.time_col, schema.target_col)
-    df, (id_col, time_col, target_col) = with_time(df, names, covariate_cols)
+    df, (id_col, time_col, target_col) = with_time(df, names, schema.columns.in_table)
     key_roles = {time_col, target_col} & {*key_cols}
     if key_roles:
         raise InputError(
@@ -499,14 +499,7 @@ def with_fields(
             " to to_panel, or leave it out",
         )
     frame = as_frame(data)
-    levels = {name for name in frame.index.names if name is not None}
-    for name, columns in fields.items():
-        if not name.endswith("_col"):
-            continue
-        names = columns if isinstance(columns, list | tuple) else [columns]
-        for column in names:
-            if column not in levels:
-                require_columns(frame, {name: column})
+    require_named(frame, fields)
     return frame, schema
 
 
@@ -619,8 +612,7 @@ def name_columns(
         frame, schema = _levelled(frame, schema)
     elif frame.index.name in id_names:
         frame = frame.reset_index()
-    ids = schema.id_col if isinstance(schema.id_col, tuple) else (schema.id_col,)
-    other_roles = {*ids, *schema.columns.moving, *schema.columns.static}
+    other_roles = {*schema.id_cols, *schema.columns.in_table}
     refuse_clock(frame, other_roles)
     from tsattn.data.part_columns import refuse_part_cols
 
@@ -682,10 +674,9 @@ def _with_target(frame: pd.DataFrame, schema: Schema) -> Schema:
     """The schema of several keys with the only column of numbers as target."""
     from tsattn.data.keys import value_col
 
-    keys: tuple[Hashable, ...] = schema.id_col  # type: ignore[assignment]
-    for key in keys:
-        require_columns(frame, {"id_col": key})
-    other_roles = {*schema.columns.moving, *schema.columns.static, *keys}
+    keys = schema.id_cols
+    require_columns(frame, {"id_col": keys})
+    other_roles = {*schema.columns.in_table, *keys}
     time_col = _found_time_col(frame, schema, [*other_roles])
     other_roles.add(time_col)
     columns = [column for column in frame.columns if column not in other_roles]
@@ -700,7 +691,7 @@ def _with_keys(
     """The schema with the columns that tell rows of one stamp apart, or of series below one another
     whose stamps differ, which a warning names; None if there are no such rows or columns.
     """
-    covariate_cols = (*schema.columns.moving, *schema.columns.static)
+    covariate_cols = schema.columns.in_table
     columns = [column for column in frame.columns if column not in covariate_cols]
     time_col = _found_time_col(frame, schema, [*covariate_cols, schema.target_col])
     if time_col is None:
@@ -748,7 +739,7 @@ def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Sche
         schema: What is known of its columns.
         id_name: The column of ids; ``None`` looks for text that parts rows of one time.
     """
-    covariate_cols = (*schema.columns.moving, *schema.columns.static)
+    covariate_cols = schema.columns.in_table
     columns = [column for column in frame.columns if column not in covariate_cols]
     n_columns = 2 if has_time_index(frame) else 3
     if len(columns) != n_columns:
@@ -778,9 +769,8 @@ def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema
     """A long frame of one with ids and times in its index, and how it is read; its one value column
     needs no name.
     """
-    covariate_cols = (*schema.columns.moving, *schema.columns.static)
     target_col = schema.target_col
-    columns = [column for column in frame.columns if column not in covariate_cols]
+    columns = [column for column in frame.columns if column not in schema.columns.in_table]
     has_target = "target" in columns
     is_unnamed = target_col == "y" and "y" not in columns
     if is_unnamed and (has_target or len(columns) == 1):

@@ -43,9 +43,7 @@ def group_by_hours(
         >>> pd.concat(tsattn.forecast(part, 24) for part in parts)  # doctest: +SKIP
     """
     keys = list(id_col) if isinstance(id_col, list | tuple) else [id_col]
-    for key in keys:
-        require_columns(df, {"id_col": key})
-    require_columns(df, {"time_col": time_col})
+    require_columns(df, {"id_col": keys, "time_col": time_col})
     by_series = df.groupby(keys, sort=False, observed=True, dropna=False)
     codes = by_series.ngroup().to_numpy()
     times = read_stamps(df[time_col], f"column {time_col!r}", lambda row: f"row {row}")

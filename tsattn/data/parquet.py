@@ -94,7 +94,7 @@ class LongFile:
         """
         facts = _facts_of(path)
         schema = find_columns(path, schema, like)
-        keys = _keys(schema)
+        keys = schema.id_cols
         seen_ids = _SeenIds()
         starts: list[np.ndarray] = []
         row = 0
@@ -154,9 +154,8 @@ class LongFile:
         mark = folder / _WHOLE
         if not mark.exists():
             columns = _columns(self.schema)
-            keys = _keys(self.schema)
             with full_disk_names(folder):
-                _deal_out(self.path, columns, keys, paths)
+                _deal_out(self.path, columns, self.schema.id_cols, paths)
             self.require_same()
             mark.touch()
         batches: list[Batch] = []
@@ -174,7 +173,7 @@ class LongFile:
         Raises:
             ValueError: If the file was written anew since it was scanned.
         """
-        keys = _keys(self.schema)
+        keys: tuple[Any, ...] = self.schema.id_cols
         columns = _columns(self.schema)
         is_apart = batch.path != self.path
         if not is_apart:
@@ -199,7 +198,7 @@ class LongFile:
 
         table = pa.Table.from_pandas(frame, preserve_index=False)
         source = _open(self.path).schema_arrow
-        for key in _keys(self.schema):
+        for key in self.schema.id_cols:
             place = table.schema.get_field_index(key)
             column = table.column(place)
             if pa.types.is_dictionary(column.type):
@@ -266,18 +265,9 @@ class _SeenIds:
 # --- columns --------------------------------------------------------------------------------------
 
 
-def _keys(schema: Schema) -> list[Any]:
-    """The columns that name series."""
-    if isinstance(schema.id_col, tuple):
-        return [*schema.id_col]
-    return [schema.id_col]
-
-
 def _columns(schema: Schema) -> list[Any]:
     """The columns that are read."""
-    covariates = schema.columns
-    names = [*_keys(schema), schema.time_col, schema.target_col]
-    names += [*covariates.moving, *covariates.static]
+    names = [*schema.id_cols, schema.time_col, schema.target_col, *schema.columns.in_table]
     return list(dict.fromkeys(names))
 
 
@@ -307,9 +297,7 @@ def find_columns(path: Path, schema: Schema, like: Dialect | None) -> Schema:
     frame = head.replace_schema_metadata(None).to_pandas()
     frame, schema, is_long = name_columns(frame, schema, like)
     names = (schema.id_col, schema.time_col, schema.target_col)
-    id_col, time_col, target_col = names
-    if not isinstance(id_col, tuple):
-        id_col, time_col, target_col = long_names(frame, *names)
+    id_col, time_col, target_col = long_names(frame, *names)
     if not is_long or id_col is None:
         raise InputError(
             f"{path} is no long table with a column of ids, as batches need it; name the column"
@@ -320,9 +308,7 @@ def find_columns(path: Path, schema: Schema, like: Dialect | None) -> Schema:
     if time_col not in frame.columns:
         codes = frame.groupby(keys, sort=False).ngroup().to_numpy()
         time_col = find_time_col(frame, [*keys, target_col], codes) or time_col
-    for key in keys:
-        require_columns(frame, {"id_col": key})
-    require_columns(frame, {"time_col": time_col, "target_col": target_col})
+    require_columns(frame, {"id_col": keys, "time_col": time_col, "target_col": target_col})
     for name, kind in ((time_col, "timestamps"), (target_col, "numbers")):
         column_type = file.schema_arrow.field(name).type
         if _is_text(_value_type(column_type)):

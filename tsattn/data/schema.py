@@ -110,6 +110,11 @@ class Schema(Settings):
         _ = self.columns
 
     @property
+    def id_cols(self) -> tuple[Hashable, ...]:
+        """The columns that name the series, one or several."""
+        return self.id_col if isinstance(self.id_col, tuple) else (self.id_col,)
+
+    @property
     def columns(self) -> CovariateColumns:
         """What may be read beside the target.
 
