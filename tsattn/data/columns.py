@@ -208,6 +208,12 @@ class Dialect:
             columns |= keys if name == self.id_col else {name: frame[name]}
         return pd.DataFrame(columns, index=frame.index)
 
+    def label(self, name: Any) -> str:
+        """What an error calls a series."""
+        if self.id_col is not None:
+            return f"series {plain(name)!r}"
+        return "the table" if self.kind == "wide" else "the series"
+
     @property
     def names_series(self) -> bool:
         """Whether the table names its series, by an id column or by the names of its columns."""

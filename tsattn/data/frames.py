@@ -105,36 +105,31 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         codes, ids = read_ids(df[id_col])
     roles = {"id_col": id_col, "time_col": time_col, "target_col": target_col}
     check_covariate_cols(df, roles, moving, statics)
-    covariate_cols = [*moving, *statics]
     columns = [target_col, *moving]
     values, foreign = _read_columns(df, columns, n_targets=1)
     # The first column is the target, the others are covariates.
     categories = read_categories(df, moving, values[:, 1:], foreign[:, 1:])
+    times = read_stamps(
+        df[time_col],
+        f"column {time_col!r}",
+        lambda row: dialect.label(ids[codes[row]]),
+        rules.unit,
+        day_first=rules.day_first,
+    )
     table = Table(
         codes=codes,
         ids=ids,
-        times=pd.Index([]),
+        times=times,
         values=values,
         foreign=foreign,
         cells=[df[column] for column in columns],
         columns=(str(target_col), *moving),
-        dialect=dialect,
+        dialect=_with_day_order(dialect, df[time_col], times, rules),
         time_cells=df[time_col],
         n_targets=1,
         categories=categories,
     )
-    # A bad stamp is told by the name of its series, so the table comes before its stamps.
-    place = f"column {time_col!r}"
-    times = read_stamps(
-        df[time_col],
-        place,
-        lambda row: table.series(codes[row]),
-        rules.unit,
-        day_first=rules.day_first,
-    )
-    dialect = _with_day_order(dialect, df[time_col], times, rules)
-    table = replace(table, times=times, dialect=dialect)
-    _refuse_hidden_keys(df, table, times, covariate_cols)
+    _refuse_hidden_keys(df, table, schema.columns.in_table)
     skipped: tuple[Skipped, ...] = ()
     empty_rows = _rows_of_empty(table)
     leaves_out = schema.bad != "error" and not rules.later
@@ -223,13 +218,11 @@ def _without_rows(table: Table, dropped: np.ndarray) -> tuple[Table, tuple[Skipp
     return replace(remaining, codes=codes, ids=ids), tuple(skipped)
 
 
-def _refuse_hidden_keys(
-    df: pd.DataFrame, table: Table, times: pd.Index, covariates: Sequence[Hashable]
-) -> None:
+def _refuse_hidden_keys(df: pd.DataFrame, table: Table, covariates: Sequence[Hashable]) -> None:
     """Name the columns that would tell rows of the same series and stamp apart, if there are
     any.
     """
-    clock = ticks(times)
+    clock = ticks(table.times)
     next_series = np.diff(table.codes)
     later = np.diff(clock) > 0
     # Rows in the order of series and times, as most tables have them, differ at little cost.
@@ -253,8 +246,8 @@ def _refuse_hidden_keys(
     keys = [*dialect.id_cols, *more_keys]
     id_value = keys[0] if len(keys) == 1 else keys
     raise InputError(
-        f"{table.series(table.codes[row])}: stamp {times[row]} occurs more than once, but a stamp"
-        f" may occur once in a series; {keys!r} tell the rows apart: pass ",
+        f"{table.series(table.codes[row])}: stamp {table.times[row]} occurs more than once, but a"
+        f" stamp may occur once in a series; {keys!r} tell the rows apart: pass ",
         Argument("id_col", id_value),
     )
 
@@ -328,7 +321,6 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     dialect = Dialect(
         "wide", None, time_col, None, index_name, columns=all_names, left_out=left_out
     )
-    dialect = _with_day_order(dialect, time_cells, times, rules)
     n_series = len(names)
     categories = read_categories(df, covariates, values[:, n_series:], foreign[:, n_series:])
     table = Table(
@@ -339,7 +331,7 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         foreign=foreign,
         cells=cells,
         columns=(*names, *covariates),
-        dialect=dialect,
+        dialect=_with_day_order(dialect, time_cells, times, rules),
         time_cells=time_cells,
         n_targets=n_series,
         categories=categories,

@@ -98,9 +98,7 @@ class Table:
 
     def series(self, n: int) -> str:
         """Name of series n in an error."""
-        if self.dialect.id_col is not None:
-            return f"series {plain(self.ids[n])!r}"
-        return "the table" if self.dialect.kind == "wide" else "the series"
+        return self.dialect.label(self.ids[n])
 
     def place(self, n: int, column: int) -> str:
         """Name of the series and the column of a value in an error."""
