@@ -445,19 +445,13 @@ def stamps_at(clock: np.ndarray, position: np.ndarray, grid: Grid, like: pd.Inde
     Raises:
         ValueError: If a stamp lies after the last one that int64 can count.
     """
-    if grid.unit in ("integer", "tick") and len(clock):
-        # A float does not overflow.
-        reach = clock + position * float(grid.step)
-        _check_reach(reach.max(), _LAST_TICK, grid)
-    if grid.unit == "integer":
-        return pd.Index(clock + position * grid.step)
+    if grid.unit in ("integer", "tick"):
+        if len(clock):
+            # A float does not overflow.
+            reach = clock + position * float(grid.step)
+            _check_reach(reach.max(), _LAST_TICK, grid)
+        return index_of_ticks(clock + position * grid.step, like)
     like = cast(pd.DatetimeIndex, like)
-    if grid.unit == "tick":
-        nanoseconds = clock + position * grid.step
-        built = pd.DatetimeIndex(nanoseconds.view("M8[ns]"))
-        if like.tz is not None:
-            built = built.tz_localize("UTC").tz_convert(like.tz)
-        return built.as_unit(like.unit)
     nanoseconds = _wall_at(clock, position, grid)
     built = pd.DatetimeIndex(nanoseconds.view("M8[ns]"))
     if like.tz is not None:
@@ -465,6 +459,16 @@ def stamps_at(clock: np.ndarray, position: np.ndarray, grid: Grid, like: pd.Inde
         first = np.ones(len(built), dtype=bool)
         built = built.tz_localize(like.tz, ambiguous=first, nonexistent="shift_forward")
     return built.as_unit(like.unit)
+
+
+def index_of_ticks(clock: np.ndarray, like: pd.Index) -> pd.Index:
+    """Undo :func:`ticks`: integers, or stamps in the time zone and unit of ``like``."""
+    if not isinstance(like, pd.DatetimeIndex):
+        return pd.Index(clock)
+    stamps = pd.DatetimeIndex(clock.view("M8[ns]"))
+    if like.tz is not None:
+        stamps = stamps.tz_localize("UTC").tz_convert(like.tz)
+    return stamps.as_unit(like.unit)
 
 
 def _wall_at(clock: np.ndarray, position: np.ndarray, grid: Grid) -> np.ndarray:

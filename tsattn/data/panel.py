@@ -27,7 +27,7 @@ from tsattn.checks import (
     InPython,
     warn,
 )
-from tsattn.data.calendar import more, more_of, ticks
+from tsattn.data.calendar import index_of_ticks, more, more_of, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import CovariateColumns, Covariates
 from tsattn.data.grid import owners_of, rows_of, stacked_rows
@@ -305,12 +305,7 @@ class Panel:
     def skipped_times(self) -> pd.Index:
         """The last stamp of each series that is left out."""
         clock = np.array([series.last_tick for series in self.skipped], dtype=np.int64)
-        if not isinstance(self.times, pd.DatetimeIndex):
-            return pd.Index(clock)
-        stamps = pd.DatetimeIndex(clock.view("M8[ns]"))
-        if self.zone is not None:
-            stamps = stamps.tz_localize("UTC").tz_convert(self.zone)
-        return stamps.as_unit(self.times.unit)
+        return index_of_ticks(clock, self.times)
 
     @property
     def zone(self) -> tzinfo | None:
