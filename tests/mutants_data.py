@@ -540,9 +540,9 @@ MUTANTS = [
         f"{ANSWERS}::test_text_that_can_be_read_day_first_and_month_first_is_read_as_the_rows_after_the_end",
     ),
     Mutant(
-        "tsattn/data/future.py",
-        "if times.tz is None:",
-        "if False:",
+        "tsattn/data/calendar.py",
+        'return "stamps without a time zone"',
+        'return "stamps in a time zone"',
         f"{ANSWERS}::test_stamps_of_another_kind_than_those_of_the_series_are_refused",
     ),
     Mutant(

@@ -431,13 +431,13 @@ def test_frames_that_do_not_fit_are_refused():
         (
             frame.assign(ds=frame["ds"].dt.tz_localize("UTC")),
             answer,
-            "has stamps without a zone, .* stamps of a zone; pass",
+            "has stamps without a time zone, .* stamps in a time zone; pass",
         ),
     ]
     counted = frame.assign(ds=(frame["ds"] - frame["ds"].min()).dt.days)
     with pytest.raises(
         ValueError,
-        match="the forecast has stamps without a zone, and what is to be drawn with it row",
+        match="the forecast has stamps without a time zone, and what is to be drawn with it int",
     ):
         plot_forecast(frame, answer, truth=counted)
     for history, forecast, message in wrong:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import InputWarning, check_choice, check_whole, listed
+from tsattn.data.calendar import kind_of_times
 from tsattn.data.columns import TableLike, check_frame
 from tsattn.data.frames import from_long, from_wide, to_target_panel
 from tsattn.data.panel import Panel, without_sentinels
@@ -657,8 +658,8 @@ def _rows_of(panel: Panel, forecast: Forecast, n: int) -> _Rows:
             f"the history has no series {name!r}, which the forecast has; pass the table that was"
             " forecast"
         )
-    panel_kind = _time_kind(panel.times)
-    forecast_kind = _time_kind(forecast.times)
+    panel_kind = kind_of_times(panel.times)
+    forecast_kind = kind_of_times(forecast.times)
     if panel_kind != forecast_kind:
         raise ValueError(
             f"the forecast has {forecast_kind}, and what is to be drawn with it {panel_kind}; pass"
@@ -767,14 +768,6 @@ def _colours(result: BacktestResult) -> dict[str, str]:
     # The colours begin again where there are more models.
     colours = itertools.cycle(_MODEL_COLOURS)
     return dict(zip(result.rolled, colours, strict=False))
-
-
-def _time_kind(times: pd.Index) -> str:
-    if not hasattr(times, "tz"):
-        return "row numbers"
-    if times.tz is None:
-        return "stamps without a zone"
-    return "stamps of a zone"
 
 
 def _plain_stamps(times: pd.Index) -> np.ndarray:

@@ -510,6 +510,15 @@ def check_kind(times: pd.Index, grid: Grid) -> None:
         )
 
 
+def kind_of_times(times: pd.Index) -> str:
+    """Stamps with or without a zone, or integers, in words."""
+    if not isinstance(times, pd.DatetimeIndex):
+        return "integers"
+    if times.tz is None:
+        return "stamps without a time zone"
+    return "stamps in a time zone"
+
+
 def future_times(last: pd.Index, freq: str | int, n_steps: int) -> pd.Index:
     """The stamps that follow the last ones, with anchors and time zone kept.
 

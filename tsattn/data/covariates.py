@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,9 @@ from pandas.api.types import infer_dtype, is_object_dtype, is_string_dtype
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, warn
 from tsattn.data.calendar import more_of
 from tsattn.data.columns import plain, read_numbers, require_column
+
+# Of a column, sorted; None for one of numbers.
+Categories: TypeAlias = tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class CovariateColumns:
     future: tuple[Hashable, ...] = ()
     static: tuple[Hashable, ...] = ()
     calendar: tuple[str, ...] | str = ()
-    categories: tuple[tuple[str, ...] | None, ...] = ()
+    categories: tuple[Categories, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.past or self.future or self.static or self.calendar)
@@ -141,7 +144,7 @@ class Covariates:
     values: np.ndarray
     statics: tuple[Hashable, ...]
     static: np.ndarray
-    categories: tuple[tuple[str, ...] | None, ...] = ()
+    categories: tuple[Categories, ...] = ()
     truths: tuple[Hashable, ...] = ()
 
     def take(self, rows: slice | np.ndarray, series: slice | np.ndarray) -> Covariates:
@@ -158,14 +161,14 @@ class Covariates:
         """Nothing but ``columns``, in their order; all of them are here."""
         if self.columns == columns.moving and self.statics == columns.static:
             return self
-        kinds: tuple[tuple[str, ...] | None, ...] = ()
+        kinds: tuple[Categories, ...] = ()
         if self.categories:
             kinds = tuple(self.kind(name) for name in columns.moving)
         moving = self.pick(columns.moving)
         static = self.pick_static(columns.static)
         return Covariates(columns.moving, moving, columns.static, static, kinds, self.truths)
 
-    def kind(self, name: Hashable) -> tuple[str, ...] | None:
+    def kind(self, name: Hashable) -> Categories:
         """Categories of a column, or None for one of numbers."""
         if not self.categories:
             return None
@@ -206,11 +209,7 @@ class Covariates:
                 values[has_code, k] = numbers[code_places]
             if fitted is None or categories == fitted:
                 continue
-            codes, distinct = pd.factorize(values[:, k])
-            names = _names_of(distinct, categories)
-            # The code of a missing cell is -1, which reads the last entry.
-            places = np.append(places_among(names, fitted), np.nan)
-            values[:, k] = places[codes]
+            values[:, k], _ = category_codes(self.cells(name), fitted)
         return values
 
     def new_categories(self, columns: CovariateColumns) -> dict[Hashable, list[str]]:
@@ -226,13 +225,22 @@ class Covariates:
             categories = self.kind(name)
             if fitted is None or categories == fitted:
                 continue
-            values = self.pick([name])
-            _, distinct = pd.factorize(values[:, 0])
-            names = _names_of(distinct, categories)
+            names = map(label, self.cells(name).dropna().unique())
             new_names = [word for word in names if word not in fitted]
             if new_names:
                 new[name] = new_names
         return new
+
+    def cells(self, name: Hashable) -> pd.Series:
+        """A column of numbers, or of categories as text."""
+        numbers = self.pick([name])[:, 0]
+        categories = self.kind(name)
+        if categories is None:
+            return pd.Series(numbers)
+        # The place of a missing cell reads the last entry.
+        places = np.nan_to_num(numbers, nan=-1).astype(np.int64)
+        entries = np.array([*categories, np.nan], dtype=object)
+        return pd.Series(entries[places])
 
     def pick(self, names: Sequence[Hashable]) -> np.ndarray:
         """Some columns, ``[rows, len(names)]``."""
@@ -260,13 +268,6 @@ class Covariates:
             *static,
             *categories,
         ]
-
-
-def _names_of(distinct: np.ndarray, categories: tuple[str, ...] | None) -> list[str]:
-    """Values of a column as categories: numbers as text, and places by their names."""
-    if categories is None:
-        return [label(value) for value in distinct.tolist()]
-    return [categories[int(place)] for place in distinct.tolist()]
 
 
 def read_static(
@@ -342,7 +343,7 @@ def _static_keys(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 
 def read_categories(
     df: pd.DataFrame, columns: Sequence[Hashable], values: np.ndarray, foreign: np.ndarray
-) -> tuple[tuple[str, ...] | None, ...]:
+) -> tuple[Categories, ...]:
     """Give the cells of columns of text or categories their places among the sorted categories.
 
     Args:
@@ -354,24 +355,20 @@ def read_categories(
     Returns:
         For each column its categories, or None for one of numbers; empty where all are.
     """
-    categories: list[tuple[str, ...] | None] = [None] * len(columns)
+    categories: list[Categories] = [None] * len(columns)
     has_text = foreign.any(axis=0)
     for k in np.flatnonzero(has_text).tolist():
         cells = df[columns[k]]
         kind = infer_dtype(cells, skipna=True)
-        numbers = None
-        if kind == "string":
-            numbers = _spelt_decimals(cells)
-        if numbers is not None:
-            values[:, k] = numbers
-            foreign[:, k] = False
-        elif kind in ("string", "categorical"):
-            if kind != "categorical":
+        if kind not in ("string", "categorical"):
+            continue
+        numbers = _spelt_decimals(cells) if kind == "string" else None
+        if numbers is None:
+            numbers, categories[k] = category_codes(cells)
+            if kind == "string":
                 _tell_spelt_numbers(cells)
-            codes, names = category_codes(cells)
-            values[:, k] = codes
-            categories[k] = names
-            foreign[:, k] = False
+        values[:, k] = numbers
+        foreign[:, k] = False
     if not any(categories):
         return ()
     return tuple(categories)
@@ -415,7 +412,7 @@ def _spelt_decimals(cells: pd.Series) -> np.ndarray | None:
 
 
 def category_codes(
-    cells: pd.Series, categories: tuple[str, ...] | None = None
+    cells: pd.Series, categories: Categories = None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """The place of each cell among the categories as float64, NaN where it is missing and -1 where
     it is none of them.

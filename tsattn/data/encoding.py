@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import InputError, InPython
+from tsattn.checks import InputError, InPython, listed
 from tsattn.data.calendar import future_times
 from tsattn.data.columns import plain
-from tsattn.data.covariates import CovariateColumns, label, places_among
+from tsattn.data.covariates import Categories, CovariateColumns, label, places_among
 from tsattn.data.cycles import calendar_width, choose_cycles, cycle_features
 from tsattn.data.panel import Panel
 from tsattn.data.windows import safe_scale
 
 # Categories of one column at most; each of them is a feature of the network.
 _MOST_CATEGORIES = 100
+# Categories that an error names at most.
+_MOST_NAMED = 8
 # Mean and scale of categories, whose numbers are labels.
 _NOT_SCALED = (0.0, 1.0)
 
@@ -127,14 +129,12 @@ class CovariateHistory:
             return
         # Many series share their stamps, so features are computed once for a distinct stamp.
         self._stamps, distinct = pd.factorize(panel.times)
-        stamps = pd.DatetimeIndex(distinct)
-        self._cycles = cycle_features(stamps, cycles)
+        self._cycles = cycle_features(pd.Index(distinct), cycles)
         if ahead is not None:
             n_series, n_steps = ahead.shape[:2]
             times = future_times(panel.last_times(), panel.freq, n_steps)
             places, distinct = pd.factorize(times)
-            stamps = pd.DatetimeIndex(distinct)
-            features = cycle_features(stamps, cycles)
+            features = cycle_features(pd.Index(distinct), cycles)
             cycles_ahead = features[places].reshape(n_series, n_steps, -1)
             self._ahead = np.concatenate([ahead, cycles_ahead], axis=2)
 
@@ -202,7 +202,7 @@ class CovariateEncoder:
     scale: np.ndarray
     static_mean: np.ndarray
     static_scale: np.ndarray
-    categories: tuple[tuple[str, ...] | None, ...]
+    categories: tuple[Categories, ...]
 
     @classmethod
     def fit(cls, columns: CovariateColumns, panel: Panel, stops: np.ndarray) -> CovariateEncoder:
@@ -222,25 +222,22 @@ class CovariateEncoder:
         columns = learn_columns(columns, part)
         moving_moments: list[tuple[float, float]] = []
         static_moments: list[tuple[float, float]] = []
-        static_categories: list[tuple[str, ...] | None] = []
+        static_categories: list[Categories] = []
         if part.covariates is not None:
-            for name, categories in zip(columns.moving, columns.categories, strict=True):
-                moments = _NOT_SCALED
-                if not categories:
-                    numbers = part.covariates.pick([name])[:, 0]
-                    moments = _moments(numbers, name)
-                moving_moments.append(moments)
-            for name in columns.static:
-                values = part.covariates.pick_static([name])[:, 0]
-                has_text = any(isinstance(value, str) for value in values)
-                if has_text:
+            moving_values = part.covariates.pick(columns.moving).T
+            for name, kinds, values in zip(
+                columns.moving, columns.categories, moving_values, strict=True
+            ):
+                moving_moments.append(_NOT_SCALED if kinds else _moments(values, name))
+            static_values = part.covariates.pick_static(columns.static).T
+            for name, values in zip(columns.static, static_values, strict=True):
+                if any(isinstance(value, str) for value in values):
                     labels = {label(value) for value in values}
                     static_categories.append(tuple(sorted(labels)))
                     static_moments.append(_NOT_SCALED)
                 else:
-                    numbers = values.astype(np.float64)
                     static_categories.append(None)
-                    static_moments.append(_moments(numbers, name))
+                    static_moments.append(_moments(values.astype(np.float64), name))
         # Without columns the array has one axis only, hence the shape.
         moving = np.array(moving_moments).reshape(-1, 2)
         static = np.array(static_moments).reshape(-1, 2)
@@ -366,15 +363,10 @@ class CovariateEncoder:
                 parts.append(scaled[:, None])
                 rule = "held numbers in training"
             else:
-                texts = [label(value) for value in cells]
-                labels = pd.Index(texts, dtype=object)
-                codes = pd.Index(categories).get_indexer(labels)
+                codes = places_among([label(value) for value in cells], categories)
                 wrong = codes < 0
-                codes_of_columns = np.arange(len(categories))
-                parts.append(codes[:, None] == codes_of_columns)
-                examples = ", ".join(map(repr, categories[:8]))
-                ellipsis = " ..." if len(categories) > 8 else ""
-                rule = f"was {examples}{ellipsis} in training"
+                parts.append(codes[:, None] == np.arange(len(categories)))
+                rule = f"was {listed([*map(repr, categories)], _MOST_NAMED)} in training"
             if wrong.any():
                 row = int(np.argmax(wrong))
                 wrong_value = plain(cells[row])
@@ -395,7 +387,7 @@ def learn_columns(columns: CovariateColumns, panel: Panel) -> CovariateColumns:
     cycles: tuple[str, ...] = ()
     if columns.calendar:
         cycles = choose_cycles(columns.calendar, panel.freq, panel.times)
-    categories: list[tuple[str, ...] | None] = []
+    categories: list[Categories] = []
     if panel.covariates is not None:
         for name in columns.moving:
             names = panel.covariates.kind(name)
@@ -414,7 +406,7 @@ def learn_columns(columns: CovariateColumns, panel: Panel) -> CovariateColumns:
     return replace(columns, calendar=cycles, categories=tuple(categories))
 
 
-def indicators(values: np.ndarray, kinds: Sequence[tuple[str, ...] | None]) -> np.ndarray:
+def indicators(values: np.ndarray, kinds: Sequence[Categories]) -> np.ndarray:
     """Replace a column of categories by one indicator for each category, all zero for others.
 
     Args:
@@ -464,8 +456,7 @@ def check_windows_of(
             " tsattn.data.encoding.CovariateHistory cuts them from a panel"
         )
     n_known = len(columns.future) + calendar_width(columns.calendar)
-    n_windows = shape[0]
-    context = shape[1]
+    n_windows, context, *_ = shape
     sizes = {
         "past": (n_windows, context, len(columns.past)),
         "known": (n_windows, context + horizon, n_known),

@@ -812,17 +812,7 @@ def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
     if covariates is None:
         return {}
     owners = owners_of(panel.starts)
-    columns = {}
-    for name, values in zip(covariates.columns, covariates.values.T, strict=True):
-        categories = covariates.kind(name)
-        cells = values
-        if categories is not None:
-            # The place of a missing cell reads the last entry.
-            places = np.nan_to_num(values, nan=-1)
-            places = places.astype(np.int64)
-            entries = np.array([*categories, np.nan], dtype=object)
-            cells = entries[places]
-        columns[name] = pd.Series(cells)
+    columns = {name: covariates.cells(name) for name in covariates.columns}
     for name, static_values in zip(covariates.statics, covariates.static.T, strict=True):
         of_series = pd.Series(static_values).infer_objects()
         columns[name] = of_series.take(owners).reset_index(drop=True)

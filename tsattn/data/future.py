@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Piece, warn
-from tsattn.data.calendar import future_times, more, more_of, parse_freq, ticks
+from tsattn.checks import Argument, InputError, InPython, Piece, listed, warn
+from tsattn.data.calendar import future_times, kind_of_times, more, more_of, parse_freq, ticks
 from tsattn.data.columns import (
     TableLike,
     check_frame,
@@ -18,7 +18,7 @@ from tsattn.data.columns import (
     read_stamps,
     with_levels,
 )
-from tsattn.data.covariates import CovariateColumns, category_codes, label
+from tsattn.data.covariates import Categories, CovariateColumns, category_codes, label
 from tsattn.data.panel import Panel, as_word, keys_alike, names_alike
 from tsattn.data.parts import refuse_units
 
@@ -51,7 +51,7 @@ def future_frame(panel: Panel, columns: CovariateColumns, steps: int) -> pd.Data
     return panel.dialect.answer(np.repeat(panel.ids, steps), times, empty_columns)
 
 
-def _categories_of(columns: CovariateColumns) -> dict[Hashable, tuple[str, ...] | None]:
+def _categories_of(columns: CovariateColumns) -> dict[Hashable, Categories]:
     """Categories of each column, None for one of numbers; empty before a fit."""
     return dict(zip(columns.moving, columns.categories, strict=False))
 
@@ -110,7 +110,9 @@ def read_future(
         _warn_of_new(new_in_table, {})
         return np.empty((n_series, n_steps, 0))
     panel = _with_rows(panel)
-    values, new_in_future = _look_up(future, panel, columns, n_steps)
+    is_empty = isinstance(future, pd.DataFrame) and not len(future)
+    frame = None if future is None or is_empty else _with_columns(future, panel)
+    values, new_in_future = _look_up(frame, panel, columns, n_steps)
     _warn_of_new(new_in_table, new_in_future)
     is_missing = np.isnan(values[:, :steps])
     if is_missing.any():
@@ -120,7 +122,7 @@ def read_future(
         who = "the table"
         if panel.dialect.id_col is not None:
             who = panel.series_label(n)
-            _refuse_other_spelling(future, panel, n)
+            _refuse_other_spelling(frame, panel, n)
         others = more_of(np.nonzero(is_missing)[0])
         absent: list[Piece] = []
         if future is None:
@@ -165,7 +167,7 @@ def _refuse_rows_ahead(panel: Panel) -> None:
 
 
 def _look_up(
-    future: TableLike | None, panel: Panel, columns: CovariateColumns, steps: int
+    frame: pd.DataFrame | None, panel: Panel, columns: CovariateColumns, steps: int
 ) -> tuple[np.ndarray, dict[Hashable, list[Any]]]:
     """Values ``[N, F, K]``, NaN where the frame has none, and the categories that the fit has not
     seen, by column.
@@ -173,10 +175,8 @@ def _look_up(
     n_rows = panel.n_series * steps
     values = np.full((n_rows, len(columns.future)), np.nan)
     new_categories: dict[Hashable, list[Any]] = {}
-    is_empty = isinstance(future, pd.DataFrame) and not len(future)
-    if future is None or is_empty:
+    if frame is None:
         return values.reshape(panel.n_series, steps, -1), new_categories
-    frame = _with_columns(future, panel)
     after = future_times(panel.last_times(), panel.freq, steps)
     times = _stamps(frame, panel, after)
     for column in columns.future:
@@ -219,10 +219,9 @@ def _look_up(
             new_cells = cells.iloc[new_rows]
             new_categories[column] = new_cells.unique().tolist()
     if far_numbers:
-        listed = "; ".join(far_numbers)
         warn(
-            f"future= holds {listed}, and a forecast so far outside is a guess; correct them, or"
-            " see that both have one unit"
+            f"future= holds {'; '.join(far_numbers)}, and a forecast so far outside is a guess;"
+            " correct them, or see that both have one unit"
         )
     return values.reshape(panel.n_series, steps, -1), new_categories
 
@@ -262,15 +261,14 @@ def _series_of(ids: pd.Series, panel: Panel) -> np.ndarray:
     return series
 
 
-def _refuse_other_spelling(future: TableLike | None, panel: Panel, n: int) -> None:
+def _refuse_other_spelling(frame: pd.DataFrame | None, panel: Panel, n: int) -> None:
     """Refuse a table of the future in which an id differs in spaces or capitals only from that of a
     series without a row.
     """
-    is_empty = isinstance(future, pd.DataFrame) and not len(future)
-    if future is None or is_empty:
+    if frame is None:
         return
     dialect = panel.dialect
-    ids = _with_columns(future, panel)[dialect.id_col].unique()
+    ids = frame[dialect.id_col].unique()
     name = plain(panel.ids[n])
     alike = {str(other): plain(other) for other in ids if as_word(other) == as_word(name)}
     known_texts = {*map(str, panel.ids)}
@@ -399,12 +397,8 @@ def _warn_of_new(
         words = [*in_table.get(column, []), *map(plain, in_future.get(column, []))]
         # Both may hold the same one.
         by_label = {label(word): word for word in words}
-        categories = [*by_label.values()]
-        examples = [f"{category!r:.60}" for category in categories[:_MOST_NAMED]]
-        n_others = len(categories) - len(examples)
-        others = f" and {n_others} more" if n_others else ""
-        listed = ", ".join(examples)
-        parts.append(f"{listed}{others} in column {column!r}")
+        categories = [f"{category!r:.60}" for category in by_label.values()]
+        parts.append(f"{listed(categories, _MOST_NAMED)} in column {column!r}")
     text = "; ".join(parts)
     warn(
         f"{subject} categories that no training row has: {text}; each counts as none of those known"
@@ -449,8 +443,8 @@ def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
         column = future[time_col]
         where = f"column {time_col!r} of the future table"
     times = read_stamps(column, where, lambda row: "the future table", unit, after)
-    kind = _kind_of_times(times)
-    panel_kind = _kind_of_times(panel.times)
+    kind = kind_of_times(times)
+    panel_kind = kind_of_times(panel.times)
     if kind != panel_kind:
         call: list[InPython] = []
         if isinstance(times, pd.DatetimeIndex) and isinstance(panel.times, pd.DatetimeIndex):
@@ -463,12 +457,3 @@ def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
             f"{where} holds {kind}, but the series have {panel_kind}; give it the same kind", *call
         )
     return times
-
-
-def _kind_of_times(times: pd.Index) -> str:
-    """Stamps with or without a zone, or integers, in words."""
-    if not isinstance(times, pd.DatetimeIndex):
-        return "integers"
-    if times.tz is None:
-        return "stamps without a time zone"
-    return "stamps in a time zone"

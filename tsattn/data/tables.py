@@ -29,6 +29,7 @@ from tsattn.data.calendar import (
     ticks,
 )
 from tsattn.data.columns import Dialect, plain, whole_numbers
+from tsattn.data.covariates import Categories
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid, owners_of, rows_of
 from tsattn.data.panel import starts_of
 from tsattn.data.parts import header_call, header_rows, names_row
@@ -79,7 +80,7 @@ class Table:
     time_cells: pd.Series | pd.Index
     n_targets: int
     # Categories of the covariates; empty if all are numbers.
-    categories: tuple[tuple[str, ...] | None, ...] = ()
+    categories: tuple[Categories, ...] = ()
 
     @property
     def targets(self) -> np.ndarray:
