@@ -116,8 +116,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/layouts.py",
-        "return stamp.isocalendar()[:2]",
-        "return stamp.year, stamp.isocalendar()[1]",
+        "lambda day: day.isocalendar()[:2]",
+        "lambda day: (day.year, day.isocalendar()[1])",
         ODD,
     ),
     Mutant(
@@ -308,7 +308,7 @@ MUTANTS = [
     ),
     Mutant(COLUMNS, "if stamps.notna().mean() > _DATE_SHARE:", "if stamps.notna().all():", ODD),
     Mutant(COLUMNS, "(years or n_digits > 4)", "digits > 4", ODD),
-    Mutant("tsattn/data/spelling.py", "{3 * number - 2:02}", "{3 * number:02}", ODD),
+    Mutant("tsattn/data/spelling.py", "n_months * (number - 1) + 1", "n_months * number", ODD),
     Mutant("tsattn/data/frames.py", "(next_series == 0) & later)", "(next_series == 0))", ODD),
     Mutant(
         "tsattn/data/panel.py",
@@ -364,7 +364,7 @@ MUTANTS = [
     Mutant(SPELLING, '(_SPAN, r"\\1"), ', "", SPELLINGS),
     Mutant(SPELLING, '(_WEEKDAY_NAME, ""), ', "", SPELLINGS),
     Mutant(SPELLING, 'century = "20" if digits < "69" else "19"', 'century = "20"', SPELLINGS),
-    Mutant(SPELLING, "6 * number - 5", "6 * number - 4", SPELLINGS),
+    Mutant(SPELLING, "n_months=6", "n_months=3", SPELLINGS),
     Mutant(SPELLING, "and text.max() > _LARGEST_INTEGER:", "and False:", SPELLINGS),
     Mutant(COLUMNS, "if first.isdigit() and len(first) not in (4, 8):", "if False:", SPELLINGS),
     Mutant(

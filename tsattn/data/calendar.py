@@ -42,6 +42,9 @@ LARGEST_GROWTH = 100
 # Whole years that nanoseconds in int64 can count.
 FIRST_YEAR = 1678
 LAST_YEAR = 2261
+# Numbers that count from 1970 are read as stamps of the years 1973 to 2103, in seconds.
+FIRST_EPOCH_SECOND = 10**8
+LAST_EPOCH_SECOND = 42 * 10**8
 _HOUR_NANOSECONDS = 3600 * 10**9
 # Last stamp in nanoseconds since 1970: neither a rounded float nor a time zone leaves int64 then.
 _LAST_TICK = 2**63 - DAY_NANOSECONDS

@@ -24,7 +24,15 @@ from pandas.api.types import (
 )
 
 from tsattn.checks import Argument, InputError, InPython, Name, Piece, warn
-from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, infer_grid, more, place
+from tsattn.data.calendar import (
+    FIRST_EPOCH_SECOND,
+    FIRST_YEAR,
+    LAST_EPOCH_SECOND,
+    LAST_YEAR,
+    infer_grid,
+    more,
+    place,
+)
 from tsattn.data.parts import (
     PARTS,
     advice_on_blanks,
@@ -56,7 +64,7 @@ _LEAST_STAMP = 1000
 # Share of the distinct numbers that must read as dates, so that one typing error is named as such.
 _DATE_SHARE = 0.9
 _UTC_OFFSET = re.compile(r"(:\d{2}(?:[.,]\d+)?)\s*(Z|[+-]\d{2}(?::?\d{2})?)$")
-DATE_LAYOUTS = (
+_DATE_LAYOUTS = (
     "%Y/%m/%d",
     "%Y.%m.%d",
     "%m/%d/%Y",
@@ -86,7 +94,9 @@ DATE_LAYOUTS = (
     "%Y %b",
     "%G-W%V-%u",
 )
-CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+_CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+# Layouts of stamps, other than ISO 8601.
+LAYOUTS = [date + clock for date, clock in product(_DATE_LAYOUTS, _CLOCK_LAYOUTS)]
 # Rows of a column of years that no name calls so, at least.
 _LEAST_YEARS = 4
 # Layout of an integer that spells a date, by its number of digits.
@@ -98,9 +108,7 @@ DIGIT_LAYOUTS = {
     12: "%Y%m%d%H%M",
     14: "%Y%m%d%H%M%S",
 }
-# Integers that count from 1970 are read as stamps of the years 1973 to 2103, in seconds.
-_FIRST_EPOCH_SECOND = 10**8
-_LAST_EPOCH_SECOND = 42 * 10**8
+
 _UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -922,27 +930,21 @@ def read_stamps(
                 f" but integer time must stay within ±{limit}; correct it"
             )
         series = series.astype(np.int64)
-    numbers = whole_numbers(series) if kind in ("integer", "floating") else None
-    serial = None
-    if kind in ("integer", "floating") and unit != "integer":
-        from tsattn.data.spelling import serial_days
+    stamps = None
+    if kind in ("integer", "floating"):
+        from tsattn.data.spelling import refuse_other_dates, serial_days
 
-        serial = serial_days(column, series, label)
-    if serial is not None:
-        stamps = serial
-    elif numbers is None:
-        stamps = _stamps(series, kind, label, candidates, day_first)
-    else:
-        dates = None
+        numbers = whole_numbers(series)
         if unit != "integer":
-            from tsattn.data.spelling import refuse_other_dates
-
-            is_read = spelt_stamps(numbers) is not None
-            refuse_other_dates(column.name, numbers, label, is_read=is_read)
-            dates = spelt_stamps(numbers, years=unit is not None)
-        if dates is None:
+            stamps = serial_days(column, series, label)
+            if stamps is None and numbers is not None:
+                is_read = spelt_stamps(numbers) is not None
+                refuse_other_dates(column.name, numbers, label, is_read=is_read)
+                stamps = spelt_stamps(numbers, years=unit is not None)
+        if stamps is None and numbers is not None:
             return pd.Index(numbers.copy())
-        stamps = dates
+    if stamps is None:
+        stamps = _stamps(series, kind, label, candidates, day_first)
     bad = np.flatnonzero(stamps.isna())
     if len(bad):
         from tsattn.data.spelling import unread_stamp
@@ -961,7 +963,7 @@ def _stamps(
         from tsattn.data.spelling import decimal_stamps
 
         decimals = series.to_numpy(dtype=np.float64)
-        stamps = decimal_stamps(decimals, _FIRST_EPOCH_SECOND, _LAST_EPOCH_SECOND)
+        stamps = decimal_stamps(decimals)
         if stamps is not None:
             return stamps
     if kind == "string":
@@ -1029,7 +1031,7 @@ def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | Non
         if stamps.notna().mean() > _DATE_SHARE:
             return stamps.iloc[row].reset_index(drop=True)
     for unit, size in _UNITS_PER_SECOND.items():
-        if _FIRST_EPOCH_SECOND * size <= low and high < _LAST_EPOCH_SECOND * size:
+        if FIRST_EPOCH_SECOND * size <= low and high < LAST_EPOCH_SECOND * size:
             return pd.Series(numbers.astype(f"M8[{unit}]").astype("M8[ns]"))
     return None
 
@@ -1071,8 +1073,7 @@ def _read_text(
     stamps = pd.to_datetime(text, format="ISO8601", errors="coerce")
     if not stamps.isna().iloc[0]:
         return stamps
-    layouts = [date + clock for date, clock in product(DATE_LAYOUTS, CLOCK_LAYOUTS)]
-    layouts = [layout for layout in layouts if _fits(text.iloc[0], layout)]
+    layouts = layouts_of(text.iloc[0])
     # The order of earlier rows is tried first.
     if day_first is not None:
         layouts.sort(key=lambda layout: layout.startswith("%d") != day_first)
@@ -1104,6 +1105,11 @@ def _of_changing_offsets(stamps: pd.Series, local: pd.Series) -> pd.Series:
     # Local times are ambiguous if an hour occurs twice.
     unique = wall.nunique() == utc.nunique()
     return wall if unique and hours.nunique() == 1 else utc
+
+
+def layouts_of(text: str) -> list[str]:
+    """The layouts, other than ISO 8601, that a stamp may have."""
+    return [layout for layout in LAYOUTS if _fits(text, layout)]
 
 
 def _fits(text: str, layout: str) -> bool:

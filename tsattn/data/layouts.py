@@ -10,12 +10,7 @@ import pandas as pd
 from pandas.api.types import infer_dtype
 from pandas.tseries.offsets import MonthEnd, QuarterEnd
 
-from tsattn.data.columns import (
-    CLOCK_LAYOUTS,
-    DATE_LAYOUTS,
-    DIGIT_LAYOUTS,
-    read_stamps,
-)
+from tsattn.data.columns import DIGIT_LAYOUTS, LAYOUTS, layouts_of, read_stamps
 from tsattn.data.spelling import DAYS, FISCAL_YEAR, ORDINAL_DAY, QUARTER, WEEK, plain_stamps
 
 # ISO 8601 is read as such; this is how it may be written.
@@ -97,12 +92,7 @@ def reading_call(cells: pd.Series | pd.Index, times: pd.Index, place: str) -> st
     if not begins.equals(text) and begins.equals(text.str[:n_characters]):
         text = begins
         place = f"{place}.str[:{n_characters}]"
-    first_row = text.iloc[:1]
-    for date, clock in product(DATE_LAYOUTS, CLOCK_LAYOUTS):
-        layout = date + clock
-        # It excludes most layouts at little cost.
-        if pd.to_datetime(first_row, format=layout, errors="coerce").isna().all():
-            continue
+    for layout in layouts_of(text.iloc[0]):
         stamps = pd.to_datetime(text, format=layout, errors="coerce")
         if stamps.isin(times).all():
             return f"pd.to_datetime({place}, format={layout!r})"
@@ -137,9 +127,11 @@ def _writers(first: str, *, is_integer: bool) -> list[Writer]:
         n_digits = len(first)
         layouts = [DIGIT_LAYOUTS[n_digits]] if n_digits in DIGIT_LAYOUTS else []
     elif QUARTER.fullmatch(first):
-        return [_periods_like(first, _year_and_quarter, width=1)]
+        return [_periods_like(first, lambda day: (day.year, day.quarter), width=1)]
     elif WEEK.fullmatch(first):
-        return [_periods_like(first, _year_and_week, width) for width in (2, 1)]
+        # Years of ISO 8601 have whole weeks.
+        widths = (2, 1)
+        return [_periods_like(first, lambda day: day.isocalendar()[:2], width) for width in widths]
     elif days := DAYS.fullmatch(first):
         first_day = pd.Timestamp(days[1])
         last_day = pd.Timestamp(days[3])
@@ -149,16 +141,16 @@ def _writers(first: str, *, is_integer: bool) -> list[Writer]:
     elif ORDINAL_DAY.match(first):
         layouts = ["%Y-%j" + clock for clock in _ISO_CLOCKS]
     else:
-        iso_pairs = product(_ISO_DATES, _ISO_CLOCKS)
-        other_pairs = product(DATE_LAYOUTS, CLOCK_LAYOUTS)
-        all_layouts = [date + clock for date, clock in (*iso_pairs, *other_pairs)]
+        iso_layouts = [date + clock for date, clock in product(_ISO_DATES, _ISO_CLOCKS)]
         # Some are in both lists.
-        layouts = list(dict.fromkeys(all_layouts))
+        layouts = list(dict.fromkeys([*iso_layouts, *LAYOUTS]))
     # 05/01/2024 is padded, 5/1/2024 is not.
     writers = [_writer(layout, is_padded) for layout in layouts for is_padded in _PADDINGS]
     # Months such as 2010-11 may look like fiscal years.
     if FISCAL_YEAR.fullmatch(first):
-        writers += [_periods_like(first, numbers_of, 2) for numbers_of in (_next_year, _year)]
+        # The last two digits are those of the next year, or of the year itself.
+        writers.append(_periods_like(first, lambda day: (day.year, (day.year + 1) % 100), width=2))
+        writers.append(_periods_like(first, lambda day: (day.year, day.year % 100), width=2))
     return writers
 
 
@@ -210,21 +202,3 @@ def _days_like(between: str, length: Any) -> Writer:
         return pd.Series(texts.to_numpy(), dtype=object)
 
     return write
-
-
-def _year_and_quarter(stamp: pd.Timestamp) -> tuple[int, int]:
-    return stamp.year, stamp.quarter
-
-
-def _next_year(stamp: pd.Timestamp) -> tuple[int, int]:
-    """A year, and two digits of the next one."""
-    return stamp.year, (stamp.year + 1) % 100
-
-
-def _year(stamp: pd.Timestamp) -> tuple[int, int]:
-    return stamp.year, stamp.year % 100
-
-
-def _year_and_week(stamp: pd.Timestamp) -> tuple[int, int]:
-    """Those of ISO 8601, whose years have whole weeks."""
-    return stamp.isocalendar()[:2]

@@ -5,13 +5,22 @@ words for booleans.
 import re
 from collections.abc import Hashable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, warn
-from tsattn.data.calendar import FIRST_YEAR, LAST_YEAR, infer_grid, more, place
+from tsattn.data.calendar import (
+    FIRST_EPOCH_SECOND,
+    FIRST_YEAR,
+    LAST_EPOCH_SECOND,
+    LAST_YEAR,
+    infer_grid,
+    more,
+    place,
+)
 
 # Ways to write numbers: a number, characters that mean nothing, the decimal mark. The first that
 # fits all cells counts: groups of three digits are more likely than three decimals. Groups stand
@@ -558,9 +567,9 @@ def first_days(text: pd.Series) -> pd.Series | None:
         [Timestamp('2024-04-01 00:00:00')]
     """
     readings = (
-        (QUARTER, _first_month_of_quarter, "%Y-%m"),
-        (_SHORT_QUARTER, _first_month_of_quarter, "%Y-%m"),
-        (_HALF, _first_month_of_half, "%Y-%m"),
+        (QUARTER, partial(_first_month, n_months=3), "%Y-%m"),
+        (_SHORT_QUARTER, partial(_first_month, n_months=3), "%Y-%m"),
+        (_HALF, partial(_first_month, n_months=6), "%Y-%m"),
         (WEEK, _monday, "%G-%V-%u"),
         (DAYS, r"\1", "%Y-%m-%d"),
     )
@@ -594,16 +603,10 @@ def _year_and_number(period: re.Match[str]) -> tuple[str, int]:
     return _whole_year(year), int(number)
 
 
-def _first_month_of_quarter(quarter: re.Match[str]) -> str:
-    """The first month of a quarter such as 1Q24, as ``2024-01``."""
-    year, number = _year_and_number(quarter)
-    return f"{year}-{3 * number - 2:02}"
-
-
-def _first_month_of_half(half: re.Match[str]) -> str:
-    """The first month of a half-year such as 2024H1."""
-    year, number = _year_and_number(half)
-    return f"{year}-{6 * number - 5:02}"
+def _first_month(period: re.Match[str], n_months: int) -> str:
+    """The first month of a quarter such as 1Q24, as ``2024-01``, or of a half-year."""
+    year, number = _year_and_number(period)
+    return f"{year}-{n_months * (number - 1) + 1:02}"
 
 
 def _whole_year(digits: str) -> str:
@@ -720,14 +723,14 @@ def counts_in_text(text: pd.Series) -> np.ndarray | None:
     return text.astype(np.int64).to_numpy()
 
 
-def decimal_stamps(numbers: np.ndarray, first: float, last: float) -> pd.Series | None:
+def decimal_stamps(numbers: np.ndarray) -> pd.Series | None:
     """Stamps of numbers with decimals: of years, as :func:`decimal_years` reads them, or of seconds
-    since 1970, to the millisecond, if all lie between the first and the last that may be such.
+    since 1970, to the millisecond, if all may be such.
     """
     years = decimal_years(numbers)
     if years is not None:
         return years
-    if not ((numbers >= first) & (numbers < last)).all():
+    if not ((numbers >= FIRST_EPOCH_SECOND) & (numbers < LAST_EPOCH_SECOND)).all():
         return None
     milliseconds = np.rint(1000 * numbers).astype(np.int64)
     return pd.Series(milliseconds.astype("M8[ms]").astype("M8[ns]"))
