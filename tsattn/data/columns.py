@@ -35,6 +35,7 @@ from tsattn.data.calendar import (
 )
 from tsattn.data.parts import (
     PARTS,
+    TIME_NAMES,
     advice_on_blanks,
     flattening_call,
     joined_parts,
@@ -47,7 +48,7 @@ from tsattn.data.parts import (
 MISSING = ("error", "interpolate", "ffill", "mask")
 GAPS = ("closed", "missing")
 BAD = ("error", "skip")
-_TIME_NAMES = {"date", "ds", "timestamp", "time", "datetime"}
+
 # Names, in small letters, of the column that pandas, R or a database makes of an index in a file.
 _INDEX_NAMES = ("", "unnamed: 0", "rownames", "id", "rowid", "row_id")
 # These, and usual names of a count of the rows, which a real column may carry too.
@@ -266,8 +267,7 @@ def as_frame(data: Any) -> pd.DataFrame:
         frame.attrs[_NO_TIMES] = True
         return frame
     if isinstance(data, np.ndarray) and data.ndim == 2:
-        names = ["y"] if data.shape[1] == 1 else [f"y{k + 1}" for k in range(data.shape[1])]
-        return pd.DataFrame(data, columns=names)
+        return pd.DataFrame(data, columns=value_names(data.shape[1]))
     if isinstance(data, dict):
         try:
             return pd.DataFrame(data)
@@ -300,6 +300,11 @@ def as_frame(data: Any) -> pd.DataFrame:
             f" numbers; got {kind}; {remedy}"
         )
     return data
+
+
+def value_names(n_columns: int) -> list[str]:
+    """Names of columns of values that have none."""
+    return ["y"] if n_columns == 1 else [f"y{k + 1}" for k in range(n_columns)]
 
 
 def _is_flat(data: Any) -> bool:
@@ -534,7 +539,7 @@ def _time_levels(index: pd.Index, time_col: Any) -> list[int]:
     ways = [
         [i for i, level in numbered if time_col is not None and level.name == time_col],
         [i for i, level in numbered if _is_time(level)],
-        [i for i, level in numbered if str(level.name).lower() in _TIME_NAMES],
+        [i for i, level in numbered if str(level.name).lower() in TIME_NAMES],
     ]
     time_levels = next(filter(None, ways), [])
     if time_levels:
@@ -581,7 +586,7 @@ def find_time_col(
         return None
     if codes is None and len(columns) < 2:
         return None
-    matches = [column for column in columns if str(column).lower() in _TIME_NAMES]
+    matches = [column for column in columns if str(column).lower() in TIME_NAMES]
     if not matches:
         matches = [column for column in columns if _is_time(df[column])]
     if not matches and df.index.name is None and df.index.dtype.kind in "iu":

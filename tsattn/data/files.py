@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, warn
-from tsattn.data.columns import long_names, spelt_stamps
+from tsattn.data.columns import long_names, spelt_stamps, value_names
 from tsattn.data.frames import name_columns, to_panel
 from tsattn.data.panel import Panel
 from tsattn.data.parts import header_call, header_rows, unit_cols
@@ -476,13 +476,8 @@ def _are_names(numbers: Sequence[float]) -> bool:
 
 def _without_names(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """A table whose first line holds values, with names for its columns."""
-    n_columns = frame.shape[1]
-    if n_columns == 1:
-        names = ["y"]
-        listed = "y"
-    else:
-        names = [f"y{k}" for k in range(1, n_columns + 1)]
-        listed = f"{names[0]} to {names[-1]}"
+    names = value_names(frame.shape[1])
+    listed = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
     warn(
         f"the first line of {path} holds numbers, which are read as values of {listed}; if they"
         " are the names of the columns, write them with a letter"

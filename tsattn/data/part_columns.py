@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api.types import infer_dtype, is_datetime64_any_dtype, is_numeric_dtype
 
 from tsattn.checks import InputError, InputWarning, InPython, warn
-from tsattn.data.parts import days_of, part_of
+from tsattn.data.parts import TIME_NAMES, days_of, part_of
 from tsattn.data.spelling import are_years
 
 # Names of columns that are parts of the year of their row, in small letters.
@@ -41,8 +41,6 @@ _UNITS = {12: "month", 24: "hour", 48: "time", 96: "time", 144: "time", 288: "ti
 # one to the next than over half a row.
 _LEAST_ROWS = 5
 _RUN_ON_SHARE = 0.6
-# Names of columns of times, in small letters, beside those of parts.
-_TIME_NAMES = ("date", "ds", "timestamp", "time", "datetime")
 
 
 class _Parts(NamedTuple):
@@ -272,7 +270,7 @@ def _holds_times(cells: pd.Series, parts: _Parts) -> bool:
     """Whether a column holds the years or the days of which other columns are parts."""
     if parts.rows == "year":
         return part_of(cells.name) == "year"
-    is_named = str(cells.name).strip().lower() in _TIME_NAMES
+    is_named = str(cells.name).strip().lower() in TIME_NAMES
     return is_named or is_datetime64_any_dtype(cells.dtype)
 
 

@@ -11,6 +11,8 @@ from pandas.api.types import infer_dtype, is_numeric_dtype
 from tsattn.checks import Argument, InputError, InPython, Piece
 from tsattn.data.calendar import more
 
+# Names of columns of stamps, in small letters.
+TIME_NAMES = {"date", "ds", "timestamp", "time", "datetime"}
 # Parts of times by the names of their columns, and the numbers that these may hold.
 PARTS = {
     "year": (1678, 2261),
