@@ -486,7 +486,7 @@ MUTANTS = [
     Mutant("tsattn/data/files.py", "if len(dates) == 1:", "if len(dates) > 1:", FILES),
     Mutant("tsattn/data/files.py", "if unmarked**2 > 1000 * marked**2:", "if True:", FILES),
     Mutant("tsattn/data/files.py", "if found_schema is None and gaps:", "if False:", FILES),
-    Mutant("tsattn/data/files.py", "or column.isna().any():", ":", FILES),
+    Mutant("tsattn/data/files.py", "or frame[key].isna().any()]", "]", FILES),
     Mutant("tsattn/data/files.py", "(frame, frame.assign(y=0.0))", "(frame,)", FILES),
     Mutant(
         "tsattn/data/windows.py",
@@ -841,8 +841,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/files.py",
-        '"decimal": "," if mark == ";" else "."',
-        '"decimal": "."',
+        '"skiprows": 1, "sep": mark, "decimal": "," if mark == ";" else "."',
+        '"skiprows": 1, "sep": mark, "decimal": "."',
         f"{FILES}::test_commas_are_decimal_points_where_a_first_line_names_semicolons",
     ),
     Mutant("tsattn/data/calendar.py", "_LEAST_ROUNDED = 0.9", "_LEAST_ROUNDED = 0.999", UNEVEN),

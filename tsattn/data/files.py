@@ -13,13 +13,12 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -32,6 +31,8 @@ from tsattn.data.parts import header_call, header_rows, unit_cols
 from tsattn.data.schema import Schema
 from tsattn.storage import is_special, one_line, write_atomic
 
+# A function that reads a file by options of pandas.
+_Reader: TypeAlias = Callable[..., pd.DataFrame]
 _KINDS = {
     ".parquet": "Parquet",
     ".pq": "Parquet",
@@ -330,11 +331,8 @@ def _read_csv(
         # A comma may stand in a later name, as in "ds;sales, EUR".
         is_separator = has_one_name or mark in first_cell
         if (mark in first and is_separator) or (mark == "\t" and has_tabs):
-            options["sep"] = mark
-            options["decimal"] = "."
             # Where semicolons part the cells, commas may be decimal points.
-            if mark == ";":
-                options["decimal"] = ","
+            options |= {"sep": mark, "decimal": "," if mark == ";" else "."}
     if _begins_with_values(read):
         values = read(header=None)
         return _without_names(values, path), schema
@@ -367,16 +365,14 @@ def _read_csv(
 # --- the first line -------------------------------------------------------------------------------
 
 
-def _count_empty_lines(read: Callable[..., pd.DataFrame]) -> int:
+def _count_empty_lines(read: _Reader) -> int:
     """Lines without a cell above the first one of a spreadsheet; none where all are empty."""
     lines = read(header=None, nrows=_TITLE_LINES)
     filled_lines = np.flatnonzero(lines.notna().any(axis=1))
     return int(filled_lines[0]) if len(filled_lines) else 0
 
 
-def _refuse_header_rows(
-    read: Callable[..., pd.DataFrame], path: str | Path, options: dict[str, Any]
-) -> None:
+def _refuse_header_rows(read: _Reader, path: str | Path, options: dict[str, Any]) -> None:
     """Refuse a file whose columns are named in several lines, with the call that reads it, which
     needs some of the options of pandas.
     """
@@ -410,7 +406,7 @@ def _refuse_header_rows(
         )
 
 
-def _refuse_equal_names(read: Callable[..., pd.DataFrame]) -> None:
+def _refuse_equal_names(read: _Reader) -> None:
     """Refuse a first line that holds a name twice, of which pandas would number the second."""
     line = read(header=None, nrows=1)
     if not len(line):
@@ -424,7 +420,7 @@ def _refuse_equal_names(read: Callable[..., pd.DataFrame]) -> None:
         )
 
 
-def _refuse_title(frame: pd.DataFrame, read: Callable[..., pd.DataFrame]) -> None:
+def _refuse_title(frame: pd.DataFrame, read: _Reader) -> None:
     """Refuse a first line that names at most one of several columns, where the names of all follow
     in a later line.
     """
@@ -447,7 +443,7 @@ def _refuse_title(frame: pd.DataFrame, read: Callable[..., pd.DataFrame]) -> Non
         )
 
 
-def _begins_with_values(read: Callable[..., pd.DataFrame]) -> bool:
+def _begins_with_values(read: _Reader) -> bool:
     """Whether the first line holds numbers, and these are no names of columns."""
     line = read(header=None, nrows=1)
     numeric_cells = line.select_dtypes("number")
@@ -579,30 +575,21 @@ def _check_encoding(encoding: str, path: str | Path, kind: str) -> None:
         ) from None
 
 
-@contextmanager
-def _unpacked(source: Any, packing: str | None) -> Iterator[Any]:
-    """The bytes of a file, or of its content, as they are unpacked."""
-    with ExitStack() as stack:
-        if packing == "zip":
-            archive = stack.enter_context(zipfile.ZipFile(source))
+def _unpacked(source: Any, packing: str | None) -> Any:
+    """A stream of the bytes of a file, or of its content, as they are unpacked."""
+    if packing == "zip":
+        # What was opened inside of an archive can be read when the archive is closed.
+        with zipfile.ZipFile(source) as archive:
             names = archive.namelist()
             # pandas refuses an archive with another number of files.
-            if len(names) == 1:
-                yield stack.enter_context(archive.open(names[0]))
-            else:
-                yield io.BytesIO()
-        elif packing == "zstd":
-            zstandard = import_module("zstandard")
-            yield stack.enter_context(zstandard.open(source, "rb"))
-        elif packing is not None:
-            openers: dict[str, Any] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
-            opener = openers[packing]
-            yield stack.enter_context(opener(source, "rb"))
-        elif isinstance(source, io.BytesIO):
-            source.seek(0)
-            yield source
-        else:
-            yield stack.enter_context(open(source, "rb"))
+            return archive.open(names[0]) if len(names) == 1 else io.BytesIO()
+    if packing == "zstd":
+        return import_module("zstandard").open(source, "rb")
+    if packing is not None:
+        openers: dict[str, Any] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+        return openers[packing](source, "rb")
+    # A stream of its own, which can be closed.
+    return io.BytesIO(source.getvalue()) if isinstance(source, io.BytesIO) else open(source, "rb")
 
 
 # --- cells ----------------------------------------------------------------------------------------
@@ -656,7 +643,7 @@ def _text(cell: Any) -> str:
 
 
 def _with_found_keys(
-    frame: pd.DataFrame, schema: Schema, read: Callable[..., pd.DataFrame]
+    frame: pd.DataFrame, schema: Schema, read: _Reader
 ) -> tuple[pd.DataFrame, Schema]:
     """A table with the ids that stand in columns that nobody named as they are written, and the
     schema with the names of these columns.
@@ -669,11 +656,7 @@ def _with_found_keys(
     if schema.id_col != "unique_id" or not {"unique_id", "item_id"}.isdisjoint(frame.columns):
         return frame, schema
     found_schema = _named(frame, schema)
-    gaps = []
-    for name in frame.select_dtypes(object):
-        column = frame[name]
-        if column.isna().any():
-            gaps.append(name)
+    gaps = [name for name in frame.select_dtypes(object) if frame[name].isna().any()]
     if found_schema is None and gaps:
         # An id may be NA, which pandas takes for a missing one.
         converters = dict.fromkeys(gaps, _text)
@@ -687,12 +670,8 @@ def _with_found_keys(
     if not keys:
         return frame, schema
     named = schema.changed(id_col=keys)
-    changed = []
-    for key in keys:
-        column = frame[key]
-        # Numbers may be written as 001, and gaps as NA.
-        if column.dtype != object or column.isna().any():
-            changed.append(key)
+    # Numbers may be written as 001, and gaps as NA.
+    changed = [key for key in keys if frame[key].dtype != object or frame[key].isna().any()]
     if changed:
         converters = dict.fromkeys(changed, _text)
         cells = read(usecols=changed, converters=converters)
@@ -790,7 +769,7 @@ def _split_cells(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     return frame
 
 
-def _with_thousands(frame: pd.DataFrame, read: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+def _with_thousands(frame: pd.DataFrame, read: _Reader) -> pd.DataFrame:
     """A table with 1000 where a file has 1,000 or 1.000 beside 980, which pandas reads as 1.
 
     Only numbers of three decimals may be such, in a column with others that have none.
