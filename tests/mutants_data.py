@@ -152,8 +152,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/windows.py",
-        "self._next[rows] >= ends[:, None, None]",
-        "self._next[rows] > ends[:, None, None]",
+        "next_row[rows] >= ends[:, None, None]",
+        "next_row[rows] > ends[:, None, None]",
         WINDOWS,
     ),
     Mutant(
@@ -168,7 +168,7 @@ MUTANTS = [
         "return self._passes * (self.n_windows // self.batch_size)",
         WINDOWS,
     ),
-    Mutant("tsattn/data/windows.py", "x[before] = np.nan", "pass", PRETRAINED),
+    Mutant("tsattn/data/windows.py", "x[rows < first[:, None]] = np.nan", "pass", PRETRAINED),
     Mutant(
         "tsattn/data/windows.py",
         "(n_touching_parts >= _COUNT_PARTS)",

@@ -524,8 +524,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/windows.py",
-        "& (part == k)",
-        "& (part <= k)",
+        "part == np.arange(_N_PARTS)",
+        "part <= np.arange(_N_PARTS)",
         "tests/data/test_windows.py",
     ),
     Mutant(

@@ -502,20 +502,15 @@ def _count_slots(
     """How often each time of the week occurs from the first to the last row of the series of each
     owner, ``[owners, slots]``.
     """
-    n_steps = last - first + 1
-    n_rounds, rest = np.divmod(n_steps, n_slots)
-    # The rest of a round as changes of a count, over two rounds since it may run into the next.
-    n_places = 2 * n_slots
-    changes = np.zeros((n_owners, n_places + 1), dtype=np.int64)
+    n_rounds, rest = np.divmod(last - first + 1, n_slots)
     begin = first % n_slots
-    stop = begin + rest
+    # A rest that runs into the next round is a whole one without the times between its ends.
+    n_into_next, stop = np.divmod(begin + rest, n_slots)
+    changes = np.zeros((n_owners, n_slots), dtype=np.int64)
     np.add.at(changes, (owner, begin), 1)
     np.add.at(changes, (owner, stop), -1)
-    counts = np.cumsum(changes, axis=1)[:, :n_places]
-    partial = counts.reshape(n_owners, 2, n_slots).sum(axis=1)
-    whole = np.bincount(owner, weights=n_rounds, minlength=n_owners)
-    whole = whole.astype(np.int64)
-    return partial + whole[:, None]
+    whole = np.bincount(owner, weights=n_rounds + n_into_next, minlength=n_owners)
+    return np.cumsum(changes, axis=1) + whole.astype(np.int64)[:, None]
 
 
 def _open_slots(present: np.ndarray, possible: np.ndarray) -> np.ndarray | None:

@@ -25,12 +25,14 @@ from tsattn.checks import (
     InputError,
     InputWarning,
     InPython,
+    listed,
     warn,
 )
 from tsattn.data.calendar import index_of_ticks, more, more_of, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import CovariateColumns, Covariates
 from tsattn.data.grid import owners_of, rows_of, stacked_rows
+from tsattn.data.sensor_faults import find_spikes, lie_outside
 
 __all__ = ["BadSeriesError", "Panel", "Skipped", "require_length"]
 
@@ -295,10 +297,8 @@ class Panel:
         """
         is_out = pd.Index(self.ids).isin(ids)
         last_ticks = ticks(self.last_times())
-        skipped = []
-        for n in np.flatnonzero(is_out):
-            last_tick = int(last_ticks[n])
-            skipped.append(Skipped(self.ids[n], last_tick, reason))
+        places = np.flatnonzero(is_out)
+        skipped = [Skipped(self.ids[n], int(last_ticks[n]), reason) for n in places]
         others = self.chosen(np.flatnonzero(~is_out))
         return replace(others, skipped=(*self.skipped, *skipped))
 
@@ -570,7 +570,7 @@ def tell_usual_sentinels(panel: Panel) -> None:
         is_usual = own_values == usual
         is_other = ~np.isnan(own_values) & ~is_usual
         others = np.append(own_values[is_other], 0.0)
-        is_below, is_above = _lie_outside(usual, others)
+        is_below, is_above = lie_outside(usual, others, SENTINEL_RANGES)
         # Most values may be 999, as prices are, and all may be large.
         is_far = is_below or (is_above and usual >= LEAST_FILL and is_other.any())
         if is_far and is_usual.sum() > is_other.sum() and _may_stand_for_none(usual):
@@ -666,13 +666,8 @@ def rows_before(missing: np.ndarray) -> np.ndarray:
 
 def rows_after(missing: np.ndarray) -> np.ndarray:
     """Row of the next value from each row on, the number of rows where there is none."""
-    n_rows = len(missing)
-    row = np.arange(n_rows)[:, None]
-    observed_rows = np.where(missing, n_rows, row)
-    # The running minimum from the last row to the first one.
-    reversed_rows = observed_rows[::-1]
-    after = np.minimum.accumulate(reversed_rows, axis=0)
-    return after[::-1]
+    # From the last row to the first one, the next value is the last one before.
+    return len(missing) - 1 - rows_before(missing[::-1])[::-1]
 
 
 def _sentinel_rows(panel: Panel, values: np.ndarray, n_judged: int = 0) -> np.ndarray:
@@ -700,8 +695,6 @@ def _sentinel_rows(panel: Panel, values: np.ndarray, n_judged: int = 0) -> np.nd
 
 def _spike_rows(panel: Panel, values: np.ndarray, n_judged: int) -> np.ndarray:
     """Rows of ``values [rows]`` that are spikes of their series, before the last ``n_judged``."""
-    from tsattn.data.sensor_faults import find_spikes
-
     is_spike = np.zeros(len(values), dtype=bool)
     for n, first in enumerate(panel.starts[:-1]):
         known_rows = slice(first, max(int(panel.starts[n + 1]) - n_judged, first))
@@ -741,7 +734,7 @@ def find_sentinels(values: np.ndarray, n_known: int | None = None) -> np.ndarray
     # What most values are stands for a value.
     if len(others) < max(LEAST_OTHERS, is_sentinel[:n_known].sum()):
         return np.zeros_like(is_sentinel)
-    is_below, is_above = _lie_outside(values, others)
+    is_below, is_above = lie_outside(values, others, SENTINEL_RANGES)
     is_above &= is_sentinel
     known_above = is_above[:n_known]
     # A single peak may be right, but none of another order of size.
@@ -749,14 +742,6 @@ def find_sentinels(values: np.ndarray, n_known: int | None = None) -> np.ndarray
     if not is_usual:
         is_above &= values >= LEAST_FILL
     return is_above | (is_sentinel & is_below)
-
-
-def _lie_outside(values: Any, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which values lie ranges below all others, and which above them, bool ``[T]`` each."""
-    least = others.min()
-    most = others.max()
-    reach = SENTINEL_RANGES * (most - least)
-    return values < least - reach, values > most + reach
 
 
 def _may_stand_for_none(values: np.ndarray) -> np.ndarray:
@@ -926,19 +911,14 @@ def require_length(panel: Panel, n_rows: int, reason: str) -> None:
             span = f", {times[0]} to {times[-1]}"
         label = panel.series_label(n)
         labels.append(f"{label} ({len(times)} rows{span})")
-    listed = "; ".join(labels) + _others(len(short))
+    n_others = len(short) - len(labels)
+    others = f" and {n_others} more" if n_others else ""
     raise BadSeriesError(
-        f"too short: {listed}, but {reason} needs at least {n_rows} rows in every series; give more"
-        " rows, leave these series out, or ask for less",
+        f"too short: {'; '.join(labels)}{others}, but {reason} needs at least {n_rows} rows in"
+        " every series; give more rows, leave these series out, or ask for less",
         panel.ids[short],
         n_rows=n_rows,
     )
-
-
-def _others(n_series: int) -> str:
-    """How many series a list of the first ones leaves out."""
-    n_others = n_series - _NAMED_SERIES
-    return f" and {n_others} more" if n_others > 0 else ""
 
 
 def skip_bad(panel: Panel, work: Callable[[Panel], T], bad: str | None) -> tuple[T, Panel]:
@@ -975,12 +955,10 @@ def tell_skipped(panel: Panel, consequence: str = "their forecasts are NaN") -> 
     """
     if not panel.skipped:
         return
-    named = panel.skipped[:_NAMED_SERIES]
-    reasons = "; ".join(f"{plain(series.name)!r} {series.reason}" for series in named)
-    others = _others(len(panel.skipped))
+    reasons = [f"{plain(series.name)!r} {series.reason}" for series in panel.skipped]
     warn(
         InputWarning(
-            f"left out: series {reasons}{others}; {consequence}; ",
+            f"left out: series {listed(reasons, _NAMED_SERIES, '; ')}; {consequence}; ",
             Argument("bad", "error"),
             " refuses such a table",
         )

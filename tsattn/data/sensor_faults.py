@@ -1,5 +1,7 @@
 """Wrong values of sensors, and values that only seem to be wrong because columns explain them."""
 
+from typing import Any
+
 import numpy as np
 
 # Equal values in a row of which all but the first are stuck, at least.
@@ -108,16 +110,24 @@ def find_spikes(values: np.ndarray) -> np.ndarray:
         [50]
     """
     none = np.zeros(len(values), dtype=bool)
-    observed = values[np.isfinite(values)]
-    if len(observed) < _LEAST_OTHERS + 2 * _MOST_SPIKES:
+    observed = np.isfinite(values)
+    if observed.sum() < _LEAST_OTHERS + 2 * _MOST_SPIKES:
         return none
-    others = np.sort(observed)[_MOST_SPIKES:-_MOST_SPIKES]
-    least = others[0]
-    most = others[-1]
-    reach = _SPIKE_RANGES * (most - least)
-    is_spike = (values < least - reach) | (values > most + reach)
-    is_new_level = observed[-1] < least - reach or observed[-1] > most + reach
-    return none if is_new_level or reach == 0 else is_spike
+    others = np.sort(values[observed])[_MOST_SPIKES:-_MOST_SPIKES]
+    is_below, is_above = lie_outside(values, others, _SPIKE_RANGES)
+    is_spike = is_below | is_above
+    is_new_level = is_spike[observed][-1]
+    return none if is_new_level or others[0] == others[-1] else is_spike
+
+
+def lie_outside(values: Any, others: np.ndarray, n_ranges: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which values lie so many ranges of others below all of them, and which above, bool ``[T]``
+    each.
+    """
+    least = others.min()
+    most = others.max()
+    reach = n_ranges * (most - least)
+    return values < least - reach, values > most + reach
 
 
 def explained(is_outlier: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tsattn.checks import Argument, InputError, InputWarning, warn
 from tsattn.data.calendar import more, more_of
-from tsattn.data.grid import stacked_rows
+from tsattn.data.grid import owners_of, stacked_rows
 from tsattn.data.panel import BadSeriesError, Panel, rows_after, rows_before
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ class History:
         self.filled = panel.values
         # Under interpolation: the last value up to each row, and the row of the next value. A
         # context whose cutoff lies before that row takes the last value.
-        self._last: np.ndarray | None = None
-        self._next: np.ndarray | None = None
+        self._neighbours: tuple[np.ndarray, np.ndarray] | None = None
         missing = np.isnan(panel.values)
         if missing.any() and panel.missing != "mask":
             self._fill(missing)
@@ -146,12 +145,10 @@ class History:
         values = self.panel.values
         starts = self.panel.starts
         n_rows = len(values)
-        lengths = np.diff(starts)
         # First row of the series of each row, and the row after its last one, [rows, 1].
-        first_rows = starts[:-1]
-        stop_rows = starts[1:]
-        first = np.repeat(first_rows, lengths)[:, None]
-        stop = np.repeat(stop_rows, lengths)[:, None]
+        owner = owners_of(starts)[:, None]
+        first = starts[owner]
+        stop = starts[owner + 1]
         row = np.arange(n_rows)[:, None]
         before = rows_before(missing)
         after = rows_after(missing)
@@ -170,8 +167,7 @@ class History:
             distance = np.clip(row - before, 0, None)
             line = last + slope * distance
             self.filled = np.where(missing, line, values)
-            self._last = last
-            self._next = np.where(none_after, n_rows, after)
+            self._neighbours = last, np.where(none_after, n_rows, after)
 
     def contexts(self, ends: np.ndarray, context: int) -> np.ndarray:
         """The ``context`` rows before each end.
@@ -207,18 +203,17 @@ class History:
         offsets = np.arange(-longest, 0)
         rows = ends[:, None] + offsets
         # Rows before the series are read as its first one, and then emptied.
-        before = rows < first[:, None]
-        rows = np.where(before, first[:, None], rows)
-        x = self._at(rows, ends)
-        x[before] = np.nan
+        x = self._at(np.maximum(rows, first[:, None]), ends)
+        x[rows < first[:, None]] = np.nan
         return x
 
     def _at(self, rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Values of ``rows [B, T]``, filled from values before ``ends [B]``, ``[B, T, C]``."""
         x = self.filled[rows]
-        if self._last is not None and self._next is not None:
-            next_is_unknown = self._next[rows] >= ends[:, None, None]
-            x = np.where(next_is_unknown, self._last[rows], x)
+        if self._neighbours is not None:
+            last, next_row = self._neighbours
+            next_is_unknown = next_row[rows] >= ends[:, None, None]
+            x = np.where(next_is_unknown, last[rows], x)
         return x
 
     def futures(self, ends: np.ndarray, horizon: int) -> np.ndarray:
@@ -236,14 +231,9 @@ def tail_of(panel: Panel, context: int) -> Panel:
     tail = panel.last(context)
     if tail is panel:
         return panel
-    filled_panel = replace(panel, values=History(panel).filled)
-    filled = filled_panel.last(context)
-    n_rows = len(tail.values)
-    # The starts end with the end of the last series, which is no row.
-    is_first = np.zeros(n_rows + 1, dtype=bool)
-    is_first[tail.starts] = True
-    is_first = is_first[:-1, None]
-    values = np.where(is_first, filled.values, tail.values)
+    values = tail.values.copy()
+    first_rows = panel.starts[1:] - tail.lengths
+    values[tail.starts[:-1]] = History(panel).filled[first_rows]
     return replace(tail, values=values)
 
 
@@ -477,14 +467,11 @@ class Values(NamedTuple):
         number = observed.cumsum(axis=1) - 1
         part = _N_PARTS * number // np.maximum(count, 1)
 
+        is_in_part = part == np.arange(_N_PARTS)[:, None, None, None]
+
         def touches(end: np.ndarray) -> np.ndarray:
             """How often each quarter equals a bound, ``[quarters, B, 1, C]``."""
-            equal = x == end
-            counts = []
-            for k in range(_N_PARTS):
-                equal_in_part = equal & (part == k)
-                counts.append(equal_in_part.sum(axis=1, keepdims=True))
-            return np.stack(counts)
+            return ((x == end) & is_in_part).sum(axis=2, keepdims=True)
 
         def repeat(n_touches: np.ndarray) -> np.ndarray:
             # The part that touches the bound least often decides.
@@ -616,8 +603,9 @@ class Scaler:
 
     def transform(self, values: np.ndarray, series: np.ndarray | int = 0) -> np.ndarray:
         """Standardise ``[B, T, C]`` windows whose b-th comes from series ``series[b]``."""
-        mean = self._pick(self.mean, series)
-        scale = self._pick(self.scale, series)
+        # One more axis for the rows of a window.
+        mean = self.mean[series][..., None, :]
+        scale = self.scale[series][..., None, :]
         return (values - mean) / scale
 
     def at(self, places: np.ndarray, others: Scaler) -> Scaler:
@@ -626,11 +614,6 @@ class Scaler:
         mean = np.where(has_place, self.mean[places], others.mean)
         scale = np.where(has_place, self.scale[places], others.scale)
         return Scaler(mean, scale)
-
-    @staticmethod
-    def _pick(table: np.ndarray, series: np.ndarray | int) -> np.ndarray:
-        # One more axis for the rows of a window.
-        return table[series][..., None, :]
 
 
 def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
