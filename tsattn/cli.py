@@ -738,9 +738,9 @@ def fetch_dataset(
     name: DatasetName, data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False
 ) -> None:
     """Download the file of a data set unless it exists, and check it."""
-    from tsattn.data.cards import fetch
+    from tsattn.data.cards import load_dataset
 
-    console.print_checked(fetch(name, data_dir), as_json)
+    console.print_checked(load_dataset(name, data_dir).report(), as_json)
 
 
 @datasets.command("verify")

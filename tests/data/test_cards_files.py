@@ -18,7 +18,7 @@ import pytest
 from side_by_side import columns_of
 
 from tsattn.data import cards
-from tsattn.data.cards import fetch, find_file, load_dataset, read_card, verify
+from tsattn.data.cards import find_file, load_dataset, read_card, verify
 from tsattn.data.windows import Split
 
 # ---------------------------------------------------------------- a small card to break
@@ -268,7 +268,7 @@ def test_report_of_verify_and_fetch(tiny, here, tmp_path):
         "last": "2020-01-02 15:00:00",
     }
     assert verify("tiny", here, cache_dir=tmp_path) == expected
-    assert fetch("tiny", here, cache_dir=tmp_path) == expected
+    assert load_dataset("tiny", here, cache_dir=tmp_path).report() == expected
     json.dumps(expected)
 
 
@@ -285,7 +285,7 @@ def test_report_of_verify_and_fetch(tiny, here, tmp_path):
 )
 def test_wrong_checksum(tiny, here, tmp_path, change, message):
     (here / "Tiny.csv").write_bytes(change(tiny_bytes()))
-    for call in (load_dataset, verify, fetch):
+    for call in (load_dataset, verify):
         with pytest.raises(ValueError, match=message) as caught:
             call("tiny", here, cache_dir=tmp_path)
         assert one_line(caught)
@@ -324,7 +324,7 @@ def test_damaged_gzip(tiny, tmp_path, packed):
 
 
 def test_data_dir_must_be_a_folder(tiny, tmp_path):
-    for call in (load_dataset, verify, fetch):
+    for call in (load_dataset, verify):
         with pytest.raises(FileNotFoundError, match=r"'.*absent' is no folder; .*Tiny.csv"):
             call("tiny", tmp_path / "absent", cache_dir=tmp_path)
 
@@ -405,7 +405,7 @@ def test_download_once_then_from_the_cache(tiny, server, tmp_path):
     np.testing.assert_array_equal(again.panel.values, data.panel.values)
     assert handler.asked == ["/some/Tiny.csv"]
     assert [path.name for path in cache.iterdir()] == ["Tiny.csv"]
-    assert verify("tiny", cache_dir=cache) == fetch("tiny", cache_dir=cache)
+    assert verify("tiny", cache_dir=cache) == load_dataset("tiny", cache_dir=cache).report()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="other rights")
@@ -481,7 +481,7 @@ def test_file_missing_on_the_server(tiny, server, tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"cannot be downloaded \(the server answers 404\); get"
     ):
-        fetch("tiny", base_url=address, cache_dir=tmp_path)
+        load_dataset("tiny", base_url=address, cache_dir=tmp_path)
 
 
 def test_verify_never_downloads(tiny, tmp_path, monkeypatch):

@@ -315,26 +315,9 @@ def find_file(card: Card, folder: StrPath) -> Path | None:
     for exact_name in (card.file, f"{card.file}.gz"):
         lower_name = exact_name.lower()
         matches = [name for name in names if name.lower() == lower_name]
-        if exact_name in matches:
-            return Path(folder) / exact_name
         if matches:
-            return Path(folder) / matches[0]
+            return Path(folder) / (exact_name if exact_name in matches else matches[0])
     return None
-
-
-def fetch(
-    name: str,
-    data_dir: StrPath | None = None,
-    *,
-    base_url: str | None = None,
-    cache_dir: StrPath | None = None,
-) -> dict[str, Any]:
-    """Download a data set unless a folder has it already, and report the checks.
-
-    Arguments and errors as in :func:`load_dataset`; the report as in :meth:`Dataset.report`.
-    """
-    dataset = load_dataset(name, data_dir, base_url=base_url, cache_dir=cache_dir)
-    return dataset.report()
 
 
 def verify(
@@ -390,10 +373,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(inner[0], item, where) for item in value)
     if origin is dict and isinstance(value, dict):
-        converted = {}
-        for key, item in value.items():
-            converted[key] = _convert(inner[1], item, f"{where}.{key}")
-        return converted
+        return {key: _convert(inner[1], item, f"{where}.{key}") for key, item in value.items()}
     if is_dataclass(kind) and isinstance(value, dict):
         return _fill(kind, value, where)
     if kind is float and type(value) is int:
@@ -423,10 +403,9 @@ def _fill(kind: Any, table: dict[str, Any], where: str) -> Any:
         required = field_.default is NO_DEFAULT and field_.default_factory is NO_DEFAULT
         if required and field_.name not in table:
             raise ValueError(f"{where} lacks the field {field_.name!r}")
-    values = {}
-    for name, value in table.items():
-        values[name] = _convert(hints[name], value, f"{where}.{name}")
-    return kind(**values)
+    return kind(
+        **{name: _convert(hints[name], value, f"{where}.{name}") for name, value in table.items()}
+    )
 
 
 def _sentinel_policy(card: Card, policy: Policy | None) -> Policy:
