@@ -623,10 +623,7 @@ def _index_of(ids: np.ndarray, series: Any, owner: str) -> int:
 
         (name,) = joined_ids(pd.DataFrame([series]), range(len(series)))
     if name not in names:
-        examples = ", ".join(names[:_MOST_NAMES])
-        if len(names) > _MOST_NAMES:
-            examples += ", ..."
-        raise ValueError(f"{owner} has no series {series!r}; it has {examples}")
+        raise ValueError(f"{owner} has no series {series!r}; it has {listed(names, _MOST_NAMES)}")
     return names.index(name)
 
 

@@ -73,7 +73,7 @@ def test_keys_without_a_value_are_refused(value):
     frame = shops().astype({"store": object if value is None else float})
     frame.loc[[5, 9], "store"] = value
     with pytest.raises(
-        ValueError, match=r"'store' has no id in row 5 \(2 in all\).* fill in or drop"
+        ValueError, match=r"'store' has no id in row 5 \(and 1 more\).* fill in or drop"
     ):
         to_panel(frame)
     with pytest.raises(ValueError, match="'store' has no id in row 5"):

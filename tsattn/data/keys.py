@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api.types import infer_dtype, is_bool_dtype, is_numeric_dtype, is_object_dtype
 
 from tsattn.checks import Argument, InputError, InPython
-from tsattn.data.parts import advice_on_blanks, part_of, refuse_blank_ids
+from tsattn.data.parts import part_of, refuse_blank_ids
 
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
@@ -244,17 +244,7 @@ def find_keys(
     }
     keys = _fewest_keys(filled, stamp)
     for key in keys:
-        gone = np.flatnonzero(codes[key] < 0)
-        if len(gone):
-            key_names = " and ".join(map(repr, keys))
-            raise InputError(
-                f"the values of {key_names} tell series apart, but column"
-                f" {key!r} has no id in row {gone[0]} ({len(gone)} in all), and every row belongs"
-                " to a series; ",
-                *advice_on_blanks(frame[key]),
-                ", or name other columns by ",
-                Argument("id_col"),
-            )
+        refuse_blank_ids(frame[key], ", or name other columns by ", Argument("id_col"))
     return keys
 
 

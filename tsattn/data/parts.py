@@ -281,14 +281,15 @@ def advice_on_blanks(column: pd.Series | pd.Index) -> list[Piece]:
     return ["have each value repeated in the rows below it", InPython(f": {call}")]
 
 
-def refuse_blank_ids(column: pd.Series) -> None:
-    """Refuse a column of ids with empty cells."""
+def refuse_blank_ids(column: pd.Series, *advice: Piece) -> None:
+    """Refuse a column of ids with empty cells; the advice ends the message."""
     gone = np.flatnonzero(column.isna())
     if len(gone):
         raise InputError(
             f"column {column.name!r} has no id in row {gone[0]}{more(len(gone))}, but every row"
             " belongs to a series; ",
             *advice_on_blanks(column),
+            *advice,
         )
 
 

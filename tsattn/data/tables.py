@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype, is_datetime64_any_dtype
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, warn
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, listed, warn
 from tsattn.data.calendar import (
     LARGEST_GROWTH,
     check_kind,
@@ -370,13 +370,9 @@ def _words_on_own_hours(table: Table, grid: Grid) -> list[Piece]:
     if len(groups) < 2:
         return []
     texts = []
-    for alias, n_series in groups[:_NAMED_GROUPS]:
+    for alias, n_series in groups:
         first = aliases.index(alias)
         texts.append(f"{alias!r} for {table.series(first)}{more(n_series)}")
-    listed = ", ".join(texts)
-    others = ""
-    if len(groups) > _NAMED_GROUPS:
-        others = f" and {len(groups) - _NAMED_GROUPS} others"
     dialect = table.dialect
     keys = list(dialect.key_cols) or dialect.id_col
     columns = {"id_col": keys, "time_col": dialect.time_col, "target_col": dialect.target_col}
@@ -384,8 +380,8 @@ def _words_on_own_hours(table: Table, grid: Grid) -> list[Piece]:
     if [*columns.values()] != ["unique_id", "ds", "y"]:
         named = "".join(f", {name}={column!r}" for name, column in columns.items())
     return [
-        f"series are open on different days or hours: {listed}{others}; a table has one frequency,"
-        f" here {grid.alias!r}; forecast each group in a table of its own",
+        f"series are open on different days or hours: {listed(texts, _NAMED_GROUPS)}; a table has"
+        f" one frequency, here {grid.alias!r}; forecast each group in a table of its own",
         InPython(
             ": from tsattn.data.opening import group_by_hours; pd.concat(tsattn.forecast(part,"
             f" horizon{named}) for part in group_by_hours(df, {keys!r}, {dialect.time_col!r}))"
@@ -915,14 +911,11 @@ def _tell_carried(table: Table) -> None:
     columns = np.flatnonzero(gone.any(axis=0)).tolist()
     if not columns:
         return
-    named = columns[:_MOST_NAMED]
-    places = [table.missing(gone[:, [column]], table.n_targets + column) for column in named]
-    n_others = len(columns) - len(places)
-    other_columns = f"; and {n_others} more columns" if n_others else ""
+    places = [table.missing(gone[:, [column]], table.n_targets + column) for column in columns]
     warn(
         InputWarning(
-            f"{'; '.join(places)}{other_columns}; such cells take the value before them; ",
-            *_advice_on_blanks(table, named),
+            f"{listed(places, _MOST_NAMED, '; ')}; such cells take the value before them; ",
+            *_advice_on_blanks(table, columns[:_MOST_NAMED]),
             "; if the value before holds on, a policy by ",
             Argument("missing"),
             " says so",
