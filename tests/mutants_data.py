@@ -69,7 +69,9 @@ MUTANTS = [
         "if False",
         f"{JOINING}::test_new_rows_without_ids_are_refused_where_the_fit_has_ids",
     ),
-    Mutant("tsattn/data/joining.py", "table = _to_one_end(table, *keys)", "pass", JOINING),
+    Mutant(
+        "tsattn/data/joining.py", "table = _to_one_end(table, id_col, time_col)", "pass", JOINING
+    ),
     Mutant(
         "tsattn/data/joining.py",
         "pd.CategoricalDtype(pd.Index(old.ids), new_kinds.ordered)",
@@ -379,8 +381,8 @@ MUTANTS = [
     Mutant("tsattn/data/tables.py", "if not has_numbers and table", "if False and table", TABLES),
     Mutant(
         "tsattn/data/tables.py",
-        'f": {target} = {read[:-1]}, utc=True)',
-        'f": {target} = pd.to_datetime({target}, utc=True)',
+        'f"{table.reading_call()[:-1]}, utc=True)"',
+        'f"pd.to_datetime({table.dialect.time_place}, utc=True)"',
         TABLES,
     ),
     Mutant(

@@ -52,8 +52,7 @@ _TRIED_SERIES = 100
 _PLAN = "plan.json"
 # Key of what a part says beside its forecasts, in its metadata.
 _FACTS = b"tsattn"
-_PIECE_TYPES = (Name, Argument, InPython)
-_PIECES: dict[str, Any] = {piece.__name__: piece for piece in _PIECE_TYPES}
+_PIECES: dict[str, Any] = {piece.__name__: piece for piece in (Name, Argument, InPython)}
 # Parts of a warning in which batches differ: names and numbers.
 _DETAILS = re.compile(r"'[^']*'|\d+")
 
@@ -225,11 +224,8 @@ def check_batchable(forecaster: Forecaster) -> None:
             f"the series of {name} look at one another, so they cannot be forecast in batches; take"
             " a model without channel_mixing"
         )
-    local_classes = set()
-    for entry in MODELS.values():
-        if not entry.trained:
-            _, _, class_name = entry.home.partition(".")
-            local_classes.add(class_name)
+    local_models = [entry for entry in MODELS.values() if not entry.trained]
+    local_classes = {entry.home.partition(".")[2] for entry in local_models}
     is_local = type(forecaster).__name__ in local_classes
     is_tuned = getattr(forecaster, "fine_tune", False)
     learns = not is_local or bool(columns) or is_tuned
@@ -306,12 +302,12 @@ class _Work:
             # No table without any value is read, but a batch may be one.
             frame[schema.target_col] = 0.0
             schema = schema.changed(missing="mask")
-        zone = None if self.forecaster.state_ is None else self.forecaster.panel_.zone
+        is_fitted = self.forecaster.state_ is not None
+        zone = self.forecaster.panel_.zone if is_fitted else None
         panel = to_panel(frame, schema, freq=self.freq, zone=zone)
         if is_empty:
             no_values = np.full_like(panel.values, np.nan)
             return replace(panel, values=no_values)
-        is_fitted = self.forecaster.state_ is not None
         panel = self.forecaster.without_doubtful(panel, is_fitted)
         return self.forecaster.with_own_policy(panel, is_fitted)
 
@@ -535,10 +531,7 @@ def _recorded() -> Iterator[list[_Remark]]:
 
 
 def _stored(piece: Piece) -> Any:
-    if isinstance(piece, str):
-        return piece
-    kind = type(piece).__name__
-    return [kind, *vars(piece).values()]
+    return piece if isinstance(piece, str) else [type(piece).__name__, *vars(piece).values()]
 
 
 def _restored(stored: Any) -> Piece:

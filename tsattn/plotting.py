@@ -18,6 +18,7 @@ from tsattn.checks import InputWarning, check_choice, check_whole, listed
 from tsattn.data.calendar import kind_of_times
 from tsattn.data.columns import TableLike, check_frame
 from tsattn.data.frames import from_long, from_wide, to_target_panel
+from tsattn.data.grid import rows_of
 from tsattn.data.panel import Panel, without_sentinels
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import BacktestResult
@@ -662,9 +663,7 @@ def _rows_of(panel: Panel, forecast: Forecast, n: int) -> _Rows:
             f"the forecast has {forecast_kind}, and what is to be drawn with it {panel_kind}; pass"
             " tables alike in time"
         )
-    index = names.index(name)
-    first_row = panel.starts[index]
-    rows = slice(first_row, panel.starts[index + 1])
+    rows = rows_of(panel.starts, names.index(name))
     times = panel.times[rows]
     is_before = times < _first_time(forecast, n)
     n_before = int(is_before.sum())

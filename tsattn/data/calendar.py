@@ -616,7 +616,7 @@ def infer_grid(
         ValueError: If no series has two stamps.
     """
     owner = owners_of(starts)
-    inner = owner[1:] == owner[:-1]
+    inner = np.diff(owner) == 0
     if not inner.any():
         raise InputError(
             f"{name(0)}: one stamp only ({times[0]}), and no other series has two, so the frequency"
@@ -711,10 +711,7 @@ def closing_grid(times: pd.Index, starts: np.ndarray, grid: Grid) -> Grid | None
     if (wall % _SHORTEST_OPENING_STEP).any():
         return None
     # On the wall clock an hour that occurs twice goes back.
-    owner = owners_of(starts)
-    is_later = np.diff(wall) > 0
-    is_other_series = owner[1:] != owner[:-1]
-    if not (is_later | is_other_series).all():
+    if not (inner_steps(wall, starts) > 0).all():
         return None
     fine_step = DAY_NANOSECONDS if daily else grid.step
     name = "D" if daily else str(grid.alias)
@@ -807,7 +804,7 @@ def place(
     if _is_even(times, starts, grid):
         return np.arange(len(times)) - first_rows
     position, exact = locate(times, first_rows, grid)
-    inner = owner[1:] == owner[:-1]
+    inner = np.diff(owner) == 0
     # Both occurrences of a repeated hour have the same position; only the first is allowed.
     moves_on = np.diff(position) > 0
     exact[1:] &= ~inner | moves_on
@@ -862,7 +859,7 @@ def _check_inferred(
 
     n_series = len(starts) - 1
     owner = owners_of(starts)
-    inner = owner[1:] == owner[:-1]
+    inner = np.diff(owner) == 0
     steps = np.diff(position)
     step_owner = owner[1:][inner]
     series, typical = _typical(steps[inner], step_owner)
@@ -969,9 +966,7 @@ def _unit_of_jitter(clock: np.ndarray, starts: np.ndarray) -> str | None:
 
 
 def _fits_without_zone(times: pd.Index, first_rows: np.ndarray, grid: Grid) -> bool:
-    """Whether stamps that lie off a frequency have a zone and lie on it without."""
-    if getattr(times, "tz", None) is None:
-        return False
+    """Whether stamps that lie off a frequency lie on it without their zone."""
     local = pd.DatetimeIndex(times).tz_localize(None)
     _, exact = locate(local, first_rows, grid)
     return bool(exact.all())

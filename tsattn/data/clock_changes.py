@@ -50,18 +50,15 @@ def advice_on_zone(
     if not _fits(pd.DatetimeIndex(times), codes, zone):
         return ()
     call = f"tz_localize({zone!r}, ambiguous='infer')"
-    if dialect.time_col is None:
-        call = f"df.index = {read}.{call}"
-    else:
-        column = f"df[{dialect.time_col!r}]"
-        keys = [f"df[{key!r}]" for key in dialect.id_cols]
-        if not keys:
-            call = f"{column} = {read}.dt.{call}"
-        else:
-            # pandas tells the two hours of a series apart by their order.
-            groups = keys[0] if len(keys) == 1 else f"[{', '.join(keys)}]"
-            call = f"{column} = {read}.groupby({groups}).transform(lambda times: times.dt.{call})"
-    return ("give all stamps their zone or UTC offset", InPython(f": {call}"), "; or ")
+    keys = [f"df[{key!r}]" for key in dialect.id_cols]
+    if keys:
+        # pandas tells the two hours of a series apart by their order.
+        groups = keys[0] if len(keys) == 1 else f"[{', '.join(keys)}]"
+        call = f"groupby({groups}).transform(lambda times: times.dt.{call})"
+    elif dialect.time_col is not None:
+        call = f"dt.{call}"
+    advice = InPython(f": {dialect.time_place} = {read}.{call}")
+    return ("give all stamps their zone or UTC offset", advice, "; or ")
 
 
 def skipped(local: pd.DatetimeIndex, zone: str) -> np.ndarray:

@@ -165,6 +165,11 @@ class Dialect:
     day_first: bool | None = None
 
     @property
+    def time_place(self) -> str:
+        """How Python writes the stamps of the user's table."""
+        return "df.index" if self.time_col is None else f"df[{self.time_col!r}]"
+
+    @property
     def id_names(self) -> Any:
         """What names the series in the user's table: a column, several, or nothing."""
         return self.key_cols or self.id_col
@@ -494,11 +499,13 @@ def _with_level(df: pd.DataFrame, name: Any, level: pd.Index) -> pd.DataFrame:
     return df
 
 
-def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFrame, Any, Any]:
+def with_levels(
+    df: pd.DataFrame, id_col: Any, time_col: Any
+) -> tuple[pd.DataFrame, list[Any], Any]:
     """A frame whose index has levels of ids and one of times, in any order, with all as columns.
 
     Returns:
-        The frame, and the names of its id columns, one or a list, and of its time column.
+        The frame, and the names of its id columns and of its time column.
 
     Raises:
         ValueError: If no level or several hold times, or one of more than two has no name.
@@ -527,7 +534,7 @@ def with_levels(df: pd.DataFrame, id_col: Any, time_col: Any) -> tuple[pd.DataFr
     for number, name in enumerate(names):
         flat = _with_level(flat, name, df.index.get_level_values(number))
     time_name = names.pop(place)
-    return flat, names[0] if has_one_id else names, time_name
+    return flat, names, time_name
 
 
 def _time_levels(index: pd.Index, time_col: Any) -> list[int]:

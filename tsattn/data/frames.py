@@ -300,9 +300,12 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     all_names = tuple(map(_series_name, series_cols))
     columns = [*series_cols, *covariates]
     values, foreign = _read_columns(df, columns, n_targets=len(all_names))
+    has_cell = (~np.isnan(values) | foreign).any(axis=0)
+    has_value = has_cell[: len(all_names)]
     is_kept = np.ones(len(columns), dtype=bool)
-    if schema.bad != "error" and not rules.later:
-        is_kept = _kept_columns(values, foreign, len(all_names))
+    # Series without a value are not read, unless all are such.
+    if schema.bad != "error" and not rules.later and has_value.any():
+        is_kept[: len(all_names)] = has_value
     values = values[:, is_kept]
     foreign = foreign[:, is_kept]
     cells = [df[column] for column in itertools.compress(columns, is_kept)]
@@ -338,8 +341,8 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     )
     panel = _unstacked(_panel(df, table, rules), names)
     last_tick = int(ticks(times).max())
-    skipped_names = [name for name in all_names if name not in names]
-    skipped = tuple(Skipped(name, last_tick, "has no value") for name in skipped_names)
+    left_out_names = [name for name in all_names if name not in names]
+    skipped = tuple(Skipped(name, last_tick, "has no value") for name in left_out_names)
     if rules.gaps != "missing":
         _tell_own_hours(panel)
     tell_copies(panel, schema.columns.future)
@@ -452,17 +455,6 @@ def _series_name(column: Hashable) -> str | int:
     """
     name = plain(column)
     return name if type(name) is int else str(column)
-
-
-def _kept_columns(values: np.ndarray, foreign: np.ndarray, n_series: int) -> np.ndarray:
-    """Which columns of a wide table are read, bool: not those of series without a value, unless
-    all series are such.
-    """
-    has_cell = ~np.isnan(values) | foreign
-    is_kept: np.ndarray = has_cell.any(axis=0)
-    has_series = is_kept[:n_series].any()
-    is_kept[n_series if has_series else 0 :] = True
-    return is_kept
 
 
 def with_fields(
@@ -719,8 +711,7 @@ def _with_keys(
             Name("target_col"),
         )
     )
-    id_col = keys[0] if len(keys) == 1 else keys
-    return schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
+    return schema.changed(id_col=keys, time_col=time_col, target_col=target_col)
 
 
 def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Schema | None:
@@ -739,8 +730,8 @@ def _of_three_columns(frame: pd.DataFrame, schema: Schema, id_name: Any) -> Sche
     id_cols = [id_name]
     if id_name is None:
         # Names of series are text.
-        kinds = {column: infer_dtype(frame[column]) for column in columns}
-        id_cols = [column for column in columns if kinds[column] in ("string", "categorical")]
+        text_kinds = ("string", "categorical")
+        id_cols = [column for column in columns if infer_dtype(frame[column]) in text_kinds]
     for id_col in id_cols:
         codes = pd.factorize(frame[id_col])[0]
         time_col = _found_time_col(frame, schema, [*covariate_cols, id_col], codes)
@@ -767,9 +758,8 @@ def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema
     is_unnamed = target_col == "y" and "y" not in columns
     if is_unnamed and (has_target or len(columns) == 1):
         target_col = "target" if has_target else columns[0]
-    frame, id_col, time_col = with_levels(frame, schema.id_col, schema.time_col)
-    schema = schema.changed(id_col=id_col, time_col=time_col, target_col=target_col)
-    return frame, schema
+    frame, id_cols, time_col = with_levels(frame, schema.id_col, schema.time_col)
+    return frame, schema.changed(id_col=id_cols, time_col=time_col, target_col=target_col)
 
 
 def _rules(schema: Schema, freq: Any, zone: tzinfo | None = None) -> Rules:
@@ -821,8 +811,7 @@ def covariate_series(panel: Panel) -> dict[Any, pd.Series]:
 
 def _truth_cols(df: pd.DataFrame, columns: Sequence[Hashable]) -> tuple[Hashable, ...]:
     """The columns that hold booleans."""
-    kinds = {column: infer_dtype(df[column], skipna=True) for column in columns}
-    return tuple(column for column, kind in kinds.items() if kind == "boolean")
+    return tuple(name for name in columns if infer_dtype(df[name], skipna=True) == "boolean")
 
 
 def _restored_covariates(panel: Panel) -> dict[Any, pd.Series]:

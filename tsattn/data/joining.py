@@ -148,11 +148,9 @@ def continued_panel(
     columns = () if covariates is None else covariates.columns
     statics = () if covariates is None else covariates.statics
     # Their own names: a covariate may be called y, or ds.
-    names = {
-        "id_col": new.dialect.id_col or "unique_id",
-        "time_col": new.dialect.time_col or "ds",
-        "target_col": new.dialect.target_col or "y",
-    }
+    id_col = new.dialect.id_col or "unique_id"
+    time_col = new.dialect.time_col or "ds"
+    target_col = new.dialect.target_col or "y"
     row_ids = [np.repeat(as_objects(panel.ids), panel.lengths) for panel in (old, new)]
     ids: Any = np.concatenate(row_ids)
     # Categories order the series.
@@ -162,24 +160,30 @@ def continued_panel(
     values = np.concatenate([old.values[:, 0], new.values[:, 0]])
     table = pd.DataFrame(
         {
-            names["id_col"]: ids,
-            names["time_col"]: times,
-            names["target_col"]: values,
+            id_col: ids,
+            time_col: times,
+            target_col: values,
             **_joined_covariates(old, new, columns, statics),
         }
     )
-    keys = [names["id_col"], names["time_col"]]
+    keys = [id_col, time_col]
     # Without a value a row stands for one that was not given.
-    is_missing = table[names["target_col"]].isna()
-    is_empty = is_missing & table.duplicated(keys)
+    is_empty = table[target_col].isna() & table.duplicated(keys)
     is_left_out = is_empty | _early_rows(old, new, context)
     all_rows = table[~is_left_out]
     table = all_rows.drop_duplicates(keys, keep="last")
     if new.dialect.kind == "wide":
-        table = _to_one_end(table, *keys)
-    # The earlier rows may have missing values, which their policy allows.
-    missing = old.missing if new.missing == "error" else new.missing
-    schema = Schema(**names, freq=new.freq, missing=missing, past_cols=columns, static_cols=statics)
+        table = _to_one_end(table, id_col, time_col)
+    schema = Schema(
+        id_col,
+        time_col,
+        target_col,
+        freq=new.freq,
+        # The earlier rows may have missing values, which their policy allows.
+        missing=old.missing if new.missing == "error" else new.missing,
+        past_cols=columns,
+        static_cols=statics,
+    )
     joined = from_long(table, schema)
     dialect = _joined_types(old.dialect, new.dialect)
     if dialect.key_cols:
@@ -268,7 +272,7 @@ def _object_to_gap_between(old: Panel, new: Panel) -> None:
     series = np.flatnonzero(places >= 0)
     if not len(series):
         return
-    last = old.times[old.starts[1:][places[series]] - 1]
+    last = old.last_times()[places[series]]
     first = new.times[new.starts[:-1][series]]
     grid = parse_freq(new.freq)
     # Steps from the last old row of each series to its first new one.
@@ -298,11 +302,10 @@ def _to_one_end(table: pd.DataFrame, id_col: str, time_col: str) -> pd.DataFrame
     by_series = table.groupby(id_col, sort=False, observed=True)
     ends = by_series[time_col].max()
     times = table[time_col].drop_duplicates()
-    early_ends = ends[ends < ends.max()]
-    late = []
-    for name, end in early_ends.items():
-        later_times = times[times > end]
-        late.append(pd.DataFrame({id_col: name, time_col: later_times}))
+    late = [
+        pd.DataFrame({id_col: name, time_col: times[times > end]})
+        for name, end in ends[ends < ends.max()].items()
+    ]
     return pd.concat([table, *late], ignore_index=True)
 
 

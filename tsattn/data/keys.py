@@ -27,35 +27,9 @@ _LEAST_ROWS = 3
 # Share of the stamps that each series must have on average.
 _LEAST_OVERLAP = 0.3
 # Words in the names of columns that name series, by preference, before all others.
-_KEY_WORDS = (
-    "id",
-    "key",
-    "code",
-    "name",
-    "store",
-    "shop",
-    "item",
-    "sku",
-    "product",
-    "article",
-    "series",
-    "region",
-    "country",
-    "state",
-    "city",
-    "site",
-    "station",
-    "sensor",
-    "meter",
-    "customer",
-    "family",
-    "dept",
-    "department",
-    "category",
-    "warehouse",
-    "branch",
-    "group",
-    "nbr",
+_KEY_WORD = re.compile(
+    "id|key|code|name|store|shop|item|sku|product|article|series|region|country|state|city|site"
+    "|station|sensor|meter|customer|family|dept|department|category|warehouse|branch|group|nbr"
 )
 
 
@@ -259,7 +233,7 @@ def find_blocks(
         columns: Columns that may name series; those of text and categories count.
         read_clock: Function that reads the stamps as integers, or raises ValueError or TypeError.
     """
-    block_cols: list[Hashable] = []
+    blocks: dict[Hashable, np.ndarray] = {}
     for column in columns:
         values = frame[column]
         if infer_dtype(values, skipna=False) not in ("string", "categorical"):
@@ -271,17 +245,15 @@ def find_blocks(
         is_in_blocks = n_changes == n_blocks - 1
         is_long = len(frame) >= _LEAST_ROWS * n_blocks
         if n_blocks > 1 and is_in_blocks and is_long and codes.min() >= 0:
-            block_cols.append(column)
-    if len(block_cols) != 1:
+            blocks[column] = codes
+    if len(blocks) != 1:
         return ()
     try:
         clock = pd.Series(read_clock())
     except (ValueError, TypeError):
         return ()
-    (block_col,) = block_cols
-    block, _ = pd.factorize(frame[block_col])
-    spans = clock.groupby(block).agg(["min", "max"])
-    spans = spans.sort_values("min")
+    ((block_col, codes),) = blocks.items()
+    spans = clock.groupby(codes).agg(["min", "max"]).sort_values("min")
     begins = spans["min"].to_numpy()
     latest_ends = spans["max"].cummax().to_numpy()
     # A block overlaps if it begins before one of those that began earlier has ended.
@@ -324,10 +296,7 @@ def _key_codes(column: pd.Series) -> np.ndarray | None:
     """
     values = column.dropna()
     kind = infer_dtype(values, skipna=False)
-    is_whole = False
-    if kind == "floating":
-        fractions = values.astype(float) % 1
-        is_whole = bool((fractions == 0).all())
+    is_whole = kind == "floating" and (values.astype(float) % 1 == 0).all()
     if kind not in ("string", "integer", "categorical") and not is_whole:
         return None
     codes, _ = pd.factorize(column)
@@ -336,8 +305,7 @@ def _key_codes(column: pd.Series) -> np.ndarray | None:
 
 def unlike_ids(column: Hashable) -> bool:
     """Whether no word of the name of a column says that it names series."""
-    name = str(column).casefold()
-    return not any(word in name for word in _KEY_WORDS)
+    return _KEY_WORD.search(str(column).casefold()) is None
 
 
 def _joint_codes(parts: Sequence[np.ndarray]) -> np.ndarray:

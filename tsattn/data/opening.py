@@ -9,6 +9,7 @@ import pandas as pd
 from tsattn.data.calendar import closing_grid, infer_grid, off_hours, parse_freq, ticks
 from tsattn.data.columns import read_stamps, require_columns
 from tsattn.data.grid import Grid, rows_of
+from tsattn.data.panel import starts_of
 
 # Days that a series must last before its own hours count; fewer show no rule.
 _LEAST_DAYS = 28
@@ -51,16 +52,13 @@ def group_by_hours(
         return [df]
     # Series by series, in the order of time.
     order = np.lexsort((ticks(times), codes))
-    n_series = codes.max() + 1
-    starts = np.searchsorted(codes[order], np.arange(n_series + 1))
+    starts = starts_of(np.bincount(codes))
     times = times[order]
     step = infer_grid(times, starts, lambda n: f"series {n}")
     common_hours = closing_grid(times, starts, step)
     aliases = own_hours(times, starts, common_hours or step)
-    groups = [alias for alias, _ in Counter(aliases).most_common()]
-    group_of_series = np.array([groups.index(alias) for alias in aliases])
-    number = group_of_series[codes]
-    return [df[number == group] for group in range(len(groups))]
+    alias_of_row = np.array(aliases)[codes]
+    return [df[alias_of_row == alias] for alias, _ in Counter(aliases).most_common()]
 
 
 def own_hours(times: pd.DatetimeIndex, starts: np.ndarray, grid: Grid) -> list[str]:
@@ -79,18 +77,15 @@ def own_hours(times: pd.DatetimeIndex, starts: np.ndarray, grid: Grid) -> list[s
     # The step alone, without the hours of all series.
     step_alias, _, _ = grid_alias.partition("[")
     step = parse_freq("D" if grid.unit == "business" else step_alias)
-    grids: list[Grid | None] = []
-    for n in range(n_series):
-        series_times = times[rows_of(starts, n)]
-        grids.append(_hours_of(series_times, step))
+    series_times = [times[rows_of(starts, n)] for n in range(n_series)]
+    grids = [_hours_of(stamps, step) for stamps in series_times]
     common = Counter(series_grid for series_grid in grids if series_grid is not None)
     options = [option for option, _ in common.most_common() if option.closes]
     aliases = []
-    for n, series_grid in enumerate(grids):
+    for stamps, series_grid in zip(series_times, grids, strict=True):
         if series_grid is None:
-            series_times = times[rows_of(starts, n)]
             # The first hours that a short or irregular series keeps.
-            fitting = (option for option in options if not off_hours(series_times, option).any())
+            fitting = (option for option in options if not off_hours(stamps, option).any())
             series_grid = next(fitting, grid)
         aliases.append(str(series_grid.alias))
     return aliases

@@ -240,14 +240,12 @@ class _SeenIds:
         self.hashes = np.empty(0, dtype=np.uint64)
         self.is_apart = False
         self._pending: list[np.ndarray] = []
-        self._n_pending = 0
 
     def add(self, hashes: np.ndarray) -> None:
         """Count the ids of further runs of rows."""
         self._pending.append(hashes)
-        self._n_pending += len(hashes)
         # A merge sorts all of them, so that it must be rare.
-        if self._n_pending >= _MERGED_IDS:
+        if sum(map(len, self._pending)) >= _MERGED_IDS:
             self.merge()
 
     def merge(self) -> None:
@@ -259,7 +257,6 @@ class _SeenIds:
             self.is_apart = True
         self.hashes = merged
         self._pending = []
-        self._n_pending = 0
 
 
 # --- columns --------------------------------------------------------------------------------------
@@ -454,7 +451,9 @@ def _deal_out(
     with ExitStack() as stack:
         for rows in _chunks(source, columns):
             if not writers:
-                schema = pa.schema([_plain_field(column) for column in rows.schema])
+                # Categories are written as their values.
+                fields = [field.with_type(_value_type(field.type)) for field in rows.schema]
+                schema = pa.schema(fields)
                 writers = [stack.enter_context(pq.ParquetWriter(path, schema)) for path in paths]
             # All rows of an id have the same hash, and so the same group.
             hashes = _hashes(rows, keys)
@@ -468,9 +467,3 @@ def _deal_out(
                 if size:
                     writer.write_table(table.slice(begin, size))
                 begin += size
-
-
-def _plain_field(column: pa.Field) -> pa.Field:
-    """A column whose categories are written as their values."""
-    value_type = _value_type(column.type)
-    return column.with_type(value_type)

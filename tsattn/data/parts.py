@@ -350,9 +350,8 @@ def refuse_clock(df: pd.DataFrame, roles: Collection[Any]) -> None:
         ValueError: With the call that joins the columns.
     """
     columns = [column for column in df.columns if column not in roles]
-    is_number = {name: is_numeric_dtype(kind) for name, kind in df.dtypes.items()}
     for column in columns:
-        if is_number[column] or not _is_clock(df[column]):
+        if not _is_clock(df[column]):
             continue
         for other in columns:
             if other == column:

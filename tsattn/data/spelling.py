@@ -334,10 +334,7 @@ def _differ_in_notes(unread: pd.Series, read: pd.Series) -> bool:
     """Whether stamps that are not read have a mark such as (p) behind them, and no other difference
     from those that are read but for their digits.
     """
-    shapes = []
-    for cells in (unread, read):
-        without_notes = cells.str.replace(_NOTE, "", regex=True)
-        shapes.append(without_notes.str.replace(r"\d", "0", regex=True))
+    shapes = [cells.replace({_NOTE: "", r"\d": "0"}, regex=True) for cells in (unread, read)]
     return bool(shapes[0].isin(shapes[1]).all() and unread.str.contains(_NOTE).all())
 
 
@@ -472,9 +469,8 @@ def refuse_other_dates(column: Hashable, numbers: np.ndarray, label: str, *, is_
         texts = f"df[{column!r}].astype(str).str.zfill({_OTHER_LAYOUTS[layout]})"
         call = f", as pd.to_datetime({texts}, format={layout!r}) does"
         # Of several layouts none is known to be the right one.
-        is_certain = len(layouts) == 1
-        remedy: list[Piece] = ["write the days as 20240131"]
-        remedy.append(InPython(call if is_certain else ""))
+        advice = InPython(call if len(layouts) == 1 else "")
+        remedy: list[Piece] = ["write the days as 20240131", advice]
     elif period is not None:
         kind, spelt = period
         place = "df.index" if label == "the index" else f"df[{column!r}]"

@@ -3,7 +3,7 @@ must pass.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone, tzinfo
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -14,6 +14,7 @@ import pandas as pd
 from tsattn.checks import InputError, InPython
 from tsattn.data.calendar import locate, parse_freq, ticks
 from tsattn.data.columns import MISSING, Dialect, plain
+from tsattn.data.grid import owners_of
 from tsattn.data.panel import Panel, Skipped
 
 # Fields of a dialect that hold the name of a column.
@@ -35,10 +36,10 @@ def panel_facts(panel: Panel) -> dict[str, Any]:
     if ids.dtype.kind == "M":
         # JSON holds no stamps, but their ticks.
         ids = ids.view(np.int64)
-    skipped = []
-    for series in panel.skipped:
-        name = exact(plain(series.name), "ids")
-        skipped.append([name, series.last_tick, series.reason])
+    skipped = [
+        [exact(plain(series.name), "ids"), series.last_tick, series.reason]
+        for series in panel.skipped
+    ]
     id_values = [exact(value, "ids") for value in ids.tolist()]
     return {
         "ids": id_values,
@@ -54,15 +55,8 @@ def panel_facts(panel: Panel) -> dict[str, Any]:
 def _dialect_facts(dialect: Dialect) -> dict[str, Any]:
     """What JSON holds of a dialect; :func:`_dialect` undoes it."""
     dtype = dialect.id_dtype
-    column_names = {}
-    for name in _COLUMN_NAMES:
-        column = getattr(dialect, name)
-        column_names[name] = exact(column, name)
+    column_names = {name: exact(getattr(dialect, name), name) for name in _COLUMN_NAMES}
     key_cols = [exact(name, "id_col") for name in dialect.key_cols]
-    key_values = []
-    for by_text in dialect.key_values:
-        exact_values = {text: exact(value, "ids") for text, value in by_text.items()}
-        key_values.append(exact_values)
     return {
         "kind": dialect.kind,
         **column_names,
@@ -71,9 +65,17 @@ def _dialect_facts(dialect: Dialect) -> dict[str, Any]:
         "left_out": list(dialect.left_out),
         "key_cols": key_cols,
         "key_dtypes": [_dtype_facts(dtype) for dtype in dialect.key_dtypes],
-        "key_values": key_values,
+        "key_values": _exact_values(dialect.key_values),
         "day_first": dialect.day_first,
     }
+
+
+def _exact_values(values_by_text: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The values of each key by their texts, as JSON gives them back."""
+    return [
+        {text: exact(value, "ids") for text, value in dict(by_text).items()}
+        for by_text in values_by_text
+    ]
 
 
 def _dtype_facts(dtype: Any) -> str | dict[str, Any]:
@@ -184,24 +186,17 @@ def _dialect(facts: dict[str, Any]) -> Dialect:
         exact(facts[name], name)
     # Files of earlier versions have no keys.
     key_dtypes = facts.get("key_dtypes", ())
-    facts["columns"] = tuple(facts.get("columns", ()))
-    facts["left_out"] = tuple(facts.get("left_out", ()))
+    for name in ("columns", "left_out", "key_cols"):
+        facts[name] = tuple(facts.get(name, ()))
     require(all(type(name) is str for name in facts["left_out"]), "a column is no text")
-    facts["key_cols"] = tuple(facts.get("key_cols", ()))
     # There categories have nothing but their name.
     own_names = ["object" if name == "category" else name for name in key_dtypes]
     facts["key_dtypes"] = tuple(map(_dtype, own_names))
     n_keys = len(facts["key_cols"])
     require(len(facts["key_dtypes"]) == n_keys, "columns of keys do not fit their types")
     # Nor have those of 0.1 before keys of several types their values.
-    stored_values = facts.get("key_values", [{}] * n_keys)
-    key_values = []
-    for by_text in stored_values:
-        values = dict(by_text)
-        exact_values = {text: exact(value, "ids") for text, value in values.items()}
-        key_values.append(exact_values)
-    facts["key_values"] = tuple(key_values)
-    require(len(key_values) == n_keys, "columns of keys do not fit their values")
+    facts["key_values"] = tuple(_exact_values(facts.get("key_values", [{}] * n_keys)))
+    require(len(facts["key_values"]) == n_keys, "columns of keys do not fit their values")
     # Files of earlier versions do not say how stamps were written.
     day_first = facts.get("day_first")
     is_order = day_first is None or type(day_first) is bool
@@ -252,8 +247,7 @@ def _check_stamps(panel: Panel) -> None:
     needs_stamps = grid.unit != "integer"
     fits_times = has_stamps == needs_stamps
     require(grid.alias == panel.freq and fits_times, "freq")
-    lengths = np.diff(panel.starts)
-    first_rows = np.repeat(panel.starts[:-1], lengths)
+    first_rows = panel.starts[owners_of(panel.starts)]
     position, on_grid = locate(panel.times, first_rows, grid)
     n_rows = len(panel.values)
     steps = np.arange(n_rows) - first_rows

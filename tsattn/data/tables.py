@@ -112,9 +112,7 @@ class Table:
         """The expression of pandas that makes stamps of the time column."""
         from tsattn.data.layouts import reading_call
 
-        column = self.dialect.time_col
-        place = "df.index" if column is None else f"df[{column!r}]"
-        return reading_call(self.time_cells, self.times, place)
+        return reading_call(self.time_cells, self.times, self.dialect.time_place)
 
     def missing(self, mask: np.ndarray, first_column: int = 0) -> str:
         """The first missing value of a mask, whose columns begin with some column of the table, and
@@ -288,16 +286,14 @@ def _tell_clock_changes(table: Table, grid: Grid, hours: Grid | None) -> None:
     if local_hours is None:
         return
     zone, alias = local_hours
-    column = table.dialect.time_col
-    target = "df.index" if column is None else f"df[{column!r}]"
-    accessor = "" if column is None else ".dt"
-    read = table.reading_call()
+    accessor = "" if table.dialect.time_col is None else ".dt"
+    read = f"{table.reading_call()[:-1]}, utc=True)"
     warn(
         InputWarning(
             f"opening hours move by an hour where clocks change: by the clock of a zone such as"
             f" {zone} they are {alias!r} all year, but the stamps are in UTC, and the forecast has"
             " the hours of summer and winter; give the local times with their zone",
-            InPython(f": {target} = {read[:-1]}, utc=True){accessor}.tz_convert({zone!r})"),
+            InPython(f": {table.dialect.time_place} = {read}{accessor}.tz_convert({zone!r})"),
         )
     )
 
@@ -450,7 +446,7 @@ def _tell_longer_steps(table: Table, gaps: np.ndarray, grid: Grid) -> None:
     where another frequency was recorded before.
     """
     is_long = gaps > 0
-    is_change = is_long[1:] != is_long[:-1]
+    is_change = np.diff(is_long)
     # A change lies between two steps of one series.
     is_change &= table.codes[2:] == table.codes[:-2]
     changes = np.flatnonzero(is_change) + 1
@@ -860,7 +856,7 @@ def _check_missing(table: Table, rules: Rules) -> None:
         remedy = "drop the rows before its first value"
         if table.dialect.kind == "wide" and len(table.columns) > 1:
             remedy += ", or melt the table to a long one and drop only its own rows there"
-        if gone[rows_of(starts, n), column].all():
+        if is_empty[n, column]:
             problem = "has no value at all from"
             remedy = "leave the series out"
             if is_empty.size == 1:

@@ -1,12 +1,15 @@
 """On which scale is a series easier to forecast? Fixed maps of the target and their inverses."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from tsattn.data.panel import Panel
 
-TRANSFORMS = ("log1p", "sqrt", "nonnegative")
+# Maps that bend, and their inverses.
+_BENDING: dict[Any, Any] = {"log1p": (np.log1p, np.expm1), "sqrt": (np.sqrt, np.square)}
+TRANSFORMS = (*_BENDING, "nonnegative")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class TargetTransform:
     @property
     def bends(self) -> bool:
         """Whether the mean of mapped values is not the image of their mean."""
-        return self.name in ("log1p", "sqrt")
+        return self.name in _BENDING
 
     def check(self, panel: Panel) -> None:
         """Refuse values that the map has no image for.
@@ -54,8 +57,8 @@ class TargetTransform:
             return
         bad = np.argwhere(panel.values < 0)
         if len(bad):
-            row, column = (int(i) for i in bad[0])
-            n = int(np.searchsorted(panel.starts, row, side="right")) - 1
+            row, column = bad[0]
+            n = int(panel.owners(row + 1))
             raise ValueError(
                 f"target_transform={self.name!r} needs values of at least 0;"
                 f" {panel.series_label(n)} has {panel.values[row, column]:g} at"
@@ -86,15 +89,11 @@ class TargetTransform:
 
     def forward(self, values: np.ndarray) -> np.ndarray:
         """Values on the scale of learning, missing ones stay missing."""
-        if self.name == "log1p":
-            return np.log1p(values)
-        return np.sqrt(values) if self.name == "sqrt" else values
+        return _BENDING[self.name][0](values) if self.bends else values
 
     def inverse(self, values: np.ndarray) -> np.ndarray:
         """Back to the original scale; what lies below the image of 0 becomes 0."""
         if self.name is None:
             return values
         values = np.maximum(values, 0.0)
-        if self.name == "log1p":
-            return np.expm1(values)
-        return np.square(values) if self.name == "sqrt" else values
+        return _BENDING[self.name][1](values) if self.bends else values
