@@ -1,13 +1,14 @@
 """Attention with its log-sum-exp, and its gradients, by torch's fused kernels or by plain torch.
 
-This is the one place that calls private operators of torch. They are used only if they exist with
-the arguments listed here and give the right numbers for a small example. Otherwise plain torch
-computes the same slice by slice, so that memory stays linear in the number of tokens either way.
+This is the one place that calls private operators of torch. They are used only if they exist, take
+the arguments of the calls here, and give the right numbers for a small example. Otherwise plain
+torch computes the same slice by slice, so that memory stays linear in the number of tokens either
+way.
 """
 
 import functools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,132 +26,33 @@ HALVES = (torch.float16, torch.bfloat16)
 _DROPOUT = 0.0
 
 
-class _Operator(NamedTuple):
-    """An operator of ``torch.ops.aten`` and the part of its signature that the calls here use.
-
-    Args:
-        name: Its name.
-        arguments: The arguments that are passed, in order. Further ones must have defaults.
-        n_results: How many results it returns.
-    """
-
-    name: str
-    arguments: tuple[str, ...]
-    n_results: int
-
-
-_QKV = ("Tensor query", "Tensor key", "Tensor value")
-_RESULTS = ("Tensor out", "Tensor logsumexp")
-_SEEDS = ("Tensor philox_seed", "Tensor philox_offset")
-_DROPOUT_AND_CAUSAL = ("float dropout_p", "bool is_causal")
-_MASK = "Optional[Tensor] attn_mask"
-_SCALE = "Optional[float] scale"
-
 # The operators forward and backward of each kind.
 _OPERATORS = {
     "cpu": (
-        _Operator(
-            "_scaled_dot_product_flash_attention_for_cpu",
-            (*_QKV, *_DROPOUT_AND_CAUSAL, _MASK, _SCALE),
-            n_results=2,
-        ),
-        _Operator(
-            "_scaled_dot_product_flash_attention_for_cpu_backward",
-            ("Tensor grad_out", *_QKV, *_RESULTS, *_DROPOUT_AND_CAUSAL, _MASK, _SCALE),
-            n_results=3,
-        ),
+        "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_flash_attention_for_cpu_backward",
     ),
     "flash": (
-        _Operator(
-            "_scaled_dot_product_flash_attention",
-            (*_QKV, *_DROPOUT_AND_CAUSAL, "bool return_debug_mask", _SCALE),
-            n_results=9,
-        ),
-        _Operator(
-            "_scaled_dot_product_flash_attention_backward",
-            (
-                "Tensor grad_out",
-                *_QKV,
-                *_RESULTS,
-                "Tensor cum_seq_q",
-                "Tensor cum_seq_k",
-                "int max_q",
-                "int max_k",
-                *_DROPOUT_AND_CAUSAL,
-                *_SEEDS,
-                _SCALE,
-            ),
-            n_results=3,
-        ),
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_flash_attention_backward",
     ),
     "efficient": (
-        _Operator(
-            "_scaled_dot_product_efficient_attention",
-            (
-                *_QKV,
-                "Optional[Tensor] attn_bias",
-                "bool compute_log_sumexp",
-                *_DROPOUT_AND_CAUSAL,
-                _SCALE,
-            ),
-            n_results=4,
-        ),
-        _Operator(
-            "_scaled_dot_product_efficient_attention_backward",
-            (
-                "Tensor grad_out_",
-                *_QKV,
-                "Tensor attn_bias",
-                *_RESULTS,
-                *_SEEDS,
-                "float dropout_p",
-                "List[bool] grad_input_mask",
-                "bool is_causal",
-                _SCALE,
-            ),
-            n_results=4,
-        ),
+        "_scaled_dot_product_efficient_attention",
+        "_scaled_dot_product_efficient_attention_backward",
     ),
 }
 
 
-@functools.lru_cache(maxsize=16)
-def operators(kind: str) -> tuple[Any, Any] | None:
-    """Forward and backward operator of a kind, or ``None`` where this version of torch lacks one or
-    its signature differs.
+def operators(kind: str) -> list[Any]:
+    """Forward and backward operator of a kind.
 
     Args:
         kind: ``"cpu"``, ``"flash"`` or ``"efficient"``.
 
-    Returns:
-        The two operators, or ``None``.
+    Raises:
+        AttributeError: If this version of torch lacks one.
     """
-    pair = []
-    for name, arguments, n_results in _OPERATORS[kind]:
-        packet = getattr(torch.ops.aten, name, None)
-        operator = getattr(packet, "default", None)
-        if operator is None:
-            return None
-        if not _fits(operator._schema, arguments, n_results):
-            return None
-        pair.append(operator)
-    forward_operator, backward_operator = pair
-    return forward_operator, backward_operator
-
-
-def _fits(schema: Any, arguments: tuple[str, ...], n_results: int) -> bool:
-    """Whether an operator takes exactly these arguments in this order, and further ones only with
-    defaults.
-    """
-    needed = []
-    for argument in schema.arguments:
-        text = f"{argument.type} {argument.name}"
-        if text in arguments:
-            needed.append(text)
-        elif not argument.has_default_value():
-            return False
-    same_arguments = needed == list(arguments)
-    return same_arguments and len(schema.returns) == n_results
+    return [getattr(torch.ops.aten, name).default for name in _OPERATORS[kind]]
 
 
 @functools.lru_cache(maxsize=64)
@@ -168,8 +70,6 @@ def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
     Returns:
         Whether the operators can be used.
     """
-    if operators(kind) is None:
-        return False
     options: dict[str, Any] = {"scale": 0.5, "causal": True}
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         # Five tensors [1 2 16 8] of fixed numbers: no generator is touched.
@@ -185,8 +85,9 @@ def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
         try:
             results = forward(q, k, v, **options, kind=kind)
             gradients = backward(grad, q, k, v, out, lse, **options, kind=kind)
-        except (NotImplementedError, RuntimeError, TypeError):
-            return False  # no such kernel in this build or for this device
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+            # No such kernel in this build or for this device, or other arguments or results.
+            return False
     if dtype in HALVES:
         tolerance = 0.1
     elif device.type == "cpu":
@@ -314,9 +215,7 @@ def forward(
     kind = choose(q, v, bias) if kind is None else kind
     if kind == "plain":
         return _plain_forward(q, k, v, scale=scale, causal=causal, bias=bias)
-    pair = operators(kind)
-    assert pair is not None
-    operator = pair[0]
+    operator, _ = operators(kind)
     value_width = v.shape[3]
     q, k, v = pad(q, k, v)
     q, k, v = dense_rows(q, k, v)
@@ -371,9 +270,7 @@ def backward(
     out = _widen(out, width)
     rows = dense_rows(grad, q, k, v, out)
     tensors = (*rows, lse)
-    pair = operators(kind)
-    assert pair is not None
-    operator = pair[1]
+    _, operator = operators(kind)
     if kind == "cpu":
         dq, dk, dv = operator(*tensors, _DROPOUT, causal, attn_mask=bias, scale=scale)
     elif kind == "flash":
