@@ -1,7 +1,7 @@
 """Distributions of the heads on torch.distributions, with the names and arguments of gluonts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -283,9 +283,10 @@ def count_quantiles(q: np.ndarray, total_count: np.ndarray, odds: np.ndarray) ->
     ``P(X <= k) >= q``.
 
     P(X <= k) is the regularised incomplete beta function I(total_count, k + 1) at 1 / (1 + odds).
-    A search starts at the quantile of a gamma variable of the same mean and variance, doubles its
-    steps until it has passed the number, and halves the interval. Above 2^53, where float64 does
-    not represent every whole number, the limit for large odds is used: odds times a gamma variable.
+    A search starts at the quantile of a gamma variable of the same mean and variance, widens an
+    interval around it until that holds the number, and halves the interval. Above 2^53, where
+    float64 does not represent every whole number, the limit for large odds is used: odds times a
+    gamma variable.
 
     Args:
         q: Probabilities in (0, 1).
@@ -319,62 +320,34 @@ def _search(
 ) -> np.ndarray:
     """Quantiles, searched from ``start``; at most :data:`_LARGEST_COUNT`."""
 
-    def reaches(index: np.ndarray, count: np.ndarray) -> np.ndarray:
-        return _reaches(count, total_count[index], odds[index], q[index])
+    def reaches(elements: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return _reaches(counts, total_count[elements], odds[elements], q[elements])
 
-    # The quantile is above ``low`` and at most ``high``; ``up`` and ``down`` are the elements whose
-    # bound still has to be moved that way.
-    # Each round widens or halves the intervals of all elements that are not done.
-    high = start.copy()
-    low = np.full(high.size, -1.0)
-    elements = np.arange(high.size)
-    start_reaches = reaches(elements, high)
-    may_rise = high < _LARGEST_COUNT
-    up = elements[~start_reaches & may_rise]
-    down = elements[start_reaches]
+    # The quantile is above ``low`` and at most ``high``, in the end.
+    low = np.empty_like(start)
+    high = np.empty_like(start)
+    elements = np.arange(start.size)
     width = 1.0
-    while up.size or down.size:
-        # An upper end that is too low moves up; one that is high enough tries a count below it.
-        low[up] = high[up]
-        higher_counts = high[up] + width
-        high[up] = np.minimum(higher_counts, _LARGEST_COUNT)
-        reached = reaches(up, high[up])
-        may_rise = high[up] < _LARGEST_COUNT
-        up = up[may_rise & ~reached]
-        down = down[high[down] >= width]
-        lower_counts = high[down] - width
-        down = _lower(low, high, down, lower_counts, reaches)
-        width = 2 * width
-    is_wide = high - low > 1
-    between = elements[is_wide & (high < _LARGEST_COUNT)]
-    while between.size:
-        ends_sum = low[between] + high[between]
+    while elements.size:
+        centre = start[elements]
+        lower = np.maximum(centre - width, -1.0)
+        upper = np.minimum(centre + width, _LARGEST_COUNT)
+        low[elements] = lower
+        high[elements] = upper
+        is_too_high = (lower >= 0) & reaches(elements, lower)
+        is_too_low = (upper < _LARGEST_COUNT) & ~reaches(elements, upper)
+        elements = elements[is_too_high | is_too_low]
+        width *= 2
+    elements = np.flatnonzero(high - low > 1)
+    while elements.size:
+        ends_sum = low[elements] + high[elements]
         middle = np.floor(ends_sum / 2)
-        _lower(low, high, between, middle, reaches)
-        is_wide = high[between] - low[between] > 1
-        between = between[is_wide]
+        is_upper = reaches(elements, middle)
+        high[elements] = np.where(is_upper, middle, high[elements])
+        low[elements] = np.where(is_upper, low[elements], middle)
+        is_wide = high[elements] - low[elements] > 1
+        elements = elements[is_wide]
     return high
-
-
-def _lower(
-    low: np.ndarray,
-    high: np.ndarray,
-    elements: np.ndarray,
-    counts: np.ndarray,
-    reaches: Callable[[np.ndarray, np.ndarray], np.ndarray],
-) -> np.ndarray:
-    """Make counts the upper bounds of the elements where they reach the probability, else the lower
-    bounds, in place.
-
-    Returns:
-        The elements with new upper bounds.
-    """
-    is_upper = reaches(elements, counts)
-    is_lower = ~is_upper
-    lowered = elements[is_upper]
-    high[lowered] = counts[is_upper]
-    low[elements[is_lower]] = counts[is_lower]
-    return lowered
 
 
 def _reaches(
