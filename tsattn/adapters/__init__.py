@@ -1,6 +1,5 @@
 """Functions that connect tsattn with other libraries, which are imported on first use."""
 
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,47 +11,29 @@ if TYPE_CHECKING:
 __all__ = ["from_gluonts", "register_transformers", "to_gluonts", "to_sktime"]
 
 
-@dataclass(frozen=True)
-class _Adapter:
-    """Where a function is defined, and what it needs.
-
-    Args:
-        module: Name of the module.
-        package: Package that the module imports.
-        extra: Extra of tsattn that installs the package; ``None`` where tsattn itself does.
-    """
-
-    module: str
-    package: str
-    extra: str | None = None
-
-
-_ADAPTERS = {
-    "from_gluonts": _Adapter("tsattn.adapters.gluonts", "gluonts"),
-    "register_transformers": _Adapter(
-        "tsattn.adapters.transformers", "transformers", extra="transformers"
-    ),
-    "to_gluonts": _Adapter("tsattn.adapters.gluonts", "gluonts"),
-    "to_sktime": _Adapter("tsattn.adapters.sktime", "sktime", extra="sktime"),
+# The package that each function connects with; the module of the function has the same name.
+_PACKAGES = {
+    "from_gluonts": "gluonts",
+    "register_transformers": "transformers",
+    "to_gluonts": "gluonts",
+    "to_sktime": "sktime",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a function; Python calls this where the module has no such attribute yet."""
-    if name not in _ADAPTERS:
+    if name not in _PACKAGES:
         raise AttributeError(f"module 'tsattn.adapters' has no attribute {name!r}")
-    adapter = _ADAPTERS[name]
+    package = _PACKAGES[name]
     try:
-        function = getattr(import_module(adapter.module), name)
+        function = getattr(import_module(f"tsattn.adapters.{package}"), name)
     except ModuleNotFoundError as error:
-        if error.name != adapter.package:
+        if error.name != package:
             raise
-        install = adapter.package
-        if adapter.extra is not None:
-            install = f"'tsattn[{adapter.extra}]'"
+        # tsattn itself installs GluonTS, its extras the others.
+        install = package if package == "gluonts" else f"'tsattn[{package}]'"
         raise ModuleNotFoundError(
-            f"{name} needs {adapter.package}; install it with: pip install {install}",
-            name=adapter.package,
+            f"{name} needs {package}; install it with: pip install {install}", name=package
         ) from error
     globals()[name] = function
     return function
