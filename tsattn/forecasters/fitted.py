@@ -279,20 +279,12 @@ class FittedNetwork:
         level, spread = _window_scale(x)
         if self.config.equivariant:
             return level, spread
-        places = self._places(ids, len(x))
-        fitted = (places >= 0)[:, None, None]
-        # Place -1 reads the last series, which is not taken.
-        fitted_level = self.scaler.mean[places][:, None]
-        fitted_spread = self.scaler.scale[places][:, None]
-        level = np.where(fitted, fitted_level, level)
-        spread = np.where(fitted, fitted_spread, spread)
-        return level, spread
+        scaler = self._scaler_at(ids, Scaler(level[:, 0], spread[:, 0]))
+        return scaler.mean[:, None], scaler.scale[:, None]
 
-    def _places(self, ids: pd.Index | None, n_windows: int) -> np.ndarray:
-        """Place of each window's series in the scaler, ``[B]``; -1 where it is not known."""
-        if ids is None:
-            return np.full(n_windows, -1)
-        return self.ids.get_indexer(ids)
+    def _scaler_at(self, ids: pd.Index | None, others: Scaler) -> Scaler:
+        """Fitted statistics of the series ``ids [B]``; those of ``others`` where one is unknown."""
+        return others if ids is None else self.scaler.at(self.ids.get_indexer(ids), others)
 
     def interval_scale(self, x: np.ndarray, ids: pd.Index | None) -> np.ndarray:
         """Unit in which errors are pooled over windows, ``[B, C]``; ``ids`` as in
@@ -303,10 +295,7 @@ class FittedNetwork:
             return np.broadcast_to(self.scaler.scale, shape)
         unit = scale_of(x)
         if not self.config.equivariant:
-            places = self._places(ids, len(x))
-            fitted = places[:, None] >= 0
-            fitted_unit = self.scaler.scale[places]
-            unit = np.where(fitted, fitted_unit, unit)
+            unit = self._scaler_at(ids, Scaler(unit, unit)).scale
         if self.sizes is None:
             return unit
         return unit * self.sizes.of(ids, len(x))
