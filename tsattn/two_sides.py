@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel
-from tsattn.forecasters.pretrained import PretrainedForecaster
+from tsattn.forecasters.pretrained import PretrainedForecaster, network_of
 
 # Rows that are read on each side of a stretch.
 CONTEXT = 512
@@ -69,7 +70,8 @@ class TwoSides:
     def __init__(self, panel: Panel, weights: str | Path, n_threads: int | None) -> None:
         self.panel = panel
         forecaster = PretrainedForecaster(1, weights=weights, n_threads=n_threads)
-        self._forecaster = forecaster.for_frequency(panel.freq)
+        season = season_length(panel.freq)
+        self._forecaster = forecaster.with_network(network_of(weights), season)
 
     def forecast(
         self, x: np.ndarray, n_steps: int, quantiles: Sequence[float] = ()

@@ -376,24 +376,14 @@ class PretrainedForecaster(GapForecaster):
             tell_outliers(panel, n_rows, future_cols, scattered=True)
         return replace(fitted, covariate_regression=regression, encoder=encoder)
 
-    def with_network(self, network: ZeroNetwork) -> Self:
+    def with_network(self, network: ZeroNetwork, season: int = 0) -> Self:
         """A copy that forecasts windows by a network and was fitted on no table.
 
         Args:
             network: The network.
+            season: Rows of the season that the frequency usually has; 0 where it has none.
         """
         empty_panel = to_panel([0.0], Schema())
-        return self.with_state(PretrainedFitted(panel=empty_panel, network=network))
-
-    def for_frequency(self, freq: str | int) -> Self:
-        """A copy that forecasts windows of a frequency and was fitted on no table.
-
-        Args:
-            freq: The frequency of a panel.
-        """
-        empty_panel = to_panel([0.0], Schema())
-        network = network_of(self.weights)
-        season = season_length(freq)
         return self.with_state(PretrainedFitted(panel=empty_panel, network=network, season=season))
 
     def reaching(self, steps: int) -> Self:
