@@ -38,7 +38,7 @@ from tsattn.data.windows import (
 )
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device
-from tsattn.forecasters.saving import check_trained, network_facts, network_from, network_tensors
+from tsattn.forecasters.saving import network_facts, network_from, network_tensors
 from tsattn.forecasts import Answer
 from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
@@ -91,7 +91,9 @@ class NetworkFitted(Fitted):
     def restored(cls, forecaster: "NetworkForecaster", saved: Saved, **common: Any) -> Self:
         """As :meth:`tsattn.forecaster.Fitted.restored`, on the device of the settings."""
         model, score_scaler = network_from(saved, common["panel"], common["encoder"])
-        check_trained(forecaster.horizon, forecaster.alias, model.config)
+        horizon = forecaster.horizon
+        in_range = type(horizon) is int and 1 <= horizon <= model.config.horizon
+        require(in_range, f"horizon = {horizon!r:.40}")
         require(type(forecaster.name) is str, f"its own name is {forecaster.name!r:.40}")
         device = resolve_device(forecaster.training.device)
         network = model.network.to(device).eval()

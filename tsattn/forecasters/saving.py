@@ -95,14 +95,6 @@ def regression_from(saved: Saved, encoder: CovariateEncoder | None) -> Covariate
     return CovariateRegression.rebuilt(encoder, facts, arrays)
 
 
-def check_trained(horizon: Any, alias: Any, config: ModelConfig) -> None:
-    """Refuse settings that would fail only when a forecast is asked."""
-    in_range = type(horizon) is int and 1 <= horizon <= config.horizon
-    require(in_range, f"horizon = {horizon!r:.40}")
-    is_name = alias is None or type(alias) in (str, int)
-    require(is_name, f"alias = {alias!r:.40}")
-
-
 def network_from(
     saved: Saved, panel: Panel, encoder: CovariateEncoder | None
 ) -> tuple[FittedNetwork, Scaler]:
