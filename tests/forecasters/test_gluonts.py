@@ -331,7 +331,7 @@ def test_training_windows_come_shuffled(monkeypatch):
     )
     make("dlinear").fit(long())
     make("dlinear", random_state=1).fit(long())
-    whole = training_windows(
+    *whole, _ = training_windows(
         to_panel(long()),
         context=CONTEXT,
         horizon=H,

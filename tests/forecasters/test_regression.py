@@ -60,7 +60,7 @@ def weights_by_hand(y):
 def test_training_windows_are_those_of_all_series_and_channels(table, assert_close):
     panel = to_panel(table)
     generator = np.random.default_rng(0)
-    found = training_windows(
+    *found, _ = training_windows(
         panel, context=7, horizon=3, max_windows=10_000, generator=generator, centre="last"
     )
     for actual, expected in zip(found, windows_by_hand(panel, 7, 3), strict=True):
@@ -75,7 +75,7 @@ def test_a_draw_of_windows_is_a_subset_and_bounds_their_number(monkeypatch):
     whole = {tuple(np.round(row, 9)) for row in np.hstack(windows_by_hand(panel, 7, 3))}
     drawn = []
     for seed in (0, 0, 1):
-        x, y = training_windows(
+        x, y, _ = training_windows(
             panel,
             context=7,
             horizon=3,
@@ -97,7 +97,7 @@ def test_windows_that_teach_nothing_are_left_out():
     panel = to_panel(
         pd.DataFrame(values, index=pd.date_range("2024-01-01", periods=30)), Schema(missing="ffill")
     )
-    x, y = training_windows(
+    x, y, _ = training_windows(
         panel,
         context=4,
         horizon=2,
@@ -110,7 +110,7 @@ def test_windows_that_teach_nothing_are_left_out():
     # Contexts end after rows 13 to 28; the two whose future holds row 20 end after rows 19 and 20.
     assert len(x) == len(range(13, 29)) - 2
     constant = panel.until(10)
-    x, y = training_windows(
+    x, y, _ = training_windows(
         constant,
         context=4,
         horizon=2,

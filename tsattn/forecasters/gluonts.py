@@ -282,7 +282,7 @@ class GluonTSForecaster(PooledForecaster):
 
         n_rows = choose_context(panel, self.horizon, self.context, least=2)
         generator = np.random.default_rng(seed_from(self.random_state))
-        x, y = training_windows(
+        x, y, _ = training_windows(
             panel,
             context=n_rows,
             horizon=self.horizon,

@@ -1,6 +1,5 @@
 """Training windows of one model for all series, and their scale."""
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -119,41 +118,6 @@ def standardise(x: np.ndarray, *, centre: str) -> tuple[np.ndarray, np.ndarray, 
 
 
 def training_windows(
-    panel: Panel,
-    *,
-    context: int,
-    horizon: int,
-    max_windows: int,
-    generator: np.random.Generator,
-    centre: str,
-    features: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The contexts and futures of :func:`drawn_windows`, with further features of the windows.
-
-    Args:
-        panel, context, horizon, max_windows, generator, centre: As there.
-        features: Gives K more features ``[n, K]`` of the windows before the rows ``[n]``.
-
-    Returns:
-        ``[n, T + K]`` and ``[n, F]``, in the order of series and time.
-
-    Raises:
-        ValueError: As there.
-    """
-    z, future, ends = drawn_windows(
-        panel,
-        context=context,
-        horizon=horizon,
-        max_windows=max_windows,
-        generator=generator,
-        centre=centre,
-    )
-    if features is not None:
-        z = np.concatenate([z, features(ends)], axis=1)
-    return z, future
-
-
-def drawn_windows(
     panel: Panel,
     *,
     context: int,

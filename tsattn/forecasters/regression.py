@@ -29,7 +29,6 @@ from tsattn.forecasters.naive import PointForecaster
 from tsattn.forecasters.pooled import (
     PooledForecaster,
     choose_context,
-    drawn_windows,
     standardise,
     training_windows,
 )
@@ -214,10 +213,8 @@ class RegressionFitted(Fitted):
             expected_layout = [horizon, context, *steps.cycles]
             fits = layout.tolist() == expected_layout
             require(forecaster.regressor == "gbm" and fits, "trees of other steps or windows")
-        n_features = context
-        if encoder is not None:
-            n_shared, n_step = _sizes(encoder, context)
-            n_features = n_shared + horizon * n_step
+        n_shared, n_step = _sizes(encoder, context)
+        n_features = n_shared + horizon * n_step
         regressor: Any
         if forecaster.regressor != "gbm":
             regressor = _ridge_from(arrays, n_features, horizon)
@@ -404,23 +401,19 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         generator: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Features ``[n, features]`` and targets ``[n, F]`` of whole windows."""
-        covariate_features = None
-        if encoder is not None:
-            history = CovariateHistory(panel, encoder.columns)
-
-            def covariate_features(ends: np.ndarray) -> np.ndarray:
-                covariates = history.windows(ends, context, self.horizon)
-                return _features(encoder, covariates)
-
-        return training_windows(
+        z, future, ends = training_windows(
             panel,
             context=context,
             horizon=self.horizon,
             max_windows=self.max_windows,
             generator=generator,
             centre="last",
-            features=covariate_features,
         )
+        if encoder is not None:
+            history = CovariateHistory(panel, encoder.columns)
+            covariates = history.windows(ends, context, self.horizon)
+            z = np.concatenate([z, _features(encoder, covariates)], axis=1)
+        return z, future
 
     def _pairs(
         self,
@@ -433,7 +426,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         number of windows, which is smaller where the time is short.
         """
         context = features.context
-        z, future, ends = drawn_windows(
+        z, future, ends = training_windows(
             panel,
             context=context,
             horizon=self.horizon,
@@ -492,7 +485,6 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
 
     def _make(self, seed: int, context: int, encoder: CovariateEncoder | None) -> Any:
         from sklearn.base import clone
-        from sklearn.multioutput import MultiOutputRegressor
         from sklearn.utils import get_tags
 
         if isinstance(self.regressor, str):
@@ -511,10 +503,8 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         tags = get_tags(regressor)
         if tags.target_tags.multi_output:
             return regressor
-        if encoder is not None:
-            n_shared, n_step = _sizes(encoder, context)
-            return _BySteps(regressor, n_shared, n_step)
-        return MultiOutputRegressor(regressor)
+        n_shared, n_step = _sizes(encoder, context)
+        return _BySteps(regressor, n_shared, n_step)
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None
@@ -614,8 +604,10 @@ def _step_features(
     )
 
 
-def _sizes(encoder: CovariateEncoder, context: int) -> tuple[int, int]:
+def _sizes(encoder: CovariateEncoder | None, context: int) -> tuple[int, int]:
     """Features that all steps read, lags among them, and those of one step."""
+    if encoder is None:
+        return context, 0
     sizes = encoder.sizes
     n_step = sizes["n_known"]
     n_lags = context * (1 + sizes["n_past"])  # of the target and of the past columns
