@@ -335,10 +335,7 @@ def _bounds_of(
 def _least_errors(forecaster: NetworkForecaster) -> int:
     """The number of calibration errors at the step and channel with the fewest."""
     intervals = forecaster.fitted_.intervals
-    n_errors = 0
-    if intervals is not None:
-        observed = ~np.isnan(intervals.errors)
-        n_errors = int(observed.sum(axis=0).min())
+    n_errors = 0 if intervals is None else int(intervals.counts.min())
     if n_errors < 1:
         raise ValueError(
             "no rows were held back, so nothing is known about errors; give more rows, or"

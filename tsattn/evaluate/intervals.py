@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -56,10 +57,13 @@ class StepIntervals:
                 f"calibration errors are absolute and finite, [n, F, C]; got shape {errors.shape}:"
                 " pass |y - forecast|"
             )
-        counts = np.sum(~np.isnan(errors), axis=0)
         # The class is frozen.
         object.__setattr__(self, "errors", np.sort(errors, axis=0))
-        object.__setattr__(self, "_counts", counts)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Number of errors of each step and channel, ``[F, C]``."""
+        return np.sum(~np.isnan(self.errors), axis=0)
 
     def widths(self, level: float) -> np.ndarray:
         """Half the width of the interval of one central level, ``[F, C]``.
@@ -74,7 +78,7 @@ class StepIntervals:
         return self._widths(level)
 
     def _widths(self, level: float) -> np.ndarray:
-        n = vars(self)["_counts"]
+        n = self.counts
         # The rank of split conformal prediction: the least that covers the level among n + 1.
         exact_rank = (n + 1) * level / 100
         # Without the rounding, 99.9% of 1000 could be the 1000th error instead of the 999th.
@@ -98,7 +102,7 @@ class StepIntervals:
 
     def supported(self, quantiles: Sequence[float]) -> tuple[float, ...]:
         """Those of some quantiles that there are errors enough for."""
-        n = int(vars(self)["_counts"].min())
+        n = int(self.counts.min())
         most = n / (n + 1) + 10.0**-_RANK_DECIMALS
         supported = []
         for q in quantiles:
@@ -404,7 +408,7 @@ class AdaptiveIntervals:
         self.gamma = gamma
         errors = intervals.errors
         self._errors = errors
-        self._count = np.sum(~np.isnan(errors), axis=0)
+        self._count = intervals.counts
         self._largest = np.nanmax(errors, axis=0)
         shares = np.array(self.levels)[:, None, None] / 100
         self._aims = 1 - shares
