@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels import fused
-from tsattn.kernels.dense import Passes, differentiable, empty_batch
+from tsattn.kernels.dense import Passes, Saved, differentiable, empty_batch
 from tsattn.kernels.geometry import Geometry
 from tsattn.kernels.partition import Band, Inside, Plan, Run, make_plan, split_heads
 
@@ -103,18 +103,8 @@ class _Bands(Passes):
             fused.clear_hidden(out, lse)
         return out.to(q.dtype), lse
 
-    def backward(
-        self,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None,
-        out: Tensor,
-        stored: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        assert stored is not None
-        lse = stored
+    def backward(self, grad: Tensor, saved: Saved) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, mask, out, lse = saved
         # Gradients of several bands are added in float32 at least.
         dq, dk, dv = (x.new_empty(x.shape, dtype=lse.dtype) for x in (q, k, v))
         # A gradient may have any strides, such as those of an expanded tensor.

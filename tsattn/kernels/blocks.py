@@ -294,8 +294,6 @@ class Groups:
             products = torch.bmm(queries, keys.transpose(1, 2))
             products = products.view(target.shape)
             target.addcmul_(products, mask_slice(level.same, index), value=level.factor)
-        if self.share is not None:
-            raw.mul_(mask_slice(self.share, index))
 
     def gradients(
         self, ds: Tensor, q: Tensor, k: Tensor, dq: Tensor, dk: Tensor, index: tuple[slice, slice]

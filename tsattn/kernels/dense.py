@@ -41,6 +41,11 @@ _Index = tuple[slice, slice]
 _Slice = tuple[_Index, Tensor, Tensor]
 
 
+# q, k, v, the mask, the result, and what the forward pass gave besides; the mask and this may be
+# None.
+Saved = tuple[Any, ...]
+
+
 class Passes(ABC):
     """Forward and backward pass of one call, on tensors without a graph."""
 
@@ -53,17 +58,8 @@ class Passes(ABC):
         """
 
     @abstractmethod
-    def backward(
-        self,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None,
-        out: Tensor,
-        stored: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q, k and v from that of the result; ``stored`` is from the forward pass."""
+    def backward(self, grad: Tensor, saved: Saved) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of q, k and v from that of the result."""
 
 
 def differentiable(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, passes: Passes) -> Tensor:
@@ -124,7 +120,7 @@ class _Gradients(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         # An autocast around the call of backward() must not narrow anything.
         with torch.autocast(grad.device.type, enabled=False):
-            return passes.backward(grad, *saved)
+            return passes.backward(grad, saved)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> NoReturn:
@@ -246,8 +242,10 @@ class _Plan:
         # Whether a query may see nothing without a key mask.
         self.may_be_empty = self.hidden is not None and bool(self.hidden.all(dim=1).any())
         self.share: Tensor | None = None
-        if geometry.levels.mean and self.groups is None:
-            self.share = geometry.shares(dtype, device)  # [1|H Lq Lk]
+        if self.groups is not None:
+            self.share = self.groups.share  # [1|B 1|H Lq Lk]
+        elif geometry.levels.mean:
+            self.share = geometry.shares(dtype, device)[None]  # [1 1|H Lq Lk]
 
     def operands(self, q: Tensor, k: Tensor, index: _Index) -> tuple[Tensor, Tensor]:
         """Queries and keys of a slice whose blocks are then multiplied."""
@@ -265,11 +263,8 @@ class _Plan:
         are its operands.
         """
         heads = index[1]
-        if self.groups is not None:
-            if self.groups.share is not None:
-                raw.mul_(mask_slice(self.groups.share, index))
-        elif self.share is not None:
-            raw.mul_(_heads_of(self.share, heads))
+        if self.share is not None:
+            raw.mul_(mask_slice(self.share, index))
         to_q = dq[index]
         to_k = dk[index]
         if self.slots is None:
@@ -298,7 +293,7 @@ class _Plan:
         if self.groups is not None:
             self.groups.add(q, k, raw, index)
         if self.share is not None:
-            raw.mul_(_heads_of(self.share, heads))
+            raw.mul_(mask_slice(self.share, index))
         if self.hidden is not None:
             raw.masked_fill_(self.hidden, -torch.inf)
         may_be_empty = self.may_be_empty
@@ -358,16 +353,8 @@ class _Slices(Passes):
             fill(out[index], flat_weights, values, 1.0)
         return out, stored
 
-    def backward(
-        self,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None,
-        out: Tensor,
-        stored: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, grad: Tensor, saved: Saved) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, mask, out, stored = saved
         dq = torch.empty_like(q)
         dk = torch.empty_like(k)
         dv = torch.empty_like(v)

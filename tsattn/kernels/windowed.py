@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels import fused
-from tsattn.kernels.dense import Passes, differentiable, empty_batch
+from tsattn.kernels.dense import Passes, Saved, differentiable, empty_batch
 from tsattn.kernels.geometry import Geometry
 
 # Least and most queries of a chunk. Short chunks compute few pairs outside the windows, long ones
@@ -277,18 +277,8 @@ class _Chunks(Passes):
             fused.clear_hidden(out, lse)
         return out, lse
 
-    def backward(
-        self,
-        grad: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        mask: Tensor | None,
-        out: Tensor,
-        stored: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        assert stored is not None
-        lse = stored
+    def backward(self, grad: Tensor, saved: Saved) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, mask, out, lse = saved
         dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         dk = torch.zeros(k.shape, dtype=lse.dtype, device=k.device)
         dv = torch.zeros(v.shape, dtype=lse.dtype, device=v.device)
