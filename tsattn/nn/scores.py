@@ -597,17 +597,6 @@ class GroupLevelScore(DotScore):
         angles = self.rotary.angles(positions, dtype=self.project.weight.dtype)
         return Places(tuple(groups), angles)
 
-    def check_context(self) -> None:
-        """Refuse keys of another sequence.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(
-            "level scores compare parts of one sequence, and queries and keys here come from two;"
-            " use DotScore or BilinearScore for cross-attention"
-        )
-
     def features_at(
         self, x: Float[Tensor, "B L D"], places: Places, n_last: int | None = None
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk L K"]]:
