@@ -1,10 +1,18 @@
 """The public functions of exact attention with distance-dependent levels, on plain arguments."""
 
-from jaxtyping import Bool, Float
-from torch import Tensor
-
 from tsattn.kernels.dispatch import BACKENDS, attend, weigh
-from tsattn.kernels.geometry import KeyGroups, Levels, Pattern, default_block_sizes
+from tsattn.kernels.geometry import (
+    Attended,
+    KeyGroups,
+    KeyMask,
+    Keys,
+    Levels,
+    Pattern,
+    Queries,
+    Values,
+    Weights,
+    default_block_sizes,
+)
 
 __all__ = [
     "Levels",
@@ -30,9 +38,9 @@ def available_backends() -> tuple[str, ...]:
 
 
 def attention(
-    q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B Hk Lk K"],
-    v: Float[Tensor, "B Hv Lk V"],
+    q: Queries,
+    k: Keys,
+    v: Values,
     *,
     ranks: tuple[int, ...] | None = None,
     block_sizes: tuple[int, ...] | None = None,
@@ -43,10 +51,10 @@ def attention(
     causal: bool = False,
     window: int | None = None,
     n_global: int = 0,
-    key_mask: Bool[Tensor, "B Lk"] | None = None,
+    key_mask: KeyMask | None = None,
     scale: float | None = None,
     backend: str = "auto",
-) -> Float[Tensor, "B H Lq V"]:
+) -> Attended:
     """Softmax attention, exact, with optional distance-dependent levels.
 
     Computes ``softmax(S + mask) @ v`` with ``S`` of docs/mathematics.md, section 3, after Kuang et
@@ -115,9 +123,9 @@ def attention(
 
 
 def mlr_attention(
-    q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B Hk Lk K"],
-    v: Float[Tensor, "B Hv Lk V"],
+    q: Queries,
+    k: Keys,
+    v: Values,
     *,
     ranks: tuple[int, ...],
     block_sizes: tuple[int, ...] | None = None,
@@ -128,10 +136,10 @@ def mlr_attention(
     causal: bool = False,
     window: int | None = None,
     n_global: int = 0,
-    key_mask: Bool[Tensor, "B Lk"] | None = None,
+    key_mask: KeyMask | None = None,
     scale: float | None = None,
     backend: str = "auto",
-) -> Float[Tensor, "B H Lq V"]:
+) -> Attended:
     """Distance-dependent MLR attention: :func:`attention` with ``ranks`` required.
 
     Args:
@@ -171,8 +179,8 @@ def mlr_attention(
 
 
 def attention_weights(
-    q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B Hk Lk K"],
+    q: Queries,
+    k: Keys,
     *,
     ranks: tuple[int, ...] | None = None,
     block_sizes: tuple[int, ...] | None = None,
@@ -183,9 +191,9 @@ def attention_weights(
     causal: bool = False,
     window: int | None = None,
     n_global: int = 0,
-    key_mask: Bool[Tensor, "B Lk"] | None = None,
+    key_mask: KeyMask | None = None,
     scale: float | None = None,
-) -> Float[Tensor, "B H Lq Lk"]:
+) -> Weights:
     """The weights with which :func:`attention` averages the values.
 
     Differentiable any number of times. ``attention_weights(q, k, ...) @ v`` is

@@ -11,12 +11,18 @@ import math
 from collections.abc import Iterable, Iterator
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels import fused
 from tsattn.kernels.dense import Passes, Saved, differentiable, empty_batch
-from tsattn.kernels.geometry import Geometry
+from tsattn.kernels.geometry import (
+    Attended,
+    Geometry,
+    HeadKeys,
+    HeadValues,
+    KeyMask,
+    Queries,
+)
 from tsattn.kernels.partition import Band, Inside, Plan, Run, make_plan, split_heads
 
 # Most tokens of a block that block products compute, finer levels included.
@@ -29,13 +35,13 @@ PIECE_BYTES = 4 * 2**20
 
 
 def attention_bands(
-    q: Float[Tensor, "B H L K"],
-    k: Float[Tensor, "B H Lk K"],
-    v: Float[Tensor, "B H Lk V"],
+    q: Queries,
+    k: HeadKeys,
+    v: HeadValues,
     *,
     geometry: Geometry,
-    key_mask: Bool[Tensor, "B Lk"] | None = None,
-) -> Float[Tensor, "B H L V"]:
+    key_mask: KeyMask | None = None,
+) -> Attended:
     """Distance-dependent MLR attention of long sequences, band by band through fused kernels.
 
     Blocks must be nested from the first level on that has more than one (docs/mathematics.md,

@@ -4,17 +4,22 @@ import functools
 import warnings
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.checks import check_choice
 from tsattn.kernels.dense import attention_dense
 from tsattn.kernels.geometry import (
     EVERYBODY,
+    Attended,
     Geometry,
     KeyGroups,
+    KeyMask,
+    Keys,
     Levels,
     Pattern,
+    Queries,
+    Values,
+    Weights,
     expand_heads,
     make_geometry,
 )
@@ -42,17 +47,17 @@ def traced() -> bool:
 
 
 def attend(
-    q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B Hk Lk K"],
-    v: Float[Tensor, "B Hv Lk V"],
+    q: Queries,
+    k: Keys,
+    v: Values,
     *,
     levels: Levels | None = None,
     pattern: Pattern = EVERYBODY,
-    key_mask: Bool[Tensor, "B Lk"] | None = None,
+    key_mask: KeyMask | None = None,
     groups: KeyGroups | None = None,
     scale: float | None = None,
     backend: str = "auto",
-) -> Float[Tensor, "B H Lq V"]:
+) -> Attended:
     """:func:`tsattn.kernels.attention` with the levels and the pattern as objects.
 
     Args:
@@ -105,15 +110,15 @@ def attend(
 
 
 def weigh(
-    q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B Hk Lk K"],
+    q: Queries,
+    k: Keys,
     *,
     levels: Levels | None = None,
     pattern: Pattern = EVERYBODY,
-    key_mask: Bool[Tensor, "B Lk"] | None = None,
+    key_mask: KeyMask | None = None,
     groups: KeyGroups | None = None,
     scale: float | None = None,
-) -> Float[Tensor, "B H Lq Lk"]:
+) -> Weights:
     """:func:`tsattn.kernels.attention_weights` with the levels and the pattern as objects."""
     from tsattn.kernels.reference import weights_reference
 

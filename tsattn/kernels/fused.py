@@ -14,6 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+# Queries, keys, values and result of a part of a call, and what is added to its scores.
+Queries = Float[Tensor, "b h Lq K"]
+Keys = Float[Tensor, "b h Lk K"]
+Values = Float[Tensor, "b h Lk V"]
+Attended = Float[Tensor, "b h Lq V"]
+Bias = Float[Tensor, "#b #h #Lq Lk"]
 # Added to the scores of a hidden key: its weight is exactly zero, and a row that sees no key has no
 # NaN because the number is finite.
 HIDDEN = -1e30
@@ -103,9 +109,9 @@ def serves(kind: str, device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def choose(
-    q: Float[Tensor, "b h Lq K"],
+    q: Queries,
     v: Float[Tensor, "b hv Lk V"],
-    bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
+    bias: Bias | None = None,
 ) -> str:
     """The operators that compute a call: ``cpu``, ``flash``, ``efficient``, or ``plain`` torch.
 
@@ -128,7 +134,7 @@ def choose(
 
 
 def pad(
-    q: Float[Tensor, "b h Lq K"], k: Float[Tensor, "b hk Lk K"], v: Float[Tensor, "b hv Lk V"]
+    q: Queries, k: Float[Tensor, "b hk Lk K"], v: Float[Tensor, "b hv Lk V"]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Zeros appended to the narrower features where the fused kernel needs K = V; the same tensors
     where it does not.
@@ -161,8 +167,8 @@ def dense_rows(*tensors: Tensor) -> list[Tensor]:
 
 
 def empty_results(
-    q: Float[Tensor, "b h Lq K"], v: Float[Tensor, "b h Lk V"], dtype: torch.dtype
-) -> tuple[Float[Tensor, "b h Lq V"], Float[Tensor, "b h Lq 1"]]:
+    q: Queries, v: Values, dtype: torch.dtype
+) -> tuple[Attended, Float[Tensor, "b h Lq 1"]]:
     """Uninitialised tensors for a result of some type and its log-sum-exp.
 
     Returns:
@@ -175,7 +181,7 @@ def empty_results(
     return out, lse
 
 
-def clear_hidden(out: Float[Tensor, "b h Lq V"], lse: Float[Tensor, "b h Lq 1"]) -> None:
+def clear_hidden(out: Attended, lse: Float[Tensor, "b h Lq 1"]) -> None:
     """Set rows that see no key to zero, and their log-sum-exp so high that in their gradient all
     weights are zero.
     """
@@ -185,15 +191,15 @@ def clear_hidden(out: Float[Tensor, "b h Lq V"], lse: Float[Tensor, "b h Lq 1"])
 
 
 def forward(
-    q: Float[Tensor, "b h Lq K"],
-    k: Float[Tensor, "b h Lk K"],
-    v: Float[Tensor, "b h Lk V"],
+    q: Queries,
+    k: Keys,
+    v: Values,
     *,
     scale: float,
     causal: bool = False,
-    bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
+    bias: Bias | None = None,
     kind: str | None = None,
-) -> tuple[Float[Tensor, "b h Lq V"], Float[Tensor, "b h Lq"]]:
+) -> tuple[Attended, Float[Tensor, "b h Lq"]]:
     """``softmax(scale * q @ k^T + bias) @ v`` and the logarithm of the sum that the softmax divides
     by.
 
@@ -232,18 +238,18 @@ def forward(
 
 
 def backward(
-    grad: Float[Tensor, "b h Lq V"],
-    q: Float[Tensor, "b h Lq K"],
-    k: Float[Tensor, "b h Lk K"],
-    v: Float[Tensor, "b h Lk V"],
-    out: Float[Tensor, "b h Lq V"],
+    grad: Attended,
+    q: Queries,
+    k: Keys,
+    v: Values,
+    out: Attended,
     lse: Float[Tensor, "b h Lq"],
     *,
     scale: float,
     causal: bool = False,
-    bias: Float[Tensor, "#b #h #Lq Lk"] | None = None,
+    bias: Bias | None = None,
     kind: str | None = None,
-) -> tuple[Float[Tensor, "b h Lq K"], Float[Tensor, "b h Lk K"], Float[Tensor, "b h Lk V"]]:
+) -> tuple[Queries, Keys, Values]:
     """Gradients of q, k and v from that of the result.
 
     The weights are ``exp(scale * q @ k^T + bias - lse)``. With ``out`` and ``lse`` of a whole

@@ -15,6 +15,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+# Queries, keys, values and results of a call, the weights of its keys, and which are visible.
+Queries = Float[Tensor, "B H Lq K"]
+Keys = Float[Tensor, "B Hk Lk K"]
+Values = Float[Tensor, "B Hv Lk V"]
+Attended = Float[Tensor, "B H Lq V"]
+Weights = Float[Tensor, "B H Lq Lk"]
+KeyMask = Bool[Tensor, "B Lk"]
+# Keys and values that each head has for itself.
+HeadKeys = Float[Tensor, "B H Lk K"]
+HeadValues = Float[Tensor, "B H Lk V"]
 # For each level after the first, the group of each key.
 KeyGroups = tuple[Int[Tensor, "... Lk"], ...]
 

@@ -3,19 +3,29 @@ speed.
 """
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from tsattn.kernels.geometry import Geometry, KeyGroups, expand_heads, shared_groups
+from tsattn.kernels.geometry import (
+    Attended,
+    Geometry,
+    HeadKeys,
+    KeyGroups,
+    KeyMask,
+    Keys,
+    Queries,
+    Values,
+    Weights,
+    expand_heads,
+    shared_groups,
+)
 
 
 def level_scores(
-    q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B H Lk K"],
+    q: Queries,
+    k: HeadKeys,
     *,
     geometry: Geometry,
     groups: KeyGroups | None = None,
-) -> Float[Tensor, "B H Lq Lk"]:
+) -> Weights:
     """Scores of distance-dependent MLR attention, materialised (docs/mathematics.md, section 3).
 
     ``S[i, j] = sum over l of factors[l] * [l = 1, or i and j share a part] * q_l[i] . k_l[j]``.
@@ -53,13 +63,13 @@ def level_scores(
 
 
 def weights_reference(
-    q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B Hk Lk K"],
+    q: Queries,
+    k: Keys,
     *,
     geometry: Geometry,
-    key_mask: Bool[Tensor, "B Lk"] | None = None,
+    key_mask: KeyMask | None = None,
     groups: KeyGroups | None = None,
-) -> Float[Tensor, "B H Lq Lk"]:
+) -> Weights:
     """Softmax weights of attention in plain differentiable torch: the definition that all backends
     follow.
 
@@ -89,14 +99,14 @@ def weights_reference(
 
 
 def attention_reference(
-    q: Float[Tensor, "B H Lq K"],
-    k: Float[Tensor, "B Hk Lk K"],
-    v: Float[Tensor, "B Hv Lk V"],
+    q: Queries,
+    k: Keys,
+    v: Values,
     *,
     geometry: Geometry,
-    key_mask: Bool[Tensor, "B Lk"] | None = None,
+    key_mask: KeyMask | None = None,
     groups: KeyGroups | None = None,
-) -> Float[Tensor, "B H Lq V"]:
+) -> Attended:
     """Attention by materialised scores in plain differentiable torch; tests compare the fast
     backends with it.
 

@@ -10,12 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.kernels import fused
 from tsattn.kernels.dense import Passes, Saved, differentiable, empty_batch
-from tsattn.kernels.geometry import Geometry
+from tsattn.kernels.geometry import (
+    Attended,
+    Geometry,
+    HeadKeys,
+    HeadValues,
+    KeyMask,
+    Queries,
+)
 
 # Least and most queries of a chunk. Short chunks compute few pairs outside the windows, long ones
 # need fewer calls of a kernel.
@@ -62,13 +68,13 @@ def window_refusal(geometry: Geometry) -> str | None:
 
 
 def attention_windowed(
-    q: Float[Tensor, "B H L K"],
-    k: Float[Tensor, "B H Lk K"],
-    v: Float[Tensor, "B H Lk V"],
+    q: Queries,
+    k: HeadKeys,
+    v: HeadValues,
     *,
     geometry: Geometry,
-    key_mask: Bool[Tensor, "B Lk"] | None = None,
-) -> Float[Tensor, "B H L V"]:
+    key_mask: KeyMask | None = None,
+) -> Attended:
     """Attention to the keys of a sliding window, and to leading global ones.
 
     The result has first derivatives only.

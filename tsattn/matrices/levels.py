@@ -10,6 +10,11 @@ from torch import Tensor
 
 from tsattn.checks import is_number
 
+# Vectors, the core of one side of a level, and features of each block.
+Vectors = Float[Tensor, "... n"]
+Core = Float[Tensor, "*H n q"]
+BlockFeatures = Float[Tensor, "... p q"]
+
 
 @dataclass(frozen=True)
 class Level:
@@ -153,9 +158,7 @@ def join_blocks(x: Tensor, size: int) -> Tensor:
     return flat.index_select(-1, sources)
 
 
-def contract(
-    x: Float[Tensor, "... n"], core: Float[Tensor, "*H n q"], n_blocks: int
-) -> Float[Tensor, "... p q"]:
+def contract(x: Vectors, core: Core, n_blocks: int) -> BlockFeatures:
     """Product with the transpose of a block-diagonal matrix whose row i is ``core[i]`` in its
     block's columns.
     """
@@ -164,7 +167,7 @@ def contract(
     return torch.einsum("...ki,...kiq->...kq", vectors, blocks)
 
 
-def expand(z: Float[Tensor, "... p q"], core: Float[Tensor, "*H n q"]) -> Float[Tensor, "... n"]:
+def expand(z: BlockFeatures, core: Core) -> Vectors:
     """Product with the block-diagonal matrix of :func:`contract` itself."""
     blocks = split_blocks(core, z.shape[-2], -2)
     products = torch.einsum("...kq,...kiq->...ki", z, blocks)
@@ -184,7 +187,7 @@ def _transpose_rows(x: Tensor, n_rows: int) -> Tensor:
 
 
 def left_features(
-    level: Level, x: Float[Tensor, "... n"], left: Float[Tensor, "*H n t"]
+    level: Level, x: Vectors, left: Float[Tensor, "*H n t"]
 ) -> Float[Tensor, "... b t"]:
     """Features of ``x`` on the left side: ``(blockdiag L)^T P_L^T x``."""
     if level.shuffled:
@@ -193,9 +196,7 @@ def left_features(
     return contract(x, left, level.left_blocks)
 
 
-def right_features(
-    level: Level, x: Float[Tensor, "... n"], right: Float[Tensor, "*H n q"]
-) -> Float[Tensor, "... b t"]:
+def right_features(level: Level, x: Vectors, right: Core) -> Float[Tensor, "... b t"]:
     """Features of ``x`` on the right side, in the order of the left blocks:
     ``P_R (blockdiag R^T) x``.
     """

@@ -8,10 +8,9 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from tsattn.matrices.structured import StructuredMatrix, check_size
+from tsattn.matrices.structured import Inputs, Outputs, StructuredMatrix, check_size
 
 
 def _largest_small_divisor(size: int) -> int:
@@ -104,11 +103,11 @@ class Kronecker(StructuredMatrix):
         self.b = self._core(b, d, dtype=dtype)
         self.reset_parameters(generator)
 
-    def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
+    def forward(self, x: Inputs) -> Outputs:
         self.check_input(x, "n_in")
         return self._product(x, self.a, self.b)
 
-    def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
+    def rmatmul(self, x: Outputs) -> Inputs:
         self.check_input(x, "n_out")
         return self._product(x, self.a.mT, self.b.mT)
 
@@ -180,11 +179,11 @@ class Butterfly(StructuredMatrix):
         self.twiddle = self._core(self.n_stages, n_pairs, 2, 2, dtype=dtype)
         self.reset_parameters(generator)
 
-    def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
+    def forward(self, x: Inputs) -> Outputs:
         self.check_input(x, "n_in")
         return self.apply_stages(x, range(self.n_stages))
 
-    def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
+    def rmatmul(self, x: Outputs) -> Inputs:
         self.check_input(x, "n_out")
         last_first = reversed(range(self.n_stages))
         return self.apply_stages(x, last_first, transpose=True)

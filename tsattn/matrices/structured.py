@@ -19,6 +19,11 @@ from tsattn.matrices.levels import (
     right_features,
 )
 
+# Vectors of either side of a matrix, and features for a dot product.
+Inputs = Float[Tensor, "... n_in"]
+Outputs = Float[Tensor, "... n_out"]
+Features = Float[Tensor, "... features"]
+
 
 def check_size(name: str, size: object) -> int:
     """A number of rows, columns or heads.
@@ -62,7 +67,7 @@ class StructuredMatrix(nn.Module, ABC):
         self.heads = None if heads is None else check_size("heads", heads)
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
+    def forward(self, x: Inputs) -> Outputs:
         """The product ``M x``."""
 
     @abstractmethod
@@ -79,7 +84,7 @@ class StructuredMatrix(nn.Module, ABC):
         columns = self(unit_vectors[:, None, :])  # [n_in H n_out]
         return columns.permute(1, 2, 0)
 
-    def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
+    def rmatmul(self, x: Outputs) -> Inputs:
         """The transpose product ``M^T x``."""
         self.check_input(x, "n_out")
         dense = self.to_dense()
@@ -95,18 +100,16 @@ class StructuredMatrix(nn.Module, ABC):
         """Length of :meth:`query_features` and :meth:`key_features`."""
         return self.n_out
 
-    def query_features(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... features"]:
+    def query_features(self, x: Outputs) -> Features:
         """Features of ``x`` whose dot product with :meth:`key_features` of y is ``x^T M y``."""
         self.check_input(x, "n_out")
         return x
 
-    def key_features(self, y: Float[Tensor, "... n_in"]) -> Float[Tensor, "... features"]:
+    def key_features(self, y: Inputs) -> Features:
         """Features of ``y``, for the dot product with :meth:`query_features`."""
         return self(y)
 
-    def bilinear(
-        self, x: Float[Tensor, "... n_out"], y: Float[Tensor, "... n_in"]
-    ) -> Float[Tensor, "..."]:
+    def bilinear(self, x: Outputs, y: Inputs) -> Float[Tensor, "..."]:
         """The form ``x^T M y``, one number a pair of vectors (and a head)."""
         products = self.query_features(x) * self.key_features(y)
         return products.sum(dim=-1)
@@ -239,7 +242,7 @@ class Dense(StructuredMatrix):
         self.weight = self._core(n_out, n_in, dtype=dtype)
         self.reset_parameters(generator)
 
-    def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
+    def forward(self, x: Inputs) -> Outputs:
         self.check_input(x, "n_in")
         return torch.einsum("...i,...oi->...o", x, self.weight)
 
@@ -300,11 +303,11 @@ class LeveledMatrix(StructuredMatrix):
     def _levels_and_cores(self) -> list[tuple[Level, Tensor, Tensor]]:
         return list(zip(self.levels, self.left, self.right, strict=True))
 
-    def forward(self, x: Float[Tensor, "... n_in"]) -> Float[Tensor, "... n_out"]:
+    def forward(self, x: Inputs) -> Outputs:
         self.check_input(x, "n_in")
         return self._sum(apply_level, x)
 
-    def rmatmul(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... n_in"]:
+    def rmatmul(self, x: Outputs) -> Inputs:
         self.check_input(x, "n_out")
         return self._sum(apply_transpose, x)
 
@@ -325,7 +328,7 @@ class LeveledMatrix(StructuredMatrix):
             return self.n_out
         return sum(level.n_features for level in self.levels)
 
-    def query_features(self, x: Float[Tensor, "... n_out"]) -> Float[Tensor, "... features"]:
+    def query_features(self, x: Outputs) -> Features:
         """Projections of all levels side by side, or ``x`` itself where a shuffled level would make
         them wide.
         """
@@ -339,7 +342,7 @@ class LeveledMatrix(StructuredMatrix):
             projections.append(projection * level.alpha)
         return torch.cat(projections, dim=-1)
 
-    def key_features(self, y: Float[Tensor, "... n_in"]) -> Float[Tensor, "... features"]:
+    def key_features(self, y: Inputs) -> Features:
         """Features of ``y``, for the dot product with :meth:`query_features`."""
         if not self.splits:
             return self(y)

@@ -3,12 +3,25 @@
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsattn.kernels import Pattern, attend, weigh
+from tsattn.kernels.geometry import KeyMask, Weights
 from tsattn.nn.layers import linear
-from tsattn.nn.scores import DotScore, GroupLevelScore, Places, Score, group_heads, head_width
+from tsattn.nn.scores import (
+    ContextTokens,
+    DotScore,
+    GroupLevelScore,
+    Places,
+    Score,
+    Tokens,
+    group_heads,
+    head_width,
+)
+
+# The next tokens of sequences.
+NewTokens = Float[Tensor, "B n D"]
 
 
 @runtime_checkable
@@ -63,10 +76,10 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "B Lq D"],
-        context: Float[Tensor, "B Lk D"] | None = None,
+        x: Tokens,
+        context: ContextTokens | None = None,
         *,
-        key_mask: Bool[Tensor, "B Lk"] | None = None,
+        key_mask: KeyMask | None = None,
         places: Places | None = None,
         n_last: int | None = None,
     ) -> Float[Tensor, "B Lo D"]:
@@ -95,11 +108,11 @@ class Attention(nn.Module):
 
     def weights(
         self,
-        x: Float[Tensor, "B Lq D"],
-        context: Float[Tensor, "B Lk D"] | None = None,
+        x: Tokens,
+        context: ContextTokens | None = None,
         *,
-        key_mask: Bool[Tensor, "B Lk"] | None = None,
-    ) -> Float[Tensor, "B H Lq Lk"]:
+        key_mask: KeyMask | None = None,
+    ) -> Weights:
         """Weight of each key for each query; rows sum to one.
 
         Args:
@@ -135,7 +148,7 @@ class Attention(nn.Module):
         return self._make_pattern_cache(self.pattern, self.score.d_key, **sizes)
 
     @torch.no_grad()
-    def step(self, x: Float[Tensor, "B n D"], cache: TokenCache) -> Float[Tensor, "B n D"]:
+    def step(self, x: NewTokens, cache: TokenCache) -> NewTokens:
         """Results for the next tokens of each sequence; they equal those of the causal full pass.
 
         Args:

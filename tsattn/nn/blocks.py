@@ -7,9 +7,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from tsattn.nn.attention import Attention, TokenCache
-from tsattn.nn.layers import Dropout, FeedForward
+from tsattn.nn.attention import Attention, NewTokens, TokenCache
+from tsattn.nn.layers import Dropout, FeedForward, States
 from tsattn.nn.scores import DotScore, Places
+
+# Which tokens may be seen, and the weights of a block.
+TokenMask = Bool[Tensor, "B L"]
+AttentionMap = Float[Tensor, "B H L L"]
 
 
 class TransformerBlock(nn.Module):
@@ -36,9 +40,9 @@ class TransformerBlock(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "B L D"],
+        x: States,
         *,
-        key_mask: Bool[Tensor, "B L"] | None = None,
+        key_mask: TokenMask | None = None,
         places: Places | None = None,
         n_last: int | None = None,
     ) -> Float[Tensor, "B Lo D"]:
@@ -56,13 +60,11 @@ class TransformerBlock(nn.Module):
             x = x[:, x.shape[1] - n_last :]
         return self._add_and_feed_forward(x, attended)
 
-    def weights(
-        self, x: Float[Tensor, "B L D"], *, key_mask: Bool[Tensor, "B L"] | None = None
-    ) -> Float[Tensor, "B H L L"]:
+    def weights(self, x: States, *, key_mask: TokenMask | None = None) -> AttentionMap:
         """Attention weights of this block."""
         return self.attention.weights(self.norm_attention(x), key_mask=key_mask)
 
-    def step(self, x: Float[Tensor, "B n D"], cache: TokenCache) -> Float[Tensor, "B n D"]:
+    def step(self, x: NewTokens, cache: TokenCache) -> NewTokens:
         """Results for the next tokens of each sequence, with earlier tokens in the cache."""
         attended = self.attention.step(self.norm_attention(x), cache)
         return self._add_and_feed_forward(x, attended)
@@ -152,9 +154,7 @@ class TransformerStack(nn.Module):
         self.mixers = nn.ModuleList(mixers)
         self.norm = nn.LayerNorm(d_model, device="cpu")
 
-    def forward(
-        self, x: Float[Tensor, "B L D"], *, key_mask: Bool[Tensor, "B L"] | None = None
-    ) -> Float[Tensor, "B L D"]:
+    def forward(self, x: States, *, key_mask: TokenMask | None = None) -> States:
         """All blocks.
 
         Args:
@@ -165,9 +165,7 @@ class TransformerStack(nn.Module):
             x = self._mix(layer, x, key_mask)
         return self.norm(x)
 
-    def weights(
-        self, x: Float[Tensor, "B L D"], *, key_mask: Bool[Tensor, "B L"] | None = None
-    ) -> list[Float[Tensor, "B H L L"]]:
+    def weights(self, x: States, *, key_mask: TokenMask | None = None) -> list[AttentionMap]:
         """Attention maps, one a block.
 
         Args:
@@ -195,7 +193,7 @@ class TransformerStack(nn.Module):
         ]
 
     @torch.no_grad()
-    def step(self, x: Float[Tensor, "B n D"], caches: list[TokenCache]) -> Float[Tensor, "B n D"]:
+    def step(self, x: NewTokens, caches: list[TokenCache]) -> NewTokens:
         """Results for the next tokens of each sequence; they equal those of the causal full pass.
 
         Args:

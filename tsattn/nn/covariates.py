@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsattn.nn.config import ModelConfig
-from tsattn.nn.layers import linear
+from tsattn.nn.layers import States, linear
 from tsattn.nn.patching import patchify
 
 
@@ -41,7 +41,7 @@ class CovariateTokens(nn.Module):
         past: Float[Tensor, "B T P"] | None,
         known: Float[Tensor, "B TF K"] | None,
         static: Float[Tensor, "B S"] | None,
-    ) -> Float[Tensor, "B L D"]:
+    ) -> States:
         """Tokens of each window; only the context of the future columns is read."""
         config = self.config
         tokens = []
@@ -89,9 +89,7 @@ class StepNetwork(nn.Module):
         self.narrow = linear(hidden, n_parameters, generator=generator)
         self.skip = linear(n_known, n_parameters, bias=False, generator=generator)
 
-    def forward(
-        self, known: Float[Tensor, "B F K"], states: Float[Tensor, "B L D"]
-    ) -> Float[Tensor, "B F P"]:
+    def forward(self, known: Float[Tensor, "B F K"], states: States) -> Float[Tensor, "B F P"]:
         """The numbers to add to the head's output at each step."""
         mean_state = states.mean(1, keepdim=True)  # [B 1 D]
         hidden = self.widen_step(known) + self.widen_state(mean_state)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.layers import linear
-from tsattn.nn.patching import PatchEmbedding, RevIN
+from tsattn.nn.patching import PatchEmbedding, RevIN, Windows
 from tsattn.nn.variants import make_stack
 
 
@@ -39,7 +39,7 @@ class PatchDecoder(nn.Module):
         self.stack = make_stack(config, generator=generator)
         self.head = linear(width, length, generator=generator)
 
-    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C"]:
+    def forward(self, x: Windows) -> Float[Tensor, "B F C"]:
         """Forecast every channel of every window."""
         config = self.config
         batch, _, n_channels = x.shape
@@ -63,7 +63,7 @@ class PatchDecoder(nn.Module):
         return self.head(states)
 
     @torch.no_grad()
-    def attention_maps(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "N B C H L L"]:
+    def attention_maps(self, x: Windows) -> Float[Tensor, "N B C H L L"]:
         """Attention weights of every layer between the patches of a window.
 
         Returns:

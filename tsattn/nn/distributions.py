@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributions, nn
 
+Probabilities = Float[Tensor, " Q"]
+Quantiles = Float[Tensor, "*N Q"]
 Args = tuple[Tensor, ...]
 
 # The largest count: float64 cannot represent every whole number above it.
@@ -47,7 +49,7 @@ class DistributionOutput(ABC):
         """The distribution of valid arguments."""
 
     @abstractmethod
-    def icdf(self, args: Args, q: Float[Tensor, " Q"]) -> Float[Tensor, "*N Q"]:
+    def icdf(self, args: Args, q: Probabilities) -> Quantiles:
         """Quantiles, from float64 arguments on the CPU; no gradients."""
 
     @abstractmethod
@@ -91,7 +93,7 @@ class NormalOutput(DistributionOutput):
         loc, scale = args
         return distributions.Normal(loc, scale, validate_args=False)
 
-    def icdf(self, args: Args, q: Float[Tensor, " Q"]) -> Float[Tensor, "*N Q"]:
+    def icdf(self, args: Args, q: Probabilities) -> Quantiles:
         loc, scale = args
         standard = torch.special.ndtri(q)
         return loc[..., None] + scale[..., None] * standard
@@ -141,7 +143,7 @@ class StudentTOutput(DistributionOutput):
         df, loc, scale = args
         return StudentT(df, loc, scale, validate_args=False)
 
-    def icdf(self, args: Args, q: Float[Tensor, " Q"]) -> Float[Tensor, "*N Q"]:
+    def icdf(self, args: Args, q: Probabilities) -> Quantiles:
         from scipy.special import stdtrit  # torch has no quantiles of Student's t
 
         df, loc, scale = args
@@ -190,7 +192,7 @@ class NegativeBinomialOutput(DistributionOutput):
         total_count, logits = args
         return distributions.NegativeBinomial(total_count, logits=logits, validate_args=False)
 
-    def icdf(self, args: Args, q: Float[Tensor, " Q"]) -> Float[Tensor, "*N Q"]:
+    def icdf(self, args: Args, q: Probabilities) -> Quantiles:
         total_count, logits = args
         largest = torch.finfo(logits.dtype).max
         odds = logits.exp().clamp(max=largest)
@@ -235,7 +237,7 @@ class LogNormalOutput(NormalOutput):
         loc, scale = args
         return distributions.LogNormal(loc, scale, validate_args=False)
 
-    def icdf(self, args: Args, q: Float[Tensor, " Q"]) -> Float[Tensor, "*N Q"]:
+    def icdf(self, args: Args, q: Probabilities) -> Quantiles:
         exponents = super().icdf(args, q)
         return exponents.exp()
 

@@ -16,9 +16,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor, distributions, nn
 
 from tsattn.checks import check_choice
-from tsattn.nn.distributions import FAMILIES, MeanScale, check_quantiles, shown
-from tsattn.nn.layers import linear
+from tsattn.nn.distributions import (
+    FAMILIES,
+    MeanScale,
+    Probabilities,
+    Quantiles,
+    check_quantiles,
+    shown,
+)
+from tsattn.nn.layers import States, linear
 from tsattn.nn.patching import RevIN
+
+# Parameters of a forecast, one number for each of its elements, which of these count, draws, and
+# the mean loss.
+Parameters = Float[Tensor, "*N P"]
+Numbers = Float[Tensor, "*N"]
+Mask = Bool[Tensor, "*N"]
+Samples = Float[Tensor, "*N n"]
+Loss = Float[Tensor, ""]
 
 HEADS = ("point", "quantile", *FAMILIES)
 QUANTILES = (0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975)
@@ -65,7 +80,7 @@ class Head(nn.Module):
         n_outputs = horizon * n_parameters
         self.project: nn.Module = linear(n_inputs, n_outputs, generator=generator)
 
-    def forward(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F P"]:
+    def forward(self, states: States) -> Float[Tensor, "B F P"]:
         """Raw numbers, any real values, for each future step."""
         features = states.flatten(1)
         raw = self.project(features)
@@ -110,17 +125,17 @@ class PointHead(Head):
 
     losses = tuple(POINT_LOSSES)
 
-    def forward(self, states: Float[Tensor, "B L D"]) -> Float[Tensor, "B F"]:
+    def forward(self, states: States) -> Float[Tensor, "B F"]:
         """One value for each future step."""
         return self.project(states.flatten(1))
 
-    def shift(self, raw: Float[Tensor, "*N"], skip: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    def shift(self, raw: Numbers, skip: Numbers) -> Numbers:
         """Add another forecast."""
         return raw + skip
 
     def denormalise(
-        self, raw: Float[Tensor, "*N"], level: Tensor | None = None, spread: Tensor | None = None
-    ) -> Float[Tensor, "*N"]:
+        self, raw: Numbers, level: Tensor | None = None, spread: Tensor | None = None
+    ) -> Numbers:
         """The forecast after y = x * spread + level.
 
         Args:
@@ -131,7 +146,7 @@ class PointHead(Head):
         """
         return _scale_and_shift(raw, level, spread)
 
-    def point(self, parameters: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    def point(self, parameters: Numbers) -> Numbers:
         """The forecast itself."""
         return parameters
 
@@ -159,12 +174,12 @@ class PointHead(Head):
 
     def loss(
         self,
-        parameters: Float[Tensor, "*N"],
-        y: Float[Tensor, "*N"],
-        mask: Bool[Tensor, "*N"] | None = None,
+        parameters: Numbers,
+        y: Numbers,
+        mask: Mask | None = None,
         *,
         kind: str | None = None,
-    ) -> Float[Tensor, ""]:
+    ) -> Loss:
         """Mean error of the observed values.
 
         Args:
@@ -231,13 +246,13 @@ class QuantileHead(Head):
         first_step = math.log(2)
         self._gaps = [float(gap) / first_step for gap in normal.diff()]
 
-    def shift(self, raw: Float[Tensor, "*N P"], skip: Float[Tensor, "*N"]) -> Float[Tensor, "*N P"]:
+    def shift(self, raw: Parameters, skip: Numbers) -> Parameters:
         """Move the median and with it every quantile."""
         return _add_at(raw, self._median, skip)
 
     def denormalise(
-        self, raw: Float[Tensor, "*N P"], level: Tensor | None = None, spread: Tensor | None = None
-    ) -> Float[Tensor, "*N P"]:
+        self, raw: Parameters, level: Tensor | None = None, spread: Tensor | None = None
+    ) -> Parameters:
         """The trained quantiles, lowest first, scaled and shifted."""
         raw = _at_least_float32(raw)
         median = self._median
@@ -257,13 +272,11 @@ class QuantileHead(Head):
         spread = None if spread is None else spread[..., None]
         return _scale_and_shift(stacked, level, spread)
 
-    def point(self, parameters: Float[Tensor, "*N P"]) -> Float[Tensor, "*N"]:
+    def point(self, parameters: Parameters) -> Numbers:
         """The median."""
         return parameters[..., self._median]
 
-    def quantiles(
-        self, parameters: Float[Tensor, "*N P"], q: Sequence[float] | Float[Tensor, " Q"]
-    ) -> Float[Tensor, "*N Q"]:
+    def quantiles(self, parameters: Parameters, q: Sequence[float] | Probabilities) -> Quantiles:
         """Trained quantiles as they are, others between their neighbours, linearly in the
         probability.
 
@@ -288,9 +301,7 @@ class QuantileHead(Head):
         return self._interpolate(parameters, levels[leading_axes])
 
     @torch.no_grad()
-    def sample(
-        self, parameters: Float[Tensor, "*N P"], n: int, generator: torch.Generator
-    ) -> Float[Tensor, "*N n"]:
+    def sample(self, parameters: Parameters, n: int, generator: torch.Generator) -> Samples:
         """Draws by inversion, steps independent of one another; arguments as in
         :meth:`DistributionHead.sample`.
 
@@ -308,12 +319,12 @@ class QuantileHead(Head):
 
     def loss(
         self,
-        parameters: Float[Tensor, "*N P"],
-        y: Float[Tensor, "*N"],
-        mask: Bool[Tensor, "*N"] | None = None,
+        parameters: Parameters,
+        y: Numbers,
+        mask: Mask | None = None,
         *,
         kind: str | None = None,
-    ) -> Float[Tensor, ""]:
+    ) -> Loss:
         """Mean over values and quantiles of max(q (y - f), (q - 1) (y - f)), without a factor 2.
 
         Arguments as in :meth:`PointHead.loss`; ``kind`` can only be ``"pinball"``.
@@ -399,13 +410,13 @@ class DistributionHead(Head):
         parameter_names = list(output.args_dim)
         self._location = parameter_names.index(output.location)
 
-    def shift(self, raw: Float[Tensor, "*N P"], skip: Float[Tensor, "*N"]) -> Float[Tensor, "*N P"]:
+    def shift(self, raw: Parameters, skip: Numbers) -> Parameters:
         """Add to the location; for counts to the logarithm of the odds, hence of the mean."""
         return _add_at(raw, self._location, skip)
 
     def denormalise(
-        self, raw: Float[Tensor, "*N P"], level: Tensor | None = None, spread: Tensor | None = None
-    ) -> Float[Tensor, "*N P"]:
+        self, raw: Parameters, level: Tensor | None = None, spread: Tensor | None = None
+    ) -> Parameters:
         """The arguments of the distribution on the scale of the data.
 
         Exact for all families but counts, whose mean is scaled and whose ``total_count`` does not
@@ -420,19 +431,17 @@ class DistributionHead(Head):
         args = self.family.affine(args, level, spread)
         return torch.stack(args, -1)
 
-    def distribution(self, parameters: Float[Tensor, "*N P"]) -> distributions.Distribution:
+    def distribution(self, parameters: Parameters) -> distributions.Distribution:
         """The forecast as a distribution of torch; a scale of zero is not checked."""
         args = tuple(parameters.unbind(-1))
         return self.family.base(args)
 
-    def point(self, parameters: Float[Tensor, "*N P"]) -> Float[Tensor, "*N"]:
+    def point(self, parameters: Parameters) -> Numbers:
         """The mean."""
         return self.distribution(parameters).mean
 
     @torch.no_grad()
-    def quantiles(
-        self, parameters: Float[Tensor, "*N P"], q: Sequence[float] | Float[Tensor, " Q"]
-    ) -> Float[Tensor, "*N Q"]:
+    def quantiles(self, parameters: Parameters, q: Sequence[float] | Probabilities) -> Quantiles:
         """Any quantiles, computed in float64; whole numbers for counts. They carry no gradients.
 
         Raises:
@@ -445,9 +454,7 @@ class DistributionHead(Head):
         return quantiles.to(parameters)
 
     @torch.no_grad()
-    def sample(
-        self, parameters: Float[Tensor, "*N P"], n: int, generator: torch.Generator
-    ) -> Float[Tensor, "*N n"]:
+    def sample(self, parameters: Parameters, n: int, generator: torch.Generator) -> Samples:
         """Draws, steps independent of one another.
 
         Args:
@@ -465,12 +472,12 @@ class DistributionHead(Head):
 
     def loss(
         self,
-        parameters: Float[Tensor, "*N P"],
-        y: Float[Tensor, "*N"],
-        mask: Bool[Tensor, "*N"] | None = None,
+        parameters: Parameters,
+        y: Numbers,
+        mask: Mask | None = None,
         *,
         kind: str | None = None,
-    ) -> Float[Tensor, ""]:
+    ) -> Loss:
         """Mean negative log-likelihood, in nats.
 
         A scale of exactly zero (a constant window) has no density; such values are left out.

@@ -13,6 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from tsattn.kernels.dispatch import traced
 
+# States of the tokens of sequences.
+States = Float[Tensor, "B L D"]
 # Values of a byte. Masks are drawn one byte a number, so a dropout rate is rounded to a multiple of
 # 1/256.
 _BYTE_VALUES = 256
@@ -209,7 +211,7 @@ class FeedForward(nn.Module):
         self.narrow = linear(d_ff, n_out, generator=generator)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L Do"]:
+    def forward(self, x: States) -> Float[Tensor, "B L Do"]:
         """Transform each token."""
         # A compiler fuses by itself, and an autocast chooses the types of the products.
         if x.device.type != "cpu" or traced() or torch.is_autocast_enabled("cpu"):

@@ -13,7 +13,7 @@ from tsattn.nn.covariates import CovariateTokens, StepNetwork, require
 from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.heads import make_head
 from tsattn.nn.layers import linear
-from tsattn.nn.patching import PatchEmbedding, RevIN, patchify
+from tsattn.nn.patching import PatchEmbedding, RevIN, Windows, patchify
 from tsattn.nn.variants import make_stack
 
 
@@ -80,7 +80,7 @@ class PatchEncoder(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "B T C"],
+        x: Windows,
         *,
         past: Float[Tensor, "B T P"] | None = None,
         known: Float[Tensor, "B TF K"] | None = None,
@@ -115,9 +115,7 @@ class PatchEncoder(nn.Module):
         return forecast.transpose(1, 2)
 
     @torch.no_grad()
-    def attention_maps(
-        self, x: Float[Tensor, "B T C"], **covariates: Tensor
-    ) -> Float[Tensor, "N B C H L L"]:
+    def attention_maps(self, x: Windows, **covariates: Tensor) -> Float[Tensor, "N B C H L L"]:
         """Attention weights of every layer between the patches; covariates as in :meth:`forward`.
 
         Returns:
@@ -197,7 +195,7 @@ class LinearModel(nn.Module):
         if config.backbone == "dlinear":
             self.trend = linear(config.context, config.horizon, generator=generator)
 
-    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B F C"]:
+    def forward(self, x: Windows) -> Float[Tensor, "B F C"]:
         """Forecast every channel of every window."""
         _check_rows(x, self.config)
         series = x.transpose(1, 2)

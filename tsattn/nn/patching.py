@@ -6,9 +6,15 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from tsattn.nn.layers import Dropout, linear
+from tsattn.nn.layers import Dropout, States, linear
 
 Shift = Literal["mean", "last", "none"]
+
+# Windows of one series each, futures of theirs, one number for each, and windows with channels.
+Series = Float[Tensor, "*B T"]
+Future = Float[Tensor, "*B F"]
+PerSeries = Float[Tensor, "*B 1"]
+Windows = Float[Tensor, "B T C"]
 
 # A window is constant if its deviation is at most so many machine epsilons of its largest value:
 # the rounding error of a mean is of that size.
@@ -37,8 +43,8 @@ class RevIN(nn.Module):
         self.scale = scale
 
     def statistics(
-        self, x: Float[Tensor, "*B T"], *, observed: Bool[Tensor, "*B T"] | None = None
-    ) -> tuple[Float[Tensor, "*B 1"], Float[Tensor, "*B 1"]]:
+        self, x: Series, *, observed: Bool[Tensor, "*B T"] | None = None
+    ) -> tuple[PerSeries, PerSeries]:
         """Shift and scale of each window along its last axis.
 
         Args:
@@ -69,17 +75,13 @@ class RevIN(nn.Module):
         variance = errors.square().sum(-1, keepdim=True) / count
         return mean, _deviation(x, variance)
 
-    def forward(
-        self, x: Float[Tensor, "*B T"], level: Float[Tensor, "*B 1"], spread: Float[Tensor, "*B 1"]
-    ) -> Float[Tensor, "*B T"]:
+    def forward(self, x: Series, level: PerSeries, spread: PerSeries) -> Series:
         """Normalise with the statistics of :meth:`statistics`."""
         # A constant window becomes zeros over one.
         divisor = torch.where(spread > 0, spread, torch.ones_like(spread))
         return (x - level) / divisor
 
-    def inverse(
-        self, y: Float[Tensor, "*B F"], level: Float[Tensor, "*B 1"], spread: Float[Tensor, "*B 1"]
-    ) -> Float[Tensor, "*B F"]:
+    def inverse(self, y: Future, level: PerSeries, spread: PerSeries) -> Future:
         """Undo :meth:`forward` on forecasts."""
         return y * spread + level
 
@@ -152,8 +154,8 @@ class PatchEmbedding(nn.Module):
         patches: Float[Tensor, "B L P"],
         *,
         start: int = 0,
-        extra_tokens: Float[Tensor, "B L D"] | None = None,
-    ) -> Float[Tensor, "B L D"]:
+        extra_tokens: States | None = None,
+    ) -> States:
         """Tokens of patches, with the vectors of their positions added.
 
         Args:

@@ -11,8 +11,16 @@ from torch import Tensor, nn
 
 from tsattn.checks import check_choice
 from tsattn.kernels import Levels
-from tsattn.nn.layers import affine, linear
+from tsattn.nn.layers import States, affine, linear
 
+# Tokens, tokens of another sequence, and features of the tokens by head.
+Tokens = Float[Tensor, "B Lq D"]
+ContextTokens = Float[Tensor, "B Lk D"]
+HeadTokens = Float[Tensor, "B H L K"]
+# Groups and positions of tokens, for all sequences or one row each; cosines and sines of positions.
+TokenGroups = Int[Tensor, "... L"]
+Positions = Float[Tensor, "... L"]
+Angles = tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]]
 QueriesAndKeys = tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk Lk K"]]
 
 SIDES = ("key", "query", "split")
@@ -68,7 +76,7 @@ class RotaryEmbedding(nn.Module):
         self.rates = rates.to(self.rates.device)
         return self
 
-    def forward(self, x: Float[Tensor, "B H L K"], *, start: int = 0) -> Float[Tensor, "B H L K"]:
+    def forward(self, x: HeadTokens, *, start: int = 0) -> HeadTokens:
         """Turn the features of tokens at positions ``start``, ``start + 1``, ..."""
         stop = start + x.shape[2]
         positions = torch.arange(start, stop, dtype=torch.float64, device=x.device)
@@ -77,8 +85,8 @@ class RotaryEmbedding(nn.Module):
         return self.turn(x, angles)
 
     def angles(
-        self, positions: Sequence[Float[Tensor, "... L"]], *, dtype: torch.dtype = torch.float32
-    ) -> tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]]:
+        self, positions: Sequence[Positions], *, dtype: torch.dtype = torch.float32
+    ) -> Angles:
         """Cosines and signed sines for :meth:`turn`, so that layers with the same positions share
         them.
 
@@ -108,9 +116,9 @@ class RotaryEmbedding(nn.Module):
 
     def turn(
         self,
-        x: Float[Tensor, "B H L K"],
-        angles: tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]],
-    ) -> Float[Tensor, "B H L K"]:
+        x: HeadTokens,
+        angles: Angles,
+    ) -> HeadTokens:
         """Turn the features by angles of :meth:`angles`."""
         cosines, sines = angles
         if cosines.ndim == 3:
@@ -157,8 +165,8 @@ class Score(nn.Module, ABC):
     @abstractmethod
     def features(
         self,
-        x: Float[Tensor, "B Lq D"],
-        context: Float[Tensor, "B Lk D"] | None = None,
+        x: Tokens,
+        context: ContextTokens | None = None,
         *,
         start: int = 0,
     ) -> QueriesAndKeys:
@@ -227,8 +235,8 @@ class DotScore(Score):
 
     def features(
         self,
-        x: Float[Tensor, "B Lq D"],
-        context: Float[Tensor, "B Lk D"] | None = None,
+        x: Tokens,
+        context: ContextTokens | None = None,
         *,
         start: int = 0,
     ) -> QueriesAndKeys:
@@ -339,8 +347,8 @@ class LevelScore(DotScore):
 
     def features(
         self,
-        x: Float[Tensor, "B Lq D"],
-        context: Float[Tensor, "B Lk D"] | None = None,
+        x: Tokens,
+        context: ContextTokens | None = None,
         *,
         start: int = 0,
     ) -> QueriesAndKeys:
@@ -420,8 +428,8 @@ class BilinearScore(Score):
 
     def features(
         self,
-        x: Float[Tensor, "B Lq D"],
-        context: Float[Tensor, "B Lk D"] | None = None,
+        x: Tokens,
+        context: ContextTokens | None = None,
         *,
         start: int = 0,
     ) -> QueriesAndKeys:
@@ -524,8 +532,8 @@ class Places:
         angles: Cosines and sines by which queries and keys are turned, or ``None``.
     """
 
-    groups: tuple[Int[Tensor, "... L"], ...]
-    angles: tuple[Float[Tensor, "... L K"], Float[Tensor, "... L K"]] | None = None
+    groups: tuple[TokenGroups, ...]
+    angles: Angles | None = None
 
 
 class GroupLevelScore(DotScore):
@@ -568,8 +576,8 @@ class GroupLevelScore(DotScore):
 
     def place(
         self,
-        groups: Sequence[Int[Tensor, "... L"]],
-        positions: Sequence[Float[Tensor, "... L"]] | None = None,
+        groups: Sequence[TokenGroups],
+        positions: Sequence[Positions] | None = None,
     ) -> Places:
         """Groups and angles of the tokens, for every layer of these ranks.
 
@@ -598,7 +606,7 @@ class GroupLevelScore(DotScore):
         return Places(tuple(groups), angles)
 
     def features_at(
-        self, x: Float[Tensor, "B L D"], places: Places, n_last: int | None = None
+        self, x: States, places: Places, n_last: int | None = None
     ) -> tuple[Float[Tensor, "B H Lq K"], Float[Tensor, "B Hk L K"]]:
         """Queries of the last tokens (default: of all tokens) and keys of all tokens."""
         if n_last is None:
@@ -619,8 +627,8 @@ class GroupLevelScore(DotScore):
 
     def features(
         self,
-        x: Float[Tensor, "B Lq D"],
-        context: Float[Tensor, "B Lk D"] | None = None,
+        x: Tokens,
+        context: ContextTokens | None = None,
         *,
         start: int = 0,
     ) -> QueriesAndKeys:
