@@ -48,7 +48,7 @@ if TYPE_CHECKING:  # what only covariates need is imported by the forecasters th
     from torch import Tensor
 
     from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
-    from tsattn.store import Saved
+    from tsattn.store import Facts, Saved
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,7 +78,7 @@ class Fitted:
         """The tensors of a saved folder, without the series and covariates."""
         return {}
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> "Facts":
         """The JSON values of a saved folder, without settings, series and covariates."""
         return {}
 

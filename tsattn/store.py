@@ -50,6 +50,8 @@ _DAMAGES = (
 _AnyT = TypeVar("_AnyT")
 # What a file can hold as it is.
 _PLAIN_TYPES = str | int | float | bool | Settings | np.generic | np.ndarray | None
+# The values of a file of JSON by name.
+Facts: TypeAlias = dict[str, Any]
 # Tensors of a file by name.
 Tensors: TypeAlias = dict[str, torch.Tensor]
 # Categories of each column, None for numbers.
@@ -67,7 +69,7 @@ class Saved:
     """
 
     path: Path
-    facts: dict[str, Any]
+    facts: Facts
     tensors: Tensors
 
     def count(self, name: str) -> int:
@@ -183,7 +185,7 @@ def read_forecaster(cls: Any, path: Path) -> Any:
         ValueError: If files are missing, damaged or of another class.
     """
 
-    def rebuild(facts: dict[str, Any], tensors: Tensors) -> Any:
+    def rebuild(facts: Facts, tensors: Tensors) -> Any:
         saved = Saved(path, facts, tensors)
         arguments = made_of(cls, facts["parameters"])
         forecaster = cls._remade(arguments, saved)
@@ -230,9 +232,7 @@ def _refuse_objects(name: str, value: Any) -> None:
         )
 
 
-def covariate_files(
-    encoder: CovariateEncoder | None, panel: Panel
-) -> tuple[Tensors, dict[str, Any]]:
+def covariate_files(encoder: CovariateEncoder | None, panel: Panel) -> tuple[Tensors, Facts]:
     """Tensors and facts of how covariates are read, and of those of the end of each series."""
     if encoder is None:
         return {}, {"covariates": None}
@@ -299,7 +299,7 @@ def saved_class(path: Path) -> tuple[str, bool]:
 def read_model(
     path: Path,
     kind: type[Any],
-    rebuild: Callable[[dict[str, Any], Tensors], _AnyT],
+    rebuild: Callable[[Facts, Tensors], _AnyT],
 ) -> _AnyT:
     """What ``rebuild`` makes of the facts and tensors that :func:`write_model` wrote.
 
@@ -368,7 +368,7 @@ def check_weights(
         require(size <= largest, f"{name} = {size} fits no tensor")
 
 
-def of_present_format(facts: dict[str, Any], tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
+def of_present_format(facts: Facts, tensors: Tensors) -> tuple[Facts, Tensors]:
     """Facts and tensors of formats 1 and 2 as format 3 has them.
 
     There a wide table was one series of C channels. Its columns become series in their old order;
@@ -480,14 +480,14 @@ def tail_tensors(panel: Panel) -> Tensors:
     return {f"tail.{name}": torch.as_tensor(array) for name, array in arrays.items()}
 
 
-def tail_from(facts: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> Panel:
+def tail_from(facts: Facts, tensors: Mapping[str, torch.Tensor]) -> Panel:
     """The end of each series as it was written; errors as :func:`tsattn.data.stored.panel_from`."""
     names = ("values", "starts", "times")
     arrays = {name: tensors[f"tail.{name}"].numpy() for name in names}
     return panel_from(facts, arrays)
 
 
-def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
+def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> Facts:
     columns = encoder.columns
     covariates = panel.covariates
     row_categories: Any = ()
@@ -508,7 +508,7 @@ def _covariate_facts(encoder: CovariateEncoder, panel: Panel) -> dict[str, Any]:
 
 
 def covariates_from(
-    saved: dict[str, Any], tensors: Tensors, panel: Panel
+    saved: Facts, tensors: Tensors, panel: Panel
 ) -> tuple[Panel, CovariateEncoder | None]:
     """Undo :func:`covariate_files`: the panel with its covariates, and how they are read.
 
@@ -544,7 +544,7 @@ def covariates_from(
     return panel, encoder
 
 
-def _saved_columns(facts: dict[str, Any], panel: Panel) -> tuple[CovariateColumns, _Categories]:
+def _saved_columns(facts: Facts, panel: Panel) -> tuple[CovariateColumns, _Categories]:
     """The columns that a saved forecaster reads, and the categories of the rows saved with it."""
     columns = CovariateColumns.checked(
         facts["past"], facts["future"], facts["static"], facts["calendar"]
@@ -565,9 +565,7 @@ def _saved_columns(facts: dict[str, Any], panel: Panel) -> tuple[CovariateColumn
     return columns, row_categories
 
 
-def _saved_encoder(
-    columns: CovariateColumns, facts: dict[str, Any], tensors: Tensors
-) -> CovariateEncoder:
+def _saved_encoder(columns: CovariateColumns, facts: Facts, tensors: Tensors) -> CovariateEncoder:
     """How a saved forecaster reads its covariates."""
     categories = _categories(facts["categories"])
     require(len(categories) == len(columns.static), "static columns")

@@ -67,6 +67,10 @@ _UNPRUNED_TRIALS = 4
 _UNPRUNED_EPOCHS = 1
 
 
+# Name of a setting -> what may be tried.
+Space = Mapping[str, Any]
+
+
 @dataclass(frozen=True, eq=False)
 class Tuned:
     """The result of a search.
@@ -90,7 +94,7 @@ class Tuned:
 def tune(
     forecaster: NetworkForecaster,
     data: TableLike | Panel,
-    space: Mapping[str, Any],
+    space: Space,
     *,
     n_trials: int = 20,
     test_size: int = 0,
@@ -283,7 +287,7 @@ def _without_test_rows(panel: Panel, test_size: int) -> Panel:
     return copy.deepcopy(panel.until(stops))
 
 
-def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _corners(space: Space) -> list[dict[str, Any]]:
     """Combinations of choices and bounds: all, or a sample where they are too many.
 
     Settings that a function draws are left out.
@@ -307,7 +311,7 @@ def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _check_corners(base: NetworkForecaster, panel: Panel, space: Mapping[str, Any]) -> None:
+def _check_corners(base: NetworkForecaster, panel: Panel, space: Space) -> None:
     """Refuse a space with combinations that a fit would refuse."""
     built = set()
     for params in _corners(space):
@@ -326,7 +330,7 @@ def _check_corners(base: NetworkForecaster, panel: Panel, space: Mapping[str, An
             raise ValueError(f"the space allows what a fit refuses ({values}): {error}") from None
 
 
-def _first_choice(base: NetworkForecaster, space: Mapping[str, Any]) -> dict[str, Any]:
+def _first_choice(base: NetworkForecaster, space: Space) -> dict[str, Any]:
     """The forecaster's own settings that the space holds, for the first trial.
 
     Optuna names a choice by its index in the list, and draws the settings that are left out.
@@ -384,7 +388,7 @@ def _run_trial(
     study: "optuna.Study",
     base: NetworkForecaster,
     panel: Panel,
-    space: Mapping[str, Any],
+    space: Space,
     prune: bool,
 ) -> _Trial:
     """Fit the next combination, and tell Optuna its loss."""
@@ -409,7 +413,7 @@ def _fit_trial(
     optuna_trial: "optuna.Trial",
     base: NetworkForecaster,
     panel: Panel,
-    space: Mapping[str, Any],
+    space: Space,
     prune: bool,
 ) -> _Trial:
     """Draw one combination and fit it."""

@@ -31,6 +31,8 @@ with ignored((UserWarning, "Using `json`-module for json-handling")):
     from gluonts.model import Estimator, Predictor
     from gluonts.model.forecast import QuantileForecast
 
+# A series of a data set of GluonTS, with its start.
+Entry = Mapping[str, Any]
 _DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Entries that are forecast in one pass.
 _CHUNK = 512
@@ -56,7 +58,7 @@ class TsattnEstimator(Estimator):
         self.prediction_length = forecaster.horizon
 
     def train(
-        self, training_data: Iterable[Mapping[str, Any]], validation_data: Any = None
+        self, training_data: Iterable[Entry], validation_data: Any = None
     ) -> "TsattnPredictor":
         """Fit a copy of the forecaster on all series of a data set.
 
@@ -105,7 +107,7 @@ class TsattnPredictor(Predictor):
         self.drop = tuple(drop)
 
     def predict(
-        self, dataset: Iterable[Mapping[str, Any]], num_samples: int | None = None
+        self, dataset: Iterable[Entry], num_samples: int | None = None
     ) -> Iterator[QuantileForecast]:
         """Forecasts in the order of the entries, with the quantiles and the point as ``"mean"``.
 
@@ -121,7 +123,7 @@ class TsattnPredictor(Predictor):
         """
         return self._predict(iter(dataset))
 
-    def _predict(self, entries: Iterator[Mapping[str, Any]]) -> Iterator[QuantileForecast]:
+    def _predict(self, entries: Iterator[Entry]) -> Iterator[QuantileForecast]:
         quantile_keys = [str(quantile) for quantile in self.quantiles]
         keys = [*quantile_keys, "mean"]
         while chunk := list(islice(entries, _CHUNK)):
@@ -137,7 +139,7 @@ class TsattnPredictor(Predictor):
                     item_id=entry.get("item_id"),
                 )
 
-    def _forecast(self, chunk: list[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    def _forecast(self, chunk: list[Entry]) -> tuple[np.ndarray, np.ndarray]:
         """Points ``[N, F, 1]`` and quantiles ``[N, F, 1, Q]``, NaN for entries without a value."""
         for number, entry in enumerate(chunk):
             self._check_entry(entry, number)
@@ -161,7 +163,7 @@ class TsattnPredictor(Predictor):
             )
         return points, bounds
 
-    def _panel(self, chunk: list[Mapping[str, Any]]) -> Panel:
+    def _panel(self, chunk: list[Entry]) -> Panel:
         """The last rows of each entry, in the order of the entries. Names may occur twice."""
         n_rows = self.forecaster.max_context
         targets = []
@@ -188,7 +190,7 @@ class TsattnPredictor(Predictor):
         panel = from_long(frame, schema, freq=1)
         return replace(panel, ids=np.array(names, dtype=object))
 
-    def _check_entry(self, entry: Mapping[str, Any], number: int) -> None:
+    def _check_entry(self, entry: Entry, number: int) -> None:
         """Refuse an entry of another frequency, and one that is shorter than the context."""
         target, freq = _checked_target(entry, self.drop)
         if freq != self.freq:
@@ -284,7 +286,7 @@ def to_gluonts(
 
 
 def from_gluonts(
-    dataset: Iterable[Mapping[str, Any]],
+    dataset: Iterable[Entry],
     *,
     missing: str | None = None,
     drop: Collection[str] = (),
@@ -337,14 +339,12 @@ def from_gluonts(
     return from_long(table, Schema(missing=missing), freq=freqs.pop())
 
 
-def _name(entry: Mapping[str, Any], number: int) -> str:
+def _name(entry: Entry, number: int) -> str:
     name = entry.get("item_id")
     return str(number) if name is None else str(name)
 
 
-def _checked_target(
-    entry: Mapping[str, Any], drop: Collection[str]
-) -> tuple[np.ndarray, str | int]:
+def _checked_target(entry: Entry, drop: Collection[str]) -> tuple[np.ndarray, str | int]:
     """Target and frequency of an entry."""
     covariates = sorted(
         field for field in entry if field.startswith(("feat_", "past_feat_")) and field not in drop

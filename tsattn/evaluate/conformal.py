@@ -43,7 +43,7 @@ from tsattn.forecaster import FitContext, Fitted, Forecaster, check_forecaster, 
 from tsattn.forecasts import Answer, unbounded
 from tsattn.levels import check_ascending, check_request, level_to_quantiles, quantile_to_level
 from tsattn.locks import in_turn
-from tsattn.store import Saved, Tensors
+from tsattn.store import Facts, Saved, Tensors
 
 # Rows whose steps tell the size of a long panel's series, where so many stand before the
 # calibration span.
@@ -91,7 +91,7 @@ class ConformalFitted(Fitted):
             "learnt.counts": torch.as_tensor(self.counts),
         }
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """Rows that tell the size of a series."""
         return {"learnt": {"scale_rows": self.scale_rows}}
 

@@ -63,7 +63,7 @@ from tsattn.forecasts import Answer
 from tsattn.limits import seconds_from
 from tsattn.pretrained.weights import load_network
 from tsattn.silence import ignored
-from tsattn.store import Saved, Tensors, saved_class
+from tsattn.store import Facts, Saved, Tensors, saved_class
 from tsattn.terminal import ProgressLine, progress_line
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class AutoFitted(Fitted):
             "learnt.band_factor": factor,
         }
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """The members and the leaderboard."""
         # JSON has no NaN.
         board = self.leaderboard.reset_index().replace({np.nan: None})

@@ -29,7 +29,7 @@ from tsattn.silence import collected
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
-    from tsattn.store import Saved
+    from tsattn.store import Facts, Saved
 
 # Rows that an estimation needs: statsmodels' starting values for exponential smoothing need ten,
 # and a season more where there are seasons.
@@ -193,7 +193,7 @@ class LocalFitted(Fitted):
 
     season_length: int
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> "Facts":
         """Context and season."""
         return {"learnt": {"context_": self.context, "season_length_": self.season_length}}
 

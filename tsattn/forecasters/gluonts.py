@@ -32,7 +32,7 @@ from tsattn.locks import forkable
 from tsattn.random import seed_from
 from tsattn.silence import LIGHTNING, ignored, interruptible, silenced
 from tsattn.storage import full_disk_names
-from tsattn.store import Tensors, check_weights
+from tsattn.store import Facts, Tensors, check_weights
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
@@ -158,7 +158,7 @@ class GluonTSFitted(Fitted):
         """The weights."""
         return {f"learnt.{name}": tensor for name, tensor in self.network.state_dict().items()}
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """Context, windows and seed."""
         counts = {"context_": self.context, "n_windows_": self.n_windows}
         return {"learnt": {**counts, "_path_seed": self.path_seed}}

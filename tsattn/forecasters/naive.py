@@ -17,7 +17,7 @@ from tsattn.levels import points_only
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
-    from tsattn.store import Saved
+    from tsattn.store import Facts, Saved
 
 
 class PointForecaster(Forecaster):
@@ -84,7 +84,7 @@ class Naive(PointForecaster):
 class SeasonalFitted(Fitted):
     """The season, which is the context."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> "Facts":
         """The season."""
         return {"learnt": {"context_": self.context}}
 

@@ -44,7 +44,7 @@ from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.nn.heads import QUANTILES, QuantileHead
 from tsattn.random import Generators, seed_from
-from tsattn.store import Saved, Tensors, plain_value
+from tsattn.store import Facts, Saved, Tensors, plain_value
 from tsattn.training.settings import Training
 
 if TYPE_CHECKING:  # what only a fit needs is imported by the fit
@@ -80,7 +80,7 @@ class NetworkFitted(Fitted):
         """Weights, scales and intervals."""
         return network_tensors(self.model, self.panel, self.score_scaler)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """The description of the network, and what was told of its training."""
         summary = plain_value(self.summary)
         history = self.history.to_dict("list")

@@ -46,7 +46,7 @@ from tsattn.pretrained.weights import SHIPPED, build_network, load_network, read
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
     from tsattn.forecasters.covariate_regression import CovariateRegression
-    from tsattn.store import Saved
+    from tsattn.store import Facts, Saved
 
 # Steps of a forecast, at most.
 MAX_HORIZON = 1024
@@ -158,7 +158,7 @@ class PretrainedFitted(Fitted):
         tensors = {f"network.{name}": tensor for name, tensor in weights.items()}
         return tensors | regression_tensors(self.covariate_regression)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> "Facts":
         """Settings of the network, the season, and how a fine-tuning went."""
         from tsattn.forecasters.saving import regression_facts
 

@@ -39,7 +39,7 @@ from tsattn.random import seed_from
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tsattn.store import Saved
+    from tsattn.store import Facts, Saved
 
 # Root of the mean square of a future, in spreads of its window, above which the window counts for
 # less: a calm window before a jump would decide all forecasts by its squared errors. Chosen on
@@ -193,7 +193,7 @@ class RegressionFitted(Fitted):
             arrays["layout"] = np.array(layout, dtype=np.int64)
         return {f"learnt.{name}": torch.as_tensor(array) for name, array in arrays.items()}
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> "Facts":
         """Lags and windows."""
         return {"learnt": {"context_": self.context, "n_windows_": self.n_windows}}
 

@@ -19,7 +19,7 @@ from tsattn.forecasters.fitted import FittedNetwork
 from tsattn.limits import IN_SINGLE
 from tsattn.nn.config import LINEAR_KINDS, ModelConfig
 from tsattn.nn.models import build_model
-from tsattn.store import Saved, Tensors, check_weights
+from tsattn.store import Facts, Saved, Tensors, check_weights
 
 # Fields of a configuration that sizes of tensors follow from.
 _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
@@ -57,7 +57,7 @@ def network_tensors(model: FittedNetwork, panel: Panel, score_scaler: Scaler) ->
     return tensors | covariate_tensors
 
 
-def network_facts(model: FittedNetwork) -> dict[str, Any]:
+def network_facts(model: FittedNetwork) -> Facts:
     """Facts of a fitted network."""
     facts = {"network": model.config.to_dict(), "transform": model.transform.name}
     covariate_facts = regression_facts(model.covariate_regression)
@@ -70,7 +70,7 @@ def regression_tensors(regression: CovariateRegression | None) -> Tensors:
     return {name: torch.as_tensor(array) for name, array in arrays.items()}
 
 
-def regression_facts(regression: CovariateRegression | None) -> dict[str, Any]:
+def regression_facts(regression: CovariateRegression | None) -> Facts:
     """Facts of what covariates add to a forecaster."""
     return {} if regression is None else {"covariate_regression": regression.facts()}
 

@@ -18,6 +18,7 @@ from tsattn.kernels.dense import Passes, Saved, differentiable, empty_batch
 from tsattn.kernels.geometry import (
     Attended,
     Geometry,
+    Gradients,
     HeadKeys,
     HeadValues,
     KeyMask,
@@ -109,7 +110,7 @@ class _Bands(Passes):
             fused.clear_hidden(out, lse)
         return out.to(q.dtype), lse
 
-    def backward(self, grad: Tensor, saved: Saved) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, grad: Tensor, saved: Saved) -> Gradients:
         q, k, v, mask, out, lse = saved
         # Gradients of several bands are added in float32 at least.
         dq, dk, dv = (x.new_empty(x.shape, dtype=lse.dtype) for x in (q, k, v))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tsattn.kernels.geometry import Geometry, shared_groups
+from tsattn.kernels.geometry import Geometry, KeyGroups, shared_groups
 
 # Bytes of a vector register of the CPU. Results with shorter rows are computed transposed, which
 # fills the register.
@@ -260,7 +260,7 @@ class Groups:
     are in one group.
     """
 
-    def __init__(self, geometry: Geometry, groups: tuple[Tensor, ...], dtype: torch.dtype) -> None:
+    def __init__(self, geometry: Geometry, groups: KeyGroups, dtype: torch.dtype) -> None:
         self.levels: list[_GroupLevel] = []
         start, *ranks = geometry.levels.ranks
         factors = geometry.factors[1:]

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsattn.kernels.geometry import Levels, check_scale
+from tsattn.kernels.geometry import Factors, Levels, Offset, check_scale
 
 # A level's first position in its slots: one number for all key heads, or one a head.
-Start = int | tuple[int, ...]
+Start = Offset
 
 
 def decode(
@@ -99,7 +99,7 @@ def _scores(
     keys: tuple[Float[Tensor, "B Hk _ _"], ...],
     n_tokens: int,
     starts: tuple[Start, ...],
-    factors: tuple[float, ...],
+    factors: Factors,
 ) -> Float[Tensor, "B Hk group T"]:
     """Scores of all levels, each over the tokens that it counts for."""
     ranks = [level_keys.shape[3] for level_keys in keys]

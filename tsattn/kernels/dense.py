@@ -20,7 +20,14 @@ import torch
 from torch import Tensor
 
 from tsattn.kernels.blocks import Blocks, Groups, fill, mask_slice, merge
-from tsattn.kernels.geometry import EVERYBODY, Geometry, Levels, token_positions
+from tsattn.kernels.geometry import (
+    EVERYBODY,
+    Geometry,
+    Gradients,
+    KeyGroups,
+    Levels,
+    token_positions,
+)
 
 # Least and most bytes of the scores of one slice on a CPU: small enough for a shared cache.
 SLICE_BYTES = (4 * 2**20, 16 * 2**20)
@@ -58,7 +65,7 @@ class Passes(ABC):
         """
 
     @abstractmethod
-    def backward(self, grad: Tensor, saved: Saved) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, grad: Tensor, saved: Saved) -> Gradients:
         """Gradients of q, k and v from that of the result."""
 
 
@@ -115,9 +122,7 @@ class _Gradients(torch.autograd.Function):
     """A separate function, so that its derivative is an error instead of a silent zero."""
 
     @staticmethod
-    def forward(
-        ctx: Any, passes: Passes, grad: Tensor, *saved: Any
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, passes: Passes, grad: Tensor, *saved: Any) -> Gradients:
         # An autocast around the call of backward() must not narrow anything.
         with torch.autocast(grad.device.type, enabled=False):
             return passes.backward(grad, saved)
@@ -216,7 +221,7 @@ class _Plan:
         backend: str,
         dtype: torch.dtype,
         device: torch.device,
-        groups: tuple[Tensor, ...] | None,
+        groups: KeyGroups | None,
     ) -> None:
         sizes = (geometry.n_queries, geometry.n_keys)
         length = max(sizes)
@@ -319,7 +324,7 @@ def _build(
     backend: str,
     dtype: torch.dtype,
     device: torch.device,
-    groups: tuple[Tensor, ...] | None,
+    groups: KeyGroups | None,
 ) -> _Plan:
     # Autograd refuses tensors that were made in inference mode, and a plan may be used outside it.
     with torch.inference_mode(False), torch.no_grad():
@@ -353,7 +358,7 @@ class _Slices(Passes):
             fill(out[index], flat_weights, values, 1.0)
         return out, stored
 
-    def backward(self, grad: Tensor, saved: Saved) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, grad: Tensor, saved: Saved) -> Gradients:
         q, k, v, mask, out, stored = saved
         dq = torch.empty_like(q)
         dk = torch.empty_like(k)
@@ -453,7 +458,7 @@ def attention_dense(
     geometry: Geometry,
     backend: str,
     key_mask: Tensor | None = None,
-    groups: tuple[Tensor, ...] | None = None,
+    groups: KeyGroups | None = None,
 ) -> Tensor:
     """Attention by one of the backends ``plain``, ``expanded`` and ``masked``.
 

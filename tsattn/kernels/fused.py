@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tsattn.kernels.geometry import Gradients
+
 # Queries, keys, values and result of a part of a call, and what is added to its scores.
 Queries = Float[Tensor, "b h Lq K"]
 Keys = Float[Tensor, "b h Lk K"]
@@ -288,7 +290,7 @@ def backward(
 
 def _flash_backward(
     operator: Any, tensors: tuple[Tensor, ...], scale: float, causal: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Gradients:
     """Gradients of q, k and v by the kernel for narrow formats on devices, from
     ``(grad, q, k, v, out, lse)``.
     """
@@ -311,7 +313,7 @@ def _flash_backward(
 
 def _efficient_backward(
     operator: Any, tensors: tuple[Tensor, ...], scale: float, causal: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Gradients:
     """The same by the kernel for all formats on devices."""
     grad, q, k, v, out, lse = tensors
     # The kernel needs whole tiles of 32 rows; the weights of an added row are exp(-inf).
@@ -401,7 +403,7 @@ def _plain_backward(
     scale: float,
     causal: bool,
     bias: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Gradients:
     work = torch.promote_types(q.dtype, torch.float32)
     dq, dk, dv = (x.new_zeros(x.shape, dtype=work) for x in (q, k, v))
     for index in _slices(q, k, causal):

@@ -27,9 +27,17 @@ HeadKeys = Float[Tensor, "B H Lk K"]
 HeadValues = Float[Tensor, "B H Lk V"]
 # For each level after the first, the group of each key.
 KeyGroups = tuple[Int[Tensor, "... Lk"], ...]
+# One whole number, or one factor, for each level; an offset for all heads or one a head.
+Sizes = tuple[int, ...]
+Factors = tuple[float, ...]
+Offset = int | Sizes
+# Where tensors are made; None is torch's own choice.
+Device = torch.device | str | None
+# Gradients of queries, keys and values.
+Gradients = tuple[Tensor, Tensor, Tensor]
 
 
-def default_block_sizes(length: int, n_levels: int) -> tuple[int, ...]:
+def default_block_sizes(length: int, n_levels: int) -> Sizes:
     """Halving block sizes that are nested whatever the length.
 
     Level l of n has blocks of ``2^(n-l) * ceil(length / 2^(n-1))`` tokens: ``length``, a half, a
@@ -62,7 +70,7 @@ def default_block_sizes(length: int, n_levels: int) -> tuple[int, ...]:
 
 
 def token_positions(
-    n_queries: int, n_keys: int, *, device: torch.device | str | None = None
+    n_queries: int, n_keys: int, *, device: Device = None
 ) -> tuple[Int[Tensor, " Lq"], Int[Tensor, " Lk"]]:
     """Positions of queries and keys; the last query stands at the position of the last key.
 
@@ -138,7 +146,7 @@ def _to_integer(number: Any, name: str) -> int:
         ) from None
 
 
-def _to_integers(numbers: Any, name: str) -> tuple[int, ...]:
+def _to_integers(numbers: Any, name: str) -> Sizes:
     """Several of them."""
     if not isinstance(numbers, Iterable):
         raise TypeError(f"{name} must be several integers; got {numbers!r}; write ({numbers!r},)")
@@ -148,7 +156,7 @@ def _to_integers(numbers: Any, name: str) -> tuple[int, ...]:
         raise TypeError(f"{name} must be made of integers; got {numbers!r}; round first") from None
 
 
-def _to_factors(numbers: Any, name: str) -> tuple[float, ...]:
+def _to_factors(numbers: Any, name: str) -> Factors:
     """Several finite numbers of any type as Python's own."""
     try:
         factors = tuple(float(number) for number in numbers)
@@ -184,10 +192,10 @@ class Levels:
         (44, 22, 11)
     """
 
-    ranks: tuple[int, ...]
-    block_sizes: tuple[int, ...] | None = None
-    offset: int | tuple[int, ...] = 0
-    scales: tuple[float, ...] | None = None
+    ranks: Sizes
+    block_sizes: Sizes | None = None
+    offset: Offset = 0
+    scales: Factors | None = None
     mean: bool = False
 
     def __post_init__(self) -> None:
@@ -235,7 +243,7 @@ class Levels:
             )
 
     @property
-    def offsets(self) -> tuple[int, ...]:
+    def offsets(self) -> Sizes:
         """One offset for all heads, or one per query head where they differ."""
         if not isinstance(self.offset, tuple):
             return (self.offset,)
@@ -243,7 +251,7 @@ class Levels:
         return self.offset[:1] if all_equal else self.offset
 
     @property
-    def factors(self) -> tuple[float, ...]:
+    def factors(self) -> Factors:
         """Factor per level, ones where there are no scales."""
         return self.scales or (1.0,) * len(self.ranks)
 
@@ -288,7 +296,7 @@ class Levels:
         return replace(self, block_sizes=sizes)
 
     def shared(
-        self, level: int, n_queries: int, n_keys: int, *, device: torch.device | str | None = None
+        self, level: int, n_queries: int, n_keys: int, *, device: Device = None
     ) -> Bool[Tensor, "heads Lq Lk"]:
         """Which query and key lie in the same block of one level after the first, one mask for
         each of ``offsets``.
@@ -357,9 +365,7 @@ class Pattern:
                 " it out"
             )
 
-    def mask(
-        self, n_queries: int, n_keys: int, *, device: torch.device | str | None = None
-    ) -> Bool[Tensor, "Lq Lk"]:
+    def mask(self, n_queries: int, n_keys: int, *, device: Device = None) -> Bool[Tensor, "Lq Lk"]:
         """True where the key may be seen.
 
         Args:
@@ -421,13 +427,13 @@ class Geometry:
     grouped: bool = False
 
     @property
-    def block_sizes(self) -> tuple[int, ...]:
+    def block_sizes(self) -> Sizes:
         """Tokens per block at each level."""
         assert self.levels.block_sizes is not None
         return self.levels.block_sizes
 
     @property
-    def factors(self) -> tuple[float, ...]:
+    def factors(self) -> Factors:
         """Factor of each level's scores, softmax scale included."""
         return self.levels.factors
 
@@ -437,7 +443,7 @@ class Geometry:
         return next((factor for factor in self.factors if factor > 0), 1.0)
 
     @property
-    def relative_factors(self) -> tuple[float, ...] | None:
+    def relative_factors(self) -> Factors | None:
         """Factor of each feature over :attr:`positive_factor`, or ``None`` where all are 1."""
         unit = self.positive_factor
         relative = []
@@ -478,7 +484,7 @@ class Geometry:
         return first_block, last_block
 
     @property
-    def n_slots(self) -> tuple[int, ...]:
+    def n_slots(self) -> Sizes:
         """Blocks per level, the most over the heads."""
         counts = []
         for level in range(len(self.levels.ranks)):
@@ -522,7 +528,7 @@ def make_geometry(
     *,
     levels: Levels | None = None,
     pattern: Pattern = EVERYBODY,
-    groups: tuple[Tensor, ...] | None = None,
+    groups: KeyGroups | None = None,
     scale: float | None = None,
 ) -> Geometry:
     """Check levels and pattern against the tensors of a call.
@@ -583,7 +589,7 @@ def _fit_levels(
     return Geometry(n_queries, n_keys, levels, pattern, grouped)
 
 
-def _check_groups(groups: tuple[Tensor, ...], q: Tensor, k: Tensor, levels: Levels | None) -> None:
+def _check_groups(groups: KeyGroups, q: Tensor, k: Tensor, levels: Levels | None) -> None:
     """Refuse groups that do not fit the levels or the tensors."""
     if levels is None or len(groups) != len(levels.ranks) - 1:
         ranks = None if levels is None else levels.ranks

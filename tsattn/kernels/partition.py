@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tsattn.kernels.blocks import Blocks
-from tsattn.kernels.geometry import Geometry, Levels
+from tsattn.kernels.geometry import Factors, Geometry, Levels
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Plan:
         bands: The remaining pairs.
     """
 
-    relative: tuple[float, ...] | None
+    relative: Factors | None
     causal: bool
     base: Band | None
     dense: tuple[Inside, ...]

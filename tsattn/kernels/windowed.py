@@ -17,6 +17,7 @@ from tsattn.kernels.dense import Passes, Saved, differentiable, empty_batch
 from tsattn.kernels.geometry import (
     Attended,
     Geometry,
+    Gradients,
     HeadKeys,
     HeadValues,
     KeyMask,
@@ -283,7 +284,7 @@ class _Chunks(Passes):
             fused.clear_hidden(out, lse)
         return out, lse
 
-    def backward(self, grad: Tensor, saved: Saved) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, grad: Tensor, saved: Saved) -> Gradients:
         q, k, v, mask, out, lse = saved
         dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         dk = torch.zeros(k.shape, dtype=lse.dtype, device=k.device)

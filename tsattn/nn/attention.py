@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsattn.kernels import Pattern, attend, weigh
-from tsattn.kernels.geometry import KeyMask, Weights
+from tsattn.kernels.geometry import Device, KeyMask, Weights
 from tsattn.nn.layers import linear
 from tsattn.nn.scores import (
     ContextTokens,
@@ -127,7 +127,7 @@ class Attention(nn.Module):
         max_length: int,
         *,
         dtype: torch.dtype = torch.float32,
-        device: torch.device | str | None = None,
+        device: Device = None,
     ) -> TokenCache:
         """Room for the keys and values that later tokens need.
 

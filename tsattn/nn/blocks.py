@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from tsattn.kernels.geometry import Device
 from tsattn.nn.attention import Attention, NewTokens, TokenCache
 from tsattn.nn.layers import Dropout, FeedForward, States
 from tsattn.nn.scores import DotScore, Places
@@ -184,7 +185,7 @@ class TransformerStack(nn.Module):
         max_length: int,
         *,
         dtype: torch.dtype = torch.float32,
-        device: torch.device | str | None = None,
+        device: Device = None,
     ) -> list[TokenCache]:
         """One cache a block, as in :meth:`tsattn.nn.attention.Attention.make_cache`."""
         return [

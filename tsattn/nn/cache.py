@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tsattn.kernels import Levels, Pattern
 from tsattn.kernels.decode import Start, decode, heads_by_start
+from tsattn.kernels.geometry import Device
 
 # Numbers of CacheSizes that are at least 1.
 _SIZES = ("batch", "n_key_heads", "n_value_heads", "key_width", "value_width", "max_length")
@@ -41,7 +42,7 @@ class CacheSizes:
     value_width: int
     max_length: int
     dtype: torch.dtype
-    device: torch.device | str | None = None
+    device: Device = None
 
     def __post_init__(self) -> None:
         for name in _SIZES:
