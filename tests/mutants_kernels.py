@@ -93,8 +93,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/dense.py",
-        "elif self.share is not None:\n            raw.mul_(_heads_of(self.share, heads))",
-        "elif self.share is not None:\n            raw.mul_(1)",
+        "raw.mul_(mask_slice(self.share, index))\n        to_q = dq[index]",
+        "raw.mul_(1)\n        to_q = dq[index]",
         KERNELS,
     ),
     Mutant(
@@ -196,8 +196,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/fused.py",
-        "        elif not argument.has_default_value():\n            return False",
-        "        else:\n            pass",
+        "except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):",
+        "except (AttributeError, NotImplementedError, RuntimeError, TypeError):",
         FUSED,
     ),
     Mutant(
