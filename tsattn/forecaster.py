@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -63,6 +64,9 @@ class Fitted:
         encoder: How covariates are read; ``None`` where there are none.
     """
 
+    # Fields of whole numbers that are saved, and their names in the file.
+    saved_counts: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
     panel: Panel
     from_panel: bool = False
     bound: Mapping[str, Any] = field(default_factory=dict)
@@ -80,7 +84,8 @@ class Fitted:
 
     def facts(self) -> "Facts":
         """The JSON values of a saved folder, without settings, series and covariates."""
-        return {}
+        numbers = {name: getattr(self, key) for key, name in self.saved_counts.items()}
+        return {"learnt": numbers} if numbers else {}
 
     def inside(self) -> "dict[str, Forecaster]":
         """Fitted forecasters that are saved in folders of their own, by name."""
@@ -98,6 +103,8 @@ class Fitted:
         Raises:
             ValueError: If something is not what they gave; also LookupError or TypeError.
         """
+        for field_name, name in cls.saved_counts.items():
+            common[field_name] = saved.count(name)
         return cls(**common)
 
 

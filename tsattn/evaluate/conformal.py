@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -43,7 +44,7 @@ from tsattn.forecaster import FitContext, Fitted, Forecaster, check_forecaster, 
 from tsattn.forecasts import Answer, unbounded
 from tsattn.levels import check_ascending, check_request, level_to_quantiles, quantile_to_level
 from tsattn.locks import in_turn
-from tsattn.store import Facts, Saved, Tensors
+from tsattn.store import Saved, Tensors
 
 # Rows whose steps tell the size of a long panel's series, where so many stand before the
 # calibration span.
@@ -65,6 +66,8 @@ class ConformalFitted(Fitted):
         scale_rows: Rows whose steps tell the size of a series.
         counts: Whether all values of a series are counts, ``[N]``.
     """
+
+    saved_counts = MappingProxyType({"scale_rows": "scale_rows"})
 
     forecaster: Forecaster
     intervals: StepIntervals
@@ -90,10 +93,6 @@ class ConformalFitted(Fitted):
             "learnt.per_step": torch.as_tensor(self.sizes.per_step),
             "learnt.counts": torch.as_tensor(self.counts),
         }
-
-    def facts(self) -> Facts:
-        """Rows that tell the size of a series."""
-        return {"learnt": {"scale_rows": self.scale_rows}}
 
     def inside(self) -> dict[str, Forecaster]:
         """The fitted copy."""
@@ -163,6 +162,8 @@ class SplitConformal(Forecaster):
 
     fitted_class: ClassVar[type[Fitted]] = ConformalFitted
     unsaved = ("forecaster",)
+    # The middle of symmetric intervals.
+    own_point = "median"
     state_: ConformalFitted | None = None
 
     forecaster_: Forecaster = learnt("forecaster", "The fitted copy.")
@@ -219,11 +220,6 @@ class SplitConformal(Forecaster):
     covariate_columns_ = property(
         attrgetter("_inner.covariate_columns_"), doc="What the fitted copy reads."
     )
-
-    @property
-    def own_point(self) -> str:
-        """The middle of symmetric intervals is the median."""
-        return "median"
 
     @property
     def min_context(self) -> int:

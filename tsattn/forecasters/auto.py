@@ -49,7 +49,6 @@ from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 from tsattn.forecasters.pretrained import (
     GapForecaster,
     PretrainedForecaster,
-    check_histories,
     clean_panel,
     columns_beside,
     fit_without_columns,
@@ -370,6 +369,7 @@ class AutoForecaster(GapForecaster):
     bound = ("horizon", "point")
     # The members do so.
     derives_point = False
+    own_point = "median"
 
     leaderboard_: pd.DataFrame = learnt("leaderboard", "One row a candidate, the best first.")
     n_windows_: int = learnt("n_windows", "Windows that were judged.")
@@ -430,11 +430,6 @@ class AutoForecaster(GapForecaster):
         return max(member.forecaster.max_context for member in self._members)
 
     @property
-    def own_point(self) -> str:
-        """The median, unless the setting says otherwise."""
-        return "median"
-
-    @property
     def sampled_quantiles(self) -> tuple[float, ...]:
         """Those of the pretrained network."""
         return self._members[0].forecaster.sampled_quantiles
@@ -454,10 +449,6 @@ class AutoForecaster(GapForecaster):
             member.least_context if isinstance(member, GapForecaster) else member.max_context
             for member in forecasters
         )
-
-    def _checked(self, x: np.ndarray) -> np.ndarray:
-        self.check_fitted()
-        return check_histories(x, self.max_context, self.least_context)
 
     def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
         """As in every forecaster; other values that are taken for wrong are told."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from tsattn.silence import collected
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
-    from tsattn.store import Facts, Saved
 
 # Rows that an estimation needs: statsmodels' starting values for exponential smoothing need ten,
 # and a season more where there are seasons.
@@ -191,18 +190,9 @@ class LocalFitted(Fitted):
         season_length: Rows in a season.
     """
 
+    saved_counts = MappingProxyType({"context": "context_", "season_length": "season_length_"})
+
     season_length: int
-
-    def facts(self) -> "Facts":
-        """Context and season."""
-        return {"learnt": {"context_": self.context, "season_length_": self.season_length}}
-
-    @classmethod
-    def restored(cls, forecaster: Any, saved: "Saved", **common: Any) -> Self:
-        """As :meth:`tsattn.forecaster.Fitted.restored`."""
-        context = saved.count("context_")
-        season = saved.count("season_length_")
-        return cls(**common, context=context, season_length=season)
 
 
 class LocalForecaster(Forecaster):

@@ -32,7 +32,7 @@ from tsattn.locks import forkable
 from tsattn.random import seed_from
 from tsattn.silence import LIGHTNING, ignored, interruptible, silenced
 from tsattn.storage import full_disk_names
-from tsattn.store import Facts, Tensors, check_weights
+from tsattn.store import Tensors, check_weights
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
@@ -149,6 +149,10 @@ class GluonTSFitted(Fitted):
         path_seed: Seed of the sample paths.
     """
 
+    saved_counts = MappingProxyType(
+        {"context": "context_", "n_windows": "n_windows_", "path_seed": "_path_seed"}
+    )
+
     context: int
     n_windows: int
     network: Any
@@ -157,11 +161,6 @@ class GluonTSFitted(Fitted):
     def tensors(self) -> Tensors:
         """The weights."""
         return {f"learnt.{name}": tensor for name, tensor in self.network.state_dict().items()}
-
-    def facts(self) -> Facts:
-        """Context, windows and seed."""
-        counts = {"context_": self.context, "n_windows_": self.n_windows}
-        return {"learnt": {**counts, "_path_seed": self.path_seed}}
 
     @classmethod
     def restored(cls, forecaster: "GluonTSForecaster", saved: "Saved", **common: Any) -> Self:

@@ -3,7 +3,8 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,11 +18,12 @@ from tsattn.levels import points_only
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
-    from tsattn.store import Facts, Saved
 
 
 class PointForecaster(Forecaster):
     """A forecaster that gives points only and refuses quantiles."""
+
+    gives_quantiles = False
 
     def __init__(
         self, horizon: int, *, alias: str | None = None, schema: Schema = Schema()
@@ -30,11 +32,6 @@ class PointForecaster(Forecaster):
         self.horizon = horizon
         self.alias = alias
         self.schema = schema
-
-    @property
-    def gives_quantiles(self) -> bool:
-        """Never."""
-        return False
 
     def _fit(self, panel: Panel, context: FitContext) -> Fitted:
         require_length(panel, self.min_context, f"the context of {self.alias_}")
@@ -84,14 +81,7 @@ class Naive(PointForecaster):
 class SeasonalFitted(Fitted):
     """The season, which is the context."""
 
-    def facts(self) -> "Facts":
-        """The season."""
-        return {"learnt": {"context_": self.context}}
-
-    @classmethod
-    def restored(cls, forecaster: Any, saved: "Saved", **common: Any) -> Self:
-        """As :meth:`tsattn.forecaster.Fitted.restored`."""
-        return cls(**common, context=saved.count("context_"))
+    saved_counts = MappingProxyType({"context": "context_"})
 
 
 class SeasonalNaive(PointForecaster):

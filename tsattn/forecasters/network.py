@@ -144,6 +144,9 @@ class NetworkForecaster(Forecaster):
     rate: float
     fitted_class = NetworkFitted
     warm_starts = True
+    # A series with fewer rows than ``context_`` is padded, one too short for the network forecast
+    # without.
+    min_context = 1
     state_: NetworkFitted | None = None
 
     # --- what a subclass says ---------------------------------------------------------------------
@@ -259,13 +262,6 @@ class NetworkForecaster(Forecaster):
         return self.fitted_.transform.name is not None
 
     @property
-    def min_context(self) -> int:
-        """One row: a series with fewer than ``context_`` is padded, one too short for the network
-        forecast without.
-        """
-        return 1
-
-    @property
     def max_context(self) -> int:
         """``context_`` once fitted, otherwise ``context``; what a shorter window lacks is padded at
         the front.
@@ -284,11 +280,10 @@ class NetworkForecaster(Forecaster):
             raise NotFittedError(
                 f"{type(self).__name__} is not fitted; call fit(data) before predict"
             )
-        current_kind = getattr(self, "attention", getattr(self, "kind", None))
         fitted_kind = self.config_.backbone
-        if current_kind != fitted_kind:
+        if self.name != fitted_kind:
             raise ValueError(
-                f"the network was fitted as {fitted_kind!r}, not as {current_kind!r}; fit again, or"
+                f"the network was fitted as {fitted_kind!r}, not as {self.name!r}; fit again, or"
                 " set it back"
             )
         self._own_steps()

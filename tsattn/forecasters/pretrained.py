@@ -133,6 +133,11 @@ class GapForecaster(Forecaster):
         """
         require_known(panel, self.least_context)
 
+    def _checked(self, x: np.ndarray) -> np.ndarray:
+        """The last rows of windows; each channel must have a value."""
+        self.check_fitted()
+        return check_histories(x, self.max_context, self.least_context)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PretrainedFitted(Fitted):
@@ -252,6 +257,8 @@ class PretrainedForecaster(GapForecaster):
     name = "zero"
     fitted_class = PretrainedFitted
     unsaved = ("weights",)
+    # The network knows the median.
+    own_point = "median"
 
     network_: ZeroNetwork = learnt("network", "The network that forecasts.")
     season_: int = learnt("season", "Rows of the season that the frequency usually has.")
@@ -288,11 +295,6 @@ class PretrainedForecaster(GapForecaster):
         self.fine_tune = fine_tune
         self.val_size = val_size
         self.random_state = random_state
-
-    @property
-    def own_point(self) -> str:
-        """The network knows the median."""
-        return "median"
 
     @property
     def sampled_quantiles(self) -> tuple[float, ...]:
@@ -393,11 +395,6 @@ class PretrainedForecaster(GapForecaster):
         longer = copy.copy(self)
         longer.horizon = steps
         return longer
-
-    def _checked(self, x: np.ndarray) -> np.ndarray:
-        """The last rows of windows; each channel must have a value."""
-        self.check_fitted()
-        return check_histories(x, self.max_context, self.least_context)
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"

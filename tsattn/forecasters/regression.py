@@ -39,7 +39,7 @@ from tsattn.random import seed_from
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tsattn.store import Facts, Saved
+    from tsattn.store import Saved
 
 # Root of the mean square of a future, in spreads of its window, above which the window counts for
 # less: a calm window before a jump would decide all forecasts by its squared errors. Chosen on
@@ -170,6 +170,8 @@ class RegressionFitted(Fitted):
         steps: What ``"gbm"`` reads of a window and a step; of all others ``None``.
     """
 
+    saved_counts = MappingProxyType({"context": "context_", "n_windows": "n_windows_"})
+
     context: int
     n_windows: int
     regressor: Any
@@ -192,10 +194,6 @@ class RegressionFitted(Fitted):
             layout = [self.bound["horizon"], self.context, *self.steps.cycles]
             arrays["layout"] = np.array(layout, dtype=np.int64)
         return {f"learnt.{name}": torch.as_tensor(array) for name, array in arrays.items()}
-
-    def facts(self) -> "Facts":
-        """Lags and windows."""
-        return {"learnt": {"context_": self.context, "n_windows_": self.n_windows}}
 
     @classmethod
     def restored(cls, forecaster: "SklearnForecaster", saved: "Saved", **common: Any) -> Self:
