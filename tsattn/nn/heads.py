@@ -9,7 +9,7 @@ axis, the last; those of a point head have no further axis. The leading axes are
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -57,12 +57,9 @@ class Head(nn.Module):
         generator: Source of the start values; ``None`` is torch's global one.
 
     Attributes:
-        losses: Names of the losses that can train the head; the first is the default.
         shifts: Whether its forecasts follow a shift of the window; otherwise windows are normalised
             without a shift.
     """
-
-    losses: ClassVar[tuple[str, ...]]
 
     def __init__(
         self,
@@ -114,16 +111,9 @@ class Head(nn.Module):
             ValueError: Naming the first such value.
         """
 
-    def _check_kind(self, kind: str | None) -> str:
-        kind = self.losses[0] if kind is None else kind
-        check_choice("loss", kind, self.losses, " for this head")
-        return kind
-
 
 class PointHead(Head):
     """One value for each future step; arguments as in :class:`Head`, without ``n_parameters``."""
-
-    losses = tuple(POINT_LOSSES)
 
     def forward(self, states: States) -> Float[Tensor, "B F"]:
         """One value for each future step."""
@@ -178,7 +168,7 @@ class PointHead(Head):
         y: Numbers,
         mask: Mask | None = None,
         *,
-        kind: str | None = None,
+        kind: str = "mse",
     ) -> Loss:
         """Mean error of the observed values.
 
@@ -186,12 +176,13 @@ class PointHead(Head):
             parameters: The forecast.
             y: Truth; values where ``mask`` is False have no effect, and may be NaN.
             mask: True where ``y`` counts; all of it by default. The loss is 0 where nothing counts.
-            kind: ``"mse"`` (default), ``"mae"`` or ``"huber"`` (threshold 1).
+            kind: ``"mse"``, ``"mae"`` or ``"huber"`` (threshold 1).
 
         Raises:
             ValueError: If ``kind`` is another.
         """
-        loss = POINT_LOSSES[self._check_kind(kind)]
+        check_choice("loss", kind, POINT_LOSSES)
+        loss = POINT_LOSSES[kind]
         if mask is None:
             return loss(parameters, y)
         # Values that do not count are replaced by valid ones: NaN times zero is NaN in gradients.
@@ -214,8 +205,6 @@ class QuantileHead(Head):
     Raises:
         ValueError: If a quantile is not between 0 and 1, or they do not rise.
     """
-
-    losses = ("pinball",)
 
     def __init__(
         self,
@@ -322,14 +311,11 @@ class QuantileHead(Head):
         parameters: Parameters,
         y: Numbers,
         mask: Mask | None = None,
-        *,
-        kind: str | None = None,
     ) -> Loss:
         """Mean over values and quantiles of max(q (y - f), (q - 1) (y - f)), without a factor 2.
 
-        Arguments as in :meth:`PointHead.loss`; ``kind`` can only be ``"pinball"``.
+        Arguments as in :meth:`PointHead.loss`.
         """
-        self._check_kind(kind)
         if mask is not None:
             y = torch.where(mask, y, torch.zeros_like(y))
         error = y[..., None] - parameters  # [*N P]
@@ -389,8 +375,6 @@ class DistributionHead(Head):
     Raises:
         ValueError: If the family is unknown.
     """
-
-    losses = ("nll",)
 
     def __init__(
         self,
@@ -475,8 +459,6 @@ class DistributionHead(Head):
         parameters: Parameters,
         y: Numbers,
         mask: Mask | None = None,
-        *,
-        kind: str | None = None,
     ) -> Loss:
         """Mean negative log-likelihood, in nats.
 
@@ -484,9 +466,8 @@ class DistributionHead(Head):
         Log-gamma terms of large counts and many degrees of freedom cancel, so the sum is in
         float64.
 
-        Arguments as in :meth:`PointHead.loss`; ``kind`` can only be ``"nll"``.
+        Arguments as in :meth:`PointHead.loss`.
         """
-        self._check_kind(kind)
         args = tuple(parameters.double().unbind(-1))
         if mask is None:
             mask = torch.ones_like(y, dtype=torch.bool)

@@ -191,14 +191,14 @@ class ForecastModule(lightning.LightningModule):
         head = self._head[0]
         if head is None:
             return self._loss(forecast, y), y.numel()
-        kind = self.config.loss if isinstance(head, PointHead) else None
+        kind = {"kind": self.config.loss} if isinstance(head, PointHead) else {}
         if not self.masked:
-            return head.loss(forecast, y, None, kind=kind), y.numel()
+            return head.loss(forecast, y, None, **kind), y.numel()
         # A channel of which the context shows nothing has no forecast.
         has_context = x.isfinite().any(1, keepdim=True)
         usable = y.isfinite() & has_context
         n_usable = int(usable.sum())
-        return head.loss(forecast, y, usable, kind=kind), n_usable
+        return head.loss(forecast, y, usable, **kind), n_usable
 
     def _network(self, x: Tensor, covariates: Mapping[str, Tensor]) -> Tensor:
         """Forecasts in the precision of the settings."""
