@@ -335,7 +335,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/matrices/products.py",
-        'd = _largest_small_divisor(check_size("n_in", n_in))',
+        'd = _largest_small_divisor(check_whole("n_in", n_in))',
         "d = _largest_small_divisor(n_in)",
         MATRICES,
     ),

@@ -76,7 +76,9 @@ def test_origins_that_do_not_fit_are_refused(kwargs, message):
 def test_a_chunk_holds_a_window_at_least(chunk):
     panel = wide_panel()
     forecaster = Naive(2)
-    with pytest.raises(ValueError, match=f"chunk must be at least 1 window, or None; got {chunk}"):
+    with pytest.raises(
+        ValueError, match=f"chunk must be a whole number of at least 1; got {chunk}"
+    ):
         roll(forecaster.fit(panel), panel, [10], chunk=chunk)
 
 

@@ -472,15 +472,15 @@ def test_options_reach_the_structure():
         ),
         (
             lambda: Dense(0, 4),
-            "n_in of a structured matrix must be a whole number, at least 1; got 0",
+            "n_in must be a whole number of at least 1; got 0",
         ),
         (
             lambda: Dense(4, 4, heads=0),
-            "heads of a structured matrix must be a whole number, at least 1; got 0",
+            "heads must be a whole number of at least 1; got 0",
         ),
         (
             lambda: LowRank(4, 4, rank=0),
-            "rank of a level must be a whole number, at least 1; got 0; drop",
+            "rank must be a whole number of at least 1; got 0",
         ),
         (
             lambda: MLR(4, 4, ranks=(2, 1), n_blocks=(1,)),
@@ -499,7 +499,7 @@ def test_options_reach_the_structure():
             lambda: Kronecker(4, 4, factors=(2, 2)),
             r"factors must be four positive numbers.*got \(2, 2\)",
         ),
-        (lambda: BTT(4, 4, tt_rank=0), "rank of a level must be a whole number, at least 1; got 0"),
+        (lambda: BTT(4, 4, tt_rank=0), "rank must be a whole number of at least 1; got 0"),
         (
             lambda: Butterfly(12, 12),
             "square and a power of two, at least 2; got n_out = 12, n_in = 12; pad",
@@ -547,7 +547,7 @@ def test_options_reach_the_structure():
             r"dtype of the matrix, torch.float32; got torch.float16",
         ),
         *[
-            (lambda name=name: make_matrix(name, 0, 4), "n_in of a .* at least 1; got 0; give one")
+            (lambda name=name: make_matrix(name, 0, 4), "n_in must be a .* at least 1; got 0")
             for name in STRUCTURES
         ],
     ],
@@ -560,8 +560,8 @@ def test_refusals_name_value_rule_and_remedy_in_one_line(call, message):
 
 # name, options -> what is refused
 NO_NUMBERS = {
-    ("low_rank", "rank", 2.5): "rank of a level must be a whole number, at least 1; got 2.5; drop",
-    ("low_rank", "rank", "2"): "rank of a level must be a whole number, at least 1; got '2'; drop",
+    ("low_rank", "rank", 2.5): "rank must be a whole number of at least 1; got 2.5",
+    ("low_rank", "rank", "2"): "rank must be a whole number of at least 1; got '2'",
     ("mlr", "ranks", 3): "ranks must be a list of numbers, one a level; got 3; write [3]",
     ("btt", "factors", (2.0, 4.0, 4.0, 2.0)): "factors must be four positive numbers",
     ("monarch", "factors", 8): "factors must be four positive numbers",
@@ -569,7 +569,7 @@ NO_NUMBERS = {
         "dense",
         "heads",
         2.5,
-    ): "heads of a structured matrix must be a whole number, at least 1; got 2.5; give",
+    ): "heads must be a whole number of at least 1; got 2.5",
 }
 
 

@@ -8,14 +8,13 @@ everything and gives a float.
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from numbers import Integral
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tsattn.checks import warn
+from tsattn.checks import check_whole, warn
 from tsattn.levels import check_request
 
 Axis = int | tuple[int, ...] | None
@@ -138,11 +137,7 @@ def seasonal_error(train: ArrayLike, season_length: int, *, power: int = 1) -> S
         >>> seasonal_error([1.0, 2.0, 3.0, 6.0, 3.0], 2)
         2.0
     """
-    if not isinstance(season_length, Integral) or season_length < 1:
-        raise ValueError(
-            f"season_length must be at least 1 whole row; got {season_length}; 1 is the plain naive"
-            " scale"
-        )
+    check_whole("season_length", season_length)
     train = np.asarray(train, dtype=np.float64)
     later = train[..., season_length:]
     earlier = train[..., :-season_length]

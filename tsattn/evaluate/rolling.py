@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsattn.checks import check_whole
+from tsattn.checks import check_whole, check_whole_or_none
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History, Scaler, chunk_size
 from tsattn.evaluate import metrics
@@ -335,8 +335,7 @@ def roll(
             finite.
     """
     all_quantiles = check_request(None, quantiles)[2]
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk must be at least 1 window, or None; got {chunk}")
+    check_whole_or_none("chunk", chunk)
     ends = np.asarray(ends, dtype=np.int64).ravel()
     scale = 1.0 if scaler is None else scaler.scale
     rolled = start_rolling(

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsattn.checks import is_number
+from tsattn.checks import check_whole, is_number
 
 # Vectors, the core of one side of a level, and features of each block.
 Vectors = Float[Tensor, "... n"]
@@ -47,12 +46,7 @@ class Level:
 
     def __post_init__(self) -> None:
         for name in ("left_blocks", "right_blocks", "rank"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(
-                    f"{name} of a level must be a whole number, at least 1; got {value!r}; drop the"
-                    " level"
-                )
+            check_whole(name, getattr(self, name))
         if not self.shuffled and self.left_blocks != self.right_blocks:
             raise ValueError(
                 "a level without shuffle needs as many left as right blocks; got"

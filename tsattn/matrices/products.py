@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsattn.matrices.structured import Inputs, Outputs, StructuredMatrix, check_size
+from tsattn.checks import check_whole
+from tsattn.matrices.structured import Inputs, Outputs, StructuredMatrix
 
 
 def _largest_small_divisor(size: int) -> int:
@@ -33,8 +34,8 @@ def default_factors(n_in: int, n_out: int) -> tuple[int, int, int, int]:
         >>> default_factors(16, 12)
         (4, 3, 4, 4)
     """
-    b = _largest_small_divisor(check_size("n_out", n_out))
-    d = _largest_small_divisor(check_size("n_in", n_in))
+    b = _largest_small_divisor(check_whole("n_out", n_out))
+    d = _largest_small_divisor(check_whole("n_in", n_in))
     return n_out // b, b, n_in // d, d
 
 

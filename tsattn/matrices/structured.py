@@ -3,13 +3,13 @@
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tsattn.checks import check_whole, check_whole_or_none
 from tsattn.matrices.levels import (
     Level,
     apply_level,
@@ -23,20 +23,6 @@ from tsattn.matrices.levels import (
 Inputs = Float[Tensor, "... n_in"]
 Outputs = Float[Tensor, "... n_out"]
 Features = Float[Tensor, "... features"]
-
-
-def check_size(name: str, size: object) -> int:
-    """A number of rows, columns or heads.
-
-    Raises:
-        ValueError: If it is not whole, or below 1.
-    """
-    if not isinstance(size, Integral) or size < 1:
-        raise ValueError(
-            f"{name} of a structured matrix must be a whole number, at least 1; got {size!r}; give"
-            " one"
-        )
-    return int(size)
 
 
 class StructuredMatrix(nn.Module, ABC):
@@ -62,9 +48,9 @@ class StructuredMatrix(nn.Module, ABC):
 
     def __init__(self, n_in: int, n_out: int, *, heads: int | None = None) -> None:
         super().__init__()
-        self.n_in = check_size("n_in", n_in)
-        self.n_out = check_size("n_out", n_out)
-        self.heads = None if heads is None else check_size("heads", heads)
+        self.n_in = check_whole("n_in", n_in)
+        self.n_out = check_whole("n_out", n_out)
+        self.heads = check_whole_or_none("heads", heads)
 
     @abstractmethod
     def forward(self, x: Inputs) -> Outputs:

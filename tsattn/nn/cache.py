@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tsattn.checks import check_whole
 from tsattn.kernels import Levels, Pattern
 from tsattn.kernels.decode import Start, decode, heads_by_start
 from tsattn.kernels.geometry import Device
@@ -46,11 +47,7 @@ class CacheSizes:
 
     def __post_init__(self) -> None:
         for name in _SIZES:
-            size = getattr(self, name)
-            if size < 1:
-                raise ValueError(
-                    f"{name} must be at least 1; got {size}; make no cache for nothing"
-                )
+            check_whole(name, getattr(self, name))
         if not self.dtype.is_floating_point:
             raise ValueError(
                 f"dtype must be a floating one; got {self.dtype}; take that of the keys"
