@@ -55,10 +55,8 @@ class CovariateTokens(nn.Module):
         if self.static is not None and static is not None:
             vector = self.static(static)[:, None]  # [B 1 D]
             tokens.append(vector.expand(-1, config.n_tokens, -1))
-        if len(tokens) == 1:
-            return tokens[0]
-        moving_tokens, static_tokens = tokens
-        return moving_tokens + static_tokens
+        first, *others = tokens
+        return sum(others, start=first)
 
 
 class StepNetwork(nn.Module):
