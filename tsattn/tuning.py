@@ -255,7 +255,7 @@ def _check_range(name: str, range_: Any) -> None:
     bounds = range_[:2]
     options = range_[2:]
     has_form = len(bounds) == 2 and options in ((), ("log",))
-    if not has_form or not all(map(_is_finite_number, bounds)):
+    if not has_form or not all(is_number(bound) and math.isfinite(bound) for bound in bounds):
         raise ValueError(
             f"{name} as a tuple must be (low, high) or (low, high, 'log') with two numbers; got"
             f" {range_!r}: put choices into a list"
@@ -266,10 +266,6 @@ def _check_range(name: str, range_: Any) -> None:
     if not low < high or has_no_logarithm:
         above = " and, with 'log', above 0" if is_log else ""
         raise ValueError(f"{name} must have low below high{above}; got {range_!r}")
-
-
-def _is_finite_number(value: Any) -> bool:
-    return is_number(value) and math.isfinite(value)
 
 
 def _without_test_rows(panel: Panel, test_size: int) -> Panel:
@@ -384,24 +380,6 @@ class _Trial:
         }
 
 
-def _run_trial(
-    study: "optuna.Study",
-    base: NetworkForecaster,
-    panel: Panel,
-    space: Space,
-    prune: bool,
-) -> _Trial:
-    """Fit the next combination, and tell Optuna its loss."""
-    from optuna.trial import TrialState
-
-    states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-    optuna_trial = study.ask()
-    trial = _fit_trial(optuna_trial, base, panel, space, prune)
-    loss = trial.valid_loss if trial.state == "done" else None
-    study.tell(optuna_trial, loss, state=states[trial.state])
-    return trial
-
-
 def _copy(forecaster: NetworkForecaster, **params: Any) -> NetworkForecaster:
     """A forecaster that is not fitted, with the same settings but for ``params``."""
     own_params = copy.deepcopy(forecaster.get_params(deep=False))
@@ -409,16 +387,19 @@ def _copy(forecaster: NetworkForecaster, **params: Any) -> NetworkForecaster:
     return fresh.set_params(**params)
 
 
-def _fit_trial(
-    optuna_trial: "optuna.Trial",
+def _run_trial(
+    study: "optuna.Study",
     base: NetworkForecaster,
     panel: Panel,
     space: Space,
     prune: bool,
 ) -> _Trial:
-    """Draw one combination and fit it."""
+    """Draw the next combination, fit it, and tell Optuna its loss."""
     import optuna
+    from optuna.trial import TrialState
 
+    states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    optuna_trial = study.ask()
     params = {name: _draw(optuna_trial, name, range_) for name, range_ in space.items()}
     candidate = _copy(base)
     losses = list[float]()
@@ -443,10 +424,12 @@ def _fit_trial(
     else:
         state = "done"
         valid_loss = float(candidate.summary_["valid_loss"])
-    # A finished fit has the count: other processes report no epochs, nor does a checkpoint.
-    n_epochs = candidate.summary_["epochs"] if state == "done" else len(losses)
     seconds = time.perf_counter() - started
-    forecaster = candidate if state == "done" else None
+    is_done = state == "done"
+    study.tell(optuna_trial, valid_loss if is_done else None, state=states[state])
+    # A finished fit has the count: other processes report no epochs, nor does a checkpoint.
+    n_epochs = candidate.summary_["epochs"] if is_done else len(losses)
+    forecaster = candidate if is_done else None
     return _Trial(params, state, valid_loss, n_epochs, seconds, message, forecaster)
 
 
