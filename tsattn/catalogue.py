@@ -169,15 +169,9 @@ def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
         >>> make_forecaster("naive", 12).alias
         'naive'
     """
-    entry = find_model(name)
-    setting_names = entry.settings()
     for setting in params:
-        if setting not in setting_names:
-            matches = _similar(setting, setting_names)
-            advice = f"did you mean {' or '.join(matches)}?" if matches else "it takes "
-            names = "" if matches else ", ".join(setting_names)
-            raise ValueError(f"model {name!r} has no setting {setting!r}; {advice}{names}")
-    return entry(horizon, **{"alias": name, **params})
+        _require_setting(name, setting)
+    return find_model(name)(horizon, **{"alias": name, **params})
 
 
 def load_forecaster(path: str | Path) -> Forecaster:
@@ -291,8 +285,6 @@ def forecast(
     settings = {name: value for name, value in settings.items() if value is not None}
     schema_fields = {name: settings.pop(name) for name in schema.get_params() if name in settings}
     data, schema = with_fields(data, schema, schema_fields)
-    for name in settings:
-        _require_setting(model, name)
     if future is not None:
         data, schema = with_future_columns(data, future, schema)
     forecaster = make_forecaster(model, horizon, schema=schema, **settings)
