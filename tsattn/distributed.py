@@ -452,9 +452,6 @@ def _gathered(
     for (name, series, windows), part in zip(slots, parts, strict=True):
         result = results[name]
         result.tally.include(part.tally, series)
-        if result.point is None or result.bounds is None:
-            continue
         numbers = window_numbers[series, windows].ravel()
-        result.point[numbers] = part.point
-        result.bounds[numbers] = part.bounds
+        result.keep(numbers, part.point, part.bounds)
     return results

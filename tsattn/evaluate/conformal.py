@@ -22,7 +22,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.panel import Panel, require_length, skip_bad
 from tsattn.data.stored import require
-from tsattn.data.windows import History, Scaler, Values, check_windows, chunk_size
+from tsattn.data.windows import History, Scaler, Values, check_windows
 from tsattn.evaluate.intervals import (
     AdaptiveIntervals,
     KnownScales,
@@ -282,7 +282,8 @@ class SplitConformal(Forecaster):
         scale_rows = max(n_rows, min(longest, int(origins.min())))
         history = History(panel)
         ends = panel.starts[:-1, None] + origins
-        errors = _errors(forecaster, history, ends.ravel(), scale_rows)
+        rolled = roll(forecaster, panel, ends)
+        errors = np.abs(history.futures(rolled.ends, self.horizon) - rolled.point)
         first_contexts = history.contexts(ends[:, 0], scale_rows)
         steps = step_of(first_contexts)
         # Windows that overlap share their errors.
@@ -431,32 +432,6 @@ class SplitConformal(Forecaster):
         """
         x = history.reaching(ends, self._scale_rows)
         return self._sizes.at(places, self._scale(x))
-
-
-def _errors(
-    forecaster: Forecaster, history: History, ends: np.ndarray, scale_rows: int
-) -> np.ndarray:
-    """Absolute errors of the windows before ``ends [B]``, in units, ``[B, F, C]``; in chunks that
-    leave room for ``scale_rows``.
-    """
-    horizon = forecaster.horizon
-    errors = np.empty((len(ends), horizon, 1))
-    covariates = forecaster.covariate_history(history.panel)
-    n_rows = max(forecaster.max_context, scale_rows)
-    width = n_rows + horizon
-    if covariates is not None:
-        width += covariates.width(n_rows, horizon)
-    chunk = chunk_size(width)
-    for first in range(0, len(ends), chunk):
-        part = slice(first, first + chunk)
-        part_ends = ends[part]
-        windows = None
-        if covariates is not None:
-            windows = covariates.windows(part_ends, forecaster.max_context, horizon)
-        point, _ = forecaster.predict_before(history, part_ends, covariates=windows)
-        y = history.futures(part_ends, horizon)
-        errors[part] = np.abs(y - point)
-    return errors
 
 
 def _hold_counts(panel: Panel) -> np.ndarray:

@@ -266,7 +266,7 @@ class Rolled:
             scores[name] = ratios(sums[name], count)
         return scores
 
-    def keep(self, slots: np.ndarray, point: np.ndarray, bounds: np.ndarray) -> None:
+    def keep(self, slots: np.ndarray, point: np.ndarray | None, bounds: np.ndarray | None) -> None:
         """Store the forecasts of the windows ``ends[slots]``, where forecasts are kept."""
         if self.point is not None and self.bounds is not None:
             self.point[slots] = point
