@@ -38,7 +38,7 @@ from tsattn.data.windows import (
 )
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device
-from tsattn.forecasters.saving import network_facts, network_from, network_tensors
+from tsattn.forecasters.saving import network_from, network_tensors, regression_facts
 from tsattn.forecasts import Answer
 from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
@@ -82,10 +82,14 @@ class NetworkFitted(Fitted):
 
     def facts(self) -> Facts:
         """The description of the network, and what was told of its training."""
-        summary = plain_value(self.summary)
-        history = self.history.to_dict("list")
-        facts = {"summary": summary, "history": history}
-        return network_facts(self.model) | facts
+        model = self.model
+        return {
+            "network": model.config.to_dict(),
+            "transform": model.transform.name,
+            **regression_facts(model.covariate_regression),
+            "summary": plain_value(self.summary),
+            "history": self.history.to_dict("list"),
+        }
 
     @classmethod
     def restored(cls, forecaster: "NetworkForecaster", saved: Saved, **common: Any) -> Self:

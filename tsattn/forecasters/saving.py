@@ -57,13 +57,6 @@ def network_tensors(model: FittedNetwork, panel: Panel, score_scaler: Scaler) ->
     return tensors | covariate_tensors
 
 
-def network_facts(model: FittedNetwork) -> Facts:
-    """Facts of a fitted network."""
-    facts = {"network": model.config.to_dict(), "transform": model.transform.name}
-    covariate_facts = regression_facts(model.covariate_regression)
-    return facts | covariate_facts
-
-
 def regression_tensors(regression: CovariateRegression | None) -> Tensors:
     """Tensors of what covariates add to a forecaster."""
     arrays = {} if regression is None else regression.arrays()
