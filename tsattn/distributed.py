@@ -26,7 +26,7 @@ from tsattn.evaluate.backtest import (
     judge_fits,
 )
 from tsattn.evaluate.rolling import Rolled, judge_windows, require_starts
-from tsattn.forecaster import Forecaster, check_forecaster
+from tsattn.forecaster import Forecaster, Table, check_forecaster
 from tsattn.forecasts import Forecast
 from tsattn.storage import one_line
 from tsattn.training.processes import DDPSettings
@@ -92,7 +92,7 @@ def distributed_map(
 
 def predict_many(
     forecaster: Forecaster,
-    data: TableLike | Panel,
+    data: Table,
     *,
     engine: Any = None,
     n_chunks: int | None = None,
@@ -146,7 +146,7 @@ def predict_many(
 
 def backtest_many(
     forecasters: Forecasters,
-    data: TableLike | Panel,
+    data: Table,
     *,
     by: str = "fold",
     engine: Any = None,

@@ -52,6 +52,10 @@ if TYPE_CHECKING:  # what only covariates need is imported by the forecasters th
     from tsattn.store import Facts, Saved
 
 
+# What is forecast.
+Table = TableLike | Panel
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fitted:
     """The result of one fit; a family of forecasters adds fields.
@@ -421,7 +425,7 @@ class Forecaster(ABC):
 
     def fit(
         self,
-        data: TableLike | Panel,
+        data: Table,
         y: None = None,
         *,
         warm_start: bool = False,
@@ -450,7 +454,7 @@ class Forecaster(ABC):
         previous = self.state_ if warm_start else None
         return self.fit_within(data, FitContext(verbose=verbose, previous=previous))
 
-    def fit_within(self, data: TableLike | Panel, context: FitContext) -> Self:
+    def fit_within(self, data: Table, context: FitContext) -> Self:
         """As :meth:`fit`, with all that may accompany a fit.
 
         Args:
@@ -543,7 +547,7 @@ class Forecaster(ABC):
 
     def predict(
         self,
-        data: TableLike | Panel | None = None,
+        data: Table | None = None,
         *,
         level: Numbers | None = None,
         quantiles: Numbers | None = None,
@@ -578,7 +582,7 @@ class Forecaster(ABC):
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
         return answer if from_panel else answer.to_frame()
 
-    def _forecast_table(self, data: TableLike | Panel | None, **request: Any) -> Forecast:
+    def _forecast_table(self, data: Table | None, **request: Any) -> Forecast:
         """What :func:`forecast_panel` answers, without series of a table that are too short."""
         self.check_fitted()
         bad = self.bad_policy(data)
@@ -590,7 +594,7 @@ class Forecaster(ABC):
         return answer
 
     @in_turn
-    def update(self, data: TableLike | Panel) -> Self:
+    def update(self, data: Table) -> Self:
         """Take in rows that came after ``fit``, without another fit; forecasts start after them.
 
         Args:
@@ -637,7 +641,7 @@ class Forecaster(ABC):
     def total(
         self,
         span: str | int = "all",
-        data: TableLike | Panel | None = None,
+        data: Table | None = None,
         *,
         level: Numbers | None = None,
         horizon: int | None = None,
@@ -786,7 +790,7 @@ class Forecaster(ABC):
         return answer
 
     def make_future_frame(
-        self, data: TableLike | Panel | None = None, *, horizon: int | None = None
+        self, data: Table | None = None, *, horizon: int | None = None
     ) -> pd.DataFrame:
         """The rows that ``predict`` needs as ``future``, with empty future columns.
 
@@ -821,7 +825,7 @@ class Forecaster(ABC):
                     " back"
                 )
 
-    def series(self, data: TableLike | Panel | None = None) -> Panel:
+    def series(self, data: Table | None = None) -> Panel:
         """The series that ``predict(data)`` continues.
 
         Raises:
@@ -834,7 +838,7 @@ class Forecaster(ABC):
             tell_skipped(usable)
         return usable
 
-    def bad_policy(self, data: TableLike | Panel | None) -> str | None:
+    def bad_policy(self, data: Table | None) -> str | None:
         """What is done about bad series of a table, ``None`` for that of ``fit``: as the schema
         says, but all series of a panel belong to the work.
         """
@@ -870,7 +874,7 @@ class Forecaster(ABC):
             panel = panel.last(known_lengths(panel))
         return replace(panel, missing=policy)
 
-    def read(self, data: TableLike | Panel, *, fitted: bool = False, later: bool = False) -> Panel:
+    def read(self, data: Table, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that
         nobody reads.
 

@@ -16,10 +16,9 @@ import pandas as pd
 import torch
 
 from tsattn.checks import check_installed, check_whole, is_number
-from tsattn.data.columns import TableLike
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
-from tsattn.forecaster import FitContext
+from tsattn.forecaster import FitContext, Table
 from tsattn.forecasters.network import NetworkForecaster
 from tsattn.nn.models import build_model
 from tsattn.random import seed_from
@@ -93,7 +92,7 @@ class Tuned:
 
 def tune(
     forecaster: NetworkForecaster,
-    data: TableLike | Panel,
+    data: Table,
     space: Space,
     *,
     n_trials: int = 20,

@@ -23,6 +23,7 @@ from tsattn.data.windows import History
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.fitted import resolve_device
 from tsattn.forecasters.network import NetworkForecaster
+from tsattn.forecasts import Answer
 from tsattn.levels import check_request
 from tsattn.silence import ignored
 
@@ -139,7 +140,7 @@ class TsattnPredictor(Predictor):
                     item_id=entry.get("item_id"),
                 )
 
-    def _forecast(self, chunk: list[Entry]) -> tuple[np.ndarray, np.ndarray]:
+    def _forecast(self, chunk: list[Entry]) -> Answer:
         """Points ``[N, F, 1]`` and quantiles ``[N, F, 1, Q]``, NaN for entries without a value."""
         for number, entry in enumerate(chunk):
             self._check_entry(entry, number)

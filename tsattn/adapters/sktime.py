@@ -322,9 +322,7 @@ def quantiles_of(forecaster: _Wrapped, forecast: _Forecast, alpha: Sequence[floa
     return np.maximum(quantiles, 0) if forecaster.nonnegative else quantiles
 
 
-def _bounds_of(
-    forecast: _Forecast, probabilities: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
+def _bounds_of(forecast: _Forecast, probabilities: Sequence[float]) -> Answer:
     """Points ``[F, N]`` and quantiles ``[F, N, Q]`` for probabilities in any order."""
     ascending = sorted(set(probabilities))
     points, bounds = forecast(ascending)

@@ -17,7 +17,6 @@ import pandas as pd
 from tsattn.checks import Argument, InputError, InPython, Name, check_whole_or_none, pieces_of, warn
 from tsattn.data.calendar import more
 from tsattn.data.calendar import season_length as season_of
-from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import to_panel
 from tsattn.data.panel import (
@@ -51,7 +50,7 @@ from tsattn.evaluate.rolling import (
     start_rolling,
 )
 from tsattn.evaluate.room import most_windows
-from tsattn.forecaster import Forecaster, check_forecaster
+from tsattn.forecaster import Forecaster, Table, check_forecaster
 from tsattn.levels import Numbers, check_request, interval_columns, points_only, refuse_twice
 from tsattn.terminal import NO_LINE, ProgressLine, progress_line
 
@@ -436,7 +435,7 @@ def _counted(n: int, noun: str) -> str:
 
 def backtest(
     forecasters: Forecasters,
-    data: TableLike | Panel,
+    data: Table,
     *,
     n_windows: int | None = None,
     step_size: int = 1,
@@ -529,9 +528,7 @@ def backtest(
     )
 
 
-def _read(
-    data: TableLike | Panel, schema: Schema, named: Mapping[str, Forecaster], n_judged: int
-) -> Panel:
+def _read(data: Table, schema: Schema, named: Mapping[str, Forecaster], n_judged: int) -> Panel:
     """The table as all forecasters read it, whose last ``n_judged`` rows are judged."""
     panel = to_panel(data, schema)
     for forecaster in named.values():

@@ -17,7 +17,6 @@ import torch
 
 from tsattn.catalogue import load_forecaster
 from tsattn.data.calendar import ticks
-from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.panel import Panel, require_length, skip_bad
@@ -40,7 +39,7 @@ from tsattn.evaluate.rolling import (
     rolling_origins,
     start_rolling,
 )
-from tsattn.forecaster import FitContext, Fitted, Forecaster, check_forecaster, learnt
+from tsattn.forecaster import FitContext, Fitted, Forecaster, Table, check_forecaster, learnt
 from tsattn.forecasts import Answer, unbounded
 from tsattn.levels import check_ascending, check_request, level_to_quantiles, quantile_to_level
 from tsattn.locks import in_turn
@@ -235,7 +234,7 @@ class SplitConformal(Forecaster):
         """
         return max(self._inner.max_context, self._scale_rows)
 
-    def read(self, data: TableLike | Panel, *, fitted: bool = False, later: bool = False) -> Panel:
+    def read(self, data: Table, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as it is read; series that the fitted copy refuses are left out, where they may
         be.
 

@@ -35,6 +35,7 @@ from tsattn.forecaster import (
     FitContext,
     Fitted,
     Forecaster,
+    Table,
     learnt,
 )
 from tsattn.forecasts import Answer
@@ -89,7 +90,7 @@ class GapForecaster(Forecaster):
     def sample(
         self,
         n_samples: int = 100,
-        data: TableLike | Panel | None = None,
+        data: Table | None = None,
         *,
         random_state: Any = None,
         future: TableLike | None = None,
@@ -111,7 +112,7 @@ class GapForecaster(Forecaster):
         forecast = self._forecast_table(data, future=future)
         return forecast.sample(n_samples, random_state=random_state)
 
-    def read(self, data: TableLike | Panel, *, fitted: bool = False, later: bool = False) -> Panel:
+    def read(self, data: Table, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as it is read; for a fitted forecaster every series must have a value, or is left
         out, unless its rows follow those of the fit.
 
