@@ -11,6 +11,7 @@ from tsattn.checks import check_choice
 from tsattn.matrices.levels import Level
 from tsattn.matrices.products import Butterfly, Kronecker, check_factors, default_factors
 from tsattn.matrices.structured import Dense, LeveledMatrix, StructuredMatrix
+from tsattn.random import RandomSource
 
 
 def _default_rank(n_in: int, n_out: int) -> int:
@@ -49,7 +50,7 @@ class LowRank(LeveledMatrix):
         *,
         rank: int | None = None,
         heads: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         if rank is None:
@@ -89,7 +90,7 @@ class MLR(LeveledMatrix):
         ranks: Sequence[int] | None = None,
         n_blocks: Sequence[int] | None = None,
         heads: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         for name, numbers in (("ranks", ranks), ("n_blocks", n_blocks)):
@@ -145,7 +146,7 @@ class BTT(LeveledMatrix):
         tt_rank: int = 1,
         factors: Sequence[int] | None = None,
         heads: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         a, b, c, d = check_factors(factors, n_in, n_out)
@@ -179,7 +180,7 @@ class Monarch(BTT):
         *,
         factors: Sequence[int] | None = None,
         heads: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(
@@ -215,7 +216,7 @@ class MLBTC(LeveledMatrix):
         *,
         levels: Sequence[Level] | None = None,
         heads: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         if levels is None:
@@ -250,7 +251,7 @@ def make_matrix(
     factors: Sequence[int] | None = None,
     levels: Sequence[Level] | None = None,
     heads: int | None = None,
-    generator: torch.Generator | None = None,
+    generator: RandomSource = None,
     dtype: torch.dtype | None = None,
 ) -> StructuredMatrix:
     """Build a structured matrix by name; options left at ``None`` take the structure's default.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tsattn.checks import check_whole
 from tsattn.matrices.structured import Inputs, Outputs, StructuredMatrix
+from tsattn.random import RandomSource
 
 
 def _largest_small_divisor(size: int) -> int:
@@ -94,7 +95,7 @@ class Kronecker(StructuredMatrix):
         *,
         factors: Sequence[int] | None = None,
         heads: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(n_in, n_out, heads=heads)
@@ -164,7 +165,7 @@ class Butterfly(StructuredMatrix):
         n_out: int,
         *,
         heads: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(n_in, n_out, heads=heads)

@@ -18,6 +18,7 @@ from tsattn.matrices.levels import (
     left_features,
     right_features,
 )
+from tsattn.random import RandomSource
 
 # Vectors of either side of a matrix, and features for a dot product.
 Inputs = Float[Tensor, "... n_in"]
@@ -142,7 +143,7 @@ class StructuredMatrix(nn.Module, ABC):
         return {name: base_width / fan for name, fan in fans.items()}
 
     @torch.no_grad()
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+    def reset_parameters(self, generator: RandomSource = None) -> None:
         """Draw every core anew, normal with variance 1 / fan-in: independent inputs of variance 1
         then give outputs of variance 1.
 
@@ -221,7 +222,7 @@ class Dense(StructuredMatrix):
         n_out: int,
         *,
         heads: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(n_in, n_out, heads=heads)
@@ -260,7 +261,7 @@ class LeveledMatrix(StructuredMatrix):
         levels: Sequence[Level],
         *,
         heads: int | None,
-        generator: torch.Generator | None,
+        generator: RandomSource,
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__(n_in, n_out, heads=heads)
@@ -354,7 +355,7 @@ class LeveledMatrix(StructuredMatrix):
         return fans
 
     @torch.no_grad()
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+    def reset_parameters(self, generator: RandomSource = None) -> None:
         """Draw as the base class does, then rescale each right block by its own number of rows,
         which differs where blocks are uneven.
         """

@@ -19,6 +19,7 @@ from tsattn.nn.scores import (
     group_heads,
     head_width,
 )
+from tsattn.random import RandomSource
 
 # The next tokens of sequences.
 NewTokens = Float[Tensor, "B n D"]
@@ -61,7 +62,7 @@ class Attention(nn.Module):
         score: Score,
         pattern: Pattern | None = None,
         n_value_heads: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         super().__init__()
         self.score = score
@@ -269,7 +270,7 @@ class GlobalLocalAttention(Attention):
         causal: bool = False,
         n_key_heads: int | None = None,
         norm: bool = False,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         score = DotScore(d_model, n_heads, n_key_heads=n_key_heads, norm=norm, generator=generator)
         pattern = Pattern(causal=causal)

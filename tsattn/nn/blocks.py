@@ -11,6 +11,7 @@ from tsattn.kernels.geometry import Device
 from tsattn.nn.attention import Attention, NewTokens, TokenCache
 from tsattn.nn.layers import Dropout, FeedForward, States
 from tsattn.nn.scores import DotScore, Places
+from tsattn.random import RandomSource
 
 # Which tokens may be seen, and the weights of a block.
 TokenMask = Bool[Tensor, "B L"]
@@ -98,7 +99,7 @@ class ChannelMixer(nn.Module):
         n_heads: int,
         *,
         dropout: float = 0.0,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         super().__init__()
         self.n_channels = n_channels

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.layers import States, linear
 from tsattn.nn.patching import patchify
+from tsattn.random import RandomSource
 
 
 class CovariateTokens(nn.Module):
@@ -22,7 +23,7 @@ class CovariateTokens(nn.Module):
         generator: Source of the start values; ``None`` is torch's global one.
     """
 
-    def __init__(self, config: ModelConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(self, config: ModelConfig, *, generator: RandomSource = None) -> None:
         super().__init__()
         self.config = config
         n_moving = config.n_past + config.n_known
@@ -78,7 +79,7 @@ class StepNetwork(nn.Module):
         d_model: int,
         n_parameters: int,
         *,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         super().__init__()
         hidden = 2 * d_model

@@ -10,6 +10,7 @@ from tsattn.nn.config import ModelConfig
 from tsattn.nn.layers import linear
 from tsattn.nn.patching import PatchEmbedding, RevIN, Windows
 from tsattn.nn.variants import make_stack
+from tsattn.random import RandomSource
 
 
 class PatchDecoder(nn.Module):
@@ -27,7 +28,7 @@ class PatchDecoder(nn.Module):
         generator: Source of the start values; ``None`` is torch's global one.
     """
 
-    def __init__(self, config: ModelConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(self, config: ModelConfig, *, generator: RandomSource = None) -> None:
         super().__init__()
         self.config = config
         self.revin = RevIN("mean")

@@ -26,6 +26,7 @@ from tsattn.nn.distributions import (
 )
 from tsattn.nn.layers import States, linear
 from tsattn.nn.patching import RevIN
+from tsattn.random import RandomSource
 
 # Parameters of a forecast, one number for each of its elements, which of these count, draws, and
 # the mean loss.
@@ -68,7 +69,7 @@ class Head(nn.Module):
         horizon: int,
         n_parameters: int = 1,
         *,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         super().__init__()
         self.n_parameters = n_parameters
@@ -83,7 +84,7 @@ class Head(nn.Module):
         raw = self.project(features)
         return raw.unflatten(1, (-1, self.n_parameters))
 
-    def narrow(self, rank: int, *, generator: torch.Generator | None = None) -> None:
+    def narrow(self, rank: int, *, generator: RandomSource = None) -> None:
         """Replace the map by two maps with ``rank`` numbers between them."""
         wide = cast(nn.Linear, self.project)
         down = linear(wide.in_features, rank, bias=False, generator=generator)
@@ -213,7 +214,7 @@ class QuantileHead(Head):
         horizon: int,
         *,
         quantiles: Sequence[float] = QUANTILES,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         trained = [float(q) for q in check_quantiles(quantiles)]
         steps = [upper - lower for lower, upper in pairwise(trained)]
@@ -383,7 +384,7 @@ class DistributionHead(Head):
         horizon: int,
         *,
         family: str,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         check_choice("family", family, FAMILIES)
         output = FAMILIES[family]
@@ -511,7 +512,7 @@ def make_head(
     horizon: int,
     *,
     quantiles: Sequence[float] | None = None,
-    generator: torch.Generator | None = None,
+    generator: RandomSource = None,
 ) -> AnyHead:
     """The head called ``kind``, one of :data:`HEADS`; arguments as in :class:`Head`, and:
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tsattn.kernels.dispatch import traced
+from tsattn.random import RandomSource
 
 # States of the tokens of sequences.
 States = Float[Tensor, "B L D"]
@@ -97,7 +98,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "
 
 
 def linear(
-    n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generator | None = None
+    n_in: int, n_out: int, *, bias: bool = True, generator: RandomSource = None
 ) -> nn.Linear:
     """A linear map with torch's usual start, U(-n_in^-1/2, n_in^-1/2), drawn from ``generator``.
 
@@ -142,7 +143,7 @@ class Dropout(nn.Module):
         if not 0 <= p < 1:
             raise ValueError(f"dropout must be at least 0 and below 1; got {p}; 0 turns it off")
         self.p = p
-        self.generator: torch.Generator | None = None
+        self.generator: RandomSource = None
         self.n_dropped = min(round(p * _BYTE_VALUES), _BYTE_VALUES - 1)
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -174,7 +175,7 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
-def set_generator(model: nn.Module, generator: torch.Generator | None) -> None:
+def set_generator(model: nn.Module, generator: RandomSource) -> None:
     """Set the generator (on the model's device) of every dropout of a model."""
     for module in model.modules():
         if isinstance(module, Dropout):
@@ -203,7 +204,7 @@ class FeedForward(nn.Module):
         *,
         dropout: float = 0.0,
         d_out: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         super().__init__()
         n_out = d_model if d_out is None else d_out

@@ -15,6 +15,7 @@ from tsattn.nn.heads import make_head
 from tsattn.nn.layers import linear
 from tsattn.nn.patching import PatchEmbedding, RevIN, Windows, patchify
 from tsattn.nn.variants import make_stack
+from tsattn.random import RandomSource
 
 
 def _check_rows(x: Tensor, config: ModelConfig) -> None:
@@ -45,7 +46,7 @@ class PatchEncoder(nn.Module):
         generator: Source of the start values; ``None`` is torch's global one.
     """
 
-    def __init__(self, config: ModelConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(self, config: ModelConfig, *, generator: RandomSource = None) -> None:
         super().__init__()
         self.config = config
         length = config.n_tokens
@@ -180,7 +181,7 @@ class LinearModel(nn.Module):
 
     KERNEL = 25  # rows of DLinear's moving average, as published
 
-    def __init__(self, config: ModelConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(self, config: ModelConfig, *, generator: RandomSource = None) -> None:
         super().__init__()
         self.config = config
         if config.backbone == "nlinear":
@@ -222,7 +223,7 @@ def moving_average(x: Float[Tensor, "B C T"], width: int) -> Float[Tensor, "B C 
     return nn.functional.avg_pool1d(padded, width, stride=1)
 
 
-def build_model(config: ModelConfig, *, generator: torch.Generator | None = None) -> nn.Module:
+def build_model(config: ModelConfig, *, generator: RandomSource = None) -> nn.Module:
     """The network of a configuration; it maps windows ``[B, T, C]`` to forecasts ``[B, F, C]``.
 
     Args:

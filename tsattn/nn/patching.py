@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from tsattn.nn.layers import Dropout, States, linear
+from tsattn.random import RandomSource
 
 Shift = Literal["mean", "last", "none"]
 
@@ -140,7 +141,7 @@ class PatchEmbedding(nn.Module):
         d_model: int,
         *,
         dropout: float = 0.0,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         super().__init__()
         self.project = linear(patch_len, d_model, generator=generator)

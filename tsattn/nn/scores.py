@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tsattn.checks import check_choice
 from tsattn.kernels import Levels
 from tsattn.nn.layers import States, affine, linear
+from tsattn.random import RandomSource
 
 # Tokens, tokens of another sequence, and features of the tokens by head.
 Tokens = Float[Tensor, "B Lq D"]
@@ -207,7 +208,7 @@ class DotScore(Score):
         norm: bool = False,
         rotary: bool = False,
         scale: float | None = None,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         super().__init__()
         self.n_heads = n_heads
@@ -307,7 +308,7 @@ class LevelScore(DotScore):
         d_head: int | None = None,
         n_key_heads: int | None = None,
         rotary: bool = False,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         check_choice("scaling", scaling, SCALINGS)
         paper = scaling == "paper"
@@ -566,7 +567,7 @@ class GroupLevelScore(DotScore):
         ranks: tuple[int, ...],
         rotary_base: float | None = 10_000.0,
         norm: bool = False,
-        generator: torch.Generator | None = None,
+        generator: RandomSource = None,
     ) -> None:
         super().__init__(d_model, n_heads, norm=norm, generator=generator)
         self.levels: Levels = Levels(ranks)

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from tsattn.kernels import Levels
 from tsattn.matrices import make_matrix
@@ -11,14 +10,13 @@ from tsattn.nn.attention import Attention, GlobalLocalAttention
 from tsattn.nn.blocks import ChannelMixer, FeedForward, TransformerBlock, TransformerStack
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, Score, default_ranks, head_width
+from tsattn.random import RandomSource
 
 # The structured matrix of each attention with a bilinear score.
 _MATRICES = {"bilinear_mlr": "mlr", "bilinear_btt": "btt", "mlbtc": "mlbtc"}
 
 
-def make_stack(
-    config: ModelConfig, *, generator: torch.Generator | None = None
-) -> TransformerStack:
+def make_stack(config: ModelConfig, *, generator: RandomSource = None) -> TransformerStack:
     """The blocks of a patch transformer.
 
     Args:
@@ -48,9 +46,7 @@ def make_stack(
     return TransformerStack(blocks, d_model=width, mixers=mixers)
 
 
-def make_attention(
-    config: ModelConfig, layer: int, *, generator: torch.Generator | None = None
-) -> Attention:
+def make_attention(config: ModelConfig, layer: int, *, generator: RandomSource = None) -> Attention:
     """The attention of one block.
 
     Args:
@@ -93,7 +89,7 @@ def shifted_offset(block_sizes: tuple[int, ...]) -> int:
     return block_sizes[1] // 3 if len(block_sizes) > 1 else 0
 
 
-def _make_score(config: ModelConfig, layer: int, generator: torch.Generator | None) -> Score:
+def _make_score(config: ModelConfig, layer: int, generator: RandomSource) -> Score:
     if config.backbone in _MATRICES:
         return _bilinear_score(config, generator)
     if config.backbone == "mlr":
@@ -107,7 +103,7 @@ def _make_score(config: ModelConfig, layer: int, generator: torch.Generator | No
     )
 
 
-def _level_score(config: ModelConfig, layer: int, generator: torch.Generator | None) -> LevelScore:
+def _level_score(config: ModelConfig, layer: int, generator: RandomSource) -> LevelScore:
     width = head_width(config.d_model, config.n_heads)
     sizes = config.block_sizes
     ranks = config.ranks
@@ -143,7 +139,7 @@ def _layer_offset(config: ModelConfig, layer: int, levels: Levels) -> int | tupl
     return tuple(shift * (head // group % 2) for head in range(config.n_heads))
 
 
-def _bilinear_score(config: ModelConfig, generator: torch.Generator | None) -> BilinearScore:
+def _bilinear_score(config: ModelConfig, generator: RandomSource) -> BilinearScore:
     name = _MATRICES[config.backbone]
     width = config.d_model
     # Values are as wide as in ordinary attention, so the heads must divide the width.
