@@ -417,7 +417,7 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="GluonTSForecaster is not fitted; call fit"):
         GluonTSForecaster(2).predict_windows(np.zeros((1, 9, 1)))
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="torch sees no GPU"):
+        with pytest.raises(ValueError, match="device 'cuda' is not available here"):
             make("dlinear", device="cuda").fit(long())
 
 

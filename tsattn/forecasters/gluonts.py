@@ -351,10 +351,9 @@ class GluonTSForecaster(PooledForecaster):
         return estimator_class(**{**model_args, **fixed_args, **extra_args})
 
     def _device(self) -> torch.device:
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device = 'cuda', but torch sees no GPU; use device='auto' or 'cpu'")
-        uses_gpu = self.device != "cpu" and torch.cuda.is_available()
-        return torch.device("cuda" if uses_gpu else "cpu")
+        from tsattn.forecasters.fitted import resolve_device
+
+        return resolve_device(self.device, strict=True)
 
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
