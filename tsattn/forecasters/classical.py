@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from types import MappingProxyType
@@ -54,7 +54,6 @@ class _Setting(NamedTuple):
 # Mean [F] and standard error [F] of a forecast; the errors may be left out where they are not
 # needed.
 Estimate = tuple[np.ndarray, np.ndarray | None]
-_Model = Callable[[np.ndarray, _Setting, bool], Estimate]
 
 
 def _ets(y: np.ndarray, setting: _Setting, with_errors: bool) -> Estimate:
@@ -177,7 +176,7 @@ def _predicted(result: Any, n_rows: int, steps: int) -> Estimate:
     return mean, np.asarray(errors, dtype=np.float64)
 
 
-_MODELS: MappingProxyType[str, _Model] = MappingProxyType(
+_MODELS = MappingProxyType(
     {"ets": _ets, "theta": _theta, "autoreg": _autoreg, "sarimax": _sarimax, "stl_ets": _stl_ets}
 )
 

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -133,9 +133,7 @@ def _dlinear(context: int, season: int) -> _Estimator:
     }
 
 
-_MODELS: MappingProxyType[str, Callable[[int, int], _Estimator]] = MappingProxyType(
-    {"deepar": _deepar, "patchtst": _patchtst, "dlinear": _dlinear}
-)
+_MODELS = MappingProxyType({"deepar": _deepar, "patchtst": _patchtst, "dlinear": _dlinear})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

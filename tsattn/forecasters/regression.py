@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from types import MappingProxyType
@@ -154,9 +154,7 @@ class _BySteps:
         return np.concatenate([shared, of_step], axis=1)
 
 
-_REGRESSORS: MappingProxyType[str, Callable[[], Any]] = MappingProxyType(
-    {"ridge": _ridge, "gbm": _gbm}
-)
+_REGRESSORS = MappingProxyType({"ridge": _ridge, "gbm": _gbm})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
