@@ -130,21 +130,17 @@ class WindowFeatures:
 
         Too many products are left out.
         """
-        features = []
-        if self.season is not None:
-            features.append(self.season[:, ahead])
-        if self.week is not None:
-            features.append(self.week[:, ahead])
+        phases = [part[:, ahead] for part in (self.season, self.week) if part is not None]
         if self.season is None:
-            return features
-        season = self.season[:, ahead]
+            return phases
+        season, *week = phases
+        # What is multiplied by the phases of the season.
+        factors = week
         n_products = columns.shape[2] * season.shape[2]
         if n_products <= _MOST_FEATURES:
-            features.append(_products(columns, season))
-        if self.week is not None:
-            week = self.week[:, ahead]
-            features.append(_products(week, season))
-        return features
+            factors = [columns, *week]
+        products = [_products(factor, season) for factor in factors]
+        return phases + products
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Values ``[B, F]`` in units of the window, ``[B, F, 1]``."""
