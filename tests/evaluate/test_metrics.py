@@ -191,9 +191,9 @@ def test_wql_of_zeros_warns():
         ),
         (
             lambda: metrics.mase([1.0], [1.0], [1.0, 2.0], season_length=0),
-            "season_length must be at least 1",
+            "season_length must be a whole number of at least 1; got 0",
         ),
-        (lambda: metrics.seasonal_error([1.0, 2.0], 1.0), "at least 1 whole row; got 1.0"),
+        (lambda: metrics.seasonal_error([1.0, 2.0], 1.0), "a whole number of at least 1; got 1.0"),
         (
             lambda: metrics.mase(np.ones((2, 3)), np.ones((2, 3)), np.arange(9.0), season_length=1),
             "mase needs a train of",
