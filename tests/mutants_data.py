@@ -743,7 +743,7 @@ MUTANTS = [
     Mutant(
         "tsattn/evaluate/intervals.py", "self.scales[places], other)", "other, other)", CONFORMAL
     ),
-    Mutant("tsattn/evaluate/conformal.py", "of_counts & _can", "_can", CONFORMAL),
+    Mutant("tsattn/evaluate/conformal.py", "of_counts & can", "can", CONFORMAL),
     Mutant(
         "tsattn/evaluate/intervals.py", "np.clip(1 - noise /", "np.clip(1 - 0 * noise /", CONFORMAL
     ),

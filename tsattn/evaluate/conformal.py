@@ -28,6 +28,7 @@ from tsattn.evaluate.intervals import (
     SeriesScales,
     StepIntervals,
     bounds_around,
+    can_be_count,
     step_of,
     tally_misses,
 )
@@ -392,7 +393,7 @@ class SplitConformal(Forecaster):
         """
         if of_counts is None:
             of_counts = np.full((len(x), 1), self._counts.all())
-        counts = of_counts & _can_be_count(x).all(axis=1)
+        counts = of_counts & can_be_count(x).all(axis=1)
         least = np.fmin.reduce(x, axis=1, initial=np.inf)
         # Counts are never negative, and some forecasters never give negative values.
         has_floor = self.forecaster_.nonnegative | counts
@@ -435,15 +436,8 @@ class SplitConformal(Forecaster):
 
 def _hold_counts(panel: Panel) -> np.ndarray:
     """Whether all values of a series are counts or missing, ``[N]``."""
-    can_be_count = _can_be_count(panel.values[:, 0])
-    return np.logical_and.reduceat(can_be_count, panel.starts[:-1])
-
-
-def _can_be_count(values: np.ndarray) -> np.ndarray:
-    """Where values are whole and not negative, or missing."""
-    is_whole = values == np.rint(values)
-    is_count = (values >= 0) & is_whole
-    return is_count | np.isnan(values)
+    may_be_count = can_be_count(panel.values[:, 0])
+    return np.logical_and.reduceat(may_be_count, panel.starts[:-1])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

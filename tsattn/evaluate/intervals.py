@@ -458,6 +458,13 @@ class AdaptiveIntervals:
         self._largest = np.fmax(self._largest, largest)
 
 
+def can_be_count(values: np.ndarray) -> np.ndarray:
+    """Where values are whole and not negative, or missing."""
+    is_whole = values == np.rint(values)
+    is_count = (values >= 0) & is_whole
+    return is_count | np.isnan(values)
+
+
 def factor_needed(gap: np.ndarray, below: np.ndarray, above: np.ndarray, coverage: float) -> float:
     """Least factor of the width of a band around points with which it holds a share of the truths.
 

@@ -23,6 +23,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.stored import require
 from tsattn.data.windows import History, Values, is_intermittent, known_rows, last_of_ended
 from tsattn.evaluate.backtest import seasonal_errors
+from tsattn.evaluate.intervals import can_be_count
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.classical import LocalForecaster
 from tsattn.forecasters.combination import (
@@ -639,9 +640,7 @@ class AutoForecaster(GapForecaster):
         distance = self.band_factor_ * spread
         bounds = np.sort(point[..., None] + distance, axis=-1)
         # A history of counts allows no forecast below zero.
-        is_count = (x >= 0) & (x == np.round(x))
-        may_be_count = np.isnan(x) | is_count
-        are_counts = may_be_count.all(axis=1, keepdims=True)
+        are_counts = can_be_count(x).all(axis=1, keepdims=True)
         values = Values.after(x).above_zero(are_counts)
         # The mean of counts is no count.
         step = np.where(self.mean_windows(x), 0.0, values.step)
