@@ -122,9 +122,7 @@ class TsattnPredictor(Predictor):
         Raises:
             ValueError: If an entry is faulty, of another frequency, or shorter than the context.
         """
-        return self._predict(iter(dataset))
-
-    def _predict(self, entries: Iterator[Entry]) -> Iterator[QuantileForecast]:
+        entries = iter(dataset)
         quantile_keys = [str(quantile) for quantile in self.quantiles]
         keys = [*quantile_keys, "mean"]
         while chunk := list(islice(entries, _CHUNK)):
