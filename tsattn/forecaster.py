@@ -577,8 +577,14 @@ class Forecaster(ABC):
             ValueError: If not fitted, a table is faulty, a series too short, ``future`` not
                 complete, or more is asked than the forecaster can give.
         """
-        steps = {"horizon": horizon, "future": future, "recursive": recursive}
-        answer = self._forecast_table(data, level=level, quantiles=quantiles, **steps)
+        answer = self._forecast_table(
+            data,
+            level=level,
+            quantiles=quantiles,
+            horizon=horizon,
+            future=future,
+            recursive=recursive,
+        )
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
         return answer if from_panel else answer.to_frame()
 

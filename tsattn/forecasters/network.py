@@ -811,8 +811,15 @@ class NetworkForecaster(Forecaster):
         """
         from tsattn.evaluate.backtest import backtest
 
-        windows: dict[str, Any] = {"n_windows": n_windows, "step_size": step_size, "refit": refit}
-        result = backtest(self, df, **windows, level=level, quantiles=quantiles)
+        result = backtest(
+            self,
+            df,
+            n_windows=n_windows,
+            step_size=step_size,
+            refit=refit,
+            level=level,
+            quantiles=quantiles,
+        )
         return result.frame
 
     def score(self, df: Table, y: None = None) -> float:
