@@ -173,6 +173,15 @@ def test_calibration_takes_the_rolling_windows_of_the_last_rows(step_size):
     assert fitted.forecaster_.panel_.lengths.tolist() == [first]
 
 
+def test_a_calibration_on_forecasts_that_are_not_finite_is_refused():
+    class Broken(Naive):
+        def _points(self, x):
+            return np.full_like(super()._points(x), np.nan)
+
+    with pytest.raises(ValueError, match="naive gave a forecast that is not finite after 27;"):
+        SplitConformal(Broken(3), n_windows=10).fit(np.arange(40.0))
+
+
 def test_the_forecaster_that_was_given_stays_as_it_was():
     mine = SeasonalNaive(2)
     wrapped = SplitConformal(mine, n_windows=5)

@@ -562,6 +562,7 @@ def test_refusals_name_value_rule_and_remedy_in_one_line(call, message):
 NO_NUMBERS = {
     ("low_rank", "rank", 2.5): "rank must be a whole number of at least 1; got 2.5",
     ("low_rank", "rank", "2"): "rank must be a whole number of at least 1; got '2'",
+    ("low_rank", "rank", True): "rank must be a whole number of at least 1; got True",
     ("mlr", "ranks", 3): "ranks must be a list of numbers, one a level; got 3; write [3]",
     ("btt", "factors", (2.0, 4.0, 4.0, 2.0)): "factors must be four positive numbers",
     ("monarch", "factors", 8): "factors must be four positive numbers",
