@@ -515,8 +515,8 @@ BAD_OPTIONS = [
     ({"batch": 0}, "batch must be a whole number of at least 1; got 0"),
     ({"n_key_heads": 0}, "n_key_heads must be a whole number of at least 1; got 0"),
     ({"n_value_heads": -1}, "n_value_heads must be a whole number of at least 1; got -1"),
-    ({"key_width": 0}, "key_width must be at least 1"),
-    ({"value_width": 0}, "value_width must be at least 1"),
+    ({"key_width": 0}, "key_width must be a whole number of at least 1"),
+    ({"value_width": 0}, "value_width must be a whole number of at least 1"),
     ({"max_length": 0}, "max_length must be a whole number of at least 1; got 0"),
     ({"dtype": torch.int64}, "dtype must be a floating one; got torch.int64"),
 ]
