@@ -9,9 +9,6 @@ import torch
 
 from tsattn.checks import InputError, Name, is_whole
 
-# Where random numbers come from; None is torch's global generator.
-RandomSource = torch.Generator | None
-
 
 @dataclass(frozen=True)
 class Generators:

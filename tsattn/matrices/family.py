@@ -10,8 +10,7 @@ import torch
 from tsattn.checks import check_choice
 from tsattn.matrices.levels import Level
 from tsattn.matrices.products import Butterfly, Kronecker, check_factors, default_factors
-from tsattn.matrices.structured import Dense, LeveledMatrix, StructuredMatrix
-from tsattn.random import RandomSource
+from tsattn.matrices.structured import Dense, LeveledMatrix, RandomSource, StructuredMatrix
 
 
 def _default_rank(n_in: int, n_out: int) -> int:

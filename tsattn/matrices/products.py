@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from tsattn.checks import check_whole
-from tsattn.matrices.structured import Inputs, Outputs, StructuredMatrix
-from tsattn.random import RandomSource
+from tsattn.matrices.structured import Inputs, Outputs, RandomSource, StructuredMatrix
 
 
 def _largest_small_divisor(size: int) -> int:

@@ -18,8 +18,9 @@ from tsattn.matrices.levels import (
     left_features,
     right_features,
 )
-from tsattn.random import RandomSource
 
+# Where random numbers come from; None is torch's global generator.
+RandomSource = torch.Generator | None
 # Vectors of either side of a matrix, and features for a dot product.
 Inputs = Float[Tensor, "... n_in"]
 Outputs = Float[Tensor, "... n_out"]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tsattn.kernels import Pattern, attend, weigh
 from tsattn.kernels.geometry import Device, KeyMask, Weights
-from tsattn.nn.layers import linear
+from tsattn.nn.layers import RandomSource, linear
 from tsattn.nn.scores import (
     ContextTokens,
     DotScore,
@@ -19,7 +19,6 @@ from tsattn.nn.scores import (
     group_heads,
     head_width,
 )
-from tsattn.random import RandomSource
 
 # The next tokens of sequences.
 NewTokens = Float[Tensor, "B n D"]

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from tsattn.kernels.geometry import Device
 from tsattn.nn.attention import Attention, NewTokens, TokenCache
-from tsattn.nn.layers import Dropout, FeedForward, States
+from tsattn.nn.layers import Dropout, FeedForward, RandomSource, States
 from tsattn.nn.scores import DotScore, Places
-from tsattn.random import RandomSource
 
 # Which tokens may be seen, and the weights of a block.
 TokenMask = Bool[Tensor, "B L"]

@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsattn.nn.config import ModelConfig
-from tsattn.nn.layers import States, linear
+from tsattn.nn.layers import RandomSource, States, linear
 from tsattn.nn.patching import patchify
-from tsattn.random import RandomSource
 
 
 class CovariateTokens(nn.Module):

@@ -7,10 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsattn.nn.config import ModelConfig
-from tsattn.nn.layers import linear
+from tsattn.nn.layers import RandomSource, linear
 from tsattn.nn.patching import PatchEmbedding, RevIN, Windows
 from tsattn.nn.variants import make_stack
-from tsattn.random import RandomSource
 
 
 class PatchDecoder(nn.Module):

@@ -24,9 +24,8 @@ from tsattn.nn.distributions import (
     check_quantiles,
     shown,
 )
-from tsattn.nn.layers import States, linear
+from tsattn.nn.layers import RandomSource, States, linear
 from tsattn.nn.patching import RevIN
-from tsattn.random import RandomSource
 
 # Parameters of a forecast, one number for each of its elements, which of these count, draws, and
 # the mean loss.

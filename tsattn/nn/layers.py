@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tsattn.kernels.dispatch import traced
-from tsattn.random import RandomSource
 
+# Where random numbers come from; None is torch's global generator.
+RandomSource = torch.Generator | None
 # States of the tokens of sequences.
 States = Float[Tensor, "B L D"]
 # Values of a byte. Masks are drawn one byte a number, so a dropout rate is rounded to a multiple of

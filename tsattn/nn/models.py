@@ -12,10 +12,9 @@ from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig
 from tsattn.nn.covariates import CovariateTokens, StepNetwork, require
 from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.heads import make_head
-from tsattn.nn.layers import linear
+from tsattn.nn.layers import RandomSource, linear
 from tsattn.nn.patching import PatchEmbedding, RevIN, Windows, patchify
 from tsattn.nn.variants import make_stack
-from tsattn.random import RandomSource
 
 
 def _check_rows(x: Tensor, config: ModelConfig) -> None:

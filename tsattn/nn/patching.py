@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from tsattn.nn.layers import Dropout, States, linear
-from tsattn.random import RandomSource
+from tsattn.nn.layers import Dropout, RandomSource, States, linear
 
 Shift = Literal["mean", "last", "none"]
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from tsattn.checks import check_choice
 from tsattn.kernels import Levels
-from tsattn.nn.layers import States, affine, linear
-from tsattn.random import RandomSource
+from tsattn.nn.layers import RandomSource, States, affine, linear
 
 # Tokens, tokens of another sequence, and features of the tokens by head.
 Tokens = Float[Tensor, "B Lq D"]
@@ -161,7 +160,6 @@ class Score(nn.Module, ABC):
         Raises:
             ValueError: With the reason.
         """
-        return
 
     @abstractmethod
     def features(

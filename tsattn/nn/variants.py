@@ -9,8 +9,8 @@ from tsattn.matrices import make_matrix
 from tsattn.nn.attention import Attention, GlobalLocalAttention
 from tsattn.nn.blocks import ChannelMixer, FeedForward, TransformerBlock, TransformerStack
 from tsattn.nn.config import ModelConfig
+from tsattn.nn.layers import RandomSource
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, Score, default_ranks, head_width
-from tsattn.random import RandomSource
 
 # The structured matrix of each attention with a bilinear score.
 _MATRICES = {"bilinear_mlr": "mlr", "bilinear_btt": "btt", "mlbtc": "mlbtc"}
