@@ -122,8 +122,7 @@ class TsattnForecaster(BaseForecaster):
     def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> pd.DataFrame:
         points, _ = self._forecast(())
         points = points[self._steps(fh)]
-        index = fh.to_absolute_index(self.cutoff)
-        return pd.DataFrame(points, index, self._history.columns)
+        return pd.DataFrame(points, self._index(fh), self._history.columns)
 
     def _predict_quantiles(
         self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: Sequence[float]
@@ -133,8 +132,7 @@ class TsattnForecaster(BaseForecaster):
         columns = pd.MultiIndex.from_product([self._get_varnames(), list(alpha)])
         # One column for each series and probability.
         values = bounds.reshape(len(bounds), -1)
-        index = fh.to_absolute_index(self.cutoff)
-        return pd.DataFrame(values, index, columns)
+        return pd.DataFrame(values, self._index(fh), columns)
 
     def _update(
         self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True
@@ -182,6 +180,9 @@ class TsattnForecaster(BaseForecaster):
         """Steps after the cutoff, counted from 0."""
         steps = fh.to_relative(self.cutoff).to_numpy()
         return np.asarray(steps, dtype=np.int64) - 1
+
+    def _index(self, fh: ForecastingHorizon) -> pd.Index:
+        return fh.to_absolute_index(self.cutoff)
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
