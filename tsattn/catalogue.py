@@ -17,8 +17,8 @@ from tsattn.data.columns import TableLike, as_frame, find_time_col, numbers_rows
 from tsattn.data.frames import name_columns, with_fields
 from tsattn.data.panel import Panel, as_word
 from tsattn.data.schema import Schema
-from tsattn.forecaster import Forecaster, Table
-from tsattn.forecasts import Forecast
+from tsattn.forecaster import Forecaster
+from tsattn.forecasts import Data, Forecast
 from tsattn.levels import Numbers, check_request
 from tsattn.settings import Settings
 
@@ -236,7 +236,7 @@ def settings_for(name: str, **params: Any) -> dict[str, Any]:
 
 
 def forecast(
-    data: Table,
+    data: Data,
     horizon: int,
     *,
     level: Numbers | None = None,

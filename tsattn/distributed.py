@@ -26,8 +26,8 @@ from tsattn.evaluate.backtest import (
     judge_fits,
 )
 from tsattn.evaluate.rolling import Rolled, judge_windows, require_starts
-from tsattn.forecaster import Forecaster, Table, check_forecaster
-from tsattn.forecasts import Forecast
+from tsattn.forecaster import Forecaster, check_forecaster
+from tsattn.forecasts import Data, Forecast
 from tsattn.storage import one_line
 from tsattn.training.processes import DDPSettings
 
@@ -92,7 +92,7 @@ def distributed_map(
 
 def predict_many(
     forecaster: Forecaster,
-    data: Table,
+    data: Data,
     *,
     engine: Any = None,
     n_chunks: int | None = None,
@@ -146,7 +146,7 @@ def predict_many(
 
 def backtest_many(
     forecasters: Forecasters,
-    data: Table,
+    data: Data,
     *,
     by: str = "fold",
     engine: Any = None,

@@ -40,7 +40,7 @@ from tsattn.data.windows import (
     tail_of,
     tell_interpolated,
 )
-from tsattn.forecasts import Answer, Forecast, first_not_finite, with_skipped
+from tsattn.forecasts import Answer, Data, Forecast, first_not_finite, with_skipped
 from tsattn.levels import Numbers, check_ascending, check_request
 from tsattn.locks import in_turn
 from tsattn.settings import Settings, check_settings, checked_group, is_default
@@ -50,10 +50,6 @@ if TYPE_CHECKING:  # what only covariates need is imported by the forecasters th
 
     from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
     from tsattn.store import Facts, Saved
-
-
-# What is forecast.
-Table = TableLike | Panel
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -424,12 +420,7 @@ class Forecaster(ABC):
         return self.min_context
 
     def fit(
-        self,
-        data: Table,
-        y: None = None,
-        *,
-        warm_start: bool = False,
-        verbose: bool = False,
+        self, data: Data, y: None = None, *, warm_start: bool = False, verbose: bool = False
     ) -> Self:
         """Learn from all rows of a table; what was learnt before is forgotten, unless
         ``warm_start`` is set.
@@ -454,7 +445,7 @@ class Forecaster(ABC):
         previous = self.state_ if warm_start else None
         return self.fit_within(data, FitContext(verbose=verbose, previous=previous))
 
-    def fit_within(self, data: Table, context: FitContext) -> Self:
+    def fit_within(self, data: Data, context: FitContext) -> Self:
         """As :meth:`fit`, with all that may accompany a fit.
 
         Args:
@@ -547,7 +538,7 @@ class Forecaster(ABC):
 
     def predict(
         self,
-        data: Table | None = None,
+        data: Data | None = None,
         *,
         level: Numbers | None = None,
         quantiles: Numbers | None = None,
@@ -577,18 +568,12 @@ class Forecaster(ABC):
             ValueError: If not fitted, a table is faulty, a series too short, ``future`` not
                 complete, or more is asked than the forecaster can give.
         """
-        answer = self._forecast_table(
-            data,
-            level=level,
-            quantiles=quantiles,
-            horizon=horizon,
-            future=future,
-            recursive=recursive,
-        )
+        steps = {"horizon": horizon, "future": future, "recursive": recursive}
+        answer = self._forecast_table(data, level=level, quantiles=quantiles, **steps)
         from_panel = self.panel_in_ if data is None else isinstance(data, Panel)
         return answer if from_panel else answer.to_frame()
 
-    def _forecast_table(self, data: Table | None, **request: Any) -> Forecast:
+    def _forecast_table(self, data: Data | None, **request: Any) -> Forecast:
         """What :func:`forecast_panel` answers, without series of a table that are too short."""
         self.check_fitted()
         bad = self.bad_policy(data)
@@ -600,7 +585,7 @@ class Forecaster(ABC):
         return answer
 
     @in_turn
-    def update(self, data: Table) -> Self:
+    def update(self, data: Data) -> Self:
         """Take in rows that came after ``fit``, without another fit; forecasts start after them.
 
         Args:
@@ -647,7 +632,7 @@ class Forecaster(ABC):
     def total(
         self,
         span: str | int = "all",
-        data: Table | None = None,
+        data: Data | None = None,
         *,
         level: Numbers | None = None,
         horizon: int | None = None,
@@ -796,7 +781,7 @@ class Forecaster(ABC):
         return answer
 
     def make_future_frame(
-        self, data: Table | None = None, *, horizon: int | None = None
+        self, data: Data | None = None, *, horizon: int | None = None
     ) -> pd.DataFrame:
         """The rows that ``predict`` needs as ``future``, with empty future columns.
 
@@ -831,7 +816,7 @@ class Forecaster(ABC):
                     " back"
                 )
 
-    def series(self, data: Table | None = None) -> Panel:
+    def series(self, data: Data | None = None) -> Panel:
         """The series that ``predict(data)`` continues.
 
         Raises:
@@ -844,7 +829,7 @@ class Forecaster(ABC):
             tell_skipped(usable)
         return usable
 
-    def bad_policy(self, data: Table | None) -> str | None:
+    def bad_policy(self, data: Data | None) -> str | None:
         """What is done about bad series of a table, ``None`` for that of ``fit``: as the schema
         says, but all series of a panel belong to the work.
         """
@@ -880,7 +865,7 @@ class Forecaster(ABC):
             panel = panel.last(known_lengths(panel))
         return replace(panel, missing=policy)
 
-    def read(self, data: Table, *, fitted: bool = False, later: bool = False) -> Panel:
+    def read(self, data: Data, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as this forecaster reads it; a panel passes through, without covariates that
         nobody reads.
 
@@ -930,9 +915,7 @@ class Forecaster(ABC):
         return self.with_own_policy(panel, fitted)
 
     def own_series(self, point: np.ndarray, panel: Panel) -> np.ndarray:
-        """Points ``[N, F, 1]`` of the series of a panel from those of :meth:`windows` at their
-        ends.
-        """
+        """Points ``[N, F, 1]`` of a panel's series from those of :meth:`windows` at their ends."""
         return point
 
     def windows(self, history: History, ends: np.ndarray) -> np.ndarray:

@@ -11,13 +11,15 @@ import pandas as pd
 
 from tsattn.checks import check_whole
 from tsattn.data.calendar import future_times
-from tsattn.data.columns import Dialect
+from tsattn.data.columns import Dialect, TableLike
 from tsattn.data.panel import Panel, as_objects
 from tsattn.levels import Numbers, interval_columns, refuse_twice
 
 if TYPE_CHECKING:
     from tsattn.sampling import PathSource
 
+# What is forecast: a table, or the panel that one becomes.
+Data = TableLike | Panel
 # Points [B, F, C] and quantiles [B, F, C, Q] of windows.
 Answer = tuple[np.ndarray, np.ndarray]
 

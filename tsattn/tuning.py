@@ -18,8 +18,9 @@ import torch
 from tsattn.checks import check_installed, check_whole, is_number
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
-from tsattn.forecaster import FitContext, Table
+from tsattn.forecaster import FitContext
 from tsattn.forecasters.network import NetworkForecaster
+from tsattn.forecasts import Data
 from tsattn.nn.models import build_model
 from tsattn.random import seed_from
 from tsattn.settings import Settings
@@ -92,7 +93,7 @@ class Tuned:
 
 def tune(
     forecaster: NetworkForecaster,
-    data: Table,
+    data: Data,
     space: Space,
     *,
     n_trials: int = 20,

@@ -50,7 +50,8 @@ from tsattn.evaluate.rolling import (
     start_rolling,
 )
 from tsattn.evaluate.room import most_windows
-from tsattn.forecaster import Forecaster, Table, check_forecaster
+from tsattn.forecaster import Forecaster, check_forecaster
+from tsattn.forecasts import Data
 from tsattn.levels import Numbers, check_request, interval_columns, points_only, refuse_twice
 from tsattn.terminal import NO_LINE, ProgressLine, progress_line
 
@@ -435,7 +436,7 @@ def _counted(n: int, noun: str) -> str:
 
 def backtest(
     forecasters: Forecasters,
-    data: Table,
+    data: Data,
     *,
     n_windows: int | None = None,
     step_size: int = 1,
@@ -528,7 +529,7 @@ def backtest(
     )
 
 
-def _read(data: Table, schema: Schema, named: Mapping[str, Forecaster], n_judged: int) -> Panel:
+def _read(data: Data, schema: Schema, named: Mapping[str, Forecaster], n_judged: int) -> Panel:
     """The table as all forecasters read it, whose last ``n_judged`` rows are judged."""
     panel = to_panel(data, schema)
     for forecaster in named.values():

@@ -40,8 +40,8 @@ from tsattn.evaluate.rolling import (
     rolling_origins,
     start_rolling,
 )
-from tsattn.forecaster import FitContext, Fitted, Forecaster, Table, check_forecaster, learnt
-from tsattn.forecasts import Answer, unbounded
+from tsattn.forecaster import FitContext, Fitted, Forecaster, check_forecaster, learnt
+from tsattn.forecasts import Answer, Data, unbounded
 from tsattn.levels import check_ascending, check_request, level_to_quantiles, quantile_to_level
 from tsattn.locks import in_turn
 from tsattn.store import Saved, Tensors
@@ -235,7 +235,7 @@ class SplitConformal(Forecaster):
         """
         return max(self._inner.max_context, self._scale_rows)
 
-    def read(self, data: Table, *, fitted: bool = False, later: bool = False) -> Panel:
+    def read(self, data: Data, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as it is read; series that the fitted copy refuses are left out, where they may
         be.
 

@@ -12,8 +12,8 @@ from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import History
-from tsattn.forecaster import Table
 from tsattn.forecasters.network import NetworkForecaster
+from tsattn.forecasts import Data
 from tsattn.levels import check_point
 from tsattn.limits import limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, ModelConfig, Network
@@ -119,7 +119,7 @@ class AttentionForecaster(NetworkForecaster):
         return self.attention
 
     @plain_torch()
-    def attention_maps(self, data: Table | None = None) -> np.ndarray:
+    def attention_maps(self, data: Data | None = None) -> np.ndarray:
         """How much each patch of the last context of every series looks at each other one.
 
         Args:

@@ -640,7 +640,7 @@ class AutoForecaster(GapForecaster):
         distance = self.band_factor_ * spread
         bounds = np.sort(point[..., None] + distance, axis=-1)
         # A history of counts allows no forecast below zero.
-        are_counts = can_be_count(x).all(axis=1, keepdims=True)
+        are_counts = np.all(can_be_count(x), axis=1, keepdims=True)
         values = Values.after(x).above_zero(are_counts)
         # The mean of counts is no count.
         step = np.where(self.mean_windows(x), 0.0, values.step)

@@ -36,10 +36,10 @@ from tsattn.data.windows import (
     require_known,
     tail_of,
 )
-from tsattn.forecaster import FitContext, Fitted, Forecaster, Table, learnt
+from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasters.fitted import UNSCALED_HEADS, FittedNetwork, resolve_device
 from tsattn.forecasters.saving import network_from, network_tensors, regression_facts
-from tsattn.forecasts import Answer
+from tsattn.forecasts import Answer, Data
 from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
 from tsattn.nn.heads import QUANTILES, QuantileHead
@@ -453,7 +453,7 @@ class NetworkForecaster(Forecaster):
             )
         return self.horizon
 
-    def read(self, data: Table, *, fitted: bool = False, later: bool = False) -> Panel:
+    def read(self, data: Data, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table that the network can read; see :meth:`tsattn.forecaster.Forecaster.read`.
 
         Raises:
@@ -475,7 +475,7 @@ class NetworkForecaster(Forecaster):
             self.encoder_.check(panel)
         return panel
 
-    def series(self, data: Table | None = None) -> Panel:
+    def series(self, data: Data | None = None) -> Panel:
         """The series that ``predict(data)`` continues.
 
         Raises:
@@ -500,7 +500,7 @@ class NetworkForecaster(Forecaster):
     def sample(
         self,
         n_samples: int = 100,
-        data: Table | None = None,
+        data: Data | None = None,
         *,
         random_state: Any = None,
         future: TableLike | None = None,
@@ -790,7 +790,7 @@ class NetworkForecaster(Forecaster):
 
     def cross_validation(
         self,
-        df: Table,
+        df: Data,
         *,
         n_windows: int = 1,
         step_size: int = 1,
@@ -822,7 +822,7 @@ class NetworkForecaster(Forecaster):
         )
         return result.frame
 
-    def score(self, df: Table, y: None = None) -> float:
+    def score(self, df: Data, y: None = None) -> float:
         """Minus the mean absolute error over every window of ``df``, on the training-standardised
         scale.
 

@@ -35,10 +35,9 @@ from tsattn.forecaster import (
     FitContext,
     Fitted,
     Forecaster,
-    Table,
     learnt,
 )
-from tsattn.forecasts import Answer
+from tsattn.forecasts import Answer, Data
 from tsattn.levels import check_point
 from tsattn.pretrained.network import ZeroNetwork
 from tsattn.pretrained.outliers import find_outliers
@@ -90,7 +89,7 @@ class GapForecaster(Forecaster):
     def sample(
         self,
         n_samples: int = 100,
-        data: Table | None = None,
+        data: Data | None = None,
         *,
         random_state: Any = None,
         future: TableLike | None = None,
@@ -112,7 +111,7 @@ class GapForecaster(Forecaster):
         forecast = self._forecast_table(data, future=future)
         return forecast.sample(n_samples, random_state=random_state)
 
-    def read(self, data: Table, *, fitted: bool = False, later: bool = False) -> Panel:
+    def read(self, data: Data, *, fitted: bool = False, later: bool = False) -> Panel:
         """A table as it is read; for a fitted forecaster every series must have a value, or is left
         out, unless its rows follow those of the fit.
 
