@@ -100,6 +100,21 @@ def test_repeated_windows_are_as_many_passes_each_in_an_order_of_its_own():
     assert sorted(first) == sorted(second)
 
 
+@pytest.mark.parametrize(
+    ("ends", "batch_size", "message"),
+    [
+        ([2, 5], 2, "ends must lie in rows 3 to 8.*; got 2"),
+        ([5, 9], 2, "ends must lie in rows 3 to 8.*; got 9"),
+        ([5], 0, "batch_size must be a whole number of at least 1; got 0"),
+    ],
+)
+def test_batches_of_rows_that_are_not_there_are_refused(ends, batch_size, message):
+    """Numbers below 0 would be rows at the end of the table."""
+    values = torch.arange(10.0)[:, None]
+    with pytest.raises(ValueError, match=message):
+        WindowBatches(values, np.array(ends), WindowSpec(3, 2), batch_size=batch_size)
+
+
 def test_windows_are_views_of_the_resident_tensor():
     values = torch.zeros(1000, 4)
     batches = WindowBatches(values, np.arange(100, 900), WindowSpec(100, 24), batch_size=8)

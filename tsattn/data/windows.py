@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from tsattn.checks import Argument, InputError, InputWarning, warn
+from tsattn.checks import Argument, InputError, InputWarning, check_whole, warn
 from tsattn.data.calendar import more, more_of
 from tsattn.data.grid import owners_of, stacked_rows
 from tsattn.data.panel import BadSeriesError, Panel, rows_after, rows_before
@@ -735,6 +735,9 @@ class WindowBatches:
         starts: Rows at which series start, ``[N + 1]``; needed where there are static covariates.
         fill: Give the mean of a context for its missing values, for networks that cannot leave them
             out.
+
+    Raises:
+        ValueError: If a window leaves the table, or a batch would have no window.
     """
 
     def __init__(
@@ -751,8 +754,15 @@ class WindowBatches:
     ) -> None:
         import torch
 
+        last_end = len(values) - spec.horizon
+        outside = ends[(ends < spec.context) | (ends > last_end)]
+        if len(outside):
+            raise ValueError(
+                f"ends must lie in rows {spec.context} to {last_end}, which leave room for the"
+                f" context and the horizon; got {outside[0]}"
+            )
         self.spec = spec
-        self.batch_size = int(batch_size)
+        self.batch_size = check_whole("batch_size", batch_size)
         self.generator = generator
         self._covariates = dict(covariates or {})
         series_starts = [0] if starts is None else starts
