@@ -310,8 +310,7 @@ def calendar_cycles(freq: str | int) -> tuple[int, ...]:
     elif grid.unit == "business":
         lengths = (5,)
     step = grid.step
-    whole_lengths = [length for length in lengths if length > step and length % step == 0]
-    return tuple(length // step for length in whole_lengths)
+    return tuple(length // step for length in lengths if length > step and length % step == 0)
 
 
 def ticks(times: pd.Index) -> np.ndarray:
@@ -364,8 +363,7 @@ def _rule_day(month: np.ndarray, rule: str) -> np.ndarray:
 
 def _weekday(day: np.ndarray) -> np.ndarray:
     """Weekday (Monday 0) of days since 1970."""
-    days_since_monday = day + FIRST_WEEKDAY
-    return days_since_monday % 7
+    return (day + FIRST_WEEKDAY) % 7
 
 
 def _count(day: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -572,8 +570,7 @@ def off_hours(times: pd.Index, grid: Grid) -> np.ndarray:
     """
     clock = clock_of(times, grid)
     if grid.unit == "business":
-        weekday = _weekday(clock // DAY_NANOSECONDS)
-        return weekday > 4
+        return _weekday(clock // DAY_NANOSECONDS) > 4
     _, exact = pattern_count(clock, grid)
     # Whole steps of the opening hours away from one of them.
     elapsed = clock - grid.slots[0]
@@ -831,6 +828,17 @@ def place(
             Argument("freq"),
         )
     return position
+
+
+def even_positions(times: pd.Index, starts: np.ndarray) -> np.ndarray | None:
+    """Steps since the first stamp of the series, as :func:`place` gives them, on the frequency that
+    the stamps follow; None if they follow none.
+    """
+    try:
+        grid = infer_grid(times, starts, str)
+        return place(times, starts, grid, inferred=True, name=str)
+    except ValueError:
+        return None
 
 
 def _is_even(times: pd.Index, starts: np.ndarray, grid: Grid) -> bool:

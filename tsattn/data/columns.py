@@ -3,10 +3,8 @@
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from difflib import SequenceMatcher, get_close_matches
-from itertools import product
 from numbers import Integral, Real
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -29,9 +27,8 @@ from tsattn.data.calendar import (
     FIRST_YEAR,
     LAST_EPOCH_SECOND,
     LAST_YEAR,
-    infer_grid,
+    even_positions,
     more,
-    place,
 )
 from tsattn.data.parts import (
     PARTS,
@@ -65,39 +62,6 @@ _LEAST_STAMP = 1000
 # Share of the distinct numbers that must read as dates, so that one typing error is named as such.
 _DATE_SHARE = 0.9
 _UTC_OFFSET = re.compile(r"(:\d{2}(?:[.,]\d+)?)\s*(Z|[+-]\d{2}(?::?\d{2})?)$")
-_DATE_LAYOUTS = (
-    "%Y/%m/%d",
-    "%Y.%m.%d",
-    "%m/%d/%Y",
-    "%d/%m/%Y",
-    "%d.%m.%Y",
-    "%d.%m.%y",
-    "%d-%m-%Y",
-    "%m-%d-%Y",
-    "%m/%d/%y",
-    "%d/%m/%y",
-    "%Y-%m-%d",
-    "%d-%b-%Y",
-    "%d %b %Y",
-    "%d %B %Y",
-    "%b %d, %Y",
-    "%B %d, %Y",
-    "%Y-%m",
-    "%Y/%m",
-    "%YM%m",
-    "%m/%Y",
-    "%m-%Y",
-    "%b %Y",
-    "%B %Y",
-    "%b-%Y",
-    "%b-%y",
-    "%Y-%b",
-    "%Y %b",
-    "%G-W%V-%u",
-)
-_CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
-# Layouts of stamps, other than ISO 8601.
-LAYOUTS = [date + clock for date, clock in product(_DATE_LAYOUTS, _CLOCK_LAYOUTS)]
 # Rows of a column of years that no name calls so, at least.
 _LEAST_YEARS = 4
 # Layout of an integer that spells a date, by its number of digits.
@@ -692,12 +656,7 @@ def is_even(stamps: pd.Series, codes: np.ndarray) -> bool:
     """Whether the sorted stamps of all series follow one frequency without exception."""
     times = pd.DatetimeIndex(stamps)
     starts = np.append(np.flatnonzero(np.diff(codes, prepend=-1)), len(codes))
-    try:
-        grid = infer_grid(times, starts, str)
-        place(times, starts, grid, inferred=True, name=str)
-    except ValueError:
-        return False
-    return True
+    return even_positions(times, starts) is not None
 
 
 def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> list[Any]:
@@ -1063,7 +1022,13 @@ def _read_text(
     text: pd.Series, label: str, candidates: pd.Index | None, day_first: bool | None
 ) -> pd.Series:
     """Stamps of a column of text, NaT where one cannot be read."""
-    from tsattn.data.spelling import counts_in_text, even_reading, first_days, plain_stamps
+    from tsattn.data.spelling import (
+        counts_in_text,
+        even_reading,
+        first_days,
+        layouts_of,
+        plain_stamps,
+    )
 
     first = pd.to_datetime(text.iloc[0], format="ISO8601", errors="coerce")
     if pd.isna(first):
@@ -1117,17 +1082,3 @@ def _of_changing_offsets(stamps: pd.Series, local: pd.Series) -> pd.Series:
     # Local times are ambiguous if an hour occurs twice.
     unique = wall.nunique() == utc.nunique()
     return wall if unique and hours.nunique() == 1 else utc
-
-
-def layouts_of(text: str) -> list[str]:
-    """The layouts, other than ISO 8601, that a stamp may have."""
-    return [layout for layout in LAYOUTS if _fits(text, layout)]
-
-
-def _fits(text: str, layout: str) -> bool:
-    """Whether the text has that layout."""
-    try:
-        datetime.strptime(text, layout)
-    except ValueError:
-        return False
-    return True

@@ -10,8 +10,17 @@ import pandas as pd
 from pandas.api.types import infer_dtype
 from pandas.tseries.offsets import MonthEnd, QuarterEnd
 
-from tsattn.data.columns import DIGIT_LAYOUTS, LAYOUTS, layouts_of, read_stamps
-from tsattn.data.spelling import DAYS, FISCAL_YEAR, ORDINAL_DAY, QUARTER, WEEK, plain_stamps
+from tsattn.data.columns import DIGIT_LAYOUTS, read_stamps
+from tsattn.data.spelling import (
+    DAYS,
+    FISCAL_YEAR,
+    LAYOUTS,
+    ORDINAL_DAY,
+    QUARTER,
+    WEEK,
+    layouts_of,
+    plain_stamps,
+)
 
 # ISO 8601 is read as such; this is how it may be written.
 _ISO_DATES = ("%Y-%m-%d", "%Y%m%d", "%Y")
@@ -160,8 +169,7 @@ def _writer(layout: str, is_padded: bool) -> Writer:
             layout = layout.replace(f"%{code}", f"%-{code}")
 
     def write(stamps: pd.Series) -> pd.Series:
-        texts = stamps.dt.strftime(layout)
-        return pd.Series(texts.to_numpy(), dtype=object)
+        return pd.Series(stamps.dt.strftime(layout).to_numpy(), dtype=object)
 
     return write
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Hashable
 from datetime import datetime
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,8 @@ from tsattn.data.calendar import (
     FIRST_YEAR,
     LAST_EPOCH_SECOND,
     LAST_YEAR,
-    infer_grid,
+    even_positions,
     more,
-    place,
 )
 
 # Ways to write numbers: a number, characters that mean nothing, the decimal mark. The first that
@@ -135,6 +135,39 @@ _USUAL_YEARS = (1900, 2100)
 _PERIODS = {"week": r"\1-W\2", "quarter": r"\1Q\2"}
 # Numbers that follow one another as weeks or quarters do, at least.
 _LEAST_PERIODS = 12
+_DATE_LAYOUTS = (
+    "%Y/%m/%d",
+    "%Y.%m.%d",
+    "%m/%d/%Y",
+    "%d/%m/%Y",
+    "%d.%m.%Y",
+    "%d.%m.%y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%m/%d/%y",
+    "%d/%m/%y",
+    "%Y-%m-%d",
+    "%d-%b-%Y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%Y-%m",
+    "%Y/%m",
+    "%YM%m",
+    "%m/%Y",
+    "%m-%Y",
+    "%b %Y",
+    "%B %Y",
+    "%b-%Y",
+    "%b-%y",
+    "%Y-%b",
+    "%Y %b",
+    "%G-W%V-%u",
+)
+_CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+# Layouts of stamps, other than ISO 8601.
+LAYOUTS = [date + clock for date, clock in product(_DATE_LAYOUTS, _CLOCK_LAYOUTS)]
 # Day and month in figures at the start of a stamp, maybe after the name of a weekday.
 _TWO_NUMBERS = re.compile(r"\D*(\d{1,2})\D(\d{1,2})\D")
 _LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
@@ -622,12 +655,8 @@ def even_reading(readings: list[pd.Series]) -> pd.Series | None:
     for reading in readings:
         times = pd.DatetimeIndex(reading.unique()).sort_values()
         starts = np.array([0, len(times)])
-        try:
-            grid = infer_grid(times, starts, str)
-            position = place(times, starts, grid, inferred=True, name=str)
-        except ValueError:
-            continue
-        if (np.diff(position) == 1).all():
+        position = even_positions(times, starts)
+        if position is not None and (np.diff(position) == 1).all():
             even.append(reading)
     return even[0] if len(even) == 1 else None
 
@@ -854,3 +883,17 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
         remedy = ["correct it", by_format, numbering]
     rule = f", which cannot be read as a stamp of the years {FIRST_YEAR} to {LAST_YEAR}; "
     return InputError(words, rule, *remedy)
+
+
+def layouts_of(text: str) -> list[str]:
+    """The layouts, other than ISO 8601, that a stamp may have."""
+    return [layout for layout in LAYOUTS if _fits(text, layout)]
+
+
+def _fits(text: str, layout: str) -> bool:
+    """Whether the text has that layout."""
+    try:
+        datetime.strptime(text, layout)
+    except ValueError:
+        return False
+    return True
