@@ -884,8 +884,8 @@ MUTANTS = [
     # sentinels
     Mutant(
         "tsattn/data/panel.py",
-        "carried.groupby(owners).bfill()",
-        "carried",
+        ".ffill().groupby(owners).bfill()",
+        ".ffill()",
         f"{BAD}::test_a_column_that_begins_with_sentinels_takes_its_first_value",
     ),
     Mutant(

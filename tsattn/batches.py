@@ -287,8 +287,7 @@ class _Work:
             "model": _digest(self.forecaster).hexdigest(),
             "options": {**self.options, "batch_series": batch_series},
         }
-        text = json.dumps(plan, default=list)
-        return json.loads(text)
+        return json.loads(json.dumps(plan, default=list))
 
     def panel(self, batch: Batch) -> Panel:
         """The series of a batch."""
@@ -506,8 +505,7 @@ def _digest(forecaster: Any) -> Any:
         digest.update(name.encode())
         digest.update(array.tobytes())
     for _, inner in sorted(state.inside().items()):
-        inner_digest = _digest(inner)
-        digest.update(inner_digest.digest())
+        digest.update(_digest(inner).digest())
     return digest
 
 

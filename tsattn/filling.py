@@ -103,8 +103,7 @@ def fill(
     all_gaps = find_gaps(panel)
     is_filled = all_gaps.length <= longest
     if max_gap is None and not is_filled.all():
-        long_gaps = all_gaps.take(~is_filled)
-        _warn_of_long(panel, long_gaps)
+        _warn_of_long(panel, all_gaps.take(~is_filled))
     sides = TwoSides(panel, weights, n_threads)
     values = _filled_values(sides, all_gaps.take(is_filled))
     filled = replace(panel, values=values)
@@ -112,8 +111,7 @@ def fill(
     # A panel holds numbers only, so that it has no other types to give back.
     if isinstance(data, Panel):
         return answer
-    table = as_frame(data)
-    return _with_types(answer, table, panel)
+    return _with_types(answer, as_frame(data), panel)
 
 
 def _filled_values(sides: TwoSides, gaps: Stretches) -> np.ndarray:
@@ -128,8 +126,7 @@ def _filled_values(sides: TwoSides, gaps: Stretches) -> np.ndarray:
         shares = filler.choose_weights(usual_length)
         for alike in members.by_length():
             for batch in alike.batches():
-                rows = batch.rows()
-                values[rows, 0] = filler.fill(batch, shares)
+                values[batch.rows(), 0] = filler.fill(batch, shares)
     return values
 
 
@@ -223,11 +220,8 @@ class GapFiller:
         before = self.sides.before(trials)
         after = self.sides.after(trials)
         opinions = self._opinions(trials, before, after)
-        rows = trials.rows()
-        truth = self.panel.values[rows, 0]
-        tried_series = np.unique(trials.owner)
-        scale_of_series = self._mean_changes(tried_series)
-        scale = scale_of_series[trials.owner]
+        truth = self.panel.values[trials.rows(), 0]
+        scale = self._mean_changes(np.unique(trials.owner))[trials.owner]
         mixed = np.tensordot(_MIXTURES, opinions, axes=1)
         errors = np.abs(mixed - truth) / scale[:, None]
         mean_errors = errors.mean(axis=(1, 2))

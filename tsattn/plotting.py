@@ -672,8 +672,7 @@ def _rows_of(panel: Panel, forecast: Forecast, n: int) -> _Rows:
 
 def _first_time(forecast: Forecast, n: int) -> Any:
     """The stamp of the first forecast row of a series."""
-    row = n * forecast.horizon
-    return forecast.times[row]
+    return forecast.times[n * forecast.horizon]
 
 
 def _check_reach(truth: _Rows, start: Any) -> None:
@@ -769,8 +768,7 @@ def _colours(result: BacktestResult) -> dict[str, str]:
 def _plain_stamps(times: pd.Index) -> np.ndarray:
     """Local wall time, or integers, which matplotlib reads without the converters of pandas."""
     if isinstance(times, pd.DatetimeIndex):
-        wall_times = times.tz_localize(None)
-        return wall_times.to_numpy()
+        return times.tz_localize(None).to_numpy()
     return times.to_numpy()
 
 

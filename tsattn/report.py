@@ -219,8 +219,7 @@ def _table(heading: str, frame: pd.DataFrame) -> str:
 
 
 def _table_row(cells: list[str]) -> str:
-    joined = "".join(cells)
-    return f"<tr>{joined}</tr>"
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _cell(value: Any) -> str:
@@ -257,8 +256,7 @@ def _data(
         stamps_of.append(stamps[key])
         bounds = []
         for _, lower, upper in bands:
-            bounds.append(_numbers(lower[n]))
-            bounds.append(_numbers(upper[n]))
+            bounds += [_numbers(lower[n]), _numbers(upper[n])]
         bounds_of.append(bounds)
     inner_starts = past.starts[1:-1]
     past_values = np.split(past.values[:, 0], inner_starts)

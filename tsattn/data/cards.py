@@ -337,9 +337,7 @@ def verify(
             f"{_nowhere(card, data_dir, cache)}; run `tsattn datasets fetch {card.name}` or"
             f" {_by_hand(card)}"
         )
-    policy = _sentinel_policy(card, None)
-    dataset = _open(card, path, policy)
-    return dataset.report()
+    return _open(card, path, _sentinel_policy(card, None)).report()
 
 
 def _cards_folder() -> Path:

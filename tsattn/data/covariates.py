@@ -153,9 +153,7 @@ class Covariates:
 
     def copy(self) -> Covariates:
         """The same in arrays of its own."""
-        values = self.values.copy()
-        static = self.static.copy()
-        return replace(self, values=values, static=static)
+        return replace(self, values=self.values.copy(), static=self.static.copy())
 
     def only(self, columns: CovariateColumns) -> Covariates:
         """Nothing but ``columns``, in their order; all of them are here."""
@@ -172,8 +170,7 @@ class Covariates:
         """Categories of a column, or None for one of numbers."""
         if not self.categories:
             return None
-        place = self.columns.index(name)
-        return self.categories[place]
+        return self.categories[self.columns.index(name)]
 
     def coded(self, columns: CovariateColumns) -> np.ndarray:
         """Moving columns as a fitted forecaster knows them: categories by their place among its
@@ -424,8 +421,7 @@ def category_codes(
     codes, distinct = pd.factorize(cells)
     names = [label(plain(value)) for value in distinct]
     if categories is None:
-        distinct_names = sorted(set(names))
-        categories = tuple(distinct_names)
+        categories = tuple(sorted(set(names)))
     places = places_among(names, categories)
     # The code of a missing cell is -1, which reads the last entry.
     places = np.append(places, np.nan)

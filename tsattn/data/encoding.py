@@ -287,8 +287,7 @@ class CovariateEncoder:
         """All rows of a panel as float32: ``past`` and ``known`` ``[rows, features]``, ``static``
         ``[N, features]``.
         """
-        history = CovariateHistory(panel, self.columns)
-        return self.parts(history.rows())
+        return self.parts(CovariateHistory(panel, self.columns).rows())
 
     def encode(self, windows: CovariateWindows, horizon: int) -> dict[str, np.ndarray]:
         """Features of windows in float32; steps that are absent or NaN become zeros.

@@ -248,8 +248,7 @@ def _read_excel(
     _tell_other_sheets(path)
     options["skiprows"] = _count_empty_lines(read)
     if _begins_with_values(read):
-        rows = read(header=None)
-        return _without_names(rows, path)
+        return _without_names(read(header=None), path)
     _refuse_header_rows(read, path, options)
     _refuse_equal_names(read)
     frame = read()
@@ -334,8 +333,7 @@ def _read_csv(
             # Where semicolons part the cells, commas may be decimal points.
             options |= {"sep": mark, "decimal": "," if mark == ";" else "."}
     if _begins_with_values(read):
-        values = read(header=None)
-        return _without_names(values, path), schema
+        return _without_names(read(header=None), path), schema
     # Lines of other lengths are named where the table is read.
     read_equal_lines = partial(read, on_bad_lines="skip")
     _refuse_header_rows(read_equal_lines, path, options)
@@ -357,9 +355,7 @@ def _read_csv(
         again = partial(read, index_col=False)
         frame, schema = _with_found_keys(frame, schema, again)
         frame = _with_thousands(frame, again)
-    decimal = options.get("decimal", ".")
-    frame = _read_words(frame, schema, as_text, decimal)
-    return frame, schema
+    return _read_words(frame, schema, as_text, options.get("decimal", ".")), schema
 
 
 # --- the first line -------------------------------------------------------------------------------

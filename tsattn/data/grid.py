@@ -176,8 +176,7 @@ def _span_text(times: Sequence[int], fine_step: int) -> str | None:
 
 
 def _clock_text(nanoseconds: int) -> str:
-    n_minutes = nanoseconds // _MINUTE_NANOSECONDS
-    hours, minutes = divmod(n_minutes, 60)
+    hours, minutes = divmod(nanoseconds // _MINUTE_NANOSECONDS, 60)
     return f"{hours:02}:{minutes:02}"
 
 
@@ -344,8 +343,7 @@ def pattern_clock(count: np.ndarray, grid: Grid) -> np.ndarray:
 
 def month_of(day: np.ndarray) -> np.ndarray:
     """Months since 1970 of days since 1970."""
-    date_of_day = day.astype("M8[D]")
-    return date_of_day.astype("M8[M]").astype(np.int64)
+    return day.astype("M8[D]").astype("M8[M]").astype(np.int64)
 
 
 def owners_of(starts: np.ndarray) -> np.ndarray:
@@ -390,8 +388,7 @@ def _month_stamps(month: np.ndarray, grid: Grid) -> np.ndarray:
 
 def _first_day(month: np.ndarray) -> np.ndarray:
     """Days since 1970 of the first day of months since 1970-01."""
-    date_of_month = month.astype("M8[M]")
-    return date_of_month.astype("M8[D]").astype(np.int64)
+    return month.astype("M8[M]").astype("M8[D]").astype(np.int64)
 
 
 def pattern_season(grid: Grid) -> int:

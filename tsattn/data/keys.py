@@ -93,8 +93,7 @@ def key_values(column: pd.Series) -> dict[str, Any]:
     has_dtype = not is_object_dtype(values.dtype)
     if has_dtype or infer_dtype(values) == "string":
         return {}
-    distinct = pd.unique(values)
-    return {_plain_text(value): value for value in distinct}
+    return {_plain_text(value): value for value in pd.unique(values)}
 
 
 def _ranks(column: pd.Series) -> np.ndarray:
@@ -169,8 +168,7 @@ def _values_of(texts: pd.Series, dtype: Any, by_text: Mapping[str, Any]) -> pd.S
         # Every text that is not empty would be True.
         return texts == "True"
     if isinstance(dtype, pd.CategoricalDtype):
-        category_dtype = dtype.categories.dtype
-        return texts.astype(category_dtype).astype(dtype)
+        return texts.astype(dtype.categories.dtype).astype(dtype)
     return texts.astype(dtype)
 
 

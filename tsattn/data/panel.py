@@ -334,8 +334,7 @@ class Panel:
         if self.covariates is not None:
             arrays.append(self.covariates.values)
         for array in arrays:
-            contiguous = np.ascontiguousarray(array)
-            digest.update(contiguous.tobytes())
+            digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def _take(self, lo: np.ndarray, hi: np.ndarray) -> Panel:
@@ -652,8 +651,7 @@ def _carried(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """
     owners = owners_of(starts)
     cells = pd.Series(values)
-    carried = cells.groupby(owners).ffill()
-    filled = carried.groupby(owners).bfill()
+    filled = cells.groupby(owners).ffill().groupby(owners).bfill()
     return filled.fillna(cells.median()).to_numpy()
 
 

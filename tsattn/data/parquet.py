@@ -336,11 +336,9 @@ def _facts_of(path: Path) -> dict[str, Any]:
     status = path.stat()
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        first_bytes = file.read(_COMPARED_BYTES)
-        digest.update(first_bytes)
+        digest.update(file.read(_COMPARED_BYTES))
         file.seek(max(status.st_size - _COMPARED_BYTES, 0))
-        last_bytes = file.read()
-        digest.update(last_bytes)
+        digest.update(file.read())
     return {
         "path": str(path.resolve()),
         "bytes": status.st_size,
@@ -398,8 +396,7 @@ def _read_rows(path: Path, columns: Sequence[Hashable], start: int, stop: int) -
         row += rows.num_rows
         if row >= stop:
             break
-    table = pa.Table.from_batches(parts)
-    return table.replace_schema_metadata(None)
+    return pa.Table.from_batches(parts).replace_schema_metadata(None)
 
 
 def _run_starts(rows: pa.RecordBatch, keys: Sequence[Hashable]) -> np.ndarray:

@@ -74,11 +74,8 @@ def special_days(days: Any) -> tuple[str, ...]:
         raise ValueError(
             f"a name of special_days must be text without '='; got {bad[0]!r:.60}; rename it"
         )
-    entries = []
-    for name, days_of_name in texts.groupby(names.str.strip().to_numpy()):
-        listed = ",".join(sorted(set(days_of_name)))
-        entries.append(f"{_DATES}{name}={listed}")
-    return tuple(entries)
+    by_name = texts.groupby(names.str.strip().to_numpy())
+    return tuple(f"{_DATES}{name}={','.join(sorted(set(dates)))}" for name, dates in by_name)
 
 
 def _dates_and_names(days: Any) -> tuple[pd.Series, pd.Series | None]:

@@ -168,8 +168,7 @@ def _skipped(entry: list[Any]) -> Skipped:
     name, last_tick, reason = entry
     has_types = type(last_tick) is int and type(reason) is str
     require(has_types, "series that are left out are no such")
-    exact_name = exact(name, "ids")
-    return Skipped(exact_name, last_tick, reason)
+    return Skipped(exact(name, "ids"), last_tick, reason)
 
 
 def _dialect(facts: dict[str, Any]) -> Dialect:
@@ -234,8 +233,7 @@ def check_panel(panel: Panel) -> None:
     covers_rows = starts[0] == 0 and starts[-1] == len(values)
     has_rows = len(lengths) > 0 and bool((lengths > 0).all())
     require(bool(covers_rows) and has_rows, "series do not fit the rows")
-    ids = pd.Index(panel.ids)
-    require(ids.is_unique, "ids occur twice")
+    require(pd.Index(panel.ids).is_unique, "ids occur twice")
     _check_stamps(panel)
     _check_dialect(panel)
 
