@@ -34,7 +34,6 @@ from tsattn.data.columns import (
     with_levels,
     with_time,
 )
-from tsattn.data.copies import tell_copies
 from tsattn.data.covariates import (
     Covariates,
     check_covariate_cols,
@@ -139,6 +138,8 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     panel = replace(_panel(df, table, rules, statics), skipped=skipped)
     tell_ended(panel)
     tell_alike(panel)
+    from tsattn.data.copies import tell_copies
+
     tell_copies(panel, schema.columns.future)
     return panel
 
@@ -345,6 +346,8 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     skipped = tuple(Skipped(name, last_tick, "has no value") for name in left_out_names)
     if rules.gaps != "missing":
         _tell_own_hours(panel)
+    from tsattn.data.copies import tell_copies
+
     tell_copies(panel, schema.columns.future)
     return replace(panel, skipped=skipped)
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -373,6 +374,16 @@ def stacked_rows(first_rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     rows = np.repeat(first_rows - n_before, lengths)
     rows += np.arange(len(rows))
     return rows
+
+
+def lie_outside(values: Any, others: np.ndarray, n_ranges: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which values lie so many ranges of others below all of them, and which above, bool ``[T]``
+    each.
+    """
+    least = others.min()
+    most = others.max()
+    reach = n_ranges * (most - least)
+    return values < least - reach, values > most + reach
 
 
 def _month_stamps(month: np.ndarray, grid: Grid) -> np.ndarray:

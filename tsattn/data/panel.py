@@ -31,8 +31,7 @@ from tsattn.checks import (
 from tsattn.data.calendar import index_of_ticks, more, more_of, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import CovariateColumns, Covariates
-from tsattn.data.grid import owners_of, rows_of, stacked_rows
-from tsattn.data.sensor_faults import find_spikes, lie_outside
+from tsattn.data.grid import lie_outside, owners_of, rows_of, stacked_rows
 
 __all__ = ["BadSeriesError", "Panel", "Skipped", "require_length"]
 
@@ -693,6 +692,8 @@ def _sentinel_rows(panel: Panel, values: np.ndarray, n_judged: int = 0) -> np.nd
 
 def _spike_rows(panel: Panel, values: np.ndarray, n_judged: int) -> np.ndarray:
     """Rows of ``values [rows]`` that are spikes of their series, before the last ``n_judged``."""
+    from tsattn.data.sensor_faults import find_spikes
+
     is_spike = np.zeros(len(values), dtype=bool)
     for n, first in enumerate(panel.starts[:-1]):
         known_rows = slice(first, max(int(panel.starts[n + 1]) - n_judged, first))

@@ -1,8 +1,8 @@
 """Wrong values of sensors, and values that only seem to be wrong because columns explain them."""
 
-from typing import Any
-
 import numpy as np
+
+from tsattn.data.grid import lie_outside
 
 # Equal values in a row of which all but the first are stuck, at least.
 _LEAST_EQUAL = 28
@@ -118,16 +118,6 @@ def find_spikes(values: np.ndarray) -> np.ndarray:
     is_spike = is_below | is_above
     is_new_level = is_spike[observed][-1]
     return none if is_new_level or others[0] == others[-1] else is_spike
-
-
-def lie_outside(values: Any, others: np.ndarray, n_ranges: float) -> tuple[np.ndarray, np.ndarray]:
-    """Which values lie so many ranges of others below all of them, and which above, bool ``[T]``
-    each.
-    """
-    least = others.min()
-    most = others.max()
-    reach = n_ranges * (most - least)
-    return values < least - reach, values > most + reach
 
 
 def explained(is_outlier: np.ndarray, columns: np.ndarray) -> np.ndarray:
