@@ -515,6 +515,12 @@ def test_columns_without_names_are_no_title(folder, ending):
     assert read_frame(f"t.{ending}")["y"].tolist() == [1.5, 2.5, 3.5, 4.5]
 
 
+def test_a_spreadsheet_without_cells_is_refused(folder):
+    pd.DataFrame().to_excel("t.xlsx", index=False)
+    with pytest.raises(ValueError, match=r"t.xlsx is no readable Excel table .it is empty."):
+        read_table("t.xlsx")
+
+
 def test_integer_ids_of_a_spreadsheet_stay_integers(folder):
     long_frame().assign(unique_id=[1] * 12 + [2] * 12).to_excel("t.xlsx", index=False)
     assert read_table("t.xlsx").ids.tolist() == [1, 2]
@@ -523,11 +529,11 @@ def test_integer_ids_of_a_spreadsheet_stay_integers(folder):
 @pytest.mark.parametrize("ending", ["csv", "xlsx"])
 def test_static_columns_of_a_file_are_text_unless_they_hold_numbers(folder, ending):
     frame = long_frame().assign(
-        land=["NA"] * 24, shop=["1e3"] * 12 + ["0.1"] * 12, item_id=[0.1] * 24
+        land=["NA"] * 12 + ["EU"] * 12, shop=["1e3"] * 12 + ["0.1"] * 12, item_id=[0.1] * 24
     )
     write_frame(frame, folder / f"t.{ending}", index=False)
     panel = read_table(f"t.{ending}", Schema(static_cols=("land", "shop"), past_cols=("item_id",)))
-    assert panel.covariates.static.tolist() == [["NA", 1000.0], ["NA", 0.1]]
+    assert panel.covariates.static.tolist() == [["NA", 1000.0], ["EU", 0.1]]
     assert panel.covariates.values[:, 0].tolist() == [0.1] * 24, (
         "only ids and static columns are read as text"
     )

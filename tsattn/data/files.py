@@ -364,6 +364,8 @@ def _read_csv(
 def _count_empty_lines(read: _Reader) -> int:
     """Lines without a cell above the first one of a spreadsheet; none where all are empty."""
     lines = read(header=None, nrows=_TITLE_LINES)
+    if lines.empty:
+        raise pd.errors.EmptyDataError("No columns")
     filled_lines = np.flatnonzero(lines.notna().any(axis=1))
     return int(filled_lines[0]) if len(filled_lines) else 0
 
@@ -720,13 +722,10 @@ def _read_words(
             if text.str.contains(decimal, regex=False).any():
                 point = decimal
             content = text.to_csv(index=False)
-            cells = io.StringIO(content)
-            table = pd.read_csv(cells, decimal=point, float_precision="round_trip")
-            plain = table[name].array
-            if plain.dtype == object or plain.isna().all():
-                frame[name] = text.where(text != "")
-            else:
-                frame[name] = plain
+            table = pd.read_csv(io.StringIO(content), decimal=point, float_precision="round_trip")
+            cells = table[name]
+            has_words = cells.dtype == object or cells.isna().all()
+            frame[name] = text.where(text != "") if has_words else cells.array
         elif text.str.fullmatch(_INTEGER, na=False).all():
             frame[name] = text.astype(np.int64)
         else:
