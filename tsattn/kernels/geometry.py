@@ -528,7 +528,7 @@ def make_geometry(
     *,
     levels: Levels | None = None,
     pattern: Pattern = EVERYBODY,
-    groups: KeyGroups | None = None,
+    groups: tuple[Tensor, ...] | None = None,
     scale: float | None = None,
 ) -> Geometry:
     """Check levels and pattern against the tensors of a call.
@@ -589,7 +589,7 @@ def _fit_levels(
     return Geometry(n_queries, n_keys, levels, pattern, grouped)
 
 
-def _check_groups(groups: KeyGroups, q: Tensor, k: Tensor, levels: Levels | None) -> None:
+def _check_groups(groups: tuple[Tensor, ...], q: Tensor, k: Tensor, levels: Levels | None) -> None:
     """Refuse groups that do not fit the levels or the tensors."""
     if levels is None or len(groups) != len(levels.ranks) - 1:
         ranks = None if levels is None else levels.ranks
