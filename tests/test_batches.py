@@ -165,6 +165,16 @@ def test_ids_keep_their_type(folder):
         assert len(pd.read_parquet("out.parquet")) == N_SERIES * HORIZON
 
 
+def test_periods_stay_periods(folder):
+    """Files keep them as numbers with a name."""
+    frame = table().assign(ds=lambda frame: frame["ds"].dt.to_period("D"))
+    frame.to_parquet("t.parquet", index=False)
+    forecast_file(Naive(HORIZON), "t.parquet", "out.parquet", batch_series=4)
+    whole = Naive(HORIZON).fit(frame).predict()
+    pd.testing.assert_frame_equal(pd.read_parquet("out.parquet"), whole, check_dtype=False)
+    assert pd.read_parquet("out.parquet")["ds"].dtype == "period[D]"
+
+
 def test_several_columns_may_name_the_series(folder):
     df = table().assign(
         shop=lambda df: df["unique_id"].str[:2], item=lambda df: df["unique_id"].str[2:]

@@ -45,6 +45,30 @@ def wide_frame(n_rows=30, **index):
     return wide_table(values, ["load", "heat"], **index)
 
 
+@pytest.mark.parametrize("freq", ["h", "D", "W-WED", "M", "Q-MAR", "Y"])
+@pytest.mark.parametrize("layout", ["long", "wide", "wide index"])
+def test_forecasts_of_periods_are_periods(layout, freq, tmp_path):
+    """Also of loaded models, in frames of the future and beside truths."""
+    periods = pd.period_range("2001-01-01", periods=33, freq=freq)
+    known = periods[:30]
+    table = pd.DataFrame({"load": np.arange(30.0), "heat": 1.0 + np.arange(30.0) % 7}, index=known)
+    if layout == "wide":
+        table = table.rename_axis("when").reset_index()
+    elif layout == "long":
+        table = table.melt(ignore_index=False, var_name="unique_id", value_name="y")
+        table = table.rename_axis("ds").reset_index()
+    model = Drift(3).fit(table)
+    model.save(tmp_path / "m")
+    for fitted in (model, Drift.load(tmp_path / "m")):
+        for answer in (fitted.predict(), fitted.make_future_frame()):
+            times = answer.get("ds", answer.get("when", answer.index))
+            assert times.dtype == periods.dtype
+            assert times[:3].tolist() == periods[30:].tolist()
+    judged = backtest(model, table, n_windows=1).frame
+    assert judged["ds"][:3].tolist() == known[-3:].tolist()
+    assert (judged["cutoff"] == known[-4]).all()
+
+
 @pytest.mark.parametrize("level", [1, 50, 80, 90, 95, 97.5, 99, 99.9])
 def test_a_level_and_its_quantiles_are_one(level):
     lower, upper = level_to_quantiles(level)

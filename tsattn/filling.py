@@ -131,18 +131,9 @@ def _filled_values(sides: TwoSides, gaps: Stretches) -> np.ndarray:
 
 
 def _with_types(filled: pd.DataFrame, table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
-    """A filled table with the types that its values and covariates had, and with its periods; a
-    column of which a filled value is not of its type, or an added row has no value, keeps the one
-    that it has.
+    """A filled table with the types that its values and covariates had; a column of which a filled
+    value is not of its type, or an added row has no value, keeps the one that it has.
     """
-    time_col = panel.dialect.time_col
-    times = table[time_col] if time_col in table.columns else table.index
-    if isinstance(times.dtype, pd.PeriodDtype):
-        freq = times.dtype.freq
-        if time_col in filled.columns:
-            filled[time_col] = filled[time_col].dt.to_period(freq)
-        else:
-            filled.index = pd.PeriodIndex(filled.index.to_series().dt.to_period(freq))
     columns: list[Any] = [*panel.dialect.columns, panel.dialect.target_col]
     if panel.covariates is not None:
         columns += [*panel.covariates.columns, *panel.covariates.statics]

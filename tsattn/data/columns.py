@@ -113,6 +113,7 @@ class Dialect:
         key_dtypes: Their dtypes.
         key_values: For each its values by their texts, if no dtype makes them of text.
         day_first: Whether stamps of text begin with the day, not the month; None if none tells.
+        period: Dtype of the periods that stand for stamps; None where none do.
     """
 
     kind: Literal["long", "wide"]
@@ -127,6 +128,7 @@ class Dialect:
     key_dtypes: tuple[Any, ...] = ()
     key_values: tuple[Mapping[str, Any], ...] = ()
     day_first: bool | None = None
+    period: pd.PeriodDtype | None = None
 
     @property
     def time_place(self) -> str:
@@ -156,7 +158,7 @@ class Dialect:
         return [name for name in names if name is not None]
 
     def answer(self, ids: np.ndarray, times: pd.Index, columns: Mapping[Any, Any]) -> pd.DataFrame:
-        """A table in this layout, with the stamps in their column or in the index.
+        """A table in this layout, with stamps or periods in their column or in the index.
 
         Args:
             ids: Name of the series of each row; not read where no column holds it.
@@ -168,9 +170,9 @@ class Dialect:
             cells[self.id_col] = self.restore_ids(ids)
         index = None
         if self.time_col is None:
-            index = times.rename(self.index_name)
+            index = self.restore_times(times).rename(self.index_name)
         else:
-            cells[self.time_col] = times
+            cells[self.time_col] = self.restore_times(times)
         return self.with_keys(pd.DataFrame({**cells, **columns}, index=index))
 
     def with_keys(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -196,6 +198,12 @@ class Dialect:
     def names_series(self) -> bool:
         """Whether the table names its series, by an id column or by the names of its columns."""
         return self.id_col is not None or bool(self.columns)
+
+    def restore_times(self, times: pd.Index) -> pd.Index:
+        """Stamps as periods, if the user's table has such."""
+        if self.period is None:
+            return times
+        return pd.PeriodIndex(times, dtype=self.period)
 
     def restore_ids(self, ids: np.ndarray) -> pd.Series:
         """Ids as a column of the user's dtype (categories, strings, integers)."""

@@ -123,7 +123,7 @@ def _read_long(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         foreign=foreign,
         cells=[df[column] for column in columns],
         columns=(str(target_col), *moving),
-        dialect=_with_day_order(dialect, df[time_col], times, rules),
+        dialect=_with_spelling(dialect, df[time_col], times, rules),
         time_cells=df[time_col],
         n_targets=1,
         categories=categories,
@@ -181,18 +181,20 @@ def _long_dialect(df: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Diale
     return df, dialect
 
 
-def _with_day_order(
+def _with_spelling(
     dialect: Dialect, cells: pd.Series | pd.Index, times: pd.Index, rules: Rules
 ) -> Dialect:
-    """The dialect with the order of day and month in stamps of text, by which later rows are read
-    that leave it open.
+    """The dialect with the type of periods, or with the order of day and month in stamps of
+    text, by which later rows are read that leave it open.
     """
     day_first = None
     if isinstance(times, pd.DatetimeIndex) and isinstance(cells.array[0], str):
         from tsattn.data.spelling import comes_day_first
 
         day_first = comes_day_first(cells, times)
-    return replace(dialect, day_first=rules.day_first if day_first is None else day_first)
+    period = cells.dtype if isinstance(cells.dtype, pd.PeriodDtype) else None
+    day_first = rules.day_first if day_first is None else day_first
+    return replace(dialect, day_first=day_first, period=period)
 
 
 def _rows_of_empty(table: Table) -> np.ndarray:
@@ -335,7 +337,7 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
         foreign=foreign,
         cells=cells,
         columns=(*names, *covariates),
-        dialect=_with_day_order(dialect, time_cells, times, rules),
+        dialect=_with_spelling(dialect, time_cells, times, rules),
         time_cells=time_cells,
         n_targets=n_series,
         categories=categories,
@@ -795,7 +797,8 @@ def to_long(panel: Panel) -> pd.DataFrame:
     values = panel.values[:, 0]
     covariates = _restored_covariates(panel)
     if dialect.kind == "wide":
-        return pd.DataFrame({"unique_id": names, "ds": panel.times, "y": values, **covariates})
+        times = dialect.restore_times(panel.times)
+        return pd.DataFrame({"unique_id": names, "ds": times, "y": values, **covariates})
     return dialect.answer(names, panel.times, {dialect.target_col: values, **covariates})
 
 
@@ -841,7 +844,8 @@ def to_wide(panel: Panel) -> pd.DataFrame:
     """
     dialect = panel.dialect
     row_ids = np.repeat(panel.ids, panel.lengths)
-    cells = pd.Series(panel.values[:, 0], index=[panel.times, row_ids])
+    times = dialect.restore_times(panel.times)
+    cells = pd.Series(panel.values[:, 0], index=[times, row_ids])
     frame = cells.unstack().rename_axis(index=dialect.time_col)
     if dialect.kind == "long":
         return frame.reindex(columns=panel.ids)

@@ -354,6 +354,8 @@ def _open(path: Path, text_keys: Sequence[Hashable] = ()) -> pq.ParquetFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # pandas tells pyarrow of its periods when it first gives it some, which are numbers otherwise.
+    pa.array(pd.PeriodIndex(["2000"], freq="D").array)
     try:
         # With a buffer a row group is read piece by piece, however large it is.
         text_names = [*text_keys] or None

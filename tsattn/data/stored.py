@@ -67,6 +67,7 @@ def _dialect_facts(dialect: Dialect) -> dict[str, Any]:
         "key_dtypes": [_dtype_facts(dtype) for dtype in dialect.key_dtypes],
         "key_values": _exact_values(dialect.key_values),
         "day_first": dialect.day_first,
+        "period": None if dialect.period is None else str(dialect.period),
     }
 
 
@@ -200,6 +201,10 @@ def _dialect(facts: dict[str, Any]) -> Dialect:
     day_first = facts.get("day_first")
     is_order = day_first is None or type(day_first) is bool
     require(is_order, "the order of day and month is none")
+    # Nor whether they were periods.
+    period = facts.get("period")
+    if period is not None:
+        facts["period"] = pd.PeriodDtype.construct_from_string(period)
     return Dialect(**facts)
 
 

@@ -371,10 +371,11 @@ class BacktestResult:
         last_rows = np.repeat(ends - 1, self.horizon)
         ids = np.repeat(panel.ids, rows_per_series)
         id_name, time_name, cutoff_name, target_name = _columns(panel)
+        times = panel.dialect.restore_times(panel.times)
         data = {
             id_name: self._ids(ids),
-            time_name: panel.times[rows],
-            cutoff_name: panel.times[last_rows],
+            time_name: times[rows],
+            cutoff_name: times[last_rows],
             target_name: panel.values[rows, 0],
         }
         for name, rolled in self.rolled.items():
