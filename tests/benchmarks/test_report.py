@@ -176,6 +176,7 @@ def test_a_picture_is_known_by_its_numbers_and_goes_with_them(tmp_path):
     drawn = path.read_bytes()
     assert all(word in drawn for word in (b"mlr", b"naive", b"MSE", b"one"))
     assert render.is_fresh(path, panels(2.0))
+    assert render.is_fresh(path, panels(2.0 + 1e-15)), "as another processor computes it"
     assert not render.is_fresh(path, panels(2.5))
     path.unlink()
     render.draw(path, panels(2.0))
