@@ -73,8 +73,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "clean = without_wrong_values(x, columns)",
-        "clean = without_wrong_values(x)",
+        "without_wrong_values(x, columns, self.covariate_regression_.leaves_out)",
+        "without_wrong_values(x)",
         "tests/forecasters/test_covariate_regression.py",
     ),
     Mutant(FAULTS, "2 * n_outliers > is_event.sum()", "True", TEST_OF_FAULTS),
