@@ -762,7 +762,7 @@ def test_one_call_takes_a_bare_series():
         (
             12,
             pd.Series(values, index=months, name="load"),
-            pd.date_range("2023-05-01", periods=H, freq="MS"),
+            pd.period_range("2023-05", periods=H, freq="M"),
         ),
         (1, pd.Series(values, index=range(0, 80, 2), name="load"), np.arange(80, 90, 2)),
     ):
