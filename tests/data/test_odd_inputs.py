@@ -218,7 +218,7 @@ TABLES = {
     "series by day": (lambda: pd.Series(Y, index=DAYS), ONE),
     "series by quarter": (
         lambda: pd.Series(Y, index=pd.period_range("2000Q1", periods=N, freq="Q")),
-        {"index": ["2003-01-01"], "y": [2.75]},
+        {"index": [pd.Period("2003Q1")], "y": [2.75]},
     ),
     "series that is called time": (
         lambda: pd.Series(Y, DAYS, name="time"),
@@ -335,7 +335,10 @@ TABLES = {
     ),
     "ids in the index": (lambda: long().set_index("unique_id"), LONG),
     "times in the index": (lambda: long().set_index("ds"), LONG),
-    "periods in the index": (lambda: wide().to_period("D"), WIDE),
+    "periods in the index": (
+        lambda: wide().to_period("D"),
+        WIDE | {"index": [pd.Period("2024-01-13", "D")]},
+    ),
     "three levels": (
         lambda: levels("k", "unique_id", "ds"),
         {"k": ["x", "x"]} | LONG,
@@ -512,7 +515,10 @@ TABLES = {
         lambda: timed(pd.Categorical(DAYS.astype(str)), "ds"),
         {"ds": ["2024-01-13"]},
     ),
-    "periods": (lambda: timed(DAYS.to_period("D")), DAY),
+    "periods": (
+        lambda: timed(DAYS.to_period("D")),
+        DAY | {"when": [pd.Period("2024-01-13", "D")]},
+    ),
     "date objects": (lambda: timed(DAYS.date, "ds"), {"ds": ["2024-01-13"]}),
     "YYYYMMDD": (lambda: whole("%Y%m%d"), DAY),
     "YYYYMM": (lambda: whole("%Y%m", MONTHS), MONTH),
