@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import socket
 import threading
 from pathlib import Path
@@ -394,17 +395,21 @@ def test_without_a_checksum_other_values_pass_and_their_checksum_is_reported(tin
 # ---------------------------------------------------------------- the cache and the network
 
 
+def files_in(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def test_download_once_then_from_the_cache(tiny, server, tmp_path):
     address, _, handler = server
     cache = tmp_path / "deep" / "cache"
     data = load_dataset("tiny", tmp_path, base_url=address, cache_dir=cache)
-    assert data.path == cache / "Tiny.csv"
+    assert data.path == cache / "tiny" / "Tiny.csv"
     assert data.path.read_bytes() == tiny_bytes()
     again = load_dataset("tiny", base_url=address, cache_dir=cache)
     assert again.path == data.path
     np.testing.assert_array_equal(again.panel.values, data.panel.values)
     assert handler.asked == ["/some/Tiny.csv"]
-    assert [path.name for path in cache.iterdir()] == ["Tiny.csv"]
+    assert files_in(cache) == [data.path]
     assert verify("tiny", cache_dir=cache) == load_dataset("tiny", cache_dir=cache).report()
 
 
@@ -430,7 +435,7 @@ def test_a_download_that_breaks_off_leaves_nothing(tiny, server, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=r"some/Tiny.csv") as caught:
         load_dataset("tiny", base_url=address, cache_dir=cache)
     assert one_line(caught)
-    assert list(cache.iterdir()) == []
+    assert files_in(cache) == []
     handler.cut = frozenset()
     assert load_dataset("tiny", base_url=address, cache_dir=cache).path.is_file()
 
@@ -443,13 +448,22 @@ def test_a_wrong_download_leaves_nothing(tiny, server, tmp_path):
     ) as caught:
         load_dataset("tiny", base_url=address, cache_dir=tmp_path / "cache")
     assert one_line(caught)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert files_in(tmp_path / "cache") == []
 
 
 def test_a_wrong_file_in_the_cache_is_an_error(tiny, server, tmp_path):
-    (tmp_path / "Tiny.csv").write_bytes(b"wrong\n")
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "Tiny.csv").write_bytes(b"wrong\n")
     with pytest.raises(ValueError, match=r"its sha256 is .* remove it and get"):
         load_dataset("tiny", base_url=server[0], cache_dir=tmp_path)
+
+
+def test_a_file_of_another_data_set_in_the_cache_is_not_taken(tiny, server, tmp_path):
+    (tmp_path / "small").mkdir()
+    for folder in (tmp_path, tmp_path / "small"):
+        (folder / "Tiny.csv").write_bytes(b"wrong\n")
+    data = load_dataset("tiny", base_url=server[0], cache_dir=tmp_path)
+    assert data.path.read_bytes() == tiny_bytes()
 
 
 def test_no_network(tiny, closed, tmp_path):
@@ -459,11 +473,11 @@ def test_no_network(tiny, closed, tmp_path):
         load_dataset("tiny", tmp_path / "empty", base_url=closed, cache_dir=cache)
     assert (
         str(caught.value)
-        == f"neither Tiny.csv nor Tiny.csv.gz is in {tmp_path / 'empty'} or in {cache}, and"
+        == f"neither Tiny.csv nor Tiny.csv.gz is in {tmp_path / 'empty'} or in {cache / 'tiny'}, and"
         f" {closed}/some/Tiny.csv cannot be downloaded (ConnectionError); get some/Tiny.csv from"
         " https://example.org/tiny and put it as Tiny.csv into the data folder"
     )
-    assert list(cache.iterdir()) == []
+    assert files_in(cache) == []
 
 
 def test_the_real_address_is_unreachable_here(tmp_path):
@@ -503,10 +517,13 @@ def test_cache_that_cannot_be_written(tiny, tmp_path):
 def test_the_default_cache_is_the_users(tiny, here, monkeypatch, tmp_path):
     import pooch
 
+    users = tmp_path / "users"
+    users.mkdir()
+    shutil.copytree(here, users / "tiny")
     monkeypatch.setattr(
-        pooch, "os_cache", lambda project: here if project == "tsattn" else tmp_path
+        pooch, "os_cache", lambda project: users if project == "tsattn" else tmp_path
     )
-    assert load_dataset("tiny").path == here / "Tiny.csv"
+    assert load_dataset("tiny").path == users / "tiny" / "Tiny.csv"
 
 
 # ---------------------------------------------------------------- irregular stamps and sentinels

@@ -275,8 +275,8 @@ def load_dataset(
 ) -> Dataset:
     """Read a published data set, checked against its card.
 
-    The file is searched in ``data_dir``, then in the cache. If neither has it, it is downloaded
-    into the cache.
+    The file is searched in ``data_dir``, then in the data set's folder of the cache. If neither has
+    it, it is downloaded into that folder.
 
     Args:
         name: Name of the data set; case does not matter.
@@ -297,7 +297,7 @@ def load_dataset(
     """
     card = read_card(name)
     policy = _sentinel_policy(card, sentinels)
-    cache = _cache_folder(cache_dir)
+    cache = _cache_folder(card, cache_dir)
     path = _look(card, data_dir, cache)
     if path is not None:
         return _open(card, path, policy)
@@ -330,7 +330,7 @@ def verify(
         FileNotFoundError: If the file is in neither folder.
     """
     card = read_card(name)
-    cache = _cache_folder(cache_dir)
+    cache = _cache_folder(card, cache_dir)
     path = _look(card, data_dir, cache)
     if path is None:
         raise FileNotFoundError(
@@ -417,12 +417,13 @@ def _sentinel_policy(card: Card, policy: Policy | None) -> Policy:
     return policy
 
 
-def _cache_folder(cache_dir: StrPath | None) -> Path:
+def _cache_folder(card: Card, cache_dir: StrPath | None) -> Path:
+    """The data set's own folder, since files of two data sets may have the same name."""
     if cache_dir is not None:
-        return Path(cache_dir)
+        return Path(cache_dir) / card.name
     import pooch
 
-    return Path(pooch.os_cache("tsattn"))
+    return Path(pooch.os_cache("tsattn")) / card.name
 
 
 def _look(card: Card, data_dir: StrPath | None, cache: Path) -> Path | None:
