@@ -520,6 +520,23 @@ TABLES = {
         DAY | {"when": [pd.Period("2024-01-13", "D")]},
     ),
     "date objects": (lambda: timed(DAYS.date, "ds"), {"ds": ["2024-01-13"]}),
+    "years before stamps": (
+        lambda: timed(range(1672, 1672 + N), "year"),
+        {"year": [1684], "y": [2.75]},
+    ),
+    "years from 1": (lambda: timed(range(1, 1 + N), "year"), {"year": [13], "y": [2.75]}),
+    "datetimes of other years": (
+        lambda: timed(pd.date_range("1400-01-01", periods=N, freq="YS", unit="s"), "ds"),
+        r"holds Timestamp\('1400-01-01 00:00:00'\) in row 0 .*of the years 1678 to 2261; write whole numbers, such as those of years, and pass freq=1",
+    ),
+    "text of other years": (
+        lambda: timed([f"{year}-01-01" for year in range(1400, 1400 + N)], "ds"),
+        "holds '1400-01-01' in row 0 .*; write whole numbers, such as those of years, and pass freq=1",
+    ),
+    "periods of other years": (
+        lambda: pd.Series(Y, index=pd.period_range("1400", periods=N, freq="Y")),
+        r"holds Period\('1400', 'Y-DEC'\) in row 0 .*; write whole numbers",
+    ),
     "YYYYMMDD": (lambda: whole("%Y%m%d"), DAY),
     "YYYYMM": (lambda: whole("%Y%m", MONTHS), MONTH),
     "YYYYMMDDHHMM": (lambda: whole("%Y%m%d%H%M"), DAY),

@@ -597,13 +597,19 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     """
     if not is_numeric_dtype(column.dtype):
         return _text_reads_as_times(column)
+    if codes is None:
+        codes = np.zeros(len(column), dtype=np.int64)
+    part = part_of(column.name)
+    # Years before those of stamps are counted.
+    if part == "year" and column.min() < FIRST_YEAR and _occur_once(column, codes):
+        return whole_numbers(column) is not None
     # The first value excludes most columns at little cost.
     first = column.iloc[0]
     if not isinstance(first, Real) or not float(first) >= _LEAST_STAMP:
         return False
     from tsattn.data.spelling import decimal_years, follow_periods
 
-    named_as_part = bool(part_of(column.name))
+    named_as_part = bool(part)
     stamps = None
     numbers = whole_numbers(column)
     if numbers is not None:
@@ -613,8 +619,6 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
         stamps = decimal_years(column.to_numpy(dtype=np.float64, na_value=np.nan))
     if stamps is None or stamps.isna().any():
         return numbers is not None and follow_periods(numbers)
-    if codes is None:
-        codes = np.zeros(len(column), dtype=np.int64)
     if named_as_part:
         return _occur_once(stamps, codes)
     order = np.argsort(codes, kind="stable")
@@ -948,7 +952,8 @@ def _stamps(
     if kind == "string":
         return _read_text(series.astype(object), label, candidates, day_first)
     if kind == "period":
-        return pd.Series(pd.PeriodIndex(series).to_timestamp())
+        periods = series.where(series.dt.year.between(FIRST_YEAR, LAST_YEAR))
+        return pd.Series(pd.PeriodIndex(periods).to_timestamp())
     if kind == "date":
         # Dates of pyarrow have no unit, which to_datetime needs.
         series = series.astype(object)

@@ -84,6 +84,7 @@ _MONTH_NAME = re.compile(
 # A time of day at the end with a dot between hours and minutes, and a comma before one.
 _DOTTED_CLOCK = re.compile(r" (\d{1,2})\.(\d\d)$")
 _CLOCK_COMMA = re.compile(r",(?=\s+\d{1,2}:\d\d)")
+_YEAR_IN_TEXT = re.compile(r"(?<!\d)\d{4}(?!\d)")
 # Years as the World Bank has them.
 _DOUBLE_YEAR = re.compile(r"^(\d{4}) \[YR\1\]$")
 # A day of a year, as ISO 8601 and satellites number them.
@@ -875,6 +876,8 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
         remedy = ["remove the mark behind it", InPython(f": {call}")]
     elif len(bad) <= _TOTALS_SHARE * len(cells):
         remedy = ["correct it, or leave such rows out, as those of totals"]
+    elif cells.iloc[bad].map(_is_other_year).all():
+        remedy = ["write whole numbers, such as those of years, and pass ", Argument("freq", 1)]
     elif len(read_cells):
         first = f"{read_cells.iloc[0]!r:.60} in row {read_cells.index[0]}"
         remedy = [f"write all in one way, as {first}", by_format]
@@ -883,6 +886,16 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
         remedy = ["correct it", by_format, numbering]
     rule = f", which cannot be read as a stamp of the years {FIRST_YEAR} to {LAST_YEAR}; "
     return InputError(words, rule, *remedy)
+
+
+def _is_other_year(cell: Any) -> bool:
+    """Whether a stamp lies in a year that nanoseconds do not reach."""
+    if isinstance(cell, str):
+        match = _YEAR_IN_TEXT.search(cell)
+        year = int(match[0]) if match and len(cell) > len(match[0]) else FIRST_YEAR
+    else:
+        year = getattr(cell, "year", FIRST_YEAR)
+    return not FIRST_YEAR <= year <= LAST_YEAR
 
 
 def layouts_of(text: str) -> list[str]:
