@@ -179,6 +179,21 @@ def test_a_date_anywhere_in_the_first_line_is_no_name(folder, line):
         read_table("t.csv")
 
 
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+@pytest.mark.parametrize("dots", [".", "..", "..."])
+def test_dots_in_place_of_a_value_are_missing_cells(folder, ending, dots):
+    rates = [*range(11)]
+    rates[4] = dots
+    table = pd.DataFrame(
+        {"observation_date": pd.date_range("2024-01-01", periods=11), "rate": rates}
+    )
+    path = folder / f"rates.{ending}"
+    table.to_csv(path, index=False) if ending == "csv" else table.to_excel(path, index=False)
+    values = read_table(path, Schema(missing="mask")).values[:, 0]
+    assert np.isnan(values).tolist() == [row == 4 for row in range(11)]
+    assert np.nansum(values) == sum(range(11)) - 4
+
+
 def test_empty_files_and_lines_with_more_cells_are_told(folder):
     (folder / "t.csv").write_text("")
     with pytest.raises(ValueError, match=r"t.csv is no readable CSV table .it is empty."):

@@ -520,6 +520,21 @@ TABLES = {
         DAY | {"when": [pd.Period("2024-01-13", "D")]},
     ),
     "date objects": (lambda: timed(DAYS.date, "ds"), {"ds": ["2024-01-13"]}),
+    "years of countries, with codes": (
+        lambda: pd.DataFrame(
+            {
+                "Entity": HALVED,
+                "Code": ["A"] * 6 + ["B"] * 6,
+                "Year": [*range(2000, 2006)] * 2,
+                "Cases": Y,
+            }
+        ),
+        {"Code": ["A", "B"], "Year": [2006, 2006], "naive": [1.25, 2.75]},
+    ),
+    "years and days of these": (
+        lambda: pd.DataFrame({"year": [2000] * 6 + [2001] * 6, "day": [*range(1, 7)] * 2, "y": Y}),
+        "column 'year' holds times, 2000 in row 0, which cannot be forecast",
+    ),
     "years before stamps": (
         lambda: timed(range(1672, 1672 + N), "year"),
         {"year": [1684], "y": [2.75]},

@@ -42,6 +42,8 @@ _KINDS = {
 }
 _UNREAD = (".xls", ".xlsb", ".ods")
 _JSON = (".json", ".jsonl")
+# Cells without a value, as FRED, SAS and statistical offices write them, beside those of pandas.
+_NO_VALUE = (".", "..", "...")
 _PACKAGES = {"Parquet": "pyarrow", "Feather": "pyarrow", "Excel": "openpyxl"}
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
 _INTEGER = re.compile(r" *(0|-?[1-9][0-9]{0,17}) *")  # as it is written, within int64
@@ -240,7 +242,11 @@ def _read_excel(
         if n_bytes > limit:
             _refuse_size(path, limit)
 
-    options: dict[str, Any] = {"engine": "openpyxl", "converters": as_text}
+    options: dict[str, Any] = {
+        "engine": "openpyxl",
+        "converters": as_text,
+        "na_values": _NO_VALUE,
+    }
 
     def read(**more: Any) -> pd.DataFrame:
         return pd.read_excel(path, **(options | more))
@@ -293,6 +299,7 @@ def _read_csv(
         "float_precision": "round_trip",
         "low_memory": False,
         "converters": as_text,
+        "na_values": _NO_VALUE,
         "compression": _PACKED.get(suffix, "infer"),
     }
 
@@ -722,7 +729,12 @@ def _read_words(
             if text.str.contains(decimal, regex=False).any():
                 point = decimal
             content = text.to_csv(index=False)
-            table = pd.read_csv(io.StringIO(content), decimal=point, float_precision="round_trip")
+            table = pd.read_csv(
+                io.StringIO(content),
+                decimal=point,
+                na_values=_NO_VALUE,
+                float_precision="round_trip",
+            )
             cells = table[name]
             has_words = cells.dtype == object or cells.isna().all()
             frame[name] = text.where(text != "") if has_words else cells.array

@@ -42,7 +42,7 @@ from tsattn.data.covariates import (
 )
 from tsattn.data.grid import owners_of
 from tsattn.data.panel import Panel, Skipped, starts_of, tell_alike, tell_ended
-from tsattn.data.parts import refuse_clock, refuse_parts, refuse_units
+from tsattn.data.parts import part_of, refuse_clock, refuse_parts, refuse_units
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
 
@@ -683,6 +683,9 @@ def _with_keys(
     covariate_cols = schema.columns.in_table
     columns = [column for column in frame.columns if column not in covariate_cols]
     time_col = _found_time_col(frame, schema, [*covariate_cols, schema.target_col])
+    if time_col is None and not has_time_index(frame):
+        # Years that each series repeats do not rise, as stamps of one series do.
+        time_col = next((column for column in columns if part_of(column) == "year"), None)
     if time_col is None:
         return None
     times = frame[time_col] if time_col in columns else frame.index
@@ -697,6 +700,8 @@ def _with_keys(
     if not keys:
         return None
     refuse_parts(frame, time_col, keys)
+    if part_of(time_col) == "year" and any(map(part_of, keys)):
+        return None
     if target_col == "y" and "y" not in columns:
         target_col = "target"
         if "target" not in columns:
