@@ -535,6 +535,22 @@ TABLES = {
         lambda: pd.DataFrame({"year": [2000] * 6 + [2001] * 6, "day": [*range(1, 7)] * 2, "y": Y}),
         "column 'year' holds times, 2000 in row 0, which cannot be forecast",
     ),
+    "days from a start": (lambda: timed(range(N), "Nth day"), {"Nth day": [12], "y": [2.75]}),
+    "numbers of observations": (lambda: timed(range(1, 1 + N), "obs"), {"obs": [13], "y": [2.75]}),
+    "a day that is left out": (
+        lambda: timed([*range(5), *range(6, N + 1)], "day"),
+        {"day": [12], "y": [2.75]},
+    ),
+    "weeks of shops": (
+        lambda: pd.DataFrame({"shop": [*"ab"] * 6, "week": np.repeat(range(1, 7), 2), "sold": Y}),
+        {"shop": [*"ab"], "week": [7, 7], "naive": [2.5, 2.75]},
+    ),
+    "weeks of shops, with prices": (
+        lambda: pd.DataFrame(
+            {"shop": [*"ab"] * 6, "week": np.repeat(range(1, 7), 2), "sold": Y, "price": Y}
+        ),
+        r"'shop' tells series apart, and \['sold', 'price'\] hold numbers.*name it by target_col=",
+    ),
     "years before stamps": (
         lambda: timed(range(1672, 1672 + N), "year"),
         {"year": [1684], "y": [2.75]},

@@ -550,7 +550,7 @@ def find_time_col(
 
     The name decides first (date, ds, timestamp, time, datetime), then the type of datetimes. If the
     index only counts the rows, a column of text that reads as stamps counts too, and a column of
-    numbers that do and rise evenly.
+    numbers that do and rise evenly; at last one that numbers the steps, such as one called day.
 
     Args:
         df: The frame.
@@ -572,6 +572,11 @@ def find_time_col(
         matches = [column for column in columns if _reads_as_times(df[column], codes)]
         # Some rows may be those of totals, which the reading of the stamps tells.
         matches = matches or [name for name in columns if _text_mostly_reads(df[name])]
+        from tsattn.data.part_columns import counts_steps, step_col
+
+        count_col = None if matches else step_col(df.columns)
+        if count_col in columns and counts_steps(df[count_col], codes):
+            return count_col
     if len(matches) > 1:
         # A column of days repeats if another column holds the hours.
         series = np.zeros(len(df)) if codes is None else codes
@@ -599,17 +604,13 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
         return _text_reads_as_times(column)
     if codes is None:
         codes = np.zeros(len(column), dtype=np.int64)
-    part = part_of(column.name)
-    # Years before those of stamps are counted.
-    if part == "year" and column.min() < FIRST_YEAR and _occur_once(column, codes):
-        return whole_numbers(column) is not None
     # The first value excludes most columns at little cost.
     first = column.iloc[0]
     if not isinstance(first, Real) or not float(first) >= _LEAST_STAMP:
         return False
     from tsattn.data.spelling import decimal_years, follow_periods
 
-    named_as_part = bool(part)
+    named_as_part = bool(part_of(column.name))
     stamps = None
     numbers = whole_numbers(column)
     if numbers is not None:

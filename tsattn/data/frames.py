@@ -683,9 +683,12 @@ def _with_keys(
     covariate_cols = schema.columns.in_table
     columns = [column for column in frame.columns if column not in covariate_cols]
     time_col = _found_time_col(frame, schema, [*covariate_cols, schema.target_col])
-    if time_col is None and not has_time_index(frame):
-        # Years that each series repeats do not rise, as stamps of one series do.
-        time_col = next((column for column in columns if part_of(column) == "year"), None)
+    from tsattn.data.part_columns import counts_steps, step_col
+
+    counts = time_col is None and not has_time_index(frame)
+    if counts:
+        # Years or steps that each series repeats do not rise, as stamps of one series do.
+        time_col = step_col(columns)
     if time_col is None:
         return None
     times = frame[time_col] if time_col in columns else frame.index
@@ -700,8 +703,10 @@ def _with_keys(
     if not keys:
         return None
     refuse_parts(frame, time_col, keys)
-    if part_of(time_col) == "year" and any(map(part_of, keys)):
-        return None
+    if counts:
+        codes = frame.groupby([*keys]).ngroup().to_numpy()
+        if any(map(part_of, keys)) or not counts_steps(frame[time_col], codes):
+            return None
     if target_col == "y" and "y" not in columns:
         target_col = "target"
         if "target" not in columns:

@@ -2,7 +2,7 @@
 
 import calendar
 import re
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,11 @@ _DAY_MINUTES = 24 * 60
 _STEP = re.compile(
     r"(d|day|w|wk|week|m|month|q|quarter|y|year|t|time|period|step)[ _.-]?(\d+)", re.IGNORECASE
 )
+# Words in the name of a column that numbers the steps, without an s at the end.
+_STEP_WORDS = {
+    *("year", "quarter", "month", "week", "day", "hour", "minute", "second"),
+    *("period", "step", "timestep", "cycle", "tick", "ob", "observation", "elapsed"),
+}
 # So many such columns there must be.
 _LEAST_STEPS = 12
 # Columns that only number such parts, from 0 or 1, and what they are by how many there are.
@@ -170,6 +175,45 @@ def refuse_steps(df: pd.DataFrame) -> None:
             " steps"
         ),
     )
+
+
+def step_col(columns: Iterable[Any]) -> Any:
+    """The column whose name is that of a count of steps, such as day; None if there is none, or
+    another one that is named like a time or a part of it.
+    """
+    named = [
+        column
+        for column in columns
+        if _names_steps(column) or part_of(column) or str(column).lower() in TIME_NAMES
+    ]
+    return named[0] if len(named) == 1 and _names_steps(named[0]) else None
+
+
+def _names_steps(name: Any) -> bool:
+    words = re.findall("[a-z]+", str(name).lower())
+    return any(word.removesuffix("s") in _STEP_WORDS for word in words)
+
+
+def counts_steps(column: pd.Series, codes: np.ndarray | None = None) -> bool:
+    """Whether the whole numbers of a column count the steps of each series by one; years, which
+    say more than a count, may miss some.
+
+    Args:
+        column: The column, ``[rows]``, in any order.
+        codes: Series of each row; None for one series.
+    """
+    if not is_numeric_dtype(column.dtype):
+        return False
+    numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if codes is None:
+        codes = np.zeros(len(numbers), dtype=np.int64)
+    order = np.lexsort((numbers, codes))
+    is_same_series = np.diff(codes[order]) == 0
+    steps = np.diff(numbers[order])[is_same_series]
+    is_next = steps == 1
+    if part_of(column.name) == "year":
+        is_next = (steps > 0) & (steps % 1 == 0)
+    return bool(len(steps) and is_next.all())
 
 
 def _find_parts(columns: Sequence[Any]) -> _Parts | None:
