@@ -411,6 +411,25 @@ def test_a_series_or_channel_that_begins_late_leaves_the_candidates_of_others():
         assert np.isfinite(Learning(H).fit(holed).predict(level=80)).all(axis=None)
 
 
+def test_windows_that_the_network_had_no_time_for_are_not_judged(monkeypatch):
+    answer_in_time = module._answer_in_time
+
+    def half_answered(candidate, *others):
+        answer, progress = answer_in_time(candidate, *others)
+        if candidate.name == "zero":
+            for numbers in answer:
+                numbers[::2] = np.nan
+        return answer, progress
+
+    frame = table(*[90] * 4, kind="year")
+    whole = Quick(H).fit(frame)
+    monkeypatch.setattr(module, "_answer_in_time", half_answered)
+    auto = Quick(H).fit(frame)
+    assert auto.n_windows_ == whole.n_windows_ // 2
+    assert np.isfinite(auto.band_factor_)
+    assert np.isfinite(auto.predict(level=80).drop(columns=["unique_id", "ds"])).all(axis=None)
+
+
 def test_a_table_with_gaps_is_forecast():
     frame = table(*[90] * 4, kind="year")
     holes = np.random.default_rng(0).random(len(frame)) < 0.1

@@ -516,7 +516,7 @@ class AutoForecaster(GapForecaster):
             members=members,
             weights=weights[chosen],
             leaderboard=board,
-            n_windows=len(ends),
+            n_windows=int(np.count_nonzero(~is_missing)),
             band_factor=factor,
         )
 

@@ -230,10 +230,10 @@ def _least_absolute(errors: np.ndarray) -> np.ndarray:
 
 def band_factor(point: np.ndarray, spread: np.ndarray, truth: np.ndarray, evidence: float) -> float:
     """The factor of the spread ``[W, F, 1, 2]`` with which the bounds hold 80% of the truths, drawn
-    towards 1 where evidence is little.
+    towards 1 where evidence is little. Windows that nothing answered have NaN as points.
     """
-    observed = ~np.isnan(truth)
     all_gaps = truth - point
+    observed = ~np.isnan(all_gaps)
     gap = all_gaps[observed]
     if not gap.size:
         return 1.0
