@@ -289,6 +289,9 @@ def test_a_wrong_shape_or_value_is_refused():
     bad[1, 2] = np.nan
     with pytest.raises(ValueError, match="not finite for series 's1'"):
         forecast_panel(Odd(bad), panel)
+    numbered = long_frame().assign(unique_id=lambda frame: frame["unique_id"].factorize()[0])
+    with pytest.raises(ValueError, match="not finite for series 1;"):
+        forecast_panel(Odd(bad), to_panel(numbered))
 
 
 def test_a_context_that_is_still_open_is_refused():

@@ -413,7 +413,11 @@ def test_frames_that_do_not_fit_are_refused():
         ),
         (frame, answer.assign(mlr=1.0), "one column of points beside .*; got naive, mlr"),
         (frame, answer[["unique_id", "ds"]], "one column of points beside .*; got none"),
-        (frame, answer.iloc[:-1], "as many rows for every series; got 6 for 's00' and 5 for 's01'"),
+        (
+            frame,
+            answer.iloc[:-1],
+            "as many rows for every series; got 6 for series 's00' and 5 for series 's01'",
+        ),
         (frame, answer.drop(columns="ds"), "'ds'"),
         (
             frame[frame["ds"] > "2024-02-08"].assign(ds=pd.Timestamp("2025-01-01")).iloc[[0, 1]],

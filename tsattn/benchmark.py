@@ -331,7 +331,7 @@ def _source_of_table(suite: Suite) -> _Source:
     if (lengths != n_rows).any():
         shortest = int(np.argmin(lengths))
         raise ValueError(
-            f"one split needs series of one length; {panel.ids[shortest]!r} has"
+            f"one split needs series of one length; {panel.series_label(shortest)} has"
             f" {lengths[shortest]} rows of {lengths.max()}: cut all series to the same"
             " span"
         )

@@ -1031,7 +1031,7 @@ def forecast_panel(
     n = first_not_finite(point, bounds)
     if n is not None:
         raise ValueError(
-            f"{forecaster.alias_} gave a forecast that is not finite for series {panel.ids[n]!r};"
+            f"{forecaster.alias_} gave a forecast that is not finite for {panel.series_label(n)};"
             " look at the scale of its values and fit again"
         )
     from tsattn.sampling import PathSource, find_means

@@ -556,8 +556,9 @@ def _steps_of(rows: Panel) -> int:
     if differs.any():
         other = int(np.argmax(differs))
         raise ValueError(
-            f"a forecast has as many rows for every series; got {n_steps} for {rows.ids[0]!r} and"
-            f" {rows.lengths[other]} for {rows.ids[other]!r}: pass the frame that predict returned"
+            f"a forecast has as many rows for every series; got {n_steps} for"
+            f" {rows.series_label(0)} and {rows.lengths[other]} for {rows.series_label(other)}:"
+            " pass the frame that predict returned"
         )
     return n_steps
 

@@ -276,7 +276,7 @@ def _without_test_rows(panel: Panel, test_size: int) -> Panel:
     if is_short.any():
         n = int(np.argmax(is_short))
         raise ValueError(
-            f"test_size = {test_size} leaves nothing of series {panel.ids[n]!r}, which has"
+            f"test_size = {test_size} leaves nothing of {panel.series_label(n)}, which has"
             f" {panel.lengths[n]} rows; lower it, or leave the series out"
         )
     stops = panel.lengths - test_size
