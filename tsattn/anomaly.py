@@ -106,7 +106,7 @@ def anomalies(
     # Forecasts from the values of a sensor that hangs would agree with them.
     moving_values = panel.values.copy()
     for rows in blocks_of(panel, _SEARCHED_ROWS):
-        moving_values[rows] = without_stuck(moving_values[None, rows])[0]
+        moving_values[rows] = without_stuck(moving_values[rows])
     sides = TwoSides(replace(panel, values=moving_values), weights, n_threads)
     lower, median, upper = _both_sides(panel, sides, probabilities)
     half_below = median - lower

@@ -1,5 +1,6 @@
 """The combination: what is judged and on which rows, bands, time, short series, saved folders."""
 
+import itertools
 import json
 import math
 import time
@@ -20,7 +21,7 @@ from tsattn.forecasters.covariate_weights import PastForecasts
 from tsattn.forecasters.deadlines import fit_in_time, require_seconds, seconds_left
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive
-from tsattn.forecasters.pretrained import PretrainedForecaster
+from tsattn.forecasters.pretrained import PretrainedForecaster, clean_panel
 from tsattn.forecasters.regression import SklearnForecaster
 from tsattn.pretrained.weights import load_network
 
@@ -428,6 +429,18 @@ def test_windows_that_the_network_had_no_time_for_are_not_judged(monkeypatch):
     assert auto.n_windows_ == whole.n_windows_ // 2
     assert np.isfinite(auto.band_factor_)
     assert np.isfinite(auto.predict(level=80).drop(columns=["unique_id", "ds"])).all(axis=None)
+
+
+def test_series_are_cleaned_together_as_each_alone():
+    frame = table(90, 40, 90, 260, 7)
+    rows = np.arange(len(frame))
+    frame.loc[rows % 61 == 30, "y"] *= 1e3
+    panel = to_panel(frame)
+    together = clean_panel(panel, 100, ()).values
+    assert np.isnan(together).sum() >= 5
+    for name, (start, stop) in zip(panel.ids, itertools.pairwise(panel.starts), strict=True):
+        alone = to_panel(frame[frame["unique_id"] == name])
+        np.testing.assert_array_equal(together[start:stop], clean_panel(alone, 100, ()).values)
 
 
 def test_a_table_with_gaps_is_forecast():

@@ -30,7 +30,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import to_panel
 from tsattn.data.panel import Panel, skip_bad
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History, Values, last_of_ended, require_known
+from tsattn.data.windows import History, Values, chunk_size, last_of_ended, require_known
 from tsattn.forecaster import (
     FitContext,
     Fitted,
@@ -700,11 +700,20 @@ def _future_columns(panel: Panel, names: Sequence[Hashable]) -> np.ndarray:
     return panel.covariates.values[:, places]
 
 
-def blocks_of(panel: Panel, n_rows: int) -> Iterator[slice]:
-    """The rows of each series in blocks of ``n_rows`` from its end."""
-    for start, stop in itertools.pairwise(panel.starts):
+def blocks_of(panel: Panel, n_rows: int) -> Iterator[np.ndarray]:
+    """The rows of each series in blocks of ``n_rows`` from its end, several blocks of one length at
+    a time, ``[B, rows]``.
+    """
+    firsts: dict[int, list[int]] = {}
+    for start, stop in itertools.pairwise(panel.starts.tolist()):
         for last in range(stop, start, -n_rows):
-            yield slice(max(last - n_rows, start), last)
+            first = max(last - n_rows, start)
+            firsts.setdefault(last - first, []).append(first)
+    for length, first_rows in firsts.items():
+        rows = np.array(first_rows)[:, None] + np.arange(length)
+        size = chunk_size(length)
+        for first in range(0, len(rows), size):
+            yield rows[first : first + size]
 
 
 def clean_panel(
@@ -716,7 +725,7 @@ def clean_panel(
     columns = _future_columns(panel, future_cols)
     values = panel.values.copy()
     for rows in blocks_of(panel, n_rows):
-        values[rows] = without_wrong_values(values[None, rows], columns[None, rows], scattered)[0]
+        values[rows] = without_wrong_values(values[rows], columns[rows], scattered)
     return replace(panel, values=values)
 
 
