@@ -551,6 +551,10 @@ TABLES = {
         ),
         r"'shop' tells series apart, and \['sold', 'price'\] hold numbers.*name it by target_col=",
     ),
+    "months of columns that are years": (
+        lambda: pd.DataFrame({"month": range(1, 13), "2019": Y, "2020": Y + 1, "2021": Y + 2}),
+        r"columns 2019 to 2021 are named by times, .*; turn the table, as df.set_index\('month'\).T does",
+    ),
     "years before stamps": (
         lambda: timed(range(1672, 1672 + N), "year"),
         {"year": [1684], "y": [2.75]},
