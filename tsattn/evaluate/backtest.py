@@ -149,7 +149,6 @@ def _far_of_series(values: np.ndarray) -> np.ndarray:
     is_apart = nearest > _FAR_RATIO * usual
     if upper > lower and few and is_apart:
         return far
-        return far
     return np.zeros_like(far)
 
 
