@@ -281,7 +281,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/filling.py",
-        "tell_sentinels(panel, effect)",
+        "tell_sentinels(panel, _KEPT)",
         'tell_sentinels(panel, "")',
         "tests/test_filling.py::test_numbers_that_often_stand_for_a_missing_value_are_told",
     ),

@@ -21,6 +21,8 @@ MUTANTS = [
         FILLED,
     ),
     Mutant(FILLING, "return nearest[..., 0]", "return answer", FILLED),
+    Mutant(FILLING, "values[rows] = np.nan", "pass", FILLED),
+    Mutant(FILLING, "gaps.take(holds_missing)", "gaps", FILLED),
     Mutant(TWO_SIDES, "is_inside = rows >= first_rows[:, None]", "is_inside = rows >= 0", FILLED),
     Mutant(TWO_SIDES, "np.arange(CONTEXT)[::-1]", "np.arange(CONTEXT)", FLAGGED),
     Mutant(ANOMALY, "[:, :, ::-1]", "", FLAGGED),

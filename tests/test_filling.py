@@ -291,10 +291,35 @@ def test_numbers_that_often_stand_for_a_missing_value_are_told():
     with pytest.warns(InputWarning, match=r"the table has -999 at .* \(and 2 more\)") as caught:
         assert (fill_somehow(table)["y"] == -999).sum() == 3
     assert Path(caught[0].filename) == Path(__file__)
-    assert "which fill keeps, and from which it fills the gaps beside" in str(caught[0].message)
+    assert "which fill keeps, but does not read" in str(caught[0].message)
     assert "forecast" not in str(caught[0].message)
     names = {"df": table.copy()}
     exec(str(caught[0].message).split("empty: ")[1], names)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert fill_somehow(names["df"])["y"].min() > -999
+
+
+@pytest.mark.parametrize("wrong", [50_000.0, -9999.0])
+def test_gaps_beside_a_wrong_value_are_filled_from_right_ones(wrong):
+    table = pd.DataFrame({"a": hourly(), "b": 10 * hourly()})
+    table.iloc[41:43, 0] = np.nan
+    spoilt = table.copy()
+    spoilt.iloc[40, 0] = wrong
+    with pytest.warns(InputWarning, match=f"'a' has {wrong:g} at .* keeps, but does not read"):
+        filled = fill_somehow(spoilt)
+    assert filled.iloc[40, 0] == wrong
+    assert filled.iloc[41:43, 0].between(*hourly().agg(["min", "max"])).all()
+    expected = fill_somehow(table.assign(a=table["a"].where(spoilt["a"] != wrong)))
+    pd.testing.assert_frame_equal(
+        filled.drop(index=table.index[40]), expected.drop(table.index[40])
+    )
+
+
+def test_wrong_values_that_are_many_are_no_gap():
+    table = pd.DataFrame({"y": np.tile(hourly(), 10)})
+    table.loc[300:1400, "y"] = -9999.0
+    with pytest.warns(InputWarning) as caught:
+        filled = fill_somehow(table)
+    pd.testing.assert_frame_equal(filled, table)
+    assert not any("stay empty" in str(warning.message) for warning in caught)

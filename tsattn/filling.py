@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import InputWarning, check_whole, listed, warn
+from tsattn.data.calendar import more_of
 from tsattn.data.columns import TableLike, as_frame, plain
 from tsattn.data.covariates import label
 from tsattn.data.frames import to_long, to_target_panel, to_wide, with_fields
@@ -16,7 +17,7 @@ from tsattn.data.grid import rows_of
 from tsattn.data.panel import Panel, tell_sentinels, tell_skipped, tell_usual_sentinels
 from tsattn.data.schema import Schema
 from tsattn.data.windows import Values, counts_before, spread_places
-from tsattn.forecasters.pretrained import MAX_HORIZON
+from tsattn.forecasters.pretrained import MAX_HORIZON, outlier_rows
 from tsattn.pretrained.weights import SHIPPED
 from tsattn.two_sides import Stretches, TwoSides
 
@@ -38,6 +39,8 @@ _SHORT_WEIGHTS = np.array([0.5, 0.25, 0.25])
 _LONG_WEIGHTS = np.array([0.0, 0.5, 0.5])
 # Gaps that a warning names.
 _NAMED_GAPS = 3
+# What becomes of wrong values.
+_KEPT = "which fill keeps, but does not read"
 
 
 def fill(
@@ -60,7 +63,8 @@ def fill(
     - the same after each forecast has been moved to meet the value on the other side.
 
     The three weights are those with the smallest absolute error on observed stretches of the same
-    table, for gaps of similar length.
+    table, for gaps of similar length. Numbers such as -9999 and outliers stay, with a warning, but
+    are not read; those beside a gap count as rows of it.
 
     Args:
         data: A table, as :func:`tsattn.forecast` takes it. Covariates that the schema names stay
@@ -97,21 +101,47 @@ def fill(
     is_wide = panel.dialect.kind == "wide"
     left = "their columns stay empty" if is_wide else "they have no rows in the answer"
     tell_skipped(panel, left)
-    effect = "which fill keeps, and from which it fills the gaps beside them"
-    tell_sentinels(panel, effect)
+    readable = _without_wrong_values(panel)
     tell_usual_sentinels(panel)
-    all_gaps = find_gaps(panel)
+    all_gaps = _missing_gaps(panel, readable)
     is_filled = all_gaps.length <= longest
     if max_gap is None and not is_filled.all():
         _warn_of_long(panel, all_gaps.take(~is_filled))
-    sides = TwoSides(panel, weights, n_threads)
+    sides = TwoSides(readable, weights, n_threads)
     values = _filled_values(sides, all_gaps.take(is_filled))
-    filled = replace(panel, values=values)
+    is_missing = np.isnan(panel.values)
+    filled = replace(panel, values=np.where(is_missing, values, panel.values))
     answer = to_wide(filled) if is_wide else to_long(filled)
     # A panel holds numbers only, so that it has no other types to give back.
     if isinstance(data, Panel):
         return answer
     return _with_types(answer, as_frame(data), panel)
+
+
+def _without_wrong_values(panel: Panel) -> Panel:
+    """The panel with NaN in place of numbers such as -9999 and of outliers, which are told."""
+    sentinel_rows = tell_sentinels(panel, _KEPT)
+    values = panel.values.copy()
+    values[sentinel_rows] = np.nan
+    rows = outlier_rows(replace(panel, values=values))
+    if len(rows):
+        owners = panel.owners(rows + 1)
+        warn(
+            f"{panel.series_label(int(owners[0]))} has {panel.values[rows[0], 0]:g} at"
+            f" {panel.times[rows[0]]}, far from its neighbours{more_of(owners)}, {_KEPT}; correct"
+            " such values, or leave their cells empty",
+            InputWarning,
+        )
+    values[rows] = np.nan
+    return replace(panel, values=values)
+
+
+def _missing_gaps(panel: Panel, readable: Panel) -> Stretches:
+    """The gaps of a panel :func:`_without_wrong_values` that hold a missing value of the panel."""
+    gaps = find_gaps(readable)
+    n_missing = counts_before(np.isnan(panel.values[:, 0]))
+    holds_missing = n_missing[gaps.first + gaps.length] > n_missing[gaps.first]
+    return gaps.take(holds_missing)
 
 
 def _filled_values(sides: TwoSides, gaps: Stretches) -> np.ndarray:

@@ -540,16 +540,20 @@ def without_sentinels(panel: Panel, *, n_judged: int = 0, keeps: bool = False) -
     return replace(panel, values=values)
 
 
-def tell_sentinels(panel: Panel, effect: str) -> None:
+def tell_sentinels(panel: Panel, effect: str) -> np.ndarray:
     """Warn of the numbers that :func:`find_sentinels` finds in the series of a table just read.
 
     Args:
         panel: The series.
         effect: What such numbers do, as a relative clause.
+
+    Returns:
+        Their rows.
     """
     rows = _sentinel_rows(panel, panel.values[:, 0])
     if len(rows):
         _tell_sentinels(panel, rows, effect)
+    return rows
 
 
 def tell_usual_sentinels(panel: Panel) -> None:

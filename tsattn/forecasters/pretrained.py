@@ -729,6 +729,12 @@ def clean_panel(
     return replace(panel, values=values)
 
 
+def outlier_rows(panel: Panel) -> np.ndarray:
+    """The rows of outliers in all series of a panel, scattered ones among them."""
+    longest = int(panel.lengths.max())
+    return _flagged_rows(panel, longest, partial(_outliers_of, scattered=True))
+
+
 def tell_outliers(
     panel: Panel,
     n_rows: int,
