@@ -310,6 +310,24 @@ def test_one_stamp_for_each_week_or_month_is_told_how_to_be_even(parts):
     assert panel.lengths.tolist() == [len(part) for part in parts]
 
 
+@pytest.mark.parametrize(
+    ("freq", "stamp", "has_call"),
+    [
+        ("D[Mon-Sat]", "2024-03-03", False),
+        ("W-MON", "2024-03-05", False),
+        ("QS", "2024-02-01", False),
+        ("YS", "2024-03-31", False),
+        ("MS", "2024-03-31", True),
+        ("ME", "2024-03-01", True),
+    ],
+)
+def test_a_single_stamp_gets_such_a_call_of_its_frequency_only(freq, stamp, has_call):
+    df = pd.DataFrame({"ds": [pd.Timestamp(stamp)], "y": 1.0})
+    with pytest.raises(ValueError, match="is off the frequency") as refused:
+        from_long(df, freq=freq)
+    assert (" of their month, as " in str(refused.value)) == has_call
+
+
 def test_stamps_with_gaps_get_no_such_call():
     df = pd.DataFrame({"ds": moved(WEEKS, [20]).delete(30), "y": 1.0})
     with pytest.raises(ValueError, match="is off the inferred") as refused:

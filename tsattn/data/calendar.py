@@ -938,6 +938,10 @@ def _rounding(times: pd.Index, starts: np.ndarray, grid: Grid) -> list[Piece]:
     """
     if not isinstance(times, pd.DatetimeIndex) or times.tz is not None:
         return []
+    # One row a series, as in an update, shows no step.
+    has_steps = len(times) >= len(starts)
+    if not has_steps and grid.alias not in ("MS", "ME"):
+        return []
     for period, advice in _ROUND_PERIODS.items():
         numbers = times.to_period(period).astype(np.int64).to_numpy()
         if not (inner_steps(numbers, starts) == 1).all():
