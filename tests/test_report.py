@@ -220,6 +220,18 @@ def test_forecast_shows_itself_as_html():
     assert "&lt;/script&gt;" in text
 
 
+def test_a_wide_forecast_shows_its_outer_columns():
+    values = np.arange(30.0)[:, None] + np.arange(500)
+    frame = pd.DataFrame(values, index=pd.date_range("2024-01-01", periods=30))
+    panel = to_panel(frame.add_prefix("shop"), Schema())
+    forecast = forecast_panel(make_forecaster("naive", H).fit(panel), panel)
+    text = forecast._repr_html_()
+    assert "<p>20 of 500 columns; .to_frame() has all</p>" in text
+    assert Parts(text).tags.count("td") < 30 * H
+    assert "<th>shop0</th>" in text
+    assert "<th>shop499</th>" in text
+
+
 def test_forecaster_shows_itself_as_html():
     forecaster = make_forecaster("naive", H, alias="<b>bold</b>")
     assert "not fitted" in forecaster._repr_html_()

@@ -5,21 +5,28 @@ from typing import Any
 
 # Rows of a forecast that are shown.
 _MOST_ROWS = 10
+# Columns of one that are shown, the first and the last.
+_MOST_COLUMNS = 20
 # Characters of a setting that are shown.
 _MOST_CHARACTERS = 120
 
 
 def forecast_html(forecast: Any) -> str:
-    """A :class:`tsattn.Forecast`: what it is, and its first rows."""
+    """A :class:`tsattn.Forecast`: what it is, its first rows, and the outer ones of its columns."""
     n_series = len(forecast.ids)
     heading = f"Forecast by {forecast.alias}: {n_series} series, {forecast.horizon} rows ahead"
     frame = forecast.to_frame()
     has_index = forecast.dialect.time_col is None
-    table = frame.head(_MOST_ROWS).to_html(border=0, index=has_index, float_format="{:.4g}".format)
-    shown = min(len(frame), _MOST_ROWS)
-    more = (
-        "" if shown == len(frame) else f"\n<p>{shown} of {len(frame)} rows; .to_frame() has all</p>"
+    table = frame.head(_MOST_ROWS).to_html(
+        border=0, index=has_index, max_cols=_MOST_COLUMNS, float_format="{:.4g}".format
     )
+    cuts = []
+    for shown, count, unit in zip(
+        (_MOST_ROWS, _MOST_COLUMNS), frame.shape, ("rows", "columns"), strict=True
+    ):
+        if shown < count:
+            cuts.append(f"{shown} of {count} {unit}")
+    more = f"\n<p>{' and '.join(cuts)}; .to_frame() has all</p>" if cuts else ""
     return f"<p>{escape(heading)}</p>\n{table}{more}"
 
 
