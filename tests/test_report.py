@@ -159,6 +159,16 @@ def test_page_of_wide_tables_and_of_series_that_end_apart():
     assert [len(stamps) for stamps in data["stamps"]] == [24 + H, 24 + H]
 
 
+def test_page_shows_periods_as_the_table_does():
+    months = pd.period_range("2019-01", periods=40, freq="M")
+    frame = pd.DataFrame({"ds": months, "y": np.arange(40.0)})
+    page, _ = page_of(frame, make_forecaster("naive", H), level=None)
+    assert "frequency MS, last row 2022-04." in page
+    data = data_of(page)
+    assert data["stamps"][0][-H - 1 :] == ["2022-04", "2022-05", "2022-06", "2022-07", "2022-08"]
+    assert data["columns"][1]["values"] == ["2022-04"]
+
+
 def test_bands_are_added_where_the_forecast_has_none():
     data = data_of(page_of(table(), level=None)[0])
     assert [len(bands) for bands in data["bands"]] == [2, 2, 2]

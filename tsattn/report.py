@@ -123,8 +123,8 @@ _MARK = "\ue000"
 
 
 def _summary(panel: Panel, forecast: Forecast) -> str:
-    latest_time = max(panel.last_times())
-    last = _stamp(latest_time)
+    last_times = panel.dialect.restore_times(panel.last_times())
+    last = _stamp(last_times.max())
     kind = "" if forecast.is_mean is None else _point_kind(forecast.is_mean)
     left_out = _left_out(panel)
     return (
@@ -251,7 +251,7 @@ def _data(
             stamps[key] = len(stamps)
             first_ahead = n * forecast.horizon
             times_ahead = forecast.times[first_ahead : first_ahead + forecast.horizon]
-            all_times = past_times.append(times_ahead)
+            all_times = panel.dialect.restore_times(past_times.append(times_ahead))
             stamp_texts.append([_stamp(stamp) for stamp in all_times])
         stamps_of.append(stamps[key])
         bounds = []
@@ -292,7 +292,7 @@ def _columns(panel: Panel, forecast: Forecast, scores: pd.DataFrame | None) -> l
     cells = pd.Series(panel.values[:, 0])
     # The last one that is not missing.
     last_values = cells.groupby(owners_of(panel.starts)).last().to_numpy()
-    last_stamps = [_stamp(cutoff) for cutoff in forecast.cutoffs]
+    last_stamps = [_stamp(cutoff) for cutoff in panel.dialect.restore_times(forecast.cutoffs)]
     mean_forecasts = forecast.point.mean(axis=1)
     columns = [
         ("rows", panel.lengths.tolist()),
