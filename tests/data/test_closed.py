@@ -301,6 +301,24 @@ def test_backtests_and_future_columns_follow_the_hours():
     assert pd.DatetimeIndex(rows["ds"]).equals(hours("2024-04-01", "2024-04-01"))
 
 
+@pytest.mark.filterwarnings("ignore:rows are absent")
+def test_an_update_takes_series_beside_one_with_rows_on_closed_days_only():
+    names = ["a", "b"]
+    frame = pd.concat(one_series(SHOP).assign(unique_id=name, kind=name) for name in names)
+    schema = Schema(static_cols=["kind"])
+    forecaster = tsattn.make_forecaster("ridge", 2, schema=schema).fit(frame)
+    stamps = pd.to_datetime(["2024-03-31", "2024-04-01"])
+    rows = pd.DataFrame({"unique_id": names, "ds": stamps, "y": 5.0, "kind": names})
+    with pytest.warns(UserWarning, match="'a': the row at 2024-03-31 .* is left out"):
+        forecaster.update(rows)
+    first = forecaster.predict().groupby("unique_id")["ds"].min()
+    assert first.tolist() == [pd.Timestamp("2024-04-01"), pd.Timestamp("2024-04-02")]
+    with pytest.raises(ValueError, match=r"2024-03-31 .* is off the frequency 'D\[Mon-Sat\]'"):
+        forecaster.update(rows[:1])
+    with pytest.raises(ValueError, match=r"2024-03-31 .* is off the frequency 'D\[Mon-Sat\]'"):
+        forecaster.predict(rows)
+
+
 def test_business_days_need_no_policy_in_a_backtest():
     stamps = days("2023-01-02", "2023-06-30", range(5)).delete([30])
     with pytest.warns(UserWarning, match="no value at 2023-02-13 .* interpolated for naive"):

@@ -214,11 +214,7 @@ def _without_rows(table: Table, dropped: np.ndarray) -> tuple[Table, tuple[Skipp
     pairs = zip(table.ids[last_ticks.index], last_ticks, strict=True)
     skipped = [Skipped(name, int(last), "has no value") for name, last in pairs]
     rows = np.flatnonzero(~dropped)
-    remaining = table.at(rows)
-    # The series that remain are numbered anew.
-    series_codes, codes = np.unique(remaining.codes, return_inverse=True)
-    ids = table.ids[series_codes]
-    return replace(remaining, codes=codes, ids=ids), tuple(skipped)
+    return table.only(rows), tuple(skipped)
 
 
 def _refuse_hidden_keys(df: pd.DataFrame, table: Table, covariates: Sequence[Hashable]) -> None:
@@ -905,7 +901,10 @@ def _panel(
         static = read_static(df, statics, table.codes, table.series)
     names = table.columns[table.n_targets :]
     truths = _truth_cols(df, [*names, *statics])
+    all_ids = pd.Index(table.ids)
     table, alias = regular(table, rules)
+    # Rows on closed days may be all that a series has.
+    static = static[all_ids.get_indexer(pd.Index(table.ids))]
     covariates = None
     if names or statics:
         moving = np.ascontiguousarray(table.covariates)

@@ -152,6 +152,12 @@ class Table:
             cells=[cell.iloc[rows] for cell in self.cells],
         )
 
+    def only(self, rows: np.ndarray) -> Table:
+        """As :meth:`at`, with the series that have such a row, numbered anew."""
+        remaining = self.at(rows)
+        series_codes, codes = np.unique(remaining.codes, return_inverse=True)
+        return replace(remaining, codes=codes, ids=self.ids[series_codes])
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -307,7 +313,9 @@ def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
         return table
     closed = off_hours(table.times, grid)
     left = np.bincount(table.codes[~closed], minlength=len(table.ids))
-    if not closed.any() or (left == 0).any():
+    # A series may have no new row, but each one of a fit needs a row.
+    keeps_series = rules.later or (left > 0).all()
+    if not closed.any() or closed.all() or not keeps_series:
         return table
     row = int(closed.argmax())
     others = more(int(closed.sum()))
@@ -319,7 +327,7 @@ def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
             " keeps it",
         )
     )
-    return table.at(np.flatnonzero(~closed))
+    return table.only(np.flatnonzero(~closed))
 
 
 def _own_closed_days(table: Table, grid: Grid) -> np.ndarray:
