@@ -672,9 +672,15 @@ MUTANTS = [
         BACKTEST,
     ),
     Mutant(
+        "tsattn/distributed.py",
+        "panel = read_by(forecaster.masks, plan.panel)",
+        "panel = plan.panel",
+        "tests/test_distributed.py::test_a_backtest_in_pieces_fills_missing_values_as_the_whole",
+    ),
+    Mutant(
         "tsattn/evaluate/backtest.py",
-        'if panel.missing == "mask" and not forecaster.masks:',
-        "if False:",
+        "panel = read_by(forecaster.masks, plan.panel)",
+        "panel = plan.panel",
         BACKTEST,
     ),
     Mutant(
@@ -1071,8 +1077,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/backtest.py",
-        'own_history = History(replace(panel, missing="interpolate"))',
-        "pass",
+        "own_panel = read_by(fitted.masks_, panel)",
+        "own_panel = panel",
         "tests/evaluate/test_backtest.py",
     ),
     Mutant(

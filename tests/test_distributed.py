@@ -26,6 +26,7 @@ from errands import Mortal, cube_root, die_at_first, leave_trace
 from sklearn.base import clone
 from small_forecasters import attention, linear
 from tables import covariate_frame, fill_future, long_frame, wide_frame
+from tiny_network import tiny_network
 
 from tsattn import benchmark
 from tsattn.batches import forecast_file
@@ -37,6 +38,7 @@ from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.naive import Naive, SeasonalNaive
+from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.storage import read_rows
 from tsattn.training.processes import DDPSettings, processes_for, run_processes
 
@@ -469,6 +471,18 @@ def test_a_backtest_by_series_is_the_backtest(n_chunks, refit):
     df = long_frame()
     whole = backtest(forecasters(), df, refit=refit, **JUDGED)
     parts = backtest_many(forecasters(), df, by="series", n_chunks=n_chunks, refit=refit, **JUDGED)
+    same_results(parts, whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("by", ["fold", "series"])
+def test_a_backtest_in_pieces_fills_missing_values_as_the_whole(by):
+    df = long_frame()
+    df.loc[df.index[[8, 40]], "y"] = np.nan
+    rivals = [Naive(4), PretrainedForecaster(4, weights=tiny_network())]
+    with pytest.warns(UserWarning, match="interpolated for naive"):
+        whole = backtest(rivals, df, n_windows=3)
+    with pytest.warns(UserWarning, match="interpolated for naive"):
+        parts = backtest_many(rivals, df, by=by, n_windows=3)
     same_results(parts, whole, rtol=1e-5)
 
 

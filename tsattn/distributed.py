@@ -24,6 +24,7 @@ from tsattn.evaluate.backtest import (
     backtest,
     fit_copy,
     judge_fits,
+    read_by,
 )
 from tsattn.evaluate.rolling import Rolled, judge_windows, require_starts
 from tsattn.forecaster import Forecaster, check_forecaster
@@ -405,20 +406,21 @@ def _by_series(engine: Any, n_chunks: int | None, plan: BacktestPlan) -> dict[st
     pieces = []
     slots = []
     for name, forecaster in plan.named.items():
+        panel = read_by(forecaster.masks, plan.panel)
         for start, stop in _windows_of_fits(plan):
             origins = plan.origins[:, start]
             # All series have one length, and as many rows after the fit.
-            n_judged = int(plan.panel.lengths[0] - origins[0])
-            training_rows = plan.panel.until(origins)
-            fitted = fit_copy(name, forecaster, training_rows, n_judged)
-            require_starts(fitted, plan.panel, plan.origins[:, start:stop])
+            n_judged = int(panel.lengths[0] - origins[0])
+            fitted = fit_copy(name, forecaster, panel.until(origins), n_judged)
+            require_starts(fitted, panel, plan.origins[:, start:stop])
+            own_panel = read_by(fitted.masks_, panel)
             for first, last in chunks:
                 mean = plan.scaler.mean[first:last]
                 scale = plan.scaler.scale[first:last]
                 piece = replace(
                     plan,
                     named={name: fitted},
-                    panel=plan.panel.some(first, last),
+                    panel=own_panel.some(first, last),
                     origins=plan.origins[first:last, start:stop],
                     scaler=Scaler(mean, scale),
                 )

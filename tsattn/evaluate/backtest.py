@@ -63,6 +63,7 @@ __all__ = [
     "compare",
     "fit_copy",
     "judge_fits",
+    "read_by",
     "roll",
     "rolling_origins",
     "seasonal_errors",
@@ -612,9 +613,8 @@ def judge_fits(
         The windows of these fits, series by series.
     """
     forecaster = plan.named[name]
-    panel = plan.panel
-    if panel.missing == "mask" and not forecaster.masks:
-        panel = replace(panel, missing="interpolate")
+    panel = read_by(forecaster.masks, plan.panel)
+    if panel is not plan.panel:
         history = History(panel)
     n_windows = plan.origins.shape[1]
     last = len(plan.fits) if last is None else last
@@ -634,13 +634,21 @@ def judge_fits(
         reason = f"a judged span of {n_judged} rows after the context of {name}"
         require_length(panel, fitted.min_context + n_judged, reason)
         require_starts(fitted, panel, plan.origins[:, start:stop])
-        own_history = history
-        if panel.missing == "mask" and not fitted.masks_:
-            # A network fitted on rows without a gap cannot leave out later ones.
-            own_history = History(replace(panel, missing="interpolate"))
+        # A network fitted on rows without a gap cannot leave out later ones.
+        own_panel = read_by(fitted.masks_, panel)
+        own_history = history if own_panel is panel else History(own_panel)
         slots_of_fit = slots[:, start - first_window : stop - first_window]
         judge_windows(rolled, fitted, own_history, slots_of_fit.ravel(), tell=tell)
     return rolled
+
+
+def read_by(masks: bool, panel: Panel) -> Panel:
+    """The panel of a backtest as a forecaster reads it, which leaves missing values out
+    (``masks``) or has them interpolated.
+    """
+    if panel.missing == "mask" and not masks:
+        return replace(panel, missing="interpolate")
+    return panel
 
 
 def fit_copy(
