@@ -316,6 +316,19 @@ def test_gaps_beside_a_wrong_value_are_filled_from_right_ones(wrong):
     )
 
 
+def test_values_that_a_known_column_explains_are_read():
+    table = hourly().rename("y").rename_axis("ds").reset_index()
+    table["fair"] = np.isin(table.index, [40, 90, 150, 200, 250]).astype(float)
+    table.loc[[40, 150, 200], "y"] = [5000.0, 4000.0, 6000.0]
+    table.loc[41, "y"] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        filled = fill_somehow(table, future_cols=["fair"])
+    assert filled["y"].notna().all()
+    with pytest.warns(InputWarning, match="has 5000 at .* keeps, but does not read"):
+        fill_somehow(table[["ds", "y"]])
+
+
 def test_wrong_values_that_are_many_are_no_gap():
     table = pd.DataFrame({"y": np.tile(hourly(), 10)})
     table.loc[300:1400, "y"] = -9999.0

@@ -1,6 +1,7 @@
 """Missing values inside series, filled by forecasts from both sides of each gap."""
 
 import itertools
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def fill(
     is_wide = panel.dialect.kind == "wide"
     left = "their columns stay empty" if is_wide else "they have no rows in the answer"
     tell_skipped(panel, left)
-    readable = _without_wrong_values(panel)
+    readable = _without_wrong_values(panel, schema.columns.future)
     tell_usual_sentinels(panel)
     all_gaps = _missing_gaps(panel, readable)
     is_filled = all_gaps.length <= longest
@@ -118,12 +119,17 @@ def fill(
     return _with_types(answer, as_frame(data), panel)
 
 
-def _without_wrong_values(panel: Panel) -> Panel:
-    """The panel with NaN in place of numbers such as -9999 and of outliers, which are told."""
+def _without_wrong_values(panel: Panel, future_cols: Sequence[Hashable]) -> Panel:
+    """The panel with NaN in place of numbers such as -9999 and of outliers that its columns do not
+    explain, which are told.
+    """
     sentinel_rows = tell_sentinels(panel, _KEPT)
     values = panel.values.copy()
     values[sentinel_rows] = np.nan
-    rows = outlier_rows(replace(panel, values=values))
+    columns = () if panel.covariates is None else panel.covariates.columns
+    own_cols = [name for name in future_cols if name in columns]
+    longest = int(panel.lengths.max())
+    rows = outlier_rows(replace(panel, values=values), longest, own_cols)
     if len(rows):
         owners = panel.owners(rows + 1)
         warn(

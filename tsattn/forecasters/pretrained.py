@@ -729,10 +729,15 @@ def clean_panel(
     return replace(panel, values=values)
 
 
-def outlier_rows(panel: Panel) -> np.ndarray:
-    """The rows of outliers in all series of a panel, scattered ones among them."""
-    longest = int(panel.lengths.max())
-    return _flagged_rows(panel, longest, partial(_outliers_of, scattered=True))
+def outlier_rows(
+    panel: Panel, n_rows: int, future_cols: Sequence[Hashable], *, scattered: bool = False
+) -> np.ndarray:
+    """Outliers among the last ``n_rows`` rows of series that no columns known ahead explain; beside
+    columns ``scattered`` ones are none unless it is asked for.
+    """
+    find = partial(_outliers_of, scattered=scattered or not future_cols)
+    rows = _flagged_rows(panel, n_rows, find)
+    return rows[~_explained_rows(panel, rows, future_cols)]
 
 
 def tell_outliers(
@@ -743,17 +748,12 @@ def tell_outliers(
     scattered: bool = False,
     learns: bool = False,
 ) -> None:
-    """Warn once of outliers among the last ``n_rows`` rows of series, which are read as missing
-    unless columns that are known ahead explain them; beside columns ``scattered`` ones are not told
-    unless it is asked for.
+    """Warn once of :func:`outlier_rows`, which are read as missing.
 
     A network that ``learns`` reads them as they are; then only those far outside the range of all
     other values are told.
     """
-    find = partial(_outliers_of, scattered=scattered or not future_cols)
-    rows = _flagged_rows(panel, n_rows, find)
-    if len(rows):
-        rows = rows[~_explained_rows(panel, rows, future_cols)]
+    rows = outlier_rows(panel, n_rows, future_cols, scattered=scattered)
     if learns:
         rows = rows[_lie_outside(panel, rows)]
     if not len(rows):
