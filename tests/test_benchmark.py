@@ -334,7 +334,7 @@ def test_long_tables_are_judged_series_by_series(tmp_path):
     assert by_series["n_windows"] == by_channel["n_windows"]
     long[:-3].to_csv(tmp_path / "long.csv", index=False)
     with pytest.raises(
-        ValueError, match="series of one length; 'v' has 117 rows of 120: cut all series"
+        ValueError, match="series of one length; series 'v' has 117 rows of 120: cut all series"
     ):
         run_suite(suite_of(tmp_path / "long.csv"))
 
