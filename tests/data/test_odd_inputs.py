@@ -555,6 +555,14 @@ TABLES = {
         lambda: pd.DataFrame({"month": range(1, 13), "2019": Y, "2020": Y + 1, "2021": Y + 2}),
         r"columns 2019 to 2021 are named by times, .*; turn the table, as df.set_index\('month'\).T does",
     ),
+    "seconds since 1970 beside numbered sensors": (
+        lambda: since_1970("s").rename(columns={"y": "2001"}).assign(**{"2002": Y, "2003": Y}),
+        {"2001": [2.75], "2003": [2.75]},
+    ),
+    "halves of elapsed steps": (
+        lambda: timed(np.arange(N) + 0.5, "elapsed"),
+        {"elapsed": [11.5], "y": [2.75]},
+    ),
     "years before stamps": (
         lambda: timed(range(1672, 1672 + N), "year"),
         {"year": [1684], "y": [2.75]},

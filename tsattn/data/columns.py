@@ -602,8 +602,6 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     """
     if not is_numeric_dtype(column.dtype):
         return _text_reads_as_times(column)
-    if codes is None:
-        codes = np.zeros(len(column), dtype=np.int64)
     # The first value excludes most columns at little cost.
     first = column.iloc[0]
     if not isinstance(first, Real) or not float(first) >= _LEAST_STAMP:
@@ -620,6 +618,8 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
         stamps = decimal_years(column.to_numpy(dtype=np.float64, na_value=np.nan))
     if stamps is None or stamps.isna().any():
         return numbers is not None and follow_periods(numbers)
+    if codes is None:
+        codes = np.zeros(len(column), dtype=np.int64)
     if named_as_part:
         return _occur_once(stamps, codes)
     order = np.argsort(codes, kind="stable")

@@ -409,9 +409,9 @@ def _series_cols(df: pd.DataFrame, time_col: Any, covariates: Sequence[Hashable]
     has_times = has_time_index(df) or time_col is not None
     columns = value_cols(df, columns, has_times=has_times)
     columns = _without_key(df, columns)
-    # Months that are only numbered may be the rows of columns that are years.
-    has_count = time_col is not None and is_numeric_dtype(df[time_col].dtype)
-    if has_count or not has_times:
+    # Months or weeks may be the rows of columns that are years.
+    has_parts = part_of(time_col) not in ("", "year")
+    if has_parts or not has_times:
         refuse_sideways(df, columns)
     names = [str(column) for column in columns]
     if not names or len(set(names)) < len(names):

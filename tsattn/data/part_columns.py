@@ -212,8 +212,9 @@ def counts_steps(column: pd.Series, codes: np.ndarray | None = None) -> bool:
     steps = np.diff(numbers[order])[is_same_series]
     is_next = steps == 1
     if part_of(column.name) == "year":
-        is_next = (steps > 0) & (steps % 1 == 0)
-    return bool(len(steps) and is_next.all())
+        is_next = steps > 0
+    are_whole = (numbers % 1 == 0).all()
+    return bool(len(steps) and are_whole and is_next.all())
 
 
 def _find_parts(columns: Sequence[Any]) -> _Parts | None:
