@@ -46,6 +46,9 @@ LOOP = "tsattn/training/loop.py"
 REGRESSOR_FILE = "tsattn/forecasters/regressor.py"
 EXPORT_FILE = "tsattn/adapters/export.py"
 AUTO = "tsattn/forecasters/auto.py"
+CANDIDATES = "tsattn/forecasters/candidates.py"
+TRIALS = "tsattn/forecasters/trials.py"
+JUDGED = "tsattn/forecasters/judged_windows.py"
 COMBINATION = "tsattn/forecasters/combination.py"
 DEADLINES = "tsattn/forecasters/deadlines.py"
 FAULTS = "tsattn/data/sensor_faults.py"
@@ -440,10 +443,13 @@ MUTANTS = [
         "pass",
         "tests/forecasters/test_auto.py",
     ),
-    Mutant(AUTO, "not (is_slow_fit and few_new_rows)", "not is_slow_fit", COMBINED),
-    Mutant(AUTO, "not (is_slow_fit and few_new_rows)", "not few_new_rows", COMBINED),
+    Mutant(TRIALS, "not (is_slow_fit and few_new_rows)", "not is_slow_fit", COMBINED),
+    Mutant(TRIALS, "not (is_slow_fit and few_new_rows)", "not few_new_rows", COMBINED),
     Mutant(
-        AUTO, "if candidate.name in _LEARNERS else _FIT_SHARE", "if False else _FIT_SHARE", COMBINED
+        TRIALS,
+        "if candidate.name in _LEARNERS else _FIT_SHARE",
+        "if False else _FIT_SHARE",
+        COMBINED,
     ),
     Mutant(DEADLINES, "permutation(len(target))[:n_rows]", "permutation(n_rows)", DEADLINES_TESTS),
     Mutant(
@@ -683,13 +689,13 @@ MUTANTS = [
         f"{DEADLINES_TESTS}::test_a_cost_that_does_not_depend_on_rows_is_no_cost_of_more_rows",
     ),
     Mutant(
-        AUTO,
+        TRIALS,
         "_fit_until(candidate, panel, seconds, trial.fit.n_rows)",
         "_fit_until(candidate, panel, seconds)",
         f"{COMBINED}::test_no_second_fit_begins_with_fewer_rows",
     ),
     Mutant(
-        AUTO,
+        TRIALS,
         "in_time = candidate.by_row or trial.fit.seconds",
         "in_time = candidate.by_row and trial.fit.seconds",
         f"{COMBINED}::test_a_candidate_that_learns_is_fitted_again_on_all_rows",
@@ -708,9 +714,9 @@ MUTANTS = [
     ),
     Mutant(COMBINATION, "prior = near / near.sum()", "pass", WEIGHED),
     Mutant(COMBINATION, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", WEIGHED),
-    Mutant(AUTO, "np.minimum.at(stops, owner, rows_before)", "pass", COMBINED),
+    Mutant(JUDGED, "np.minimum.at(stops, owner, rows_before)", "pass", COMBINED),
     Mutant(COMBINATION, "factor**trust", "factor", WEIGHED),
-    Mutant(AUTO, "if candidate.by_row and not math.isinf(seconds)", "if False", COMBINED),
+    Mutant(TRIALS, "if candidate.by_row and not math.isinf(seconds)", "if False", COMBINED),
     Mutant(DEADLINES, "if left <= seconds_per_item:", "if left <= -1e9:", DEADLINES_TESTS),
     Mutant(
         DEADLINES,
@@ -720,14 +726,14 @@ MUTANTS = [
     ),
     Mutant(AUTO, "np.where(np.isnan(last), point, last)", "point", COMBINED),
     Mutant(
-        AUTO,
+        TRIALS,
         "share = _LAST_SHARE if forecaster.covariate_columns_ else _CANDIDATE_SHARE",
         "share = _CANDIDATE_SHARE",
         f"{COMBINED}::test_the_last_fit_on_columns_has_nearly_all_that_is_left",
     ),
     Mutant(AUTO, ".above_zero(are_counts)", "", COMBINED),
     Mutant(
-        AUTO,
+        CANDIDATES,
         "    if not forecaster.masks_:\n        # Rows",
         "    if False:\n        # Rows",
         COMBINED,

@@ -15,7 +15,7 @@ from tables import long_table
 from tsattn.catalogue import load_forecaster
 from tsattn.data.frames import to_panel
 from tsattn.data.schema import Schema
-from tsattn.forecasters import auto as module
+from tsattn.forecasters import candidates, judged_windows, trials
 from tsattn.forecasters.auto import AutoForecaster
 from tsattn.forecasters.covariate_weights import PastForecasts
 from tsattn.forecasters.deadlines import fit_in_time, require_seconds, seconds_left
@@ -139,7 +139,7 @@ def test_a_series_that_has_ended_is_forecast_by_its_last_value():
 
 def test_windows_are_a_horizon_apart_and_most_rows_stand_before_them():
     panel = to_panel(table(120, 40, 7, 6))
-    ends, stops = module._judged(panel, H)
+    ends, stops = judged_windows.judged_windows(panel, H)
     each = [
         ends[(ends > a) & (ends <= b)] - a
         for a, b in zip(panel.starts, panel.starts[1:], strict=False)
@@ -156,31 +156,31 @@ def test_windows_are_a_horizon_apart_and_most_rows_stand_before_them():
 )
 def test_windows_of_one_short_series_overlap(length, first, step):
     panel = to_panel(table(length))
-    ends, stops = module._judged(panel, H)
+    ends, stops = judged_windows.judged_windows(panel, H)
     expected = np.arange(length - H, first - 1, -step)[::-1]
     np.testing.assert_array_equal(ends, expected)
-    assert len(ends) <= module._MAX_SERIES_WINDOWS
+    assert len(ends) <= judged_windows._MAX_SERIES_WINDOWS
     assert stops.tolist() == [ends[0]]
 
 
 def test_overlapping_windows_are_the_evidence_of_those_that_fit_side_by_side():
     owners = np.zeros(4, dtype=int)
-    assert module._evidence(np.array([20, 26, 32, 38]), owners, H) == 4
-    assert module._evidence(np.array([20, 22, 24, 26]), owners, H) == 2
-    assert module._evidence(np.array([20, 200]), owners[:2], H) == 2
+    assert judged_windows.independent_windows(np.array([20, 26, 32, 38]), owners, H) == 4
+    assert judged_windows.independent_windows(np.array([20, 22, 24, 26]), owners, H) == 2
+    assert judged_windows.independent_windows(np.array([20, 200]), owners[:2], H) == 2
     two_series = np.array([0, 0, 1, 1])
-    found = module._evidence(np.array([20, 26, 60, 66]), two_series, H)
+    found = judged_windows.independent_windows(np.array([20, 26, 60, 66]), two_series, H)
     assert found == pytest.approx(4 / np.sqrt(2))
-    assert module._evidence(np.array([], dtype=int), owners[:0], H) == 0
+    assert judged_windows.independent_windows(np.array([], dtype=int), owners[:0], H) == 0
 
 
 def test_of_many_series_some_windows_are_drawn():
     panel = to_panel(table(*[60] * 300))
-    ends, stops = module._judged(panel, H)
-    assert len(ends) == module._MAX_JUDGED_WINDOWS
+    ends, stops = judged_windows.judged_windows(panel, H)
+    assert len(ends) == judged_windows._MAX_JUDGED_WINDOWS
     assert (np.diff(ends) > 0).all()
     assert set(np.unique(stops)) == {60 - H, 60 - 2 * H}  # each series' last one, and some before
-    np.testing.assert_array_equal(module._judged(panel, H)[0], ends)
+    np.testing.assert_array_equal(judged_windows.judged_windows(panel, H)[0], ends)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_of_many_series_some_windows_are_drawn():
 def test_no_candidate_sees_a_row_that_it_is_judged_on(name):
     frame = table(90, 90)
     panel = to_panel(frame)
-    ends, stops = module._judged(panel, H)
+    ends, stops = judged_windows.judged_windows(panel, H)
     ends = ends[[0, len(ends) // 2]]  # the first window of each series
     after = np.concatenate([np.arange(120) >= stop for stop in [stops[0]]])[
         : len(panel.values) // 2
@@ -199,15 +199,15 @@ def test_no_candidate_sees_a_row_that_it_is_judged_on(name):
     for each in (panel, other):
         maker = AutoForecaster(H, max_time="10m")
         if name == "mlr":
-            candidate = module._Candidate(
-                "mlr", maker._network(each, time.monotonic() + 60) or _network(), False
-            )
+            candidate = candidates.Candidate("mlr", _network())
         else:
             candidate = next(
                 c for c in maker._candidates(each, time.monotonic() + 60) if c.name == name
             )
         found.append(
-            module._try(candidate, each.until(stops), each, ends, module._Limit(math.inf, "1m"))
+            trials.try_candidate(
+                candidate, each.until(stops), each, ends, trials.Limit(math.inf, "1m")
+            )
         )
     np.testing.assert_array_equal(found[0].answer[0], found[1].answer[0])
     assert np.isfinite(found[0].answer[0]).all()
@@ -245,7 +245,7 @@ def test_the_point_is_the_weighted_mean_of_the_members():
     weights = auto.leaderboard_["weight"]
     assert (weights > 0).sum() > 1
     told = {"zero": PretrainedForecaster, "naive": Naive}
-    told |= {"seasonal_naive": module.SeasonalNaive, "drift": module.Drift}
+    told |= {"seasonal_naive": candidates.SeasonalNaive, "drift": candidates.Drift}
     expected = sum(
         weights[name] * cls(H).fit(frame).predict()[name]
         for name, cls in told.items()
@@ -351,8 +351,8 @@ def test_logarithms_are_tried_on_positive_months_quarters_and_years_alone():
     assert "zero_log" not in names(grower() - 1e6)
     x = np.array([[1.0, 2.0, 4.0], [1.0, -2.0, 4.0]])[:, :, None]
     forecaster = PretrainedForecaster(H).fit([1.0, 2.0, 3.0])
-    candidate = module._Candidate("zero_log", forecaster, banded=True, in_logs=True)
-    point, bounds = module._answer(candidate, x, (0.1, 0.9), None)
+    candidate = candidates.Candidate("zero_log", forecaster, banded=True, in_logs=True)
+    point, bounds = candidates.answer_windows(candidate, x, (0.1, 0.9), None)
     assert np.isfinite(point[0]).all()
     assert np.isnan(point[1]).all()
     assert np.isnan(bounds[1]).all()
@@ -413,7 +413,7 @@ def test_a_series_or_channel_that_begins_late_leaves_the_candidates_of_others():
 
 
 def test_windows_that_the_network_had_no_time_for_are_not_judged(monkeypatch):
-    answer_in_time = module._answer_in_time
+    answer_in_time = trials._answer_in_time
 
     def half_answered(candidate, *others):
         answer, progress = answer_in_time(candidate, *others)
@@ -424,7 +424,7 @@ def test_windows_that_the_network_had_no_time_for_are_not_judged(monkeypatch):
 
     frame = table(*[90] * 4, kind="year")
     whole = Quick(H).fit(frame)
-    monkeypatch.setattr(module, "_answer_in_time", half_answered)
+    monkeypatch.setattr(trials, "_answer_in_time", half_answered)
     auto = Quick(H).fit(frame)
     assert auto.n_windows_ == whole.n_windows_ // 2
     assert np.isfinite(auto.band_factor_)
@@ -531,7 +531,7 @@ TOO_LATE = ("would take ", "was left out: hardly any time is left")
 
 
 def test_a_candidate_that_takes_too_long_is_left_out(monkeypatch):
-    monkeypatch.setattr(module, "Drift", Slow)
+    monkeypatch.setattr(candidates, "Drift", Slow)
     frame = table(*[60] * 30)
     started = time.monotonic()
     auto = Quick(H, max_time=4).fit(frame)
@@ -548,7 +548,7 @@ def test_the_time_of_a_candidate_is_not_that_of_constant_series_alone(monkeypatc
         def _points(self, x):
             return np.concatenate([super(Sometimes, self)._points(each[None]) for each in x])
 
-    monkeypatch.setattr(module, "Drift", Sometimes)
+    monkeypatch.setattr(candidates, "Drift", Sometimes)
     frame = table(*[60] * 80)
     frame.loc[frame["unique_id"].isin([f"s{n}" for n in range(10, 20)] + ["s0", "s1"]), "y"] = 3.0
     auto = Quick(H, max_time=4).fit(frame)
@@ -565,7 +565,7 @@ def test_windows_of_a_slow_candidate_are_not_forecast_to_measure_its_speed(monke
             time.sleep(1.0 * len(x))
             return super()._points(x)
 
-    monkeypatch.setattr(module, "Drift", Slowest)
+    monkeypatch.setattr(candidates, "Drift", Slowest)
     auto = Quick(H, max_time=4).fit(table(200))
     assert auto.n_windows_ == 12
     assert sum(n_windows) <= 3
@@ -580,7 +580,7 @@ def test_no_candidate_begins_without_time(monkeypatch):
             time.sleep(2.0)
             return super()._fit(panel, context)
 
-    monkeypatch.setattr(module, "Naive", Slowest)
+    monkeypatch.setattr(candidates, "Naive", Slowest)
     board = Quick(H, max_time=1.5).fit(table(200)).leaderboard_
     assert board.loc["drift", "note"] == "was left out: hardly any time is left of max_time=1.5"
     assert np.isfinite(board.loc["zero", "error"])
@@ -594,7 +594,7 @@ def test_a_candidate_of_some_windows_is_judged_on_these(monkeypatch):
             time.sleep(0.1 * len(x))
             return super()._points(x)
 
-    monkeypatch.setattr(module, "Drift", Slowish)
+    monkeypatch.setattr(candidates, "Drift", Slowish)
     auto = Quick(H, max_time=12).fit(table(*[200] * 10))
     board = auto.leaderboard_
     assert auto.n_windows_ == 120
@@ -609,7 +609,7 @@ def test_a_candidate_of_some_windows_is_judged_on_these(monkeypatch):
 )
 def test_classical_models_of_long_seasons_are_bounded(season, theta, smoothing):
     """A state for each of 288 values of a day takes seconds a window."""
-    first, second = module._classical(H, season)
+    first, second = candidates._classical(H, season)
     assert (first.context, first.season_length) == theta
     assert second.season_length == smoothing
 
@@ -641,7 +641,7 @@ def test_no_second_fit_begins_with_fewer_rows(monkeypatch):
         rows.append((options["n_rows"], timed.n_rows))
         return timed
 
-    monkeypatch.setattr(module, "fit_in_time", watch)
+    monkeypatch.setattr(trials, "fit_in_time", watch)
     monkeypatch.setattr(AutoForecaster, "_candidates", with_least_squares)
     AutoForecaster(H, max_time=600).fit(two_waves())
     (first_begins, first_reads), (second_begins, _) = rows

@@ -1,13 +1,8 @@
 """The default forecaster judges candidates on the table's own past and combines the best."""
 
-import math
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -15,17 +10,16 @@ import torch
 
 from tsattn.catalogue import load_forecaster
 from tsattn.checks import Argument, InputError, InputWarning, Name, warn
-from tsattn.data.calendar import parse_freq, season_length
+from tsattn.data.calendar import season_length
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import calendar_slices
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.data.stored import require
-from tsattn.data.windows import History, Values, is_intermittent, known_rows, last_of_ended
-from tsattn.evaluate.backtest import seasonal_errors
+from tsattn.data.windows import History, Values, last_of_ended
 from tsattn.evaluate.intervals import can_be_count
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
-from tsattn.forecasters.classical import LocalForecaster
+from tsattn.forecasters.candidates import Candidate, answer_windows, candidates
 from tsattn.forecasters.combination import (
     NARROWEST,
     WIDEST,
@@ -35,111 +29,37 @@ from tsattn.forecasters.combination import (
     completed,
     mean_errors,
 )
-from tsattn.forecasters.deadlines import (
-    OutOfTime,
-    Progress,
-    TimedFit,
-    fit_in_time,
-    load_in_time,
-    time_limit,
-    work_at_once,
-    work_in_time,
+from tsattn.forecasters.judged_windows import (
+    independent_windows,
+    judged_windows,
+    mean_series,
+    series_scales,
 )
-from tsattn.forecasters.linear import LinearForecaster
-from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 from tsattn.forecasters.pretrained import (
     GapForecaster,
     PretrainedForecaster,
     clean_panel,
     columns_beside,
-    fit_without_columns,
     tell_outliers,
     tell_stuck,
     without_wrong_values,
 )
-from tsattn.forecasters.regression import SklearnForecaster
-from tsattn.forecasters.statsforecast import StatsforecastForecaster
+from tsattn.forecasters.trials import Limit, Trial, refitted, try_candidate
 from tsattn.forecasts import Answer
 from tsattn.limits import seconds_from
 from tsattn.pretrained.weights import load_network
-from tsattn.silence import ignored
 from tsattn.store import Facts, Saved, Tensors, saved_class
 from tsattn.terminal import ProgressLine, progress_line
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
 
-# Judged windows of a series, a horizon apart: at least so many where the series is long enough.
-_MIN_SERIES_WINDOWS = 4
-# Judged windows of a series, at most.
-_MAX_SERIES_WINDOWS = 12
-# Judged windows of all series that a table of few series aims at.
-_AIMED_WINDOWS = 240
-# Judged windows of all series, at most; more would cost time and hardly change the weights.
-_MAX_JUDGED_WINDOWS = 400
-# Share of a series' rows before its judged windows. The last window is judged in any case.
-_HISTORY_SHARE = 0.6
-# A table of one series with fewer windows a horizon apart has overlapping windows instead.
-_LEAST_SINGLE_WINDOWS = 3
-# Overlapping windows in the rows of a horizon, at most.
-_STEPS_A_HORIZON = 4
-# Share of its rows before its overlapping windows.
-_OVERLAPPED_HISTORY_SHARE = 0.45
-# Quantiles whose band is corrected.
-_BAND_QUANTILES = (0.1, 0.9)
 # Prior weights. On short series this mean is better than the one that is best on few windows.
 _PREFERRED = {"zero": 4.0, "dynamic_theta": 1.0, "auto_ets": 1.0, "theta": 1.0, "ets": 1.0}
-# Name of the candidate that stands in for the others and is therefore never left out.
-_FALLBACK = "zero"
-# Share of the remaining time that one candidate may take.
-_CANDIDATE_SHARE = 0.5
-# Rows and horizons of a series from which on a fit takes its usual time. Regressions on covariates
-# learn nothing from less.
-_LEAST_FIT_ROWS = 256
-_FIT_HORIZONS = 8
-# Share of the remaining time that its first fit may take, and that is kept for the second one.
-_FIT_SHARE = 0.35
-_REFIT_SHARE = 0.25
-# A slow fit stays where the judged windows have less than this share of the rows that it read.
-_NEW_ROWS_SHARE = 0.05
-# Candidates that learn most from columns beside the target, on as many windows as the time allows,
-# and the share of the remaining time that they have for it.
-_LEARNERS = ("zero", "gbm")
-_LEARNERS_SHARE = 0.6
-# Share of the time that is left in the end, which the last fit on columns may take.
-_LAST_SHARE = 0.9
 # Share of ``max_time`` that is kept for ``predict``, and for work that takes longer than expected.
 _RESERVED_SHARE = 0.1
-# Seconds that must be left for a classical model; one estimation may take as long as a second.
-_LEAST_CLASSICAL_SECONDS = 3.0
-# Seconds that a candidate may take under any limit.
-_FREE_SECONDS = 1.0
-# Share of positive values from which on logarithms are tried.
-_POSITIVE_SHARE = 0.5
-# Rows of a season, at most, that exponential smoothing estimates.
-_LONGEST_SMOOTHED_SEASON = 24
-# Rows that exponential smoothing reads at most.
-_SMOOTHED_ROWS = 500
-# Rows and seasons that the theta method reads of a series with a longer season.
-_THETA_ROWS = 520
-_THETA_SEASONS = 3
-# Rows that it reads at most; a season that is longer than a third of them is left out.
-_MOST_THETA_ROWS = 1000
-# Rows that a series needs for a classical model.
-_CLASSICAL_ROWS = 12
-# Training windows from which on a network is trained.
-_LEAST_TRAINING_WINDOWS = 1000
-# Seconds that the training of a network needs.
-_LEAST_TRAINING_SECONDS = 10.0
-# Share of the remaining time that the training of a network may take.
-_TRAINING_SHARE = 0.4
-# Rows of history that a trained network reads, at least and at most.
-_MIN_NETWORK_CONTEXT = 96
-_MAX_NETWORK_CONTEXT = 512
 # Number of candidates, for the progress line.
 _N_CANDIDATES = 10
-# Modules that take seconds to load.
-_PACKAGES = MappingProxyType({"gbm": "sklearn.ensemble", "mlr": "tsattn.training.loop"})
 # Classes that a saved combination may hold.
 _MEMBER_CLASSES = (
     "Naive",
@@ -156,56 +76,6 @@ _MEMBER_CLASSES = (
 _COLUMNS = ("error", "weight", "seconds", "note")
 
 
-class _Candidate(NamedTuple):
-    """A forecaster that may take part."""
-
-    name: str  # as in the catalogue
-    forecaster: Forecaster
-    # Whether it forecasts each window from its own rows and learns nothing but the season, so that
-    # its speed can be measured on a few windows.
-    by_row: bool = False
-    # Whether its quantiles count. Those of a network are calibrated on few windows of a short
-    # table, and refused where there are too few.
-    banded: bool = False
-    # Rows that a series needs; 0 stands for half of the rows that the forecaster reads.
-    least: int = 1
-    # Whether it forecasts the logarithms of the values, of positive windows alone.
-    in_logs: bool = False
-
-
-class _Trial(NamedTuple):
-    """A candidate fitted on the rows before the judged windows, its forecasts, and its seconds."""
-
-    candidate: _Candidate
-    answer: Answer
-    seconds: float
-    # The last fit, and the seconds that are kept for another one and one ``predict``.
-    fit: TimedFit = TimedFit(0.0, 0)
-    later_seconds: float = 0.0
-    # Whether there was no time for the regressions on its columns.
-    without_columns: bool = False
-    # Whether it is fitted again, on all rows.
-    refits: bool = True
-
-
-class _Limit(NamedTuple):
-    """The time at which all must be done."""
-
-    until: float
-    max_time: str | float  # as the user set it
-
-    def words(self, left: float) -> str:
-        """How much time is left, for a note."""
-        amount = f"{left:.0f} seconds are left"
-        if left < 1.5:
-            amount = "hardly any time is left"
-        return f"{amount} of max_time={self.max_time!r}"
-
-    def less(self, seconds: float) -> "_Limit":
-        """The limit of others, where so many seconds are needed afterwards."""
-        return self._replace(until=self.until - seconds)
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AutoFitted(Fitted):
     """The members of a combination and their weights.
@@ -218,7 +88,7 @@ class AutoFitted(Fitted):
         band_factor: What the width of the members' bands is multiplied by.
     """
 
-    members: tuple[_Candidate, ...]
+    members: tuple[Candidate, ...]
     weights: np.ndarray
     leaderboard: pd.DataFrame
     n_windows: int
@@ -292,7 +162,7 @@ def _member_from(
     banded: bool,
     least: int,
     in_logs: bool = False,  # files of earlier versions have none
-) -> _Candidate:
+) -> Candidate:
     """A member from the files of a combination."""
     folder = saved.inner_folder(name)
     kind, is_own = saved_class(folder)
@@ -300,7 +170,7 @@ def _member_from(
     require(is_member, f"a member of class {kind:.40}")
     forecaster = load_forecaster(folder)
     require(forecaster.horizon == horizon, f"horizon of {name}")
-    return _Candidate(
+    return Candidate(
         name,
         forecaster,
         by_row=by_row is True,
@@ -375,7 +245,7 @@ class AutoForecaster(GapForecaster):
     leaderboard_: pd.DataFrame = learnt("leaderboard", "One row a candidate, the best first.")
     n_windows_: int = learnt("n_windows", "Windows that were judged.")
     band_factor_: float = learnt("band_factor", "Factor of the width of the members' bands.")
-    _members: tuple[_Candidate, ...] = learnt("members", "Forecasters that are combined.")
+    _members: tuple[Candidate, ...] = learnt("members", "Forecasters that are combined.")
     _weights: np.ndarray = learnt("weights", "Weights of the members.")
 
     def __init__(
@@ -482,13 +352,13 @@ class AutoForecaster(GapForecaster):
         all_seconds = seconds_from(self.max_time) or 0.0
         seconds = (1 - _RESERVED_SHARE) * all_seconds
         until = started + seconds
-        ends, stops = _judged(panel, self.horizon)
+        ends, stops = judged_windows(panel, self.horizon)
         trials, notes = self._trials(panel, ends, stops, until, line)
         owners = panel.owners(ends)  # series of each window
         truth = History(panel).futures(ends, self.horizon)
-        scale = _scale(panel)[owners]
+        scale = series_scales(panel)[owners]
         errors = _scaled_errors(trials, truth, scale[:, None])
-        is_mean = _mean_series(panel, str(self.point))[owners]
+        is_mean = mean_series(panel, str(self.point))[owners]
         # The larger kind of windows decides, since absolute and squared errors have no common unit.
         n_means = is_mean.sum()
         squared = bool(2 * n_means > len(is_mean))
@@ -496,7 +366,7 @@ class AutoForecaster(GapForecaster):
         is_missing = np.isnan(errors[0]).all(axis=1)
         scored = ~is_missing & (is_mean == squared)
         errors = errors[:, scored]
-        evidence = _evidence(ends[scored], owners[scored], self.horizon)
+        evidence = independent_windows(ends[scored], owners[scored], self.horizon)
         weights = candidate_weights(errors, evidence, _preferences(trials), squared=squared)
         first = trials[0].answer
         answers = [completed(trial.answer, first) for trial in trials]
@@ -508,7 +378,7 @@ class AutoForecaster(GapForecaster):
         # Before the members are fitted again, which changes their forecasters.
         board = _leaderboard(trials, notes, errors, weights, squared)
         factor = band_factor(point, spread, truth, evidence)
-        members = tuple(_refitted(trials[m], panel, until) for m in chosen)
+        members = tuple(refitted(trials[m], panel, until) for m in chosen)
         self._tell_of_columns(trials[0], members)
         return AutoFitted(
             panel=panel,
@@ -520,7 +390,7 @@ class AutoForecaster(GapForecaster):
             band_factor=factor,
         )
 
-    def _tell_of_columns(self, pretrained: _Trial, members: Sequence[_Candidate]) -> None:
+    def _tell_of_columns(self, pretrained: Trial, members: Sequence[Candidate]) -> None:
         """Warn where the time was too short for all members that read columns."""
         others = members[1:]
         has_reader = any(member.forecaster.covariate_columns_ for member in others)
@@ -537,17 +407,17 @@ class AutoForecaster(GapForecaster):
         stops: np.ndarray,
         until: float,
         line: ProgressLine,
-    ) -> tuple[list[_Trial], dict[str, str]]:
-        """The trials of the candidates on the windows of :func:`_judged`, and notes on those that
-        take no part.
+    ) -> tuple[list[Trial], dict[str, str]]:
+        """The trials of the candidates on the windows of :func:`judged_windows`, and notes on those
+        that take no part.
         """
         past = panel.until(stops)
         trials = []
         notes = {}
-        limit = _Limit(until, self.max_time)
+        limit = Limit(until, self.max_time)
         for number, candidate in enumerate(self._candidates(panel, until)):
             line.show(number, f"judging {candidate.name}")
-            trial = _try(candidate, past, panel, ends, limit)
+            trial = try_candidate(candidate, past, panel, ends, limit)
             if isinstance(trial, str):
                 notes[candidate.name] = trial
             else:
@@ -557,52 +427,15 @@ class AutoForecaster(GapForecaster):
                 break
         return trials, notes
 
-    def _candidates(self, panel: Panel, until: float) -> Iterator[_Candidate]:
-        """The candidates, the pretrained network first, the others from fast to slow."""
-        steps = self.horizon
-        schema = self.schema
-        pretrained = PretrainedForecaster(steps, point=str(self.point), schema=schema)
-        yield _Candidate("zero", pretrained, banded=True)
-        if not schema.columns and _grows_by_shares(panel):
-            in_logs = PretrainedForecaster(steps, schema=schema)
-            yield _Candidate("zero_log", in_logs, banded=True, in_logs=True)
-        yield _Candidate("naive", Naive(steps), by_row=True)
-        if season_length(panel.freq) > 1:
-            yield _Candidate("seasonal_naive", SeasonalNaive(steps), by_row=True)
-        yield _Candidate("drift", Drift(steps), by_row=True)
-        least_squares = LinearForecaster(steps, "rlinear", closed_form=True, schema=schema)
-        yield _Candidate("least_squares", least_squares, least=0)
-        if schema.columns:
-            trees = SklearnForecaster(steps, "gbm", schema=schema, random_state=self.random_state)
-            yield _Candidate("gbm", trees, least=0)
-        for forecaster in _classical(steps, season_length(panel.freq)):
-            yield _Candidate(
-                forecaster.name, forecaster, by_row=True, banded=True, least=_CLASSICAL_ROWS
-            )
-        network = self._network(panel, until)
-        if network is not None:
-            yield _Candidate("mlr", network, least=0)
-
-    def _network(self, panel: Panel, until: float) -> Forecaster | None:
-        """A network to be trained in a part of the remaining time; ``None`` where windows or time
-        are too few.
-        """
-        from tsattn.forecasters.attention import AttentionForecaster
-        from tsattn.training.settings import Training
-
-        seconds_left = until - time.monotonic()
-        seconds = _TRAINING_SHARE * seconds_left
-        # Three and a half horizons.
-        wished_context = max(_MIN_NETWORK_CONTEXT, 7 * self.horizon // 2)
-        context = min(_MAX_NETWORK_CONTEXT, wished_context)
-        window_rows = context + self.horizon
-        windows = np.maximum(panel.lengths - window_rows + 1, 0)
-        has_few_windows = windows.sum() < _LEAST_TRAINING_WINDOWS
-        if has_few_windows or seconds < _LEAST_TRAINING_SECONDS:
-            return None
-        training = Training(max_time=seconds, linear_skip="least_squares")
-        return AttentionForecaster(
-            self.horizon, training=training, schema=self.schema, random_state=self.random_state
+    def _candidates(self, panel: Panel, until: float) -> Iterator[Candidate]:
+        """Those of :func:`tsattn.forecasters.candidates.candidates`."""
+        return candidates(
+            panel,
+            self.horizon,
+            point=str(self.point),
+            schema=self.schema,
+            random_state=self.random_state,
+            until=until,
         )
 
     def _forecast(
@@ -630,7 +463,7 @@ class AutoForecaster(GapForecaster):
         answers = []
         for member in self._members:
             columns = covariates and _share(covariates, self.covariate_columns_, member)
-            answers.append(_answer(member, x, quantiles, columns))
+            answers.append(answer_windows(member, x, quantiles, columns))
         answers = [completed(answer, answers[0]) for answer in answers]
         point, spread = combined(answers, self._weights)
         # Members that fit a curve would go on with what was before the end of a series.
@@ -648,122 +481,7 @@ class AutoForecaster(GapForecaster):
         return point_values.nearest(point), values.nearest(bounds)
 
 
-def _classical(horizon: int, season: int) -> tuple[LocalForecaster, ...]:
-    """The theta method and exponential smoothing, whose form is chosen."""
-    theta_settings: dict[str, Any] = {}
-    smoothing_settings: dict[str, Any] = {"context": _SMOOTHED_ROWS}
-    if season > _LONGEST_SMOOTHED_SEASON:
-        # Each value of a season is a state: an estimation takes seconds and follows the noise.
-        smoothing_settings = {"season_length": 1}
-        theta_settings["context"] = max(_THETA_ROWS, _THETA_SEASONS * season)
-    if _THETA_SEASONS * season > _MOST_THETA_ROWS:
-        theta_settings = {"season_length": 1}
-    theta = StatsforecastForecaster(horizon, "dynamic_theta", **theta_settings)
-    smoothing = StatsforecastForecaster(horizon, "auto_ets", **smoothing_settings)
-    return theta, smoothing
-
-
-def _grows_by_shares(panel: Panel) -> bool:
-    """Whether the series may grow by percentages: months, quarters or years of positive values."""
-    if parse_freq(panel.freq).unit != "month":
-        return False
-    values = panel.values[:, 0]
-    # A missing value is not at most 0.
-    missing_or_positive = ~(values <= 0)
-    return bool(missing_or_positive.mean() > _POSITIVE_SHARE)
-
-
-def _judged(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """Absolute rows just after the contexts of the judged windows ``[W]``, ascending, and the rows
-    of each series before its first judged window, ``[N]``: all its rows where it has none.
-    """
-    lengths = panel.lengths
-    aimed = _AIMED_WINDOWS // panel.n_series
-    most = min(max(aimed, _MIN_SERIES_WINDOWS), _MAX_SERIES_WINDOWS)
-    judged_rows = (1 - _HISTORY_SHARE) * lengths
-    room = (judged_rows / horizon).astype(np.int64)
-    counts = np.clip(room, 1, most)
-    counts[lengths <= horizon] = 0
-    step = horizon
-    if panel.n_series == 1 and 0 < counts[0] < _LEAST_SINGLE_WINDOWS:
-        count, step = _overlapping(int(lengths[0]), horizon, most)
-        counts[0] = count
-    owner = np.repeat(np.arange(panel.n_series), counts)  # series of each window
-    first = np.cumsum(counts) - counts
-    number = np.arange(len(owner))
-    back = number - np.repeat(first, counts)  # windows after it, of its series
-    last_end = panel.starts[owner + 1] - horizon
-    ends = last_end - step * back
-    has_history = _has_history(panel, ends, owner)
-    chosen = np.flatnonzero(has_history)
-    if len(chosen) > _MAX_JUDGED_WINDOWS:
-        # The last windows of all series come first, so that short series count as long ones do.
-        draw = np.random.default_rng(0).random(len(chosen))
-        order = np.lexsort((draw, back[chosen]))
-        chosen = chosen[order[:_MAX_JUDGED_WINDOWS]]
-    ends = ends[chosen]
-    owner = owner[chosen]
-    rows_before = ends - panel.starts[owner]
-    stops = lengths.copy()
-    np.minimum.at(stops, owner, rows_before)
-    return np.sort(ends), stops
-
-
-def _has_history(panel: Panel, ends: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Whether the pretrained network has a value to read before each end, ``[W]``.
-
-    It stands in for all others, so that it must answer every judged window.
-    """
-    observed = ~np.isnan(panel.values[:, 0])
-    # Values before each row of the panel, and before its end.
-    values_before = np.zeros(len(observed) + 1, dtype=np.int64)
-    np.cumsum(observed, out=values_before[1:])
-    reach = load_network().config.token_context
-    read_from = np.maximum(ends - reach, panel.starts[owner])
-    return values_before[ends] > values_before[read_from]
-
-
-def _overlapping(length: int, horizon: int, most: int) -> tuple[int, int]:
-    """The number of windows of a short series, which may overlap, and the rows between them."""
-    history_rows = int(_OVERLAPPED_HISTORY_SHARE * length)
-    rows = max(length - horizon - history_rows, 0)
-    least_step = max(horizon // _STEPS_A_HORIZON, 1)
-    wished_step = math.ceil(rows / (most - 1))
-    step = min(max(wished_step, least_step), horizon)
-    return rows // step + 1, step
-
-
-def _evidence(ends: np.ndarray, owners: np.ndarray, horizon: int) -> float:
-    """The number of independent windows that tell as much as windows of the series ``owners``
-    before the rows ``ends``.
-
-    Overlapping windows of a series count as those that fit side by side. Windows of different
-    series end at the same time, so together they are less evidence than as many of one series.
-    """
-    total = 0.0
-    series = np.unique(owners)
-    for number in series:
-        series_ends = ends[owners == number]
-        side_by_side = np.ptp(series_ends) / horizon + 1
-        total += min(side_by_side, len(series_ends))
-    n_series = max(len(series), 1)
-    return float(total / np.sqrt(n_series))
-
-
-def _mean_series(panel: Panel, point: str) -> np.ndarray:
-    """Whether the points of each series are means, ``[N]``, for a setting of the point."""
-    if point != "auto":
-        return np.full(panel.n_series, point == "mean")
-    inner_starts = panel.starts[1:-1]
-    are_means = []
-    for values in np.split(panel.values, inner_starts):
-        # Of one window of one channel.
-        intermittent = is_intermittent(values[None])
-        are_means.append(intermittent[0, 0, 0])
-    return np.array(are_means, dtype=bool)
-
-
-def _scaled_errors(trials: Sequence[_Trial], truth: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def _scaled_errors(trials: Sequence[Trial], truth: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Errors ``[M, W, F]`` in units of each series' seasonal differences; NaN where the truth, the
     unit or a forecast is missing.
     """
@@ -772,236 +490,13 @@ def _scaled_errors(trials: Sequence[_Trial], truth: np.ndarray, scale: np.ndarra
     return errors[..., 0]
 
 
-def _preferences(trials: Sequence[_Trial]) -> np.ndarray:
+def _preferences(trials: Sequence[Trial]) -> np.ndarray:
     """Prior weights of the candidates, ``[M]``."""
     names = [trial.candidate.name for trial in trials]
     return np.array([_PREFERRED.get(name, 0.0) for name in names])
 
 
-def _scale(panel: Panel) -> np.ndarray:
-    """Mean absolute seasonal difference of each series, ``[N, 1]``; that of neighbouring rows where
-    the seasonal one is zero or missing, NaN where both are.
-    """
-    season = season_length(panel.freq)
-    scale = seasonal_errors(panel, panel.lengths, season)
-    if season > 1:
-        step_scale = seasonal_errors(panel, panel.lengths, 1)
-        scale = np.where(scale > 0, scale, step_scale)
-    return np.where(scale > 0, scale, np.nan)
-
-
-def _try(
-    candidate: _Candidate, past: Panel, panel: Panel, ends: np.ndarray, limit: _Limit
-) -> _Trial | str:
-    """Fit a candidate on ``past`` and forecast the windows of ``panel`` before ``ends``; the reason
-    where it is left out.
-    """
-    started = time.monotonic()
-    left = limit.until - started
-    is_fallback = candidate.name == _FALLBACK
-    if not is_fallback and not _can_begin(candidate, left):
-        left = limit.until - time.monotonic()
-        return f"was left out: {limit.words(left)}"
-    without_columns = False
-    share = _LEARNERS_SHARE if candidate.name in _LEARNERS else _FIT_SHARE
-    fit = TimedFit(0.0, 0)
-    try:
-        fit = _fit_until(candidate, past, left * share)
-    except ValueError as error:
-        # No candidate could stand in for the pretrained network.
-        if is_fallback:
-            raise
-        return str(error)
-    except OutOfTime:
-        if not is_fallback:
-            words = limit.words(limit.until - time.monotonic())
-            share_seconds = max(left * share, 0)
-            return f"takes longer to fit than its share of {share_seconds:.0f} seconds; {words}"
-        fit_without_columns(candidate.forecaster, past)
-        without_columns = True
-    left -= time.monotonic() - started
-    answer_seconds = left * _CANDIDATE_SHARE
-    answer, progress = _answer_in_time(candidate, panel, ends, answer_seconds)
-    predict_seconds = progress.seconds_per_item * panel.n_series
-    if not is_fallback:
-        is_slow = predict_seconds > max(answer_seconds, _FREE_SECONDS)
-        if is_slow or not progress.enough:
-            needed = math.ceil(progress.needed_seconds)
-            return f"would take {needed} seconds; {limit.words(left)}"
-    if candidate.by_row:
-        fit = TimedFit(0.0, 0)
-    # Other candidates are worth more than a second fit on some more rows.
-    is_slow_fit = fit.seconds > _FREE_SECONDS
-    n_new_rows = len(panel.values) - len(past.values)
-    few_new_rows = n_new_rows < _NEW_ROWS_SHARE * fit.n_rows
-    refits = candidate.name != "mlr" and not (is_slow_fit and few_new_rows)
-    later_seconds = predict_seconds
-    if refits:
-        later_seconds += min(fit.seconds, left * _REFIT_SHARE)
-    seconds = time.monotonic() - started
-    return _Trial(candidate, answer, seconds, fit, later_seconds, without_columns, refits)
-
-
-def _can_begin(candidate: _Candidate, left: float) -> bool:
-    """Whether so many seconds are enough to begin with a candidate, whose package is loaded."""
-    own_package = getattr(candidate.forecaster, "package", None)
-    package = _PACKAGES.get(candidate.name, own_package)
-    if package is None:
-        return left > 0
-    if left <= _LEAST_CLASSICAL_SECONDS:
-        return False
-    seconds = left * _CANDIDATE_SHARE
-    return load_in_time(package, seconds)
-
-
-def _answer_in_time(
-    candidate: _Candidate, panel: Panel, ends: np.ndarray, seconds: float
-) -> tuple[Answer, Progress]:
-    """The forecasts of a fitted candidate for the windows before ``ends``; where the seconds are
-    too few, for some of them that are spread evenly, and NaN for the others.
-    """
-    forecaster = candidate.forecaster
-    x = np.empty((0, 1, 1))
-    if len(ends):
-        x = History(panel).reaching(ends, forecaster.max_context)
-    member_panel = panel.keep(forecaster.covariate_columns_)
-    history = forecaster.covariate_history(member_panel)
-    n_rows = x.shape[1]
-    horizon = forecaster.horizon
-    point, bounds = _no_answer(len(ends), horizon, len(_BAND_QUANTILES))
-
-    def forecast(places: np.ndarray) -> None:
-        covariates = None
-        if history is not None:
-            covariates = history.windows(ends[places], n_rows, horizon)
-        answer = _answer(candidate, x[places], _BAND_QUANTILES, covariates)
-        point[places], bounds[places] = answer
-
-    if candidate.by_row and not math.isinf(seconds):
-        progress = work_in_time(forecast, len(ends), seconds, n_later=panel.n_series)
-    else:
-        progress = work_at_once(forecast, len(ends), seconds)
-    return (point, bounds), progress
-
-
-def _fit_until(candidate: _Candidate, panel: Panel, seconds: float, n_rows: int = 0) -> TimedFit:
-    """Fit a candidate on a panel, or on the last rows of it that can be fitted in time."""
-    if candidate.name in _LEARNERS:
-        # It reads as many windows as the time allows.
-        begun = time.monotonic()
-        with time_limit(seconds):
-            _fit(candidate, panel)
-        fit_seconds = time.monotonic() - begun
-        return TimedFit(fit_seconds, len(panel.values))
-    # A trained network has a time limit of its own; the others of these learn from one series.
-    if candidate.by_row or candidate.name == "mlr":
-        seconds = math.inf
-    rows_of_horizons = _FIT_HORIZONS * candidate.forecaster.horizon
-    least = max(_LEAST_FIT_ROWS, rows_of_horizons)
-    fit = partial(_fit, candidate)
-    return fit_in_time(fit, panel, seconds, series_rows=least, n_rows=n_rows)
-
-
-def _fit(candidate: _Candidate, panel: Panel) -> None:
-    forecaster = candidate.forecaster
-    if candidate.by_row:
-        longest = int(panel.lengths.argmax())
-        panel = panel.some(longest, longest + 1)
-    if panel.missing == "mask" and not forecaster.masks:
-        panel = replace(panel, missing="interpolate")
-    # Series too short for a network are forecast as they would be without it.
-    with ignored((UserWarning, r"\d+ of \d+ series have fewer than")):
-        forecaster.fit(panel.keep(forecaster.covariate_columns))
-
-
-def _refitted(trial: _Trial, panel: Panel, until: float) -> _Candidate:
-    """The candidate fitted on all rows, unless that is not worth the time or takes more of it than
-    is left.
-    """
-    candidate = trial.candidate
-    forecaster = candidate.forecaster
-    share = _LAST_SHARE if forecaster.covariate_columns_ else _CANDIDATE_SHARE
-    seconds = share * (until - time.monotonic())
-    in_time = candidate.by_row or trial.fit.seconds < seconds
-    if trial.without_columns:
-        fit_without_columns(forecaster, panel)
-    elif trial.refits and in_time:
-        # The fit before it counts where this one does not end.
-        with suppress(OutOfTime):
-            _fit_until(candidate, panel, seconds, trial.fit.n_rows)
-    # The rows of the series are stored once, with the pretrained network.
-    if candidate.name == "zero":
-        tail = panel.keep(forecaster.covariate_columns_)
-    else:
-        tail = forecaster.panel_.last(forecaster.min_context)
-    return candidate._replace(forecaster=forecaster.revised(panel=tail))
-
-
-def _answer(
-    candidate: _Candidate,
-    x: np.ndarray,
-    quantiles: Sequence[float],
-    covariates: "CovariateWindows | None",
-) -> Answer:
-    """The forecasts of a member for windows ``x [B, T, 1]`` that may begin with NaN and miss
-    values.
-    """
-    forecaster = candidate.forecaster
-    if not forecaster.masks_:
-        # Rows before the first value stay NaN: they stand for a shorter history.
-        begun = np.logical_or.accumulate(~np.isnan(x), axis=1)
-        x = np.where(begun, _filled(x), np.nan)
-    if candidate.in_logs:
-        x = _logarithms(x)
-    least = candidate.least or forecaster.max_context // 2
-    least_rows = max(forecaster.min_context, least)
-    able = known_rows(x) >= least_rows
-    point, bounds = _no_answer(len(x), forecaster.horizon, len(quantiles))
-    if not able.any():
-        return point, bounds
-    member_quantiles = tuple(quantiles) if candidate.banded else ()
-    rows = x[able][:, -forecaster.max_context :]
-    columns = None
-    if covariates is not None:
-        able_covariates = covariates.of(able)
-        columns = able_covariates.cut(rows.shape[1], forecaster.horizon)
-    # The user did not choose this model, so a warning about its windows would not help.
-    with ignored((RuntimeWarning, f"{forecaster.alias_}: of ")):
-        member_point, member_bounds = forecaster.predict_windows(
-            rows, quantiles=member_quantiles, covariates=columns
-        )
-    point[able] = member_point
-    if member_quantiles:
-        bounds[able] = member_bounds
-    if candidate.in_logs:
-        return _exponential(point), _exponential(bounds)
-    return point, bounds
-
-
-def _no_answer(n_windows: int, horizon: int, n_quantiles: int) -> Answer:
-    """Forecasts of windows of one channel that are all missing."""
-    point = np.full((n_windows, horizon, 1), np.nan)
-    bounds = np.full((n_windows, horizon, 1, n_quantiles), np.nan)
-    return point, bounds
-
-
-def _logarithms(x: np.ndarray) -> np.ndarray:
-    """Logarithms of windows; NaN in those that are not positive."""
-    is_positive = x > 0
-    has_others = (x <= 0).any(axis=1, keepdims=True)
-    usable = is_positive & ~has_others
-    positive = np.where(usable, x, np.nan)
-    return np.log(positive)
-
-
-def _exponential(logarithm: np.ndarray) -> np.ndarray:
-    """The exponential, bounded: one far beyond the past may be too large for a number."""
-    largest = np.log(np.finfo(np.float64).max) - 1
-    bounded = np.minimum(logarithm, largest)
-    return np.exp(bounded)
-
-
-def _joined(members: Sequence[_Candidate]) -> CovariateColumns:
+def _joined(members: Sequence[Candidate]) -> CovariateColumns:
     """The columns that members read, with the categories of the first, which was fitted on all
     rows, and the cycles of all.
     """
@@ -1017,7 +512,7 @@ def _joined(members: Sequence[_Candidate]) -> CovariateColumns:
 
 
 def _share(
-    covariates: "CovariateWindows", columns: CovariateColumns, member: _Candidate
+    covariates: "CovariateWindows", columns: CovariateColumns, member: Candidate
 ) -> "CovariateWindows | None":
     """The part of the covariates, which hold ``columns``, that a member reads."""
     member_columns = member.forecaster.covariate_columns_
@@ -1035,23 +530,8 @@ def _share(
     return replace(covariates, known=covariates.known[..., places])
 
 
-def _filled(x: np.ndarray) -> np.ndarray:
-    """Windows ``[B, T, 1]`` without gaps: a line between the values at both sides, and the last
-    value up to the end.
-    """
-    series = x[..., 0].T  # pandas interpolates down the rows
-    missing = np.isnan(series)
-    # Rows before the first value are no gap.
-    begins_gap = missing[1:] > missing[:-1]
-    if not begins_gap.any():
-        return x
-    interpolated = pd.DataFrame(series).interpolate(limit_direction="forward")
-    whole = interpolated.to_numpy()
-    return whole.T[..., None]
-
-
 def _leaderboard(
-    trials: Sequence[_Trial],
+    trials: Sequence[Trial],
     notes: dict[str, str],
     errors: np.ndarray,
     weights: np.ndarray,
