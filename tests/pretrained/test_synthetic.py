@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tsattn.pretrained import draws, families, synthetic
+from tsattn.pretrained import calendar_families, components, draws, families, synthetic
 from tsattn.pretrained.draws import Source
 from tsattn.pretrained.families import FAMILIES, SHORT, shares
 from tsattn.pretrained.synthetic import make, standardise
@@ -169,7 +169,7 @@ def test_bounds_hold():
 
 
 def test_the_sun_sets():
-    power = families.solar(source(2, 40, 600))
+    power = calendar_families.solar(source(2, 40, 600))
     assert power.min() == 0
     dark = (power == 0).mean(1)
     assert ((dark > 0.2) & (dark < 0.8)).all()
@@ -187,8 +187,8 @@ def test_cumulative_curves_rise():
 
 
 def test_workdays_differ_from_days_off(monkeypatch):
-    monkeypatch.setattr(families, "days", lambda source: np.full(source.column, 24.0))
-    x = families.workdays(source(2, 100, 168 * 6))
+    monkeypatch.setattr(calendar_families, "days", lambda source: np.full(source.column, 24.0))
+    x = calendar_families.workdays(source(2, 100, 168 * 6))
     week = correlation(x, 168)
     day = correlation(x, 24)
     assert (week > day - 0.05).mean() > 0.75
@@ -196,14 +196,14 @@ def test_workdays_differ_from_days_off(monkeypatch):
 
 
 def test_the_climate_has_a_year(monkeypatch):
-    monkeypatch.setattr(families, "_YEAR_STEPS", {365.25: 1})
-    x = families.climate(source(2, 200, 1461))
+    monkeypatch.setattr(calendar_families, "_YEAR_STEPS", {365.25: 1})
+    x = calendar_families.climate(source(2, 200, 1461))
     assert np.median(correlation(x, 365) - correlation(x, 183)) > 0.3
 
 
 def test_a_river_rises_faster_than_it_falls():
     step_days = np.ones((60, 1))
-    flow = families._flow(source(2, 60, 700), draws.normal(source(1, 60, 700)), step_days)
+    flow = calendar_families._flow(source(2, 60, 700), draws.normal(source(1, 60, 700)), step_days)
     steps = np.diff(flow, axis=1)
     assert ((steps < 0).mean(1) > 0.6).all()
     assert (steps.max(1) > -2 * steps.min(1)).mean() > 0.9
@@ -211,7 +211,7 @@ def test_a_river_rises_faster_than_it_falls():
 
 def test_holidays_fall_on_the_same_days_of_every_year():
     day = np.arange(4 * 1461).reshape(1, -1) + np.zeros((80, 1), int)
-    effect = families._holidays(source(2, *day.shape), day)
+    effect = calendar_families._holidays(source(2, *day.shape), day)
     by_four_years = effect.reshape(80, 4, 1461)
     assert np.array_equal(by_four_years[:, 0], by_four_years[:, 3])
     n_days = (effect[:, :365] != 0).sum(1)
@@ -221,7 +221,7 @@ def test_holidays_fall_on_the_same_days_of_every_year():
 
 
 def test_business_by_the_day_has_a_week():
-    x = families.daily(source(2, 200, 700))
+    x = calendar_families.daily(source(2, 200, 700))
     steps = np.diff(x, axis=1)
     assert np.mean(correlation(steps, 7) > correlation(steps, 5) + 0.1) > 0.8
 
@@ -234,7 +234,7 @@ def test_smoothing_follows_its_equations(monkeypatch):
         families, "mix", lambda source, *choices: np.zeros(source.shape, np.float32)
     )
     monkeypatch.setattr(families, "periods", lambda source: np.full(source.column, 6.0))
-    monkeypatch.setattr(families, "_growing", lambda x, spread: x)
+    monkeypatch.setattr(families, "growing", lambda x, spread: x)
     x = families.exponential_smoothing(source(2, 80, 60)).astype(float)
     change = x[:, 6:] - x[:, :-6]  # the season cancels: six steps of drift remain
     still = np.abs(change).max(1) < 1e-4
@@ -271,7 +271,8 @@ def test_a_season_repeats_with_its_period():
 
 
 def test_series_with_seasons_show_them(monkeypatch):
-    monkeypatch.setattr(families, "periods", lambda source: np.full(source.column, 12.0))
+    for module in (components, families):
+        monkeypatch.setattr(module, "periods", lambda source: np.full(source.column, 12.0))
     for family in (families.structural, families.seasonal_autoregression, families.growth):
         x = np.diff(family(source(5, 120, 600)))
         assert np.mean(correlation(x, 12) > correlation(x, 5) + 0.1) > 0.6, family
@@ -359,7 +360,7 @@ def test_some_outliers_are_far_away():
 
 
 def test_weather_repeats_daily_and_drifts_over_many_days(monkeypatch):
-    monkeypatch.setattr(families, "days", lambda source: np.full(source.column, 24.0))
+    monkeypatch.setattr(calendar_families, "days", lambda source: np.full(source.column, 24.0))
     x = FAMILIES["weather"][0](source(1, 200, 480))
     x = x[x.std(1) > 0.1]  # some are cut off nearly everywhere
     steps = np.diff(x, axis=1)

@@ -8,21 +8,40 @@ from functools import partial
 
 import numpy as np
 
+from tsattn.pretrained.calendar_families import (
+    calendar_cycle,
+    climate,
+    daily,
+    solar,
+    weather,
+    workdays,
+)
+from tsattn.pretrained.components import (
+    autoregression,
+    growing,
+    heavy,
+    integrated,
+    inverse_density,
+    line,
+    logistic,
+    noise,
+    oscillation,
+    piecewise,
+    seasons,
+    trend,
+    unit_pieces,
+)
 from tsattn.pretrained.draws import (
-    SEASON_RATIOS,
     Array,
     Family,
     Source,
     changes,
-    days,
     hold,
     leak,
     mix,
     normal,
     periods,
     pieces,
-    profile,
-    read,
     rough,
     season,
     sigmoid,
@@ -34,215 +53,9 @@ from tsattn.pretrained.draws import (
 
 # Series of up to so many steps are yearly to monthly more often than others.
 SHORT = 170
-# Days of a year.
-_YEAR = 365.25
-# Steps of a year of daily to monthly means, with weights.
-_YEAR_STEPS = {
-    _YEAR: 8,
-    _YEAR / 2: 1,
-    _YEAR / 5: 1,
-    _YEAR / 7: 3,
-    _YEAR / 10: 1,
-    12: 1,
-}
-# Holidays of a year at most, and days of the longest.
-_MOST_HOLIDAYS = 12
-_LONGEST_HOLIDAY = 10
 # Poisson rates beyond these need more memory for no other shape.
 _HIGHEST_RATE = 1e6
 _HIGHEST_EXCITED_RATE = 1e5
-
-
-# --- trends and noise -----------------------------------------------------------------------------
-
-
-def _line(source: Source) -> Array:
-    """Draw a straight line."""
-    slope = source.rng.standard_normal(source.column)
-    # A line between these has deviation 1.
-    t = np.linspace(-1.7, 1.7, source.length)
-    return slope * t
-
-
-def _piecewise(source: Source) -> Array:
-    """Draw lines with changes of slope: sums of a piecewise constant drift."""
-    changing_drift = unit(pieces(source))
-    constant_drift = source.uniform(-1, 1)
-    drift = changing_drift + constant_drift
-    return unit(np.cumsum(drift, 1))
-
-
-def _exponential(source: Source) -> Array:
-    """Draw exp(c t), rising or falling; its ends differ by a factor of e^.5 to e^4."""
-    size = source.uniform(0.5, 4)
-    sign = source.signs()
-    rate = size * sign
-    t = np.linspace(0, 1, source.length)
-    return unit(np.exp(rate * t))
-
-
-def _logistic(source: Source) -> Array:
-    """Draw 1 / (1 + exp(-(t - c) / w)) with the middle inside or near the series."""
-    t = np.linspace(0, 1, source.length)
-    center = source.uniform(-0.1, 1.1)
-    width = source.log_uniform(0.02, 0.3)
-    distance = (t - center) / width
-    return unit(sigmoid(distance))
-
-
-def _integrated(source: Source) -> Array:
-    """Draw sums of a slow first-order autoregression: a walk with momentum."""
-    steps = autoregression(source)
-    return unit(np.cumsum(steps, 1))
-
-
-def _no_trend(source: Source) -> Array:
-    """Give zeros."""
-    return np.zeros(source.shape)
-
-
-def trend(source: Source) -> Array:
-    """Draw no trend, lines, exponential, logistic or smooth curves, or walks."""
-    shapes = (
-        (1.5, _no_trend),
-        (2, _line),
-        (2, _piecewise),
-        (1, _exponential),
-        (2, walk),
-        (1, _logistic),
-        (1, _integrated),
-        (1.5, smooth),
-    )
-    return mix(source, *shapes)
-
-
-def autoregression(source: Source) -> Array:
-    """Draw x_t = a x_(t-1) + e_t, 1 - a log-uniform from .002 to 1; a is negative in some."""
-    size = 1 - source.log_uniform(0.002, 1)
-    is_negative = source.chance(0.08)
-    factor = np.where(is_negative, -0.8, 1)
-    a = size * factor
-    return spectral(source, partial(_autoregression_density, a))
-
-
-# As in draws.py, the densities stand outside of what draws them.
-def _autoregression_density(a: Array, w: Array) -> Array:
-    return 1 / _inverse_density(a, np.cos(w))
-
-
-def _inverse_density(a: Array, cosine: Array) -> Array:
-    """1 / density of a first-order autoregression."""
-    return 1 + a * a - 2 * a * cosine
-
-
-def oscillation(source: Source) -> Array:
-    """Draw a second-order autoregression with roots r exp(+-i w0).
-
-    Its cycles have a length and a height that wander.
-    """
-    longest = max(6, source.length / 2)
-    period = source.log_uniform(3, longest)
-    center = 2 * np.pi / period
-    damping = source.log_uniform(0.002, 0.3)
-    # Long cycles are damped less, or they would not come back.
-    most_damping = np.minimum(1, 4 * center)
-    damping = damping * most_damping
-    r = 1 - damping
-    a = 2 * r * np.cos(center)
-    b = -r * r
-    return spectral(source, partial(_oscillation_density, a, b))
-
-
-def _oscillation_density(a: Array, b: Array, w: Array) -> Array:
-    real = 1 - a * np.cos(w) - b * np.cos(2 * w)
-    imaginary = a * np.sin(w) + b * np.sin(2 * w)
-    power = real**2 + imaginary**2
-    return 1 / (power + 1e-9)
-
-
-def heavy(source: Source) -> Array:
-    """Draw Student noise of 2.5 to 8 degrees of freedom.
-
-    It is drawn as a normal variable over the root of a gamma variable.
-    """
-    half_freedom = source.uniform(1.25, 4)
-    numerator = normal(source)
-    shape = np.broadcast_to(half_freedom, source.shape)
-    gamma = source.rng.standard_gamma(shape)
-    denominator = np.sqrt(gamma / half_freedom)
-    return unit(numerator / denominator)
-
-
-def noise(source: Source) -> Array:
-    """Draw white, autoregressive, rough or heavy-tailed noise.
-
-    The deviation changes in a fifth of the series.
-    """
-    kinds = (
-        (4, normal),
-        (2.5, autoregression),
-        (1, oscillation),
-        (0.5, rough),
-        (2, heavy),
-    )
-    x = mix(source, *kinds)
-    rows = source.some_rows(0.2)
-    part = source.part(rows)
-    log_volatility = mix(part, (1, smooth), (1, _unit_pieces))
-    log_volatility *= part.uniform(0.3, 1)
-    x[rows] *= np.exp(log_volatility)
-    return unit(x)
-
-
-def _unit_pieces(source: Source) -> Array:
-    """Draw piecewise constant series with deviation 1."""
-    return unit(pieces(source))
-
-
-def seasons(source: Source, *, none: float | int = 0.18) -> Array:
-    """Draw sums or products of up to three seasons.
-
-    A later season is mostly a multiple of the first, as calendars have them.
-
-    Args:
-        source: Number and length of the series.
-        none: Share of the series that are 0.
-    """
-    first_period = periods(source)
-    x = season(source, first_period)
-    for share in (0.45, 0.12):
-        rows = source.some_rows(share)
-        part = source.part(rows)
-        ratio = part.choose(SEASON_RATIOS)
-        of_calendar = part.chance(0.8)
-        shorter_period = first_period[rows]
-        multiple = shorter_period * ratio
-        independent = periods(part)
-        period = np.where(of_calendar, multiple, independent)
-        # A quarter of such a season would not be in the series.
-        too_long = period > 4 * source.length
-        period = np.where(too_long, shorter_period / 2, period)
-        period = np.maximum(period, 2)
-        other = season(part, period)
-        other *= part.log_uniform(0.2, 2)
-        log_factor = 0.5 * np.clip(other, -3, 3)
-        total = x[rows] + other
-        product = x[rows] * np.exp(log_factor)
-        multiplies = part.chance(0.3)
-        x[rows] = np.where(multiplies, product, total)
-    return x * ~source.chance(none)
-
-
-def _growing(x: Array, spread: Array) -> Array:
-    """exp(x), where x is stretched so that its largest value is e^spread times its smallest."""
-    low = x.min(1, keepdims=True)
-    high = x.max(1, keepdims=True)
-    extent = np.maximum(high - low, 1e-6)
-    exponent = spread * (x - low) / extent
-    return np.exp(exponent)
-
-
-# --- families -------------------------------------------------------------------------------------
 
 
 def structural(source: Source) -> Array:
@@ -257,7 +70,7 @@ def structural(source: Source) -> Array:
     rows = source.some_rows(0.3)
     part = source.part(rows)
     spread = part.log_uniform(0.1, 4)
-    grown = _growing(level[rows], spread)
+    grown = growing(level[rows], spread)
     depth = part.uniform(0.05, 0.9)
     season_factor = _season_factor(cycle[rows], depth)
     error = unit(rest[rows])
@@ -288,7 +101,7 @@ def _kernel_draws(source: Source) -> Array:
         (2, rough),
         (5, _periodic),
         (1, oscillation),
-        (1, _line),
+        (1, line),
         (0.6, normal),
     )
     return mix(source, *kernels)
@@ -392,7 +205,7 @@ def exponential_smoothing(source: Source) -> Array:
     x = smoothing.run(errors_by_step, cycles, drift)
     rows = source.some_rows(0.3)
     spread = source.part(rows).log_uniform(0.3, 4)
-    x[rows] = _growing(x[rows], spread)
+    x[rows] = growing(x[rows], spread)
     return x
 
 
@@ -408,8 +221,8 @@ def seasonal_autoregression(source: Source) -> Array:
 
 
 def _seasonal_density(a: Array, b: Array, period: Array, w: Array) -> Array:
-    direct = _inverse_density(a, np.cos(w))
-    seasonal = _inverse_density(b, np.cos(w * period))
+    direct = inverse_density(a, np.cos(w))
+    seasonal = inverse_density(b, np.cos(w * period))
     return 1 / (direct * seasonal)
 
 
@@ -507,11 +320,11 @@ def _usage(source: Source) -> Array:
     """Draw usage of a processor in percent: idle and busy times with noise, cut at 0 and 100."""
     mean = source.uniform(5, 60)
     load_size = source.uniform(10, 50)
-    times = _unit_pieces(source)
+    times = unit_pieces(source)
     load = mean + load_size * times
     wander = mix(source, (1, autoregression), (1, heavy), (1, oscillation))
     wander *= source.uniform(1, 20)
-    log_volatility = _unit_pieces(source)
+    log_volatility = unit_pieces(source)
     volatility = np.exp(0.3 * log_volatility)
     usage = load + wander * volatility
     return np.clip(usage, 0, 100)
@@ -660,7 +473,7 @@ def random_walks(source: Source) -> Array:
     x += error * source.chance(0.4)
     is_exponential = source.chance(0.3)
     spread = source.log_uniform(0.05, 2)
-    return np.where(is_exponential, _growing(x, spread), x)
+    return np.where(is_exponential, growing(x, spread), x)
 
 
 def _volatility(logarithm: Array) -> Array:
@@ -684,7 +497,7 @@ def finance(source: Source) -> Array:
     pull *= source.chance(0.3)
     log_price = leak(1 - pull, returns)
     spread = source.log_uniform(0.05, 3)
-    price = _growing(log_price, spread)
+    price = growing(log_price, spread)
     size = np.abs(returns)
     # A size of 0 has no logarithm.
     log_size = np.log(size + 0.05)
@@ -713,7 +526,7 @@ def cumulative(source: Source) -> Array:
         distance = (t - peak) / width
         distance = np.clip(distance, -20, 20)
         x += height / np.cosh(distance)
-    week = _cycle(source, 7.0)
+    week = calendar_cycle(source, 7.0)
     week *= source.uniform(0, 0.25)
     week *= source.chance(0.6)
     error = normal(source)
@@ -761,14 +574,14 @@ def low_frequency(source: Source) -> Array:
     x = level + cycle + error
     is_exponential = source.chance(0.5)
     spread = source.log_uniform(0.3, 4)
-    return np.where(is_exponential, _growing(x, spread), x)
+    return np.where(is_exponential, growing(x, spread), x)
 
 
 def _swings(source: Source) -> Array:
     """Draw smooth rises and falls of some 24 steps to the whole length, on a line."""
     curve = smooth(source, shortest=24)
-    line = _line(source)
-    return curve + line * source.uniform(0, 1)
+    slope = line(source)
+    return curve + slope * source.uniform(0, 1)
 
 
 def _damped(source: Source) -> Array:
@@ -781,7 +594,7 @@ def _damped(source: Source) -> Array:
 
 def _changing(source: Source, cycle: Array, other: Array) -> Array:
     """Turn a season into another along a logistic curve and let it grow or shrink, in 40%."""
-    curve = _logistic(source)
+    curve = logistic(source)
     # Most of a curve of deviation 1 lies between -2 and 2.
     share = (curve + 2) / 4
     share = np.clip(share, 0, 1)
@@ -800,12 +613,12 @@ def growth(source: Source) -> Array:
     some series.
     """
     shapes = (
-        (2, _line),
-        (2, _piecewise),
+        (2, line),
+        (2, piecewise),
         (1.5, _damped),
-        (1, _integrated),
+        (1, integrated),
         (1, walk),
-        (1, _logistic),
+        (1, logistic),
         (2, _swings),
     )
     curve = mix(source, *shapes)
@@ -823,218 +636,10 @@ def growth(source: Source) -> Array:
     is_shifted *= source.chance(0.2)
     shift = is_shifted * source.uniform(-0.5, 0.5)
     spread = source.log_uniform(0.3, 4)
-    grown = _growing(curve, spread)
+    grown = growing(curve, spread)
     error_factor = np.exp(error)
     shift_factor = np.exp(shift)
     return grown * season_factor * error_factor * shift_factor
-
-
-def _year_wave(source: Source, day: Array) -> Array:
-    """Draw a sine of one year, of times in days."""
-    first_phase = source.uniform(0, 1)
-    phase = day / _YEAR + first_phase
-    angle = 2 * np.pi * phase.astype(np.float32)
-    return np.sin(angle)
-
-
-def solar(source: Source) -> Array:
-    """Draw power of the sun: max(0, cos(day) - c(t)) times the share that clouds let through.
-
-    It is 0 at night.
-    """
-    day_steps = days(source)
-    day = source.steps / day_steps
-    first_phase = source.uniform(0, 1)
-    phase = (day + first_phase) % 1
-    angle = 2 * np.pi * phase.astype(np.float32)
-    height = np.cos(angle)
-    year = _year_wave(source, day)
-    mean_night = source.uniform(-0.2, 0.2)
-    night_size = source.uniform(0, 0.4)
-    night = mean_night + night_size * year
-    cloud_steps = day_steps * source.log_uniform(0.05, 2)
-    cloud_steps = np.maximum(2, cloud_steps)
-    shocks = normal(source)
-    decay = 1 - 1 / cloud_steps
-    clouds = unit(leak(decay, shocks))
-    clearness = source.uniform(0, 3)
-    cloud_size = source.uniform(0.3, 2)
-    share = sigmoid(clearness + cloud_size * clouds, 30)
-    clear_power = np.maximum(0, height - night)
-    return clear_power * share
-
-
-def weather(source: Source) -> Array:
-    """Draw fronts that last from half a day to twenty days, a day and a year.
-
-    The height of the day follows the fronts. Some series are cut from below.
-    """
-    day_steps = days(source)
-    front_steps = day_steps * source.log_uniform(0.5, 20)
-    decay = np.exp(-1 / front_steps)
-    second_decay = decay * source.chance(0.5)
-    shocks = mix(source, (3, normal), (1, heavy))
-    shocks = leak(second_decay, shocks)
-    fronts = unit(leak(decay, shocks))
-    log_height = fronts * source.uniform(-0.8, 0.8)
-    log_height = np.clip(log_height, -3, 3)
-    height = np.exp(log_height)
-    height *= source.log_uniform(0.05, 3)
-    day = source.steps / day_steps
-    year = _year_wave(source, day)
-    daily = season(source, day_steps) * height
-    yearly = year * source.log_uniform(0.1, 4)
-    x = fronts + daily + yearly
-    error = noise(source)
-    x += error * source.log_uniform(0.01, 0.5)
-    is_cut = source.chance(0.25)
-    bound = source.uniform(-1, 1)
-    return np.where(is_cut, np.maximum(x, bound), x)
-
-
-def climate(source: Source) -> Array:
-    """Draw daily to monthly means of the weather: a year, fronts of some days, slow anomalies.
-
-    Often less than a year is seen. The fronts are larger in one half of the year. Some series are
-    exponentials, some have a bound, and some are the flow of a river, which rises at once and falls
-    slowly.
-    """
-    year_steps = source.choose(_YEAR_STEPS)
-    step_days = _YEAR / year_steps
-    day = source.steps * step_days
-    year = _year_wave(source, day)
-    # A harmonic makes one half of the year sharper than the other.
-    harmonic_size = 0.3 * source.uniform(-1, 1)
-    year += harmonic_size * (year * year - 0.5)
-    front_days = source.log_uniform(0.7, 12)
-    anomaly_days = source.log_uniform(20, 200)
-    fronts = _faded(normal(source), step_days, front_days)
-    anomalies = _faded(normal(source), step_days, anomaly_days)
-    log_front_size = year * source.uniform(-0.5, 0.5)
-    fronts *= np.exp(log_front_size)
-    fronts += anomalies * source.log_uniform(0.03, 1)
-    x = fronts + year * source.log_uniform(0.2, 5)
-    is_exponential = source.chance(0.25)
-    spread = source.log_uniform(0.5, 4)
-    x = np.where(is_exponential, _growing(x, spread), x)
-    rows = source.some_rows(0.15)
-    x[rows] = _flow(source.part(rows), x[rows], step_days[rows])
-    is_cut = source.chance(0.15)
-    bound = source.uniform(-1, 1)
-    scaled = unit(x)
-    return np.where(is_cut, np.maximum(scaled, bound), scaled)
-
-
-def _faded(shocks: Array, step_days: Array, fading_days: Array) -> Array:
-    """Sums of shocks that fade to 1/e in so many days, with deviation 1."""
-    decay = np.exp(-step_days / fading_days)
-    return unit(leak(decay, shocks))
-
-
-def _flow(source: Source, wetness: Array, step_days: Array) -> Array:
-    """Draw the flow of rivers whose rain is heavier where ``wetness`` is high."""
-    shocks = normal(source)
-    log_rain = unit(wetness) + 1.5 * shocks
-    rain = np.exp(np.clip(log_rain, -4, 5))
-    fast_days = source.log_uniform(1, 10)
-    slow_days = source.log_uniform(20, 150)
-    fast = _faded(rain, step_days, fast_days)
-    slow = _faded(rain, step_days, slow_days)
-    return fast + slow * source.log_uniform(0.2, 3)
-
-
-def workdays(source: Source) -> Array:
-    """Draw a day's profile on workdays, another on days off, and a walking level.
-
-    Days have 24 to 288 steps.
-    """
-    day_steps = days(source)
-    first_day = source.rng.uniform(0, 7, source.column)
-    first_step = np.floor(first_day * day_steps)
-    step = source.steps + 0.5 + first_step
-    day = step / day_steps
-    workday, smoothly = profile(source, day_steps)
-    difference = source.uniform(0, 1)
-    day_off = workday * source.uniform(0.2, 1)
-    other_profile, _ = profile(source, day_steps)
-    profile_change = other_profile * 0.5 * difference
-    day_off = day_off + profile_change - difference
-    draws = source.random()
-    is_first_step = day % 1 < 1.0001 / day_steps
-    is_holiday = hold(draws, is_first_step) < 0.02
-    has_five_workdays = source.chance(0.8)
-    n_workdays = np.where(has_five_workdays, 5, 6)
-    is_weekend = np.floor(day) % 7 >= n_workdays
-    on_days_off = read(day_off, day, smoothly)
-    on_workdays = read(workday, day, smoothly)
-    x = np.where(is_weekend | is_holiday, on_days_off, on_workdays)
-    level = mix(source, (1, smooth), (1, walk), (1, autoregression))
-    x += level * source.log_uniform(0.03, 0.8)
-    error = noise(source)
-    x += error * source.log_uniform(0.03, 1.2)
-    is_exponential = source.chance(0.3)
-    exponent = np.clip(0.5 * x, -4, 3)
-    return np.where(is_exponential, np.exp(exponent), x)
-
-
-def daily(source: Source) -> Array:
-    """Draw a business by the day: a week, a year, holidays, ends of months, a walking level.
-
-    In half of the series a holiday that falls on one of two days of the week has no effect.
-    """
-    first_day = source.integers(0, 10_000)
-    day = source.steps + first_day
-    week = _cycle(source, 7.0)
-    year = _cycle(source, _YEAR)
-    month = _cycle(source, _YEAR / 12)
-    level = trend(source)
-    x = week * source.log_uniform(0.2, 3)
-    year *= source.log_uniform(0.05, 2)
-    x += year * source.chance(0.8)
-    month *= source.log_uniform(0.05, 0.7)
-    x += month * source.chance(0.3)
-    x += level * source.log_uniform(0.05, 3)
-    effect = _holidays(source, day)
-    first_weekday = source.integers(0, 7)
-    weekday = (day + first_weekday) % 7
-    is_weekend = weekday < 2
-    has_no_effect = is_weekend & source.chance(0.5)
-    x += np.where(has_no_effect, 0, effect)
-    error = noise(source)
-    x += error * source.log_uniform(0.05, 1)
-    is_exponential = source.chance(0.4)
-    spread = source.log_uniform(0.3, 4)
-    return np.where(is_exponential, _growing(x, spread), x)
-
-
-def _cycle(source: Source, n_days: float) -> Array:
-    """Draw seasons of so many days."""
-    period = np.full(source.column, n_days)
-    return season(source, period)
-
-
-def _holidays(source: Source, day: Array) -> Array:
-    """Draw effects of up to twelve holidays a year at these days [N, T], most of one sign."""
-    year_days = round(_YEAR)
-    n_holidays = source.rng.integers(0, _MOST_HOLIDAYS + 1, source.n)
-    year_day = (day % _YEAR).astype(np.intp)
-    table = np.zeros((source.n, year_days + 1), np.float32)
-    rows = np.arange(source.n)
-    sign = source.rng.choice([-1, 1], source.n, p=[0.75, 0.25])
-    for number in range(_MOST_HOLIDAYS):
-        date = source.rng.integers(0, year_days, source.n)
-        n_days = source.rng.choice([1, 1, 1, 2, 4, _LONGEST_HOLIDAY], source.n)
-        # One of four has the other sign and half the size.
-        relative_sign = source.rng.choice([1, 1, 1, -0.5], source.n)
-        log_size = source.rng.normal(0.5, 0.6, source.n)
-        size = sign * relative_sign * np.exp(log_size)
-        size *= number < n_holidays
-        for day_number in range(_LONGEST_HOLIDAY):
-            holiday = (date + day_number) % year_days
-            is_holiday = day_number < n_days
-            effect = size * is_holiday * 0.8**day_number
-            table[rows, holiday] += effect
-    return np.take_along_axis(table, year_day, 1)
 
 
 # --- shares ---------------------------------------------------------------------------------------
