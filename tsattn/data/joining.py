@@ -136,36 +136,9 @@ def continued_panel(
         ValueError: If rows between them are missing and the policy of ``new`` is to refuse that, or
             a static value is another one now.
     """
-    is_refused = new.missing == "error"
-    if is_refused or tells:
-        _object_to_absent_columns(old, new)
-    # What is left out needs no word.
-    if is_refused or (tells and policy == "interpolate"):
-        _object_to_empty(old, new)
-        _tell_blank_start(old, new)
-        _object_to_gap_between(old, new)
-    covariates = new.covariates
-    columns = () if covariates is None else covariates.columns
-    statics = () if covariates is None else covariates.statics
-    # Their own names: a covariate may be called y, or ds.
-    id_col = new.dialect.id_col or "unique_id"
-    time_col = new.dialect.time_col or "ds"
-    target_col = new.dialect.target_col or "y"
-    row_ids = [np.repeat(as_objects(panel.ids), panel.lengths) for panel in (old, new)]
-    ids: Any = np.concatenate(row_ids)
-    # Categories order the series.
-    if isinstance(new.dialect.id_dtype, pd.CategoricalDtype):
-        ids = new.dialect.restore_ids(ids)
-    times = old.times.append(new.times)
-    values = np.concatenate([old.values[:, 0], new.values[:, 0]])
-    table = pd.DataFrame(
-        {
-            id_col: ids,
-            time_col: times,
-            target_col: values,
-            **_joined_covariates(old, new, columns, statics),
-        }
-    )
+    _object_to_rows(old, new, policy, tells)
+    table, schema = _joined_table(old, new)
+    id_col, time_col, target_col = table.columns[:3]
     keys = [id_col, time_col]
     # Without a value a row stands for one that was not given.
     is_empty = table[target_col].isna() & table.duplicated(keys)
@@ -174,6 +147,54 @@ def continued_panel(
     table = all_rows.drop_duplicates(keys, keep="last")
     if new.dialect.kind == "wide":
         table = _to_one_end(table, id_col, time_col)
+    joined = from_long(table, schema)
+    if tells and policy == "mask" and np.isnan(new.values).all():
+        tell_empty_end(joined)
+    left_out = {series.name: series for series in (*old.skipped, *new.skipped, *joined.skipped)}
+    for name in joined.ids:
+        left_out.pop(name, None)
+    dialect = _joined_dialect(old, new, joined)
+    return replace(joined, dialect=dialect, skipped=tuple(left_out.values()))
+
+
+def _object_to_rows(old: Panel, new: Panel, policy: str, tells: bool) -> None:
+    """Object to later rows that cannot follow; arguments as of :func:`continued_panel`."""
+    is_refused = new.missing == "error"
+    if is_refused or tells:
+        _object_to_absent_columns(old, new)
+    # What is left out needs no word.
+    if is_refused or (tells and policy == "interpolate"):
+        _object_to_empty(old, new)
+        _tell_blank_start(old, new)
+        _object_to_gap_between(old, new)
+
+
+def _joined_table(old: Panel, new: Panel) -> tuple[pd.DataFrame, Schema]:
+    """All rows of both panels as a long table, and how it is read.
+
+    Its first columns are the ids, the stamps and the values, which keep their own names: a
+    covariate may be called y, or ds.
+    """
+    covariates = new.covariates
+    columns = () if covariates is None else covariates.columns
+    statics = () if covariates is None else covariates.statics
+    id_col = new.dialect.id_col or "unique_id"
+    time_col = new.dialect.time_col or "ds"
+    target_col = new.dialect.target_col or "y"
+    row_ids = [np.repeat(as_objects(panel.ids), panel.lengths) for panel in (old, new)]
+    ids: Any = np.concatenate(row_ids)
+    # Categories order the series.
+    if isinstance(new.dialect.id_dtype, pd.CategoricalDtype):
+        ids = new.dialect.restore_ids(ids)
+    values = np.concatenate([old.values[:, 0], new.values[:, 0]])
+    table = pd.DataFrame(
+        {
+            id_col: ids,
+            time_col: old.times.append(new.times),
+            target_col: values,
+            **_joined_covariates(old, new, columns, statics),
+        }
+    )
     schema = Schema(
         id_col,
         time_col,
@@ -184,7 +205,11 @@ def continued_panel(
         past_cols=columns,
         static_cols=statics,
     )
-    joined = from_long(table, schema)
+    return table, schema
+
+
+def _joined_dialect(old: Panel, new: Panel, joined: Panel) -> Dialect:
+    """The dialect of a panel that joins two others."""
     dialect = _joined_types(old.dialect, new.dialect)
     if dialect.key_cols:
         dialect = replace(dialect, id_dtype=joined.dialect.id_dtype)
@@ -192,12 +217,7 @@ def continued_panel(
         series_cols = dict.fromkeys(old.dialect.columns + dialect.columns)
         known_left_out = old.dialect.left_out
         dialect = replace(dialect, columns=tuple(series_cols), left_out=known_left_out)
-    if tells and policy == "mask" and np.isnan(new.values).all():
-        tell_empty_end(joined)
-    left_out = {series.name: series for series in (*old.skipped, *new.skipped, *joined.skipped)}
-    for name in joined.ids:
-        left_out.pop(name, None)
-    return replace(joined, dialect=dialect, skipped=tuple(left_out.values()))
+    return dialect
 
 
 def _object_to_empty(old: Panel, new: Panel) -> None:
