@@ -15,7 +15,8 @@ from tsattn.data.columns import TableLike
 from tsattn.data.frames import to_long, to_target_panel, with_fields
 from tsattn.data.panel import Panel, tell_skipped, tell_usual_sentinels
 from tsattn.data.schema import Schema
-from tsattn.forecasters.pretrained import blocks_of, without_stuck
+from tsattn.data.windows import blocks_of
+from tsattn.forecasters.pretrained import without_stuck
 from tsattn.levels import check_request, refuse_twice
 from tsattn.pretrained.weights import SHIPPED
 from tsattn.two_sides import Stretches, TwoSides

@@ -310,6 +310,61 @@ def test_a_sensor_that_hangs_hardly_hurts_and_is_told():
     assert error_of_hung <= 1.1 * error("zero", frame, schema)[0]
 
 
+def weather(rng, n):
+    """A temperature that drifts, and its effect."""
+    drift = np.zeros(n)
+    for step in range(1, n):
+        drift[step] = 0.9 * drift[step - 1] + rng.normal()
+    return drift, {"temp": drift.round(3)}
+
+
+def with_hung_column(frame):
+    """A table whose column hangs twice."""
+    frame = frame.copy()
+    for first, last in ((62, 120), (152, 182)):
+        frame.loc[first:last, "temp"] = frame.loc[first, "temp"]
+    return frame
+
+
+def test_a_column_that_hangs_hardly_hurts():
+    """Its rows say that the column has no effect."""
+    frame = series(2, weather)
+    schema = SCHEMA.changed(future_cols=["temp"])
+    with pytest.warns(UserWarning, match="column 'temp' repeats"):
+        error_of_spoilt, _ = error("zero", with_hung_column(frame), schema)
+    assert error_of_spoilt <= 1.15 * error("zero", frame, schema)[0]
+
+
+@EACH
+def test_a_column_that_hangs_is_told(name):
+    frame = with_hung_column(series(2, weather))
+    model = MAKERS[name](SCHEMA.changed(future_cols=["temp"]))
+    with pytest.warns(UserWarning, match=r"column 'temp' repeats .* \(and 87 more\), though"):
+        model.read(frame)
+
+
+def test_the_local_regression_learns_nothing_beside_a_column_that_hangs():
+    frame = series(1, weather)
+    model = MAKERS["zero"](SCHEMA.changed(future_cols=["temp"])).fit(frame)
+    regression = regression_of(model)
+    panel = model.panel_
+    ends = np.array([ROWS - H])
+    x = model.windows(History(panel), ends)
+    covariates = model.covariate_history(panel).windows(ends, x.shape[1], H)
+    first = x.shape[1] - 80
+    hung = covariates.known.copy()
+    hung[:, first : first + 40, 0] = hung[:, first, None, 0]
+    spoilt = replace(covariates, known=hung)
+    rows = np.arange(first + 1, first + 40)
+    other = x.copy()
+    other[:, rows] += 100
+    effect = regression.effects(x, spoilt)
+    assert np.isnan(effect[0, rows]).all()
+    assert np.isfinite(np.delete(effect[0], rows, axis=0)).all()
+    # Whatever the target is in these rows.
+    np.testing.assert_array_equal(effect, regression.effects(other, spoilt))
+
+
 def with_wrong_values(frame, share):
     """A table of which a share of the values, drawn at random, is ten times as large."""
     frame = frame.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 # Values in a chunk of windows at most (32 MB in float64), which limits the memory of one call.
 _CHUNK_VALUES = 2**22
 _CHUNK_WINDOWS = 512
+# Rows that are searched together for a sensor that hangs.
+_SEARCHED_ROWS = 2048
 # A deviation below this multiple of the mean is rounding of a constant series.
 _ROUNDING = 1e-12
 # A mean of zero must not make that limit zero, since a constant series has deviation zero.
@@ -577,6 +580,43 @@ def chunk_size(n_values: int) -> int:
     """
     n_windows = _CHUNK_VALUES // max(1, n_values)
     return max(1, min(_CHUNK_WINDOWS, n_windows))
+
+
+def blocks_of(panel: Panel, n_rows: int) -> Iterator[np.ndarray]:
+    """The rows of each series in blocks of ``n_rows`` from its end, several blocks of one length at
+    a time, ``[B, rows]``.
+    """
+    firsts: dict[int, list[int]] = {}
+    for start, stop in itertools.pairwise(panel.starts.tolist()):
+        for last in range(stop, start, -n_rows):
+            first = max(last - n_rows, start)
+            firsts.setdefault(last - first, []).append(first)
+    for length, first_rows in firsts.items():
+        rows = np.array(first_rows)[:, None] + np.arange(length)
+        size = chunk_size(length)
+        for first in range(0, len(rows), size):
+            yield rows[first : first + size]
+
+
+def find_stuck_cells(panel: Panel) -> np.ndarray:
+    """Cells of the columns of numbers that are stuck as those of a sensor that hangs
+    (:func:`tsattn.data.sensor_faults.find_stuck`). Blocks of 2,048 rows from the end of each series
+    are searched.
+
+    Returns:
+        ``[rows, K]``.
+    """
+    from tsattn.data.sensor_faults import find_stuck
+
+    covariates = panel.covariates
+    if covariates is None:
+        return np.zeros((len(panel.values), 0), dtype=bool)
+    are_numbers = [covariates.kind(name) is None for name in covariates.columns]
+    cells = np.where(are_numbers, covariates.values, np.nan)
+    stuck = np.zeros(cells.shape, dtype=bool)
+    for rows in blocks_of(panel, _SEARCHED_ROWS):
+        stuck[rows] = find_stuck(cells[rows])
+    return stuck
 
 
 def spread_places(n_items: int, most: int) -> np.ndarray:

@@ -42,6 +42,7 @@ from tsattn.forecasters.pretrained import (
     columns_beside,
     tell_outliers,
     tell_stuck,
+    tell_stuck_columns,
     without_wrong_values,
 )
 from tsattn.forecasters.trials import Limit, Trial, refitted, try_candidate
@@ -327,6 +328,7 @@ class AutoForecaster(GapForecaster):
         n_rows = load_network().config.token_context
         tell_outliers(panel, n_rows, self.covariate_columns.future)
         tell_stuck(panel, n_rows)
+        tell_stuck_columns(panel)
         return panel
 
     def _fit(self, panel: Panel, context: FitContext) -> AutoFitted:

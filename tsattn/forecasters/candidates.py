@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from tsattn.data.calendar import parse_freq, season_length
 from tsattn.data.panel import Panel
@@ -13,6 +12,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import known_rows
 from tsattn.forecaster import Forecaster
 from tsattn.forecasters.classical import LocalForecaster
+from tsattn.forecasters.fitted import interpolated
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive, SeasonalNaive
 from tsattn.forecasters.pretrained import PretrainedForecaster
@@ -158,7 +158,7 @@ def answer_windows(
     if not forecaster.masks_:
         # Rows before the first value stay NaN: they stand for a shorter history.
         begun = np.logical_or.accumulate(~np.isnan(x), axis=1)
-        x = np.where(begun, _filled(x), np.nan)
+        x = np.where(begun, interpolated(x), np.nan)
     if candidate.in_logs:
         x = _logarithms(x)
     least = candidate.least or forecaster.max_context // 2
@@ -207,18 +207,3 @@ def _exponential(logarithm: np.ndarray) -> np.ndarray:
     largest = np.log(np.finfo(np.float64).max) - 1
     bounded = np.minimum(logarithm, largest)
     return np.exp(bounded)
-
-
-def _filled(x: np.ndarray) -> np.ndarray:
-    """Windows ``[B, T, 1]`` without gaps: a line between the values at both sides, and the last
-    value up to the end.
-    """
-    series = x[..., 0].T  # pandas interpolates down the rows
-    missing = np.isnan(series)
-    # Rows before the first value are no gap.
-    begins_gap = missing[1:] > missing[:-1]
-    if not begins_gap.any():
-        return x
-    interpolated = pd.DataFrame(series).interpolate(limit_direction="forward")
-    whole = interpolated.to_numpy()
-    return whole.T[..., None]

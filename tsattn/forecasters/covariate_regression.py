@@ -12,6 +12,7 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.cycles import calendar_width, season_cycle
 from tsattn.data.encoding import CovariateEncoder, CovariateWindows
 from tsattn.data.panel import Panel
+from tsattn.data.sensor_faults import find_stuck
 from tsattn.data.stored import require
 from tsattn.data.windows import EqualRuns
 from tsattn.forecasters.boosted_trees import BoostedTrees
@@ -145,7 +146,9 @@ class CovariateRegression:
         return corrected, corrected[..., None] + distance
 
     def effects(self, x: np.ndarray, covariates: CovariateWindows) -> np.ndarray:
-        """What columns contribute to all rows by the local regression, ``[B, T + F, C]``."""
+        """What columns contribute to all rows by the local regression, ``[B, T + F, C]``; NaN where
+        a column is missing or hangs.
+        """
         missing = np.isnan(covariates.known).any(axis=2)
         n_channels = x.shape[2]
         effect = np.zeros((*missing.shape, n_channels))
@@ -155,11 +158,34 @@ class CovariateRegression:
             future = ahead[..., :n_future]
             numeric = numeric_columns(self.encoder)
             local = self.local
+            beside_stuck = self._are_beside_stuck(x, covariates)
             for c in range(n_channels):
-                channel_effect = local.effects(x[..., c], future, past, numeric)
+                learnable = np.where(beside_stuck, np.nan, x[..., c])
+                channel_effect = local.effects(learnable, future, past, numeric)
                 effect[..., c] = channel_effect
+            n_rows = x.shape[1]
+            missing[:, :n_rows] |= beside_stuck
         effect[missing] = np.nan
         return effect
+
+    def _are_beside_stuck(self, x: np.ndarray, covariates: CovariateWindows) -> np.ndarray:
+        """Rows of contexts ``[B, T, C]`` in which a column of numbers hangs, ``[B, T]``.
+
+        They would say that the column has no effect.
+        """
+        n_rows = x.shape[1]
+        n_future = covariates.known.shape[2] - self._n_calendar()
+        future = covariates.known[:, :n_rows, :n_future]
+        columns = np.concatenate([covariates.past, future], axis=2)
+        n_columns = columns.shape[2]
+        categories = self.encoder.columns.categories[:n_columns]
+        are_numbers = [names is None for names in categories]
+        numbers = columns[..., are_numbers]
+        # Rows before the first value of a series repeat the columns of its first row.
+        has_value = np.isfinite(x).any(axis=2)
+        has_begun = np.logical_or.accumulate(has_value, axis=1)[..., None]
+        stuck = find_stuck(np.where(has_begun, numbers, np.nan))
+        return np.asarray(stuck.any(axis=2))
 
     def blended(
         self, base: Base, x: np.ndarray, quantiles: Sequence[float], effect: np.ndarray

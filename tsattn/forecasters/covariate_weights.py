@@ -13,7 +13,7 @@ import numpy as np
 from tsattn.data.calendar import calendar_cycles, season_length
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.panel import Panel
-from tsattn.data.windows import History, spread_places
+from tsattn.data.windows import History, find_stuck_cells, spread_places
 from tsattn.evaluate.intervals import factor_needed
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CHUNK_VALUES, Base, CovariateRegression
@@ -332,7 +332,12 @@ class PastForecasts:
             answers[share] = _Answer.joined(batch, done, n_windows)
         if regression.reads_rows:
             answers[0.5] = answers[0.0].mean_with(answers[1.0])
-        return past
+        # Truths beside a column that hangs would say that it has no effect.
+        beside_stuck = find_stuck_cells(panel).any(axis=1, keepdims=True)
+        values = np.where(beside_stuck, np.nan, panel.values)
+        trusted = History(replace(panel, values=values)).futures(origins.ends, horizon)
+        judged = replace(past, truth=trusted)
+        return judged if origins.enough(judged.usable) else past
 
     @property
     def usable(self) -> np.ndarray:

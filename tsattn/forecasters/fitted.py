@@ -177,8 +177,14 @@ class FittedNetwork:
         encoded: Mapping[str, np.ndarray] = MappingProxyType({}),
         ids: pd.Index | None = None,
     ) -> Answer:
-        """The same on the scale of learning."""
+        """The same on the scale of learning.
+
+        A network that reads no missing values has lines in place of those that a regression on
+        columns leaves.
+        """
         head = self.head
+        if not self.config.masked:
+            x = interpolated(x)
         scaled, level, spread = self.standardise(x, ids)
         passed = self.forward(scaled, encoded)
         if head is None:
@@ -400,3 +406,19 @@ def resolve_device(name: str, *, strict: bool = False) -> torch.device:
             raise ValueError(f"device {name!r} is not available here; use device='auto' or 'cpu'")
         return torch.device("cpu")
     return device
+
+
+def interpolated(x: np.ndarray) -> np.ndarray:
+    """Windows ``[B, T, C]`` without gaps: a line between the values at both sides, and the last
+    value up to the end. Rows before the first value stay missing.
+    """
+    missing = np.isnan(x)
+    # Rows before the first value are no gap.
+    begins_gap = missing[:, 1:] > missing[:, :-1]
+    if not begins_gap.any():
+        return x
+    n_windows, n_rows, n_channels = x.shape
+    # Down the rows, as pandas interpolates.
+    by_row = np.moveaxis(x, 1, 0).reshape(n_rows, n_windows * n_channels)
+    whole = pd.DataFrame(by_row).interpolate(limit_direction="forward").to_numpy()
+    return np.moveaxis(whole.reshape(n_rows, n_windows, n_channels), 0, 1)

@@ -67,6 +67,14 @@ class LinearForecaster(NetworkForecaster):
         """The kind."""
         return self.kind
 
+    def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
+        """As in every forecaster; columns that hang are told."""
+        from tsattn.forecasters.pretrained import tell_stuck_columns
+
+        panel = super().without_doubtful(panel, fitted)
+        tell_stuck_columns(panel)
+        return panel
+
     def _train(self, panel: Panel, context: FitContext) -> NetworkFitted:
         columns = self.covariate_columns
         encoder = make_encoder(columns, panel) if columns else None

@@ -1,7 +1,6 @@
 """The pretrained forecaster forecasts any table without training, with weights that are shipped."""
 
 import copy
-import itertools
 import statistics
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,14 @@ from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import to_panel
 from tsattn.data.panel import Panel, skip_bad
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History, Values, chunk_size, last_of_ended, require_known
+from tsattn.data.windows import (
+    History,
+    Values,
+    blocks_of,
+    find_stuck_cells,
+    last_of_ended,
+    require_known,
+)
 from tsattn.forecaster import (
     FitContext,
     Fitted,
@@ -327,6 +333,7 @@ class PretrainedForecaster(GapForecaster):
         tell_outliers(panel, n_rows, self.covariate_columns.future, scattered=scattered)
         if self.covariate_columns:
             tell_stuck(panel, n_rows)
+            tell_stuck_columns(panel)
         return panel
 
     def _fit(self, panel: Panel, context: FitContext) -> PretrainedFitted:
@@ -700,22 +707,6 @@ def _future_columns(panel: Panel, names: Sequence[Hashable]) -> np.ndarray:
     return panel.covariates.values[:, places]
 
 
-def blocks_of(panel: Panel, n_rows: int) -> Iterator[np.ndarray]:
-    """The rows of each series in blocks of ``n_rows`` from its end, several blocks of one length at
-    a time, ``[B, rows]``.
-    """
-    firsts: dict[int, list[int]] = {}
-    for start, stop in itertools.pairwise(panel.starts.tolist()):
-        for last in range(stop, start, -n_rows):
-            first = max(last - n_rows, start)
-            firsts.setdefault(last - first, []).append(first)
-    for length, first_rows in firsts.items():
-        rows = np.array(first_rows)[:, None] + np.arange(length)
-        size = chunk_size(length)
-        for first in range(0, len(rows), size):
-            yield rows[first : first + size]
-
-
 def clean_panel(
     panel: Panel, n_rows: int, future_cols: Sequence[Hashable], *, scattered: bool = False
 ) -> Panel:
@@ -813,6 +804,22 @@ def tell_stuck(panel: Panel, n_rows: int) -> None:
             Argument("model", "ets"),
             ", which reads them",
         )
+    )
+
+
+def tell_stuck_columns(panel: Panel) -> None:
+    """Warn once of a column of numbers that hangs, whose effect is not learnt from its rows."""
+    stuck = find_stuck_cells(panel)
+    if panel.covariates is None or not stuck.any():
+        return
+    place = int(stuck.any(axis=0).argmax())
+    name = panel.covariates.columns[place]
+    (rows,) = stuck[:, place].nonzero()
+    value = panel.covariates.values[rows[0], place]
+    warn(
+        f"column {name!r} repeats {value:g} at {panel.times[rows[0]]}{more(len(rows))}, though it"
+        " hardly ever does so else; its effect is not learnt from such rows; correct them, or leave"
+        " the column out"
     )
 
 
