@@ -313,10 +313,17 @@ def test_an_update_takes_series_beside_one_with_rows_on_closed_days_only():
         forecaster.update(rows)
     first = forecaster.predict().groupby("unique_id")["ds"].min()
     assert first.tolist() == [pd.Timestamp("2024-04-01"), pd.Timestamp("2024-04-02")]
-    with pytest.raises(ValueError, match=r"2024-03-31 .* is off the frequency 'D\[Mon-Sat\]'"):
+    refusal = r"'a': the row at 2024-03-31 .* which leaves no row; .* fit again with gaps='missing'"
+    with pytest.raises(ValueError, match=refusal):
         forecaster.update(rows[:1])
-    with pytest.raises(ValueError, match=r"2024-03-31 .* is off the frequency 'D\[Mon-Sat\]'"):
+    with pytest.raises(ValueError, match=refusal):
         forecaster.predict(rows)
+    sundays = pd.concat([frame, rows[:1].assign(unique_id="c")])
+    with pytest.raises(ValueError, match=r"'c': .* which leaves no row; read .*gaps='missing'$"):
+        tsattn.make_forecaster("naive", 2).fit(sundays)
+    filled = Schema(gaps="missing", missing="interpolate")
+    keeping = tsattn.make_forecaster("naive", 2, schema=filled).fit(sundays)
+    assert keeping.update(rows[:1]).predict()["ds"].iloc[0] == pd.Timestamp("2024-04-01")
 
 
 def test_business_days_need_no_policy_in_a_backtest():

@@ -315,8 +315,10 @@ def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
     left = np.bincount(table.codes[~closed], minlength=len(table.ids))
     # A series may have no new row, but each one of a fit needs a row.
     keeps_series = rules.later or (left > 0).all()
-    if not closed.any() or closed.all() or not keeps_series:
+    if not closed.any():
         return table
+    if closed.all() or not keeps_series:
+        _refuse_closed(table, left, grid, rules)
     row = int(closed.argmax())
     others = more(int(closed.sum()))
     warn(
@@ -328,6 +330,28 @@ def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
         )
     )
     return table.only(np.flatnonzero(~closed))
+
+
+def _refuse_closed(table: Table, n_open: np.ndarray, grid: Grid, rules: Rules) -> None:
+    """Refuse a table with a series of which no row is left without those on closed days or hours.
+
+    Args:
+        table: The rows, ascending within each series.
+        n_open: Rows of each series at other times, ``[N]``.
+        grid: The frequency.
+        rules: What the rows follow.
+    """
+    codes = np.unique(table.codes)
+    (code, *_) = codes[n_open[codes] == 0]
+    stamps = table.times[table.codes == code]
+    remedy = "read closed days and hours as missing values by "
+    if rules.fitted:
+        remedy = "give rows at other times as well, or fit again with "
+    raise InputError(
+        f"{table.series(code)}: the row at {stamps[0]}{more(len(stamps))} is off the days and hours"
+        f" of {grid.alias!r}, which leaves no row; {remedy}",
+        Argument("gaps", "missing"),
+    )
 
 
 def _own_closed_days(table: Table, grid: Grid) -> np.ndarray:
