@@ -14,6 +14,7 @@ import typer
 
 from tsattn import console
 from tsattn.checks import InputError
+from tsattn.storage import check_replaceable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -491,6 +492,7 @@ def fit(
 ) -> None:
     """Fit a model to a table and save it in a folder."""
     console.check_target(out, folder=True)
+    check_replaceable(out)
     forecaster = _new_model(model, horizon, table.schema, settings)
     frame = table.read(data, forecaster.schema)
     forecaster.fit(frame, verbose=console.progress(quiet) is not None)
@@ -821,10 +823,12 @@ def _check_out(
     # Tables, pictures and pages have endings of their own, so that none replaces another.
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--report writes an HTML page; got {report}: write it as page.html")
-    for path in (out, plot, report):
-        if path is None:
-            continue
+    targets = [path for path in (out, plot, report) if path is not None]
+    for path in targets:
         console.check_target(path, as_json=as_json)
+        for other in targets:
+            if other.absolute() in path.absolute().parents:
+                raise ValueError(f"{other} is a file to write, so {path} cannot lie below it")
         for source in sources:
             if source is None or not path.is_file() or not source.is_file():
                 continue

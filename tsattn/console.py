@@ -1,5 +1,6 @@
 """Values and output of the command line: lines, tables, JSON, files, a line for each mistake."""
 
+import itertools
 import json
 import math
 import os
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from tsattn.checks import InputWarning
-from tsattn.storage import FULL, is_special, printable
+from tsattn.storage import FULL, check_writable, is_special, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,19 +124,23 @@ def check_target(path: Path, *, folder: bool = False, as_json: bool = False) -> 
 
 
 def _check_parent(path: Path, folder: bool) -> None:
-    """Refuse a path below a file, and below a folder that may not be written to."""
+    """Refuse a path below a file, and one below a folder in which nothing can be made."""
     # A writer replaces the file that a link points to, so that file's folder counts.
     target = path.resolve()
-    nearest = next(parent for parent in (target, *target.parents) if parent.exists())
-    if not folder and nearest == target:
-        nearest = target.parent
+    missing = list(itertools.takewhile(lambda place: not place.exists(), (target, *target.parents)))
+    first = missing[-1] if missing else target
+    nearest = target if folder and not missing else first.parent
     if not nearest.is_dir():
         raise ValueError(
             f"{nearest} is a file, so nothing can be written below it; name another place for"
             f" {path.name}"
         )
-    if not os.access(nearest, os.W_OK):
-        raise ValueError(f"{nearest} may not be written to; name another place for {path.name}")
+    try:
+        check_writable(nearest, first.name)
+    except OSError as error:
+        raise ValueError(
+            f"{nearest} cannot be written to: {error.strerror}; choose another path than {path}"
+        ) from None
 
 
 def write_table(frame: "pd.DataFrame", path: Path, *, index: bool) -> None:

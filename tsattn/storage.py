@@ -125,11 +125,8 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
         ValueError: If ``path`` exists and is neither empty nor a folder that this function wrote.
         OSError: If the files cannot be written, such as where the disk is full.
     """
+    check_replaceable(path)
     target = path.resolve()  # a link stays, and the folder that it points to is replaced
-    if not _is_replaceable(target):
-        raise ValueError(
-            f"{target} exists and is no saved model; choose another folder or remove it first"
-        )
     with full_disk_names(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target)
@@ -143,6 +140,36 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
                     _remove_folder(folder, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse a place that :func:`write_folder` does not replace.
+
+    Args:
+        path: The folder to write.
+
+    Raises:
+        ValueError: If it exists and is neither empty nor a folder that :func:`write_folder` wrote.
+    """
+    target = path.resolve()
+    if not _is_replaceable(target):
+        raise ValueError(
+            f"{target} exists and is no saved model; choose another folder or remove it first"
+        )
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Refuse a folder in which a writer cannot make its temporary files, by making one.
+
+    Args:
+        folder: An existing folder.
+        name: What is to be written there.
+
+    Raises:
+        OSError: If nothing can be made there.
+    """
+    with _locked_temporary(folder / name, Path.mkdir) as temporary:
+        temporary.rmdir()
 
 
 def _remove_folder(folder: Path, path: Path) -> None:

@@ -294,6 +294,14 @@ BAD_USAGE = {
     "forecast long.csv --from nowhere": "nowhere.*is missing",
     "forecast long.csv --horizon 4 --plot f.xyz": "f.xyz names no picture format",
     "forecast long.csv --horizon 4 --out .": r"\. is a folder; name a file",
+    # A writer needs a longer name aside.
+    f"forecast long.csv --horizon 4 --model naive --out f.csv --report {'p' * 245}.html": (
+        "cannot be written to: .*; choose another path than p"
+    ),
+    "forecast long.csv --horizon 4 --model naive --out f.csv --report f.csv/p.html": (
+        "f.csv is a file to write, so f.csv/p.html cannot lie below it"
+    ),
+    "fit long.csv --horizon 400 --out .": "exists and is no saved model; choose another folder",
     "backtest long.csv --horizon 4 --model prophet": (
         r"'prophet' is unknown; .*; `tsattn models` lists all \d+$"
     ),
