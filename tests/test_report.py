@@ -189,6 +189,50 @@ def test_page_is_written_whole_and_stays_small(tmp_path):
     assert len(data["stamps"]) == 1
 
 
+def test_values_of_a_page_can_be_told_apart():
+    steps = np.random.default_rng(0).integers(1, 30, size=60)
+    meter = 10_012_345.6 + np.cumsum(steps) / 10
+    level = np.full(60, 10_012_345.6)
+    frame = long_table([meter, level, level / 3])
+    page, forecast = page_of(frame, make_forecaster("drift", H), level=None, judge=False)
+    data = data_of(page)
+    np.testing.assert_allclose(data["past"][0], meter[-24:], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(data["point"][0], forecast.point[0], rtol=0, atol=1e-3)
+    columns = {column["name"]: column["values"] for column in data["columns"]}
+    assert columns["last value"][:2] == [round(meter[-1], 1), 10_012_345.6]
+    assert "e+0" not in page
+
+
+def test_a_notebook_shows_large_values_whole():
+    panel = to_panel(long_table([[10_012_345.61, 10_012_345.72], [0.123456, 20.5]]), Schema())
+    text = forecast_panel(make_forecaster("naive", H).fit(panel), panel)._repr_html_()
+    assert "<td>10012345.7</td>" in text
+    assert "<td>20.5</td>" in text
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+@pytest.mark.parametrize(
+    ("value", "span", "text"),
+    [
+        (10_012_345.6, 12.25, "10,012,345.6"),
+        (10_012_345.678901, 12.25, "10,012,345.68"),
+        (10_012_345.6, 0, "10,012,345.6"),
+        (123_456, 99_000, "123,456"),
+        (123_456.789, 99_000, "123,457"),
+        (1 / 3, 0, "0.3333"),
+        (0.0001234567, 0.002, "0.0001235"),
+        (0.5, 40, "0.5"),
+        (None, 1, ""),
+    ],
+)
+def test_the_page_shows_as_many_digits_as_tell_values_apart(tmp_path, value, span, text):
+    function = re.search(r"function shown.*?\n}\n", page_of(table())[0], re.DOTALL)[0]
+    script = tmp_path / "shown.js"
+    script.write_text(f"{function}console.log(shown({json.dumps(value)}, {span}))")
+    done = subprocess.run(["node", script], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{text}\n"
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 def test_script_of_the_page_is_sound(tmp_path):
     page, _ = page_of(table())

@@ -9,6 +9,16 @@ _MOST_ROWS = 10
 _MOST_COLUMNS = 20
 # Characters of a setting that are shown.
 _MOST_CHARACTERS = 120
+# Digits of a number that are shown, at least and at most.
+_LEAST_DIGITS = 4
+_MOST_DIGITS = 15
+
+
+def number_text(value: float) -> str:
+    """A number with one digit after the point, or more where there are few before it."""
+    digits = len(f"{abs(value):.0f}") + 1
+    shown = min(max(digits, _LEAST_DIGITS), _MOST_DIGITS)
+    return f"{value:.{shown}g}"
 
 
 def forecast_html(forecast: Any) -> str:
@@ -18,7 +28,7 @@ def forecast_html(forecast: Any) -> str:
     frame = forecast.to_frame()
     has_index = forecast.dialect.time_col is None
     table = frame.head(_MOST_ROWS).to_html(
-        border=0, index=has_index, max_cols=_MOST_COLUMNS, float_format="{:.4g}".format
+        border=0, index=has_index, max_cols=_MOST_COLUMNS, float_format=number_text
     )
     cuts = []
     for shown, count, unit in zip(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from importlib import resources
@@ -19,6 +20,7 @@ from tsattn.forecaster import Forecaster, forecast_panel
 from tsattn.forecasters.naive import SeasonalNaive
 from tsattn.forecasts import Forecast, without_skipped
 from tsattn.levels import level_to_quantiles
+from tsattn.notebook import number_text
 from tsattn.storage import write_bytes
 
 # Level, lower and upper bounds of each band.
@@ -34,8 +36,12 @@ _MOST_HISTORY = 1000
 _PAGE_VALUES = 600_000
 # Series without a forecast that are named.
 _NAMED_SERIES = 10
-# Significant digits of the values in a page.
+# Digits of the range of a series that its values in a page have, and significant digits of a
+# number at most.
 _DIGITS = 6
+_MOST_DIGITS = 15
+# Significant digits of errors.
+_ERROR_DIGITS = 4
 # Characters that would end a script, or break it in old browsers, and what JSON writes instead.
 _ESCAPES = {
     "<": "\\u003c",
@@ -224,7 +230,7 @@ def _table_row(cells: list[str]) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        number = "" if math.isnan(value) else format(value, ".4g")
+        number = "" if math.isnan(value) else number_text(value)
         return f"<td>{number}</td>"
     text = escape(str(value))
     return f'<td class="text">{text}</td>'
@@ -243,6 +249,9 @@ def _data(
     stamps: dict[tuple[Any, int], int] = {}
     stamp_texts = []
     stamps_of = []
+    digits: list[int] = []
+    past_numbers = []
+    points = []
     bounds_of = []
     for n, cutoff in enumerate(forecast.cutoffs):
         past_times = past.times[rows_of(past.starts, n)]
@@ -254,14 +263,14 @@ def _data(
             all_times = panel.dialect.restore_times(past_times.append(times_ahead))
             stamp_texts.append([_stamp(stamp) for stamp in all_times])
         stamps_of.append(stamps[key])
+        values = np.concatenate([past.values[rows_of(past.starts, n), 0], forecast.point[n]])
+        digits.append(_digits(values))
+        past_numbers.append(_numbers(values[: len(past_times)], digits[n]))
+        points.append(_numbers(forecast.point[n], digits[n]))
         bounds = []
         for _, lower, upper in bands:
-            bounds += [_numbers(lower[n]), _numbers(upper[n])]
+            bounds += [_numbers(lower[n], digits[n]), _numbers(upper[n], digits[n])]
         bounds_of.append(bounds)
-    inner_starts = past.starts[1:-1]
-    past_values = np.split(past.values[:, 0], inner_starts)
-    past_numbers = [_numbers(values) for values in past_values]
-    points = [_numbers(row) for row in forecast.point]
     id_name = panel.dialect.id_col or "series"
     return {
         "idName": str(id_name),
@@ -271,7 +280,7 @@ def _data(
         "bands": bounds_of,
         "stamps": stamp_texts,
         "stampsOf": stamps_of,
-        "columns": _columns(panel, forecast, scores),
+        "columns": _columns(panel, forecast, scores, digits),
         "legend": _legend(forecast, bands),
     }
 
@@ -287,24 +296,37 @@ def _history_rows(panel: Panel, forecast: Forecast, n_bands: int) -> int:
     return int(np.clip(n_rows, _LEAST_HISTORY, _MOST_HISTORY))
 
 
-def _columns(panel: Panel, forecast: Forecast, scores: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Columns of the table of series."""
+def _digits(values: np.ndarray) -> int:
+    """Significant digits of the values of a series that tell them apart."""
+    finite = values[np.isfinite(values)]
+    span = np.ptp(finite) if len(finite) else 0.0
+    if not 0 < span < math.inf:
+        return _MOST_DIGITS
+    n_equal = math.floor(math.log10(np.abs(finite).max())) - math.floor(math.log10(span))
+    return min(_DIGITS + max(n_equal, 0), _MOST_DIGITS)
+
+
+def _columns(
+    panel: Panel, forecast: Forecast, scores: pd.DataFrame | None, digits: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Columns of the table of series, whose values have so many digits."""
     cells = pd.Series(panel.values[:, 0])
     # The last one that is not missing.
     last_values = cells.groupby(owners_of(panel.starts)).last().to_numpy()
+    last_and_mean = np.column_stack([last_values, forecast.point.mean(axis=1)])
+    rounded = [_numbers(pair, n) for pair, n in zip(last_and_mean, digits, strict=True)]
     last_stamps = [_stamp(cutoff) for cutoff in panel.dialect.restore_times(forecast.cutoffs)]
-    mean_forecasts = forecast.point.mean(axis=1)
-    columns = [
+    columns: list[tuple[str, list[Any]]] = [
         ("rows", panel.lengths.tolist()),
         ("last row", last_stamps),
-        ("last value", _numbers(last_values)),
-        ("mean forecast", _numbers(mean_forecasts)),
+        ("last value", [last for last, _ in rounded]),
+        ("mean forecast", [mean for _, mean in rounded]),
     ]
     if scores is not None:
         absolute_errors = scores["mae_original"].to_numpy()
         scaled_errors = scores["mase"].to_numpy()
-        columns.append(("MAE", _numbers(absolute_errors)))
-        columns.append(("MASE", _numbers(scaled_errors)))
+        columns.append(("MAE", _numbers(absolute_errors, _ERROR_DIGITS)))
+        columns.append(("MASE", _numbers(scaled_errors, _ERROR_DIGITS)))
     return [{"name": name, "values": values} for name, values in columns]
 
 
@@ -318,10 +340,10 @@ def _stamp(stamp: Any) -> str:
     return str(stamp).removesuffix(" 00:00:00")
 
 
-def _numbers(values: np.ndarray) -> list[float | None]:
-    """Numbers with some digits, ``None`` where one is missing."""
+def _numbers(values: np.ndarray, digits: int) -> list[float | None]:
+    """Numbers with so many significant digits, ``None`` where one is missing."""
     return [
-        float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None for value in values.tolist()
+        float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in values.tolist()
     ]
 
 
