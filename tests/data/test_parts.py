@@ -163,6 +163,91 @@ def test_columns_that_are_parts_of_the_times_of_several_series_are_joined(unit, 
     assert answer["ds"].nunique() == 1
 
 
+def joined_days(df):
+    """The table after the call that a warning gives, in the order of time."""
+    with pytest.warns(UserWarning, match="one series of days has them below one another") as told:
+        forecast(df, 1, model="naive", missing="ffill")
+    names = {"pd": pd, "df": df}
+    exec(str(told[0].message).split("below one another: ")[1], names)
+    return names["df"].sort_values("ds")
+
+
+WEEK_DAYS = pd.date_range("2023-01-02", periods=7 * 12)
+WEEKS = WEEK_DAYS[::7]
+WEEK_ROWS = {
+    "Mondays": WEEKS,
+    "Sundays": WEEKS + pd.Timedelta(6, "D"),
+    "text": WEEKS.strftime("%d.%m.%Y"),
+    "ISO weeks": WEEKS.strftime("%G-W%V"),
+    "numbers of days": WEEKS.strftime("%Y%m%d").astype(int),
+    "numbers of weeks": np.arange(1, 13),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("names", [calendar.day_abbr, calendar.day_name])
+@pytest.mark.parametrize("rows", WEEK_ROWS)
+def test_columns_that_are_the_days_of_a_week_are_joined(rows, names):
+    values = np.arange(84.0)
+    df = pd.DataFrame(values.reshape(12, 7), columns=[*names])
+    if WEEK_ROWS[rows] is not None:
+        df.insert(0, "week", WEEK_ROWS[rows])
+    joined = joined_days(df)
+    assert joined["y"].tolist() == [*range(84)]
+    if rows in ("numbers of weeks", "nothing"):
+        assert (np.diff(joined["ds"]) == 1).all()
+    else:
+        assert joined["ds"].tolist() == [*WEEK_DAYS]
+
+
+def test_weeks_that_begin_on_sundays_or_have_no_weekend_are_joined():
+    sundays = pd.DataFrame(np.arange(84.0).reshape(12, 7), WEEKS - pd.Timedelta(1, "D"))
+    sundays.columns = [*calendar.day_abbr[6:], *calendar.day_abbr[:6]]
+    assert joined_days(sundays)["ds"].tolist() == [*(WEEK_DAYS - pd.Timedelta(1, "D"))]
+    fridays = pd.DataFrame(np.arange(60.0).reshape(12, 5), WEEKS + pd.Timedelta(4, "D"))
+    fridays.columns = [*calendar.day_abbr[:5]]
+    assert joined_days(fridays)["ds"].tolist() == [*WEEK_DAYS[WEEK_DAYS.dayofweek < 5]]
+
+
+MONTHS = pd.date_range("2023-01-01", periods=12, freq="MS")
+
+
+def month_days(blank):
+    """Days of the months of a year, each with its number in the year, and what others hold."""
+    values = np.full((12, 31), blank)
+    days = pd.date_range("2023-01-01", "2023-12-31")
+    values[days.month - 1, days.day - 1] = days.dayofyear
+    return pd.DataFrame(values, MONTHS, range(1, 32))
+
+
+@pytest.mark.parametrize("blank", [np.nan, 0.0])
+@pytest.mark.parametrize("rows", ["first days", "last days", "text"])
+def test_columns_that_are_the_days_of_a_month_are_joined(rows, blank):
+    df = month_days(blank).rename(columns=str)
+    if rows == "last days":
+        df.index += pd.offsets.MonthEnd(0)
+    if rows == "text":
+        df = df.set_axis(df.index.strftime("%Y-%m")).reset_index(names="month")
+    joined = joined_days(df)
+    assert joined["ds"].tolist() == [*pd.date_range("2023-01-01", "2023-12-31")]
+    assert joined["y"].tolist() == [*range(1, 366)]
+
+
+@pytest.mark.parametrize(
+    "df",
+    [
+        month_days(1.0),
+        pd.DataFrame(np.ones((12, 7)), MONTHS, [*calendar.day_abbr]),
+        pd.DataFrame(np.ones((12, 7)), range(12), [*calendar.day_abbr]).rename_axis("hour"),
+        pd.DataFrame(np.ones((12, 4)), WEEKS, [*calendar.day_abbr[:4]]),
+    ],
+    ids=["31 shops", "months", "hours", "few days"],
+)
+def test_columns_that_are_no_days_of_their_rows_are_series_without_a_word(df):
+    answer = forecast(df.reset_index(names=df.index.name or "ds"), 1, model="naive")
+    assert answer.shape[1] == 1 + df.shape[1]
+
+
 @pytest.mark.parametrize(
     "columns",
     [["Jan", "Feb", "Mar"], [*range(24)], ["Q1", "Q2", "Q3"], ["08:00", "16:00"]],

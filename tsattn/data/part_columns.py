@@ -1,4 +1,6 @@
-"""Columns that are the months or quarters of a year, or the times of a day."""
+"""Columns that are the months or quarters of a year, the days of a month or a week, or the times
+of a day.
+"""
 
 import calendar
 import re
@@ -28,6 +30,15 @@ _CLOCK = re.compile(
     r"(?:he?|hour[ _])(\d{1,2})"
 )
 _DAY_MINUTES = 24 * 60
+_WEEKDAY_NAMES = [
+    [name.lower() for name in names] for names in (calendar.day_abbr, calendar.day_name)
+]
+# Days of a week that columns must be, at least: weekends may be left out.
+_LEAST_WEEKDAYS = 5
+_WEEK_DAYS = 7
+# Days of the shortest month, and of the longest.
+_MONTH_DAYS = (28, 31)
+_ISO_WEEK = re.compile(r"\d{4}-W\d{2}")
 # Names of columns that number the steps of the series in their rows, such as d_1 or W0.
 _STEP = re.compile(
     r"(d|day|w|wk|week|m|month|q|quarter|y|year|t|time|period|step)[ _.-]?(\d+)", re.IGNORECASE
@@ -42,6 +53,8 @@ _LEAST_STEPS = 12
 # Columns that only number such parts, from 0 or 1, and what they are by how many there are.
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _UNITS = {12: "month", 24: "hour", 48: "time", 96: "time", 144: "time", 288: "time"}
+# Days of a row, at least and at most.
+_ROW_DAYS = {"day": (1, 1), "week": (7, 7), "month": (28, 31), "year": (365, 366)}
 # Rows in which their values show whether they run on, at least, and how much less they change from
 # one to the next than over half a row.
 _LEAST_ROWS = 5
@@ -49,32 +62,30 @@ _RUN_ON_SHARE = 0.6
 
 
 class _Parts(NamedTuple):
-    """Columns that are the parts of a year or a day.
+    """Columns that are the parts of a year, a month, a week or a day.
 
     Attributes:
-        unit: What they are: ``"month"``, ``"quarter"``, ``"hour"`` or ``"time"``.
+        unit: What they are: ``"month"``, ``"quarter"``, ``"day"``, ``"hour"`` or ``"time"``.
+        rows: What a row of the table is: ``"year"``, ``"month"``, ``"week"`` or ``"day"``.
         columns: The columns, in the order of time.
-        first: Minutes from the beginning of the day to the first one.
+        first: Minutes from the beginning of the day to the first one, or its weekday (Monday 0).
         is_named: Whether their names say so.
     """
 
     unit: str
+    rows: str
     columns: list[Any]
     first: int = 0
     is_named: bool = True
-
-    @property
-    def rows(self) -> str:
-        """What a row of the table is."""
-        return "year" if self.unit in ("month", "quarter") else "day"
 
 
 def tell_part_cols(
     df: pd.DataFrame, time_col: Any, columns: Sequence[Any], times: pd.Index
 ) -> None:
-    """Warn of a wide table whose columns are the months or quarters of a year, or the times of a
-    day, each of which is forecast as a series by itself, with the call that makes one series of
-    them. Columns that are only numbered may be such parts if their values run on from row to row.
+    """Warn of a wide table whose columns are the months or quarters of a year, the days of a month
+    or a week, or the times of a day, each of which is forecast as a series by itself, with the call
+    that makes one series of them. Columns that are only numbered may be such parts if their values
+    run on from row to row.
 
     Args:
         df: The table.
@@ -82,7 +93,12 @@ def tell_part_cols(
         columns: Columns that are series.
         times: Its stamps as they were read, ``[rows]``.
     """
-    parts = _find_parts(columns) or _find_numbered(df, columns, times)
+    parts = (
+        _find_parts(columns)
+        or _find_weekdays(df, time_col, columns, times)
+        or _find_month_days(df, columns, times)
+        or _find_numbered(df, columns, times)
+    )
     if parts is None:
         return
     call = _one_series_call(df, time_col, parts, ())
@@ -224,8 +240,53 @@ def _find_parts(columns: Sequence[Any]) -> _Parts | None:
         for names in names_of_parts:
             places = [words.index(name) for name in names if name in words]
             if len(places) == len(names):
-                return _Parts(unit, [columns[place] for place in places])
+                return _Parts(unit, "year", [columns[place] for place in places])
     return _times_of_day(columns, words)
+
+
+def _find_weekdays(
+    df: pd.DataFrame, time_col: Any, columns: Sequence[Any], times: pd.Index
+) -> _Parts | None:
+    """The columns that are named by the days of a week that follow one another, if rows are
+    weeks.
+    """
+    counts_weeks = part_of(time_col) == "week"
+    if time_col is None:
+        counts_weeks = isinstance(df.index, pd.RangeIndex)
+    if isinstance(times, pd.DatetimeIndex):
+        counts_weeks = _rows_of(times) == "week"
+    if not counts_weeks:
+        return None
+    words = [str(column).strip().lower() for column in columns]
+    for names in _WEEKDAY_NAMES:
+        places = [place for place, word in enumerate(words) if word in names]
+        days = [names.index(words[place]) for place in places]
+        if len(days) >= _LEAST_WEEKDAYS and (np.diff(days) % _WEEK_DAYS == 1).all():
+            return _Parts("day", "week", [columns[place] for place in places], days[0])
+    return None
+
+
+def _find_month_days(df: pd.DataFrame, columns: Sequence[Any], times: pd.Index) -> _Parts | None:
+    """The columns that are numbered as the days of a month, if rows are months and lack the days
+    that their month does not have.
+    """
+    if _rows_of(times) != "month":
+        return None
+    numbers = {}
+    for column in columns:
+        match = _NUMBERED.fullmatch(str(column).strip())
+        if match is not None:
+            numbers[column] = int(match[2])
+    days = [*numbers.values()]
+    shortest, longest = _MONTH_DAYS
+    if not shortest < len(days) <= longest or days != [*range(1, len(days) + 1)]:
+        return None
+    cells = df[[*numbers]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    is_absent = np.array(days) > pd.DatetimeIndex(times).days_in_month.to_numpy()[:, None]
+    are_blank = np.isnan(cells[is_absent]) | (cells[is_absent] == 0)
+    if not is_absent.any() or not are_blank.all():
+        return None
+    return _Parts("day", "month", [*numbers])
 
 
 def _find_numbered(df: pd.DataFrame, columns: Sequence[Any], times: pd.Index) -> _Parts | None:
@@ -245,20 +306,26 @@ def _find_numbered(df: pd.DataFrame, columns: Sequence[Any], times: pd.Index) ->
             continue
         # Parts that are numbered from 1 are named by their end, as hours are.
         first_minute = first * (_DAY_MINUTES // n_parts)
-        parts = _Parts(_UNITS[n_parts], part_cols, first_minute, is_named=False)
-        if parts.rows == _rows_of(times) and _run_on(df[part_cols].iloc[times.argsort()]):
+        rows = "year" if n_parts == 12 else "day"
+        parts = _Parts(_UNITS[n_parts], rows, part_cols, first_minute, is_named=False)
+        if rows == _rows_of(times) and _run_on(df[part_cols].iloc[times.argsort()]):
             return parts
     return None
 
 
 def _rows_of(times: pd.Index) -> str:
-    """Whether each row is a ``"year"`` or a ``"day"``; empty for other tables."""
+    """Whether each row is a ``"year"``, ``"month"``, ``"week"`` or ``"day"``; empty for other
+    tables.
+    """
     if not isinstance(times, pd.DatetimeIndex):
         return "year" if are_years(times.to_numpy()).all() else ""
+    if len(times) < 2 or (times != times.normalize()).any():
+        return ""
     step = times.sort_values().to_series().diff().median()
-    if step == pd.Timedelta(1, "D") and (times == times.normalize()).all():
-        return "day"
-    return "year" if pd.Timedelta(365, "D") <= step <= pd.Timedelta(366, "D") else ""
+    for rows, (least, most) in _ROW_DAYS.items():
+        if pd.Timedelta(least, "D") <= step <= pd.Timedelta(most, "D"):
+            return rows
+    return ""
 
 
 def _run_on(table: pd.DataFrame) -> bool:
@@ -299,7 +366,7 @@ def _times_of_day(columns: Sequence[Any], words: Sequence[str]) -> _Parts | None
     if rest or minutes[0] > step or not is_even:
         return None
     unit = "hour" if step == 60 else "time"
-    return _Parts(unit, part_cols, int(minutes[0]))
+    return _Parts(unit, "day", part_cols, int(minutes[0]))
 
 
 def _minutes(clock: re.Match[str]) -> int:
@@ -331,7 +398,16 @@ def _one_series_call(
         time_col = "time"
         source = "df.reset_index(names='time')"
     time = f"parts[{time_col!r}]"
-    if parts.rows == "day":
+    chosen = ""
+    if parts.unit == "day":
+        number = "parts.index // len(df)"
+        stamps = _days_call(times, time, parts, number)
+        if not stamps:
+            return ""
+        if parts.rows == "month":
+            # Cells of days that a month does not have.
+            chosen = f".loc[lambda rows: rows['ds'].dt.day == {number} + 1]"
+    elif parts.rows == "day":
         days = days_of(times, time)
         if not days:
             return ""
@@ -360,5 +436,29 @@ def _one_series_call(
             ids = f"'unique_id': parts[{keys[0]!r}], "
     return (
         f"parts = {source}.melt({id_names!r}, {parts.columns!r}, 'part', 'y');"
-        f" df = pd.DataFrame({{{ids}'ds': {stamps}, 'y': parts['y']}})"
+        f" df = pd.DataFrame({{{ids}'ds': {stamps}, 'y': parts['y']}}){chosen}"
     )
+
+
+def _days_call(times: pd.Series, time: str, parts: _Parts, number: str) -> str:
+    """The expression that makes days of the weeks or months of rows and the numbers of their
+    columns; empty where they can be read in two ways.
+
+    Args:
+        times: Weeks or months.
+        time: How Python writes them.
+        parts: The columns.
+        number: How Python writes the number of the column of each cell.
+    """
+    later = f" + pd.to_timedelta({number}, 'D')"
+    first = days_of(times, time)
+    if parts.rows == "month":
+        return first and f"{first}.dt.to_period('M').dt.start_time{later}"
+    if infer_dtype(times) == "string" and times.str.fullmatch(_ISO_WEEK).all():
+        first = f"pd.to_datetime({time} + '-1', format='%G-W%V-%u')"
+    if first:
+        # Rows may have any day of their week.
+        early = f"({first}.dt.dayofweek - {parts.first}) % {_WEEK_DAYS}"
+        return f"{first} - pd.to_timedelta({early}, 'D'){later}"
+    is_count = is_numeric_dtype(times.dtype)
+    return f"{time} * {len(parts.columns)} + {number}" if is_count else ""
