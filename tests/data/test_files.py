@@ -123,6 +123,15 @@ def test_other_marks_between_cells_are_seen(folder, mark, decimal):
     assert read_table("marked.csv").fingerprint() == read_table("t.csv").fingerprint()
 
 
+@pytest.mark.parametrize("name", ["b\t", "\tb", "b\tc"])
+def test_a_tab_in_a_name_parts_no_cells(folder, name):
+    days = pd.date_range("2024-01-01", periods=12).strftime("%Y-%m-%d")
+    lines = [f"{day},{n},{n + 0.5}" for n, day in enumerate(days)]
+    (folder / "t.csv").write_text("\n".join([f"ds,a,{name}", *lines]))
+    numbers = [*range(12), *np.arange(12) + 0.5]
+    assert sorted(read_table("t.csv").values[:, 0]) == sorted(numbers)
+
+
 @pytest.mark.parametrize(
     ("cells", "numbers"),
     [

@@ -331,8 +331,10 @@ def _read_csv(
             "its first line begins with # and is a remark; delete the lines above the names of the"
             " columns"
         )
-    # Eurostat has commas in its first name, and tabs between the others.
-    has_tabs = any("\t" in str(name) for name in head.columns)
+    # Eurostat has commas in its first name, and tabs between the others. A single name may end in a
+    # tab.
+    lines = [head.columns, *rows.to_numpy()]
+    has_tabs = all(any("\t" in str(cell) for cell in line) for line in lines)
     for mark in ";\t|":
         # A comma may stand in a later name, as in "ds;sales, EUR".
         is_separator = has_one_name or mark in first_cell
