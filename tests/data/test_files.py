@@ -302,8 +302,11 @@ def write_cells(rows, path):
 
 
 @pytest.mark.parametrize("ending", ["csv", "xlsx"])
-def test_a_title_above_the_names_of_columns_is_refused(folder, ending):
+@pytest.mark.parametrize("kind", ["long", "wide"])
+def test_a_title_above_the_names_of_columns_is_refused(folder, kind, ending):
     frame = long_frame()
+    if kind == "wide":
+        frame = frame.pivot(index="ds", columns="unique_id", values="y").reset_index()
     nothing = [None] * (len(frame.columns) - 1)
     rows = [["Sales of 2024", *nothing], [None, *nothing], frame.columns, *frame.to_numpy()]
     write_cells(rows, folder / f"t.{ending}")

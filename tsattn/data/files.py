@@ -387,10 +387,11 @@ def _refuse_header_rows(read: _Reader, path: str | Path, options: dict[str, Any]
     first_line = lines.iloc[0]
     other_lines = lines.iloc[1:]
     n_lines = 1 + header_rows(other_lines)
-    if n_lines > 1:
-        # The first column may hold the names of the levels.
-        names = lines.iloc[:n_lines, 1].fillna("").tolist()
-        joined = " ".join(names)
+    # The first column may hold the names of the levels.
+    names = lines.iloc[:n_lines, 1:2].fillna("").to_numpy().ravel().tolist()
+    joined = " ".join(names)
+    # A title stands alone above an empty line.
+    if n_lines > 1 and joined.strip():
         advice = ""
         # Names that occur twice need the lines below them.
         if n_lines == 2 and first_line.dropna().is_unique:
