@@ -43,6 +43,15 @@ def test_words_are_not_read_as_numbers_where_a_later_column_spells_some():
     assert "to_numeric" not in str(caught.value)
 
 
+def test_words_beside_times_are_none():
+    ids = [f"ch_{n:04}" for n in range(30)]
+    days = pd.date_range("2024-01-01", periods=30)
+    df = pd.DataFrame({"id": ids, "created": days, "amount": np.arange(30.0)})
+    with pytest.raises(ValueError, match="drop the column, or name the one that is") as caught:
+        forecast(df, 1)
+    assert "write times" not in str(caught.value)
+
+
 @pytest.mark.parametrize("season", ["{}_{:02}", "{}+{:02}"])
 def test_times_without_a_letter_are_no_wrong_numbers(season):
     seasons = [season.format(year, (year + 1) % 100) for year in range(1960, 1990)]

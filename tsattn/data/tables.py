@@ -723,7 +723,8 @@ def _advice_on_words(table: Table, column: int, cell: Any) -> list[Piece] | None
     if not is_word or not of_numbers:
         return None
     names = ", ".join(repr(table.columns[k]) for k in of_numbers[:_MOST_NAMED])
-    times = "write times as 2024-01-31, or " if may_be_times else ""
+    has_stamps = isinstance(table.times, pd.DatetimeIndex)
+    times = "write times as 2024-01-31, or " if may_be_times and not has_stamps else ""
     return [
         f"{times}drop the column, or name the one that is forecast ({names}) by ",
         Argument("target_col"),
