@@ -47,6 +47,19 @@ def test_hour_24_is_the_first_of_the_next_day():
     assert read["date"].tolist() == HOURS.tolist()
 
 
+@pytest.mark.parametrize("layout", ["%d.%m.%Y", "%m/%d/%Y", "%Y/%m/%d"])
+def test_hour_24_is_read_in_other_layouts(layout):
+    days = DAYS.repeat(24).strftime(layout)
+    hours = [f"{hour:02}:00" for hour in range(1, 25)] * 20
+    df = pd.DataFrame({"date": days + " " + hours, "load": LOAD})
+    read = advised(df, r"hour 24 is 00:00 of the next day: (df.*)")
+    assert read["date"].tolist() == HOURS.tolist()
+    with pytest.raises(ValueError, match="cannot be read as a stamp") as caught:
+        forecast(df[: 12 * 24], 1)
+    may_be_months = layout == "%m/%d/%Y"
+    assert ("hour 24" in str(caught.value)) is not may_be_months
+
+
 @pytest.mark.parametrize("name", ["doy", "day_of_year", "yday"])
 def test_days_of_years_are_joined_to_them(name):
     days = pd.date_range("2023-12-01", periods=40)

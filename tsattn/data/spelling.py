@@ -333,12 +333,18 @@ def midnight_call(cells: pd.Series, place: str) -> str | None:
     """
     ends_day = cells.str.contains(r"[ T]24:00", regex=True)
     starts = cells.str.replace(r"(?<=[ T])24:00", "00:00", regex=True)
-    stamps = pd.to_datetime(starts, format="ISO8601", errors="coerce")
-    if not ends_day.any() or stamps.isna().any():
+    layouts = [
+        layout
+        for layout in ("ISO8601", *layouts_of(starts.iloc[0]))
+        if pd.to_datetime(starts, format=layout, errors="coerce").notna().all()
+    ]
+    # Days that two layouts read may be months.
+    if not ends_day.any() or (layouts[:1] != ["ISO8601"] and len(layouts) != 1):
         return None
     is_end = f"{place}.str.contains('[ T]24:00')"
     texts = f"{place}.str.replace('(?<=[ T])24:00', '00:00', regex=True)"
-    return f"{place} = pd.to_datetime({texts}) + pd.to_timedelta({is_end}.astype(int), 'D')"
+    read = texts if layouts[0] == "ISO8601" else f"{texts}, format={layouts[0]!r}"
+    return f"{place} = pd.to_datetime({read}) + pd.to_timedelta({is_end}.astype(int), 'D')"
 
 
 def zone_call(cells: pd.Series, place: str) -> str | None:
