@@ -172,11 +172,13 @@ LAYOUTS = [date + clock for date, clock in product(_DATE_LAYOUTS, _CLOCK_LAYOUTS
 # Day and month in figures at the start of a stamp, maybe after the name of a weekday.
 _TWO_NUMBERS = re.compile(r"\D*(\d{1,2})\D(\d{1,2})\D")
 _LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
-# Ways to write a negative number, and what pandas puts in their place.
-_NEGATIVES = (
+# Ways to write signs, and what pandas puts in their place. A minus may stand before a currency.
+_SIGNS = (
     ("\u2212.*", "\u2212", "-"),
     (r"\(.*\)", r"^\((.*)\)$", r"-\1"),
-    (r"\d.*-", r"^(.*\d)-$", r"-\1"),
+    (r".*\d[^\d.,]*-", r"^(.*\d[^\d.,]*)-$", r"-\1"),
+    (r"-[^\d.,]+\d.*", r"^-([^\d.,]+)", r"\1-"),
+    (r"\+.*", r"^\+", ""),
 )
 # Text before and after a number, such as a currency or a unit. Brackets and a typographic minus
 # make a number negative.
@@ -244,7 +246,7 @@ def _without_marks(
     their own, and the numbers of the cells; None where they are spelt in other or unlike ways.
     """
     signs = ""
-    for number, pattern, sign in _NEGATIVES:
+    for number, pattern, sign in _SIGNS:
         texts = cells[is_text].astype(str).str.strip()
         if texts.str.fullmatch(number).any():
             cells = cells.astype(str).str.strip().str.replace(pattern, sign, regex=True)
