@@ -24,6 +24,8 @@ from tsattn.forecaster import Fitted, Forecaster
 N = 12
 Y = np.arange(N) / 4  # the last is 2.75
 DAYS = pd.date_range("2024-01-01", periods=N)
+# Seconds since 1970, every five minutes but for a second or two.
+UNEVEN = 1_700_000_000 + 300 * np.arange(N) + np.resize([0, 2, 1], N) - 1
 MONTHS = pd.date_range("2012-01-01", periods=N, freq="MS")
 HALVES = [*DAYS[:6], *DAYS[:6]]
 HALVED = ["a"] * 6 + ["b"] * 6
@@ -591,6 +593,22 @@ TABLES = {
     "epoch, milliseconds": (lambda: since_1970("ms"), DAY),
     "epoch, floats": (lambda: since_1970("ms").astype({"when": float}), DAY),
     "epoch, nanoseconds": (lambda: since_1970("ns"), DAY),
+    "epoch, uneven": (
+        lambda: timed(UNEVEN, "ts"),
+        "irregular stamps: .* so the frequency cannot be inferred; round the stamps",
+    ),
+    "epoch, uneven, newest first": (
+        lambda: timed(1000 * UNEVEN[::-1], "EventTime_ms"),
+        "irregular stamps: .* so the frequency cannot be inferred; round the stamps",
+    ),
+    "epoch, uneven, in decimals": (
+        lambda: timed(UNEVEN + 0.25, "Zeit"),
+        "irregular stamps: .* so the frequency cannot be inferred; round the stamps",
+    ),
+    "large counts that rise unevenly": (
+        lambda: timed(UNEVEN, "lifetime_views"),
+        {"index": [12], "lifetime_views": [1_700_003_300], "y": [2.75]},
+    ),
     "rising counts stay channels": (lambda: wide(w=range(2000, 2012)), WIDE | {"w": [2011]}),
     "counts that rise unevenly": (
         lambda: timed(2000 + np.arange(N) ** 2, "u"),
@@ -1063,7 +1081,7 @@ def test_a_refusal_repeats_no_warning_of_pandas():
 
 
 @pytest.mark.parametrize(
-    "name", ["Unnamed: 0", "", "index", "rownames", "t", "id", "ID", "row_id", "row"]
+    "name", ["Unnamed: 0", "", "index", "rownames", "t", "id", "ID", "row_id", "row", "#", "No"]
 )
 def test_the_index_of_a_file_is_left_out_with_a_word(name):
     frame = pd.DataFrame({name: range(N), "date": DAYS, "y": Y})
@@ -1539,6 +1557,8 @@ def test_numbers_of_days_are_told():
     with pytest.warns(UserWarning, match=r"45292 in row 0 is 2024-01-01 .*; freq=1 reads steps"):
         assert to_panel(frame).freq == "D"
     assert to_panel(frame, freq=1).freq == 1
+    with pytest.warns(UserWarning, match=r"'Datum' holds Excel's numbers of days"):
+        assert to_panel(frame.rename(columns={"date": "Datum"})).freq == "D"
     with pytest.warns(UserWarning, match=r"Excel's numbers of days .* 2024-01-01 00:00:00$"):
         assert to_panel(frame.assign(date=45292 + np.arange(N) / 24)).freq == "h"
 

@@ -49,7 +49,7 @@ BAD = ("error", "skip")
 # Names, in small letters, of the column that pandas, R or a database makes of an index in a file.
 _INDEX_NAMES = ("", "unnamed: 0", "rownames", "id", "rowid", "row_id")
 # These, and usual names of a count of the rows, which a real column may carry too.
-_ROW_NAMES = (*_INDEX_NAMES, "index", "level_0", "t", "row", "row_number")
+_ROW_NAMES = (*_INDEX_NAMES, "index", "level_0", "t", "row", "row_number", "#", "no", "nr", "no.")
 _NUMBER_TYPES = (Real, Decimal, np.bool_)
 # Attribute of a frame made of bare numbers, none of which is a time.
 _NO_TIMES = "tsattn: no times"
@@ -572,8 +572,9 @@ def find_time_col(
         matches = [column for column in columns if _reads_as_times(df[column], codes)]
         # Some rows may be those of totals, which the reading of the stamps tells.
         matches = matches or [name for name in columns if _text_mostly_reads(df[name])]
-        from tsattn.data.part_columns import counts_steps, step_col
+        from tsattn.data.part_columns import counts_steps, is_clock, step_col
 
+        matches = matches or [name for name in columns if is_clock(df[name], codes, read_stamps)]
         count_col = None if matches else step_col(df.columns)
         if count_col in columns and counts_steps(df[count_col], codes):
             return count_col

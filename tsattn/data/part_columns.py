@@ -4,7 +4,7 @@ of a day.
 
 import calendar
 import re
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,14 @@ _STEP_WORDS = {
     *("year", "quarter", "month", "week", "day", "hour", "minute", "second"),
     *("period", "step", "timestep", "cycle", "tick", "ob", "observation", "elapsed"),
 }
+# Words in the name of a column of clocks or dates, of which some write TradeDate, and the least of
+# their numbers, of days since 1900.
+_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
+_CLOCK_WORDS = {
+    *("ts", "time", "timestamp", "datetime", "epoch", "unix", "unixtime", "date"),
+    *("datum", "zeit", "zeitpunkt", "zeitstempel", "fecha"),
+}
+_LEAST_CLOCK = 30_000
 # So many such columns there must be.
 _LEAST_STEPS = 12
 # Columns that only number such parts, from 0 or 1, and what they are by how many there are.
@@ -231,6 +239,36 @@ def counts_steps(column: pd.Series, codes: np.ndarray | None = None) -> bool:
         is_next = steps > 0
     are_whole = (numbers % 1 == 0).all()
     return bool(len(steps) and are_whole and is_next.all())
+
+
+def is_clock(
+    column: pd.Series, codes: np.ndarray | None, read: Callable[[pd.Series, str, Any], pd.Index]
+) -> bool:
+    """Whether a column of numbers is named like a clock or a date, and they read as stamps that
+    rise or fall in each series, by even steps or not.
+
+    Args:
+        column: The column, ``[rows]``.
+        codes: Series of each row; None for one series.
+        read: Function that reads stamps, given a column, its label and a name of each series.
+    """
+    words = {word.lower() for word in _WORD.findall(str(column.name))}
+    if not words & _CLOCK_WORDS or not is_numeric_dtype(column.dtype):
+        return False
+    numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if not (numbers > _LEAST_CLOCK).all():
+        return False
+    if codes is None:
+        codes = np.zeros(len(numbers), dtype=np.int64)
+    order = np.argsort(codes, kind="stable")
+    is_same_series = np.diff(codes[order]) == 0
+    steps = np.diff(numbers[order])[is_same_series]
+    if not len(steps) or not ((steps > 0).all() or (steps < 0).all()):
+        return False
+    try:
+        return isinstance(read(column, "", str), pd.DatetimeIndex)
+    except ValueError:
+        return False
 
 
 def _find_parts(columns: Sequence[Any]) -> _Parts | None:

@@ -124,6 +124,7 @@ _LARGEST_INTEGER = str(2**63 - 1)
 _OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6, "%Y%j": 7}
 # Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
 _SERIAL_DAYS = (30_000, 60_000)
+_DATE_WORDS = ("date", "datum", "fecha")
 _SERIAL_ORIGIN = pd.Timestamp("1899-12-30")
 _DAY_SECONDS = 86_400
 # Rounding of a decimal year to three digits, in years.
@@ -386,7 +387,8 @@ def serial_days(column: pd.Series | pd.Index, series: pd.Series, label: str) -> 
     """
     days = series.to_numpy(dtype=np.float64)
     least, most = _SERIAL_DAYS
-    if "date" not in str(column.name).casefold() or not ((days > least) & (days < most)).all():
+    is_date = any(word in str(column.name).casefold() for word in _DATE_WORDS)
+    if not is_date or not ((days > least) & (days < most)).all():
         return None
     # A fraction of a day has less than a second of error.
     seconds = np.rint(days * _DAY_SECONDS).astype(np.int64)
