@@ -843,8 +843,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/files.py",
-        'options["skiprows"] = _count_empty_lines(read)',
-        "",
+        "n_empty = _count_empty_lines(read)",
+        "n_empty = 0",
         f"{FILES}::test_a_table_in_the_middle_of_a_sheet_is_read",
     ),
     Mutant(

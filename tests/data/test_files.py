@@ -318,6 +318,20 @@ def test_a_title_above_the_names_of_columns_is_refused(folder, kind, ending):
     assert read_table(f"t.{ending}").ids.tolist() == ["a", "b"]
 
 
+@pytest.mark.parametrize("n_above", [0, 2])
+def test_blank_rows_of_a_spreadsheet_are_no_rows(folder, n_above):
+    frame = long_frame().assign(unique_id=["001"] * 12 + ["002"] * 12)
+    nothing = [None] * 3
+    rows = frame.to_numpy().tolist()
+    blocks = [*rows[:7], nothing, *rows[7:20], nothing, nothing, *rows[20:]]
+    write_cells([*[nothing] * n_above, frame.columns, *blocks], folder / "t.xlsx")
+    panel = read_table("t.xlsx")
+    assert (panel.ids.tolist(), panel.lengths.tolist()) == (["001", "002"], [12, 12])
+    numbers = [[value, 2 * value] for value in range(20)]
+    write_cells([["a", "b"], *numbers[:5], nothing[:2], *numbers[5:]], folder / "t.xlsx")
+    assert len(read_frame("t.xlsx")) == 21, "an empty row of numbers may miss its values"
+
+
 @pytest.mark.parametrize("n_empty", [0, 1])
 def test_a_title_in_a_frame_is_told_with_a_call_that_works(folder, n_empty):
     rows = [[f"2024-01-{day:02}", "a", float(day)] for day in range(1, 20)]

@@ -22,6 +22,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, warn
 from tsattn.data.columns import long_names, spelt_stamps, value_names
@@ -252,13 +253,19 @@ def _read_excel(
         return pd.read_excel(path, **(options | more))
 
     _tell_other_sheets(path)
-    options["skiprows"] = _count_empty_lines(read)
+    n_empty = _count_empty_lines(read)
+    options["skiprows"] = n_empty
     if _begins_with_values(read):
         return _without_names(read(header=None), path)
     _refuse_header_rows(read, path, options)
     _refuse_equal_names(read)
     frame = read()
     _refuse_title(frame, read)
+    blank_rows = _blank_rows(frame)
+    if len(blank_rows):
+        # The names stand above the first row.
+        options["skiprows"] = [*range(n_empty), *(n_empty + 1 + blank_rows)]
+        frame = read()
     frame = _without_empty(frame)
     frame, named = _with_found_keys(frame, schema, read)
     return _read_words(frame, named, as_text)
@@ -638,6 +645,16 @@ def _without_empty(frame: pd.DataFrame) -> pd.DataFrame:
     is_named = ~frame.columns.astype(str).str.startswith(_UNNAMED)
     has_cells = frame.notna().any().to_numpy()
     return frame.loc[:, is_named | has_cells]
+
+
+def _blank_rows(frame: pd.DataFrame) -> np.ndarray:
+    """Rows without a cell; where all columns are numbers, they may be missing values and count as
+    none.
+    """
+    if all(map(is_numeric_dtype, frame.dtypes)):
+        return np.empty(0, dtype=np.int64)
+    is_blank = frame.isna() | (frame == _MARK)
+    return np.flatnonzero(is_blank.all(axis=1))
 
 
 def _text(cell: Any) -> str:
