@@ -504,8 +504,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/parts.py",
-        'if df[column].iloc[0].count(":") == 1:',
-        "if False:",
+        'elif first.count(":") == 1:',
+        "elif False:",
         ODD,
     ),
     Mutant(

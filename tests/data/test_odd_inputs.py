@@ -1599,12 +1599,13 @@ def test_the_call_that_joins_parts_of_stamps_works(parts, first):
 HOURS = pd.date_range("2024-01-01", periods=72, freq="h")
 
 
-@pytest.mark.parametrize("clock", ["%H:%M", "%H:%M:%S"])
+@pytest.mark.parametrize("clock", ["%H:%M", "%H:%M:%S", "cells of Excel"])
 @pytest.mark.parametrize("day", [None, "%Y-%m-%d", "%d.%m.%Y"])
 @pytest.mark.parametrize("names", [("ds", "time"), ("Tag", "Uhrzeit")])
 def test_the_call_that_joins_days_and_times_of_day_works(names, day, clock):
     days = HOURS.normalize() if day is None else HOURS.strftime(day)
-    cells = dict(zip(names, (days, HOURS.strftime(clock)), strict=True))
+    times = HOURS.strftime(clock) if clock.startswith("%") else HOURS.time
+    cells = dict(zip(names, (days, times), strict=True))
     df = pd.DataFrame(cells | {"sales": np.arange(72) + 0.5})
     with pytest.raises(ValueError, match=rf"'{names[1]}' holds times of the days of") as error:
         forecast(df, 1)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from datetime import time
 from typing import Any
 
 import numpy as np
@@ -360,15 +361,18 @@ def refuse_clock(df: pd.DataFrame, roles: Collection[Any]) -> None:
             if not days:
                 continue
             clock = f"df[{column!r}]"
-            # pandas reads hours with minutes and seconds.
-            if df[column].iloc[0].count(":") == 1:
+            first = df[column].iloc[0]
+            # pandas reads text of hours with minutes and seconds.
+            if not isinstance(first, str):
+                clock += ".astype(str)"
+            elif first.count(":") == 1:
                 clock += " + ':00'"
             others = [df[name].iloc[0] for name in columns if name not in (column, other)]
             if not any(_VALUE.match(str(cell)) for cell in others):
                 # Joined, the table would be left without values.
                 raise InputError(
-                    f"column {column!r} holds times, {df[column].iloc[0]!r} in row 0, but values"
-                    " must be numbers; make seconds of durations",
+                    f"column {column!r} holds times, {str(first)!r} in row 0, but values must be"
+                    " numbers; make seconds of durations",
                     InPython(f": df[{column!r}] = pd.to_timedelta({clock}).dt.total_seconds()"),
                 )
             joined = [other, column]
@@ -387,7 +391,7 @@ def _is_clock(cells: pd.Series) -> bool:
     """Whether all cells are times of day of one length."""
     first = cells.iloc[0]
     # Most columns are told by their first cell.
-    if not isinstance(first, str) or not _CLOCK.fullmatch(first):
+    if not isinstance(first, str | time) or not _CLOCK.fullmatch(str(first)):
         return False
     texts = cells.astype(str)
     is_clock = texts.str.fullmatch(_CLOCK)
