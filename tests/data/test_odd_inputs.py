@@ -593,6 +593,14 @@ TABLES = {
     "epoch, milliseconds": (lambda: since_1970("ms"), DAY),
     "epoch, floats": (lambda: since_1970("ms").astype({"when": float}), DAY),
     "epoch, nanoseconds": (lambda: since_1970("ns"), DAY),
+    "totals among text": (
+        lambda: timed([*DAYS.strftime("%Y-%m-%d")[:-4], *["Week total"] * 4], "date"),
+        "holds 'Week total' .* correct it, or leave such rows out, as those of totals",
+    ),
+    "totals among datetimes": (
+        lambda: timed([*DAYS.to_pydatetime()[:-4], *["Week total"] * 4], "date"),
+        "holds 'Week total' .* correct it, or leave such rows out, as those of totals",
+    ),
     "epoch, uneven": (
         lambda: timed(UNEVEN, "ts"),
         "irregular stamps: .* so the frequency cannot be inferred; round the stamps",

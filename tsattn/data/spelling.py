@@ -850,7 +850,8 @@ def no_stamps(cells: pd.Series, kind: str, label: str) -> Exception:
         )
     row = odd[0]
     remedy: list[Piece] = ["correct it, or leave such rows out, as those of totals"]
-    if len(odd) > _TOTALS_SHARE * len(cells):
+    are_words = not cells.iloc[odd].astype(str).str.contains(r"\d").any()
+    if len(odd) > _TOTALS_SHARE * len(cells) and not are_words:
         by_format = "datetimes, as from pd.to_datetime(..., format=...), or text alone"
         remedy = ["write all of them in one way", InPython(f": {by_format}")]
     return InputError(
@@ -874,6 +875,7 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
     read_cells = cells.drop(index=cells.index[bad])
     column = f"df[{cells.name!r}]"
     are_text = cells.map(lambda cell: isinstance(cell, str)).all()
+    are_words = not cells.iloc[bad].astype(str).str.contains(r"\d").any()
     midnight = midnight_call(cells, column) if are_text else None
     zones = zone_call(cells, column) if are_text else None
     remedy: list[Piece]
@@ -884,7 +886,7 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
     elif are_text and _differ_in_notes(cells.iloc[bad], read_cells):
         call = f"{column} = {column}.str.replace(r'{_NOTE}', '', regex=True)"
         remedy = ["remove the mark behind it", InPython(f": {call}")]
-    elif len(bad) <= _TOTALS_SHARE * len(cells):
+    elif len(bad) <= _TOTALS_SHARE * len(cells) or (len(read_cells) and are_words):
         remedy = ["correct it, or leave such rows out, as those of totals"]
     elif cells.iloc[bad].map(_is_other_year).all():
         remedy = ["write whole numbers, such as those of years, and pass ", Argument("freq", 1)]
