@@ -76,8 +76,8 @@ MUTANTS = [
     ),
     Mutant(
         "benchmarks/suite/page.py",
-        'if {row["horizon"] for row in mine} < horizons:',
-        'if {row["horizon"] for row in mine} > horizons:',
+        'if {row["horizon"] for row in model_rows} < horizons:',
+        'if {row["horizon"] for row in model_rows} > horizons:',
         "tests/benchmarks/test_report.py",
     ),
     Mutant(
@@ -94,8 +94,8 @@ MUTANTS = [
     ),
     Mutant(
         "benchmarks/suite/pretrained.py",
-        "(self.ends + horizon <= (stop if test else valid))",
-        "(self.ends + horizon < (stop if test else valid))",
+        "ends_inside = self.ends + horizon <= stop",
+        "ends_inside = self.ends + horizon < stop",
         "tests/benchmarks/test_pretrained_tables.py",
     ),
     Mutant("benchmarks/pretraining_study/run.py", "period = self.lent[at]", "pass", STUDY),

@@ -4,9 +4,10 @@ docs/log.md.
 
 import hashlib
 import json
+from math import inf
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import records
 import render
@@ -18,10 +19,10 @@ from tsattn.catalogue import MODELS
 HEADLINE = "headline.jsonl"
 VARIANTS = "variants.jsonl"
 PUBLISHED = "published.jsonl"
-# Rows of pretrained.py, told apart by these fields.
+# Rows of pretrained.py; no two of them share all of these fields.
 PRETRAINED = "pretrained_tables.jsonl"
 KEY = ("dataset", "horizon", "model", "seed")
-THEIRS = "standard"
+STANDARD = "standard"
 MAP = "least_squares"
 # Solved maps, and the rows that each reads. Published look-backs go up to 720 rows, a week of which
 # has 672 rows of a quarter of an hour.
@@ -39,24 +40,41 @@ COMBINED = {
     "maps + mean by column": (*MAPS, MEAN),
 }
 WITH_ZERO = (ZERO, MEAN, TUNED, *COMBINED)
-# Their columns have weights of their own.
+# Combinations with weights of their own for each column.
 BY_COLUMN = ("maps + zero by column", "maps + mean by column")
-KEPT = "kept the map"
+# Texts in place of scores where training returned to its start.
+KEPT_MAP = "kept the map"
 KEPT_WEIGHTS = "kept zero"
-# Published rows shown beside ours: PatchTST as re-run by others with its evaluation mended, and the
-# best known.
+# Published rows beneath ours: PatchTST as run again by others, who corrected its evaluation, and
+# the best scores of any source.
 RIVAL = "PatchTST/42 re-run, bug fixed"
+_RIVAL_NAME = "PatchTST/42"
 BEST = {"best": "best published", "best_any": "best of any kind"}
 _NAIVE = {"naive", "seasonal_naive"}
-# Models that every table leaves out, as one of their kind is better everywhere, and solved maps
-# that are shown in combinations with the pretrained weights.
+# Models that no table shows, because one of their kind is better everywhere, and solved maps that
+# are shown in combinations with the pretrained weights.
 _LEFT_OUT = {"dlinear", "nlinear", "ridge", "gbm", "naive", MEAN, "maps + mean", *BY_COLUMN}
 _LEFT_OUT |= {"maps", *MAPS} - {MAP}
 # Models of README's table.
 README = ("mlr", MAP, ZERO, "map + zero", "maps + zero", "seasonal_naive")
-_POINTS = 48  # of a curve: more would be a large file and look the same
+_HEADLINE_NOTE = (
+    "MSE/MAE on the scale of the training rows, mean over the horizons 96, 192, 336 and 720, all"
+    " test windows. The lowest MSE is bold."
+)
+# Points of a curve: more would make a large file and look the same.
+_CURVE_POINTS = 48
 CONFIDENCE = 0.95
 ENOUGH_SEEDS = 3  # an interval from two numbers would say nothing
+
+
+class Result(NamedTuple):
+    """What the headline shows of a model on one data set.
+
+    ``mse`` is ``None`` where training returned to the start.
+    """
+
+    mse: float | None
+    text: str
 
 
 def interval(values: list[float]) -> tuple[float, float] | None:
@@ -65,18 +83,17 @@ def interval(values: list[float]) -> tuple[float, float] | None:
         return None
     from scipy.stats import t
 
-    half = t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stdev(values) / len(values) ** 0.5
-    return float(fmean(values) - half), float(fmean(values) + half)
+    standard_error = stdev(values) / len(values) ** 0.5
+    half_width = t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * standard_error
+    return float(fmean(values) - half_width), float(fmean(values) + half_width)
 
 
-def level(rows: list[Record]) -> float:
-    """Mean MSE to five decimals: a model that is another one under its own name differs from it in
-    the last bits.
-    """
+def rounded_mse(rows: list[Record]) -> float:
+    """Mean MSE to five decimals: equal models under two names differ in the last bits."""
     return round(render.mean(rows, "mse"), 5)
 
 
-def read_suite(folder: Path, *names: str) -> list[Record]:
+def read_suite(folder: Path, *files: str) -> list[Record]:
     """The records of files of the suite, sorted, after checking that rows of one model or data set
     compare.
 
@@ -85,32 +102,39 @@ def read_suite(folder: Path, *names: str) -> list[Record]:
             others.
     """
     rows: list[Record] = []
-    for name in names:
-        found = records.read(folder / name, ("dataset", "model", "horizon", "seed"))
-        for number, row in enumerate(found, start=1):
-            where = f"{name}, line {number}"
-            if absent := set(REQUIRED) - set(row):
-                raise ValueError(
-                    f"{where} lacks {', '.join(sorted(absent))}; remove it and run again"
-                )
-            config = json.dumps(chosen_settings(row["config"]), sort_keys=True)
-            if hashlib.sha256(config.encode()).hexdigest() != row["config_hash"]:
-                raise ValueError(
-                    f"{where}: config_hash is not that of its config; it was changed by hand, so"
-                    " run it again"
-                )
-        rows += found
-    for field, owner in (
-        ("config_hash", "model"),
-        ("data_sha256", "dataset"),
-        ("split", "dataset"),
-    ):
-        for (of,), some in records.by(rows, owner).items():
-            if len({json.dumps(row[field]) for row in some}) > 1:
-                raise ValueError(
-                    f"{owner} {of} has rows of more than one {field}; run all of them anew"
-                )
+    for file in files:
+        file_rows = records.read(folder / file, ("dataset", "model", "horizon", "seed"))
+        for number, row in enumerate(file_rows, start=1):
+            _check_whole(row, f"{file}, line {number}")
+        rows += file_rows
+    _check_alike(rows, "config_hash", "model")
+    _check_alike(rows, "data_sha256", "dataset")
+    _check_alike(rows, "split", "dataset")
     return sorted(rows, key=records.place)
+
+
+def _check_whole(row: Record, place: str) -> None:
+    """Refuse a row that lacks a field, or whose configuration was changed by hand."""
+    absent = set(REQUIRED) - set(row)
+    if absent:
+        raise ValueError(f"{place} lacks {', '.join(sorted(absent))}; remove it and run again")
+    config = json.dumps(chosen_settings(row["config"]), sort_keys=True)
+    digest = hashlib.sha256(config.encode()).hexdigest()
+    if digest != row["config_hash"]:
+        raise ValueError(
+            f"{place}: config_hash is not that of its config; it was changed by hand, so run it"
+            " again"
+        )
+
+
+def _check_alike(rows: list[Record], field: str, owner: str) -> None:
+    """Refuse rows of one owner (a model or a data set) that differ in a field."""
+    for (name,), owner_rows in records.by(rows, owner).items():
+        values = {json.dumps(row[field]) for row in owner_rows}
+        if len(values) > 1:
+            raise ValueError(
+                f"{owner} {name} has rows of more than one {field}; run all of them anew"
+            )
 
 
 def summary(folder: Path) -> str:
@@ -119,7 +143,8 @@ def summary(folder: Path) -> str:
 
 
 def headline(folder: Path, shown: tuple[str, ...] = ()) -> str:
-    """Models by data set, MSE and MAE averaged over horizons; fits that kept the map are named so.
+    """Models by data set: MSE and MAE averaged over horizons, or that training returned to the
+    start.
 
     Args:
         folder: Of the records.
@@ -129,89 +154,104 @@ def headline(folder: Path, shown: tuple[str, ...] = ()) -> str:
         ValueError: If the naive models are absent, or a model lacks a horizon of a data set.
     """
     rows = read_suite(folder, HEADLINE)
-    pretrained = read_pretrained(folder, MAP, THEIRS)
+    pretrained_rows = read_pretrained(folder, MAP, STANDARD)
     if not rows:
         return render.NONE
-    found: dict[tuple[str, str], tuple[float, float] | None] = {}
-    for (dataset,), of in records.cells(rows, "dataset").items():
-        if absent := _NAIVE - {row["model"] for row in of}:
-            raise ValueError(f"{HEADLINE}: {dataset} lacks {min(absent)}; add its rows")
-        horizons = {row["horizon"] for row in of}
-        for (model,), mine in records.cells(of, "model").items():
-            if {row["horizon"] for row in mine} < horizons:
-                raise ValueError(
-                    f"{HEADLINE}: {dataset}, {model} lacks a horizon of {sorted(horizons)}; add its"
-                    " rows"
-                )
-            found[model, dataset] = None if kept(mine) else _mean(mine)
-        for (model,), mine in records.by(
-            [row for row in pretrained if row["dataset"] == dataset], "model"
-        ).items():
-            if {row["horizon"] for row in mine} == horizons:
-                found[model, dataset] = None if kept_weights(mine) else _mean(mine)
-    if shown:
-        found = {key: scores for key, scores in found.items() if key[0] in shown}
-    datasets = list(dict.fromkeys(dataset for _, dataset in found))
-    best = {
-        name: min(round(of[0], 5) for (_, at), of in found.items() if at == name and of)
-        for name in datasets
-    }
-
-    def cell(model: str, dataset: str) -> str:
-        scores = found.get((model, dataset))
-        if scores is None:
-            return (KEPT_WEIGHTS if model == TUNED else KEPT) if (model, dataset) in found else ""
-        text = f"{scores[0]:.3f}/{scores[1]:.3f}"
-        return f"**{text}**" if round(scores[0], 5) == best[dataset] else text
-
-    models = sorted({model for model, _ in found}, key=_rank)
-    text = render.lines(
-        ["model", *datasets],
-        ([model, *(cell(model, name) for name in datasets)] for model in models),
-    )
-    told = (
-        "MSE/MAE on the scale of the training rows, mean over the horizons 96, 192, 336 and 720,"
-        " all test windows."
-    )
-    return f"{text}\n\n{told} The lowest MSE is bold."
+    results: dict[tuple[str, str], Result] = {}
+    for (dataset,), dataset_rows in records.cells(rows, "dataset").items():
+        alike = [row for row in pretrained_rows if row["dataset"] == dataset]
+        for model, result in _results(dataset, dataset_rows, alike).items():
+            if not shown or model in shown:
+                results[model, dataset] = result
+    datasets = list(dict.fromkeys(dataset for _, dataset in results))
+    models = sorted({model for model, _ in results}, key=_rank)
+    best = {dataset: _lowest_mse(results, dataset) for dataset in datasets}
+    lines = []
+    for model in models:
+        cells = [_headline_cell(results.get((model, name)), best[name]) for name in datasets]
+        lines.append([model, *cells])
+    table = render.lines(["model", *datasets], lines)
+    return f"{table}\n\n{_HEADLINE_NOTE}"
 
 
-def read_pretrained(folder: Path, *without: str) -> list[Record]:
-    """What is recorded of the pretrained weights; combinations are left out where every seed kept
-    the weights.
+def _results(dataset: str, rows: list[Record], pretrained_rows: list[Record]) -> dict[str, Result]:
+    """The results of one data set by model.
+
+    Args:
+        dataset: Its name.
+        rows: Its rows of the headline.
+        pretrained_rows: Its rows of pretrained.py; a model that lacks a horizon is left out.
+
+    Raises:
+        ValueError: If the naive models are absent, or a model of the headline lacks a horizon.
     """
-    rows = [row for row in records.read(folder / PRETRAINED, KEY) if row["model"] not in without]
-    groups = records.by(rows, "dataset", "model").items()
-    gone = {key for key, mine in groups if key[1] in COMBINED and kept_weights(mine)}
-    return [row for row in rows if (row["dataset"], row["model"]) not in gone]
+    absent = _NAIVE - {row["model"] for row in rows}
+    if absent:
+        raise ValueError(f"{HEADLINE}: {dataset} lacks {min(absent)}; add its rows")
+    horizons = {row["horizon"] for row in rows}
+    results = {}
+    for (model,), model_rows in records.cells(rows, "model").items():
+        if {row["horizon"] for row in model_rows} < horizons:
+            raise ValueError(
+                f"{HEADLINE}: {dataset}, {model} lacks a horizon of {sorted(horizons)}; add its"
+                " rows"
+            )
+        results[model] = _mean_result(model_rows)
+    for (model,), model_rows in records.by(pretrained_rows, "model").items():
+        if {row["horizon"] for row in model_rows} == horizons:
+            results[model] = _mean_result(model_rows)
+    return results
 
 
-def kept(rows: list[Record]) -> bool:
-    """Whether each of some runs began from the solved map and came back to it."""
-    return all(
+def _mean_result(rows: list[Record]) -> Result:
+    """MSE and MAE of a model, averaged over seeds, then over horizons."""
+    if kept_map(rows):
+        return Result(None, KEPT_MAP)
+    if kept_weights(rows):
+        return Result(None, KEPT_WEIGHTS)
+    by_horizon = records.by(rows, "horizon").values()
+    mse = fmean(render.mean(horizon_rows, "mse") for horizon_rows in by_horizon)
+    mae = fmean(render.mean(horizon_rows, "mae") for horizon_rows in by_horizon)
+    return Result(mse, f"{mse:.3f}/{mae:.3f}")
+
+
+def _lowest_mse(results: dict[tuple[str, str], Result], dataset: str) -> float:
+    """The lowest MSE on a data set, to five decimals."""
+    errors = []
+    for (_, name), result in results.items():
+        if name == dataset and result.mse is not None:
+            errors.append(round(result.mse, 5))
+    return min(errors)
+
+
+def _headline_cell(result: Result | None, lowest_mse: float) -> str:
+    if result is None:
+        return ""
+    if result.mse is not None and round(result.mse, 5) == lowest_mse:
+        return f"**{result.text}**"
+    return result.text
+
+
+def read_pretrained(folder: Path, *left_out: str) -> list[Record]:
+    """The records of the pretrained weights but for some models.
+
+    A combination is left out where fine-tuning kept the weights for every seed: it equals the one
+    without fine-tuned weights.
+    """
+    all_rows = records.read(folder / PRETRAINED, KEY)
+    rows = [row for row in all_rows if row["model"] not in left_out]
+    repeated = set()
+    for (dataset, model), model_rows in records.by(rows, "dataset", "model").items():
+        if model in COMBINED and kept_weights(model_rows):
+            repeated.add((dataset, model))
+    return [row for row in rows if (row["dataset"], row["model"]) not in repeated]
+
+
+def kept_map(rows: list[Record]) -> bool:
+    """Whether there are runs, and all of them began at the solved map and returned to it."""
+    return bool(rows) and all(
         "config" in row and row["config"].get("linear_skip") == MAP and row["best_epoch"] == 0
         for row in rows
-    )
-
-
-def _rank(model: str) -> tuple[int | str, ...]:
-    """Where a model stands: as in the catalogue, and what is made of the pretrained one
-    behind it.
-    """
-    if model in MAPS:
-        return (*records.rank(MAP), list(MAPS).index(model))
-    places = {name: place for place, name in enumerate(WITH_ZERO)}
-    return (*records.rank(ZERO), places[model]) if model in places else records.rank(model)
-
-
-def told(rows: list[Record]) -> str:
-    """Scores of runs, or what they kept; nothing where there are none."""
-    return (
-        KEPT
-        if rows and kept(rows)
-        else KEPT_WEIGHTS
-        if kept_weights(rows)
-        else render.pair(rows, "mse", "mae")
     )
 
 
@@ -220,67 +260,113 @@ def kept_weights(rows: list[Record]) -> bool:
     return bool(rows) and all(row.get("kept", False) for row in rows)
 
 
-def _mean(rows: list[Record]) -> tuple[float, float]:
-    """MSE and MAE, averaged over seeds, then over horizons."""
-    mse, mae = (
-        fmean(render.mean(cell, score) for cell in records.by(rows, "horizon").values())
-        for score in ("mse", "mae")
-    )
-    return mse, mae
+def _rank(model: str) -> tuple[int | str, ...]:
+    """The place of a model in a table: as in the catalogue. Models that contain the pretrained one
+    follow it.
+    """
+    if model in MAPS:
+        return (*records.rank(MAP), list(MAPS).index(model))
+    if model in WITH_ZERO:
+        return (*records.rank(ZERO), WITH_ZERO.index(model))
+    return records.rank(model)
+
+
+def score_text(rows: list[Record]) -> str:
+    """MSE and MAE of runs, or the start to which they returned; empty where there is no run."""
+    if kept_map(rows):
+        return KEPT_MAP
+    if kept_weights(rows):
+        return KEPT_WEIGHTS
+    return render.pair(rows, "mse", "mae")
 
 
 def datasets(folder: Path) -> str:
-    """A table for each data set: models by horizon, one line for those alike, and published rows
-    beside them.
+    """A table for each data set: models by horizon, equal ones in one line, then published
+    scores.
     """
     rows = read_suite(folder, HEADLINE, VARIANTS)
     published = read_published(folder)
-    pretrained = read_pretrained(folder, MAP, THEIRS)
+    pretrained_rows = read_pretrained(folder, MAP, STANDARD)
     if not rows:
         return render.NONE
+    headline_models = {row["model"] for row in read_suite(folder, HEADLINE)}
+    always_shown = headline_models | {*MAPS, *WITH_ZERO}
     parts = []
-    known = {row["model"] for row in read_suite(folder, HEADLINE)} | {*MAPS, *WITH_ZERO}
-    for (dataset,), of in records.cells(rows, "dataset").items():
-        horizons = sorted({row["horizon"] for row in of})
-        of = [*of, *(row for row in pretrained if row["dataset"] == dataset)]
-        of = [row for row in of if row["model"] not in _LEFT_OUT]
-        groups = records.by(of, "horizon", "model").items()
-        best = {h: min(level(some) for (at, _), some in groups if at == h) for h in horizons}
-        body = []
-        spreads = []
-        for (model,), mine in sorted(
-            records.by(of, "model").items(), key=lambda item: _rank(item[0][0])
-        ):
-            # Further attentions that kept the map say nothing new.
-            if model not in known and kept(mine):
-                continue
-            by_horizon = records.by(mine, "horizon")
-            learnt = [
-                some for some in by_horizon.values() if not kept(some) and not kept_weights(some)
-            ]
-            spreads += [stdev(row["mse"] for row in some) for some in learnt if len(some) > 1]
-            texts = []
-            for h in horizons:
-                some = by_horizon.get((h,), [])
-                texts.append(
-                    f"**{told(some)}**" if some in learnt and level(some) == best[h] else told(some)
-                )
-            body.append([model, *texts])
-        for name, scores in beside(published, dataset, tuple(BEST)).items():
-            pairs = [scores.get(str(h)) for h in horizons]
-            body.append(
-                [f"*{name}*", *(f"{each[0]:.3f}/{each[1]:.3f}" if each else "" for each in pairs)]
-            )
-        train, valid, test = of[0]["split"]
-        same: dict[tuple[str, ...], list[str]] = {}
-        for name, *cells in body:
-            same.setdefault(tuple(cells), []).append(name)
-        body = [[", ".join(names), *cells] for cells, names in same.items()]
-        title = f"### {dataset}\n\n{train:,} training, {valid:,} validation and {test:,} test rows."
-        if spreads:
-            title += f" Seeds differ by at most {max(spreads):.3f}."
-        parts.append(f"{title}\n\n{render.lines(['model', *map(str, horizons)], body)}")
-    return "\n\n".join([*parts, records.commits([*rows, *pretrained])])
+    for (dataset,), suite_rows in records.cells(rows, "dataset").items():
+        horizons = sorted({row["horizon"] for row in suite_rows})
+        of_dataset = [row for row in pretrained_rows if row["dataset"] == dataset]
+        table_rows = [row for row in (*suite_rows, *of_dataset) if row["model"] not in _LEFT_OUT]
+        lines = _model_lines(table_rows, horizons, always_shown)
+        lines += _published_lines(published, dataset, horizons)
+        head = ["model", *map(str, horizons)]
+        table = render.lines(head, _merged(lines))
+        parts.append(f"{_dataset_title(dataset, table_rows)}\n\n{table}")
+    return "\n\n".join([*parts, records.commits([*rows, *pretrained_rows])])
+
+
+def _dataset_title(dataset: str, rows: list[Record]) -> str:
+    """The heading of a data set, the sizes of its split, and how much seeds differ at most."""
+    train, valid, test = rows[0]["split"]
+    title = f"### {dataset}\n\n{train:,} training, {valid:,} validation and {test:,} test rows."
+    groups = records.by(rows, "horizon", "model").values()
+    learnt = [group for group in groups if len(group) > 1 and _learnt(group)]
+    spreads = [stdev(row["mse"] for row in group) for group in learnt]
+    if spreads:
+        title += f" Seeds differ by at most {max(spreads):.3f}."
+    return title
+
+
+def _learnt(rows: list[Record]) -> bool:
+    """Whether there are runs, and training did not return to the start in all of them."""
+    return bool(rows) and not kept_map(rows) and not kept_weights(rows)
+
+
+def _model_lines(
+    rows: list[Record], horizons: list[int], always_shown: set[str]
+) -> list[list[str]]:
+    """A line for each model of a data set, the lowest MSE of each horizon in bold.
+
+    A model that returned to the solved map has a line only if it is one of ``always_shown``.
+    """
+    best = dict.fromkeys(horizons, inf)
+    for (horizon, _), cell_rows in records.by(rows, "horizon", "model").items():
+        if horizon in best:
+            best[horizon] = min(best[horizon], rounded_mse(cell_rows))
+    by_model = {model: model_rows for (model,), model_rows in records.by(rows, "model").items()}
+    lines = []
+    for model in sorted(by_model, key=_rank):
+        if model not in always_shown and kept_map(by_model[model]):
+            continue
+        by_horizon = records.by(by_model[model], "horizon")
+        line = [model]
+        for horizon in horizons:
+            cell_rows = by_horizon.get((horizon,), [])
+            text = score_text(cell_rows)
+            if _learnt(cell_rows) and rounded_mse(cell_rows) == best[horizon]:
+                text = f"**{text}**"
+            line.append(text)
+        lines.append(line)
+    return lines
+
+
+def _published_lines(published: list[Record], dataset: str, horizons: list[int]) -> list[list[str]]:
+    """A line for each published row of a data set."""
+    lines = []
+    for name, scores in published_scores(published, dataset, tuple(BEST)).items():
+        line = [f"*{name}*"]
+        for horizon in horizons:
+            score = scores.get(str(horizon))
+            line.append(f"{score[0]:.3f}/{score[1]:.3f}" if score else "")
+        lines.append(line)
+    return lines
+
+
+def _merged(lines: list[list[str]]) -> list[list[str]]:
+    """One line for all models with the same cells."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for name, *cells in lines:
+        names.setdefault(tuple(cells), []).append(name)
+    return [[", ".join(alike), *cells] for cells, alike in names.items()]
 
 
 def read_published(folder: Path) -> list[Record]:
@@ -299,23 +385,23 @@ def read_published(folder: Path) -> list[Record]:
     return rows
 
 
-def beside(
+def published_scores(
     published: list[Record], dataset: str, kinds: tuple[str, ...] = ("best",)
 ) -> dict[str, dict[str, Any]]:
-    """The published rows of a data set, ``[MSE, MAE]`` by horizon; those that are known."""
-    found: dict[str, dict[str, Any]] = {}
+    """Published ``[MSE, MAE]`` of a data set by model and horizon; models without any are left
+    out.
+    """
+    scores: dict[str, dict[str, Any]] = {}
     for row in published:
         if row["kind"] == "model" and row["model"] == RIVAL:
-            same = (
-                scores for name, scores in row["scores"].items() if name.lower() == dataset.lower()
-            )
-            found["PatchTST/42"] = next(same, {})
+            by_dataset = {name.lower(): by_horizon for name, by_horizon in row["scores"].items()}
+            scores[_RIVAL_NAME] = by_dataset.get(dataset.lower(), {})
     for row in published:
         if row["kind"] in kinds and row["dataset"].lower() == dataset.lower():
-            found[BEST[row["kind"]]] = {
-                h: [cell["mse"], cell["mae"]] for h, cell in row["scores"].items()
+            scores[BEST[row["kind"]]] = {
+                horizon: [cell["mse"], cell["mae"]] for horizon, cell in row["scores"].items()
             }
-    return {name: scores for name, scores in found.items() if scores}
+    return {name: by_horizon for name, by_horizon in scores.items() if by_horizon}
 
 
 def cost(folder: Path) -> list[render.Panel]:
@@ -323,17 +409,15 @@ def cost(folder: Path) -> list[render.Panel]:
     of each.
     """
     panels = []
-    for (dataset,), of in records.cells(_trained(folder), "dataset").items():
-        horizons = sorted({row["horizon"] for row in of})
+    for (dataset,), dataset_rows in records.cells(_trained(folder), "dataset").items():
+        n_horizons = len({row["horizon"] for row in dataset_rows})
         lines = {}
-        for (model,), mine in records.cells(of, "model").items():
-            by_horizon = list(records.by(mine, "horizon").values())
-            if len(by_horizon) == len(horizons):
-                means = (
-                    fmean(render.mean(cell, name) for cell in by_horizon)
-                    for name in ("fit_seconds", "mse")
-                )
-                lines[model] = [list(means)]
+        for (model,), model_rows in records.cells(dataset_rows, "model").items():
+            by_horizon = records.by(model_rows, "horizon").values()
+            if len(by_horizon) == n_horizons:
+                seconds = fmean(render.mean(rows, "fit_seconds") for rows in by_horizon)
+                mse = fmean(render.mean(rows, "mse") for rows in by_horizon)
+                lines[model] = [[seconds, mse]]
         labels = {
             "title": dataset,
             "x": "seconds of training",
@@ -348,33 +432,35 @@ def cost(folder: Path) -> list[render.Panel]:
 def steps(folder: Path) -> list[render.Panel]:
     """By data set: MSE of the trained models by step ahead, at the longest horizon."""
     panels = []
-    for (dataset,), of in records.cells(_trained(folder), "dataset").items():
-        horizon = max(row["horizon"] for row in of)
+    for (dataset,), dataset_rows in records.cells(_trained(folder), "dataset").items():
+        horizon = max(row["horizon"] for row in dataset_rows)
+        longest = [row for row in dataset_rows if row["horizon"] == horizon]
         lines = {}
-        for (model,), mine in records.cells(
-            [row for row in of if row["horizon"] == horizon], "model"
-        ).items():
-            curve = [fmean(at) for at in zip(*(row["mse_by_step"] for row in mine), strict=True)]
-            width = -(-horizon // _POINTS)
-            parts = [(start, curve[start : start + width]) for start in range(0, horizon, width)]
-            lines[model] = [[start + (len(part) + 1) / 2, fmean(part)] for start, part in parts]
-        panels.append(
-            {
-                "title": f"{dataset}, horizon {horizon}",
-                "x": "step ahead",
-                "y": "MSE",
-                "lines": lines,
-            }
-        )
+        for (model,), model_rows in records.cells(longest, "model").items():
+            lines[model] = _error_curve(model_rows, horizon)
+        labels = {"title": f"{dataset}, horizon {horizon}", "x": "step ahead", "y": "MSE"}
+        panels.append({**labels, "lines": lines})
     return panels
 
 
+def _error_curve(rows: list[Record], horizon: int) -> list[list[float]]:
+    """Points of step and MSE, each the mean of neighbouring steps and of all runs."""
+    by_step = zip(*(row["mse_by_step"] for row in rows), strict=True)
+    errors = [fmean(step_errors) for step_errors in by_step]
+    n_steps = -(-horizon // _CURVE_POINTS)  # rounded up
+    points = []
+    for start in range(0, horizon, n_steps):
+        part = errors[start : start + n_steps]
+        # Steps count from 1.
+        middle = start + (len(part) + 1) / 2
+        points.append([middle, fmean(part)])
+    return points
+
+
 def _trained(folder: Path) -> list[Record]:
-    return [
-        row
-        for row in read_suite(folder, HEADLINE)
-        if row["model"] in MODELS and MODELS[row["model"]].trained
-    ]
+    """Rows of the headline whose model is trained."""
+    trained = {name for name, entry in MODELS.items() if entry.trained}
+    return [row for row in read_suite(folder, HEADLINE) if row["model"] in trained]
 
 
 BLOCKS = {

@@ -75,7 +75,7 @@ def beside_published():
         ours = [
             fmean(row[score] for row in cell if row["model"] == "mlr") for score in ("mse", "mae")
         ]
-        for who, scores in suite.beside(known, dataset).items():
+        for who, scores in suite.published_scores(known, dataset).items():
             for score, mine, theirs in zip(("MSE", "MAE"), ours, scores[str(horizon)], strict=True):
                 word = (
                     "level"
@@ -254,7 +254,7 @@ def maps_of_several_lengths():
     rows = suite.read_pretrained(RESULTS)
     lower = {"map + zero": set(), "maps + zero": set()}
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        scores = suite.beside(suite.read_published(RESULTS), dataset, tuple(suite.BEST))
+        scores = suite.published_scores(suite.read_published(RESULTS), dataset, tuple(suite.BEST))
         for horizon, (mse, _) in scores["best of any kind"].items():
             for model, cells in lower.items():
                 cell = [
@@ -274,7 +274,7 @@ def maps_of_several_lengths():
     yield f"is below the best published of any kind in {several} of 20 cells, with one map in {one}."
     models = []
     for cell in records.by(rows, "dataset", "horizon").values():
-        judged = [row for row in cell if row["model"] != suite.THEIRS]
+        judged = [row for row in cell if row["model"] != suite.STANDARD]
         best = min(judged, key=lambda row: row["valid_mse"])
         models.append(best["model"])
     n_means = sum("mean" in model for model in models)

@@ -184,8 +184,8 @@ def test_weights_that_fine_tuning_kept_are_told(cache, tmp_path):
         "maps + zero + fine-tuned",
     ]
     assert rows["maps + zero + fine-tuned"]["mse"] == pytest.approx(rows["maps + zero"]["mse"])
-    assert page.told([rows[page.TUNED]]) == "kept zero"
-    assert page.told([rows[page.TUNED], {"mse": 3.0, "mae": 1.0}]) != "kept zero"
+    assert page.score_text([rows[page.TUNED]]) == "kept zero"
+    assert page.score_text([rows[page.TUNED], {"mse": 3.0, "mae": 1.0}]) != "kept zero"
 
 
 def test_standard_attention_is_trained_as_in_the_suite_and_no_member(cache, tmp_path, monkeypatch):
@@ -208,11 +208,11 @@ def test_standard_attention_is_trained_as_in_the_suite_and_no_member(cache, tmp_
         suite | {"context": 16, "val_size": 40, "random_state": 1},
     )
     rows = {row["model"]: row for row in pretrained.score(table, 2, 1)}
-    assert list(rows) == [*page.MAPS, page.THEIRS, *page.WITH_ZERO]
-    assert rows[page.THEIRS]["mse"] == pytest.approx(rows[page.TUNED]["mse"], rel=1e-6), (
+    assert list(rows) == [*page.MAPS, page.STANDARD, *page.WITH_ZERO]
+    assert rows[page.STANDARD]["mse"] == pytest.approx(rows[page.TUNED]["mse"], rel=1e-6), (
         "both are the last value"
     )
-    assert (rows[page.THEIRS]["seed"], rows[page.ZERO]["seed"]) == (1, 0)
+    assert (rows[page.STANDARD]["seed"], rows[page.ZERO]["seed"]) == (1, 0)
     assert list(rows["map + zero"]["weights"]) == [page.MAP, page.ZERO]
 
 
@@ -374,7 +374,7 @@ def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_pat
         for seed, mse, blocks in ((0, 0.35, first), (1, 0.36, second))
     ]
     rows.append(row("map + zero", 0.37, blocks=[0.1]))
-    rows.append(row(page.THEIRS, 0.2, valid=0.1, blocks=[-0.17, -0.18, -0.19]))
+    rows.append(row(page.STANDARD, 0.2, valid=0.1, blocks=[-0.17, -0.18, -0.19]))
     write(tmp_path, page.PRETRAINED, rows)
     write(tmp_path, page.PUBLISHED, BEST)
     text = pretrained.tables(tmp_path)
