@@ -1,5 +1,5 @@
-"""What the scripts that run over a pack of tasks share: options, what tells runs apart, their cost,
-and resuming.
+"""Shared parts of the scripts that run over a pack of tasks: options, fields that identify a run,
+its cost, and resuming.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ from tsattn.storage import one_line
 SPLITS = ("development", "report")
 # Models whose forecast is one number, which then stands for all nine quantiles.
 POINTS = ("naive", "seasonal_naive", "drift", "window_average", "ridge", "gbm")
-# Settings that say how a table is read or who is told, and the file of weights, which a record
-# knows by its numbers.
+# Settings that do not identify a forecaster: how a table is read, the name in a forecast, and the
+# file of weights, for which a record has a digest of the numbers.
 _LEFT_OUT = {"horizon", "alias", "weights", *Schema().get_params()}
 _REPORT = (
     "report tasks are run once for a release: the number stands, whatever it is, and nothing is"
@@ -35,8 +35,8 @@ _REPORT = (
 )
 
 
-def read_told(folder: Path, name: str) -> dict[str, Any]:
-    """The list of a pack's tasks, suites and published scores.
+def read_contents(folder: Path, name: str) -> dict[str, Any]:
+    """The tasks, suites and published scores of a pack, from its ``tasks.json``.
 
     Args:
         folder: Of the pack.
@@ -48,8 +48,8 @@ def read_told(folder: Path, name: str) -> dict[str, Any]:
     path = Path(folder) / "tasks.json"
     if not path.is_file():
         raise ValueError(f"--pack {folder} holds no tasks.json; name the folder of the {name} pack")
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return told
+    contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return contents
 
 
 def start(
@@ -59,16 +59,19 @@ def start(
     file: str,
     **more: Any,
 ) -> int:
-    """Run a script with the options of all packs, and ``more`` of its own; 2 where a name or the
-    pack is not there.
+    """Run a script with the options of all packs, and ``more`` of its own.
 
     Args:
         argv: The command line; ``None`` takes that of the process.
         about: Docstring of the script.
-        run: The work, given the options.
+        run: The work, a function of the options.
         file: Name of the records.
         **more: Further options by their defaults.
+
+    Returns:
+        0, or 2 where a name is unknown or the pack is not there.
     """
+    out = RESULTS / file
     defaults = {
         "pack": "",
         "split": SPLITS[0],
@@ -76,9 +79,10 @@ def start(
         "task": (),
         "weights": None,
         **more,
+        "threads": 1,
+        "out": out,
     }
-    out = RESULTS / file
-    options = parse(argv, about, {**defaults, "threads": 1, "out": out}, choices={"split": SPLITS})
+    options = parse(argv, about, defaults, choices={"split": SPLITS})
     try:
         with limit_threads(options.threads):
             run(options)
@@ -89,22 +93,22 @@ def start(
 
 
 def chosen(options: Any, tasks: Iterable[Any]) -> list[str]:
-    """Names of the tasks that the options ask for; running those of the report split is remarked
-    upon.
+    """Names of the tasks that the options name, or of all tasks of the split; a note is printed for
+    the report split.
 
     Raises:
-        ValueError: If one of them is not in the split.
+        ValueError: If a named task is not in the split.
     """
-    of_split = [task.name for task in tasks if task.split == options.split]
+    names = [task.name for task in tasks if task.split == options.split]
     for name in options.task:
-        if name not in of_split:
+        if name not in names:
             raise ValueError(
                 f"--task {name} is no task of --split {options.split}; use one of"
-                f" {', '.join(of_split)}"
+                f" {', '.join(names)}"
             )
     if options.split != SPLITS[0]:
         print(f"{Path(options.out).stem}: {_REPORT}", file=sys.stderr)
-    return list(dict.fromkeys(options.task or of_split))
+    return list(dict.fromkeys(options.task or names))
 
 
 def record_missing(
@@ -114,33 +118,37 @@ def record_missing(
     execute: Callable[[Record], Record],
     shown: Collection[str],
 ) -> None:
-    """Execute the runs that are not on record, one after the other, and tell some
-    numbers of each.
+    """Execute the runs that are not on record, one after the other, and print some numbers of
+    each.
     """
     records = Records(out, key)
     for cell in records.missing(cells):
         row = records.add(execute(cell))
-        told = ", ".join(f"{name} {row[name]:.3f}" for name in shown if name in row)
-        print(f"{row['model']} {row['task']}: {told}", flush=True)
+        numbers = ", ".join(f"{name} {row[name]:.3f}" for name in shown if name in row)
+        print(f"{row['model']} {row['task']}: {numbers}", flush=True)
 
 
 def identity(model: str, forecaster: Forecaster) -> Record:
-    """What tells a forecaster from others of its name: its settings, and a digest of the numbers it
-    begins with.
+    """The settings of a forecaster and a digest of its pretrained numbers, which together identify
+    it among those of its name.
     """
-    fixed = {*find_model(model).fixed, *_LEFT_OUT}
-    if isinstance(forecaster, PretrainedForecaster):  # nothing is learnt here
-        fixed |= {"fine_tune", "val_size", "random_state"}
+    left_out = {*find_model(model).fixed, *_LEFT_OUT}
+    if isinstance(forecaster, PretrainedForecaster):
+        # The scripts do not fine-tune.
+        left_out |= {"fine_tune", "val_size", "random_state"}
         # Older records lack the option, and all of them are of medians.
-        fixed |= {"point"} if forecaster.point == "median" else set()
-    settings = {name: value for name, value in config_of(forecaster).items() if name not in fixed}
-    told = json.loads(json.dumps(chosen_settings(settings), default=str))
-    return {"settings": told, "weights": digest(network(forecaster))}
+        if forecaster.point == "median":
+            left_out.add("point")
+    config = config_of(forecaster)
+    settings = {name: value for name, value in config.items() if name not in left_out}
+    # As they are after reading a record.
+    plain_settings = json.loads(json.dumps(chosen_settings(settings), default=str))
+    return {"settings": plain_settings, "weights": digest(network(forecaster))}
 
 
 def network(forecaster: Any) -> dict[str, np.ndarray]:
-    """The numbers that a forecaster has learnt before it sees a series; none where it begins with
-    nothing.
+    """The numbers that a forecaster has learnt before it sees a series; empty unless it is
+    pretrained.
     """
     if not isinstance(forecaster, PretrainedForecaster):
         return {}
@@ -151,32 +159,37 @@ def network(forecaster: Any) -> dict[str, np.ndarray]:
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str | None:
     """A checksum of arrays and their names; ``None`` of none."""
-    found = hashlib.sha256()
+    if not arrays:
+        return None
+    checksum = hashlib.sha256()
     for name, array in arrays.items():
-        found.update(name.encode() + np.ascontiguousarray(array).tobytes())
-    return found.hexdigest() if arrays else None
+        checksum.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return checksum.hexdigest()
 
 
 def measured(work: Callable[[], np.ndarray]) -> tuple[np.ndarray, Record]:
-    """An answer, and what it cost in seconds of the clock and of the processor, and in memory."""
+    """An answer, and its cost in seconds of the clock and of the processor, and in memory."""
     _reset_peak()
-    started = time.perf_counter(), time.process_time()
+    clock_start = time.perf_counter()
+    cpu_start = time.process_time()
     answer = work()
-    seconds = time.perf_counter() - started[0]
-    cpu_seconds = time.process_time() - started[1]
-    return answer, {
+    seconds = time.perf_counter() - clock_start
+    cpu_seconds = time.process_time() - cpu_start
+    cost = {
         "seconds": round(seconds, 3),
         "cpu_seconds": round(cpu_seconds, 3),
         "peak_mb": _peak_mb(),
     }
+    return answer, cost
 
 
 def relative(scores: Mapping[str, float], base: Mapping[str, float]) -> dict[str, float]:
-    """Scores, and behind them those that the seasonal naive forecast has too, over its own; nine
+    """Scores, and their ratios to those of the seasonal naive forecast where it has them; nine
     digits of each.
     """
-    over = {name.lower(): value for name, value in base.items()}
-    found = dict(scores) | {
-        f"rel_{name}": value / over[name] for name, value in scores.items() if name in over
-    }
-    return {name: float(f"{value:.9g}") for name, value in found.items()}
+    naive_scores = {name.lower(): value for name, value in base.items()}
+    all_scores = dict(scores)
+    for name, value in scores.items():
+        if name in naive_scores:
+            all_scores[f"rel_{name}"] = value / naive_scores[name]
+    return {name: float(f"{value:.9g}") for name, value in all_scores.items()}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from packs import read_told
+from packs import read_contents
 from zero_shot.pack import LEVELS, STRICT, quantile_losses, seasonal_error, wide_table
 
 # In this suite all windows and targets are one pool, in the others each window and target counts
@@ -72,7 +72,7 @@ class Pack:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.told = Path(folder), read_told(folder, "covariates")
+        self.folder, self.told = Path(folder), read_contents(folder, "covariates")
         self.tasks = {row["name"]: _task(row) for row in self.told["tasks"]}
 
     def cases(self, task: Task) -> list[Case]:

@@ -1,15 +1,15 @@
-"""The combination `auto` beside its members and classical models: tables of the pack, the demo's,
-and bike rentals.
+"""Compares the combination `auto` with its members and classical models on tables of the pack, the
+demo's, and bike rentals.
 
-Each is fitted once, on the rows before the first of at most three cutoffs, and asked after each.
-What is on file is not run again. Run: PYTHONPATH=benchmarks python
+Each model is fitted once, on the rows before the first of at most three cutoffs, and forecasts
+after each of them. Recorded runs are not repeated. Run: PYTHONPATH=benchmarks python
 benchmarks/zero_shot/combination.py --pack DIR --bikes FILE
 """
 
 import time
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -44,11 +44,22 @@ MODELS = (
 )
 SHOWN = ("auto", "zero", "least_squares", "mlr", "dynamic_theta", "seasonal_naive")
 # Tables of the page: the first task of most data sets, the demo's series, and bike rentals.
-FIRST = ("ett1/H/short", "m4_weekly/W/short", "us_births/D/short", "hospital/M/short")
-FIRST += ("covid_deaths/D/short", "monash_m3_yearly", "monash_m3_monthly")
-FIRST += ("co2", "bikes")
+FIRST = (
+    "ett1/H/short",
+    "m4_weekly/W/short",
+    "us_births/D/short",
+    "hospital/M/short",
+    "covid_deaths/D/short",
+    "monash_m3_yearly",
+    "monash_m3_monthly",
+    "co2",
+    "bikes",
+)
+# Models without intervals.
 POINTS = ("seasonal_naive", "drift", "naive")
-# Seconds; a trained member gets two fifths of the minute. Absolute errors judge medians.
+# Development tasks that are also in the other suite, under another name.
+_REPEATED = ("monash_hospital", "monash_covid_deaths")
+# Times in seconds; a trained member gets two fifths of the minute. Absolute errors judge medians.
 SETTINGS = {"auto": {"max_time": 60, "point": "median"}, "mlr": {"max_time": 24}}
 # Frequencies of tasks by a piece of their names; all others are monthly.
 FREQS = {
@@ -61,151 +72,162 @@ FREQS = {
     "quarterly": "QS",
     "": "MS",
 }
+# Series of a table at most, and cutoffs.
 SERIES = 200
-# Panel, cutoffs as steps back from the end, and horizon of a table.
-Case = tuple[Panel, list[int], int]
+_N_CUTOFFS = 3
+
+
+class Case(NamedTuple):
+    """A table, its cutoffs as steps back from the end, the earliest first, and its horizon."""
+
+    panel: Panel
+    cutoffs: list[int]
+    horizon: int
 
 
 def of_pack(pack: Pack, task: Task) -> Case:
-    """At most so many series of a task, and three of its cutoffs, both evenly drawn; gaps as its
-    suite fills them.
-    """
-    longest = {
-        each.item: each for each in sorted(pack.instances(task), key=lambda each: len(each.past))
-    }
+    """Series and cutoffs of a task, both evenly drawn; gaps are filled as its suite fills them."""
+    instances = sorted(pack.instances(task), key=lambda instance: len(instance.past))
+    # The last instance of a series has the longest past.
+    longest = {instance.item: instance for instance in instances}
     items = sorted(longest)
-    parts = []
+    stride = -(-len(items) // SERIES)  # rounded up
     freq = next(freq for piece, freq in FREQS.items() if piece in task.name)
-    for item in items[:: -(-len(items) // SERIES)]:
+    frames = []
+    for item in items[::stride]:
         values = np.concatenate([fill(longest[item].past), longest[item].future])
         stamps = pd.date_range("1900-01-01", periods=len(values), freq=freq)
-        parts.append(pd.DataFrame({"unique_id": item, "ds": stamps, "y": values}))
-    back = sorted(
-        (max(task.cutoffs) - cutoff + task.horizon for cutoff in task.cutoffs), reverse=True
-    )
-    chosen = np.unique(np.linspace(0, len(back) - 1, 3).round().astype(int))
-    return (
-        from_long(pd.concat(parts), Schema(freq=freq, missing="interpolate")),
-        [back[k] for k in chosen],
-        task.horizon,
-    )
+        frames.append(pd.DataFrame({"unique_id": item, "ds": stamps, "y": values}))
+    panel = from_long(pd.concat(frames), Schema(freq=freq, missing="interpolate"))
+    # Series end a horizon after the last cutoff of the task.
+    last = max(task.cutoffs)
+    steps_back = sorted((last - cutoff + task.horizon for cutoff in task.cutoffs), reverse=True)
+    places = np.linspace(0, len(steps_back) - 1, _N_CUTOFFS).round().astype(int)
+    cutoffs = [steps_back[place] for place in np.unique(places)]
+    return Case(panel, cutoffs, task.horizon)
 
 
 def of_bikes(file: Path) -> Case:
     """Hourly rentals of a table with the columns day, hr and bikers, of one year."""
     rows = pd.read_csv(file)
-    stamps = pd.Timestamp("2011-01-01") + pd.to_timedelta(
-        24 * (rows["day"] - 1) + rows["hr"].astype(int), unit="h"
-    )
+    hours = 24 * (rows["day"] - 1) + rows["hr"].astype(int)
+    stamps = pd.Timestamp("2011-01-01") + pd.to_timedelta(hours, unit="h")
     frame = pd.DataFrame({"ds": stamps, "y": rows["bikers"].astype(float)})
-    return from_long(frame, Schema(freq="h", missing="interpolate")), [24 * 56, 24 * 28, 24], 24
+    panel = from_long(frame, Schema(freq="h", missing="interpolate"))
+    # A day ahead, from eight weeks, four weeks and one day before the end.
+    return Case(panel, [24 * 56, 24 * 28, 24], 24)
+
+
+def of_co2() -> Case:
+    """The demo's weekly series, a year ahead."""
+    horizon = 52
+    quarters_back = (19, 10, 0)
+    return Case(load_co2(), [horizon + 13 * quarters for quarters in quarters_back], horizon)
 
 
 def tables(pack: str | None, bikes: str | None) -> dict[str, Case]:
-    """All tables by name; those of development tasks that stand in both suites once."""
-    found: dict[str, Case] = {"co2": (load_co2(), [52 + 13 * k for k in (19, 10, 0)], 52)}
+    """All tables by name; a development task that is in both suites has one table."""
+    cases = {"co2": of_co2()}
     if bikes is not None:
-        found["bikes"] = of_bikes(Path(bikes))
+        cases["bikes"] = of_bikes(Path(bikes))
     if pack is not None:
-        opened = Pack(Path(pack))
-        for name, task in opened.tasks.items():
-            if task.split == "development" and name not in (
-                "monash_hospital",
-                "monash_covid_deaths",
-            ):
-                found[name] = of_pack(opened, task)
-    return found
+        task_pack = Pack(Path(pack))
+        for name, task in task_pack.tasks.items():
+            if task.split == "development" and name not in _REPEATED:
+                cases[name] = of_pack(task_pack, task)
+    return cases
 
 
 def judge(name: str, model: str, case: Case) -> Record:
     """MASE, and the share of truths that level 80 holds."""
-    panel, back, horizon = case
-    past = panel.until(panel.lengths - back[0])
-    forecaster = make_forecaster(model, horizon, **SETTINGS.get(model, {}))
+    panel = case.panel
+    past = panel.until(panel.lengths - case.cutoffs[0])
+    forecaster = make_forecaster(model, case.horizon, **SETTINGS.get(model, {}))
     started = time.perf_counter()
     forecaster.fit(past)
     fitted = time.perf_counter()
-    ends = (panel.starts[1:, None] - np.array(back)).ravel()
-    rolled = roll(forecaster, panel, ends, quantiles=() if model in POINTS else (0.1, 0.9))
-    seconds = {"fit_seconds": fitted - started, "predict_seconds": time.perf_counter() - fitted}
-    scores = {"mase": rolled.mase(seasonal_errors(past, past.lengths, season_length(panel.freq)))}
-    more: dict[str, Any] = (
-        {"weights": forecaster.leaderboard_["weight"].round(4).to_dict()} if model == "auto" else {}
-    )
-    row = {
+    ends = (panel.starts[1:, None] - np.array(case.cutoffs)).ravel()
+    quantiles = () if model in POINTS else (0.1, 0.9)
+    rolled = roll(forecaster, panel, ends, quantiles=quantiles)
+    predicted = time.perf_counter()
+    naive_errors = seasonal_errors(past, past.lengths, season_length(panel.freq))
+    row: Record = {
         "table": name,
         "model": model,
         "n_series": panel.n_series,
-        **scores,
+        "mase": rolled.mase(naive_errors),
         "coverage": rolled.coverage.get(80),
+        "fit_seconds": round(fitted - started, 2),
+        "predict_seconds": round(predicted - fitted, 2),
     }
-    return (
-        row
-        | {key: round(value, 2) for key, value in seconds.items()}
-        | more
-        | provenance(forecaster)
-    )
+    if model == "auto":
+        row["weights"] = forecaster.leaderboard_["weight"].round(4).to_dict()
+    return row | provenance(forecaster)
 
 
 def table(folder: Path) -> str:
-    """A line for the first task of each data set, and the geometric mean of all tables on which all
-    were judged.
+    """A line for the first task of each data set, and geometric means over the tables on which all
+    models were judged.
     """
     rows = records.read(folder / FILE, KEY)
-    found = [
-        {row["model"]: row for row in of}
-        for of in records.by(rows, "table").values()
-        if len(of) == len(MODELS)
-    ]
-    if not found:
+    by_table = records.by(rows, "table").values()
+    whole = [table_rows for table_rows in by_table if len(table_rows) == len(MODELS)]
+    groups = [{row["model"]: row for row in table_rows} for table_rows in whole]
+    if not groups:
         return render.NONE
-    scores = {model: [of[model]["mase"] for of in found] for model in MODELS}
-    last = {
-        m: {"table": "geometric mean", "mase": None if None in s else geometric_mean(s)}
-        for m, s in scores.items()
-    }
-    last["auto"] |= {
-        "table": f"mean of {len(found)}",
-        "coverage": fmean(of["auto"]["coverage"] for of in found),
-    }
-    columns = {
-        "table": lambda of: of["auto"]["table"].removeprefix("monash_"),
-        **{
-            model: lambda of, m=model: f"{of[m]['mase']:.3f}" if of[m]["mase"] else ""
-            for model in SHOWN
-        },
-        "of the best": lambda of: (
-            f"{of['auto']['mase'] / min(of[m]['mase'] or np.inf for m in MODELS[1:]):.3f}"
-        ),
-        "80% holds": lambda of: f"{100 * of['auto']['coverage']:.0f}%",
-    }
-    shown = [of for of in found if of["auto"]["table"] in FIRST]
-    return (
-        f"{render.table([*shown, last], columns)}\n\nMASE; mean: geometric. {records.commits(rows)}"
-    )
+    shown = [by_model for by_model in groups if by_model["auto"]["table"] in FIRST]
+    lines = [_line(by_model) for by_model in (*shown, _means(groups))]
+    head = ["table", *SHOWN, "of the best", "80% holds"]
+    return f"{render.lines(head, lines)}\n\nMASE; mean: geometric. {records.commits(rows)}"
+
+
+def _means(groups: list[dict[str, Record]]) -> dict[str, Record]:
+    """By model, the geometric mean of MASE over tables, ``None`` where a table has none; and the
+    mean coverage of `auto`.
+    """
+    means: dict[str, Record] = {}
+    for model in MODELS:
+        errors = [by_model[model]["mase"] for by_model in groups]
+        has_all = None not in errors
+        means[model] = {"mase": geometric_mean(errors) if has_all else None}
+    means["auto"]["table"] = f"mean of {len(groups)}"
+    means["auto"]["coverage"] = fmean(by_model["auto"]["coverage"] for by_model in groups)
+    return means
+
+
+def _line(by_model: dict[str, Record]) -> list[str]:
+    """Errors of the shown models on a table, that of `auto` over the least one, and its
+    coverage.
+    """
+    auto = by_model["auto"]
+    errors = {model: row["mase"] for model, row in by_model.items()}
+    cells = [f"{errors[model]:.3f}" if errors[model] else "" for model in SHOWN]
+    least = min(errors[model] or np.inf for model in MODELS[1:])
+    ratio = f"{auto['mase'] / least:.3f}"
+    coverage = f"{100 * auto['coverage']:.0f}%"
+    return [auto["table"].removeprefix("monash_"), *cells, ratio, coverage]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Judge what is not on file; each row is kept as it comes."""
+    """Judge what is not on file; each row is written as soon as it is there."""
     options = records.parse(argv, __doc__, {"pack": None, "bikes": None, "table": ()})
     file = Records(records.RESULTS / FILE, KEY)
     with limit_threads(1):
         for name, case in tables(options.pack, options.bikes).items():
-            wanted = () if options.table and name not in options.table else MODELS
-            for cell in file.missing({"table": name, "model": model} for model in wanted):
-                try:
-                    row = file.add(judge(name, cell["model"], case))
-                except ValueError as error:  # series are too short for it
-                    row = file.add(
-                        {
-                            **cell,
-                            "mase": None,
-                            "coverage": None,
-                            "refused": str(error),
-                            **provenance(None),
-                        }
-                    )
+            if options.table and name not in options.table:
+                continue
+            for cell in file.missing({"table": name, "model": model} for model in MODELS):
+                row = file.add(_judged_or_refused(cell, case))
                 print(f"{name}, {row['model']}: MASE {row['mase']}", flush=True)
+
+
+def _judged_or_refused(cell: Record, case: Case) -> Record:
+    """The row of a model; without scores where the series are too short for it."""
+    try:
+        return judge(cell["table"], cell["model"], case)
+    except ValueError as error:
+        refused = {"mase": None, "coverage": None, "refused": str(error)}
+        return {**cell, **refused, **provenance(None)}
 
 
 BLOCKS = {("docs/choosing.md", "combination"): table}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from packs import SPLITS, read_told
+from packs import SPLITS, read_contents
 
 LEVELS = tuple(tenths / 10 for tenths in range(1, 10))
 # In this suite a series shorter than a season is left out of MASE, and the seasonal naive has no
@@ -37,7 +37,7 @@ class Task(NamedTuple):
 
 
 class Instance(NamedTuple):
-    """One forecast that is asked after ``past [T]``; NaN is missing, in ``future [F]`` too."""
+    """A forecast to make after ``past [T]``; NaN is missing, in ``future [F]`` too."""
 
     item: str
     window: int
@@ -46,8 +46,8 @@ class Instance(NamedTuple):
 
 
 class Column(NamedTuple):
-    """Tasks over which scores are averaged: those of a suite and a split, at most so many steps
-    ahead.
+    """Tasks over which scores are averaged: those of a suite and a split, with a horizon of at most
+    ``most`` steps.
     """
 
     suite: str
@@ -56,7 +56,8 @@ class Column(NamedTuple):
 
     def holds(self, suite: str, split: str, horizon: int) -> bool:
         """Whether a task is among them."""
-        return (suite, split) == self[:2] and (self.most is None or horizon <= self.most)
+        is_short = self.most is None or horizon <= self.most
+        return suite == self.suite and split == self.split and is_short
 
 
 COLUMNS = (
@@ -68,35 +69,41 @@ COLUMNS = (
 
 
 class Pack:
-    """The tasks of a folder by name, as ``tasks``, its whole list as ``told``, and the series
-    behind them.
+    """The tasks of a folder by name, as ``tasks``, and their series.
 
     Raises:
         ValueError: If the folder holds no ``tasks.json``.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.told = Path(folder), read_told(folder, "zero-shot")
-        self.tasks = {row["name"]: _task(row) for row in self.told["tasks"]}
+        self.folder = Path(folder)
+        rows = read_contents(folder, "zero-shot")["tasks"]
+        self.tasks = {row["name"]: _task(row) for row in rows}
 
     def instances(self, task: Task) -> list[Instance]:
-        """What is asked, series by series."""
-        found = []
+        """The forecasts to make, series by series."""
+        instances = []
         for item, values in _series(str(self.folder), json.dumps(task.data)).items():
             for window, cutoff in enumerate(task.cutoffs):
                 end = len(values) + cutoff
-                found.append(Instance(item, window, values[:end], values[end : end + task.horizon]))
-        return found
+                future = values[end : end + task.horizon]
+                instances.append(Instance(item, window, values[:end], future))
+        return instances
 
 
 def _task(row: Mapping[str, Any]) -> Task:
-    same = {
-        name: row[name]
-        for name in ("name", "suite", "split", "horizon", "freq", "data", "published")
-    }
     cutoffs = tuple(row["cutoffs"])
     return Task(
-        **same, season=row["seasonality"], cutoffs=cutoffs, n_instances=row["series"] * len(cutoffs)
+        name=row["name"],
+        suite=row["suite"],
+        split=row["split"],
+        horizon=row["horizon"],
+        season=row["seasonality"],
+        freq=row["freq"],
+        cutoffs=cutoffs,
+        n_instances=row["series"] * len(cutoffs),
+        data=row["data"],
+        published=row["published"],
     )
 
 
@@ -105,33 +112,37 @@ def _task(row: Mapping[str, Any]) -> Task:
 @lru_cache(maxsize=2)
 def _series(folder: str, data: str) -> dict[str, np.ndarray]:
     """The series of a task in file order; read-only, since several tasks share them."""
-    how = json.loads(data)
-    found = {}
-    for file in how["files"]:
-        path = Path(folder) / file
-        if how["layout"] == "long":
-            tables = _long(str(path), bool(how["resample"]))
-        else:
-            table = wide_table(str(path), how["time"], how["grid"])
-            stem = path.name.partition(".")[0]
-            tables = {f"{stem}:{column}": table[column] for column in table.columns}
-        if how["resample"]:
-            tables = {
-                item: rows.resample(how["resample"]).agg(how["aggregate"])
-                for item, rows in tables.items()
-            }
-        for item, rows in tables.items():
-            found[item] = rows.to_numpy(dtype=float, copy=True)[: len(rows) - how["drop_last"]]
-            found[item].flags.writeable = False
-    return found
+    options = json.loads(data)
+    rule = options["resample"]
+    series = {}
+    for file in options["files"]:
+        for item, rows in _file_series(Path(folder) / file, options).items():
+            if rule:
+                rows = rows.resample(rule).agg(options["aggregate"])
+            n_rows = len(rows) - options["drop_last"]
+            values = rows.to_numpy(dtype=float, copy=True)[:n_rows]
+            values.flags.writeable = False
+            series[item] = values
+    return series
+
+
+def _file_series(path: Path, options: Mapping[str, Any]) -> dict[str, pd.Series]:
+    """The series of one file by item; those of a wide table are named after file and column."""
+    if options["layout"] == "long":
+        return _long(str(path), bool(options["resample"]))
+    table = wide_table(str(path), options["time"], options["grid"])
+    stem = path.name.partition(".")[0]
+    return {f"{stem}:{column}": table[column] for column in table.columns}
 
 
 @lru_cache(maxsize=2)
 def _long(path: str, stamped: bool) -> dict[str, pd.Series]:
-    """Series of a table ``item_id, timestamp, target``; stamps are only read where steps are put
-    together.
+    """Series of a table ``item_id, timestamp, target``; stamps are read only if ``stamped``, as
+    resampling needs them.
     """
-    columns = ["item_id", "target", *(["timestamp"] if stamped else [])]
+    columns = ["item_id", "target"]
+    if stamped:
+        columns.append("timestamp")
     rows = pd.read_csv(path, usecols=columns, dtype={"item_id": str, "target": float})
     if stamped:
         rows.index = pd.DatetimeIndex(rows["timestamp"])
@@ -142,26 +153,30 @@ def _long(path: str, stamped: bool) -> dict[str, pd.Series]:
 def wide_table(
     path: str, time: str, grid: str | None, columns: tuple[str, ...] | None = None
 ) -> pd.DataFrame:
-    """A table with a column a series, or some of its columns; on a grid, each stamp stands once,
-    and what the file lacks is missing.
+    """A table with a column a series, or some of its columns; with a ``grid``, a row for every
+    stamp, of missing values where the file has none.
     """
     rows = pd.read_csv(path, encoding_errors="replace", index_col=time, parse_dates=True)
-    rows = (rows if columns is None else rows[list(columns)]).astype(float)
+    if columns is not None:
+        rows = rows[list(columns)]
+    rows = rows.astype(float)
     if grid is None:
         return rows
     rows = rows[~rows.index.duplicated()]
-    return rows.reindex(pd.date_range(rows.index[0], rows.index[-1], freq=grid))
+    stamps = pd.date_range(rows.index[0], rows.index[-1], freq=grid)
+    return rows.reindex(stamps)
 
 
 def fill(values: np.ndarray) -> np.ndarray:
-    """Missing values become the last one before them, at the beginning the first one after; zero
-    without any.
+    """Replace missing values by the last one before them, at the beginning by the first one after;
+    by zeros where there is none.
     """
-    seen = np.flatnonzero(~np.isnan(values))
-    if not len(seen):
+    observed = np.flatnonzero(~np.isnan(values))
+    if not len(observed):
         return np.zeros_like(values)
-    before = np.searchsorted(seen, np.arange(len(values)), side="right") - 1
-    return values[seen[np.maximum(before, 0)]]
+    before = np.searchsorted(observed, np.arange(len(values)), side="right") - 1
+    sources = observed[np.maximum(before, 0)]
+    return values[sources]
 
 
 def seasonal_error(past: np.ndarray, season: int, suite: str) -> float:
@@ -171,21 +186,23 @@ def seasonal_error(past: np.ndarray, season: int, suite: str) -> float:
     A past shorter than a season has none in chronos-zs, and takes a lag of 1 in gift-eval.
     """
     lag = 1 if season > len(past) and suite != STRICT else season
-    steps = np.abs(past[lag:] - past[: max(len(past) - lag, 0)])
-    steps = steps[~np.isnan(steps)]
-    return float(steps.mean()) if len(steps) else np.nan
+    n_pairs = max(len(past) - lag, 0)
+    differences = np.abs(past[lag:] - past[:n_pairs])
+    differences = differences[~np.isnan(differences)]
+    return float(differences.mean()) if len(differences) else np.nan
 
 
 def quantile_losses(y: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     """Twice the pinball loss of the quantiles ``LEVELS`` ``[..., 9]`` of values ``[..., 1]``; NaN
     stays NaN.
     """
-    return np.asarray(2 * np.abs((y - quantiles) * ((y <= quantiles) - np.array(LEVELS))))
+    below = y <= quantiles
+    return np.asarray(2 * np.abs((y - quantiles) * (below - np.array(LEVELS))))
 
 
 def score(task: Task, instances: Sequence[Instance], forecasts: np.ndarray) -> dict[str, float]:
-    """What the suites say of the quantiles ``LEVELS`` ``[n, F, 9]`` of instances, and how often 80%
-    intervals held.
+    """Scores of the suites for the quantiles ``LEVELS`` ``[n, F, 9]`` of instances, and the
+    coverage of 80% intervals.
 
     - ``mase``: mean over all observed values of ``|y - q.5|`` over the seasonal error of its own
       past; series whose seasonal error is zero or undefined are left out.
@@ -196,19 +213,21 @@ def score(task: Task, instances: Sequence[Instance], forecasts: np.ndarray) -> d
     Raises:
         ValueError: If the shape is another one, or a number is not finite.
     """
-    wanted = (len(instances), task.horizon, len(LEVELS))
-    if forecasts.shape != wanted or not np.isfinite(forecasts).all():
+    shape = (len(instances), task.horizon, len(LEVELS))
+    if forecasts.shape != shape or not np.isfinite(forecasts).all():
         raise ValueError(
-            f"{task.name}: forecasts must be finite, of shape {wanted}; got {forecasts.shape},"
+            f"{task.name}: forecasts must be finite, of shape {shape}; got {forecasts.shape},"
             " or NaN"
         )
-    y = np.stack([each.future for each in instances])
-    scale = np.array([seasonal_error(each.past, task.season, task.suite) for each in instances])
+    truth = np.stack([instance.future for instance in instances])
+    pasts = [instance.past for instance in instances]
+    scale = np.array([seasonal_error(past, task.season, task.suite) for past in pasts])
     scale[scale == 0] = np.nan
-    seen = ~np.isnan(y)
-    errors = np.abs(y - forecasts[..., LEVELS.index(0.5)]) / scale[:, None]
-    y = y[seen][:, None]
-    quantiles = forecasts[seen]
+    medians = forecasts[..., LEVELS.index(0.5)]
+    errors = np.abs(truth - medians) / scale[:, None]
+    observed = ~np.isnan(truth)
+    y = truth[observed][:, None]
+    quantiles = forecasts[observed]
     losses = quantile_losses(y, quantiles)
     inside = (quantiles[:, :1] <= y) & (y <= quantiles[:, -1:])
     return {
@@ -219,24 +238,25 @@ def score(task: Task, instances: Sequence[Instance], forecasts: np.ndarray) -> d
 
 
 def seasonal_naive(task: Task, instances: Sequence[Instance]) -> np.ndarray:
-    """The suites' seasonal naive, ``[n, F, 9]``: the last season again and again, or the last value
-    of a shorter past.
+    """The suites' seasonal naive, ``[n, F, 9]``: the last season repeated, or the last value of a
+    shorter past.
 
     In gift-eval its quantiles are normal; their deviation is the root mean square of the seasonal
     differences times the root of the number of seasons ahead.
     """
     z = np.array([NormalDist().inv_cdf(level) for level in LEVELS])
     steps = np.arange(task.horizon)
-    found = np.empty((len(instances), task.horizon, len(LEVELS)))
-    for row, each in zip(found, instances, strict=True):
-        past = fill(each.past)
+    forecasts = np.empty((len(instances), task.horizon, len(LEVELS)))
+    for forecast, instance in zip(forecasts, instances, strict=True):
+        past = fill(instance.past)
         lag = task.season if len(past) >= task.season else 1
-        row[:] = past[len(past) - lag + steps % lag, None]
+        forecast[:] = past[len(past) - lag + steps % lag, None]
         if task.suite != STRICT and len(past) > lag:
-            row += (
-                np.sqrt(np.mean((past[lag:] - past[:-lag]) ** 2) * (1 + steps // lag))[:, None] * z
-            )
-    return found
+            variance = np.mean((past[lag:] - past[:-lag]) ** 2)
+            n_seasons = 1 + steps // lag
+            deviations = np.sqrt(variance * n_seasons)
+            forecast += deviations[:, None] * z
+    return forecasts
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:

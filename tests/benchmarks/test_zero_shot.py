@@ -535,7 +535,7 @@ OURS = [
 
 def test_aggregates_are_geometric_means_of_whole_columns():
     rows = [*OURS, *others()]
-    (mine,) = page.ours(rows).values()
+    (mine,) = page.own_records(rows).values()
     assert [(c.suite, c.split, c.most) for c in COLUMNS][2:4] == [
         (GIFT, "development", None),
         (GIFT, "development", 64),
@@ -545,7 +545,7 @@ def test_aggregates_are_geometric_means_of_whole_columns():
     np.testing.assert_allclose(
         page.aggregates(rows, mine)[2:4], [[1.0, 0.5], [0.5, 0.5]], rtol=1e-12
     )
-    (part,) = page.ours([*OURS[:2], *others()]).values()
+    (part,) = page.own_records([*OURS[:2], *others()]).values()
     assert page.aggregates([*OURS[:2], *others()], part)[2] == [], (
         "a task of the column was not run"
     )
