@@ -13,17 +13,17 @@ import pandas as pd
 from packs import read_contents
 from zero_shot.pack import LEVELS, STRICT, quantile_losses, seasonal_error, wide_table
 
-# In this suite all windows and targets are one pool, in the others each window and target counts
-# alike.
+# In this suite a score is a mean over the values of all windows and targets, in the others a mean
+# over the scores of each window and target.
 POOLED = "gift-eval"
 
 
 class Task(NamedTuple):
-    """One task: columns by what they are, cutoffs as steps back from the end of each series, scores
-    by model.
+    """One task: columns by their role, cutoffs as steps back from the end of each series, and
+    scores by model.
 
-    ``season`` is that of the metrics, ``naive_season`` that of the seasonal naive forecast; a
-    series takes part where ``min_past`` rows stand before a cutoff. ``measured`` are the scores of
+    ``season`` belongs to the metrics, ``naive_season`` to the seasonal naive forecast. A series
+    takes part if it has at least ``min_past`` rows before a cutoff. ``measured`` are the scores of
     rivals that the pack's makers ran.
     """
 
@@ -37,8 +37,8 @@ class Task(NamedTuple):
     min_past: int
     n_instances: int
     targets: tuple[str, ...]
-    known: tuple[str, ...]
-    past: tuple[str, ...]
+    future_cols: tuple[str, ...]
+    past_cols: tuple[str, ...]
     data: Mapping[str, Any]
     published: Mapping[str, Mapping[str, Any]]
     measured: Mapping[str, Mapping[str, float]]
@@ -52,8 +52,8 @@ class Task(NamedTuple):
 class Case(NamedTuple):
     """One series before one cutoff; any value may be missing.
 
-    ``past [T]`` has targets, known and past covariates, ``future [F]`` the known ones, ``truth`` is
-    ``[F, C]``.
+    ``past [T]`` has targets, future and past covariates, ``future [F]`` the future covariates,
+    ``truth`` is ``[F, C]``.
     """
 
     item: str
@@ -64,39 +64,54 @@ class Case(NamedTuple):
 
 
 class Pack:
-    """The tasks of a folder by name, as ``tasks``, its whole list as ``told``, and the series
-    behind them.
+    """The tasks of a folder by name, as ``tasks``, the whole ``contents`` of its list, and the
+    series of the tasks.
 
     Raises:
         ValueError: If the folder holds no ``tasks.json``.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.told = Path(folder), read_contents(folder, "covariates")
-        self.tasks = {row["name"]: _task(row) for row in self.told["tasks"]}
+        self.folder = Path(folder)
+        self.contents = read_contents(folder, "covariates")
+        self.tasks = {row["name"]: _task(row) for row in self.contents["tasks"]}
 
     def cases(self, task: Task) -> list[Case]:
-        """What is asked, series by series; a series too short for a window is left out of it."""
+        """The forecasts to make, series by series; a series too short for a window is left out of
+        it.
+        """
         cases = []
-        columns = (*task.targets, *task.known, *task.past)
-        for item, frame in _frames(str(self.folder), json.dumps(task.data), columns).items():
+        columns = (*task.targets, *task.future_cols, *task.past_cols)
+        frames = _frames(str(self.folder), json.dumps(task.data), columns)
+        for item, frame in frames.items():
             for window, cutoff in enumerate(task.cutoffs):
                 end = len(frame) + cutoff
-                if end >= task.min_past and end + task.horizon <= len(frame):
-                    ahead = frame.iloc[end : end + task.horizon]
-                    truth = ahead[list(task.targets)].to_numpy()
-                    cases.append(
-                        Case(item, window, frame.iloc[:end], ahead[list(task.known)], truth)
-                    )
+                if end < task.min_past or end + task.horizon > len(frame):
+                    continue
+                ahead = frame.iloc[end : end + task.horizon]
+                truth = ahead[list(task.targets)].to_numpy()
+                future = ahead[list(task.future_cols)]
+                cases.append(Case(item, window, frame.iloc[:end], future, truth))
         return cases
 
 
 def _task(row: Mapping[str, Any]) -> Task:
-    same = ("name", "suite", "split", "horizon", "min_past", "data", "published", "measured")
-    lists = {name: tuple(row[name]) for name in ("cutoffs", "targets", "known", "past")}
-    seasons = {"season": row["seasonality"], "naive_season": row["naive_seasonality"]}
     return Task(
-        **{name: row[name] for name in same}, **lists, **seasons, n_instances=row["instances"]
+        name=row["name"],
+        suite=row["suite"],
+        split=row["split"],
+        horizon=row["horizon"],
+        season=row["seasonality"],
+        naive_season=row["naive_seasonality"],
+        cutoffs=tuple(row["cutoffs"]),
+        min_past=row["min_past"],
+        n_instances=row["instances"],
+        targets=tuple(row["targets"]),
+        future_cols=tuple(row["known"]),
+        past_cols=tuple(row["past"]),
+        data=row["data"],
+        published=row["published"],
+        measured=row["measured"],
     )
 
 
@@ -104,41 +119,44 @@ def _task(row: Mapping[str, Any]) -> Task:
 @lru_cache(maxsize=2)
 def _frames(folder: str, data: str, columns: tuple[str, ...]) -> dict[str, pd.DataFrame]:
     """The series of a task in file order: some columns on their time stamps."""
-    how = json.loads(data)
-    frames = {
-        item: frame
-        for file in how["files"]
-        for item, frame in _read(Path(folder) / file, how, columns)
-    }
-    for item, frame in frames.items():
-        if how["resample"]:
-            ways = {name: how["aggregate"].get(name, how["aggregate"]["*"]) for name in columns}
-            frame = frame.resample(how["resample"]).agg(ways)[list(columns)]
-        frames[item] = frame.iloc[how["drop_first"] : len(frame) - how["drop_last"]]
+    options = json.loads(data)
+    rule = options["resample"]
+    frames = {}
+    for file in options["files"]:
+        for item, frame in _read(Path(folder) / file, options, columns):
+            if rule:
+                aggregates = options["aggregate"]
+                methods = {name: aggregates.get(name, aggregates["*"]) for name in columns}
+                frame = frame.resample(rule).agg(methods)[list(columns)]
+            stop = len(frame) - options["drop_last"]
+            frames[item] = frame.iloc[options["drop_first"] : stop]
     return frames
 
 
 def _read(
-    path: Path, how: Mapping[str, Any], columns: tuple[str, ...]
+    path: Path, options: Mapping[str, Any], columns: tuple[str, ...]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The series of one file: a long table has several, a wide one is one, named after the file."""
-    if how["layout"] == "wide":
-        yield path.name.partition(".")[0], wide_table(str(path), how["time"], how["grid"], columns)
+    """The series of one file: several of a long table, one of a wide table, named after the
+    file.
+    """
+    if options["layout"] == "wide":
+        stem = path.name.partition(".")[0]
+        yield stem, wide_table(str(path), options["time"], options["grid"], columns)
         return
-    kinds = {"item_id": str, **dict.fromkeys(columns, float)}
+    dtypes = {"item_id": str, **dict.fromkeys(columns, float)}
     rows = pd.read_csv(
-        path, usecols=["item_id", "timestamp", *columns], dtype=kinds, parse_dates=["timestamp"]
+        path, usecols=["item_id", "timestamp", *columns], dtype=dtypes, parse_dates=["timestamp"]
     )
     for item, series in rows.groupby("item_id", sort=False):
         yield str(item), series.set_index("timestamp")[list(columns)]
 
 
 def score(task: Task, cases: Sequence[Case], forecasts: np.ndarray) -> dict[str, float]:
-    """What the suites say of the quantiles ``LEVELS`` ``[n, F, C, 9]`` of cases, and how often 80%
-    intervals held.
+    """Scores of the suites for the quantiles ``LEVELS`` ``[n, F, C, 9]`` of cases, and the coverage
+    of 80% intervals.
 
     The scale of a target of a case is the mean ``|y[t] - y[t - season]|`` of its past. Missing
-    truth is left out, and what has no scale, or a scale of zero.
+    truths are left out, as are targets without a scale or with a scale of zero.
 
     - fev-bench and own tasks: each window and target counts alike. In it, ``mase`` is the mean of
       ``|y - q.5|`` over the scale, ``sql`` that of ``2 |(y - q_p) (1[y <= q_p] - p)|`` over the
@@ -158,36 +176,47 @@ def score(task: Task, cases: Sequence[Case], forecasts: np.ndarray) -> dict[str,
             " or NaN"
         )
     y = np.stack([case.truth for case in cases])
-    scale = np.array(
-        [[seasonal_error(y, task.season, STRICT) for y in _targets(task, case)] for case in cases]
-    )
-    scale = np.where(scale > 0, scale, np.nan)[:, None]  # [n, 1, C]
+    scale = _scales(task, cases)
     errors = np.abs(y - forecasts[..., LEVELS.index(0.5)])
     losses = quantile_losses(y[..., None], forecasts)
-    held = ((forecasts[..., 0] <= y) & (y <= forecasts[..., -1]))[~np.isnan(y)].mean()
+    inside = (forecasts[..., 0] <= y) & (y <= forecasts[..., -1])
+    coverage = float(inside[~np.isnan(y)].mean())
     if task.suite == POOLED:
         wql = np.nansum(losses, axis=(0, 1, 2)).mean() / np.nansum(np.abs(y))
-        return {
-            "mase": float(np.nanmean(errors / scale)),
-            "wql": float(wql),
-            "coverage80": float(held),
-        }
-    parts = []
+        mase = np.nanmean(errors / scale)
+        return {"mase": float(mase), "wql": float(wql), "coverage80": coverage}
     windows = np.array([case.window for case in cases])
+    scores = []
     for window in np.unique(windows):
-        of = windows == window
-        size = np.maximum(np.nanmean(np.abs(y[of]), axis=(0, 1)), 1.0)  # [C]
-        parts.append(
-            [
-                np.nanmean(errors[of] / scale[of], axis=(0, 1)).mean(),
-                np.nanmean(losses[of] / scale[of][..., None], axis=(0, 1)).mean(),
-                (np.nanmean(losses[of], axis=(0, 1)) / size[:, None]).mean(),
-            ]
-        )
-    mase, sql, wql = np.mean(parts, axis=0).tolist()
-    return {"mase": mase, "sql": sql, "wql": wql, "coverage80": float(held)}
+        rows = windows == window
+        scores.append(_window_scores(y[rows], scale[rows], errors[rows], losses[rows]))
+    mase, sql, wql = np.mean(scores, axis=0).tolist()
+    return {"mase": mase, "sql": sql, "wql": wql, "coverage80": coverage}
 
 
-def _targets(task: Task, case: Case) -> np.ndarray:
-    """Past targets of a case, ``[C, T]``."""
-    return case.past[list(task.targets)].to_numpy().T
+def _scales(task: Task, cases: Sequence[Case]) -> np.ndarray:
+    """Seasonal errors of the pasts, ``[n, 1, C]``; NaN where there is none, or zero."""
+    scales = []
+    for case in cases:
+        targets = case.past[list(task.targets)].to_numpy().T  # [C, T]
+        scales.append([seasonal_error(past, task.season, STRICT) for past in targets])
+    scale = np.array(scales)
+    return np.where(scale > 0, scale, np.nan)[:, None]
+
+
+def _window_scores(
+    y: np.ndarray, scale: np.ndarray, errors: np.ndarray, losses: np.ndarray
+) -> list[float]:
+    """MASE, SQL and WQL of one window, means over its targets.
+
+    Args:
+        y: Truths ``[n, F, C]``.
+        scale: Their scale ``[n, 1, C]``.
+        errors: Absolute errors of the medians ``[n, F, C]``.
+        losses: Of the quantiles ``[n, F, C, 9]``.
+    """
+    size = np.maximum(np.nanmean(np.abs(y), axis=(0, 1)), 1.0)  # [C]
+    mase = np.nanmean(errors / scale, axis=(0, 1)).mean()
+    sql = np.nanmean(losses / scale[..., None], axis=(0, 1)).mean()
+    wql = (np.nanmean(losses, axis=(0, 1)) / size[:, None]).mean()
+    return [mase, sql, wql]

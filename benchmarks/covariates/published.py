@@ -1,4 +1,4 @@
-"""Takes what others scored from the covariates pack into results/covariates_published.jsonl, for
+"""Writes the published scores of the covariates pack into results/covariates_published.jsonl, for
 the page.
 """
 
@@ -21,39 +21,42 @@ def published(pack: Pack) -> list[Record]:
     """The suites, the tasks with the scores of their seasonal naive forecast, and models with their
     scores by task.
     """
-    sources = [
-        (suite, about) for suite, about in pack.told["suites"].items() if "repository" in about
-    ]
-    suites = [
-        {"kind": "suite", "suite": suite, **_some(about, "repository", "commit")}
-        for suite, about in sources
-    ]
-    models = [_model(name, about, pack) for name, about in pack.told["models"].items()]
-    own = [task for task in pack.tasks.values() if not task.published]
-    rivals = dict.fromkeys(
-        name for task in own for name in task.measured if name != "seasonal_naive"
-    )
-    measured = [
-        {
-            "kind": "measured model",
-            "model": name,
-            "scores": {
-                task.name: _scores(task.measured[name]) for task in own if name in task.measured
-            },
-        }
-        for name in rivals
-    ]
-    return [*suites, *(_task(task) for task in pack.tasks.values()), *models, *measured]
+    suites = []
+    for suite, about in pack.contents["suites"].items():
+        if "repository" in about:
+            source = {"repository": about["repository"], "commit": about["commit"]}
+            suites.append({"kind": "suite", "suite": suite, **source})
+    tasks = [_task(task) for task in pack.tasks.values()]
+    models = [_model(name, about, pack) for name, about in pack.contents["models"].items()]
+    return [*suites, *tasks, *models, *_measured(pack)]
+
+
+def _measured(pack: Pack) -> list[Record]:
+    """Scores of the rivals that the pack's makers ran on tasks of their own."""
+    rows: dict[str, Record] = {}
+    for task in pack.tasks.values():
+        if task.published:
+            continue
+        for name, scores in task.measured.items():
+            if name != "seasonal_naive":
+                row = rows.setdefault(name, {"kind": "measured model", "model": name, "scores": {}})
+                row["scores"][task.name] = _scores(scores)
+    return list(rows.values())
 
 
 def _task(task: Task) -> Record:
-    row = {
+    return {
         "kind": "published task",
         "task": task.name,
-        **_some(task._asdict(), "suite", "split", "horizon", "n_instances"),
+        "suite": task.suite,
+        "split": task.split,
+        "horizon": task.horizon,
+        "n_instances": task.n_instances,
+        "targets": len(task.targets),
+        "known": len(task.future_cols),
+        "past": len(task.past_cols),
+        "seasonal_naive": _scores(task.base),
     }
-    row |= {"targets": len(task.targets), "known": len(task.known), "past": len(task.past)}
-    return row | {"seasonal_naive": _scores(task.base)}
 
 
 def _model(name: str, about: Mapping[str, Any], pack: Pack) -> Record:
@@ -72,10 +75,6 @@ def _model(name: str, about: Mapping[str, Any], pack: Pack) -> Record:
     }
 
 
-def _some(row: Mapping[str, Any], *names: str) -> Record:
-    return {name: row[name] for name in names}
-
-
 def _scores(row: Mapping[str, float]) -> list[float | None]:
     """``None`` where a suite has no such metric."""
     return [row.get(metric) for metric in _METRICS]
@@ -85,12 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the file anew; 2 where the pack is not there."""
     options = parse(argv, __doc__, {"pack": "", "out": RESULTS / PUBLISHED})
     try:
-        lines = "".join(
-            json.dumps(row, ensure_ascii=False) + "\n" for row in published(Pack(options.pack))
-        )
-        write_atomic(
-            Path(options.out), lambda aside: Path(aside).write_text(lines, encoding="utf-8")
-        )
+        rows = published(Pack(options.pack))
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_atomic(Path(options.out), lambda path: Path(path).write_text(text, encoding="utf-8"))
     except (ValueError, OSError) as error:
         print(f"published: {one_line(error)}", file=sys.stderr)
         return 2

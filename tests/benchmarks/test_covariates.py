@@ -192,7 +192,7 @@ def task_of(suite, *, horizon=3, season=2, targets=("u", "v")):
         "cutoffs": (),
         "min_past": 1,
     }
-    columns = {"targets": targets, "known": (), "past": ()}
+    columns = {"targets": targets, "future_cols": (), "past_cols": ()}
     return Task(
         "t",
         suite,
