@@ -114,20 +114,20 @@ MUTANTS = [
     Mutant("benchmarks/pretraining_study/run.py", "clamp_max(1),", "clamp_max(0),", STUDY),
     Mutant(
         "benchmarks/paper/page.py",
-        "if len(some) == most:",
-        "if some:",
+        "if len(rate_runs) == most_seeds:",
+        "if rate_runs:",
         "tests/benchmarks/test_paper.py",
     ),
     Mutant(
         "benchmarks/paper/language_model.py",
-        'losses = {row["rate"]: row["validation"] for row in found',
-        'losses = {row["rate"]: row.get("test") for row in found',
+        'losses[row["rate"]] = row["validation"]',
+        'losses[row["rate"]] = row.get("test")',
         "tests/benchmarks/test_paper.py",
     ),
     Mutant(
         "benchmarks/paper/shared.py",
-        "(at + offset) // (block",
-        "at // (block",
+        "block_numbers = (places + offset) // (block",
+        "block_numbers = places // (block",
         "tests/benchmarks/test_paper.py",
     ),
     Mutant(

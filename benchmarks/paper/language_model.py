@@ -1,12 +1,12 @@
-"""A character-level language model: does structure over positions help at the same compute (Kuang
-et al. 2025)?
+"""Compares attention with structure over positions and standard attention at the same compute, in a
+character-level language model (Kuang et al. 2025).
 
-Causal transformers that differ in nothing but their attention read a text and predict each next
-character. Learning rates are chosen by validation loss with seed 0 at the smallest width, from one
-grid for all, and serve the other widths by the maximal-update rule. What is recorded is not run
-again. Run: PYTHONPATH=benchmarks python benchmarks/paper/language_model.py --text FILE [--width 64
-...] [--variant ...] Without --text the English pages of Python's own help are read. --paper takes
-the paper's sizes: days of a processor.
+Causal transformers that differ only in their attention read a text and predict each next character.
+The learning rate of each is chosen from one grid by validation loss, with seed 0 at the smallest
+width; the maximal-update rule turns it into the rates of the other widths. Recorded runs are not
+repeated. Run: PYTHONPATH=benchmarks python benchmarks/paper/language_model.py --text FILE
+[--width 64 ...] [--variant ...] Without --text it reads the English pages of Python's own help.
+--paper takes the paper's sizes: days of a processor.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -29,11 +29,16 @@ from tsattn.limits import limit_threads
 
 FILE = "language_model.jsonl"
 SIZES = ("length", "layers", "steps", "batch", "head")
+_PAPER_SHARES = (32, 8, 6, 4, 4, 4, 4, 2)
 # Features a level, coarse to fine, of heads of 64; other heads share theirs in the same
-# proportions. Where pairs of features are turned, ranks have to be even: five levels, also in
-# narrow heads.
-SHARES = {"mlr_paper": (32, 8, 6, 4, 4, 4, 4, 2), "mlr_equal": (8,) * 8, "mlr_two": (32, 32)}
-SHARES |= {"mlr_shifted": SHARES["mlr_paper"], "mlr_rotary": (32, 8, 8, 8, 8)}
+# proportions. A rotary embedding needs even ranks: hence five levels, also in narrow heads.
+SHARES = {
+    "mlr_paper": _PAPER_SHARES,
+    "mlr_equal": (8,) * 8,
+    "mlr_two": (32, 32),
+    "mlr_shifted": _PAPER_SHARES,
+    "mlr_rotary": (32, 8, 8, 8, 8),
+}
 VARIANTS = (
     "standard",
     "standard_rotary",
@@ -49,8 +54,11 @@ DEFAULTS: dict[str, Any] = {
     "batch": 8,
     "head": 32,
     "width": (32, 64, 128),
+    "text": "",
+    "rate": (1e-3, 3e-3, 1e-2),
+    "seed": (0, 1, 2),
+    "variant": VARIANTS,
 }
-DEFAULTS |= {"text": "", "rate": (1e-3, 3e-3, 1e-2), "seed": (0, 1, 2), "variant": VARIANTS}
 PAPER = {
     "length": 1024,
     "layers": 6,
@@ -63,13 +71,14 @@ KEYS = {
     "run": ("kind", "variant", "width", *SIZES, "rate", "seed", "text_sha256"),
     "rate": ("kind", "variant", "width", *SIZES, "rates", "text_sha256"),
 }
-_SEQUENCES = 32  # evaluated at once
+# Sequences that are evaluated at once.
+_SEQUENCES = 32
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text as numbers, cut in order: nine tenths to learn from, half of the rest to choose by,
-    half to report.
+    """A text as numbers, in order: nine tenths for training, one twentieth each for validation and
+    for the test.
     """
 
     name: str
@@ -88,12 +97,15 @@ def read_text(path: Path | None) -> tuple[str, str]:
 
 
 def make_corpus(text: str, name: str) -> Corpus:
-    """Cut a text into its parts; the vocabulary is what the training part holds."""
+    """Cut a text into its parts; the vocabulary holds the characters of the training part."""
     cuts = [0, len(text) * 9 // 10, len(text) * 19 // 20, len(text)]
     parts = [text[start:stop] for start, stop in pairwise(cuts)]
     numbers = {symbol: number for number, symbol in enumerate(sorted(set(parts[0])))}
-    coded = [torch.tensor([numbers.get(symbol, len(numbers)) for symbol in part]) for part in parts]
-    return Corpus(name, hashlib.sha256(text.encode()).hexdigest(), len(numbers) + 1, *coded)
+    unknown = len(numbers)
+    coded_parts = [[numbers.get(symbol, unknown) for symbol in part] for part in parts]
+    tensors = [torch.tensor(coded) for coded in coded_parts]
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    return Corpus(name, checksum, unknown + 1, *tensors)
 
 
 def pieces(part: Tensor, length: int) -> Tensor:
@@ -102,43 +114,50 @@ def pieces(part: Tensor, length: int) -> Tensor:
     Raises:
         ValueError: If there is none.
     """
-    count = (len(part) - 1) // length
-    if count < 1:
+    n_sequences = (len(part) - 1) // length
+    if n_sequences < 1:
         raise ValueError(
             f"a part of {len(part)} characters has no sequence of {length}; take a longer text"
         )
-    return torch.stack([part[i * length : (i + 1) * length + 1] for i in range(count)])
+    starts = [number * length for number in range(n_sequences)]
+    return torch.stack([part[start : start + length + 1] for start in starts])
 
 
 @torch.no_grad()
 def evaluate(model: Any, part: Tensor) -> float:
     """Mean cross-entropy, in nats a character, over all whole sequences of a part."""
-    whole = pieces(part, model.network.length)
-    total = sum(sequence_loss(model, some, "sum").item() for some in whole.split(_SEQUENCES))
-    return total / whole[:, 1:].numel()
+    sequences = pieces(part, model.network.length)
+    total = 0.0
+    for batch in sequences.split(_SEQUENCES):
+        total += sequence_loss(model, batch, "sum").item()
+    n_predicted = sequences[:, 1:].numel()
+    return total / n_predicted
 
 
 def sequence_loss(model: Any, sequences: Tensor, reduction: str = "mean") -> Tensor:
     """Cross-entropy of each next token."""
-    written = model(sequences[:, :-1]).flatten(0, 1)
-    return nn.functional.cross_entropy(written, sequences[:, 1:].flatten(), reduction=reduction)
+    scores = model(sequences[:, :-1]).flatten(0, 1)
+    targets = sequences[:, 1:].flatten()
+    return nn.functional.cross_entropy(scores, targets, reduction=reduction)
 
 
 def spread_ranks(shares: tuple[int, ...], n_features: int) -> tuple[int, ...]:
-    """Features a level in given proportions, rounded down but never to none; what is left goes to
-    the largest remainders, coarse levels first.
+    """Features a level in the proportions of ``shares``, rounded down but at least 1; the remaining
+    features go to the largest remainders, coarse levels first.
 
     Raises:
         ValueError: If a head has too few features.
     """
-    exact = [share * n_features / sum(shares) for share in shares]
-    ranks = [max(int(each), 1) for each in exact]
-    left = n_features - sum(ranks)
-    if left < 0:
+    total = sum(shares)
+    exact_ranks = [share * n_features / total for share in shares]
+    ranks = [max(int(rank), 1) for rank in exact_ranks]
+    n_left = n_features - sum(ranks)
+    if n_left < 0:
         raise ValueError(
             f"{len(shares)} levels of shares {shares} need heads of more than {n_features} features"
         )
-    for level in sorted(range(len(shares)), key=lambda level: ranks[level] - exact[level])[:left]:
+    by_remainder = sorted(range(len(shares)), key=lambda level: ranks[level] - exact_ranks[level])
+    for level in by_remainder[:n_left]:
         ranks[level] += 1
     return tuple(ranks)
 
@@ -157,11 +176,21 @@ def network_of(cell: Record) -> shared.Network:
             f"width must be a multiple of the heads' {head} features; got {width}; change one of"
             " them"
         )
-    levels = {"ranks": spread_ranks(SHARES[variant], head)} if variant in SHARES else {}
-    turned = {"rotary": variant == "mlr_rotary", "shifted": variant == "mlr_shifted"}
-    sizes = (width, width // head, cell["layers"], cell["length"])
+    score = variant
+    ranks = None
+    if variant in SHARES:
+        score = "mlr"
+        ranks = spread_ranks(SHARES[variant], head)
     return shared.Network(
-        "mlr" if levels else variant, *sizes, **levels, **turned, base_features=head
+        score,
+        width,
+        n_heads=width // head,
+        n_layers=cell["layers"],
+        length=cell["length"],
+        ranks=ranks,
+        rotary=variant == "mlr_rotary",
+        shifted=variant == "mlr_shifted",
+        base_features=head,
     )
 
 
@@ -173,45 +202,46 @@ def make_model(network: shared.Network, n_symbols: int, generator: torch.Generat
 
 
 def choose_rate(cell: Record, options: Any, corpus: Corpus, files: dict[str, Records]) -> float:
-    """The rate with the least validation loss at the smallest width with seed 0, recorded with what
-    it was among.
+    """The rate with the least validation loss at the smallest width with seed 0; it is recorded
+    with the losses of all rates.
 
     Raises:
         ValueError: If no rate gave a finite loss.
     """
-    fixed = {**cell, "width": min(options.width), "seed": 0}
+    tuning = {**cell, "width": min(options.width), "seed": 0}
     rates = sorted(set(options.rate))
-    for wanted in files["run"].missing([{**fixed, "rate": rate} for rate in rates]):
-        files["run"].add(run(wanted, corpus))
-    found = [
-        row
-        for row in files["run"].rows()
-        if all(row.get(name) == value for name, value in fixed.items())
-    ]
-    losses = {row["rate"]: row["validation"] for row in found if row["rate"] in rates}
-    finite = {rate: loss for rate, loss in losses.items() if loss is not None}
-    if not finite:
+    for tuning_cell in files["run"].missing([{**tuning, "rate": rate} for rate in rates]):
+        files["run"].add(run(tuning_cell, corpus))
+    losses = {}
+    for row in files["run"].rows():
+        is_alike = all(row.get(name) == value for name, value in tuning.items())
+        if is_alike and row["rate"] in rates:
+            losses[row["rate"]] = row["validation"]
+    finite_losses = {rate: loss for rate, loss in losses.items() if loss is not None}
+    if not finite_losses:
         raise ValueError(
             f"{cell['variant']} learnt with none of the rates {rates}; try lower ones with --rate"
         )
-    best = min(finite, key=lambda rate: finite[rate])
-    for wanted in files["rate"].missing([{**fixed, "kind": "rate", "rates": rates}]):
-        files["rate"].add({**wanted, "chosen": best, "losses": [losses[rate] for rate in rates]})
+    best = min(finite_losses, key=lambda rate: finite_losses[rate])
+    all_losses = [losses[rate] for rate in rates]
+    for choice in files["rate"].missing([{**tuning, "kind": "rate", "rates": rates}]):
+        files["rate"].add({**choice, "chosen": best, "losses": all_losses})
     return best
 
 
 def run(cell: Record, corpus: Corpus) -> Record:
-    """Train and score one network; the row to record, with ``None`` for losses that are
-    no numbers.
+    """Train and score one network; the row to record, with ``None`` for a loss that is not
+    finite.
     """
     network = network_of(cell)
     model = make_model(network, corpus.n_symbols, torch.Generator().manual_seed(cell["seed"]))
-    losses = (
-        partial(sequence_loss, model, piece) for piece in batches(corpus.train, cell, cell["seed"])
-    )
+    train_batches = batches(corpus.train, cell, cell["seed"])
+    losses = (partial(sequence_loss, model, batch) for batch in train_batches)
     seconds = shared.train(model, losses, learning_rate=cell["rate"])
-    found = {name: evaluate(model, getattr(corpus, name)) for name in ("validation", "test")}
-    scores = {name: loss if math.isfinite(loss) else None for name, loss in found.items()}
+    scores = {
+        "validation": _finite_loss(model, corpus.validation),
+        "test": _finite_loss(model, corpus.test),
+    }
     work = {
         "parameters": shared.n_parameters(model),
         "multiply_adds": shared.multiply_adds(model),
@@ -227,33 +257,39 @@ def run(cell: Record, corpus: Corpus) -> Record:
     return {**cell, "ranks": network.ranks, **scores, **work, **text}
 
 
+def _finite_loss(model: Any, part: Tensor) -> float | None:
+    loss = evaluate(model, part)
+    return loss if math.isfinite(loss) else None
+
+
 def batches(part: Tensor, cell: Record, seed: int) -> Iterator[Tensor]:
-    """Sequences of a step, one character longer than what is read; the same ones for all variants
-    of a seed.
+    """Sequences of each step, one character longer than the network reads; the same for all
+    variants of a seed.
     """
     generator = torch.Generator().manual_seed(seed)
-    inside = torch.arange(cell["length"] + 1)
+    places = torch.arange(cell["length"] + 1)
+    n_starts = len(part) - cell["length"]
     for _ in range(cell["steps"]):
-        starts = torch.randint(len(part) - cell["length"], (cell["batch"], 1), generator=generator)
-        yield part[starts + inside]
+        starts = torch.randint(n_starts, (cell["batch"], 1), generator=generator)
+        yield part[starts + places]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run what is not recorded yet."""
     more = {"paper": PAPER, "choices": {"variant": VARIANTS}}
     options = records.parse(argv, __doc__, {**DEFAULTS, "out": records.RESULTS / FILE}, **more)
-    corpus = make_corpus(*read_text(Path(options.text) if options.text else None))
+    text, name = read_text(Path(options.text) if options.text else None)
+    corpus = make_corpus(text, name)
     files = {kind: Records(options.out, key) for kind, key in KEYS.items()}
     sizes = {size: getattr(options, size) for size in SIZES} | {"text_sha256": corpus.sha256}
     with limit_threads(1):
-        cells = [{"kind": "run", "variant": variant, **sizes} for variant in options.variant]
-        chosen = [{**cell, "rate": choose_rate(cell, options, corpus, files)} for cell in cells]
-        grid = [
-            {**c, "width": w, "seed": s}
-            for s in options.seed
-            for w in options.width
-            for c in chosen
-        ]
+        tuned_cells = []
+        for variant in options.variant:
+            cell = {"kind": "run", "variant": variant, **sizes}
+            tuned_cells.append({**cell, "rate": choose_rate(cell, options, corpus, files)})
+        grid = []
+        for seed, width in product(options.seed, options.width):
+            grid += [{**cell, "width": width, "seed": seed} for cell in tuned_cells]
         for cell in files["run"].missing(grid):
             files["run"].add(run(cell, corpus))
 

@@ -13,12 +13,12 @@ def maximal_update_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups for Adam and its kin by the maximal-update rule.
 
-    A map of ``n_in`` features moves at ``learning_rate * base_width / n_in`` (Yang et al. 2022,
-    Tensor Programs V, table 3), each core of a structured matrix by a fan-in of its own (Qiu et al.
-    2024), and what has no width on its input side (biases, norms, embeddings, ``inputs``) at
-    ``learning_rate``. So a rate that was found at one width serves at others. Start values must
-    follow the same rule: those of this package have variance proportional to 1 / fan-in; the last
-    map of a network should start at zero.
+    A map of ``n_in`` features learns at ``learning_rate * base_width / n_in`` (Yang et al. 2022,
+    Tensor Programs V, table 3), each core of a structured matrix by its own fan-in (Qiu et al.
+    2024). Parameters without a width on their input side (biases, norms, embeddings, ``inputs``)
+    learn at ``learning_rate``. So a rate found at one width is a good one at others. Start values
+    must follow the same rule: those of this package have variance proportional to 1 / fan-in; the
+    last map of a network should start at zero.
 
     Args:
         model: The network.
@@ -42,18 +42,21 @@ def maximal_update_groups(
         raise ValueError(
             f"base_width must be at least 1; got {base_width}; give the width the rate was found at"
         )
-    parts = set(model.modules())
-    if foreign := [type(module).__name__ for module in inputs if module not in parts]:
-        raise ValueError(
-            f"inputs must be modules of the model; got {foreign[0]}; leave it out or build it in"
-        )
-    fixed = {id(parameter) for module in inputs for parameter in module.parameters()}
-    groups: dict[float, list[nn.Parameter]] = {}
-    seen: set[int] = set()
+    modules = set(model.modules())
+    for module in inputs:
+        if module not in modules:
+            raise ValueError(
+                f"inputs must be modules of the model; got {type(module).__name__}; leave it out or"
+                " build it in"
+            )
+    input_parameters = {parameter for module in inputs for parameter in module.parameters()}
+    factors: dict[nn.Parameter, float] = {}
     for parameter, factor in _factors(model, base_width):
-        if id(parameter) not in seen:
-            seen.add(id(parameter))
-            groups.setdefault(1.0 if id(parameter) in fixed else factor, []).append(parameter)
+        # The first factor of a shared parameter counts.
+        factors.setdefault(parameter, 1.0 if parameter in input_parameters else factor)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter, factor in factors.items():
+        groups.setdefault(factor, []).append(parameter)
     return [
         {"params": parameters, "lr": learning_rate * factor}
         for factor, parameters in groups.items()
@@ -61,14 +64,15 @@ def maximal_update_groups(
 
 
 def _factors(model: nn.Module, base_width: int) -> Iterator[tuple[nn.Parameter, float]]:
+    """Parameters and the factors of their rates; a parameter may come more than once."""
     for module in model.modules():
         factors: dict[str, float] = {}
         if isinstance(module, StructuredMatrix):
             factors = module.lr_multipliers(base_width)
-            yield from ((parameter, factors[name]) for name, parameter in module.named_parameters())
+            # Cores may lie in modules within the matrix.
+            for name, parameter in module.named_parameters():
+                yield parameter, factors[name]
         elif isinstance(module, nn.Linear):
             factors = {"weight": base_width / module.in_features}
-        yield from (
-            (parameter, factors.get(name, 1.0))
-            for name, parameter in module.named_parameters(recurse=False)
-        )
+        for name, parameter in module.named_parameters(recurse=False):
+            yield parameter, factors.get(name, 1.0)

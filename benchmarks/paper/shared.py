@@ -1,5 +1,5 @@
-"""What the paper's experiments share: a causal transformer by the name of its score, its cost and
-its training.
+"""Shared parts of the paper's experiments: a causal transformer by the name of its score, its cost
+and its training.
 """
 
 import math
@@ -19,13 +19,13 @@ from tsattn.nn.blocks import FeedForward, TransformerBlock, TransformerStack
 from tsattn.nn.layers import linear
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, Score, default_ranks
 
-# The width at which learning rates are meant; the factor of the scores is that of ordinary
-# attention there.
+# The width for which learning rates are given, and at which scores have the factor of ordinary
+# attention.
 BASE_WIDTH = 64
-# Letters and positions start at this size. At 0.02 or at 1 all variants stay longer on the plateau
-# of a text's letter pairs.
+# Deviation of the start values of letters and positions. With 0.02 or 1 all variants take longer to
+# learn more than a text's letter pairs.
 EMBEDDING_STD = 0.2
-# What a score is: a name of STRUCTURES stands for a bilinear score with that matrix.
+# Scores without a structured matrix; any other name is that of the matrix of a bilinear score.
 _PLAIN = (
     "standard",
     "standard_rotary",
@@ -38,7 +38,7 @@ _PLAIN = (
 
 @dataclass(frozen=True)
 class Network:
-    """A causal transformer, without what reads and writes its tokens.
+    """A causal transformer without its first and last maps.
 
     ``score`` is ``"standard"``, ``"standard_rotary"`` (features turned by position),
     ``"sliding_window"``, ``"global_local"`` (a sum of two softmaxes), ``"global_local_one"`` (one
@@ -51,37 +51,35 @@ class Network:
     n_heads: int
     n_layers: int
     length: int  # most tokens of a sequence
-    ranks: tuple[int, ...] | None = (
-        None  # of "mlr", summing to width // n_heads, or of a bilinear MLR matrix
-    )
-    window: int | None = (
-        None  # keys seen by "sliding_window" and by local halves; default half of the length
-    )
-    rotary: bool = False  # turn the features of each level of "mlr"; wants even ranks
+    # Of "mlr", summing to width // n_heads, or of a bilinear MLR matrix.
+    ranks: tuple[int, ...] | None = None
+    # Keys of "sliding_window" and of local halves; default half of the length.
+    window: int | None = None
+    rotary: bool = False  # turn the features of each level of "mlr"; needs even ranks
     shifted: bool = False  # shift the block grid of "mlr" in every second layer
-    maximal_update: bool = (
-        True  # divide scores by their features, not the root, and let rates follow the width
-    )
-    head_features: int | None = None  # that a head of "standard" compares; default width // n_heads
-    position_std: float = (
-        EMBEDDING_STD  # at which learned positions start, best near that of what is read
-    )
-    # Features of a head whose products are divided by the root even so; default those of as many
-    # heads at BASE_WIDTH.
+    # Divide scores by the number of features, not by its root, and let rates follow the width.
+    maximal_update: bool = True
+    # Features that a head of "standard" compares; default width // n_heads.
+    head_features: int | None = None
+    # Deviation of the start values of learned positions, best near that of the embedded tokens.
+    position_std: float = EMBEDDING_STD
+    # Features of a head at which scores have the usual factor; default those of as many heads at
+    # BASE_WIDTH.
     base_features: int | None = None
 
-    def scale(self, n_features: int, base: int) -> float:
-        """Factor of the scores of ``n_features`` features, the usual ``n ** -0.5`` where there are
-        ``base``.
+    def scale(self, n_features: int, base_features: int) -> float:
+        """Factor of the scores of ``n_features`` features; it is the usual ``n ** -0.5`` for
+        ``base_features``.
         """
-        return math.sqrt(base) / n_features if self.maximal_update else n_features**-0.5
+        if self.maximal_update:
+            return math.sqrt(base_features) / n_features
+        return n_features**-0.5
 
 
 class CausalTransformer(nn.Module):
-    """Tokens in, tokens out: a map to the width, learned positions, pre-norm blocks, and a last map
-    that starts at 0.
+    """A map to the width, learned positions, pre-norm blocks, and a last map that starts at 0.
 
-    ``read_in`` maps what is read to ``[B L D]``; ``n_out`` numbers are written for each token.
+    ``read_in`` maps the input to ``[B L D]``; the output has ``n_out`` numbers for each token.
     """
 
     def __init__(
@@ -105,7 +103,7 @@ class CausalTransformer(nn.Module):
         nn.init.zeros_(self.read_out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What is written at each token, which has seen itself and those before."""
+        """Outputs ``[B L n_out]``; each token reads itself and those before it."""
         tokens = self.read_in(x)
         return self.read_out(self.stack(tokens + self.positions[: tokens.shape[1]]))
 
@@ -127,10 +125,9 @@ def make_attention(network: Network, layer: int, *, generator: torch.Generator) 
     if name == "global_local_one":
         scale = _head_scale(network)
         return OneSoftmaxAttention(width, n_heads, window=window, scale=scale, generator=generator)
+    score = _make_score(network, layer, generator)
     pattern = Pattern(causal=True, window=window if name == "sliding_window" else None)
-    return Attention(
-        width, score=_make_score(network, layer, generator), pattern=pattern, generator=generator
-    )
+    return Attention(width, score=score, pattern=pattern, generator=generator)
 
 
 def _make_score(network: Network, layer: int, generator: torch.Generator) -> Score:
@@ -138,40 +135,64 @@ def _make_score(network: Network, layer: int, generator: torch.Generator) -> Sco
     n_heads = network.n_heads
     name = network.score
     if name == "mlr":
-        d_head = width // n_heads
-        levels = Levels(network.ranks or default_ranks(d_head)).fit(d_head, network.length)
-        if network.shifted and layer % 2 and len(levels.ranks) > 1:
-            levels = replace(levels, offset=levels.block_sizes[1] // 3)
-        shape = {"length": network.length, "levels": levels, "rotary": network.rotary}
-        return LevelScore(width, n_heads, **shape, scaling="paper", generator=generator)
+        return LevelScore(
+            width,
+            n_heads,
+            length=network.length,
+            levels=_make_levels(network, layer),
+            rotary=network.rotary,
+            scaling="paper",
+            generator=generator,
+        )
     if name in _PLAIN:
-        shape = {"d_head": network.head_features, "norm": True, "rotary": name == "standard_rotary"}
-        return DotScore(width, n_heads, **shape, scale=_head_scale(network), generator=generator)
-    kind, ranks = ("mlr", network.ranks) if name == "mlr_matrix" else (name, None)
+        return DotScore(
+            width,
+            n_heads,
+            d_head=network.head_features,
+            norm=True,
+            rotary=name == "standard_rotary",
+            scale=_head_scale(network),
+            generator=generator,
+        )
+    kind = name
+    ranks = None
+    if name == "mlr_matrix":
+        kind = "mlr"
+        ranks = network.ranks
     matrix = make_matrix(kind, width, width, ranks=ranks, heads=n_heads, generator=generator)
     n_features = matrix.n_features if matrix.splits else width
     return BilinearScore(matrix, norm=True, scale=network.scale(n_features, BASE_WIDTH))
 
 
+def _make_levels(network: Network, layer: int) -> Levels:
+    """The levels of "mlr" in one layer."""
+    d_head = network.width // network.n_heads
+    levels = Levels(network.ranks or default_ranks(d_head)).fit(d_head, network.length)
+    if network.shifted and layer % 2 and len(levels.ranks) > 1:
+        levels = replace(levels, offset=levels.block_sizes[1] // 3)
+    return levels
+
+
 def _head_scale(network: Network) -> float:
     n_features = network.head_features or network.width // network.n_heads
-    return network.scale(n_features, network.base_features or BASE_WIDTH // network.n_heads)
+    base_features = network.base_features or BASE_WIDTH // network.n_heads
+    return network.scale(n_features, base_features)
 
 
 class OneSoftmaxAttention(GlobalLocalAttention):
-    """Scores of the first half of the features for every past key, and those of the other half
-    added in a window.
+    """One softmax over scores of the first half of the features for every past key, plus scores of
+    the other half for keys in a window.
 
     Unlike the sum of two softmaxes, rows of the weights sum to one. ``scale`` is the factor of the
-    scores, all of which are written out.
+    scores, all of which are computed.
     """
 
-    def __init__(self, d_model: int, n_heads: int, *, scale: float, **given: Any) -> None:
-        super().__init__(d_model, n_heads, causal=True, norm=True, **given)
+    def __init__(self, d_model: int, n_heads: int, *, scale: float, **options: Any) -> None:
+        super().__init__(d_model, n_heads, causal=True, norm=True, **options)
         self.scale = scale
 
-    def make_cache(self, *args: Any, **given: Any) -> Any:
-        """Refuses: the cache of two softmaxes would answer wrongly here."""
+    def make_cache(self, *args: Any, **options: Any) -> Any:
+        """Refuse: the cache of two softmaxes would answer wrongly here."""
         raise NotImplementedError(
             "attention of one softmax over both halves has no cache; pass over whole sequences"
         )
@@ -184,58 +205,69 @@ class OneSoftmaxAttention(GlobalLocalAttention):
             raise ValueError(
                 "one softmax over global and local scores takes no key_mask; give whole sequences"
             )
-        (q_far, q_near), (k_far, k_near) = self._halves(q), self._halves(k)
+        q_far, q_near = self._halves(q)
+        k_far, k_near = self._halves(k)
         sizes = {"n_queries": q.shape[2], "n_keys": k.shape[2], "device": q.device}
-        near = self.local.mask(**sizes)
-        seen = self.pattern.mask(**sizes)
-        scores = q_far @ k_far.mT + (q_near @ k_near.mT).masked_fill(~near, 0.0)
-        return torch.softmax((self.scale * scores).masked_fill(~seen, -math.inf), dim=3)
+        is_near = self.local.mask(**sizes)
+        is_visible = self.pattern.mask(**sizes)
+        far_scores = q_far @ k_far.mT
+        near_scores = (q_near @ k_near.mT).masked_fill(~is_near, 0.0)
+        scores = self.scale * (far_scores + near_scores)
+        return torch.softmax(scores.masked_fill(~is_visible, -math.inf), dim=3)
 
 
 def multiply_adds(model: CausalTransformer) -> int:
-    """Multiply-adds of one pass over one sequence of full length, without what reads and writes
-    tokens.
+    """Multiply-adds of one pass over one sequence of full length, without the first and last maps.
 
-    Scores and values are counted for the pairs that the pattern shows, each level's scores inside
+    Scores and values are counted for the visible pairs only, each level's scores for pairs inside
     its blocks.
     """
-    maps = 0
+    token_work = 0
     for module in model.stack.modules():
         if isinstance(module, nn.Linear):
-            maps += module.in_features * module.out_features
+            token_work += module.in_features * module.out_features
         elif isinstance(module, BilinearScore):
-            maps += module.matrix.flops
-    return maps * model.network.length + sum(
-        _pair_work(block.attention, model.network) for block in model.stack.blocks
-    )
+            token_work += module.matrix.flops
+    pair_work = sum(_pair_work(block.attention, model.network) for block in model.stack.blocks)
+    return token_work * model.network.length + pair_work
 
 
 def _pair_work(attention: Any, network: Network) -> int:
-    at = torch.arange(network.length)
+    """Multiply-adds of the scores and the weighted values of one block."""
     score = attention.score
     n_values = attention.d_value
-    apart = at[:, None] - at
-
-    def pairs(window: int | None = None, block: int | None = None, offset: int = 0) -> int:
-        seen = (apart >= 0) & (apart < (window or network.length))
-        own = (at + offset) // (block or 2 * network.length)
-        return int((seen & (own[:, None] == own)).sum())
-
+    length = network.length
+    n_past_pairs = _n_pairs(length)
     if isinstance(attention, GlobalLocalAttention):
-        # Under one softmax the values are averaged once.
-        again = 0 if isinstance(attention, OneSoftmaxAttention) else n_values
-        near = pairs(attention.local.window) * (score.d_key - attention.d_global + again)
-        return network.n_heads * (pairs() * (attention.d_global + n_values) + near)
-    seen = pairs(attention.pattern.window)
-    work = seen * score.d_key
+        near_work = score.d_key - attention.d_global
+        # Two softmaxes average the values twice.
+        if not isinstance(attention, OneSoftmaxAttention):
+            near_work += n_values
+        far_work = attention.d_global + n_values
+        n_near_pairs = _n_pairs(length, window=attention.local.window)
+        return network.n_heads * (n_past_pairs * far_work + n_near_pairs * near_work)
+    n_visible_pairs = _n_pairs(length, window=attention.pattern.window)
+    score_work = n_visible_pairs * score.d_key
     if isinstance(score, LevelScore):
-        # The first level is one block wherever the grid lies.
-        (coarse, *ranks), offset = score.levels.ranks, score.levels.offset
-        finer = zip(ranks, score.levels.block_sizes[1:], strict=True)
-        work = coarse * pairs() + sum(
-            rank * pairs(block=size, offset=offset) for rank, size in finer
-        )
-    return network.n_heads * (work + seen * n_values)
+        levels = score.levels
+        # The first level is one block, whatever the offset.
+        score_work = levels.ranks[0] * n_past_pairs
+        for rank, size in zip(levels.ranks[1:], levels.block_sizes[1:], strict=True):
+            score_work += rank * _n_pairs(length, block=size, offset=levels.offset)
+    return network.n_heads * (score_work + n_visible_pairs * n_values)
+
+
+def _n_pairs(
+    length: int, *, window: int | None = None, block: int | None = None, offset: int = 0
+) -> int:
+    """Number of pairs of a query and a key not after it, in a window and in the same block."""
+    places = torch.arange(length)
+    distances = places[:, None] - places
+    is_visible = (distances >= 0) & (distances < (window or length))
+    # Without a block size one block holds all tokens.
+    block_numbers = (places + offset) // (block or 2 * length)
+    is_same_block = block_numbers[:, None] == block_numbers
+    return int((is_visible & is_same_block).sum())
 
 
 def n_parameters(model: CausalTransformer) -> int:
@@ -251,12 +283,14 @@ def train(
     n_warmup: int = 100,
     cooldown: tuple[int, int] | None = None,
 ) -> float:
-    """Minimise one loss after another by AdamW as in the paper, each parameter at its rate by the
-    rule of the network.
+    """Minimise one loss after another by AdamW as in the paper, with the rates of the network's
+    rule.
 
-    The rate at the base width rises over ``n_warmup`` steps to ``learning_rate``; it stays, or
-    falls in a straight line between the two steps of ``cooldown``. Returns the seconds of the
-    steps.
+    The rate at the base width rises over ``n_warmup`` steps to ``learning_rate``. It then stays, or
+    falls in a straight line between the two steps of ``cooldown``.
+
+    Returns:
+        The seconds of the steps.
     """
     groups = [{"params": list(model.parameters()), "lr": learning_rate}]
     if model.network.maximal_update:
