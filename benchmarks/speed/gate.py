@@ -9,12 +9,16 @@ from torch import Tensor
 
 from tsattn.kernels import attention
 
-# Of float32 against the reference and against float64 (relative, absolute), as in the tests.
+# Relative and absolute tolerance of float32 against the reference and against float64, as in the
+# tests.
 TOLERANCE = (1e-4, 1e-5)
-GATE_LENGTH = 2048  # longest sequence for which the reference may fill a matrix of scores
-GRADIENT_LENGTH = 4096  # longest for which gradients are checked at the full size
-ROWS = 16  # queries checked at the full length
-# Variants that need 64 features have their ranks here.
+# Longest sequence for which the reference may fill a matrix of scores.
+GATE_LENGTH = 2048
+# Longest sequence for which gradients are checked at the full size.
+GRADIENT_LENGTH = 4096
+# Queries that are checked at the full length.
+ROWS = 16
+# Ranks of the variants that need 64 features.
 RANKS = {"mlr4": (32, 16, 8, 8), "mlr8": (32, 8, 6, 4, 4, 4, 4, 2)}
 BILINEAR = ("bilinear_mlr", "bilinear_btt")
 VARIANTS = ("standard", "sliding_window", "global_local", "mlr3", "mlr4", "mlr8", *BILINEAR)
@@ -44,7 +48,9 @@ class Part(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """What is compared with the baseline of a case; ``way`` is a backend of the kernels."""
+    """A variant that is compared with the baseline of a case; ``way`` is a backend of the
+    kernels.
+    """
 
     variant: str
     way: str
@@ -52,7 +58,7 @@ class Candidate(NamedTuple):
 
 
 class WrongNumbersError(Exception):
-    """Outputs or gradients differ from what they should be."""
+    """Outputs or gradients differ from the correct ones."""
 
 
 def parts_of(variant: str, case: Case) -> tuple[Part, ...]:
@@ -102,71 +108,94 @@ def make_inputs(case: Case, width: int, seed: int = 0) -> list[Tensor]:
 
 
 def check(case: Case, candidate: Candidate) -> float:
-    """Compare with the reference: a small version whole, and the last queries at the full sizes in
-    float64.
+    """Compare a candidate with the reference: a small version whole, and the last queries at the
+    full sizes in float64.
 
-    Gradients are compared too, up to GRADIENT_LENGTH. Returns the largest error, as a share of its
-    tensor's largest number where that is above 1; raises WrongNumbersError beyond the tolerance,
-    and the ValueError of a way that does not serve the variant.
+    Gradients are compared too, up to GRADIENT_LENGTH.
+
+    Returns:
+        The largest error, as a share of its tensor's largest number where that is above 1.
+
+    Raises:
+        WrongNumbersError: If an error is beyond the tolerance.
+        ValueError: If the backend cannot compute the variant.
     """
     small = Case(1, min(2, case.heads), min(case.length, GATE_LENGTH), case.features)
     # Bilinear features come from all heads of the case.
     parts = parts_of(candidate.variant, case if candidate.variant in BILINEAR else small)
-    inputs = make_inputs(small, sum(part.width for part in parts), seed=1)
-    found = _results(parts, inputs, candidate.way, candidate.causal)
-    wanted = _results(parts, inputs, "reference", candidate.causal)
-    return max(
-        _compare(found, wanted, f"the reference at {small.name}") + _check_last(case, candidate)
-    )
+    inputs = make_inputs(small, _width(parts), seed=1)
+    results = _results(parts, inputs, candidate.way, candidate.causal)
+    references = _results(parts, inputs, "reference", candidate.causal)
+    errors = _compare(results, references, f"the reference at {small.name}")
+    errors += _check_last(case, candidate)
+    return max(errors)
+
+
+def _width(parts: Sequence[Part]) -> int:
+    """Features of queries and keys of all parts."""
+    return sum(part.width for part in parts)
 
 
 def _results(
     parts: Sequence[Part], inputs: Sequence[Tensor], way: str, causal: bool
 ) -> list[Tensor]:
+    """The output, and the gradients of queries, keys and values."""
     *tensors, grad = inputs
     out = compute(parts, *tensors, way=way, causal=causal)
     return [out.detach(), *torch.autograd.grad(out, tensors, grad)]
 
 
-def _compare(found: Iterable[Tensor], wanted: Iterable[Tensor], truth: str) -> list[float]:
+def _compare(
+    results: Iterable[Tensor], references: Iterable[Tensor], reference_name: str
+) -> list[float]:
     """Errors of output and gradients; the absolute tolerance of a gradient grows with its largest
     number.
     """
     relative, absolute = TOLERANCE
     names = ("the output", "the gradient of q", "the gradient of k", "the gradient of v")
     errors = []
-    for name, ours, theirs in zip(names, found, wanted, strict=False):
-        largest = max(1.0, theirs.abs().max().item())
-        gap = (ours.to(theirs.dtype) - theirs).abs()
-        slack = absolute * (1.0 if name == "the output" else largest)
-        if not bool((gap <= relative * theirs.abs() + slack).all()):  # no number passes for NaN
-            raise WrongNumbersError(f"{name} is off by {gap.max().item():.1e} from {truth}")
+    # Results without gradients are compared by their output alone.
+    for name, result, reference in zip(names, results, references, strict=False):
+        largest = max(1.0, reference.abs().max().item())
+        gap = (result.to(reference.dtype) - reference).abs()
+        absolute_part = absolute if name == "the output" else absolute * largest
+        within = gap <= relative * reference.abs() + absolute_part
+        # NaN is not within the tolerance.
+        if not bool(within.all()):
+            raise WrongNumbersError(
+                f"{name} is off by {gap.max().item():.1e} from {reference_name}"
+            )
         errors.append(gap.max().item() / largest)
     return errors
 
 
 def _check_last(case: Case, candidate: Candidate) -> list[float]:
-    """The last queries of one head; beyond GRADIENT_LENGTH a backward pass takes longer than all
-    else.
+    """Errors of the last queries of one head; without gradients beyond GRADIENT_LENGTH, where a
+    backward pass would take longer than everything else.
     """
     parts = parts_of(candidate.variant, case)
-    *tensors, grad = make_inputs(case, sum(part.width for part in parts), seed=2)
+    *tensors, grad = make_inputs(case, _width(parts), seed=2)
     generator = np.random.default_rng(case.length)
-    b = generator.integers(case.batch)
-    h = generator.integers(case.heads)
+    sequence = generator.integers(case.batch)
+    head = generator.integers(case.heads)
     rows = slice(max(case.length - ROWS, 0), case.length)
-    q, k, v = (x[b, h][None, None].detach().double() for x in tensors)
-    last = [q[..., rows, :].requires_grad_(), k.requires_grad_(), v.requires_grad_()]
-    last.append(grad[b, h, rows][None, None].double())
-    wanted = [each[0, 0] for each in _results(parts, last, "reference", candidate.causal)]
-    truth = f"float64 at {case.name}"
+    q, k, v = (x[sequence, head][None, None].detach().double() for x in tensors)
+    reference_inputs = [
+        q[..., rows, :].requires_grad_(),
+        k.requires_grad_(),
+        v.requires_grad_(),
+        grad[sequence, head, rows][None, None].double(),
+    ]
+    reference_results = _results(parts, reference_inputs, "reference", candidate.causal)
+    references = [result[0, 0] for result in reference_results]
+    reference_name = f"float64 at {case.name}"
     if case.length > GRADIENT_LENGTH:
         with torch.no_grad():
-            found = compute(parts, *tensors, way=candidate.way, causal=candidate.causal)
-        return _compare([found[b, h, rows]], wanted, truth)
-    sparse = torch.zeros_like(grad)
-    sparse[b, h, rows] = grad[b, h, rows]
-    whole = [
-        each[b, h] for each in _results(parts, [*tensors, sparse], candidate.way, candidate.causal)
-    ]
-    return _compare([whole[0][rows], whole[1][rows], *whole[2:]], wanted, truth)
+            out = compute(parts, *tensors, way=candidate.way, causal=candidate.causal)
+        return _compare([out[sequence, head, rows]], references, reference_name)
+    # Only the last queries of the head have a gradient.
+    sparse_grad = torch.zeros_like(grad)
+    sparse_grad[sequence, head, rows] = grad[sequence, head, rows]
+    results = _results(parts, [*tensors, sparse_grad], candidate.way, candidate.causal)
+    out, q_grad, k_grad, v_grad = (result[sequence, head] for result in results)
+    return _compare([out[rows], q_grad[rows], k_grad, v_grad], references, reference_name)

@@ -1,8 +1,8 @@
-"""Very many series from Parquet to Parquet: seconds, peak memory, a kill and a resume; and what the
-same table costs in one process, two processes, Dask, Ray and Spark.
+"""Measures forecasts of very many series from Parquet to Parquet, also killed and resumed, and
+compares one process, two processes, Dask, Ray and Spark on the same table.
 
 The table is made of random walks with a week's season, outside of the repository. The command runs
-in a process of its own and is killed when half of the batches stand. Run:
+in a process of its own and is killed when half of the batches are written. Run:
 PYTHONPATH=benchmarks python benchmarks/speed/million.py --folder DIR [--series N] [--kind KIND]
 """
 
@@ -24,20 +24,21 @@ import pyarrow.parquet as pq
 from records import RESULTS, Record, Records, parse
 
 FILE = "million.jsonl"
-# What tells one measurement from another; commit and date do not.
+# Fields that identify a measurement.
 KEY = ("kind", "series", "rows", "horizon", "model", "engine", "batch_series")
 ROWS = 200
 HORIZON = 7
 WEIGHTS = "zero-5b-small"
+# Series of a batch of the command, and of one row group of the table.
 _BATCH = 20_000
-_GROUP_SERIES = 5_000  # of one row group of the table
+_GROUP_SERIES = 5_000
 _PIECES = 8  # batches of the table that the engines share
 _KB_OF_MB = 1024
 _WATCH_SECONDS = 0.2
 
 
 def make_table(path: Path, n_series: int) -> Path:
-    """A table of daily series of text ids, unless it stands there."""
+    """A table of daily series with ids of text, unless it exists."""
     if path.exists():
         return path
     days = np.datetime64("2024-01-01") + np.arange(ROWS)
@@ -119,7 +120,7 @@ def same_rows(first: Path, second: Path) -> bool:
     """Whether two files hold the same rows bit for bit."""
     files = [pq.ParquetFile(path) for path in (first, second)]
     pairs = zip(*(file.iter_batches(batch_size=2**16) for file in files), strict=True)
-    return all(one.equals(other) for one, other in pairs)
+    return all(first_batch.equals(second_batch) for first_batch, second_batch in pairs)
 
 
 def run_whole(folder: Path, records: Records, cell: Record) -> None:
@@ -152,7 +153,7 @@ def run_killed(folder: Path, records: Records, cell: Record) -> None:
         "printed": second["printed"],
         "rows_out": pq.ParquetFile(out).metadata.num_rows,
         "series_out": _count_series(out),
-        # Where the whole run was not made there is nothing to compare with.
+        # Without a whole run there is nothing to compare with.
         "equal": same_rows(whole, out) if whole.exists() else None,
         "table_mb": _size(table),
         "out_mb": _size(out),
