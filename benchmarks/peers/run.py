@@ -1,10 +1,10 @@
-"""Training and rolling forecasts beside other libraries' PatchTST, and the pretrained forecaster
-beside others.
+"""Compares the speed of training and rolling forecasts with other libraries' PatchTST, and that of
+the pretrained forecaster with other forecasters.
 
-All sides get the same rows, context, horizon, sizes, dropout and number of series windows in a
-step; where a peer's network cannot be made the same, the record says what differs. Training runs in
-turns within one process, and the time between one step of the optimiser and the next is taken, so
-that start-up does not count. New records take the place of older ones. Run: pip install ".[peers]",
+All sides have the same rows, context, horizon, sizes, dropout and number of series windows in a
+step; where a peer's network cannot be made the same, the record names the difference. Training runs
+in turns within one process; the time from one step of the optimiser to the next is measured, so
+that start-up does not count. New records replace older ones. Run: pip install ".[peers]",
 then PYTHONPATH=benchmarks python benchmarks/peers/run.py --data-dir DIR
      [--part pretrained --threads 2 --forecaster NHITS] [--setting width16] [--peer neuralforecast]
 """
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -51,8 +52,17 @@ HORIZON = 96
 PATCH = 16
 STRIDE = 8
 LAYERS = 3
-WARM = 4  # steps of a run that are not counted
+# First steps of a run, which are not counted.
+WARM = 4
+# Series of ETTh1.
 CHANNELS = 7
+# Turns in which neuralforecast forecasts in a rolling way: each takes minutes.
+_NEURALFORECAST_TURNS = 2
+# Windows of a bare pass at once, as in the evaluation.
+_CHUNK = 585
+# Series of a Chronos batch; the fastest size is used, tried on so many series a thread.
+_CHRONOS_BATCHES = (16, 64, 256)
+_CHRONOS_TRIAL_SERIES = 256
 _QUIET = {
     "accelerator": "cpu",
     "enable_progress_bar": False,
@@ -69,123 +79,124 @@ DIFFERS = {
 
 
 class Setting(NamedTuple):
-    """Sizes of the published PatchTST: the first those of ETTh1, the second those of ETTm1 with
-    smaller batches.
+    """Sizes of the published PatchTST: of ETTh1 ("width16"), and of ETTm1 with smaller batches
+    ("width128").
     """
 
     d_model: int
     n_heads: int
     d_ff: int
     dropout: float
-    windows: int  # a step, each with all channels
+    windows: int  # of a step, each with all channels
 
 
 SETTINGS = {"width16": Setting(16, 4, 128, 0.3, 128), "width128": Setting(128, 16, 256, 0.2, 32)}
 PARTS = ("training", "rolling", "pretrained", "pretraining")
+# Quantile levels of Chronos-Bolt.
 NINE = tuple(round(0.1 * i, 1) for i in range(1, 10))
-Train = Callable[[Setting, int, Panel], int]  # some steps; how many parameters were trained
-Ready = tuple[Callable[[], Any], Record]  # a forecast, and what a record tells of it
+# Trains for some steps, and returns the number of trained parameters.
+Train = Callable[[Setting, int, Panel], int]
+# A forecast, and the fields that it adds to a record.
+Ready = tuple[Callable[[], Any], Record]
 
 
-def ours(attention: str, **changes: Any) -> Train:
-    """Our estimator, one pass over as many windows as the steps take."""
+def own_training(attention: str, **changes: Any) -> Train:
+    """The training of our estimator: one pass over as many windows as the steps take."""
 
     def train(setting: Setting, steps: int, panel: Panel) -> int:
-        rows = CONTEXT + HORIZON + steps * setting.windows - 1
-        return int(
-            make_ours(setting, attention, **changes).fit(panel.rows(0, rows)).summary_["parameters"]
-        )
+        n_rows = CONTEXT + HORIZON + steps * setting.windows - 1
+        forecaster = make_own(setting, attention, **changes).fit(panel.rows(0, n_rows))
+        return int(forecaster.summary_["parameters"])
 
     return train
 
 
-def make_ours(setting: Setting, attention: str, **changes: Any) -> Any:
-    """The estimator with a peer's sizes: no linear map beside the transformer, as many threads as
-    the peer has.
-    """
-    sizes = {name: getattr(setting, name) for name in ("d_model", "n_heads", "d_ff", "dropout")}
-    sizes |= {
+def make_own(setting: Setting, attention: str, **changes: Any) -> Any:
+    """Our estimator with the sizes and the threads of the peers, and without its linear map."""
+    settings = {
+        "d_model": setting.d_model,
+        "n_heads": setting.n_heads,
+        "d_ff": setting.d_ff,
+        "dropout": setting.dropout,
         "context": CONTEXT,
         "n_layers": LAYERS,
         "patch_len": PATCH,
         "patch_stride": STRIDE,
         "linear_skip": False,
-    }
-    training = {
         "learning_rate": 1e-4,
         "batch_size": setting.windows,
         "max_epochs": 1,
         "val_size": 0,
         "random_state": 0,
+        "n_threads": torch.get_num_threads(),
     }
-    return make_forecaster(
-        attention, HORIZON, **sizes, **training, n_threads=torch.get_num_threads(), **changes
-    )
+    return make_forecaster(attention, HORIZON, **settings, **changes)
 
 
 def _neuralforecast(setting: Setting, steps: int) -> Any:
     from neuralforecast import NeuralForecast
     from neuralforecast.models import PatchTST
 
-    sizes = {
-        "h": HORIZON,
-        "input_size": CONTEXT,
-        "encoder_layers": LAYERS,
-        "patch_len": PATCH,
-        "stride": STRIDE,
-    }
-    sizes |= {
-        "n_heads": setting.n_heads,
-        "hidden_size": setting.d_model,
-        "linear_hidden_size": setting.d_ff,
-    }
-    dropout = {
-        "dropout": setting.dropout,
-        "fc_dropout": setting.dropout,
-        "head_dropout": 0.0,
-        "attn_dropout": 0.0,
-    }
-    batches = {"batch_size": CHANNELS, "windows_batch_size": setting.windows * CHANNELS}
-    batches |= {
-        "inference_windows_batch_size": 1024,
-        "max_steps": steps,
-        "learning_rate": 1e-4,
-        "revin": True,
-    }
-    model = PatchTST(**sizes, **dropout, **batches, **_QUIET, enable_checkpointing=False)
+    model = PatchTST(
+        h=HORIZON,
+        input_size=CONTEXT,
+        encoder_layers=LAYERS,
+        patch_len=PATCH,
+        stride=STRIDE,
+        n_heads=setting.n_heads,
+        hidden_size=setting.d_model,
+        linear_hidden_size=setting.d_ff,
+        dropout=setting.dropout,
+        fc_dropout=setting.dropout,
+        head_dropout=0.0,
+        attn_dropout=0.0,
+        batch_size=CHANNELS,
+        windows_batch_size=setting.windows * CHANNELS,
+        inference_windows_batch_size=1024,
+        max_steps=steps,
+        learning_rate=1e-4,
+        revin=True,
+        enable_checkpointing=False,
+        **_QUIET,
+    )
     return NeuralForecast(models=[model], freq="h")
 
 
 def train_neuralforecast(setting: Setting, steps: int, panel: Panel) -> int:
     """PatchTST of neuralforecast, through ``NeuralForecast.fit`` on a long frame."""
-    fitted = _neuralforecast(setting, steps)
-    fitted.fit(long_frame(panel))
-    return _count(fitted.models[0])
+    forecaster = _neuralforecast(setting, steps)
+    forecaster.fit(long_frame(panel))
+    return _count(forecaster.models[0])
 
 
 def train_transformers(setting: Setting, steps: int, panel: Panel) -> int:
     """PatchTST of transformers with the flat head; batches are ready tensors."""
     from transformers import PatchTSTConfig, PatchTSTForPrediction
 
-    sizes = {
-        "num_input_channels": CHANNELS,
-        "context_length": CONTEXT,
-        "prediction_length": HORIZON,
-    }
-    sizes |= {
-        "patch_length": PATCH,
-        "patch_stride": STRIDE,
-        "num_hidden_layers": LAYERS,
-        "d_model": setting.d_model,
-    }
-    sizes |= {"num_attention_heads": setting.n_heads, "ffn_dim": setting.d_ff}
-    dropout = {f"{name}_dropout": setting.dropout for name in ("positional", "ff", "path")}
-    dropout |= {"attention_dropout": 0.0, "head_dropout": 0.0}
-    config = PatchTSTConfig(**sizes, **dropout, pooling_type=None, scaling="std", loss="mse")
+    config = PatchTSTConfig(
+        num_input_channels=CHANNELS,
+        context_length=CONTEXT,
+        prediction_length=HORIZON,
+        patch_length=PATCH,
+        patch_stride=STRIDE,
+        num_hidden_layers=LAYERS,
+        d_model=setting.d_model,
+        num_attention_heads=setting.n_heads,
+        ffn_dim=setting.d_ff,
+        positional_dropout=setting.dropout,
+        ff_dropout=setting.dropout,
+        path_dropout=setting.dropout,
+        attention_dropout=0.0,
+        head_dropout=0.0,
+        pooling_type=None,
+        scaling="std",
+        loss="mse",
+    )
     model = PatchTSTForPrediction(config).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
     values = torch.as_tensor(panel.grouped().values, dtype=torch.float32)
-    windows = values.unfold(0, CONTEXT + HORIZON, 1).transpose(1, 2)[: steps * setting.windows]
+    all_windows = values.unfold(0, CONTEXT + HORIZON, 1).transpose(1, 2)
+    windows = all_windows[: steps * setting.windows]
     for batch in windows.split(setting.windows):
         optimiser.zero_grad()
         model(past_values=batch[:, :CONTEXT], future_values=batch[:, CONTEXT:]).loss.backward()
@@ -198,30 +209,36 @@ def train_gluonts(setting: Setting, steps: int, panel: Panel) -> int:
     from gluonts.dataset.pandas import PandasDataset
     from gluonts.torch.model.patch_tst import PatchTSTEstimator
 
-    sizes = {
-        "prediction_length": HORIZON,
-        "context_length": CONTEXT,
-        "patch_len": PATCH,
-        "stride": STRIDE,
-    }
-    sizes |= {"d_model": setting.d_model, "nhead": setting.n_heads, "dim_feedforward": setting.d_ff}
-    sizes |= {"dropout": setting.dropout, "num_encoder_layers": LAYERS}
-    batches = {"lr": 1e-4, "batch_size": setting.windows * CHANNELS, "num_batches_per_epoch": steps}
-    trainer = {"max_epochs": 1, "enable_checkpointing": True, **_QUIET}
-    estimator = PatchTSTEstimator(**sizes, **batches, trainer_kwargs=trainer)
+    estimator = PatchTSTEstimator(
+        prediction_length=HORIZON,
+        context_length=CONTEXT,
+        patch_len=PATCH,
+        stride=STRIDE,
+        d_model=setting.d_model,
+        nhead=setting.n_heads,
+        dim_feedforward=setting.d_ff,
+        dropout=setting.dropout,
+        num_encoder_layers=LAYERS,
+        lr=1e-4,
+        batch_size=setting.windows * CHANNELS,
+        num_batches_per_epoch=steps,
+        trainer_kwargs={"max_epochs": 1, "enable_checkpointing": True, **_QUIET},
+    )
     frame = long_frame(panel).astype({"y": "float32"})
     data = PandasDataset.from_long_dataframe(frame, item_id="unique_id", timestamp="ds", target="y")
     return _count(estimator.train(data).prediction_net)
 
 
 def _count(model: Any) -> int:
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    """Number of trained parameters."""
+    parameters = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in parameters)
 
 
-OURS: dict[str, Train] = {
-    "standard": ours("standard"),
-    "mlr": ours("mlr"),
-    "mlr bf16": ours("mlr", precision="bf16"),
+OWN_MODELS: dict[str, Train] = {
+    "standard": own_training("standard"),
+    "mlr": own_training("mlr"),
+    "mlr bf16": own_training("mlr", precision="bf16"),
 }
 PEERS = {
     "neuralforecast": train_neuralforecast,
@@ -237,8 +254,10 @@ def long_frame(panel: Panel) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Other libraries' bars, tips, warnings and folders: not on this screen, not in this folder."""
-    here = Path.cwd()
+    """Keep other libraries' bars, tips and warnings off the screen, and their folders out of this
+    folder.
+    """
+    old_folder = Path.cwd()
     logging.disable(logging.CRITICAL)
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -250,18 +269,20 @@ def hushed() -> Iterator[None]:
             ):
                 yield
     finally:
-        os.chdir(here)
+        os.chdir(old_folder)
         logging.disable(logging.NOTSET)
 
 
 def steps_of(train: Train, setting: Setting, steps: int, panel: Panel) -> Record:
-    """Seconds between the steps of a run, by the clock and by processor time, and the parameters
-    trained.
+    """Seconds between the steps of a run, by the clock and by processor time, and the number of
+    trained parameters.
     """
     marks: list[tuple[float, float]] = []
-    handle = register_optimizer_step_post_hook(
-        lambda *_: marks.append((time.perf_counter(), time.process_time()))
-    )
+
+    def mark(*_: Any) -> None:
+        marks.append((time.perf_counter(), time.process_time()))
+
+    handle = register_optimizer_step_post_hook(mark)
     try:
         with hushed():
             parameters = train(setting, steps, panel)
@@ -276,101 +297,110 @@ def steps_of(train: Train, setting: Setting, steps: int, panel: Panel) -> Record
 
 
 def throughput(name: str, peer: str, turns: int, steps: int, panel: Panel) -> list[Record]:
-    """Our models and one peer in turns; a record for each of ours with the ratio of windows a
+    """Our models and one peer in turns; a record for each of our models with the ratio of windows a
     second.
     """
     setting = SETTINGS[name]
-    runs: dict[str, list[Record]] = {side: [] for side in (*OURS, peer)}
+    trainings = {**OWN_MODELS, peer: PEERS[peer]}
+    runs: dict[str, list[Record]] = {side: [] for side in trainings}
     for _ in range(turns):
-        for side in runs:
-            runs[side].append(steps_of(OURS.get(side) or PEERS[peer], setting, steps, panel))
-    theirs = runs[peer]
-    found = []
-    pace = {
-        side: setting.windows * CHANNELS / median(run["clock"] for run in each)
-        for side, each in runs.items()
-    }
-    told = {
-        "kind": "training",
-        "setting": name,
-        "peer": peer,
-        "peer_version": metadata.version(peer),
-        "turns": turns,
-    }
-    told |= {
-        "steps": steps - WARM,
-        "peer_windows_per_second": round(pace[peer], 1),
-        "differs": DIFFERS[peer],
-    }
-    told |= {"peer_parameters": theirs[0]["parameters"]}
-    for side in OURS:
-        ratios = [b["clock"] / a["clock"] for a, b in zip(runs[side], theirs, strict=True)]
-        cpu = [b["processor"] / a["processor"] for a, b in zip(runs[side], theirs, strict=True)]
-        row = {**spread(ratios), "cpu_ratio": round(median(cpu), 3)}
-        speed = {
-            "windows_per_second": round(pace[side], 1),
-            "parameters": runs[side][0]["parameters"],
+        for side, train in trainings.items():
+            runs[side].append(steps_of(train, setting, steps, panel))
+    windows_per_second = {}
+    for side, side_runs in runs.items():
+        step_seconds = median(run["clock"] for run in side_runs)
+        windows_per_second[side] = setting.windows * CHANNELS / step_seconds
+    peer_runs = runs[peer]
+    rows = []
+    for model in OWN_MODELS:
+        pairs = list(zip(runs[model], peer_runs, strict=True))
+        ratios = [peer_run["clock"] / run["clock"] for run, peer_run in pairs]
+        cpu_ratios = [peer_run["processor"] / run["processor"] for run, peer_run in pairs]
+        row = {
+            "kind": "training",
+            "setting": name,
+            "peer": peer,
+            "peer_version": metadata.version(peer),
+            "turns": turns,
+            "steps": steps - WARM,
+            "peer_windows_per_second": round(windows_per_second[peer], 1),
+            "differs": DIFFERS[peer],
+            "peer_parameters": peer_runs[0]["parameters"],
+            "model": model,
+            **spread(ratios),
+            "cpu_ratio": round(median(cpu_ratios), 3),
+            "windows_per_second": round(windows_per_second[model], 1),
+            "parameters": runs[model][0]["parameters"],
         }
-        found.append({**told, "model": side, **row, **speed})
-    return found
+        rows.append(row)
+    return rows
 
 
 def rolling(turns: int, data_dir: str | None) -> list[Record]:
-    """All test windows: our rolling evaluation beside one bare pass, and beside neuralforecast's
-    own.
+    """All test windows of ETTh1: our rolling evaluation, one bare pass of the same network, and the
+    rolling evaluation of neuralforecast.
     """
     data = load_dataset("ETTh1", data_dir=data_dir)
     split = data.split
     setting = SETTINGS["width16"]
-    stop = split.train + split.valid + split.test
-    panel = data.panel.rows(0, stop)
-    known = data.panel.rows(0, split.train)
-    model = make_ours(setting, "mlr").fit(known.rows(0, CONTEXT + HORIZON + 4 * setting.windows))
-    ends = WindowSpec(CONTEXT, HORIZON).ends(
-        panel.starts, np.array([split.train + split.valid]), panel.lengths
-    )
-    contexts = torch.as_tensor(History(panel).contexts(ends, CONTEXT), dtype=torch.float32)
+    first_test = split.train + split.valid
+    panel = data.panel.rows(0, first_test + split.test)
+    train_panel = data.panel.rows(0, split.train)
+    # Speed does not depend on how well a model is trained: four steps are enough.
+    few_rows = train_panel.rows(0, CONTEXT + HORIZON + 4 * setting.windows)
+    model = make_own(setting, "mlr").fit(few_rows)
     peer = _neuralforecast(setting, 4)
-    frame = long_frame(panel)
     with hushed():
-        peer.fit(long_frame(known))
-    times: dict[str, list[float]] = {"ours": [], "bare": [], "neuralforecast": []}
-    for turn in range(turns):
-        times["bare"].append(clocked(lambda: bare_pass(model, contexts)))
-        times["ours"].append(clocked(lambda: roll(model, panel, ends, keep=False)))
-        if turn < 2:  # minutes, and not near any border
-            with hushed():
-                found = clocked(
-                    lambda: peer.cross_validation(
-                        frame, n_windows=len(ends), step_size=1, use_fitted=True
-                    )
-                )
-            times["neuralforecast"].append(found)
-    seconds = {side: median(values) for side, values in times.items()}
-    same = {
-        "kind": "rolling",
-        "setting": "width16",
-        "model": "mlr",
-        "windows": len(ends) * CHANNELS,
-    }
+        peer.fit(long_frame(train_panel))
+    spec = WindowSpec(CONTEXT, HORIZON)
+    ends = spec.ends(panel.starts, np.array([first_test]), panel.lengths)
+    seconds = _rolling_seconds(turns, model, peer, panel, ends)
+    own_seconds = median(seconds["ours"])
     rows = []
     for side in ("bare", "neuralforecast"):
-        row = {"peer": side, "peer_version": metadata.version(side) if side != "bare" else None}
-        row |= {
-            "ratio": round(seconds[side] / seconds["ours"], 3),
-            "seconds": round(seconds["ours"], 3),
+        side_seconds = median(seconds[side])
+        row = {
+            "kind": "rolling",
+            "setting": "width16",
+            "model": "mlr",
+            "windows": len(ends) * CHANNELS,
+            "peer": side,
+            "peer_version": None if side == "bare" else metadata.version(side),
+            "ratio": round(side_seconds / own_seconds, 3),
+            "seconds": round(own_seconds, 3),
+            "peer_seconds": round(side_seconds, 3),
+            "turns": len(seconds[side]),
         }
-        rows.append(
-            {**same, **row, "peer_seconds": round(seconds[side], 3), "turns": len(times[side])}
-        )
+        rows.append(row)
     return rows
+
+
+def _rolling_seconds(
+    turns: int, model: Any, peer: Any, panel: Panel, ends: np.ndarray
+) -> dict[str, list[float]]:
+    """Seconds of each turn by side: of a bare pass, of our evaluation, and of neuralforecast's."""
+    contexts = torch.as_tensor(History(panel).contexts(ends, CONTEXT), dtype=torch.float32)
+    frame = long_frame(panel)
+
+    def peer_forecasts() -> None:
+        peer.cross_validation(frame, n_windows=len(ends), step_size=1, use_fitted=True)
+
+    seconds: dict[str, list[float]] = {"bare": [], "ours": [], "neuralforecast": []}
+    for turn in range(turns):
+        seconds["bare"].append(clocked(lambda: bare_pass(model, contexts)))
+        seconds["ours"].append(clocked(lambda: roll(model, panel, ends, keep=False)))
+        if turn < _NEURALFORECAST_TURNS:
+            with hushed():
+                peer_seconds = clocked(peer_forecasts)
+            seconds["neuralforecast"].append(peer_seconds)
+    return seconds
 
 
 def bare_pass(model: Any, contexts: torch.Tensor) -> None:
     """The network alone over ready windows, in chunks as large as those of the evaluation."""
     network = model.network_.eval()
     with torch.inference_mode():
-        for chunk in contexts.split(585):
+        for chunk in contexts.split(_CHUNK):
             network(chunk)
 
 
@@ -378,88 +408,102 @@ def chronos(x: np.ndarray, horizon: int, threads: int) -> Ready:
     """The network of Chronos-Bolt tiny with random weights, nine quantiles of 64 steps; fastest
     batch and threading.
     """
-    from chronos.chronos_bolt import ChronosBoltModelForForecasting
-    from transformers import T5Config
-
-    sizes = {
-        "d_model": 256,
-        "d_ff": 1024,
-        "d_kv": 64,
-        "num_heads": 4,
-        "num_layers": 4,
-        "num_decoder_layers": 4,
-    }
-    config = T5Config(
-        **sizes, vocab_size=2, pad_token_id=0, decoder_start_token_id=0, feed_forward_proj="relu"
-    )
-    patches = {"input_patch_size": 16, "input_patch_stride": 16, "use_reg_token": True}
-    config.chronos_config = {
-        "context_length": 2048,
-        "prediction_length": 64,
-        **patches,
-        "quantiles": list(NINE),
-    }
-    network = ChronosBoltModelForForecasting(config).eval()
+    network = _chronos_network()
     series = torch.as_tensor(x, dtype=torch.float32)
-
-    one = torch.inference_mode()(network.forward)
+    forecast_batch = torch.inference_mode()(network.forward)
 
     def forecast(n_series: int, size: int, apart: bool) -> None:
+        """Forecast in batches, with a thread each (``apart``) or all threads for every batch."""
         batches = series[:n_series].split(size)
         with (
             limit_threads(1 if apart else threads),
             ThreadPoolExecutor(threads if apart else 1) as pool,
         ):
-            list(pool.map(one, batches))
+            list(pool.map(forecast_batch, batches))
 
-    ways = [(size, apart) for size in (16, 64, 256) for apart in (True, False)[:threads]]
-    size, apart = min(ways, key=lambda way: clocked(lambda: forecast(256 * threads, *way)))
-    told = {"batch": size, "threads_apart": apart, "peer_parameters": _count(network)}
-    return lambda: forecast(len(x), size, apart), told
+    def seconds(way: tuple[int, bool]) -> float:
+        return clocked(lambda: forecast(_CHRONOS_TRIAL_SERIES * threads, *way))
+
+    # With one thread both kinds of threading are the same.
+    threadings = (True, False)[:threads]
+    size, apart = min(product(_CHRONOS_BATCHES, threadings), key=seconds)
+    facts = {"batch": size, "threads_apart": apart, "peer_parameters": _count(network)}
+    return lambda: forecast(len(x), size, apart), facts
+
+
+def _chronos_network() -> Any:
+    from chronos.chronos_bolt import ChronosBoltModelForForecasting
+    from transformers import T5Config
+
+    config = T5Config(
+        d_model=256,
+        d_ff=1024,
+        d_kv=64,
+        num_heads=4,
+        num_layers=4,
+        num_decoder_layers=4,
+        vocab_size=2,
+        pad_token_id=0,
+        decoder_start_token_id=0,
+        feed_forward_proj="relu",
+    )
+    config.chronos_config = {
+        "context_length": 2048,
+        "prediction_length": 64,
+        "input_patch_size": 16,
+        "input_patch_stride": 16,
+        "use_reg_token": True,
+        "quantiles": list(NINE),
+    }
+    return ChronosBoltModelForForecasting(config).eval()
 
 
 def theta(x: np.ndarray, horizon: int, threads: int, name: str) -> Ready:
     """A Theta model of statsforecast, points only."""
     from statsforecast import StatsForecast, models
 
-    fitted = StatsForecast(models=[getattr(models, name)(season_length=24)], freq=1, n_jobs=threads)
+    model = getattr(models, name)(season_length=24)
+    forecaster = StatsForecast(models=[model], freq=1, n_jobs=threads)
     frame = stacked(x)
-    return lambda: fitted.forecast(df=frame, h=horizon), {}
+    return lambda: forecaster.forecast(df=frame, h=horizon), {}
 
 
 def nhits(x: np.ndarray, horizon: int, threads: int) -> Ready:
-    """NHITS of neuralforecast, points only, after ten steps of training, whose time is
-    told apart.
+    """NHITS of neuralforecast, points only, after ten steps of training; the record has their time
+    in a field of its own.
     """
     from neuralforecast import NeuralForecast
     from neuralforecast.models import NHITS
 
-    sizes = {
-        "h": horizon,
-        "input_size": x.shape[1] - 2 * horizon,
-        "max_steps": 10,
-        "inference_windows_batch_size": 256,
-    }
-    fitted = NeuralForecast(models=[NHITS(**sizes, **_QUIET, enable_checkpointing=False)], freq=1)
+    model = NHITS(
+        h=horizon,
+        input_size=x.shape[1] - 2 * horizon,
+        max_steps=10,
+        inference_windows_batch_size=256,
+        enable_checkpointing=False,
+        **_QUIET,
+    )
+    forecaster = NeuralForecast(models=[model], freq=1)
     frame = stacked(x)
-    return fitted.predict, {"train_seconds": round(clocked(lambda: fitted.fit(frame)), 2)}
+    train_seconds = clocked(lambda: forecaster.fit(frame))
+    return forecaster.predict, {"train_seconds": round(train_seconds, 2)}
 
 
 def stacked(x: np.ndarray) -> pd.DataFrame:
     """Series ``[N, T]`` as ``unique_id, ds, y``, gaps filled."""
-    n, steps = x.shape
+    n_series, n_steps = x.shape
     y = pd.DataFrame(x.T).ffill().bfill().to_numpy().T
     return pd.DataFrame(
         {
-            "unique_id": np.repeat(np.arange(n), steps),
-            "ds": np.tile(np.arange(steps), n),
+            "unique_id": np.repeat(np.arange(n_series), n_steps),
+            "ds": np.tile(np.arange(n_steps), n_series),
             "y": y.ravel(),
         }
     )
 
 
-# Who forecasts beside the pretrained forecaster: distribution, series of every ten, and how it is
-# made ready.
+# Forecasters to compare with the pretrained one: distribution, share of the series, and the
+# function that makes it ready.
 FORECASTERS: dict[str, tuple[str, float, Callable[..., Ready]]] = {
     "Chronos-Bolt tiny": ("chronos-forecasting", 0.2, chronos),
     "Theta": ("statsforecast", 0.1, partial(theta, name="Theta")),
@@ -484,70 +528,91 @@ def pretrained(
     n_series: int,
     peers: Sequence[str],
 ) -> Iterator[Record]:
-    """Series a second of the pretrained forecaster, 17 quantiles each, beside others in turns."""
+    """Series a second of the pretrained forecaster, 17 quantiles each, and of others in turns."""
     x = make(n_series, context, seed=0)
-    ours = make_forecaster("zero", horizon, weights=weights, n_threads=threads)
-    ours.fit(to_panel(stacked(x[:1]), freq=1))
-    levels = ours.network_.quantile_levels
+    forecaster = make_forecaster("zero", horizon, weights=weights, n_threads=threads)
+    forecaster.fit(to_panel(stacked(x[:1]), freq=1))
+    levels = forecaster.network_.quantile_levels
+
+    def forecast() -> None:
+        forecaster.predict_windows(x[..., None], quantiles=levels)
+
     ready: dict[str, tuple[int, Callable[[], Any], Record]] = {}
     for peer in peers:
         _, share, build = FORECASTERS[peer]
-        some = x[: max(round(share * n_series), 8)]
+        n_peer_series = max(round(share * n_series), 8)
+        peer_x = x[:n_peer_series]
         with hushed():
-            ready[peer] = len(some), *build(some, horizon, threads)
+            peer_forecast, facts = build(peer_x, horizon, threads)
+        ready[peer] = (len(peer_x), peer_forecast, facts)
     pairs: dict[str, list[tuple[float, float]]] = {peer: [] for peer in ready}
     for _ in range(turns):
-        mine = n_series / clocked(lambda: ours.predict_windows(x[..., None], quantiles=levels))
-        for peer, (n, theirs, _) in ready.items():
+        pace = n_series / clocked(forecast)
+        for peer, (n_peer_series, peer_forecast, _) in ready.items():
             with hushed():
-                pairs[peer].append((mine, n / clocked(theirs)))
-    for peer, (n, _, told) in ready.items():
+                peer_pace = n_peer_series / clocked(peer_forecast)
+            pairs[peer].append((pace, peer_pace))
+    for peer, (n_peer_series, _, facts) in ready.items():
         package = FORECASTERS[peer][0]
-        found = pairs[peer]
-        row = {
+        ratios = [pace / peer_pace for pace, peer_pace in pairs[peer]]
+        yield {
             "kind": "pretrained",
             "setting": f"{context} rows, {horizon} ahead",
             "peer": peer,
             "model": weights,
-        }
-        row |= {"peer_version": f"{package} {metadata.version(package)}", "turns": turns}
-        row |= {"series": n_series, "peer_series": n, **told}
-        yield {
-            **row,
-            **spread([mine / other for mine, other in found]),
-            **paces(found, "series_per_second"),
+            "peer_version": f"{package} {metadata.version(package)}",
+            "turns": turns,
+            "series": n_series,
+            "peer_series": n_peer_series,
+            **facts,
+            **spread(ratios),
+            **paces(pairs[peer], "series_per_second"),
         }
 
 
 def pretraining(turns: int, steps: int = 12) -> Record:
-    """Steps of pretraining with seasonal levels beside ordinary attention, on the same batches."""
+    """Windows a second of pretraining with seasonal levels and with ordinary attention, on the same
+    batches.
+    """
     pairs = []
     for _ in range(turns):
-        seconds = []
-        for make_run in (Pretraining, partial(Study, ARMS["standard"])):
-            run = make_run(ZeroConfig(), Recipe(1000))
-            seconds.append(clocked(lambda run=run: [run.advance() for _ in range(steps)]))
-        pairs.append((run.windows / seconds[0], run.windows / seconds[1]))
-    row = {
+        pace = _pretraining_pace(Pretraining(ZeroConfig(), Recipe(1000)), steps)
+        standard_run = Study(ARMS["standard"], ZeroConfig(), Recipe(1000))
+        pairs.append((pace, _pretraining_pace(standard_run, steps)))
+    ratios = [pace / standard_pace for pace, standard_pace in pairs]
+    return {
         "kind": "pretraining",
         "setting": f"{steps} steps",
         "peer": "standard",
         "model": "season",
         "turns": turns,
+        **spread(ratios),
+        **paces(pairs, "windows_per_second"),
     }
-    return {**row, **spread([a / b for a, b in pairs]), **paces(pairs, "windows_per_second")}
+
+
+def _pretraining_pace(run: Pretraining, steps: int) -> float:
+    """Windows a second of the first steps of a run."""
+
+    def work() -> None:
+        for _ in range(steps):
+            run.advance()
+
+    seconds = clocked(work)
+    return run.windows / seconds
 
 
 def spread(ratios: list[float]) -> Record:
-    """Median of the turns, and the second tenths at either end."""
-    low, middle, high = (round(float(each), 3) for each in np.quantile(ratios, [0.2, 0.5, 0.8]))
+    """Median of the ratios, and their 20% and 80% quantiles."""
+    quantiles = np.quantile(ratios, [0.2, 0.5, 0.8])
+    low, middle, high = (round(float(quantile), 3) for quantile in quantiles)
     return {"ratio": middle, "ratio_low": low, "ratio_high": high}
 
 
 def paces(pairs: list[tuple[float, float]], name: str) -> Record:
-    """Medians of our paces and theirs."""
-    ours, theirs = (round(median(each), 1) for each in zip(*pairs, strict=True))
-    return {name: ours, f"peer_{name}": theirs}
+    """Medians of pairs of our pace and a peer's, as fields of a record."""
+    own_paces, peer_paces = zip(*pairs, strict=True)
+    return {name: round(median(own_paces), 1), f"peer_{name}": round(median(peer_paces), 1)}
 
 
 def clocked(work: Callable[[], Any]) -> float:
@@ -558,46 +623,55 @@ def clocked(work: Callable[[], Any]) -> float:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure what is asked for; every record is printed and kept as it comes."""
+    """Measure the parts that the options name; every record is printed and written as it comes."""
     defaults = {
+        "data_dir": None,
         "part": PARTS,
         "setting": tuple(SETTINGS),
         "peer": tuple(PEERS),
         "turns": 7,
         "steps": 16,
         "threads": 1,
+        "context": 512,
+        "horizon": 24,
+        "series": 10_000,
+        "weights": ("zero-5b",),
+        "forecaster": tuple(FORECASTERS),
     }
-    defaults |= {"context": 512, "horizon": 24, "series": 10_000, "weights": ("zero-5b",)}
-    defaults |= {"forecaster": tuple(FORECASTERS)}
     choices = {"part": PARTS, "setting": SETTINGS, "peer": PEERS, "forecaster": FORECASTERS}
-    options = parse(argv, __doc__, {"data_dir": None, **defaults}, choices=choices)
+    options = parse(argv, __doc__, defaults, choices=choices)
     if options.steps <= WARM + 1 or options.turns < 1:
         raise ValueError(f"--steps must be above {WARM + 1} and --turns at least 1")
-    found = Records(RESULTS / FILE, KEY)
-
-    def keep(rows: list[Record]) -> None:
-        for row in rows:
-            place = {"threads": options.threads, "processor": processor()}
-            found.add({**row, **place}, again=True)
-            print(
-                {name: row[name] for name in ("kind", "setting", "model", "peer", "ratio")},
-                flush=True,
-            )
-
+    file = Records(RESULTS / FILE, KEY)
     with limit_threads(options.threads):
-        if "training" in options.part:
-            panel = load_dataset("ETTh1", data_dir=options.data_dir).panel.rows(0, 8640)
-            for name in options.setting:
-                for peer in options.peer:
-                    keep(throughput(name, peer, options.turns, options.steps, panel))
-        if "rolling" in options.part:
-            keep(rolling(options.turns, options.data_dir))
-        if "pretrained" in options.part:
-            sizes = options.turns, options.threads, options.context, options.horizon, options.series
-            for weights in options.weights:
-                keep(list(pretrained(weights, *sizes, options.forecaster)))
-        if "pretraining" in options.part:
-            keep([pretraining(options.turns)])
+        for row in measured(options):
+            place = {"threads": options.threads, "processor": processor()}
+            file.add({**row, **place}, again=True)
+            shown = ("kind", "setting", "model", "peer", "ratio")
+            print({name: row[name] for name in shown}, flush=True)
+
+
+def measured(options: Any) -> Iterator[Record]:
+    """The records of the parts that the options name, one after the other."""
+    if "training" in options.part:
+        panel = load_dataset("ETTh1", data_dir=options.data_dir).panel.rows(0, 8640)
+        for name, peer in product(options.setting, options.peer):
+            yield from throughput(name, peer, options.turns, options.steps, panel)
+    if "rolling" in options.part:
+        yield from rolling(options.turns, options.data_dir)
+    if "pretrained" in options.part:
+        for weights in options.weights:
+            yield from pretrained(
+                weights,
+                options.turns,
+                options.threads,
+                options.context,
+                options.horizon,
+                options.series,
+                options.forecaster,
+            )
+    if "pretraining" in options.part:
+        yield pretraining(options.turns)
 
 
 if __name__ == "__main__":
