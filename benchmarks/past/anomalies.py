@@ -1,13 +1,13 @@
 """Judges ``tsattn.anomalies`` on anomalies that were put into complete series: a record a table
 in results/anomalies.jsonl.
 
-The anomalies are single values that are too high or low, values that drop to zero, stretches of 4
-to 12 rows that are shifted, constant or reversed. Their size is 2.5 to 6 robust deviations of the
-seasonal differences. Scores of the other methods are robust deviations (median and MAD) of what a
-robust decomposition (STL) leaves, of distances to the median of the phase, and of distances to the
-mean of the two neighbours. They flag beyond 3, or beyond larger numbers, of which the table shows
-the best one on the development tables. Series that ``anomalies`` does not judge are left
-out. What is on record is not run again. Run:
+The anomalies are single values that are too high or low, values that drop to zero, and stretches of
+4 to 12 rows that are shifted, constant or reversed. Their size is 2.5 to 6 robust deviations of the
+seasonal differences. Scores of the other methods are robust deviations (median and MAD): of the
+rest of a robust decomposition (STL), of distances to the median of the phase, and of distances to
+the mean of the two neighbours. These methods flag values beyond 3, or beyond larger numbers, of
+which the table shows the best one on the development tables. Series that ``anomalies`` does not
+judge are left out. Recorded runs are not repeated. Run:
 PYTHONPATH=benchmarks python benchmarks/past/anomalies.py --split development --pack DIR, or --split
 kept --data-dir DIR
 """
@@ -32,9 +32,9 @@ from tsattn.limits import limit_threads
 FILE = "anomalies.jsonl"
 KEY = ("split", "table")
 KINDS = ("high or low", "zero", "shift", "constant", "reversed")
-# Rows for each anomaly, about, and rows between two of them at least.
-ROWS_EACH = 150
-APART = 20
+# Rows of a series for each anomaly, about, and rows between two of them at least.
+ROWS_OF_ANOMALY = 150
+LEAST_ROWS_BETWEEN = 20
 # Rows of the longer anomalies.
 LENGTHS = (4, 12)
 # Sizes in robust deviations.
@@ -60,8 +60,8 @@ def robust_deviations(x: np.ndarray) -> np.ndarray:
 
 
 def by_decomposition(series: pd.Series, season: int) -> np.ndarray:
-    """Of what a robust decomposition leaves; of the distance to a running median where there is no
-    season.
+    """Robust deviations of the rest of a robust decomposition; of the distance to a running median
+    where there is no season.
     """
     if season == 1 or len(series) < 2 * season + 1:
         running = series.rolling(7, center=True, min_periods=1).median()
@@ -71,13 +71,13 @@ def by_decomposition(series: pd.Series, season: int) -> np.ndarray:
 
 
 def by_seasonal_median(series: pd.Series, season: int) -> np.ndarray:
-    """Of the distance to the median of the same phase."""
+    """Robust deviations of the distance to the median of the same phase."""
     medians = series.groupby(np.arange(len(series)) % season).transform("median")
     return robust_deviations((series - medians).to_numpy())
 
 
 def by_neighbours(series: pd.Series, season: int) -> np.ndarray:
-    """Of the distance to the mean of the two neighbours."""
+    """Robust deviations of the distance to the mean of the two neighbours."""
     neighbours = (series.shift(1).bfill() + series.shift(-1).ffill()) / 2
     return robust_deviations((series - neighbours).to_numpy())
 
@@ -92,24 +92,26 @@ METHODS: dict[str, Callable[[pd.Series, int], np.ndarray]] = {
 def with_anomalies(
     series: pd.Series, season: int, rng: np.random.Generator
 ) -> tuple[pd.Series, np.ndarray] | None:
-    """A series with anomalies, and where they are; None where nothing moves in it."""
+    """A series with anomalies, and a mask of their rows; None for a constant series."""
     n_rows = len(series)
     changes = series.diff(max(season, 2)).dropna()
     deviation = MAD_TO_DEVIATION * float((changes - changes.median()).abs().median())
     if not deviation > 0:
         return None
     values = series.to_numpy().copy()
-    is_near = np.zeros(n_rows, dtype=bool)
-    for _ in range(max(3, n_rows // ROWS_EACH)):
+    is_anomalous = np.zeros(n_rows, dtype=bool)
+    for _ in range(max(3, n_rows // ROWS_OF_ANOMALY)):
         kind = KINDS[rng.integers(len(KINDS))]
         is_single = kind in ("high or low", "zero")
         length = 1 if is_single else int(rng.integers(LENGTHS[0], LENGTHS[1] + 1))
         begin = int(rng.integers(n_rows // 8, n_rows - length - 2))
         move = rng.choice([-1, 1]) * rng.uniform(*SIZES) * deviation
         rows = slice(begin, begin + length)
-        if is_near[max(begin - APART, 0) : begin + length + APART].any():
+        first_near = max(begin - LEAST_ROWS_BETWEEN, 0)
+        last_near = begin + length + LEAST_ROWS_BETWEEN
+        if is_anomalous[first_near:last_near].any():
             continue
-        is_near[rows] = True
+        is_anomalous[rows] = True
         if kind == "high or low":
             values[rows] += move
         elif kind == "zero":
@@ -120,14 +122,14 @@ def with_anomalies(
             values[rows] = values[begin]
         else:
             values[rows] = values[rows][::-1].copy()
-    is_anomaly = np.abs(values - series.to_numpy()) > LEAST_MOVE * deviation
-    if not is_anomaly.any():
+    has_moved = np.abs(values - series.to_numpy()) > LEAST_MOVE * deviation
+    if not has_moved.any():
         return None
-    return pd.Series(values, index=series.index), is_anomaly
+    return pd.Series(values, index=series.index), has_moved
 
 
 def judge(frame: pd.DataFrame) -> Record | None:
-    """Average precision, F1 and share of other rows that are flagged, of all methods and rules over
+    """Average precision, F1 and the flagged share of the other rows, for all methods and rules over
     the rows of all series of a table; None where no series is judged.
     """
     season = season_length(str(to_panel(frame).freq))
@@ -136,7 +138,9 @@ def judge(frame: pd.DataFrame) -> Record | None:
     labels = []
     for name in frame.columns:
         complete = frame[name].interpolate().dropna()
-        planted = with_anomalies(complete, season, rng) if len(complete) >= _LEAST_VALUES else None
+        if len(complete) < _LEAST_VALUES:
+            continue
+        planted = with_anomalies(complete, season, rng)
         if planted is None:
             continue
         series, is_anomaly = planted
@@ -148,24 +152,28 @@ def judge(frame: pd.DataFrame) -> Record | None:
     if not labels:
         return None
     truth = np.concatenate(labels)
-    results = {
-        method: _scores(truth, np.concatenate(parts), rules_of(method))
-        for method, parts in scores.items()
-    }
+    results = {}
+    for method, parts in scores.items():
+        results[method] = _scores(truth, np.concatenate(parts), rules_of(method))
     return {"n_anomalous_rows": int(truth.sum()), "scores": results}
 
 
 def _scores(truth: np.ndarray, score: np.ndarray, rules: Sequence[float]) -> Record:
-    """How well a score finds the anomalous rows, by itself and by each rule."""
+    """Average precision of a score, and by rule its F1 and the flagged share of the other rows."""
     # An interval without a width makes an infinite score.
     finite = np.nan_to_num(score, posinf=1e9)
-    flags = {f"{rule:g}": finite > rule for rule in rules}
+    precision = average_precision_score(truth, finite)
+    f1 = {}
+    flagged_elsewhere = {}
+    for rule in rules:
+        is_flagged = finite > rule
+        name = f"{rule:g}"
+        f1[name] = round(float(f1_score(truth, is_flagged)), 6)
+        flagged_elsewhere[name] = round(float(is_flagged[~truth].mean()), 6)
     return {
-        "average_precision": round(float(average_precision_score(truth, finite)), 6),
-        "f1": {rule: round(float(f1_score(truth, flag)), 6) for rule, flag in flags.items()},
-        "flagged_elsewhere": {
-            rule: round(float(flag[~truth].mean()), 6) for rule, flag in flags.items()
-        },
+        "average_precision": round(float(precision), 6),
+        "f1": f1,
+        "flagged_elsewhere": flagged_elsewhere,
     }
 
 
@@ -209,8 +217,8 @@ def rules_of(method: str) -> tuple[float, ...]:
 
 
 def mean_scores(rows: Sequence[Record], split: str, method: str, rule: float) -> list[float]:
-    """Average precision, F1 and share of other rows that are flagged, as means over the tables of a
-    split; none where there is no table.
+    """Average precision, F1 and the flagged share of the other rows, means over the tables of a
+    split; empty where there is no table.
     """
     alike = [row["scores"][method] for row in rows if row["split"] == split]
     if not alike:

@@ -2,8 +2,8 @@
 length of gap in results/filling.jsonl.
 
 Methods: the pretrained forecaster from both sides; straight lines; the mean of the nearest values
-of the same phase, two on each side; and lines through what a decomposition (STL) leaves without the
-season. What is on record is not run again. Run: PYTHONPATH=benchmarks python
+of the same phase, two on each side; and straight lines through the series without the season of a
+decomposition (STL). Recorded runs are not repeated. Run: PYTHONPATH=benchmarks python
 benchmarks/past/filling.py --split development --pack DIR, or --split kept --data-dir DIR
 """
 

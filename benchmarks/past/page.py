@@ -8,19 +8,19 @@ from past import anomalies, filling
 from past.tables import SPLITS
 from records import Record
 
-DEVELOPMENT, KEPT = SPLITS
+DEVELOPMENT, JUDGMENT = SPLITS
 
 
 def filled(folder: Path) -> str:
-    """A line a length of gap: geometric means over the kept tables of errors over those of
-    lines.
+    """A line a length of gap: errors over those of lines, geometric means over the judgment's
+    tables.
     """
     rows = records.read(folder / filling.FILE, filling.KEY)
     if not rows:
         return render.NONE
     body = []
     for gap in filling.GAPS:
-        alike = [row for row in rows if row["split"] == KEPT and row["gap"] == gap]
+        alike = [row for row in rows if row["split"] == JUDGMENT and row["gap"] == gap]
         means = [f"{filling.mean_error(alike, method):.3f}" for method in filling.METHODS]
         body.append([gap, str(len(alike)), *means])
     head = ["gap", "tables", *filling.METHODS]
@@ -28,8 +28,8 @@ def filled(folder: Path) -> str:
 
 
 def flagged(folder: Path) -> str:
-    """A line a method and rule: means over the kept tables. Of the wider rules of another method
-    the one with the best F1 on development tables is shown.
+    """A line a method and rule: means over the judgment's tables. Other methods have two lines: the
+    usual rule, and the rule with the best F1 on development tables.
     """
     rows = records.read(folder / anomalies.FILE, anomalies.KEY)
     if not rows:
@@ -39,12 +39,12 @@ def flagged(folder: Path) -> str:
         rules = anomalies.rules_of(method)
         best_rule = max(rules, key=lambda rule: _f1(rows, method, rule))
         for rule in dict.fromkeys((rules[0], best_rule)):
-            scores = anomalies.mean_scores(rows, KEPT, method, rule)
+            scores = anomalies.mean_scores(rows, JUDGMENT, method, rule)
             if scores:
                 precision, f1, elsewhere = scores
                 shown = [f"{precision:.3f}", f"{f1:.3f}", f"{100 * elsewhere:.2f}"]
                 body.append([method, f"{rule:g}", *shown])
-    n_tables = len([row for row in rows if row["split"] == KEPT])
+    n_tables = len([row for row in rows if row["split"] == JUDGMENT])
     head = ["method", "flags beyond", "average precision", "F1", "other rows flagged, %"]
     table = render.lines(head, body)
     return f"{n_tables} tables\n\n{table}\n\n{records.commits(rows)}"

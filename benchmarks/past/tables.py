@@ -1,8 +1,8 @@
-"""Tables of complete series for the judgement of filled gaps and of anomalies.
+"""Tables of complete series for the judgment of filled gaps and of anomalies.
 
-Development tables come from the development tasks of the zero-shot pack. The tables kept for the
-judgement are the sixty of ``real_tables``, Victoria's demand and temperature, and ETTh2. Nothing
-was chosen by them.
+Development tables come from the development tasks of the zero-shot pack. The tables of the judgment
+(split "kept") are the sixty of ``real_tables``, Victoria's demand and temperature, and ETTh2.
+Nothing was chosen by them.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ LEAST_ROWS = 60
 def tables_of(options: Any) -> Iterator[tuple[str, pd.DataFrame]]:
     """Names and wide tables of the split that the options name."""
     if options.split == "kept":
-        return kept_tables(Path(options.data_dir))
+        return judgment_tables(Path(options.data_dir))
     return development_tables(Path(options.pack))
 
 
@@ -60,8 +60,8 @@ def development_tables(folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
         yield name, pd.DataFrame(np.stack(alike[:MOST_SERIES], axis=1), index=index)
 
 
-def kept_tables(data_dir: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Names and wide tables that are kept for the judgement."""
+def judgment_tables(data_dir: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Names and wide tables of the judgment."""
     for source in SOURCES:
         frame = read_table(source)
         if len(frame) >= LEAST_ROWS:
