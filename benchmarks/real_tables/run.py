@@ -1,8 +1,8 @@
 """Judges forecasters on sixty small real tables: a record a table and model in
 results/real_tables.jsonl.
 
-A model is fitted once for each table, on the rows before its first of five cutoffs. What is on
-record is not run again; remove its line to repeat it. Run:
+A model is fitted once for each table, on the rows before its first of five cutoffs. Recorded runs
+are not repeated; remove a line to run it again. Run:
 PYTHONPATH=benchmarks python benchmarks/real_tables/run.py [--model NAME ...]
 """
 
@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ FILE = "real_tables.jsonl"
 KEY = ("table", "model", "settings")
 MODELS = ("zero", "auto", "auto_ets", "dynamic_theta", "seasonal_naive")
 REFERENCE = "seasonal_naive"
-# A lead within this share of the best counts as level.
+# An error of at most so many times the best one counts as level with it.
 LEVEL = 1.05
 
 
@@ -37,18 +38,15 @@ def judge(source: Source, model: str) -> dict[str, Any]:
     forecaster = make_forecaster(model, source.horizon, **settings)
     begin = time.process_time()
     with warnings.catch_warnings():
-        # Models say where an optimiser stopped; the scores say what that costs.
+        # Models warn where an optimiser stopped early; that shows in the scores.
         warnings.simplefilter("ignore")
-        result = backtest(
-            forecaster,
-            frame,
-            n_windows=N_WINDOWS,
-            step_size=max(1, source.horizon // 4),
-        )
+        step_size = max(1, source.horizon // 4)
+        result = backtest(forecaster, frame, n_windows=N_WINDOWS, step_size=step_size)
         scores = result.scores.iloc[0]
+    has_mase = np.isfinite(scores["mase"])
     return {
         "mae": float(scores["mae"]),
-        "mase": float(scores["mase"]) if np.isfinite(scores["mase"]) else None,
+        "mase": float(scores["mase"]) if has_mase else None,
         "series": frame.shape[1],
         "rows": len(frame),
         "seconds": round(time.process_time() - begin, 2),
@@ -59,17 +57,16 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Geometric means of errors over seasonal naive, and how often ``auto`` is level with the best
     other model.
     """
-    errors: dict[str, dict[str, float]] = {}
+    errors_by_table: dict[str, dict[str, float]] = {}
     for row in rows:
-        errors.setdefault(row["table"], {})[row["model"]] = row["mae"]
-    complete = {name: found for name, found in errors.items() if set(MODELS) <= set(found)}
+        errors_by_table.setdefault(row["table"], {})[row["model"]] = row["mae"]
+    complete = [errors for errors in errors_by_table.values() if errors.keys() >= set(MODELS)]
     lines = [f"{len(complete)} tables with all models"]
     if not complete:
         return lines
-    ratios = {
-        model: np.array([found[model] / found[REFERENCE] for found in complete.values()])
-        for model in MODELS
-    }
+    ratios = {}
+    for model in MODELS:
+        ratios[model] = np.array([errors[model] / errors[REFERENCE] for errors in complete])
     means = {model: float(np.exp(np.log(ratio).mean())) for model, ratio in ratios.items()}
     lines += [f"{model}: {mean:.3f} of {REFERENCE}" for model, mean in means.items()]
     others = [model for model in MODELS if model != "auto"]
@@ -85,13 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing, and print the summary."""
     options = parse(argv, __doc__, {"model": MODELS, "table": (), "out": RESULTS / FILE})
     records = Records(Path(options.out), KEY)
-    wanted = [each for each in SOURCES if not options.table or each.name in options.table]
-    cells = [
-        {"table": source.name, "model": model, "settings": {}}
-        for source in wanted
-        for model in options.model
-    ]
     sources = {source.name: source for source in SOURCES}
+    names = [name for name in sources if not options.table or name in options.table]
+    cells = [
+        {"table": name, "model": model, "settings": {}}
+        for name, model in product(names, options.model)
+    ]
     with limit_threads(1):
         for cell in records.missing(cells):
             row = records.add(cell | judge(sources[cell["table"]], cell["model"]))

