@@ -1,5 +1,5 @@
-"""What suites of other people and our own long tests said, run by tests/run_suites.py: a sentence
-and a table.
+"""A sentence and a table of the results of other libraries' suites and our own long tests, run by
+tests/run_suites.py.
 """
 
 import tomllib
@@ -20,21 +20,30 @@ def read(folder: Path) -> list[Record]:
     Raises:
         ValueError: If one of them has no record.
     """
-    rows = {row["suite"]: row for row in records.read(folder / FILE, ("suite",))}
-    known = tomllib.loads(SUITES.read_text(encoding="utf-8"))
-    if rows and (absent := [name for name in known if name not in rows]):
+    records_by_suite = {row["suite"]: row for row in records.read(folder / FILE, ("suite",))}
+    if not records_by_suite:
+        return []
+    suites = tomllib.loads(SUITES.read_text(encoding="utf-8"))
+    absent = [name for name in suites if name not in records_by_suite]
+    if absent:
         raise ValueError(f"{FILE} lacks {', '.join(absent)}; run `make suites SUITE={absent[0]}`")
-    found = []
-    for name, told in known.items() if rows else ():
-        packages = [f"{each} {rows[name]['versions'][each]}" for each in told.get("packages", ())]
-        alone = [each.partition(" ")[0] for each in packages] == [name.lower()]
-        title = (
-            f"{name} {packages[0].partition(' ')[2]}"
-            if alone
-            else f"{name} ({', '.join(packages)})"
-        )
-        found.append({**rows[name], "title": title if packages else name, "packages": packages})
-    return found
+    rows = []
+    for name, suite in suites.items():
+        row = records_by_suite[name]
+        versions = {package: row["versions"][package] for package in suite.get("packages", ())}
+        packages = [f"{package} {version}" for package, version in versions.items()]
+        rows.append({**row, "title": _title(name, versions), "packages": packages})
+    return rows
+
+
+def _title(name: str, versions: dict[str, str]) -> str:
+    """A suite with the versions of its packages, or of the one package that has its name."""
+    if not versions:
+        return name
+    if list(versions) == [name.lower()]:
+        return f"{name} {versions[name.lower()]}"
+    packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+    return f"{name} ({packages})"
 
 
 def table(folder: Path) -> str:
@@ -44,7 +53,9 @@ def table(folder: Path) -> str:
         "passed": lambda row: f"{row['passed']}/{row['tests']}",
     }
     rows = [row for row in read(folder) if row["packages"]]
-    return f"{render.table(rows, columns)}\n\n{records.commits(rows)}" if rows else render.NONE
+    if not rows:
+        return render.NONE
+    return f"{render.table(rows, columns)}\n\n{records.commits(rows)}"
 
 
 def summary(folder: Path) -> str:
@@ -52,8 +63,9 @@ def summary(folder: Path) -> str:
     rows = read(folder)
     if not rows:
         return render.NONE
-    passed, tests = (sum(row[name] for row in rows) for name in ("passed", "tests"))
-    return f"{passed} of {tests} tests of {len(rows)} suites passed."
+    n_passed = sum(row["passed"] for row in rows)
+    n_tests = sum(row["tests"] for row in rows)
+    return f"{n_passed} of {n_tests} tests of {len(rows)} suites passed."
 
 
 BLOCKS = {("README.md", "conformance"): summary, ("docs/contributing.md", "conformance"): table}

@@ -1,11 +1,10 @@
-"""Records of runs: files of JSON Lines in ``results``, one line a run, each of known origin;
+"""Records of runs: files of JSON Lines in ``results``, one line a run, each with its origin; and
 options of the scripts.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +20,48 @@ ORIGIN = ("commit", "versions", "machine")
 
 
 class Records:
-    """A file that several processes may fill; its rows are told apart by the fields ``key``."""
+    """A file that several processes may fill; no two of its rows agree in all fields ``key``."""
 
     def __init__(self, path: Path, key: tuple[str, ...]) -> None:
         self.path = path
         self.key = key
 
     def rows(self) -> list[Record]:
-        """What is recorded, in the order in which it came."""
+        """The recorded rows, in the order of their arrival."""
         return read_rows(self.path)
 
     def missing(
         self, cells: Iterable[Mapping[str, Any]], *, again: bool = False
     ) -> Iterator[Record]:
-        """Those runs that nobody has recorded yet, asked anew before each; all of them where
-        ``again`` is set.
+        """The runs that are not recorded yet, or all of them where ``again`` is set.
+
+        The file is read anew before each run, since other processes may have recorded it.
         """
         for cell in cells:
-            wanted = _key(cell, self.key)
-            if again or all(_key(row, self.key) != wanted for row in self.rows()):
+            key_values = _key_values(cell, self.key)
+            recorded = [_key_values(row, self.key) for row in self.rows()]
+            if again or key_values not in recorded:
                 yield dict(cell)
 
     def add(self, row: Mapping[str, Any], *, again: bool = False) -> Record:
-        """Record a run with its origin, unless it is there already; ``again`` exchanges it."""
+        """Record a run with its origin, unless it is there already; ``again`` replaces it."""
         # A row that brings an origin of its own keeps it.
         return add_row(self.path, {**row, **provenance(None), **row}, self.key, again=again)
 
 
 def read(path: Path, key: tuple[str, ...], *, alike: tuple[str, ...] = ()) -> list[Record]:
-    """The rows of a file, after checking that each is of known origin and known once.
+    """The rows of a file, after checks.
 
-    Rows are told apart by the fields ``key``, of which they may lack some; fields ``alike`` must be
-    equal in all, ``"torch"`` being its version. Raises ValueError where one of this does not hold.
+    Args:
+        path: The file.
+        key: Fields in which no two rows agree; a row may lack some of them.
+        alike: Fields that are equal in all rows; ``"torch"`` is its version.
+
+    Raises:
+        ValueError: If a row has no origin, two rows agree in ``key``, or rows differ in ``alike``.
     """
     rows = read_rows(path)
-    seen = set()
+    row_keys = set()
     for number, row in enumerate(rows, start=1):
         for field in ORIGIN:
             if not row.get(field):
@@ -63,24 +69,28 @@ def read(path: Path, key: tuple[str, ...], *, alike: tuple[str, ...] = ()) -> li
                     f"{path.name}, line {number}: {field} is {row.get(field)!r}, so its origin is"
                     " unknown"
                 )
-        if (place := json.dumps(_key(row, key))) in seen:
+        row_key = json.dumps(_key_values(row, key))
+        if row_key in row_keys:
             raise ValueError(
-                f"{path.name}, line {number} is a second row of {place}; remove one of them"
+                f"{path.name}, line {number} is a second row of {row_key}; remove one of them"
             )
-        seen.add(place)
+        row_keys.add(row_key)
     for field in alike:
-        found = {
-            json.dumps(row["versions"]["torch"] if field == "torch" else row[field]) for row in rows
-        }
-        if len(found) > 1:
+        values = {json.dumps(_value(row, field)) for row in rows}
+        if len(values) > 1:
             raise ValueError(
-                f"{path.name} has rows of more than one {field} ({', '.join(sorted(found))})"
+                f"{path.name} has rows of more than one {field} ({', '.join(sorted(values))})"
             )
     return rows
 
 
-def _key(row: Mapping[str, Any], names: tuple[str, ...]) -> list[Any]:
-    return [json.loads(json.dumps(row.get(name))) for name in names]  # JSON makes lists of tuples
+def _value(row: Record, field: str) -> Any:
+    return row["versions"]["torch"] if field == "torch" else row[field]
+
+
+def _key_values(row: Mapping[str, Any], names: tuple[str, ...]) -> list[Any]:
+    # As they are read from a file: JSON makes lists of tuples.
+    return [json.loads(json.dumps(row.get(name))) for name in names]
 
 
 def by(rows: Iterable[Record], *names: str) -> Grouped:
@@ -96,33 +106,30 @@ def cells(rows: Iterable[Record], *names: str) -> Grouped:
     seed.
     """
 
-    def key(row: Record) -> tuple[Any, ...]:
-        return tuple(row[name] for name in names)
-
-    ordered = sorted(sorted(rows, key=place), key=key)
-    found = [(k, list(group)) for k, group in groupby(ordered, key=key)]
-    return dict(sorted(found, key=lambda cell: place(cell[1][0])))
+    # The first row of a group has the group's place.
+    return by(sorted(rows, key=place), *names)
 
 
 def place(row: Record) -> tuple[Any, ...]:
-    """Where a record of the suite stands among others."""
+    """The place of a record in the order of the suite."""
     return row["dataset"].lower(), row["dataset"], row["horizon"], rank(row["model"]), row["seed"]
 
 
 def rank(model: str) -> tuple[int, str]:
-    """Where a model stands among others: as in the catalogue."""
-    return (list(MODELS).index(model) if model in MODELS else len(MODELS)), model
+    """The place of a model in the order of the catalogue; unknown ones come last, by name."""
+    names = list(MODELS)
+    place = names.index(model) if model in MODELS else len(names)
+    return place, model
 
 
 def commits(rows: Iterable[Record]) -> str:
     """Commits of rows, in a sentence."""
+    return f"Commit {_names(rows, _commit)}."
 
-    def commit(row: Record) -> str:
-        return f"`{row['commit'][:12]}`" + (
-            " with uncommitted changes" if row.get("uncommitted") else ""
-        )
 
-    return f"Commit {_names(rows, commit)}."
+def _commit(row: Record) -> str:
+    name = f"`{row['commit'][:12]}`"
+    return f"{name} with uncommitted changes" if row.get("uncommitted") else name
 
 
 def origin(rows: Iterable[Record]) -> str:
@@ -143,26 +150,19 @@ def parse(
     """The options of a script by their defaults: a tuple may be repeated, and ``out`` is the file
     of records.
 
-    ``choices`` has the values that an option may have, ``paper`` what ``--paper`` takes in place of
-    the defaults, and ``about`` the docstring of the script.
+    Args:
+        argv: The command line; ``None`` takes that of the process.
+        about: Docstring of the script, whose first line becomes the help text.
+        defaults: Options by name.
+        **more: ``choices``, the values that an option may have, and ``paper``, the values that
+            replace the defaults with ``--paper``.
     """
     choices = more.get("choices", {})
     paper = more.get("paper")
     parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
     for name, value in defaults.items():
-        several = isinstance(value, tuple)
-        sample = (value[0] if value else "") if several else "" if value is None else value
-        how: dict[str, Any] = {
-            "type": type(sample),
-            "choices": choices.get(name),
-            "help": f"default {value}",
-        }
-        how = (
-            {"action": "store_true"}
-            if value is False
-            else how | {"action": "append" if several else "store"}
-        )
-        parser.add_argument(f"--{name.replace('_', '-')}", default=None, **how)
+        settings = _option_settings(value, choices.get(name))
+        parser.add_argument(f"--{name.replace('_', '-')}", default=None, **settings)
     if paper is not None:
         parser.add_argument(
             "--paper",
@@ -170,8 +170,34 @@ def parse(
             help="sizes of the paper where none are given: days, months",
         )
     options = parser.parse_args(argv)
-    for name, value in {**defaults, **(paper if paper and options.paper else {})}.items():
-        given = getattr(options, name)
-        once = tuple(dict.fromkeys(given)) if isinstance(given, list) else given
-        setattr(options, name, value if given is None else once)
+    values = dict(defaults)
+    if paper and options.paper:
+        values |= paper
+    for name, default in values.items():
+        value = getattr(options, name)
+        if value is None:
+            value = default
+        elif isinstance(value, list):
+            # Each value of a repeated option counts once.
+            value = tuple(dict.fromkeys(value))
+        setattr(options, name, value)
     return options
+
+
+def _option_settings(default: Any, choices: Iterable[Any] | None) -> dict[str, Any]:
+    """What argparse needs for an option with a default: a flag for False, repeats for a tuple."""
+    if default is False:
+        return {"action": "store_true"}
+    action = "store"
+    sample = default
+    if isinstance(default, tuple):
+        action = "append"
+        sample = default[0] if default else ""
+    if sample is None:
+        sample = ""
+    return {
+        "action": action,
+        "type": type(sample),
+        "choices": choices,
+        "help": f"default {default}",
+    }

@@ -1,4 +1,6 @@
-"""Tables in Markdown, texts between marks, and pictures that know which numbers they show."""
+"""Tables in Markdown, texts between the marks of a page, and pictures with a digest of their
+numbers.
+"""
 
 import hashlib
 import json
@@ -12,59 +14,67 @@ from tsattn.storage import write_atomic
 
 NONE = "No run is recorded yet."
 # A panel of a picture: title, labels "x" and "y", "log" axes ("x", "y", "xy"), and "lines" by name,
-# each a list of points [x, y] or [x, y, low, high]; "points" leaves the lines out; "ours" writes
-# each name beside its points, those that it lists in colour. "columns" and "height" (inches of a
-# panel) of the first panel are those of the picture, by default at most 3 and 2.9. Names move
-# around their points until they overlap neither points nor one another.
+# each a list of points [x, y] or [x, y, low, high]. "points" leaves the lines out. "ours" lists
+# names to colour; every name then stands beside its points and moves around them until it overlaps
+# neither points nor other names. "columns" and "height" (inches of a panel) of the first panel are
+# those of the picture, by default at most 3 and 2.9.
 Panel = dict[str, Any]
 
+# Colours of panels with "ours", and of all others.
+_OWN_COLOUR = "#d55e00"
+_OTHER_COLOUR = "#777777"
 _COLOURS = ("#0072b2", "#000000", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# Where a name may stand beside its point: offset in points, and the corner of the name that lies
-# there.
-_NEAR = (
+# Points of a line with marks, at most.
+_MOST_MARKS = 24
+# Places of a name around its point: offset in points, and the corner or side of the name that lies
+# there. Far places are four times as far away.
+_AT_CORNERS = (
     (3, 3, "left", "bottom"),
     (3, -3, "left", "top"),
     (-3, 3, "right", "bottom"),
     (-3, -3, "right", "top"),
 )
-_BESIDE = (
+_AT_SIDES = (
     (5, 0, "left", "center"),
     (-5, 0, "right", "center"),
     (0, 4, "center", "bottom"),
     (0, -4, "center", "top"),
 )
-_FAR = tuple((4 * x, 4 * y, across, up) for x, y, across, up in (*_NEAR, *_BESIDE))
-_PLACES = (*_NEAR, *_BESIDE, *_FAR)
-_ALONG = (0.5, 0.7, 0.9)  # shares of a line at which it must not cross anything
-_SWEEPS = 5  # times that each name looks for a better place
+_NEAR = (*_AT_CORNERS, *_AT_SIDES)
+_FAR = tuple((4 * x, 4 * y, across, up) for x, y, across, up in _NEAR)
+_PLACES = (*_NEAR, *_FAR)
+# Shares of the line between a point and its name at which it must not cross anything.
+_LINE_SHARES = (0.5, 0.7, 0.9)
+# Times that each name is moved to a better place.
+_SWEEPS = 5
 
 
 def table(
     groups: Iterable[Any], columns: Mapping[str, Callable[[Any], str]], *, left: int = 1
 ) -> str:
-    """A line a group of rows, a column a function of the group; the first ``left`` columns stand at
-    the left.
+    """A table with a line a group of rows, and a column a function of the group; the first ``left``
+    columns are aligned at the left.
     """
-    return lines(
-        list(columns), ([pick(group) for pick in columns.values()] for group in groups), left=left
-    )
+    rows = [[cell_text(group) for cell_text in columns.values()] for group in groups]
+    return lines(list(columns), rows, left=left)
 
 
 def lines(head: list[str], rows: Iterable[Iterable[str]], *, left: int = 1) -> str:
     """A table of texts, with columns of one width, so that its raw text can be read as well."""
-    whole = [head, *map(list, rows)]
-    widths = [max(3, *(len(row[column]) for row in whole)) for column in range(len(head))]
-    put = [str.ljust if column < left else str.rjust for column in range(len(head))]
-    padded = [
-        f"| {' | '.join(p(cell, width) for p, cell, width in zip(put, row, widths, strict=True))} |"
-        for row in whole
-    ]
-    rule = [
-        "-" * width if column < left else "-" * (width - 1) + ":"
-        for column, width in enumerate(widths)
-    ]
-    return "\n".join([padded[0], f"| {' | '.join(rule)} |", *padded[1:]])
+    table_rows = [head, *map(list, rows)]
+    padded_columns = []
+    rule = []
+    for number, column in enumerate(zip(*table_rows, strict=True)):
+        width = max(3, *map(len, column))
+        if number < left:
+            padded_columns.append([cell.ljust(width) for cell in column])
+            rule.append("-" * width)
+        else:
+            padded_columns.append([cell.rjust(width) for cell in column])
+            rule.append("-" * (width - 1) + ":")
+    padded_head, *padded_rows = zip(*padded_columns, strict=True)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (padded_head, rule, *padded_rows))
 
 
 def mean(rows: Iterable[Mapping[str, Any]], name: str) -> float:
@@ -75,19 +85,22 @@ def mean(rows: Iterable[Mapping[str, Any]], name: str) -> float:
 def spread(rows: Iterable[Mapping[Any, Any]], name: Any, digits: int = 4) -> str:
     """Mean and, where there are several, standard deviation of a field."""
     values = [row[name] for row in rows]
-    return f"{fmean(values):.{digits}f}" + (
-        f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    )
+    text = f"{fmean(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {stdev(values):.{digits}f}"
+    return text
 
 
 def pair(rows: Iterable[Mapping[str, Any]], *names: str, digits: int = 3) -> str:
     """Means of fields as ``0.370/0.391``; nothing where there are no rows."""
     rows = list(rows)
-    return "/".join(f"{mean(rows, name):.{digits}f}" for name in names) if rows else ""
+    if not rows:
+        return ""
+    return "/".join(f"{mean(rows, name):.{digits}f}" for name in names)
 
 
 def between(path: Path, page: str, name: str, text: str) -> str:
-    """The page of a path with a text between its marks of a name.
+    """The text of a page with another text between the marks of a name.
 
     Raises:
         ValueError: If the page lacks a mark.
@@ -105,17 +118,16 @@ def between(path: Path, page: str, name: str, text: str) -> str:
 
 
 def is_fresh(path: Path, panels: list[Panel]) -> bool:
-    """Whether a picture shows these numbers; one of no panels must not exist."""
-    return (
-        path.exists() and _mark(panels) in path.read_text("utf-8") if panels else not path.exists()
-    )
+    """Whether a picture shows these numbers; a picture of no panels must not exist."""
+    if not panels:
+        return not path.exists()
+    return path.exists() and _mark(panels) in path.read_text("utf-8")
 
 
 def draw(path: Path, panels: list[Panel]) -> None:
     """Draw panels into an SVG file, whole or not at all, or remove it where there are none.
 
-    The same numbers make the same bytes: no date, and names inside the file that are no random
-    ones.
+    The same numbers make the same bytes: the file has no date, and its inner names are not random.
     """
     if not panels:
         path.unlink(missing_ok=True)
@@ -123,15 +135,19 @@ def draw(path: Path, panels: list[Panel]) -> None:
     import matplotlib as mpl
 
     metadata = {"Date": None, "Creator": None, "Description": _mark(panels)}
-    with mpl.rc_context(
-        {"svg.hashsalt": "tsattn", "svg.fonttype": "none", "font.size": 8, "axes.titlesize": 8}
-    ):
+    options = {
+        "svg.hashsalt": "tsattn",
+        "svg.fonttype": "none",
+        "font.size": 8,
+        "axes.titlesize": 8,
+    }
+    with mpl.rc_context(options):
         figure = _figure(panels)
-        write_atomic(path, lambda aside: figure.savefig(aside, format="svg", metadata=metadata))
+        write_atomic(path, lambda file: figure.savefig(file, format="svg", metadata=metadata))
 
 
 def _mark(panels: list[Panel]) -> str:
-    """A digest of what panels show; processors differ in the last digits of means."""
+    """A digest of the numbers of panels, rounded: processors differ in the last digits of means."""
     rounded = json.loads(json.dumps(panels), parse_float=lambda number: f"{float(number):.9g}")
     return f"numbers sha256 {hashlib.sha256(json.dumps(rounded).encode()).hexdigest()}"
 
@@ -139,29 +155,34 @@ def _mark(panels: list[Panel]) -> str:
 def _figure(panels: list[Panel]) -> Any:
     from matplotlib.figure import Figure
 
-    columns = min(panels[0].get("columns", 3), len(panels))
-    rows = -(-len(panels) // columns)
-    size = (max(3.1 * columns, 4.2) + 1.6, panels[0].get("height", 2.9) * rows)
-    figure = Figure(figsize=size, layout="constrained")
-    every = list(figure.subplots(rows, columns, squeeze=False).flat)
+    n_columns = min(panels[0].get("columns", 3), len(panels))
+    n_rows = -(-len(panels) // n_columns)  # rounded up
+    width = max(3.1 * n_columns, 4.2) + 1.6  # inches, with room for the legend
+    height = panels[0].get("height", 2.9) * n_rows
+    figure = Figure(figsize=(width, height), layout="constrained")
+    all_axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     names = list(dict.fromkeys(chain.from_iterable(panel["lines"] for panel in panels)))
-    for axes, panel in zip(every, panels, strict=False):
+    for axes, panel in zip(all_axes, panels, strict=False):
         _panel(axes, panel, names)
-    for unused in every[len(panels) :]:
-        unused.set_axis_off()
-    if not any("ours" in panel for panel in panels):
-        found = {
-            label: handle
-            for axes in every
-            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-        }
-        shown = [name for name in names if name in found]
-        figure.legend(
-            [found[name] for name in shown], shown, loc="outside right center", frameon=False
-        )
-    else:
+    for unused_axes in all_axes[len(panels) :]:
+        unused_axes.set_axis_off()
+    if any("ours" in panel for panel in panels):
         _separate_names(figure)
+    else:
+        _add_legend(figure, names)
     return figure
+
+
+def _add_legend(figure: Any, names: list[str]) -> None:
+    """Add one legend for all panels, with the names in this order."""
+    handles: dict[str, Any] = {}
+    for axes in figure.axes:
+        axes_handles, labels = axes.get_legend_handles_labels()
+        handles |= zip(labels, axes_handles, strict=True)
+    shown = [name for name in names if name in handles]
+    figure.legend(
+        [handles[name] for name in shown], shown, loc="outside right center", frameon=False
+    )
 
 
 def _separate_names(figure: Any) -> None:
@@ -176,16 +197,19 @@ def _separate_names(figure: Any) -> None:
         points = [_box(axes.transData.transform(name.xy)) for name in axes.texts]
         covered = {name: _covered(name, renderer) for name in axes.texts}
         for name in list(axes.texts) * _SWEEPS:
-            others = [box for other, boxes in covered.items() if other is not name for box in boxes]
+            taken = list(points)
+            for other, boxes in covered.items():
+                if other is not name:
+                    taken += boxes
             costs = []
-            for number, place in enumerate(_PLACES):
+            for place in _PLACES:
                 _move(name, place)
                 text, *line = _covered(name, renderer)
-                cost = _overlap(text, [*points, *others]) + _outside(text, axes.bbox)
-                costs.append(
-                    (cost + sum(_overlap(box, [*points, *others]) for box in line), number)
-                )
-            _move(name, _PLACES[min(costs)[1]])
+                cost = _overlap(text, taken) + _outside(text, axes.bbox)
+                line_cost = sum(_overlap(box, taken) for box in line)
+                costs.append(cost + line_cost)
+            # The first of the best places.
+            _move(name, _PLACES[costs.index(min(costs))])
             covered[name] = _covered(name, renderer)
 
 
@@ -198,7 +222,7 @@ def _move(name: Any, place: tuple[float, float, str, str]) -> None:
 
 
 def _covered(name: Any, renderer: Any) -> list[Any]:
-    """The pixels of a name, and behind them some of the line to its point."""
+    """Boxes of pixels that a name covers, and after it some of the line to its point."""
     from matplotlib.text import Text
 
     name.update_positions(renderer)
@@ -207,7 +231,7 @@ def _covered(name: Any, renderer: Any) -> list[Any]:
         return [text]
     start = name.axes.transData.transform(name.xy)
     end = name.get_transform().transform(name.xyann)
-    return [text, *(_box(start + share * (end - start), 1.5) for share in _ALONG)]
+    return [text, *(_box(start + share * (end - start), 1.5) for share in _LINE_SHARES)]
 
 
 def _box(middle: Any, half: float = 4.0) -> Any:
@@ -222,8 +246,9 @@ def _overlap(box: Any, taken: list[Any]) -> float:
     """Pixels that a box shares with others."""
     from matplotlib.transforms import Bbox
 
-    shared = (Bbox.intersection(box, other) for other in taken)
-    return float(sum(both.width * both.height for both in shared if both is not None))
+    intersections = (Bbox.intersection(box, other) for other in taken)
+    sizes = [common.width * common.height for common in intersections if common is not None]
+    return float(sum(sizes))
 
 
 def _outside(box: Any, frame: Any) -> float:
@@ -232,28 +257,48 @@ def _outside(box: Any, frame: Any) -> float:
 
 
 def _panel(axes: Any, panel: Panel, names: list[str]) -> None:
-    from matplotlib.ticker import NullFormatter
-
+    """Draw the lines and the labels of one panel."""
+    named_points = "ours" in panel
     for name, points in panel["lines"].items():
         look = _look(name, names.index(name), points, panel)
-        x = [point[0] for point in points]
-        y = [point[1] for point in points]
-        axes.plot(x, y, label=name, **look)
-        if len(points[0]) == 4:
-            low = [point[2] for point in points]
-            high = [point[3] for point in points]
-            axes.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
-        for place in zip(x, y, strict=True) if "ours" in panel else ():
-            colour = look["color"]
-            line = {"arrowstyle": "-", "lw": 0.4, "color": look["color"]}
-            options = {
-                "textcoords": "offset points",
-                "color": colour,
-                "size": 7,
-                "arrowprops": line,
-            }
-            axes.annotate(name, place, (3, 3), **options).set_in_layout(False)
+        _draw_line(axes, name, points, look)
+        if named_points:
+            _write_name(axes, name, points, look["color"])
     axes.set(title=panel["title"], xlabel=panel["x"], ylabel=panel["y"])
+    _set_scales(axes, panel)
+    if named_points:
+        # Room for the names.
+        axes.margins(0.25, 0.12)
+    axes.grid(alpha=0.3)
+
+
+def _draw_line(axes: Any, name: str, points: list[Any], look: dict[str, Any]) -> None:
+    """Draw a line, and the band between the low and high values of its points if they have any."""
+    x = [point[0] for point in points]
+    y = [point[1] for point in points]
+    axes.plot(x, y, label=name, **look)
+    if len(points[0]) == 4:
+        low = [point[2] for point in points]
+        high = [point[3] for point in points]
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
+
+
+def _write_name(axes: Any, name: str, points: list[Any], colour: str) -> None:
+    """Write a name beside each of its points, with a thin line between them."""
+    options = {
+        "textcoords": "offset points",
+        "color": colour,
+        "size": 7,
+        "arrowprops": {"arrowstyle": "-", "lw": 0.4, "color": colour},
+    }
+    for x, y, *_ in points:
+        axes.annotate(name, (x, y), (3, 3), **options).set_in_layout(False)
+
+
+def _set_scales(axes: Any, panel: Panel) -> None:
+    """Set logarithmic axes, ticks and limits of a panel."""
+    from matplotlib.ticker import NullFormatter
+
     for axis in panel.get("log", ""):
         axes.set(**{f"{axis}scale": "log"})
         # Within two decades the steps between them would be written as well, one over the other.
@@ -262,33 +307,30 @@ def _panel(axes: Any, panel: Panel, names: list[str]) -> None:
         axes.set_xticks(panel["ticks"], [str(tick) for tick in panel["ticks"]])
     if "ylim" in panel:
         axes.set_ylim(panel["ylim"])
-    if "ours" in panel:
-        axes.margins(0.25, 0.12)
-    axes.grid(alpha=0.3)
 
 
 def _look(name: str, number: int, points: list[Any], panel: Panel) -> dict[str, Any]:
-    """Eight colours and markers, then the same with hollow marks and broken lines; many points are
-    a bare line.
+    """Eight colours and markers, then the same with hollow marks and broken lines; a line of many
+    points has no marks.
     """
     if "ours" in panel:
-        mine = name in panel["ours"]
+        is_own = name in panel["ours"]
         return {
-            "color": "#d55e00" if mine else "#777777",
+            "color": _OWN_COLOUR if is_own else _OTHER_COLOUR,
             "marker": "o",
             "ls": "",
-            "ms": 5 if mine else 3,
+            "ms": 5 if is_own else 3,
         }
-    again, place = divmod(number, len(_COLOURS))
-    colour = _COLOURS[place]
-    line = "--" if again else "-"
-    marker = "" if len(points) > 24 else _MARKERS[place]
-    hollow = {"mfc": "none"} if again else {}
-    return {
-        "color": colour,
-        "marker": marker,
+    round_number, place = divmod(number, len(_COLOURS))
+    is_repeated = round_number > 0
+    line = "--" if is_repeated else "-"
+    look: dict[str, Any] = {
+        "color": _COLOURS[place],
+        "marker": "" if len(points) > _MOST_MARKS else _MARKERS[place],
         "ls": "" if panel.get("points") else line,
         "ms": 4,
         "lw": 1.1,
-        **hollow,
     }
+    if is_repeated:
+        look["mfc"] = "none"
+    return look

@@ -1,8 +1,7 @@
-"""Renders what the records say: tables between the marks of README and docs, and the pictures of
-docs.
+"""Renders the records: tables between the marks of README and docs, and the pictures of docs.
 
-`make report` writes; with ``--check`` nothing is written, and the exit code is 1 where a page or a
-picture says something else.
+`make report` writes them; with ``--check`` nothing is written, and the exit code is 1 where a page
+or a picture differs from the records.
 """
 
 import argparse
@@ -23,8 +22,8 @@ from suite import pretrained as pretrained_page
 from zero_shot import combination
 from zero_shot import page as zero_shot_page
 
-# Each has BLOCKS, texts by page and name of their marks, and may have PICTURES: functions of the
-# folder of records.
+# Modules with BLOCKS, texts by page and name of their marks, and perhaps PICTURES by name; both are
+# functions of the folder of records.
 PAGES = (
     suite_page,
     pretrained_page,
@@ -41,8 +40,8 @@ PAGES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Render or check; 0 when all is well, 1 when a page differs, 2 when the records are not
-    usable.
+    """Render or check; 0 when all is well, 1 when a page differs, 2 when the records cannot be
+    used.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -82,22 +81,25 @@ def texts(root: Path) -> dict[Path, str]:
     Raises:
         ValueError: If records do not compare, or a page lacks marks.
     """
+    results = root / "benchmarks" / "results"
     pages: dict[Path, str] = {}
-    for page in PAGES:
-        for (name, mark), text in page.BLOCKS.items():
+    for module in PAGES:
+        for (name, mark), make_text in module.BLOCKS.items():
             path = root / name
-            old = pages[path] if path in pages else path.read_text("utf-8")
-            pages[path] = render.between(path, old, mark, text(root / "benchmarks" / "results"))
+            if path not in pages:
+                pages[path] = path.read_text("utf-8")
+            pages[path] = render.between(path, pages[path], mark, make_text(results))
     return pages
 
 
 def drawings(root: Path) -> dict[Path, list[render.Panel]]:
-    """What each picture shows."""
-    made = [each for page in PAGES for each in getattr(page, "PICTURES", {}).items()]
-    return {
-        root / "docs" / "pictures" / name: panels(root / "benchmarks" / "results")
-        for name, panels in made
-    }
+    """The panels of each picture."""
+    results = root / "benchmarks" / "results"
+    panels = {}
+    for module in PAGES:
+        for name, make_panels in getattr(module, "PICTURES", {}).items():
+            panels[root / "docs" / "pictures" / name] = make_panels(results)
+    return panels
 
 
 if __name__ == "__main__":
