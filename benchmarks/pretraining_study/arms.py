@@ -1,18 +1,19 @@
-"""What the next network is: sizes and encoded tokens, trained for equal core seconds and judged.
+"""Compares sizes and numbers of encoded tokens of the pretrained network, trained for equal core
+seconds and judged.
 
-Each arm is trained from each seed by the recipe of the weights, for the steps that fit into the
-asked core seconds at the pace of the arm. What is on record is not repeated, and a killed training
+Each arm is trained from each seed by the recipe of the weights, for the number of steps that take
+the core seconds of the options at its pace. Recorded runs are not repeated, and a killed training
 goes on. Run: PYTHONPATH=benchmarks python benchmarks/pretraining_study/arms.py --pack DIR --folder
 DIR [--arm NAME ...]
 """
 
-import json
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from pretraining_study.run import judge, multiply_adds
+from pretraining_study.run import judge, last_validation, multiply_adds
 from records import RESULTS, Record, Records, parse
 from zero_shot.pack import Pack
 
@@ -25,9 +26,7 @@ KEY = ("arm", "seconds", "seed")
 
 
 class Arm(NamedTuple):
-    """A network, and its steps a core second where they were first measured: all arms have the same
-    hardware.
-    """
+    """A network, and its steps a core second, measured for all arms on the same hardware."""
 
     config: ZeroConfig
     pace: float
@@ -47,28 +46,19 @@ def execute(cell: Record, folder: Path, pack: Pack) -> Record:
     arm = ARMS[cell["arm"]]
     n_steps = round(cell["seconds"] * arm.pace)
     training = Pretraining(arm.config, Recipe(n_steps, seed=cell["seed"]))
-    place = (
-        folder
-        / f"{cell['arm'].replace(', ', '-').replace(' ', '_')}-{cell['seconds']}-{cell['seed']}"
-    )
-    run(training, place)
-    last = json.loads((place / "curve.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    arm_name = cell["arm"].replace(", ", "-").replace(" ", "_")
+    run_folder = folder / f"{arm_name}-{cell['seconds']}-{cell['seed']}"
+    run(training, run_folder)
     network = training.average.eval()
-    sizes = {
-        "params": sum(p.numel() for p in network.parameters()),
-        "multiply_adds": multiply_adds(network),
-    }
-    cost = {
-        "steps": n_steps,
-        "windows": training.windows,
-        "core_seconds": round(training.seconds, 1),
-    }
     return {
         "kind": "arm",
         **cell,
-        **sizes,
-        **cost,
-        "validation": round(last["validation"], 5),
+        "params": sum(parameter.numel() for parameter in network.parameters()),
+        "multiply_adds": multiply_adds(network),
+        "steps": n_steps,
+        "windows": training.windows,
+        "core_seconds": round(training.seconds, 1),
+        "validation": last_validation(run_folder),
         **judge(network, pack),
     }
 
@@ -79,21 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv, __doc__, {**defaults, "out": RESULTS / FILE}, choices={"arm": ARMS})
     pack = Pack(options.pack)
     file = Records(options.out, KEY)
+    cells = [
+        {"arm": arm, "seconds": options.seconds, "seed": seed}
+        for seed, arm in product(options.seed, options.arm)
+    ]
+    shown = (*KEY, "validation", "columns", "coverage80", "core_seconds")
     with limit_threads(1):
-        cells = (
-            {"arm": arm, "seconds": options.seconds, "seed": seed}
-            for seed in options.seed
-            for arm in options.arm
-        )
         for cell in file.missing(cells):
             row = file.add(execute(cell, Path(options.folder), pack))
-            print(
-                *(
-                    row[name]
-                    for name in (*KEY, "validation", "columns", "coverage80", "core_seconds")
-                ),
-                flush=True,
-            )
+            print(*(row[name] for name in shown), flush=True)
     return 0
 
 

@@ -1,13 +1,14 @@
-"""How near the network is to the least possible loss: series of known law, and the loss of their
-true quantiles.
+"""Compares the loss of the network with the least possible one: that of the true quantiles, for
+series of a known law.
 
-The true law knows its parameters, which the network has to estimate from the context: its loss is a
-bound that no forecaster reaches from a short context. Run: PYTHONPATH=benchmarks python
-benchmarks/pretraining_study/floor.py [--weights NAME_OR_FILE ...]
+The true quantiles follow from the parameters of the law, which the network has to estimate from the
+context: their loss is a bound that no forecaster reaches from a short context. Run:
+PYTHONPATH=benchmarks python benchmarks/pretraining_study/floor.py [--weights NAME_OR_FILE ...]
 """
 
 import sys
 from collections.abc import Callable, Sequence
+from itertools import product
 from statistics import NormalDist
 
 import numpy as np
@@ -21,14 +22,14 @@ from tsattn.pretrained.network import QUANTILES, ZeroNetwork
 
 FILE = "pretraining_floor.jsonl"
 KEY = ("law", "n_steps", "horizon", "weights")
-# Contexts and horizons: short, usual, long.
+# Lengths of contexts and horizons: short, usual, long.
 SIZES = ((36, 12), (256, 48), (1024, 192))
 N_SERIES = 300
-# Targets beyond this, in the space of the arcsinh, count as those at it, as in training.
+# Bound of targets in the space of the arcsinh, as in training.
 FARTHEST = 3.5
 
-# A law gives series [N, T + F] and the means and deviations [N, F] of its last F steps, given those
-# before.
+# A law draws series [N, T + F], and the means and deviations [N, F] of the last F steps if those
+# before are known.
 Law = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
@@ -49,10 +50,12 @@ def smoothing(
     alpha = np.exp(rng.uniform(np.log(0.02), 0, (N_SERIES, 1)))
     errors = rng.standard_normal((N_SERIES, n_steps + horizon))
     levels = np.cumsum(alpha * errors, axis=1)
-    before = np.concatenate([np.zeros((N_SERIES, 1)), levels[:, :-1]], axis=1)
-    ahead = np.arange(horizon)
+    first_level = np.zeros((N_SERIES, 1))
+    previous_levels = np.concatenate([first_level, levels[:, :-1]], axis=1)
+    steps_ahead = np.arange(horizon)
     mean = np.repeat(levels[:, n_steps - 1 : n_steps], horizon, axis=1)
-    return before + errors, mean, np.sqrt(1 + ahead * alpha**2)
+    deviation = np.sqrt(1 + steps_ahead * alpha**2)
+    return previous_levels + errors, mean, deviation
 
 
 def autoregression(
@@ -62,13 +65,16 @@ def autoregression(
     a = 1 - np.exp(rng.uniform(np.log(0.01), 0, (N_SERIES, 1)))
     errors = rng.standard_normal((N_SERIES, n_steps + horizon))
     x = np.empty_like(errors)
-    last = errors[:, 0] / np.sqrt(1 - a[:, 0] ** 2)
-    x[:, 0] = last
+    # The first value has the deviation of the stationary series.
+    value = errors[:, 0] / np.sqrt(1 - a[:, 0] ** 2)
+    x[:, 0] = value
     for step in range(1, x.shape[1]):
-        last = a[:, 0] * last + errors[:, step]
-        x[:, step] = last
-    ahead = np.arange(1, horizon + 1)
-    return x, a**ahead * x[:, n_steps - 1 : n_steps], np.sqrt((1 - a ** (2 * ahead)) / (1 - a**2))
+        value = a[:, 0] * value + errors[:, step]
+        x[:, step] = value
+    steps_ahead = np.arange(1, horizon + 1)
+    mean = a**steps_ahead * x[:, n_steps - 1 : n_steps]
+    variance = (1 - a ** (2 * steps_ahead)) / (1 - a**2)
+    return x, mean, np.sqrt(variance)
 
 
 def season(
@@ -85,7 +91,7 @@ def season(
 def walking_season(
     rng: np.random.Generator, n_steps: int, horizon: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A random profile of 12 steps on a level that is smoothed as :func:`smoothing` says."""
+    """A random profile of 12 steps on a series of :func:`smoothing`."""
     x, mean, deviation = smoothing(rng, n_steps, horizon)
     profile = np.exp(rng.uniform(-1, 2, (N_SERIES, 1))) * rng.standard_normal((N_SERIES, 12))
     cycle = profile[:, np.arange(n_steps + horizon) % 12]
@@ -102,7 +108,7 @@ LAWS: dict[str, Law] = {
 
 
 def loss(quantiles: Tensor, truth: Tensor, context: Tensor) -> float:
-    """Mean pinball loss in the space of the arcsinh, weighed by the step ahead as in training."""
+    """Mean pinball loss in the space of the arcsinh, weighted by the step ahead as in training."""
     level = context.mean(1, keepdim=True)
     spread = context.std(1, unbiased=False, keepdim=True)
     target = torch.asinh((truth - level) / spread).clamp(-FARTHEST, FARTHEST)[..., None]
@@ -116,21 +122,23 @@ def loss(quantiles: Tensor, truth: Tensor, context: Tensor) -> float:
 
 def execute(cell: Record, network: ZeroNetwork) -> Record:
     """Losses of the network and of the true law."""
-    rng = np.random.default_rng([7, cell["n_steps"]])
-    x, mean, deviation = (
-        torch.from_numpy(v) for v in LAWS[cell["law"]](rng, cell["n_steps"], cell["horizon"])
-    )
-    context = x[:, : cell["n_steps"]]
-    truth = x[:, cell["n_steps"] :]
-    z = torch.tensor([NormalDist().inv_cdf(q) for q in QUANTILES], dtype=torch.float64)
-    bound = loss(mean[..., None] + deviation[..., None] * z, truth, context)
-    own = loss(network.forecast(context, cell["horizon"]), truth, context)
+    n_steps = cell["n_steps"]
+    horizon = cell["horizon"]
+    rng = np.random.default_rng([7, n_steps])
+    arrays = LAWS[cell["law"]](rng, n_steps, horizon)
+    x, mean, deviation = (torch.from_numpy(array) for array in arrays)
+    context = x[:, :n_steps]
+    truth = x[:, n_steps:]
+    z = torch.tensor([NormalDist().inv_cdf(level) for level in QUANTILES], dtype=torch.float64)
+    true_quantiles = mean[..., None] + deviation[..., None] * z
+    bound = loss(true_quantiles, truth, context)
+    network_loss = loss(network.forecast(context, horizon), truth, context)
     return {
         "kind": "floor",
         **cell,
-        "loss": round(own, 5),
+        "loss": round(network_loss, 5),
         "bound": round(bound, 5),
-        "ratio": round(own / bound, 4),
+        "ratio": round(network_loss / bound, 4),
     }
 
 
@@ -141,10 +149,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with limit_threads(1):
         for weights in options.weights:
             network = PretrainedForecaster(1, weights=weights).fit(np.zeros(8)).network_
-            sizes = [{"n_steps": n_steps, "horizon": horizon} for n_steps, horizon in SIZES]
-            for cell in file.missing(
-                {"law": law, **size, "weights": weights} for law in LAWS for size in sizes
-            ):
+            cells = []
+            for law, (n_steps, horizon) in product(LAWS, SIZES):
+                cell = {"law": law, "n_steps": n_steps, "horizon": horizon, "weights": weights}
+                cells.append(cell)
+            for cell in file.missing(cells):
                 row = file.add(execute(cell, network))
                 print(*(row[name] for name in (*KEY, "loss", "bound", "ratio")), flush=True)
     return 0

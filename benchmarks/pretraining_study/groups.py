@@ -1,15 +1,16 @@
-"""Levels across series: networks that read the columns beside a target, trained alike on synthetic
-groups.
+"""Levels across series: networks that read the columns of a group as well as its target, trained
+alike on synthetic groups.
 
-Each arm starts from the same trained weights and learns for the steps that fit into the asked core
-seconds at its pace. The first record is of these weights themselves. Columns, and opinions about
-their effect (:class:`tsattn.forecasters.local_regression.LocalRegression` of a longer and a shorter
-memory), are further series, which are read by one attention whose levels are parts of all series'
-tokens ("levels") or by attention over time and over series in turn ("alternating"); or the opinions
-are further inputs of the target's own slots ("slots"); "none" reads nothing. Every arm that reads
-gives a learned share of each opinion in the answer. The way "residual" takes the first opinion off
-the target and adds it to the answer. What is on record is not repeated, and a killed run goes on.
-Run: PYTHONPATH=benchmarks
+Each arm starts from the same trained weights and learns for the number of steps that take the core
+seconds of the options at its pace. The first record is of these weights themselves. An opinion is
+an estimate of the columns' effect on the target, by a
+:class:`tsattn.forecasters.local_regression.LocalRegression` of a longer or a shorter memory. The
+arm "levels" reads columns and opinions as further series, by one attention whose levels are parts
+of all series' tokens; "alternating" reads them by attention over time and over series in turn;
+"slots" reads the opinions as further inputs of the target's tokens; "none" reads nothing. All arms
+but "none" add a learned share of each opinion to their forecast. The way "residual" takes the first
+opinion off the target and adds it to the forecast. Recorded runs are not repeated, and a killed run
+goes on. Run: PYTHONPATH=benchmarks
 python benchmarks/pretraining_study/groups.py --folder DIR --start FILE [--arm NAME ...]
 [--rate RATE ...]
 """
@@ -19,6 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,38 +52,38 @@ KEY = ("arm", "way", "rate", "seconds", "seed")
 N_TOKENS = 48
 LENGTH = 432
 HORIZON = 32
-# What is taken off the target: nothing, the first opinion, or the true effect, which nobody can
-# know.
+# What is subtracted from the target: nothing, the first opinion, or the true effect, which is known
+# for synthetic groups only.
 WAYS = ("plain", "residual", "truth")
 # Rows that the opinions are regressions of.
 MEMORIES = (432, 144)
 N_VALIDATION = 512
 VALIDATION_SEED = 2**32 - 1
-# Rate of all that is no matrix, as a share of that of matrices.
+# Rate of parameters that are no matrices over that of matrices.
 OTHER_RATE = 0.1
-# Rate of what an arm adds, which begins with nothing, over that of the trained weights.
+# Rate of an arm's new parameters, which begin at zero, over that of the trained weights.
 NEW_RATE = 5.0
+# Share of the steps in which the rate rises.
 WARMUP = 0.05
-# Steps after which the state of a run is kept, with which a killed one goes on.
+# Steps between two states that are saved; a killed run goes on from the last one.
 STEPS_OF_STATE = 500
-# Targets beyond this, in the space of the arcsinh, teach no more; forecasts beyond the other are
-# cut.
+# Bounds of targets in the loss, and of forecasts, in the space of the arcsinh.
 FARTHEST = 3.5
 FAR = 9.0
+# Windows of a validation batch.
+_VALIDATION_BATCH = 32
 # Features of a level across series: one that is constant, and learnt ones.
 LEVEL = 6
-# Score of pairs of one series, and of pairs of one time, at the start; others have 0. So the target
-# goes on to look at itself, and at what other series do at the same time.
+# Score of pairs of one series, and of pairs of one time, at the start; others have 0. So at first
+# the target attends to itself, and to other series at the same time.
 WITHIN = 6.0
 AT_ONCE = 6.0
-# Numbers of parts of one series lie below this.
+# Bound of the numbers of one series' parts.
 PARTS = 2**20
 
 
 class Arm(NamedTuple):
-    """Windows of a step, and steps a core second where they were first measured: all arms have the
-    same hardware.
-    """
+    """Windows of a step, and steps a core second, measured for all arms on the same hardware."""
 
     n_windows: int
     pace: float
@@ -99,17 +101,17 @@ ARMS = {
 
 @dataclass(frozen=True)
 class GroupPlaces(Places):
-    """Places of the tokens of all series, and which of them are the target's, [N]."""
+    """Places of the tokens of all series, and a mask of the target's tokens, [N]."""
 
-    own: Tensor | None = None
+    is_target: Tensor | None = None
 
 
 class SeriesAttention(Attention):
     """The attention of a trained block over the tokens of several series, with two more levels.
 
-    Scores of one series are what they were, but for a constant; pairs of one series and of one time
-    have further features. The values of other series are multiplied by a learned factor of each
-    head, which is 0 at the start.
+    Scores within one series are those of the trained block plus a constant; pairs of one series and
+    pairs of one time have further features. The values of other series are multiplied by a learned
+    factor of each head, which is 0 at the start.
     """
 
     def __init__(self, old: Attention, d_model: int, generator: torch.Generator | None) -> None:
@@ -127,38 +129,39 @@ class SeriesAttention(Attention):
         self.gate = nn.Parameter(torch.zeros(n_heads))
 
     def forward(self, x: Tensor, *, key_mask: Tensor, places: GroupPlaces, n_last: int) -> Tensor:
-        """Answers of the last tokens."""
+        """Outputs of the last tokens."""
         n_heads = self.score.n_heads
         d_key = self.score.d_key
-        own = places.own
-        q, k = self.score.features_at(x, places, n_last)
-        more = self.more(x).unflatten(2, (2, n_heads, 2, LEVEL - 1)).permute(2, 0, 3, 1, 4, 5)
-        more_q = more[0][:, :, x.shape[1] - n_last :]
-        more_k = more[1]
+        is_target = places.is_target
+        old_q, old_k = self.score.features_at(x, places, n_last)
+        # [2 B H L 2 (LEVEL - 1)]: of queries and of keys, for each of the two levels.
+        new_features = self.more(x).unflatten(2, (2, n_heads, 2, LEVEL - 1))
+        new_q, new_k = new_features.permute(2, 0, 3, 1, 4, 5)
+        new_q = new_q[:, :, x.shape[1] - n_last :]
         constant_q = torch.stack([self.within, self.at_once], dim=1)[:, None] * d_key**0.5
-        # A token of the target is in both parts of itself, and would look at itself too much.
-        constant_k = torch.stack([torch.ones_like(own), ~own], dim=1).to(k.dtype)
-        q, k = (
-            torch.cat(
-                [
-                    part,
-                    torch.cat([constant.expand(*new.shape[:4])[..., None], new], dim=4).flatten(3),
-                ],
-                dim=3,
-            )
-            for part, constant, new in ((q, constant_q, more_q), (k, constant_k, more_k))
-        )
+        # A token of the target shares both its series and its time with itself; without the zero it
+        # would attend to itself too much.
+        constant_k = torch.stack([torch.ones_like(is_target), ~is_target], dim=1).to(old_k.dtype)
+        q = _with_levels(old_q, constant_q, new_q)
+        k = _with_levels(old_k, constant_k, new_k)
         v = self.value(x).unflatten(2, (n_heads, -1)).transpose(1, 2)
-        v = v * torch.where(own[:, None], 1.0, self.gate).T[None, :, :, None]
+        v = v * torch.where(is_target[:, None], 1.0, self.gate).T[None, :, :, None]
         levels = Levels((*self.score.levels.ranks, LEVEL, LEVEL))
-        seen = attend(
+        mixed = attend(
             q, k, v, levels=levels, groups=places.groups, key_mask=key_mask, scale=d_key**-0.5
         )
-        return self.out(seen.transpose(1, 2).flatten(2))
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def _with_levels(features: Tensor, constant: Tensor, new: Tensor) -> Tensor:
+    """Features followed by those of further levels, each a constant one and the new ones."""
+    constants = constant.expand(*new.shape[:4])[..., None]
+    of_levels = torch.cat([constants, new], dim=4).flatten(3)
+    return torch.cat([features, of_levels], dim=3)
 
 
 class AcrossSeries(nn.Module):
-    """Each token looks at the tokens of all series at its time, and adds what it sees; nothing at
+    """Attention of each token to the tokens of all series at its time, added to its state; zero at
     the start.
     """
 
@@ -172,15 +175,17 @@ class AcrossSeries(nn.Module):
             self.attention.out.bias.zero_()
 
     def forward(self, x: Tensor, key_mask: Tensor) -> Tensor:
-        """States ``[B, L, S, D]``, of which tokens ``[B, L, S]`` may be looked at."""
-        seen = self.attention(self.norm(x).flatten(0, 1), key_mask=key_mask.flatten(0, 1))
-        return x + seen.unflatten(0, x.shape[:2])
+        """States ``[B, L, S, D]``; a token may be attended to where the mask ``[B, L, S]`` is
+        true.
+        """
+        mixed = self.attention(self.norm(x).flatten(0, 1), key_mask=key_mask.flatten(0, 1))
+        return x + mixed.unflatten(0, x.shape[:2])
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B windows: contexts, futures, seasons, opinions and columns ``[B, S, T + F]``, NaN where
-    unknown.
+    """B windows: contexts, futures, seasons, opinions and columns ``[B, S, T + F]``; unknown values
+    are NaN.
     """
 
     x: Tensor
@@ -202,7 +207,7 @@ class GroupNetwork(ZeroNetwork):
         n_opinions = len(MEMORIES)
         self.reader = linear(2 * n_opinions * config.max_len, width, generator=generator)
         self.share = linear(width, n_opinions, generator=generator)
-        # What a token is: of an opinion, each by itself, or of a column.
+        # Added to tokens of further series: one vector for each opinion, and one for all columns.
         self.kinds = nn.Parameter(torch.randn(n_opinions + 1, width, generator=generator))
         with torch.no_grad():
             for layer in (self.reader, self.share):
@@ -220,58 +225,72 @@ class GroupNetwork(ZeroNetwork):
     def forward(
         self, batch: Batch, horizon: int, n_tokens: int = N_TOKENS
     ) -> tuple[Tensor, Tokens, Tensor, Tensor]:
-        """As :meth:`ZeroNetwork.forward`, of windows with what stands beside them."""
+        """As :meth:`ZeroNetwork.forward`, of windows with opinions and columns."""
         x = batch.x
         seasons = batch.seasons
         tokens = self._cut(seasons, x.shape[1], horizon, n_tokens)
         index, inside = tokens.slots()
-        values, known = read_slots(x, index, inside)
-        scaled, level, spread = measure_whole(values, known)
-        known = known.to(scaled.dtype)
+        values, is_observed = read_slots(x, index, inside)
+        scaled, level, spread = measure_whole(values, is_observed)
+        observed = is_observed.to(scaled.dtype)
         facts = self._facts(seasons, x)[:, None].expand(-1, index.shape[1], -1).to(scaled.dtype)
-        inputs = [scaled, known, inside.to(scaled.dtype), facts]
+        inputs = [scaled, observed, inside.to(scaled.dtype), facts]
         states = self._embed(torch.cat(inputs, dim=2), tokens)
-        opinions, told = read_beside(batch.opinions, x.shape[1], index, inside)
-        opinions = torch.asinh(
-            opinions / torch.where(spread > 0, spread, 1.0)[:, None, :, None]
-        ).to(scaled.dtype)
-        key_mask = (known.sum(2) > 0) | ((tokens.index >= 0) & (tokens.starts() < horizon))
-        n_future = int((tokens.index >= 0).sum())
-        if self.arm == "slots" and opinions.shape[1]:
-            read = torch.cat([opinions, told.to(scaled.dtype)], dim=1).transpose(1, 2).flatten(2)
-            states = states + self.reader(read)
+        is_future = tokens.index >= 0
+        n_future = int(is_future.sum())
+        key_mask = (observed.sum(2) > 0) | (is_future & (tokens.starts() < horizon))
+        opinions, has_opinion = read_series(batch.opinions, x.shape[1], index, inside)
+        opinions = self._squeeze_opinions(opinions, spread).to(scaled.dtype)
+        has_columns = opinions.shape[1] > 0
+        if self.arm == "slots" and has_columns:
+            inputs = [opinions, has_opinion.to(scaled.dtype)]
+            states = states + self.reader(torch.cat(inputs, dim=1).transpose(1, 2).flatten(2))
         places = self._places(tokens, seasons.period)
-        if self.arm in ("levels", "alternating") and opinions.shape[1]:
-            columns = read_beside(batch.columns, x.shape[1], index, inside)
-            beside = [(opinions, told), (scale_beside(*columns), columns[1])]
-            beside, seen = (torch.cat(parts, dim=1) for parts in zip(*beside, strict=True))
-            more = self._embed_beside(beside, seen, inside, facts, tokens)
-            states = torch.cat([more, states[:, None]], dim=1)
-            key_mask = torch.cat([seen.any(3), key_mask[:, None]], dim=1)
+        if self.arm in ("levels", "alternating") and has_columns:
+            columns, has_value = read_series(batch.columns, x.shape[1], index, inside)
+            series = torch.cat([opinions, scale_columns(columns, has_value)], dim=1)
+            series_mask = torch.cat([has_opinion, has_value], dim=1)
+            further = self._embed_series(series, series_mask, inside, facts, tokens)
+            states = torch.cat([further, states[:, None]], dim=1)
+            key_mask = torch.cat([series_mask.any(3), key_mask[:, None]], dim=1)
             states = self._mix_series(states, tokens, places, key_mask, n_future)
         elif self.arm == "levels":
             states = self._mix_series(states[:, None], tokens, places, key_mask[:, None], n_future)
         else:
             states = self._mix(states, places, key_mask, n_future)
-        answer = self._answer(states, last_value(scaled, known))
-        if self.arm != "none" and opinions.shape[1]:
-            answer = (
-                answer
-                + torch.einsum("bmo,bomp->bmp", self.share(states), opinions[:, :, -n_future:])[
-                    ..., None
-                ]
-            )
-        return answer, replace(tokens, index=tokens.index[tokens.index >= 0]), level, spread
+        answer = self._answer(states, last_value(scaled, observed))
+        if self.arm != "none" and has_columns:
+            shares = self.share(states)
+            answer = answer + self._weighted(shares, opinions[:, :, -n_future:])
+        return answer, replace(tokens, index=tokens.index[is_future]), level, spread
 
-    def _embed_beside(
-        self, values: Tensor, known: Tensor, inside: Tensor, facts: Tensor, tokens: Tokens
+    @staticmethod
+    def _squeeze_opinions(opinions: Tensor, spread: Tensor) -> Tensor:
+        """Opinions in the space of the arcsinh of the target."""
+        positive_spread = torch.where(spread > 0, spread, 1.0)
+        return torch.asinh(opinions / positive_spread[:, None, :, None])
+
+    @staticmethod
+    def _weighted(shares: Tensor, opinions: Tensor) -> Tensor:
+        """Opinions ``[B, O, M, P]`` of the future weighted by shares ``[B, M, O]``, alike for all
+        quantiles.
+        """
+        return torch.einsum("bmo,bomp->bmp", shares, opinions)[..., None]
+
+    def _embed_series(
+        self, values: Tensor, is_observed: Tensor, inside: Tensor, facts: Tensor, tokens: Tokens
     ) -> Tensor:
-        """Tokens of further series ``[B, S, L, D]``, embedded as those of the target, and told
-        apart.
+        """Tokens of further series ``[B, S, L, D]``, embedded as those of the target, plus a vector
+        of their kind.
         """
         n_series = values.shape[1]
-        parts = [values, known.to(values.dtype), inside.to(values.dtype)[:, None].expand_as(values)]
-        parts += [facts[:, None].expand(-1, n_series, -1, -1)]
+        dtype = values.dtype
+        parts = [
+            values,
+            is_observed.to(dtype),
+            inside.to(dtype)[:, None].expand_as(values),
+            facts[:, None].expand(-1, n_series, -1, -1),
+        ]
         kind = torch.arange(n_series).clamp_max(len(MEMORIES))
         embedded = self._embed(torch.cat(parts, dim=3).flatten(0, 1), tokens)
         return embedded.unflatten(0, (-1, n_series)) + self.kinds[kind][:, None]
@@ -283,21 +302,21 @@ class GroupNetwork(ZeroNetwork):
         target last.
         """
         n_tokens = states.shape[2]
-        n_last = self.config.encode or states.shape[2]
-        flat = self.arm == "levels"
-        mix = (
-            self._mix_levels(tokens, places, key_mask)
-            if flat
-            else self._mix_in_turn(places, key_mask)
-        )
+        n_encoded = self.config.encode or n_tokens
+        if self.arm == "levels":
+            mix = self._mix_levels(tokens, places, key_mask)
+        else:
+            mix = self._mix_in_turn(places, key_mask)
+        last_layer = self.config.n_layers - 1
         for layer in range(self.config.n_layers):
-            last = (
-                n_future if layer == self.config.n_layers - 1 else min(n_future + n_last, n_tokens)
-            )
-            seen = mix(layer, states, last)
-            states = torch.cat([states[:, :, : n_tokens - last], seen], dim=2)
-        mixed: Tensor = self.stack.norm(states[:, -1, -n_future:])
-        return mixed
+            # Only the future is needed in the end.
+            n_mixed = min(n_future + n_encoded, n_tokens)
+            if layer == last_layer:
+                n_mixed = n_future
+            mixed = mix(layer, states, n_mixed)
+            states = torch.cat([states[:, :, : n_tokens - n_mixed], mixed], dim=2)
+        target: Tensor = self.stack.norm(states[:, -1, -n_future:])
+        return target
 
     def _mix_levels(self, tokens: Tokens, places: Places, key_mask: Tensor) -> Any:
         """One attention over the tokens of all series, in the order of time, the target last at
@@ -305,23 +324,26 @@ class GroupNetwork(ZeroNetwork):
         """
         n_series = key_mask.shape[1]
         series = torch.arange(n_series)
+        n_tokens = len(tokens.index)
         groups = []
         for parts in places.groups:
-            flat = torch.where(parts[..., None] < 0, -1, parts[..., None] % PARTS + PARTS * series)
-            groups.append(flat.flatten(-2))
-        when = (tokens.index - tokens.index[0])[:, None].expand(-1, n_series).flatten()
-        groups += [series.repeat(len(tokens.index)), when]
+            # Parts of each series have numbers of their own; a negative number is no part.
+            of_series = parts[..., None] % PARTS + PARTS * series
+            numbers = torch.where(parts[..., None] < 0, -1, of_series)
+            groups.append(numbers.flatten(-2))
+        times = (tokens.index - tokens.index[0])[:, None].expand(-1, n_series).flatten()
+        groups += [series.repeat(n_tokens), times]
         angles = tuple(part.repeat_interleave(n_series, dim=-2) for part in places.angles or ())
-        own = (series == n_series - 1).repeat(len(tokens.index))
-        flat_places = GroupPlaces(tuple(groups), (angles[0], angles[1]), own)
+        is_target = (series == n_series - 1).repeat(n_tokens)
+        flat_places = GroupPlaces(tuple(groups), (angles[0], angles[1]), is_target)
         mask = key_mask.transpose(1, 2).flatten(1)
 
-        def mix(layer: int, states: Tensor, last: int) -> Tensor:
+        def mix(layer: int, states: Tensor, n_mixed: int) -> Tensor:
             flat = states.transpose(1, 2).flatten(1, 2)
-            seen = self.stack.blocks[layer](
-                flat, key_mask=mask, places=flat_places, n_last=last * n_series
+            mixed = self.stack.blocks[layer](
+                flat, key_mask=mask, places=flat_places, n_last=n_mixed * n_series
             )
-            return seen.unflatten(1, (last, n_series)).transpose(1, 2)
+            return mixed.unflatten(1, (n_mixed, n_series)).transpose(1, 2)
 
         return mix
 
@@ -335,126 +357,140 @@ class GroupNetwork(ZeroNetwork):
             return parts if parts.ndim == 1 else parts.repeat_interleave(n_series, dim=0)
 
         angles = tuple(part if part.ndim == 2 else repeat(part) for part in places.angles or ())
-        each = Places(tuple(repeat(parts) for parts in places.groups), (angles[0], angles[1]))
+        groups = tuple(repeat(parts) for parts in places.groups)
+        repeated_places = Places(groups, (angles[0], angles[1]))
 
-        def mix(layer: int, states: Tensor, last: int) -> Tensor:
+        def mix(layer: int, states: Tensor, n_mixed: int) -> Tensor:
             block: Any = self.stack.blocks[layer]
             flat = states.flatten(0, 1)
-            seen = block.attention(
+            over_time = block.attention(
                 block.norm_attention(flat),
                 key_mask=key_mask.flatten(0, 1),
-                places=each,
-                n_last=last,
+                places=repeated_places,
+                n_last=n_mixed,
             )
-            now = (flat[:, -last:] + seen).unflatten(0, states.shape[:2])
-            now = block.across(
-                now.transpose(1, 2), key_mask[:, :, -last:].transpose(1, 2)
-            ).transpose(1, 2)
-            flat = now.flatten(0, 1)
-            return (flat + block.feed_forward(block.norm_feed_forward(flat))).unflatten(
-                0, states.shape[:2]
-            )
+            mixed = (flat[:, -n_mixed:] + over_time).unflatten(0, states.shape[:2])
+            last_mask = key_mask[:, :, -n_mixed:].transpose(1, 2)
+            mixed = block.across(mixed.transpose(1, 2), last_mask).transpose(1, 2)
+            flat = mixed.flatten(0, 1)
+            flat = flat + block.feed_forward(block.norm_feed_forward(flat))
+            return flat.unflatten(0, states.shape[:2])
 
         return mix
 
 
-def read_beside(
+def read_series(
     series: Tensor, n_past: int, index: Tensor, inside: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Slots ``[B, S, L, P]`` of series that go on over the horizon, 0 where unknown, and which are
-    known.
+    """Slots ``[B, S, L, P]`` of series that go on over the horizon, 0 where a value is missing, and
+    a mask of the values.
     """
+    n_rows = series.shape[2]
     place = (index + n_past)[:, None].expand(-1, series.shape[1], -1, -1)
-    held = inside[:, None] & (place >= 0) & (place < series.shape[2])
-    values = series.gather(2, place.clamp(0, series.shape[2] - 1).flatten(2)).view(place.shape)
-    known = held & ~values.isnan()
-    return torch.where(known, values, 0.0), known
+    is_row = inside[:, None] & (place >= 0) & (place < n_rows)
+    flat_place = place.clamp(0, n_rows - 1).flatten(2)
+    values = series.gather(2, flat_place).view(place.shape)
+    is_observed = is_row & ~values.isnan()
+    return torch.where(is_observed, values, 0.0), is_observed
 
 
-def scale_beside(values: Tensor, known: Tensor) -> Tensor:
+def scale_columns(values: Tensor, is_observed: Tensor) -> Tensor:
     """Columns in units of their own, in the space of the arcsinh."""
-    return measure_whole(values.flatten(0, 1), known.flatten(0, 1))[0].view(values.shape)
+    scaled, _, _ = measure_whole(values.flatten(0, 1), is_observed.flatten(0, 1))
+    return scaled.view(values.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Groups with opinions ``[N, O, T + F]``; contexts without outliers and their seasons, as they
-    are ("plain"), less the first opinion ("residual"), and less the true effect ("truth").
+    """Groups with opinions ``[N, O, T + F]``, and by way the contexts without outliers and their
+    seasons: as they are ("plain"), less the first opinion ("residual"), or less the true effect
+    ("truth").
     """
 
     groups: Groups
     opinions: Tensor
     contexts: dict[str, tuple[Tensor, Seasons]]
 
-    def away(self, way: str, at: Tensor | slice = slice(None)) -> Tensor:
-        """What is taken off the target of some groups, ``[N, T + F]``."""
+    def away(self, way: str, rows: Tensor | slice = slice(None)) -> Tensor:
+        """The series that a way subtracts from the target of some groups, ``[N, T + F]``."""
         if way == "residual":
-            return self.opinions[at, 0]
-        true = torch.from_numpy(self.groups.effect)[at].double()
-        return true if way == "truth" else torch.zeros_like(true)
+            return self.opinions[rows, 0]
+        effect = torch.from_numpy(self.groups.effect)[rows].double()
+        return effect if way == "truth" else torch.zeros_like(effect)
 
     @cached_property
     def simple(self) -> np.ndarray:
-        """Which groups have a coupling that is a sum, or none."""
+        """A mask of the groups whose coupling is a sum, or none."""
         return np.isin(self.groups.coupling, ["linear", "decoys", UNIVARIATE])
 
     def batch(self, rows: np.ndarray, way: str) -> Batch:
-        """Groups with as many columns each."""
-        at = torch.from_numpy(rows)
+        """Groups that all have the same number of columns."""
+        row_tensor = torch.from_numpy(rows)
         n_columns = int(self.groups.n_columns[rows[0]])
         x, seasons = self.contexts[way]
         target = torch.from_numpy(self.groups.target[rows, LENGTH:]).double()
-        y = target - self.away(way, at)[:, LENGTH:]
+        y = target - self.away(way, row_tensor)[:, LENGTH:]
         columns = torch.from_numpy(self.groups.columns[rows, :n_columns]).double()
-        opinions = self.opinions[at] if n_columns else self.opinions[at, :0]
-        return Batch(x[at], y, seasons.rows(at), opinions, columns)
+        opinions = self.opinions[row_tensor]
+        if not n_columns:
+            opinions = opinions[:, :0]
+        return Batch(x[row_tensor], y, seasons.rows(row_tensor), opinions, columns)
 
     def weights(self) -> Tensor:
-        """Deviation of the rest of each target over that of the target."""
+        """Weights of the windows: deviation of each target without the effect over that with it."""
         past = self.groups.target[:, :LENGTH]
         rest = past - self.groups.effect[:, :LENGTH]
-        deviations = (np.nanstd(part, axis=1, dtype=float) for part in (rest, past))
-        share = np.divide(*deviations)
+        share = np.nanstd(rest, axis=1, dtype=float) / np.nanstd(past, axis=1, dtype=float)
         return torch.from_numpy(np.clip(np.nan_to_num(share, nan=1.0), 0.05, 1.5))
 
 
 def make_pool(n: int, seed: int, network: ZeroNetwork) -> Pool:
-    """Draw groups, and ask for opinions."""
+    """Draw groups, and estimate their opinions."""
     groups = make_groups(n, LENGTH, HORIZON, seed=seed)
     target = torch.from_numpy(groups.target).double()
-    x, seasons = network.look(target[:, :LENGTH], HORIZON)
+    past = target[:, :LENGTH]
+    x, seasons = network.look(past, HORIZON)
     opinions = torch.from_numpy(give_opinions(x.numpy(), groups, seasons))
     pool = Pool(groups, opinions, {"plain": (x, seasons)})
     for way in WAYS[1:]:
-        rest = torch.where(x.isnan(), torch.nan, target[:, :LENGTH] - pool.away(way)[:, :LENGTH])
+        # Outliers, which are missing in x, stay missing.
+        rest = torch.where(x.isnan(), torch.nan, past - pool.away(way)[:, :LENGTH])
         pool.contexts[way] = network.look(rest, HORIZON)
     return pool
 
 
 def give_opinions(x: np.ndarray, groups: Groups, seasons: Seasons) -> np.ndarray:
-    """Effects ``[N, O, T + F]`` by regressions of each memory; 0 of a target alone."""
+    """Effects ``[N, O, T + F]`` by regressions of each memory; 0 for a target without columns."""
     opinions = np.zeros((len(x), len(MEMORIES), LENGTH + HORIZON))
-    period = seasons.period.numpy()
-    cycle = seasons.cycle.numpy()
-    cycle = np.where(cycle > period, cycle, 0)
-    for season, longer in sorted(set(zip(period.tolist(), cycle.tolist(), strict=True))):
-        rows = np.flatnonzero((period == season) & (cycle == longer) & (groups.n_columns > 0))
+    periods = seasons.period.numpy()
+    cycles = seasons.cycle.numpy()
+    cycles = np.where(cycles > periods, cycles, 0)
+    # Groups of one season share a regression.
+    for season, cycle in sorted(set(zip(periods.tolist(), cycles.tolist(), strict=True))):
+        rows = np.flatnonzero((periods == season) & (cycles == cycle) & (groups.n_columns > 0))
+        if not rows.size:
+            continue
         columns = groups.columns[rows].swapaxes(1, 2).astype(float)
-        ahead = groups.known_ahead[rows][:, None]
-        known = np.where(ahead, columns, 0.0)
-        past = np.where(ahead, 0.0, columns)[:, :LENGTH]
-        known, past = (each[..., np.any(each != 0, axis=(0, 1))] for each in (known, past))
-        for number, memory in enumerate(MEMORIES if rows.size else ()):
-            model = LocalRegression(
-                HORIZON, season=max(season, 1), cycle=longer, memories=(memory,)
-            )
-            opinions[rows, number] = model.effects(x[rows], known, past)
+        is_future = groups.known_ahead[rows][:, None]
+        future_cols = _nonzero_columns(np.where(is_future, columns, 0.0))
+        past_cols = _nonzero_columns(np.where(is_future, 0.0, columns)[:, :LENGTH])
+        for number, memory in enumerate(MEMORIES):
+            model = LocalRegression(HORIZON, season=max(season, 1), cycle=cycle, memories=(memory,))
+            opinions[rows, number] = model.effects(x[rows], future_cols, past_cols)
     return opinions
 
 
+def _nonzero_columns(columns: np.ndarray) -> np.ndarray:
+    """The columns ``[N, T, C]`` that are not zero everywhere."""
+    is_used = np.any(columns != 0, axis=(0, 1))
+    return columns[..., is_used]
+
+
 def draw_rows(rng: np.random.Generator, pool: Pool, progress: float, n: int) -> np.ndarray:
-    """Groups of a step, as many columns each: at first one column that acts linearly, then sums;
-    later half of the steps have those, half all couplings.
+    """Groups of a step, all with the same number of columns.
+
+    At first they have one column that acts linearly, then sums of effects. Later half of the steps
+    have those, and half have all couplings.
     """
     groups = pool.groups
     allowed = np.ones_like(pool.simple)
@@ -463,26 +499,29 @@ def draw_rows(rng: np.random.Generator, pool: Pool, progress: float, n: int) -> 
     elif progress < 0.25 or rng.random() < 0.5:
         allowed = pool.simple
     rows = np.flatnonzero(allowed)
-    rows = rows[groups.n_columns[rows] == groups.n_columns[rng.choice(rows)]]
+    n_columns = groups.n_columns[rng.choice(rows)]
+    rows = rows[groups.n_columns[rows] == n_columns]
     return rng.choice(rows, min(n, len(rows)), replace=False)
 
 
 def pinball(network: GroupNetwork, batch: Batch, weight: Tensor) -> Tensor:
-    """Mean pinball loss of a batch in the space of the arcsinh, as in pretraining,
-    windows weighed.
+    """Mean pinball loss of a batch in the space of the arcsinh, as in pretraining, with weights of
+    the windows.
     """
     slots, tokens, level, spread = network(batch, batch.y.shape[1])
     target = network.squeeze(batch.y, tokens, level, spread).clamp(-FARTHEST, FARTHEST)
     usable = (batch.x.isfinite().sum(1) >= 3) & (spread[:, 0] > 0)
-    share = (
-        (1 + tokens.slots()[0].clamp_min(0) / 16).rsqrt()
-        * target.isfinite()
-        * (usable * weight)[:, None, None]
-    )
-    error = target.nan_to_num(0.0)[..., None] - slots
-    levels = torch.tensor(network.quantile_levels)
-    losses = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(3)
+    steps_ahead = tokens.slots()[0].clamp_min(0)
+    step_weight = (1 + steps_ahead / 16).rsqrt()
+    share = step_weight * target.isfinite() * (usable * weight)[:, None, None]
+    losses = _pinball_losses(target.nan_to_num(0.0), slots, torch.tensor(network.quantile_levels))
     return ((losses * share).sum() / share.sum().clamp_min(1e-6)).float()
+
+
+def _pinball_losses(target: Tensor, quantiles: Tensor, levels: Tensor) -> Tensor:
+    """Twice the pinball loss of quantiles ``[..., Q]``, mean over levels."""
+    error = target[..., None] - quantiles
+    return 2 * torch.maximum(levels * error, (levels - 1) * error).mean(-1)
 
 
 @torch.no_grad()
@@ -491,128 +530,149 @@ def forecast(network: GroupNetwork, batch: Batch, horizon: int, n_tokens: int = 
     slots, tokens, level, spread = network(batch, horizon, n_tokens)
     token, slot = tokens.find(horizon)
     flat = slots.flatten(1, 2)
-    at = (token * network.config.max_len + slot)[..., None].expand(-1, -1, flat.shape[2])
-    squeezed = flat.gather(1, at).clamp(-FAR, FAR).sort(dim=2).values.double()
+    places = token * network.config.max_len + slot
+    index = places[..., None].expand(-1, -1, flat.shape[2])
+    squeezed = flat.gather(1, index).clamp(-FAR, FAR).sort(dim=2).values.double()
     return level[..., None] + spread[..., None] * squeezed.sinh()
 
 
 def validate(network: GroupNetwork, pool: Pool, way: str) -> Tensor:
-    """Loss of each window in the space of the arcsinh of the target; NaN where nothing is known of
-    its future.
-    """
+    """Loss of each window in the space of the arcsinh of the target; NaN without any truth."""
     groups = pool.groups
     x = pool.contexts["plain"][0]
     level = x.nanmean(1, keepdim=True)
     spread = torch.from_numpy(np.nanstd(x.numpy(), axis=1))[:, None]
-    truth = torch.asinh((torch.from_numpy(groups.target[:, LENGTH:]).double() - level) / spread)
+    future = torch.from_numpy(groups.target[:, LENGTH:]).double()
+    truth = torch.asinh((future - level) / spread).clamp(-FARTHEST, FARTHEST)
     losses = torch.zeros(len(x), dtype=torch.float64)
     levels = torch.tensor(network.quantile_levels, dtype=torch.float64)
     for n_columns in np.unique(groups.n_columns):
         alike = np.flatnonzero(groups.n_columns == n_columns)
-        for rows in np.array_split(alike, -(-len(alike) // 32)):
+        n_batches = -(-len(alike) // _VALIDATION_BATCH)  # rounded up
+        for rows in np.array_split(alike, n_batches):
             batch = pool.batch(rows, way)
-            at = torch.from_numpy(rows)
-            quantiles = forecast(network, batch, HORIZON) + pool.away(way, at)[:, LENGTH:, None]
-            squeezed = torch.asinh((quantiles - level[at, :, None]) / spread[at, :, None])
-            error = truth[at].clamp(-FARTHEST, FARTHEST)[..., None] - squeezed
-            losses[at] = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(2).nanmean(1)
+            row_tensor = torch.from_numpy(rows)
+            away = pool.away(way, row_tensor)[:, LENGTH:]
+            quantiles = forecast(network, batch, HORIZON) + away[..., None]
+            row_level = level[row_tensor, :, None]
+            row_spread = spread[row_tensor, :, None]
+            squeezed = torch.asinh((quantiles - row_level) / row_spread)
+            step_losses = _pinball_losses(truth[row_tensor], squeezed, levels)
+            losses[row_tensor] = step_losses.nanmean(1)
     return torch.where(spread[:, 0] > 0, losses, torch.nan)
 
 
 def by_coupling(losses: Tensor, pool: Pool) -> dict[str, float]:
-    """Means by coupling and of all groups with columns, windows weighed."""
+    """Weighted means of the losses by coupling, and of all groups with columns."""
     groups = pool.groups
     weight = pool.weights()
-    parts = {name: groups.coupling == name for name in (UNIVARIATE, *COUPLINGS)} | {
-        "columns": groups.n_columns > 0
-    }
+    masks = {name: groups.coupling == name for name in (UNIVARIATE, *COUPLINGS)}
+    masks["columns"] = groups.n_columns > 0
     means = {}
-    for name, rows in parts.items():
-        some = losses.isfinite() & torch.from_numpy(rows)
-        if some.any():
-            means[name] = round(float((losses * weight)[some].sum() / weight[some].sum()), 5)
+    for name, mask in masks.items():
+        counted = losses.isfinite() & torch.from_numpy(mask)
+        if counted.any():
+            mean = (losses * weight)[counted].sum() / weight[counted].sum()
+            means[name] = round(float(mean), 5)
     return means
 
 
 def load_start(file: str, network: GroupNetwork) -> None:
-    """Take over the average weights of a run between two phases."""
-    tensors = {
-        name.removeprefix("average."): t
-        for name, t in load_file(file).items()
-        if name.startswith("average.")
-    }
+    """Load the average weights of a run between two phases.
+
+    Raises:
+        ValueError: If they are not of a network of the same sizes.
+    """
+    prefix = "average."
+    state = load_file(file)
+    tensors = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
     expected = ZeroNetwork(network.config).state_dict()
     if tensors.keys() != expected.keys():
         raise ValueError(
             f"--start must hold weights of the network of {network.config}; {file} lacks or adds"
             " some"
         )
-    # What an arm adds keeps its values of the start.
+    # The new parameters of an arm keep their start values.
     network.load_state_dict(tensors, strict=False)
 
 
 def multiply_adds(network: GroupNetwork) -> int:
-    """Of one forecast of a group with two columns."""
-    hours = torch.sin(
-        2 * torch.pi / 24 * torch.arange(float(LENGTH + HORIZON), dtype=torch.float64)
-    )
-    x, seasons = network.look(hours[None, :LENGTH], HORIZON)
-    batch = Batch(x, x, seasons, hours.expand(1, len(MEMORIES), -1), hours.expand(1, 2, -1))
+    """Multiply-adds of one forecast of a group with two columns."""
+    hours = torch.arange(float(LENGTH + HORIZON), dtype=torch.float64)
+    wave = torch.sin(2 * torch.pi / 24 * hours)
+    x, seasons = network.look(wave[None, :LENGTH], HORIZON)
+    opinions = wave.expand(1, len(MEMORIES), -1)
+    columns = wave.expand(1, 2, -1)
+    batch = Batch(x, x, seasons, opinions, columns)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(batch, HORIZON)
     return counter.get_total_flops() // 2
 
 
 def split_optimizers(network: GroupNetwork, rate: float) -> tuple[torch.optim.Optimizer, ...]:
-    """The optimizers of pretraining, in which what an arm adds has a rate of its own."""
-    trained = ZeroNetwork(network.config).state_dict().keys()
-    new = {parameter for name, parameter in network.named_parameters() if name not in trained}
+    """The optimizers of pretraining, in which the new parameters of an arm have their own rate."""
+    trained_names = ZeroNetwork(network.config).state_dict().keys()
+    named = network.named_parameters()
+    new_parameters = {parameter for name, parameter in named if name not in trained_names}
     optimizers = make_optimizers(network, rate, OTHER_RATE * rate)
     for optimizer in optimizers:
         (group,) = optimizer.param_groups
-        added = [parameter for parameter in group["params"] if parameter in new]
-        if added:
-            group["params"] = [parameter for parameter in group["params"] if parameter not in new]
-            optimizer.add_param_group({"params": added, "lr": NEW_RATE * group["lr"]})
+        parameters = group["params"]
+        new_group = [parameter for parameter in parameters if parameter in new_parameters]
+        if new_group:
+            group["params"] = [
+                parameter for parameter in parameters if parameter not in new_parameters
+            ]
+            optimizer.add_param_group({"params": new_group, "lr": NEW_RATE * group["lr"]})
     return optimizers
 
 
 def train(
     network: GroupNetwork, pool: Pool, way: str, rate: float, n_steps: int, seed: int, state: Path
 ) -> float:
-    """Learn, or go on where a state was kept; the core seconds it took."""
+    """Train, or go on from a saved state; the core seconds of all steps."""
     optimizers = split_optimizers(network, rate)
-    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     weight = pool.weights()
     first_step = 0
     seconds_before = 0.0
     if state.exists():
-        kept = torch.load(state)
-        network.load_state_dict(kept["network"])
-        for optimizer, values in zip(optimizers, kept["optimizers"], strict=True):
+        saved = torch.load(state)
+        network.load_state_dict(saved["network"])
+        for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(values)
-        first_step = kept["step"]
-        seconds_before = kept["seconds"]
+        first_step = saved["step"]
+        seconds_before = saved["seconds"]
     started = time.process_time()
     for step in range(first_step, n_steps):
         if step % STEPS_OF_STATE == 0 and step > first_step:
-            seconds = seconds_before + time.process_time() - started
-            optimizer_states = [optimizer.state_dict() for optimizer in optimizers]
-            kept = {"network": network.state_dict(), "optimizers": optimizer_states}
-            write_atomic(state, partial(torch.save, {**kept, "step": step, "seconds": seconds}))
+            new_state = {
+                "network": network.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                "step": step,
+                "seconds": seconds_before + time.process_time() - started,
+            }
+            write_atomic(state, partial(torch.save, new_state))
         rng = np.random.default_rng([seed, step])
         rows = draw_rows(rng, pool, step / n_steps, ARMS[network.arm].n_windows)
-        factor = min((step + 1) / max(WARMUP * n_steps, 1), (n_steps - step) / n_steps)
-        for optimizer, its_rates in zip(optimizers, rates, strict=True):
+        factor = _rate_factor(step, n_steps)
+        for optimizer, group_rates in zip(optimizers, base_rates, strict=True):
             optimizer.zero_grad(set_to_none=True)
-            for group, its_rate in zip(optimizer.param_groups, its_rates, strict=True):
-                group["lr"] = its_rate * factor
+            for group, group_rate in zip(optimizer.param_groups, group_rates, strict=True):
+                group["lr"] = group_rate * factor
         loss = pinball(network, pool.batch(rows, way), weight[torch.from_numpy(rows)])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
     return seconds_before + time.process_time() - started
+
+
+def _rate_factor(step: int, n_steps: int) -> float:
+    """Share of the rate at a step: it rises over the first steps, and falls to the end."""
+    rising = (step + 1) / max(WARMUP * n_steps, 1)
+    falling = (n_steps - step) / n_steps
+    return min(rising, falling)
 
 
 def execute(cell: Record, options: Any, pools: tuple[Pool, Pool]) -> Record:
@@ -622,21 +682,30 @@ def execute(cell: Record, options: Any, pools: tuple[Pool, Pool]) -> Record:
     network = GroupNetwork(arm, CONFIG, generator=torch.Generator().manual_seed(cell["seed"]))
     load_start(options.start, network)
     n_steps = round(cell["seconds"] * ARMS[arm].pace)
-    name = "-".join(str(cell[part]) for part in KEY)
+    name = "-".join(str(cell[field]) for field in KEY)
     state = Path(options.folder) / f"{name}.state"
-    seconds = train(network, pools[0], way, cell["rate"], n_steps, cell["seed"], state)
+    train_pool, validation_pool = pools
+    seconds = train(network, train_pool, way, cell["rate"], n_steps, cell["seed"], state)
+    network.eval()
+    # Untrained weights are validated in all ways.
     ways = (way,) if n_steps else WAYS
-    losses = {each: validate(network.eval(), pools[1], each) for each in ways}
+    losses = {way_name: validate(network, validation_pool, way_name) for way_name in ways}
     file = Path(options.folder) / f"{name}.pt"
     torch.save({"network": network.state_dict(), "losses": losses}, file)
     state.unlink(missing_ok=True)
-    sizes = {
-        "params": sum(p.numel() for p in network.parameters()),
+    means = {}
+    for way_name, way_losses in losses.items():
+        means[way_name] = by_coupling(way_losses, validation_pool)
+    return {
+        "kind": "groups",
+        **cell,
+        "params": sum(parameter.numel() for parameter in network.parameters()),
         "multiply_adds": multiply_adds(network),
+        "groups": options.groups,
+        "steps": n_steps,
+        "core_seconds": round(seconds, 1),
+        "losses": means,
     }
-    cost = {"groups": options.groups, "steps": n_steps, "core_seconds": round(seconds, 1)}
-    means = {each: by_coupling(of, pools[1]) for each, of in losses.items()}
-    return {"kind": "groups", **cell, **sizes, **cost, "losses": means}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -649,29 +718,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         "rate": (0.002,),
         "seed": (0, 1, 2),
         "seconds": 100,
+        "groups": 12288,
+        "out": RESULTS / FILE,
     }
-    more = {"groups": 12288, "out": RESULTS / FILE}
-    options = parse(argv, __doc__, {**defaults, **more}, choices={"arm": ARMS, "way": WAYS[:2]})
+    options = parse(argv, __doc__, defaults, choices={"arm": ARMS, "way": WAYS[:2]})
     keep_memory()
     Path(options.folder).mkdir(parents=True, exist_ok=True)
     with limit_threads(1):
-        plain = ZeroNetwork(CONFIG)
-        pools = make_pool(options.groups, 0, plain), make_pool(N_VALIDATION, VALIDATION_SEED, plain)
+        network = ZeroNetwork(CONFIG)
+        train_pool = make_pool(options.groups, 0, network)
+        validation_pool = make_pool(N_VALIDATION, VALIDATION_SEED, network)
         cells = [START]
-        cells += [
-            {"arm": arm, "way": way, "rate": rate, "seconds": options.seconds, "seed": seed}
-            for seed in options.seed
-            for rate in options.rate
-            for way in options.way
-            for arm in options.arm
-        ]
+        choices = product(options.seed, options.rate, options.way, options.arm)
+        for seed, rate, way, arm in choices:
+            cell = {"arm": arm, "way": way, "rate": rate, "seconds": options.seconds, "seed": seed}
+            cells.append(cell)
         file = Records(options.out, KEY)
         for cell in file.missing(cells):
-            row = file.add(execute(cell, options, pools))
-            told = {way: losses["columns"] for way, losses in row["losses"].items()}
-            print(
-                *(row[name] for name in (*KEY, "core_seconds", "multiply_adds")), told, flush=True
-            )
+            row = file.add(execute(cell, options, (train_pool, validation_pool)))
+            facts = [row[name] for name in (*KEY, "core_seconds", "multiply_adds")]
+            losses = {way: means["columns"] for way, means in row["losses"].items()}
+            print(*facts, losses, flush=True)
     return 0
 
 

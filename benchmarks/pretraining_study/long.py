@@ -1,11 +1,12 @@
-"""Does the season in the attention pay at the end of a long training?
+"""Trains standard attention as long as the shipped network, whose levels follow the season, and
+compares both.
 
 Standard attention learns by the recipe of ``zero-5``, from the same start values and the same
-series. Its state lies beside that of the recipe, and a killed run goes on. Run:
+series. Its state lies in the folder of that of the recipe, and a killed run goes on. Run:
 PYTHONPATH=benchmarks python benchmarks/pretraining_study/long.py --minutes 600
 
-With --pack the state of --state and that of the recipe after as many steps, whose folder is
---levels, are judged on the development tasks, and recorded.
+With --pack two states after the same number of steps are judged on the development tasks and
+recorded: that of --state, and that of the recipe in the folder --levels.
 """
 
 import json
@@ -37,7 +38,8 @@ from tsattn.pretrained.pretraining import (
 FILE = "pretraining_long.jsonl"
 KEY = ("attention", "step")
 STATES = Path(__file__).parents[1] / "pretraining_state"
-OURS = "zero-5-base"
+# Folders of the states of both runs: levels by the season, and standard attention.
+SEASONAL = "zero-5-base"
 STANDARD = "zero-5-standard"
 RECIPE = "zero-5"
 SIZE = "base"
@@ -64,18 +66,20 @@ class StandardPretraining(Pretraining):
 
 
 def curves() -> dict[str, dict[int, float]]:
-    """Validation loss by step of both runs; nothing of a run that has no state."""
+    """Validation loss by step of both runs; empty for a run without a state."""
     losses: dict[str, dict[int, float]] = {}
-    for name in (OURS, STANDARD):
+    for name in (SEASONAL, STANDARD):
         path = STATES / name / "curve.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = []
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
         points = [json.loads(line) for line in lines]
         losses[name] = {point["step"]: point["validation"] for point in points}
     return losses
 
 
 def read_state(kind: type[Pretraining], folder: Path) -> Pretraining:
-    """A run of the recipe at the state that its folder keeps."""
+    """A run of the recipe at the state in its folder."""
     training = kind(SIZES[SIZE], RECIPES[RECIPE])
     facts = json.loads((folder / "phase.json").read_text(encoding="utf-8"))
     training.restore_phase(load_file(folder / "phase.safetensors"), facts)
@@ -86,7 +90,7 @@ def judge_states(levels: Path, standard: Path, pack: Pack, out: Path) -> None:
     """Record the scores of the averaged weights of two states on development tasks.
 
     Raises:
-        ValueError: If one has learnt for more steps than the other.
+        ValueError: If one was trained for more steps than the other.
     """
     runs = {
         "levels": read_state(Pretraining, levels),
@@ -104,7 +108,7 @@ def judge_states(levels: Path, standard: Path, pack: Pack, out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Go on with standard attention, or judge its state."""
+    """Train standard attention further, or judge its state."""
     defaults = {"minutes": 600, "state": str(STATES / STANDARD), "levels": "", "pack": ""}
     options = records.parse(argv, __doc__, {**defaults, "out": RESULTS / FILE})
     state = Path(options.state)

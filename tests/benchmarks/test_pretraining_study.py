@@ -123,12 +123,12 @@ def test_standard_attention_learns_by_the_recipe_and_stands_beside_it(
     saved = torch.load(standard / "state.pt", weights_only=True)
     network = long.StandardNetwork(long.SIZES[long.SIZE])
     network.load_state_dict(saved["average"])
-    (short_runs / long.OURS).mkdir()
+    (short_runs / long.SEASONAL).mkdir()
     # The other curve lacks a point.
     points = [{**curve[0], "step": 1}]
     points += [{**point, "validation": point["validation"] / 1.05} for point in curve]
     text = "".join(json.dumps(point) + "\n" for point in points)
-    (short_runs / long.OURS / "curve.jsonl").write_text(text)
+    (short_runs / long.SEASONAL / "curve.jsonl").write_text(text)
     monkeypatch.setattr(long, "SHOWN", (1, 2, 5000))
     *_, first, last = page.long_run(tmp_path).splitlines()
     assert cells_of(first)[1::3] == ["2", "+5.0", ""]
@@ -155,7 +155,7 @@ def test_states_after_as_many_steps_are_judged_and_shown(short_runs, tmp_path, m
     monkeypatch.setattr(long, "judge", judge)
     monkeypatch.setattr(long, "Pack", lambda folder: f"the {folder}")
     monkeypatch.setattr(long, "RECIPES", {long.RECIPE: Recipe(8, phase=4)})
-    ours = short_runs / long.OURS
+    ours = short_runs / long.SEASONAL
     standard = short_runs / long.STANDARD
     keep_state(long.Pretraining, ours, 8)
     keep_state(long.StandardPretraining, standard, 4)
