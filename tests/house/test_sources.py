@@ -24,6 +24,7 @@ import tsattn
 
 PACKAGE = ROOT / "tsattn"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted((ROOT / "benchmarks").rglob("*.py"))
 
 HEAVY = ("lightning", "sklearn", "gluonts", "statsmodels", "statsforecast", "matplotlib")
 NETWORKS = ("tsattn.nn", "tsattn.kernels", "tsattn.training.loop", "tsattn.forecasters.attention")
@@ -550,6 +551,68 @@ def test_code_keeps_the_rule(rule):
 def test_breach_of_a_rule_is_seen(rule):
     check, planted = RULES[rule]
     assert len(check(ast.parse(planted), planted)) == 1
+
+
+# Names that do not say what they are of: "found" might be rows, scores or a model.
+_NAMES_WITHOUT_NOUN = {
+    *("asked", "at", "beside", "each", "found", "given", "held", "here", "kept", "known", "mine"),
+    *("now", "of", "one", "ours", "own", "said", "seen", "some", "theirs", "told", "wanted"),
+}
+
+
+def bound_names(tree: ast.Module) -> list[tuple[str, int]]:
+    """Names that a source binds, and their lines: variables, arguments, attributes, functions,
+    classes and imports.
+    """
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.append((node.id, node.lineno))
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.append((node.attr, node.lineno))
+        elif isinstance(node, ast.arg):
+            names.append((node.arg, node.lineno))
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append((node.name, node.lineno))
+        elif isinstance(node, ast.alias) and node.asname:
+            names.append((node.asname, node.lineno))
+    return names
+
+
+def names_without_noun(text: str) -> list[str]:
+    """Names of a source that do not say what they are of."""
+    return [
+        f"line {line} binds {name}"
+        for name, line in bound_names(ast.parse(text))
+        if name.strip("_").lower() in _NAMES_WITHOUT_NOUN
+    ]
+
+
+def test_names_of_the_scripts_have_a_noun():
+    assert len(SCRIPTS) > 30
+    breaches = {
+        str(file.relative_to(ROOT)): names_without_noun(file.read_text()) for file in SCRIPTS
+    }
+    assert {name: lines for name, lines in breaches.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "found = 1\n",
+        "rows = [row for each in rows for row in each]\n",
+        "for of in rows:\n    pass\n",
+        "if (some := f()):\n    pass\n",
+        "def f(known):\n    pass\n",
+        "lambda at: 1\n",
+        "def told():\n    pass\n",
+        "self.held = 1\n",
+        "import numpy as ours\n",
+        "_KEPT = 1\n",
+    ],
+)
+def test_a_name_without_a_noun_is_seen(source):
+    assert len(names_without_noun(source)) == 1
 
 
 def test_no_drawer_for_odds_and_ends():
