@@ -135,8 +135,8 @@ MUTANTS = [
     ),
     Mutant(
         "benchmarks/speed/gate.py",
-        "errors += _check_last(case, candidate)",
-        "_check_last(case, candidate)",
+        "    errors += _check_last(case, candidate)\n",
+        "",
         "tests/benchmarks/test_speed.py",
     ),
     Mutant(

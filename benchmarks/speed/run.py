@@ -55,6 +55,8 @@ PLAIN = (*BILINEAR, "global_local")
 # Rounds of a measurement at most.
 _MOST_ROUNDS = 50
 QUICK = ("896x4x42x4", "224x8x42x64", "2x8x1024x64")
+# A function of queries, keys and values, and the inputs of one step.
+Side = tuple[Callable[..., Tensor], list[Tensor]]
 _SHORT = (Case(896, 4, 42, 4), Case(896, 16, 42, 8), Case(224, 8, 42, 64))
 _MIDDLE = tuple(Case(2048 // length, 8, length, 64) for length in (128, 256, 512, 1024, 2048))
 _LONG = tuple(Case(1, 8, length, 64) for length in (4096, 8192, 16384))
@@ -142,24 +144,15 @@ def time_rounds(
     There are ``repeats`` rounds; with ``None``, no round begins after ``budget`` seconds but for
     the least number of rounds.
     """
-    parts = parts_of(candidate.variant, case)
-    width = sum(part.width for part in parts)
-    baseline = partial(sdpa, is_causal=candidate.causal)
-    baseline_inputs = make_inputs(case, case.features)
-    inputs = baseline_inputs
-    if width != case.features:
-        inputs = make_inputs(case, width)
-    sides: list[tuple[Callable[..., Tensor], list[Tensor]]] = [
-        (baseline, baseline_inputs),
-        (_call(parts, candidate), inputs),
-    ]
+    baseline, side = _sides(case, candidate)
     # Both sides run once before the clock starts. Where a step takes seconds, the gate has run the
     # candidate, and a forward pass of the baseline is enough.
     if case.length < 4096:
-        for call, side_inputs in sides:
-            one_step(call, side_inputs)
+        one_step(*baseline)
+        one_step(*side)
     with torch.no_grad():
-        baseline(*baseline_inputs[:3])
+        call, inputs = baseline
+        call(*inputs[:3])
     least_rounds = repeats or _least_rounds(case, candidate)
     rounds: list[list[Any]] = []
     gc.collect()
@@ -172,10 +165,22 @@ def time_rounds(
             return repeats is None and is_early and len(rounds) < _MOST_ROUNDS
 
         while len(rounds) < least_rounds or has_time():
-            rounds.append([one_step(call, side_inputs) for call, side_inputs in sides])
+            rounds.append([one_step(*baseline), one_step(*side)])
     finally:
         gc.enable()
     return rounds
+
+
+def _sides(case: Case, candidate: Candidate) -> tuple[Side, Side]:
+    """The baseline and the candidate; they share their inputs where these have the same width."""
+    parts = parts_of(candidate.variant, case)
+    width = sum(part.width for part in parts)
+    baseline_inputs = make_inputs(case, case.features)
+    inputs = baseline_inputs
+    if width != case.features:
+        inputs = make_inputs(case, width)
+    baseline = partial(sdpa, is_causal=candidate.causal)
+    return (baseline, baseline_inputs), (_call(parts, candidate), inputs)
 
 
 def _least_rounds(case: Case, candidate: Candidate) -> int:
