@@ -537,22 +537,15 @@ def pretrained(
     def forecast() -> None:
         forecaster.predict_windows(x[..., None], quantiles=levels)
 
-    ready: dict[str, tuple[int, Callable[[], Any], Record]] = {}
-    for peer in peers:
-        _, share, build = FORECASTERS[peer]
-        n_peer_series = max(round(share * n_series), 8)
-        peer_x = x[:n_peer_series]
-        with hushed():
-            peer_forecast, facts = build(peer_x, horizon, threads)
-        ready[peer] = (len(peer_x), peer_forecast, facts)
-    pairs: dict[str, list[tuple[float, float]]] = {peer: [] for peer in ready}
+    ready = {peer: _make_ready(peer, x, horizon, threads) for peer in peers}
+    pairs: dict[str, list[tuple[float, float]]] = {peer: [] for peer in peers}
     for _ in range(turns):
         pace = n_series / clocked(forecast)
-        for peer, (n_peer_series, peer_forecast, _) in ready.items():
+        for peer, ready_peer in ready.items():
             with hushed():
-                peer_pace = n_peer_series / clocked(peer_forecast)
+                peer_pace = ready_peer.n_series / clocked(ready_peer.forecast)
             pairs[peer].append((pace, peer_pace))
-    for peer, (n_peer_series, _, facts) in ready.items():
+    for peer, ready_peer in ready.items():
         package = FORECASTERS[peer][0]
         ratios = [pace / peer_pace for pace, peer_pace in pairs[peer]]
         yield {
@@ -563,11 +556,28 @@ def pretrained(
             "peer_version": f"{package} {metadata.version(package)}",
             "turns": turns,
             "series": n_series,
-            "peer_series": n_peer_series,
-            **facts,
+            "peer_series": ready_peer.n_series,
+            **ready_peer.facts,
             **spread(ratios),
             **paces(pairs[peer], "series_per_second"),
         }
+
+
+class ReadyPeer(NamedTuple):
+    """A peer that is ready to forecast a number of series, and the fields that it adds."""
+
+    n_series: int
+    forecast: Callable[[], Any]
+    facts: Record
+
+
+def _make_ready(peer: str, x: np.ndarray, horizon: int, threads: int) -> ReadyPeer:
+    """Make a peer ready for its share of the series, at least 8."""
+    _, share, build = FORECASTERS[peer]
+    n_series = max(round(share * len(x)), 8)
+    with hushed():
+        forecast, facts = build(x[:n_series], horizon, threads)
+    return ReadyPeer(len(x[:n_series]), forecast, facts)
 
 
 def pretraining(turns: int, steps: int = 12) -> Record:
