@@ -95,21 +95,12 @@ def run(cell: Record, data: Any) -> Record:
         val_size=data.split.valid,
         device="cpu",
     )
-
-    def scores(name: str, rows: Panel, begin: int, stop: int) -> Record:
-        cutoffs = np.arange(begin, stop - horizon + 1)
-        ends = (rows.starts[:-1, None] + cutoffs).ravel()
-        rolled = roll(model, rows, ends, scaler=scaler, keep=False)
-        return {
-            f"{name}_mse": rolled.mse,
-            f"{name}_mae": rolled.mae,
-            f"{name}_windows": rolled.n_windows // panel.n_series,
-        }
-
     cpu_start = time.process_time()
     model.fit(before_test)
-    valid_scores = scores("valid", before_test, train_stop, valid_stop)
-    test_scores = scores("test", panel, valid_stop, test_stop)
+    valid_rows = range(train_stop, valid_stop)
+    test_rows = range(valid_stop, test_stop)
+    valid_scores = _scores("valid", model, before_test, valid_rows, scaler)
+    test_scores = _scores("test", model, panel, test_rows, scaler)
     cpu_seconds = time.process_time() - cpu_start
     facts = ("epochs", "best_epoch", "parameters", "patches", "fit_seconds")
     return {
@@ -119,6 +110,18 @@ def run(cell: Record, data: Any) -> Record:
         **test_scores,
         **{name: model.summary_[name] for name in facts},
         "cpu_seconds": round(cpu_seconds, 1),
+    }
+
+
+def _scores(name: str, model: Any, panel: Panel, rows: range, scaler: Any) -> Record:
+    """MSE, MAE and number of all windows whose horizon lies in some rows of a panel."""
+    cutoffs = np.arange(rows.start, rows.stop - model.horizon + 1)
+    ends = (panel.starts[:-1, None] + cutoffs).ravel()
+    rolled = roll(model, panel, ends, scaler=scaler, keep=False)
+    return {
+        f"{name}_mse": rolled.mse,
+        f"{name}_mae": rolled.mae,
+        f"{name}_windows": rolled.n_windows // panel.n_series,
     }
 
 
