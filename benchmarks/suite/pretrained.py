@@ -10,7 +10,7 @@ benchmarks/suite/pretrained.py --data DIR --cache DIR
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -241,11 +241,7 @@ def score(table: Table, horizon: int, seed: int) -> list[Record]:
     sources = table.sources(horizon, seed)
     names = list(sources)
     products = _validation_products(table, horizon, sources)
-    ends = table.origins(horizon, test=False)
-    train, valid, _ = table.split.bounds
-    middle = (train + valid) / 2
-    first_half = products[ends + horizon <= middle]
-    second_half = products[ends >= middle]
+    halves = _halves(table, horizon, products)
     tuned_equals_zero = _are_alike(products, names, ZERO, TUNED)
     rows = []
     weights = []
@@ -255,21 +251,14 @@ def score(table: Table, horizon: int, seed: int) -> list[Record]:
             continue
         members = [names.index(name) for name in member_names]
         weigh = partial(best_weights, members=members, by_column=model in BY_COLUMN)
-        # Weights of one half are judged on the other.
-        second_squares = mean_squares(second_half, weigh(first_half))
-        first_squares = mean_squares(first_half, weigh(second_half))
         weights.append(weigh(products))
-        row = {
-            "dataset": table.name,
-            "horizon": horizon,
-            "model": model,
-            "seed": sources[member_names[-1]].seed,
-        }
+        seed_of_model = sources[member_names[-1]].seed
+        row = {"dataset": table.name, "horizon": horizon, "model": model, "seed": seed_of_model}
         if tuned_equals_zero and TUNED in member_names:
             row["kept"] = True
         if model in COMBINED:
             row["weights"] = _weights_by_name(model, weights[-1][:, members])
-        row["valid_mse"] = float(np.concatenate([second_squares, first_squares]).mean())
+        row["valid_mse"] = _crossed_error(*halves, weigh)
         rows.append(row)
     squares, absolutes = _test_scores(table, horizon, sources, np.stack(weights))
     map_squares = squares[names.index(MAP)]
@@ -285,6 +274,27 @@ def _validation_products(table: Table, horizon: int, sources: Mapping[str, Sourc
     files = table.errors(horizon, sources, test=False)
     products = [np.einsum("mbhc,nbhc->bcmn", errors, errors) for errors in files]
     return np.concatenate(products) / horizon
+
+
+def _halves(table: Table, horizon: int, products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Products at the validation origins whose windows lie in the first, and in the second half of
+    the validation rows.
+    """
+    ends = table.origins(horizon, test=False)
+    train, valid, _ = table.split.bounds
+    middle = (train + valid) / 2
+    return products[ends + horizon <= middle], products[ends >= middle]
+
+
+def _crossed_error(
+    first_half: np.ndarray,
+    second_half: np.ndarray,
+    weigh: Callable[[np.ndarray], np.ndarray],
+) -> float:
+    """Mean squared error of the weights of one half on the other half, for both halves."""
+    second_squares = mean_squares(second_half, weigh(first_half))
+    first_squares = mean_squares(first_half, weigh(second_half))
+    return float(np.concatenate([second_squares, first_squares]).mean())
 
 
 def _are_alike(products: np.ndarray, names: list[str], first: str, second: str) -> bool:
@@ -382,7 +392,6 @@ def tables(folder: Path) -> str:
     if not rows:
         return render.NONE
     horizons = {row["horizon"] for row in rows}
-    shown_horizons = (min(horizons), max(horizons))
     lines = []
     spans = []
     n_lower: Counter[str] = Counter()
@@ -400,7 +409,7 @@ def tables(folder: Path) -> str:
             change = _beyond(cell[chosen])
         if change.span is not None:
             spans.append(change.span)
-        if horizon in shown_horizons:
+        if horizon in (min(horizons), max(horizons)):
             combination = _beyond(cell[_SHOWN]).text if _SHOWN in cell else ""
             lines.append([dataset, str(horizon), combination, chosen, change.text])
     head = ["data set", "horizon", _SHOWN, "chosen", "its change"]
