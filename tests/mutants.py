@@ -26,6 +26,8 @@ SECONDS = 600
 # A string on one line, a word, or one other sign.
 _TOKEN = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'|\w+|\S")
 _CLOSERS = (")", "]", "}")
+# Folders with files of mutants. A link would plant their breaks in the checkout itself.
+_COPIED = ("tsattn", "tests", "benchmarks", "docs")
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ def _pattern_of(source: str) -> re.Pattern[str]:
 
 
 def copy_tree(folder: Path) -> None:
-    """Copy sources and tests; everything else is the original, by links."""
+    """Copy the folders in which breaks are planted; everything else is the original, by links."""
     for path in ROOT.iterdir():
-        if path.name in ("tsattn", "tests"):
+        if path.name in _COPIED:
             shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
         elif not path.name.startswith("."):
             (folder / path.name).symlink_to(path)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from mutants import ROOT, Mutant, broken, mutants
+from mutants import ROOT, Mutant, broken, copy_tree, mutants
 
 
 def test_every_break_finds_its_place_and_its_tests():
@@ -45,3 +45,10 @@ def test_a_text_that_is_gone_is_refused(tmp_path):
     for old, count in (("x = 1", 2), ("y = 1", 0)):
         with pytest.raises(ValueError, match=f"must hold the text once; got {count} of"):
             broken(Mutant("a.py", old, "", ""), tmp_path)
+
+
+def test_a_break_is_planted_in_a_copy(tmp_path):
+    copy_tree(tmp_path)
+    for file in {mutant.file for mutant in mutants()}:
+        assert (tmp_path / file).resolve().is_relative_to(tmp_path.resolve()), file
+        assert not (tmp_path / file).samefile(ROOT / file), file
