@@ -93,9 +93,15 @@ def served(path):
     return session, lambda x: session.run(["points"], {"windows": x})[0]
 
 
+@functools.cache
 def traced(model):
-    program = export_program(model).module()
-    return lambda x: program(torch.as_tensor(x)).numpy()
+    """The program of a forecaster, once for all tests that ask for it."""
+    return called(export_program(model))
+
+
+def called(program):
+    module = program.module()
+    return lambda x: module(torch.as_tensor(x)).numpy()
 
 
 def written(model, path):
@@ -291,11 +297,19 @@ def test_a_level_costs_no_digits():
     assert np.abs(gap).max() < 2e-3  # two units in the last place of float32 at that level
 
 
-def test_torchs_default_type_changes_nothing(tmp_path):
+@pytest.fixture
+def one_trace(monkeypatch):
+    """A forecaster is traced once for all of its files, which takes seconds."""
+    export = functools.cache(export_program)
+    monkeypatch.setattr(tsattn.adapters.export, "export_program", export)
+    return export
+
+
+def test_torchs_default_type_changes_nothing(tmp_path, one_trace):
     model = fit("mlr")
     torch.set_default_dtype(torch.float64)
     try:
-        runs = traced(model), written(model, tmp_path / "model.onnx")
+        runs = called(one_trace(model)), written(model, tmp_path / "model.onnx")
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
@@ -346,6 +360,7 @@ def fresh(source, folder):
     return done.stdout
 
 
+@pytest.mark.usefixtures("one_trace")
 def test_a_process_without_torch_gives_the_same_points(tmp_path, monkeypatch, capfd):
     model = fit("mlr", "wide", target_transform="log1p")
     before = model.predict()
