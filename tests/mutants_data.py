@@ -849,8 +849,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/files.py",
-        '"skiprows": 1, "sep": mark, "decimal": "," if mark == ";" else "."',
-        '"skiprows": 1, "sep": mark, "decimal": "."',
+        '"sep": mark, "decimal": "," if mark == ";" else "."',
+        '"sep": mark, "decimal": "."',
         f"{FILES}::test_commas_are_decimal_points_where_a_first_line_names_semicolons",
     ),
     Mutant("tsattn/data/calendar.py", "_LEAST_ROUNDED = 0.9", "_LEAST_ROUNDED = 0.999", UNEVEN),

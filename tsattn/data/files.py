@@ -289,20 +289,10 @@ def _read_csv(
     path: str | Path, schema: Schema, as_text: dict[Any, Any], limit: int, encoding: str | None
 ) -> tuple[pd.DataFrame, Schema]:
     """The table of a file, and the schema with the ids that were found in it."""
-    source: Any = path
-    if str(path) == "-":
-        if sys.stdin is None:
-            raise OSError("standard input is closed; name a file, or pipe a table in")
-        content = sys.stdin.buffer.read()
-        source = io.BytesIO(content)
-    elif is_special(Path(path)):
-        # A pipe can be read once only.
-        content = Path(path).read_bytes()
-        source = io.BytesIO(content)
-    encoding = _check_content(source, path, limit, encoding)
+    source = _source_of(path)
     suffix = Path(path).suffix.lower()
     options: dict[str, Any] = {
-        "encoding": encoding,
+        "encoding": _check_content(source, path, limit, encoding),
         "float_precision": "round_trip",
         "low_memory": False,
         "converters": as_text,
@@ -315,13 +305,53 @@ def _read_csv(
             source.seek(0)
         return pd.read_csv(source, **(options | more))
 
+    options |= _separator_options(read)
+    if _begins_with_values(read):
+        return _without_names(read(header=None), path), schema
+    # Lines of other lengths are named where the table is read.
+    read_equal_lines = partial(read, on_bad_lines="skip")
+    _refuse_header_rows(read_equal_lines, path, options)
+    _refuse_equal_names(read)
+    frame = read()
+    _refuse_title(frame, read)
+    _refuse_date_name(frame)
+    if not isinstance(frame.index, pd.RangeIndex):
+        frame = _without_index(frame, read)
+    frame = _without_empty(frame)
+    if isinstance(frame.index, pd.RangeIndex):
+        again = partial(read, index_col=False)
+        frame, schema = _with_found_keys(frame, schema, again)
+        frame = _with_thousands(frame, again)
+    return _read_words(frame, schema, as_text, options.get("decimal", ".")), schema
+
+
+def _source_of(path: str | Path) -> str | Path | io.BytesIO:
+    """What pandas reads: the file, or the content of a pipe, which can be read once only."""
+    if str(path) == "-":
+        if sys.stdin is None:
+            raise OSError("standard input is closed; name a file, or pipe a table in")
+        return io.BytesIO(sys.stdin.buffer.read())
+    if is_special(Path(path)):
+        return io.BytesIO(Path(path).read_bytes())
+    return path
+
+
+# --- the first line -------------------------------------------------------------------------------
+
+
+def _separator_options(read: _Reader) -> dict[str, Any]:
+    """What pandas must know to part the cells of a file, from its first lines.
+
+    Raises:
+        ValueError: If the first line is a remark.
+    """
+    options: dict[str, Any] = {}
     head = read(nrows=1)
     named_separator = _SEPARATOR_LINE.fullmatch(str(head.columns[0]))
     if named_separator:
         # A comma has parted its line already.
-        mark = named_separator[1] or ","
-        options |= {"skiprows": 1, "sep": mark, "decimal": "," if mark == ";" else "."}
-        head = read(nrows=1)
+        options = {"skiprows": 1, **_parted_by(named_separator[1] or ",")}
+        head = read(nrows=1, **options)
     first = str(head.columns[0])
     has_one_name = head.shape[1] == 1
     rows = head
@@ -346,35 +376,27 @@ def _read_csv(
         # A comma may stand in a later name, as in "ds;sales, EUR".
         is_separator = has_one_name or mark in first_cell
         if (mark in first and is_separator) or (mark == "\t" and has_tabs):
-            # Where semicolons part the cells, commas may be decimal points.
-            options |= {"sep": mark, "decimal": "," if mark == ";" else "."}
-    if _begins_with_values(read):
-        return _without_names(read(header=None), path), schema
-    # Lines of other lengths are named where the table is read.
-    read_equal_lines = partial(read, on_bad_lines="skip")
-    _refuse_header_rows(read_equal_lines, path, options)
-    _refuse_equal_names(read)
-    frame = read()
-    _refuse_title(frame, read)
+            options |= _parted_by(mark)
+    return options
+
+
+def _parted_by(mark: str) -> dict[str, str]:
+    """Options of pandas for cells that a mark parts."""
+    # Where semicolons part the cells, commas may be decimal points.
+    return {"sep": mark, "decimal": "," if mark == ";" else "."}
+
+
+def _refuse_date_name(frame: pd.DataFrame) -> None:
+    """Refuse a single date among the names; several are columns of a table whose rows are
+    series.
+    """
     names = map(str, frame.columns)
     dates = [name for name in names if _DATE.match(name)]
-    # Several dates are names of the columns of a table whose rows are series.
     if len(dates) == 1:
         raise ValueError(
             f"its first line holds {dates[0]!r}, not the names of the columns, such as ds and y;"
             " add these"
         )
-    if not isinstance(frame.index, pd.RangeIndex):
-        frame = _without_index(frame, read)
-    frame = _without_empty(frame)
-    if isinstance(frame.index, pd.RangeIndex):
-        again = partial(read, index_col=False)
-        frame, schema = _with_found_keys(frame, schema, again)
-        frame = _with_thousands(frame, again)
-    return _read_words(frame, schema, as_text, options.get("decimal", ".")), schema
-
-
-# --- the first line -------------------------------------------------------------------------------
 
 
 def _count_empty_lines(read: _Reader) -> int:
