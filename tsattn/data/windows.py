@@ -599,9 +599,8 @@ def blocks_of(panel: Panel, n_rows: int) -> Iterator[np.ndarray]:
 
 
 def find_stuck_cells(panel: Panel) -> np.ndarray:
-    """Cells of the columns of numbers that are stuck as those of a sensor that hangs
-    (:func:`tsattn.data.sensor_faults.find_stuck`). Blocks of 2,048 rows from the end of each series
-    are searched.
+    """Cells of the columns of numbers that are stuck as those of a sensor that hangs, among blocks
+    of 2,048 rows from the end of each series.
 
     Returns:
         ``[rows, K]``.
