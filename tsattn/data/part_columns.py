@@ -357,9 +357,11 @@ def _rows_of(times: pd.Index) -> str:
     """
     if not isinstance(times, pd.DatetimeIndex):
         return "year" if are_years(times.to_numpy()).all() else ""
-    if len(times) < 2 or (times != times.normalize()).any():
+    # Clocks may skip a midnight.
+    wall_times = times.tz_localize(None)
+    if len(times) < 2 or (wall_times != wall_times.normalize()).any():
         return ""
-    step = times.sort_values().to_series().diff().median()
+    step = wall_times.sort_values().to_series().diff().median()
     for rows, (least, most) in _ROW_DAYS.items():
         if pd.Timedelta(least, "D") <= step <= pd.Timedelta(most, "D"):
             return rows
