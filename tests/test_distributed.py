@@ -76,7 +76,7 @@ def run_two(context, folder, names):
         for each in done:
             each.start()
         for each in done:
-            each.join(300)
+            each.join(600)
     finally:
         for each in done:
             each.kill()  # one that waits for the other would wait for half an hour
