@@ -155,6 +155,18 @@ RECIPES = {
         start="zero-5",
         teachers=("zero-5", "zero-5a", "zero-4"),
     ),
+    # From where zero-5b ended, nearer to what the teachers forecast.
+    "zero-5c": Recipe(
+        8_000,
+        seed=3,
+        rate=0.006,
+        other_rate=0.0006,
+        half=_NEVER,
+        decay=1.0,
+        phase=2000,
+        start="zero-5b",
+        teachers=("zero-5", "zero-5a", "zero-4"),
+    ),
     # A small network cannot tell apart what its teacher can, and has to learn wider intervals.
     "zero-5b-small": Recipe(
         16_000,
