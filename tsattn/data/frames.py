@@ -284,31 +284,98 @@ def from_wide(
 
 
 def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
+    _refuse_static_cols(schema)
+    time_col = _wide_time_col(df, schema)
+    lacks_steps = time_col is None and rules.freq is None
+    if lacks_steps and isinstance(df.index, pd.RangeIndex):
+        rules = replace(rules, freq=abs(df.index.step))
+    series_cols = _series_cols(df, time_col, schema.columns.moving)
+    keeps_empty = schema.bad == "error" or rules.later
+    table, empty_names = _wide_table(
+        df, time_col, series_cols, schema.columns.moving, rules, keeps_empty=keeps_empty
+    )
+    names = table.columns[: table.n_targets]
+    panel = _unstacked(_panel(df, table, rules), names)
+    if rules.gaps != "missing":
+        _tell_own_hours(panel)
+    from tsattn.data.copies import tell_copies
+
+    tell_copies(panel, schema.columns.future)
+    last_tick = int(ticks(table.times).max())
+    skipped = tuple(Skipped(name, last_tick, "has no value") for name in empty_names)
+    return replace(panel, skipped=skipped)
+
+
+def _refuse_static_cols(schema: Schema) -> None:
+    """Refuse columns with one value in a series, which a wide table cannot have."""
     if schema.columns.static:
         raise InputError(
             Name("static_cols"),
             " need a long table, with rows of several series; got"
             f" {list(schema.columns.static)!r} for a wide one; melt it, or leave them out",
         )
-    covariates = schema.columns.moving
-    time_col = _wide_time_col(df, schema)
-    lacks_steps = time_col is None and rules.freq is None
-    if lacks_steps and isinstance(df.index, pd.RangeIndex):
-        rules = replace(rules, freq=abs(df.index.step))
-    series_cols = _series_cols(df, time_col, covariates)
+
+
+def _wide_table(
+    df: pd.DataFrame,
+    time_col: Any,
+    series_cols: Sequence[Any],
+    covariates: tuple[Hashable, ...],
+    rules: Rules,
+    *,
+    keeps_empty: bool,
+) -> tuple[Table, list[str | int]]:
+    """The cells of a wide frame, and the names of series without a value that are left out.
+
+    Args:
+        df: The frame.
+        time_col: Column of the stamps; None is the index.
+        series_cols: Columns that are series.
+        covariates: Columns of covariates.
+        rules: What the table must follow.
+        keeps_empty: Whether series without a value are read; they are if all are such.
+    """
     all_names = tuple(map(_series_name, series_cols))
     columns = [*series_cols, *covariates]
     values, foreign = _read_columns(df, columns, n_targets=len(all_names))
     has_cell = (~np.isnan(values) | foreign).any(axis=0)
     has_value = has_cell[: len(all_names)]
     is_kept = np.ones(len(columns), dtype=bool)
-    # Series without a value are not read, unless all are such.
-    if schema.bad != "error" and not rules.later and has_value.any():
+    if not keeps_empty and has_value.any():
         is_kept[: len(all_names)] = has_value
     values = values[:, is_kept]
     foreign = foreign[:, is_kept]
-    cells = [df[column] for column in itertools.compress(columns, is_kept)]
     names = tuple(itertools.compress(all_names, is_kept))
+    n_series = len(names)
+    time_cells, times = _wide_stamps(df, time_col, series_cols, rules)
+    index_name = df.index.name if time_col is None else None
+    read_cols = {time_col, *columns}
+    left_out = tuple(str(column) for column in df.columns if column not in read_cols)
+    dialect = Dialect(
+        "wide", None, time_col, None, index_name, columns=all_names, left_out=left_out
+    )
+    table = Table(
+        codes=np.zeros(len(df), dtype=np.int64),
+        ids=np.array(["series"], dtype=object),
+        times=times,
+        values=values,
+        foreign=foreign,
+        cells=[df[column] for column in itertools.compress(columns, is_kept)],
+        columns=(*names, *covariates),
+        dialect=_with_spelling(dialect, time_cells, times, rules),
+        time_cells=time_cells,
+        n_targets=n_series,
+        categories=read_categories(df, covariates, values[:, n_series:], foreign[:, n_series:]),
+    )
+    return table, [name for name in all_names if name not in names]
+
+
+def _wide_stamps(
+    df: pd.DataFrame, time_col: Any, series_cols: Sequence[Any], rules: Rules
+) -> tuple[pd.Series | pd.Index, pd.Index]:
+    """The stamps of a wide frame as they came, and as they are read; arguments as of
+    :func:`_wide_table`.
+    """
     time_cells = df.index if time_col is None else df[time_col]
     place = "the index" if time_col is None else f"column {time_col!r}"
     times = read_stamps(
@@ -317,37 +384,7 @@ def _read_wide(df: pd.DataFrame, schema: Schema, rules: Rules) -> Panel:
     from tsattn.data.part_columns import tell_part_cols
 
     tell_part_cols(df, time_col, series_cols, times)
-    index_name = df.index.name if time_col is None else None
-    read_cols = {time_col, *columns}
-    left_out = tuple(str(column) for column in df.columns if column not in read_cols)
-    dialect = Dialect(
-        "wide", None, time_col, None, index_name, columns=all_names, left_out=left_out
-    )
-    n_series = len(names)
-    categories = read_categories(df, covariates, values[:, n_series:], foreign[:, n_series:])
-    table = Table(
-        codes=np.zeros(len(df), dtype=np.int64),
-        ids=np.array(["series"], dtype=object),
-        times=times,
-        values=values,
-        foreign=foreign,
-        cells=cells,
-        columns=(*names, *covariates),
-        dialect=_with_spelling(dialect, time_cells, times, rules),
-        time_cells=time_cells,
-        n_targets=n_series,
-        categories=categories,
-    )
-    panel = _unstacked(_panel(df, table, rules), names)
-    last_tick = int(ticks(times).max())
-    left_out_names = [name for name in all_names if name not in names]
-    skipped = tuple(Skipped(name, last_tick, "has no value") for name in left_out_names)
-    if rules.gaps != "missing":
-        _tell_own_hours(panel)
-    from tsattn.data.copies import tell_copies
-
-    tell_copies(panel, schema.columns.future)
-    return replace(panel, skipped=skipped)
+    return time_cells, times
 
 
 def _tell_own_hours(panel: Panel) -> None:
