@@ -32,6 +32,7 @@ METRICS = "tests/evaluate/test_metrics.py"
 PLOTTING = "tests/test_plotting.py"
 SPELLING = "tsattn/data/spelling.py"
 COLUMNS = "tsattn/data/columns.py"
+TEXT_STAMPS = "tsattn/data/text_stamps.py"
 
 MUTANTS = [
     # tables
@@ -306,10 +307,13 @@ MUTANTS = [
     Mutant("tsattn/data/files.py", "(sheet.max_row or 2) > 1", "(sheet.max_row or 2) > 0", FILES),
     # tables of every kind
     Mutant(
-        COLUMNS, "if zoned.any() and not zoned.all():", "if zoned.all() and not zoned.any():", ODD
+        TEXT_STAMPS,
+        "if zoned.any() and not zoned.all():",
+        "if zoned.all() and not zoned.any():",
+        ODD,
     ),
-    Mutant(COLUMNS, "if stamps.notna().mean() > _DATE_SHARE:", "if stamps.notna().all():", ODD),
-    Mutant(COLUMNS, "(years or n_digits > 4)", "digits > 4", ODD),
+    Mutant(TEXT_STAMPS, "if stamps.notna().mean() > DATE_SHARE:", "if stamps.notna().all():", ODD),
+    Mutant(TEXT_STAMPS, "(years or n_digits > 4)", "digits > 4", ODD),
     Mutant("tsattn/data/spelling.py", "n_months * (number - 1) + 1", "n_months * number", ODD),
     Mutant("tsattn/data/frames.py", "(next_series == 0) & later)", "(next_series == 0))", ODD),
     Mutant(
@@ -398,7 +402,7 @@ MUTANTS = [
         "tests/data/test_covariates.py::test_codes_and_words_are_categories_without_a_word",
     ),
     Mutant(
-        COLUMNS, '_read_text(texts, "", None, None).notna().mean() > _DATE_SHARE', "0 > 1", TABLES
+        COLUMNS, 'read_text(texts, "", None, None).notna().mean() > DATE_SHARE', "0 > 1", TABLES
     ),
     Mutant(COLUMNS, "are_whole=bool(unique)", "are_whole=False", TABLES),
     Mutant("tsattn/data/parts.py", "keys = words or others", "keys = others", TABLES),
@@ -536,7 +540,7 @@ MUTANTS = [
     ),
     # future tables
     Mutant(
-        COLUMNS,
+        TEXT_STAMPS,
         "if n_matches[0] != n_matches[1]:",
         "if n_matches[0] > n_matches[1]:",
         f"{ANSWERS}::test_text_that_can_be_read_day_first_and_month_first_is_read_as_the_rows_after_the_end",

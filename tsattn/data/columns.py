@@ -1,6 +1,5 @@
 """Functions that find and read the id, time and value columns of a table."""
 
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,9 +22,7 @@ from pandas.api.types import (
 
 from tsattn.checks import Argument, InputError, InPython, Name, Piece, warn
 from tsattn.data.calendar import (
-    FIRST_EPOCH_SECOND,
     FIRST_YEAR,
-    LAST_EPOCH_SECOND,
     LAST_YEAR,
     even_positions,
     more,
@@ -57,28 +54,8 @@ _NO_TIMES = "tsattn: no times"
 _LARGEST_EXACT_INTEGER = 2**53
 # Differences and future steps of integer time up to this one fit into int64.
 _LARGEST_INTEGER_TIME = 2**61
-# Four digits are a year from here on; smaller numbers are no stamps.
-_LEAST_STAMP = 1000
-# Share of the distinct numbers that must read as dates, so that one typing error is named as such.
-_DATE_SHARE = 0.9
-_UTC_OFFSET = re.compile(r"(:\d{2}(?:[.,]\d+)?)\s*(Z|[+-]\d{2}(?::?\d{2})?)$")
 # Rows of a column of years that no name calls so, at least.
 _LEAST_YEARS = 4
-# Layout of an integer that spells a date, by its number of digits.
-DIGIT_LAYOUTS = {
-    4: "%Y",
-    6: "%Y%m",
-    8: "%Y%m%d",
-    10: "%Y%m%d%H",
-    12: "%Y%m%d%H%M",
-    14: "%Y%m%d%H%M%S",
-}
-
-_UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-
-
-class AmbiguousStampsError(InputError):
-    """All stamps of a column can be read day first or month first."""
 
 
 class _ToPandas(Protocol):
@@ -603,12 +580,13 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     """
     if not is_numeric_dtype(column.dtype):
         return _text_reads_as_times(column)
+    from tsattn.data.spelling import decimal_years, follow_periods
+    from tsattn.data.text_stamps import LEAST_STAMP, spelt_stamps
+
     # The first value excludes most columns at little cost.
     first = column.iloc[0]
-    if not isinstance(first, Real) or not float(first) >= _LEAST_STAMP:
+    if not isinstance(first, Real) or not float(first) >= LEAST_STAMP:
         return False
-    from tsattn.data.spelling import decimal_years, follow_periods
-
     named_as_part = bool(part_of(column.name))
     stamps = None
     numbers = whole_numbers(column)
@@ -642,6 +620,8 @@ def _text_reads_as_times(column: pd.Series) -> bool:
     # Other numbers in text are codes rather than stamps.
     if first.isdigit() and len(first) not in (4, 8):
         return False
+    from tsattn.data.text_stamps import AmbiguousStampsError
+
     # The first row alone excludes most columns of text at little cost.
     for rows in (column.iloc[:1], column):
         try:
@@ -659,9 +639,11 @@ def _text_mostly_reads(column: pd.Series) -> bool:
         return True
     if not _text_reads_as_times(column.iloc[:1]):
         return False
+    from tsattn.data.text_stamps import DATE_SHARE, read_text
+
     texts = column[column.map(lambda cell: isinstance(cell, str))]
     try:
-        return bool(_read_text(texts, "", None, None).notna().mean() > _DATE_SHARE)
+        return bool(read_text(texts, "", None, None).notna().mean() > DATE_SHARE)
     except ValueError:
         return False
 
@@ -877,7 +859,7 @@ def read_stamps(
     with different UTC offsets become UTC, or local times without an offset where these are all of
     one time of the day, as days are where the clocks change. Periods, quarters and weeks become
     their first instant, years and months in decimals (1949.083) too. Integers are read as
-    :func:`spelt_stamps` does.
+    :func:`tsattn.data.text_stamps.spelt_stamps` does.
 
     Args:
         column: The stamps as they came.
@@ -918,6 +900,7 @@ def read_stamps(
     stamps = None
     if kind in ("integer", "floating"):
         from tsattn.data.spelling import refuse_other_dates, serial_days
+        from tsattn.data.text_stamps import spelt_stamps
 
         numbers = whole_numbers(series)
         if unit != "integer":
@@ -944,6 +927,8 @@ def _stamps(
     series: pd.Series, kind: str, label: str, candidates: pd.Index | None, day_first: bool | None
 ) -> pd.Series:
     """Stamps of a column that holds no whole numbers, NaT where one cannot be read."""
+    from tsattn.data.text_stamps import local_or_utc, read_text, refuse_half_zoned
+
     if kind == "floating":
         from tsattn.data.spelling import decimal_stamps
 
@@ -952,7 +937,7 @@ def _stamps(
         if stamps is not None:
             return stamps
     if kind == "string":
-        return _read_text(series.astype(object), label, candidates, day_first)
+        return read_text(series.astype(object), label, candidates, day_first)
     if kind == "period":
         periods = series.where(series.dt.year.between(FIRST_YEAR, LAST_YEAR))
         return pd.Series(pd.PeriodIndex(periods).to_timestamp())
@@ -966,10 +951,10 @@ def _stamps(
         return series.where(series.dt.year.between(FIRST_YEAR, LAST_YEAR))
     if kind in ("datetime", "date", "datetime64"):
         zones = series.map(lambda cell: getattr(cell, "tzinfo", None))
-        _refuse_half_zoned(series, zones.notna(), label)
+        refuse_half_zoned(series, zones.notna(), label)
         if len(set(zones)) > 1:
             local = series.map(lambda cell: cell.replace(tzinfo=None))
-            return _of_changing_offsets(series, local)
+            return local_or_utc(series, local)
         return pd.to_datetime(series, errors="coerce")
     from tsattn.data.spelling import no_stamps
 
@@ -988,112 +973,3 @@ def whole_numbers(column: pd.Series) -> np.ndarray | None:
     if not whole.all():
         return None
     return column.to_numpy(dtype=np.int64)
-
-
-def spelt_stamps(numbers: np.ndarray, *, years: bool = False) -> pd.Series | None:
-    """Stamps of integers such as 20240131 and 202401, or of seconds or finer units since 1970.
-
-    Args:
-        numbers: Integers, ``[rows]``.
-        years: Whether four digits are years.
-
-    Returns:
-        ``[rows]``, NaT where a few do not fit; None if the numbers are no stamps.
-
-    Example:
-        >>> spelt_stamps(np.array([202401, 202402])).dt.month.tolist()
-        [1, 2]
-    """
-    if numbers.min() < _LEAST_STAMP:
-        return None
-    distinct, row = np.unique(numbers, return_inverse=True)
-    low = int(distinct[0])
-    high = int(distinct[-1])
-    n_digits = len(str(low))
-    same_length = n_digits == len(str(high))
-    if same_length and n_digits in DIGIT_LAYOUTS and (years or n_digits > 4):
-        text = pd.Series(distinct).astype(str)
-        stamps = pd.to_datetime(text, format=DIGIT_LAYOUTS[n_digits], errors="coerce")
-        if stamps.notna().mean() > _DATE_SHARE:
-            return stamps.iloc[row].reset_index(drop=True)
-    for unit, size in _UNITS_PER_SECOND.items():
-        if FIRST_EPOCH_SECOND * size <= low and high < LAST_EPOCH_SECOND * size:
-            return pd.Series(numbers.astype(f"M8[{unit}]").astype("M8[ns]"))
-    return None
-
-
-def _refuse_half_zoned(cells: pd.Series, zoned: pd.Series, label: str) -> None:
-    """Refuse a column in which only some stamps carry a UTC offset."""
-    if zoned.any() and not zoned.all():
-        differs = zoned != zoned.iloc[0]
-        row = int(differs.argmax())
-        raise ValueError(
-            f"{label}: {str(cells[row])!r} in row {row} and {str(cells[0])!r} in row 0 cannot be"
-            " compared, since only some stamps carry a UTC offset; give all of them one or none"
-        )
-
-
-def _read_text(
-    text: pd.Series, label: str, candidates: pd.Index | None, day_first: bool | None
-) -> pd.Series:
-    """Stamps of a column of text, NaT where one cannot be read."""
-    from tsattn.data.spelling import (
-        counts_in_text,
-        even_reading,
-        first_days,
-        layouts_of,
-        plain_stamps,
-    )
-
-    first = pd.to_datetime(text.iloc[0], format="ISO8601", errors="coerce")
-    if pd.isna(first):
-        text = plain_stamps(text)
-    periods = first_days(text)
-    if periods is not None:
-        return periods
-    counts = counts_in_text(text) if pd.isna(first) else None
-    spelt = None if counts is None else spelt_stamps(counts)
-    if spelt is not None:
-        return spelt
-    if text.iloc[0].endswith(("UTC", "GMT")):
-        text = text.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
-    offsets = text.str.extract(_UTC_OFFSET)[1]
-    _refuse_half_zoned(text, offsets.notna(), label)
-    if offsets.nunique() > 1:
-        local = text.str.replace(_UTC_OFFSET, r"\1", regex=True)
-        return _of_changing_offsets(text, local)
-    stamps = pd.to_datetime(text, format="ISO8601", errors="coerce")
-    if not stamps.isna().iloc[0]:
-        return stamps
-    layouts = layouts_of(text.iloc[0])
-    # The order of earlier rows is tried first.
-    if day_first is not None:
-        layouts.sort(key=lambda layout: layout.startswith("%d") != day_first)
-    readings = [pd.to_datetime(text, format=layout, errors="coerce") for layout in layouts]
-    whole = [reading for reading in readings if reading.notna().all()]
-    if len(whole) > 1 and not whole[0].equals(whole[1]):
-        expected: Any = [] if candidates is None else candidates
-        n_matches = [reading.isin(expected).sum() for reading in whole]
-        if n_matches[0] != n_matches[1]:
-            return whole[int(np.argmax(n_matches))]
-        reading = even_reading(whole) if day_first is None else whole[0]
-        if reading is not None:
-            return reading
-        raise AmbiguousStampsError(
-            f"{label}: {text[0]!r} in row 0 and all other stamps can be read day first or month"
-            " first; write them as 2024-01-31",
-            InPython(", or pass datetimes, as from pd.to_datetime(..., dayfirst=True)"),
-        )
-    return max(readings, key=lambda reading: int(reading.notna().sum()), default=stamps)
-
-
-def _of_changing_offsets(stamps: pd.Series, local: pd.Series) -> pd.Series:
-    """Local times of days and longer steps, which are even where the offset changes; all others in
-    UTC.
-    """
-    wall = pd.to_datetime(local, format="ISO8601", errors="coerce")
-    utc = pd.to_datetime(stamps, format="ISO8601", errors="coerce", utc=True)
-    hours = wall - wall.dt.normalize()
-    # Local times are ambiguous if an hour occurs twice.
-    unique = wall.nunique() == utc.nunique()
-    return wall if unique and hours.nunique() == 1 else utc

@@ -25,11 +25,12 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, warn
-from tsattn.data.columns import long_names, spelt_stamps, value_names
+from tsattn.data.columns import long_names, value_names
 from tsattn.data.frames import name_columns, to_panel
 from tsattn.data.panel import Panel
 from tsattn.data.parts import header_call, header_rows, unit_cols
 from tsattn.data.schema import Schema
+from tsattn.data.text_stamps import spelt_stamps
 from tsattn.storage import is_special, one_line, write_atomic
 
 # A function that reads a file by options of pandas.

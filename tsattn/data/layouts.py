@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api.types import infer_dtype
 from pandas.tseries.offsets import MonthEnd, QuarterEnd
 
-from tsattn.data.columns import DIGIT_LAYOUTS, read_stamps
+from tsattn.data.columns import read_stamps
 from tsattn.data.spelling import (
     DAYS,
     FISCAL_YEAR,
@@ -21,6 +21,7 @@ from tsattn.data.spelling import (
     layouts_of,
     plain_stamps,
 )
+from tsattn.data.text_stamps import DIGIT_LAYOUTS
 
 # ISO 8601 is read as such; this is how it may be written.
 _ISO_DATES = ("%Y-%m-%d", "%Y%m%d", "%Y")
