@@ -119,6 +119,87 @@ def test_columns_that_are_parts_of_a_time_are_told_with_the_call_that_joins_them
     assert answer["naive"].tolist() == [df.iloc[-1, -1]]
 
 
+GERMAN = [
+    "Januar",
+    "Februar",
+    "März",
+    "April",
+    "Mai",
+    "Juni",
+    "Juli",
+    "August",
+    "September",
+    "Oktober",
+    "November",
+    "Dezember",
+]
+FRENCH = [
+    "janv.",
+    "févr.",
+    "mars",
+    "avr.",
+    "mai",
+    "juin",
+    "juil.",
+    "août",
+    "sept.",
+    "oct.",
+    "nov.",
+    "déc.",
+]
+
+
+@pytest.mark.parametrize(("year", "names"), [("Jahr", GERMAN), ("Année", FRENCH)])
+def test_columns_that_are_german_or_french_months_are_joined(year, names):
+    values = np.arange(108.0).reshape(9, 12)
+    df = pd.DataFrame(values, columns=names)
+    df.insert(0, year, range(2010, 2019))
+    with pytest.warns(UserWarning, match="one series of months") as caught:
+        forecast(df, 1, model="naive")
+    (call,) = re.findall(r"one another: (parts = .*)", str(caught[0].message))
+    tables = {"pd": pd, "df": df}
+    exec(call, tables)
+    answer = forecast(tables["df"], 1, model="naive")
+    assert answer["ds"].tolist() == [pd.Timestamp("2019-01-01")]
+    assert answer["naive"].tolist() == [107.0]
+
+
+@pytest.mark.parametrize(
+    ("year", "month", "names"), [("Jahr", "Monat", GERMAN), ("Année", "Mois", FRENCH)]
+)
+def test_german_and_french_months_beside_years_are_joined(year, month, names):
+    years = np.repeat(range(2018, 2022), 12)
+    df = pd.DataFrame({year: years, month: names * 4, "y": np.arange(48.0)})
+    joined = advised(df, r"join them by (df\.drop.*)")
+    assert forecast(joined, 1, model="naive")["ds"].tolist() == [pd.Timestamp("2022-01-01")]
+
+
+@pytest.mark.parametrize(
+    ("names", "parts", "after"),
+    [
+        (["Jahr", "Monat"], ["year", "month"], "2024-12-01"),
+        (["Jahr", "Monat", "Tag"], ["year", "month", "day"], "2024-12-01"),
+        (["année", "mois"], ["year", "month"], "2024-12-01"),
+    ],
+)
+def test_german_and_french_parts_of_times_are_joined(names, parts, after):
+    freq = "D" if "day" in parts else "MS"
+    times = pd.date_range(end=after, periods=31, freq=freq)[:-1]
+    columns = {name: getattr(times, part) for name, part in zip(names, parts, strict=True)}
+    df = pd.DataFrame({**columns, "y": np.arange(30.0)})
+    joined = advised(df, r"join them by (df\.drop.*)")
+    assert forecast(joined, 1, model="naive")["ds"].tolist() == [pd.Timestamp(after)]
+
+
+def test_weeks_in_german_beside_years_are_joined_and_power_is_none():
+    weeks = pd.date_range("2023-01-02", periods=60, freq="W-MON").isocalendar()
+    df = pd.DataFrame({"Jahr": weeks.year.array, "KW": weeks.week.array, "y": np.arange(60.0)})
+    joined = advised(df, r"join them by (df\.drop.*)")
+    assert forecast(joined, 1, model="naive")["ds"].tolist() == [pd.Timestamp("2024-02-26")]
+    power = pd.DataFrame({"ds": DAYS, "kW": np.arange(20) % 7 + 3, "Tag": np.arange(20) % 5})
+    assert forecast(power, 1, model="naive")["kW"].tolist() == [8.0]
+
+
 HALF_HOURS = pd.date_range("2024-01-01", periods=48, freq="30min")
 TIMES_OF_DAY = {
     "half-hours": (HALF_HOURS.strftime("%H:%M"), 0),

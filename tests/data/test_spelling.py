@@ -108,7 +108,39 @@ def numbered(layout, times, months):
     ]
 
 
+GERMAN = ["Jan", "Feb", "Mär", "Apr", "Mai", "Jun", "Jul", "Aug", "Sep", "Okt", "Nov", "Dez"]
+FRENCH = [
+    "janv.",
+    "févr.",
+    "mars",
+    "avr.",
+    "mai",
+    "juin",
+    "juil.",
+    "août",
+    "sept.",
+    "oct.",
+    "nov.",
+    "déc.",
+]
+
+
+def named(layout, names, times):
+    """Stamps with other names of months than English ones."""
+    return [
+        layout.format(time=time, month=names[time.month - 1], weekday=WEEKDAYS[time.dayofweek])
+        for time in times
+    ]
+
+
+WEEKDAYS = ["Mo", "Di", "Mi", "Do", "Fr", "Sa", "So"]
 STAMPS = {
+    "German months": (named("{month} {time:%Y}", GERMAN, MONTHS), MONTHS),
+    "German months of short years": (named("{month}-{time:%y}", GERMAN, MONTHS), MONTHS),
+    "years before German months": (named("{time:%Y} {month}", GERMAN, MONTHS), MONTHS),
+    "French months": (named("{month} {time:%Y}", FRENCH, MONTHS), MONTHS),
+    "German days": (named("{weekday}, {time.day}. {month} {time:%Y}", GERMAN, DAYS), DAYS),
+    "French days": (named("{time:%d} {month} {time:%Y}", FRENCH, DAYS), DAYS),
     "spaces behind": (DAYS.strftime("%Y-%m-%d "), DAYS),
     "a space that does not break": (DAYS.strftime("\u00a0%d.%m.%Y"), DAYS),
     "long dates of Excel": (DAYS.strftime("%A, %B %d, %Y"), DAYS),

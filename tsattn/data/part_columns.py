@@ -12,16 +12,13 @@ import pandas as pd
 from pandas.api.types import infer_dtype, is_datetime64_any_dtype, is_numeric_dtype
 
 from tsattn.checks import InputError, InputWarning, InPython, warn
+from tsattn.data.months import month_of
 from tsattn.data.parts import TIME_NAMES, days_of, part_of
 from tsattn.data.spelling import are_years
 
-# Names of columns that are parts of the year of their row, in small letters.
-_PART_COLS = {
-    "month": [
-        [name.lower() for name in names[1:]] for names in (calendar.month_abbr, calendar.month_name)
-    ],
-    "quarter": [["q1", "q2", "q3", "q4"]],
-}
+# Names of columns that are the quarters of the year of their row, in small letters.
+_QUARTERS = ["q1", "q2", "q3", "q4"]
+_YEAR_MONTHS = 12
 # A time of day, the one that begins a span such as 00:30 - 01:00, or an hour such as HE1, which
 # counts from 0 or, where it is named by its end, from 1.
 _CLOCK = re.compile(
@@ -274,11 +271,13 @@ def is_clock(
 def _find_parts(columns: Sequence[Any]) -> _Parts | None:
     """The columns that are all parts of a year or of a day, if there are such."""
     words = [str(column).strip().lower() for column in columns]
-    for unit, names_of_parts in _PART_COLS.items():
-        for names in names_of_parts:
-            places = [words.index(name) for name in names if name in words]
-            if len(places) == len(names):
-                return _Parts(unit, "year", [columns[place] for place in places])
+    months = {month_of(word): column for column, word in zip(columns, words, strict=True)}
+    months.pop(0, None)
+    if len(months) == _YEAR_MONTHS:
+        return _Parts("month", "year", [months[number] for number in sorted(months)])
+    places = [words.index(name) for name in _QUARTERS if name in words]
+    if len(places) == len(_QUARTERS):
+        return _Parts("quarter", "year", [columns[place] for place in places])
     return _times_of_day(columns, words)
 
 
@@ -461,7 +460,7 @@ def _one_series_call(
         if is_datetime64_any_dtype(times.dtype):
             year = f"{time}.dt.year.astype(str)"
         stamps = f"{year} + parts['part'].str.strip()"
-        if not parts.is_named:
+        if not parts.is_named or not _are_english(parts):
             months = "(parts.index // len(df) + 1).astype(str)"
             stamps = f"pd.to_datetime({year} + {months}, format='%Y%m')"
         elif parts.unit == "month":
@@ -478,6 +477,13 @@ def _one_series_call(
         f"parts = {source}.melt({id_names!r}, {parts.columns!r}, 'part', 'y');"
         f" df = pd.DataFrame({{{ids}'ds': {stamps}, 'y': parts['y']}}){chosen}"
     )
+
+
+def _are_english(parts: _Parts) -> bool:
+    """Whether pandas reads the first three letters of the names of months, if parts are such."""
+    names = pd.Series(parts.columns).astype(str).str.strip().str[:3]
+    months = pd.to_datetime(names, format="%b", errors="coerce")
+    return parts.unit != "month" or bool(months.notna().all())
 
 
 def _days_call(times: pd.Series, time: str, parts: _Parts, number: str) -> str:

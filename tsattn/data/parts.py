@@ -48,7 +48,23 @@ _OTHER_NAMES = {
     "julianday": "dayofyear",
     "dayofweek": "weekday",
     "dow": "weekday",
+    "jahr": "year",
+    "quartal": "quarter",
+    "monat": "month",
+    "woche": "week",
+    "kalenderwoche": "week",
+    "wochentag": "weekday",
+    "stunde": "hour",
+    "année": "year",
+    "annee": "year",
+    "trimestre": "quarter",
+    "mois": "month",
+    "semaine": "week",
+    "jour": "day",
+    "heure": "hour",
 }
+# Words that are such names only beside a year: a kW is a unit, and a tag a mark.
+_NAMES_BESIDE_YEARS = {"kw": "week", "tag": "day"}
 _SEPARATORS = re.compile(r"[\s_.-]")
 _JOINED_PARTS = (
     ("year", "month", "day"),
@@ -325,6 +341,10 @@ def names_row(rows: pd.DataFrame) -> int | None:
 def joined_parts(df: pd.DataFrame, columns: Sequence[Any]) -> str:
     """Advice on how the columns of a year and its months, weeks, quarters or days become stamps."""
     names = {part_of(column) or str(column).lower(): column for column in columns}
+    if "year" in names:
+        for word, part in _NAMES_BESIDE_YEARS.items():
+            if word in names:
+                names.setdefault(part, names[word])
     for parts in _JOINED_PARTS:
         present = [names[part] for part in parts if part in names]
         if len(present) < len(parts):
@@ -469,12 +489,9 @@ def _joined_stamps(df: pd.DataFrame, units: Sequence[str], present: Sequence[Any
     cells = df[present[1]].astype(str)
     other = f"df[{present[1]!r}].astype(str)"
     if last_unit == "month":
-        # Short names of months, and full ones.
-        for code in ("%b", "%B"):
-            months = pd.to_datetime(cells, format=code, errors="coerce")
-            if months.notna().all():
-                return f"{other} + ' ' + {year}"
-        return ""
+        from tsattn.data.months import month_of
+
+        return f"{other} + ' ' + {year}" if cells.map(month_of).all() else ""
     if last_unit == "week":
         are_weeks = cells.str.fullmatch(r"W\d\d").all()
         return f"{year} + '-' + {other}" if are_weeks else ""

@@ -21,6 +21,7 @@ from tsattn.data.calendar import (
     even_positions,
     more,
 )
+from tsattn.data.months import with_english_months
 
 # Ways to write numbers: a number, characters that mean nothing, the decimal mark. The first that
 # fits all cells counts: groups of three digits are more likely than three decimals. Groups stand
@@ -73,14 +74,16 @@ DAYS = re.compile(r"(\d{4}-\d\d-\d\d)( ?(?:/|-|\u2013|to) ?)(\d{4}-\d\d-\d\d)")
 # From one stamp of a day and a time to another, which follows it.
 _SPAN_END = r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}[ T,].*\d:\d\d\S*"
 _SPAN = re.compile(rf"^({_SPAN_END})\s*(?:-|\u2013|/|to)\s*{_SPAN_END}$")
+# Short German ones have two letters, and short French ones may be months.
 _WEEKDAY_NAME = re.compile(
-    r"^(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs?)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?\s+", re.IGNORECASE
-)
-_MONTH_NAME = re.compile(
-    r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-    r"(?:r?uary|ch|il|e|y|ust|t|tember|ober|ember)?\b\.?",
+    r"^(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs?)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?"
+    r"|(?:Mon|Diens|Donners|Frei|Sams|Sonn)tag,?|Mittwoch,?|Sonnabend,?"
+    r"|(?:lun|mar|mercre|jeu|vendre|same)di,?|dimanche,?|(?:Mo|Di|Mi|Do|Fr|Sa|So)[.,]{0,2}(?=\s+\d))"
+    r"\s+",
     re.IGNORECASE,
 )
+# What stands behind the number of a day before the name of its month, as in German and French.
+_DAY_MARK = re.compile(r"^(\d{1,2})(?:\.|er)\s*(?=[A-Z])")
 # A time of day at the end with a dot between hours and minutes, and a comma before one.
 _DOTTED_CLOCK = re.compile(r" (\d{1,2})\.(\d\d)$")
 _CLOCK_COMMA = re.compile(r",(?=\s+\d{1,2}:\d\d)")
@@ -700,7 +703,7 @@ def comes_day_first(cells: pd.Series | pd.Index, stamps: pd.DatetimeIndex) -> bo
 
 def plain_stamps(text: pd.Series) -> pd.Series:
     """Stamps that no layout fits, as layouts have them: without spaces around them, the name of a
-    day of the week, or a comma before the time of day, with short names of months, and the
+    day of the week, or a comma before the time of day, with short English names of months, and the
     beginning of spans alone.
 
     Example:
@@ -720,7 +723,8 @@ def plain_stamps(text: pd.Series) -> pd.Series:
     # The first cell excludes most rules at little cost, but its month may have a short name only.
     rules = [(pattern, plain) for pattern, plain in rules if pattern.search(first)]
     if any(map(str.isalpha, first)):
-        rules += [(_WEEKDAY_NAME, ""), (_MONTH_NAME, r"\1"), (_MAIL_STAMP, _iso_stamp)]
+        text = with_english_months(text.str.replace(_WEEKDAY_NAME, "", regex=True))
+        rules += [(_DAY_MARK, r"\1 "), (_MAIL_STAMP, _iso_stamp)]
     for pattern, plain in rules:
         text = text.str.replace(pattern, plain, regex=True)
     return text
