@@ -466,6 +466,19 @@ def test_the_column_that_is_proposed_is_no_mark_and_no_part_of_a_time():
     assert answer["Sales"].tolist() == [29.0]
 
 
+def test_a_count_of_the_rows_of_each_series_is_not_proposed():
+    table = pd.DataFrame(
+        {
+            "lfd. Nr.": [*range(1, 31)] * 2,
+            "Filiale": ["Nord"] * 30 + ["Ost"] * 30,
+            "Datum": [*DAYS] * 2,
+            "Umsatz": np.arange(60.0),
+        }
+    )
+    with pytest.raises(ValueError, match=r"such as Schema\(target_col='Umsatz'\)"):
+        tsattn.forecast(table, 1)
+
+
 def test_numbers_beside_words_for_missing_ones_are_proposed():
     one = pd.DataFrame({"date": DAYS, "value": ["..", *map(str, range(29))]})
     table = pd.concat([one.assign(country=name) for name in "AB"])

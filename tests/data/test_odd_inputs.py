@@ -1089,12 +1089,16 @@ def test_a_refusal_repeats_no_warning_of_pandas():
 
 
 @pytest.mark.parametrize(
-    "name", ["Unnamed: 0", "", "index", "rownames", "t", "id", "ID", "row_id", "row", "#", "No"]
+    "name",
+    [
+        *("Unnamed: 0", "", "index", "rownames", "t", "id", "ID", "row_id", "row", "#", "No"),
+        *("lfd. Nr.", "Nr.", "N°", "Zeile", "Row No."),
+    ],
 )
 def test_the_index_of_a_file_is_left_out_with_a_word(name):
     frame = pd.DataFrame({name: range(N), "date": DAYS, "y": Y})
     with pytest.warns(
-        UserWarning, match=f"column '{name}' numbers the rows and is left out"
+        UserWarning, match=f"column '{re.escape(name)}' numbers the rows and is left out"
     ):
         assert to_panel(frame).dialect.columns == ("y",)
     kept = to_panel(frame.assign(**{name: [7, 7, *range(10)]}))

@@ -33,6 +33,8 @@ from tsattn.data.parts import (
     advice_on_blanks,
     flattening_call,
     joined_parts,
+    names_index,
+    names_rows,
     part_of,
     refuse_blank_ids,
     refuse_blank_parts,
@@ -43,10 +45,6 @@ MISSING = ("error", "interpolate", "ffill", "mask")
 GAPS = ("closed", "missing")
 BAD = ("error", "skip")
 
-# Names, in small letters, of the column that pandas, R or a database makes of an index in a file.
-_INDEX_NAMES = ("", "unnamed: 0", "rownames", "id", "rowid", "row_id")
-# These, and usual names of a count of the rows, which a real column may carry too.
-_ROW_NAMES = (*_INDEX_NAMES, "index", "level_0", "t", "row", "row_number", "#", "no", "nr", "no.")
 _NUMBER_TYPES = (Real, Decimal, np.bool_)
 # Attribute of a frame made of bare numbers, none of which is a time.
 _NO_TIMES = "tsattn: no times"
@@ -712,15 +710,14 @@ def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
 
 def numbers_rows(column: pd.Series) -> bool:
     """Whether the column is the index that a file was written with, or another count of rows."""
-    name = "" if column.name is None else str(column.name).lower()
-    if name not in _ROW_NAMES:
+    if not names_rows(column.name):
         return False
     numbers = whole_numbers(column)
     if numbers is None or not pd.Index(numbers).is_unique:
         return False
     # Rows may have been sorted since they were counted.
     is_whole_count = len(numbers) > 1 and np.ptp(numbers) == len(numbers) - 1
-    return name in _INDEX_NAMES or bool(is_whole_count)
+    return names_index(column.name) or bool(is_whole_count)
 
 
 def _counts_years(column: pd.Series) -> bool:

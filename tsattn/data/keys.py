@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api.types import infer_dtype, is_bool_dtype, is_numeric_dtype, is_object_dtype
 
 from tsattn.checks import Argument, InputError, InPython
-from tsattn.data.parts import part_of, refuse_blank_ids
+from tsattn.data.parts import names_rows, part_of, refuse_blank_ids
 
 # Joins the values of several columns to one name; a value that holds it is escaped.
 _SEPARATOR = "/"
@@ -365,5 +365,8 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
 
 
 def _is_mark(column: pd.Series) -> bool:
-    """Whether a column of numbers holds parts of times, or 0 and 1 only, as for open and closed."""
-    return bool(part_of(column.name)) or bool(column.dropna().isin((0, 1)).all())
+    """Whether a column of numbers holds parts of times, counts rows, or holds 0 and 1 only, as for
+    open and closed.
+    """
+    is_count = bool(part_of(column.name)) or names_rows(column.name)
+    return is_count or bool(column.dropna().isin((0, 1)).all())

@@ -66,6 +66,15 @@ _OTHER_NAMES = {
 # Words that are such names only beside a year: a kW is a unit, and a tag a mark.
 _NAMES_BESIDE_YEARS = {"kw": "week", "tag": "day"}
 _SEPARATORS = re.compile(r"[\s_.-]")
+# Names, in small letters without separators, of the column that pandas, R or a database makes of an
+# index in a file.
+_INDEX_NAMES = {"unnamed:0", "rownames", "id", "rowid"}
+# Usual names of a count of the rows, which a real column may carry too.
+_COUNT_NAMES = {
+    *("index", "level0", "t", "row", "rownumber", "rownum", "rownr", "rowno", "#", "no", "nr"),
+    *("n°", "nº", "sno", "srno", "serialno", "seq", "obs", "record", "recordno"),
+    *("lfd", "lfdnr", "laufnr", "laufendenummer", "zeile", "zeilennr", "ligne", "numligne"),
+}
 _JOINED_PARTS = (
     ("year", "month", "day"),
     ("year", "month"),
@@ -100,9 +109,29 @@ def part_of(name: Any) -> str:
         >>> part_of("Hour Ending"), part_of("day_of_year"), part_of("sales")
         ('hour', 'dayofyear', '')
     """
-    word = _SEPARATORS.sub("", str(name).lower())
+    word = _word(name)
     part = _OTHER_NAMES.get(word, word)
     return part if part in PARTS else ""
+
+
+def names_index(name: Any) -> bool:
+    """Whether a column is named like an index in a file."""
+    return name in (None, "") or _word(name) in _INDEX_NAMES
+
+
+def names_rows(name: Any) -> bool:
+    """Whether a column is named like an index or another count of rows.
+
+    Example:
+        >>> names_rows("lfd. Nr."), names_rows("Unnamed: 0"), names_rows("sales")
+        (True, True, False)
+    """
+    return names_index(name) or _word(name) in _COUNT_NAMES
+
+
+def _word(name: Any) -> str:
+    """A name in small letters without separators."""
+    return _SEPARATORS.sub("", str(name).lower())
 
 
 def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
