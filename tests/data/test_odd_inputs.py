@@ -460,6 +460,18 @@ TABLES = {
         lambda: whole("%G%V", WEEKS, "period").rename(columns={"y": "sold"}).iloc[::-1],
         "column 'period' holds 2025.. in row 0, which spells a week",
     ),
+    "few weeks as numbers, in German": (
+        lambda: whole("%G%V", pd.date_range("2024-01-01", periods=N, freq="W-MON"), "KW"),
+        "column 'KW' holds 202401 in row 0, which spells a week.*'2024-W01', rename the column",
+    ),
+    "weeks as digits of text, beside values": (
+        lambda: timed(WEEKS.strftime("%G%V"), "week").rename(columns={"y": "sold"}),
+        "column 'week' holds 202445 in row 0, which spells a week",
+    ),
+    "weeks as digits of text": (
+        lambda: timed(WEEKS.strftime("%G%V"), "ds"),
+        r"holds 202445 in row 0, which spells a week.*; write it as '2024-W45', as df\['ds'\] = ",
+    ),
     "numbers of weeks beside times": (lambda: wide(wk=range(1, 13)), BESIDE.format("wk")),
     "quarters as numbers": (
         lambda: timed([10 * y + q for y in (2022, 2023, 2024) for q in range(1, 5)], "ds"),

@@ -189,6 +189,14 @@ def test_stamps_are_read_as_they_are_written(name):
     assert pd.DatetimeIndex(answer["ds"]).tolist() == [times[-1]]
 
 
+@pytest.mark.parametrize("name", ["month", "Monat"])
+def test_months_as_digits_of_text_are_the_times_of_values(name):
+    months = MONTHS.strftime("%Y%m")
+    df = pd.DataFrame({name: months[:-1], "sold": np.arange(N - 1.0)})
+    answer = forecast(df, 1, model="naive")
+    assert answer.to_dict("list") == {name: [MONTHS[-1]], "sold": [N - 2.0]}
+
+
 def test_offsets_of_hours_are_no_spans():
     df = pd.DataFrame({"ds": HOURS.strftime("%Y-%m-%dT%H:%M-05:00"), "y": np.arange(float(N))})
     last = pd.Timestamp(df["ds"].iloc[-1])

@@ -615,9 +615,14 @@ def _text_reads_as_times(column: pd.Series) -> bool:
     if infer_dtype(column.iloc[:9], skipna=True) != "string":
         return False
     first = str(column.iloc[0])
-    # Other numbers in text are codes rather than stamps.
     if first.isdigit() and len(first) not in (4, 8):
-        return False
+        from tsattn.data.spelling import counts_in_text, names_weeks
+
+        # Other numbers in text are codes rather than stamps, but for months and weeks.
+        if len(first) != 6 or not (part_of(column.name) or names_weeks(column.name)):
+            return False
+        counts = counts_in_text(column)
+        return counts is not None and _reads_as_times(pd.Series(counts, name=column.name), None)
     from tsattn.data.text_stamps import AmbiguousStampsError
 
     # The first row alone excludes most columns of text at little cost.
@@ -874,7 +879,7 @@ def read_stamps(
             first.
     """
     # A new index numbers the rows; nothing is written to the shared values.
-    series = pd.Series(column.array, copy=False)
+    series = pd.Series(column.array, copy=False, name=column.name)
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
     kind = infer_dtype(series, skipna=True)

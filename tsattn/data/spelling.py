@@ -65,6 +65,7 @@ _HALF = re.compile(
 )
 # German tables number weeks by KW.
 _WEEK_WORD = "(?:W|KW|CW|WK|WEEK)[-: ]*"
+_WEEK_NAME = re.compile("week|woche|semaine|yyyyww|(?<![a-z])[kc]w(?![a-z])")
 WEEK = re.compile(
     rf"(\d{{4}})[-:/ ]*{_WEEK_WORD}(\d{{1,2}})|{_WEEK_WORD}(\d{{1,2}})[-:/, ]+(\d{{4}})",
     re.IGNORECASE,
@@ -500,9 +501,8 @@ def refuse_other_dates(column: Hashable, numbers: np.ndarray, label: str, *, is_
         InputError: With the spelling that is read.
     """
     distinct = np.unique(numbers)
-    name = str(column).casefold()
-    is_week = "week" in name
-    names_dates = is_week or "date" in name
+    is_week = names_weeks(column)
+    names_dates = is_week or "date" in str(column).casefold()
     distances = np.unique(np.diff(distinct))
     is_count = len(distances) <= 1
     is_known = is_read and not is_week
@@ -538,6 +538,16 @@ def refuse_other_dates(column: Hashable, numbers: np.ndarray, label: str, *, is_
         Argument("freq", 1),
         " for steps of a count",
     )
+
+
+def names_weeks(column: Hashable) -> bool:
+    """Whether a column is named like one of weeks, in English, German or French.
+
+    Example:
+        >>> names_weeks("yearweek"), names_weeks("KW"), names_weeks("sales")
+        (True, True, False)
+    """
+    return _WEEK_NAME.search(str(column).casefold()) is not None
 
 
 def spelt_period(numbers: np.ndarray, *, weeks: bool) -> tuple[str, str] | None:

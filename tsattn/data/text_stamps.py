@@ -14,6 +14,7 @@ from tsattn.data.spelling import (
     first_days,
     layouts_of,
     plain_stamps,
+    refuse_other_dates,
 )
 
 # Four digits are a year from here on; smaller numbers are no stamps.
@@ -93,7 +94,7 @@ def read_text(
     """Stamps of a column of text, NaT where one cannot be read.
 
     Args:
-        text: The cells, ``[rows]``.
+        text: The cells, ``[rows]``, under the name of their column.
         label, candidates, day_first: As :func:`tsattn.data.columns.read_stamps` takes them.
 
     Raises:
@@ -108,6 +109,8 @@ def read_text(
         return periods
     counts = None if is_iso else counts_in_text(text)
     spelt = None if counts is None else spelt_stamps(counts)
+    if counts is not None:
+        refuse_other_dates(text.name, counts, label, is_read=spelt is not None)
     if spelt is not None:
         return spelt
     if text.iloc[0].endswith(("UTC", "GMT")):
