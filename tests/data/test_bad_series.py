@@ -570,3 +570,21 @@ def test_gaps_like_others_are_no_wrong_stamps():
         warnings.simplefilter("error")
         forecast(df, 2, freq="D")
         forecast(long_gap.iloc[:-5], 2)
+
+
+def test_wrong_numbers_in_columns_are_told_with_their_series_and_further_columns():
+    rng = np.random.default_rng(0)
+    days = pd.date_range("2024-01-01", periods=120)
+    shops = []
+    for shop, number in [("a", 9.0), ("b", -999.0)]:
+        columns = {name: rng.normal(9, 1, 120) for name in ("price", "temp")}
+        for name in columns:
+            columns[name][[50, 51]] = number
+        shops.append(pd.DataFrame({"unique_id": shop, "ds": days, "y": np.arange(120.0)} | columns))
+    schema = Schema(past_cols=["price", "temp"])
+    told = (
+        r"^column 'price' \(of 2 such columns\) holds -999 at 2024-02-20 00:00:00 of series 'b'"
+        r" \(and 1 more\), far from"
+    )
+    with pytest.warns(UserWarning, match=told):
+        make_forecaster("ridge", 2, schema=schema).fit(pd.concat(shops))

@@ -924,3 +924,11 @@ def test_future_numbers_far_from_those_of_the_table_are_told():
     assert far[0] == pytest.approx(near[0])
     # Squares and products would make it positive, and millions.
     assert -20_000 < far[1] < near[1]
+
+
+def test_a_column_that_hangs_in_one_series_is_told_with_it():
+    frame = pd.concat([series(1, weather), with_hung_column(series(1, weather))])
+    frame["unique_id"] = np.repeat(["calm", "hung"], len(frame) // 2)
+    model = MAKERS["zero"](SCHEMA.changed(future_cols=["temp"]))
+    with pytest.warns(UserWarning, match=r"'temp' repeats .* of series 'hung' \(and 87 more\),"):
+        model.read(frame)

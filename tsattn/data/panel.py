@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
 from functools import cached_property
@@ -177,6 +177,17 @@ class Panel:
         if not self.dialect.names_series:
             return "the table"
         return f"series {plain(self.ids[n])!r}"
+
+    def column_places(self, rows: np.ndarray) -> str:
+        """What to call the rows of a column beside the series, in a message: the stamp of the first
+        one, its series in a long table of several, and how many others there are.
+        """
+        owners = self.owners(rows + 1)
+        label = ""
+        if self.dialect.kind == "long" and self.n_series > 1:
+            label = f" of {self.series_label(int(owners[0]))}"
+            return f"{self.times[rows[0]]}{label}{more_of(owners)}"
+        return f"{self.times[rows[0]]}{more(len(rows))}"
 
     def grouped(self) -> Panel:
         """The series of an aligned panel as the channels of one, ``values [T, N]``, for networks
@@ -599,7 +610,7 @@ def _with_usual_columns(panel: Panel, n_judged: int, keeps: bool) -> Panel:
     if covariates is None:
         return panel
     values = covariates.values.copy()
-    told_columns = []
+    told = {}
     for number, name in enumerate(covariates.columns):
         if covariates.kind(name) is not None:
             continue
@@ -608,28 +619,38 @@ def _with_usual_columns(panel: Panel, n_judged: int, keeps: bool) -> Panel:
         rows = np.union1d(rows, _spike_rows(panel, column, n_judged))
         if not len(rows):
             continue
-        told_columns.append(name)
-        if len(told_columns) == 1:
-            _tell_sentinels_of_column(panel, name, column, rows, keeps)
+        told[name] = rows
         column[rows] = np.nan
         column[rows] = _carried(column, panel.starts)[rows]
-    if keeps or not told_columns:
+    if told:
+        _tell_sentinels_of_columns(panel, told, keeps)
+    if keeps or not told:
         return panel
     return replace(panel, covariates=replace(covariates, values=values))
 
 
-def _tell_sentinels_of_column(
-    panel: Panel, name: Hashable, values: np.ndarray, rows: np.ndarray, keeps: bool
+def _tell_sentinels_of_columns(
+    panel: Panel, told: Mapping[Hashable, np.ndarray], keeps: bool
 ) -> None:
-    """Warn of the sentinels of a column, and of what they are read as."""
+    """Warn once of the sentinels of columns, and of what they are read as.
+
+    Args:
+        panel: The series.
+        told: Rows of the sentinels of each column.
+        keeps: Whether they stay.
+    """
+    assert panel.covariates is not None
+    name = next(iter(told))
+    rows = told[name]
     first = rows[0]
-    number = values[first].item()
+    number = float(panel.covariates.cells(name).iloc[first])
     number_text = f"{number:g}"
     exact_text = number_text if float(number_text) == number else repr(number)
     call = InPython(f": df[{name!r}] = df[{name!r}].replace({exact_text}, float('nan'))")
+    others = f" (of {len(told)} such columns)" if len(told) > 1 else ""
     place = (
-        f"column {name!r} holds {number_text} at {panel.times[first]}{more(len(rows))}, far from"
-        " all other values"
+        f"column {name!r}{others} holds {number_text} at"
+        f" {panel.column_places(rows)}, far from all other values"
     )
     if keeps:
         remark = InputWarning(

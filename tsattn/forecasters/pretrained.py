@@ -812,12 +812,14 @@ def tell_stuck_columns(panel: Panel) -> None:
     stuck = find_stuck_cells(panel)
     if panel.covariates is None or not stuck.any():
         return
-    place = int(stuck.any(axis=0).argmax())
+    stuck_columns = np.flatnonzero(stuck.any(axis=0))
+    place = int(stuck_columns[0])
     name = panel.covariates.columns[place]
     (rows,) = stuck[:, place].nonzero()
     value = panel.covariates.values[rows[0], place]
+    others = f" (of {len(stuck_columns)} such columns)" if len(stuck_columns) > 1 else ""
     warn(
-        f"column {name!r} repeats {value:g} at {panel.times[rows[0]]}{more(len(rows))}, though it"
+        f"column {name!r}{others} repeats {value:g} at {panel.column_places(rows)}, though it"
         " hardly ever does so else; its effect is not learnt from such rows; correct them, or leave"
         " the column out"
     )
