@@ -351,7 +351,7 @@ MUTANTS = [
         PARTS,
     ),
     Mutant("tsattn/data/parts.py", '"he": "hour"', '"he": "day"', PARTS),
-    Mutant("tsattn/data/part_columns.py", "if len(places) == len(names):", "if places:", PARTS),
+    Mutant("tsattn/data/part_columns.py", "if len(months) == _YEAR_MONTHS:", "if months:", PARTS),
     Mutant(
         "tsattn/data/calendar.py",
         "if has_other and has_even_steps(",
@@ -368,7 +368,7 @@ MUTANTS = [
         "tsattn/data/calendar.py", "is_round = not (clock % step).any()", "is_round = False", UNEVEN
     ),
     Mutant(SPELLING, '(_SPAN, r"\\1"), ', "", SPELLINGS),
-    Mutant(SPELLING, '(_WEEKDAY_NAME, ""), ', "", SPELLINGS),
+    Mutant(SPELLING, 'text.str.replace(_WEEKDAY_NAME, "", regex=True)', "text", SPELLINGS),
     Mutant(SPELLING, 'century = "20" if digits < "69" else "19"', 'century = "20"', SPELLINGS),
     Mutant(SPELLING, "n_months=6", "n_months=3", SPELLINGS),
     Mutant(SPELLING, "and text.max() > _LARGEST_INTEGER:", "and False:", SPELLINGS),
