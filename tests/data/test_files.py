@@ -1030,3 +1030,24 @@ def test_tabs_part_cells_also_where_commas_stand_in_the_first_name(folder):
     panel = to_panel(eval(call, {"df": frame}))
     assert panel.ids.tolist() == ["A,PC,x", "A,PC,y"]
     assert panel.values[:3, 0].tolist() == [0.5, 1.5, 2.5]
+
+
+@pytest.mark.parametrize("between", [" ", "   "])
+def test_cells_that_spaces_part_are_read(tmp_path, between):
+    days = pd.date_range("2024-01-01", periods=9)
+    lines = [f"{day:%F}{between}{shop}{between}{day.day:>4}" for shop in "ab" for day in days]
+    (tmp_path / "t.txt").write_text("\n".join([between.join(["ds", "unique_id", "y"]), *lines]))
+    panel = read_table(tmp_path / "t.txt")
+    assert panel.ids.tolist() == ["a", "b"]
+    assert panel.values[:, 0].tolist() == [*range(1, 10)] * 2
+
+
+def test_spaces_between_thousands_or_before_units_part_no_cells(tmp_path):
+    lines = "\n".join(f"{thousand} 250" for thousand in range(1, 10))
+    (tmp_path / "t.csv").write_text(f"units sold\n{lines}\n")
+    panel = read_table(tmp_path / "t.csv")
+    assert panel.ids.tolist() == ["units sold"]
+    assert panel.values[:3, 0].tolist() == [1250.0, 2250.0, 3250.0]
+    (tmp_path / "t.csv").write_text("units sold\n12 kg\n14 kg\n")
+    with pytest.raises(ValueError, match="column 'units sold' holds '12 kg'"):
+        read_table(tmp_path / "t.csv")

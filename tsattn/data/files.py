@@ -160,7 +160,7 @@ def read_frame(
 
     Args:
         path: The file; ``-`` is CSV on standard input. CSV may be compressed, and parted by
-            semicolons, tabs or bars.
+            semicolons, tabs, bars or spaces.
         schema: What its columns are; those of ids, stamps and categories need not hold numbers.
         max_size: Bytes that a packed file may hold unpacked, such as ``"2GB"``; default 1 GB, of a
             spreadsheet 50 MB.
@@ -378,7 +378,23 @@ def _separator_options(read: _Reader) -> dict[str, Any]:
         is_separator = has_one_name or mark in first_cell
         if (mark in first and is_separator) or (mark == "\t" and has_tabs):
             options |= _parted_by(mark)
+    if has_one_name and not options and _are_parted_by_spaces(read):
+        return _parted_by(r"\s+")
     return options
+
+
+def _are_parted_by_spaces(read: _Reader) -> bool:
+    """Whether the first lines of a file of one column have several words each, all as many, of
+    which two have digits below the first line, but are no numbers whose thousands spaces part.
+    """
+    lines = read(header=None, nrows=_TITLE_LINES, dtype=str, on_bad_lines="skip").iloc[:, 0]
+    n_words = lines.dropna().str.split().str.len()
+    if len(n_words) < 2 or n_words.iloc[0] < 2 or n_words.nunique() > 1:
+        return False
+    cells = lines.iloc[1:].dropna()
+    # The number of 12 kg has a unit behind it.
+    n_values = cells.str.count(r"\S*\d\S*")
+    return bool(n_values.min() > 1) and not cells.str.fullmatch(_GROUPED).any()
 
 
 def _parted_by(mark: str) -> dict[str, str]:
