@@ -1051,3 +1051,27 @@ def test_spaces_between_thousands_or_before_units_part_no_cells(tmp_path):
     (tmp_path / "t.csv").write_text("units sold\n12 kg\n14 kg\n")
     with pytest.raises(ValueError, match="column 'units sold' holds '12 kg'"):
         read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("above", [0, 2])
+@pytest.mark.parametrize("parts", [[1, 2, 3], ["Jan", "Feb", "Mär"], ["Q1", "Q2", "Q3", "Q4"]])
+def test_sheets_of_merged_years_above_their_parts_are_turned(tmp_path, parts, above):
+    blank = [None] * (len(parts) - 1)
+    lines = [
+        *[[None] * (1 + 2 * len(parts))] * above,
+        ["Region", 2022, *blank, 2023, *blank],
+        [None, *parts, *parts],
+        ["Nord", *range(2 * len(parts))],
+        ["Süd", *range(10, 10 + 2 * len(parts))],
+    ]
+    path = tmp_path / "t.xlsx"
+    pd.DataFrame(lines).to_excel(path, header=False, index=False)
+    with pytest.raises(ValueError, match=r"'2022' above .* a row must be a time") as told:
+        read_table(path)
+    names = {"pd": pd}
+    exec(str(told.value).split("turn the table: ")[1], names)
+    panel = to_panel(names["df"], Schema(missing="mask"))
+    assert panel.ids.tolist() == ["Nord", "Süd"]
+    assert panel.times[0] == pd.Timestamp("2022-01-01")
+    values = panel.values[: panel.lengths[0], 0]
+    assert values[~np.isnan(values)].tolist() == [*range(2 * len(parts))]

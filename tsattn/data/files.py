@@ -28,7 +28,7 @@ from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, wa
 from tsattn.data.columns import long_names, value_names
 from tsattn.data.frames import name_columns, to_panel
 from tsattn.data.panel import Panel
-from tsattn.data.parts import header_call, header_rows, unit_cols
+from tsattn.data.parts import header_call, header_rows, nested_years_call, unit_cols
 from tsattn.data.schema import Schema
 from tsattn.data.text_stamps import spelt_stamps
 from tsattn.storage import is_special, one_line, write_atomic
@@ -258,6 +258,7 @@ def _read_excel(
     options["skiprows"] = n_empty
     if _begins_with_values(read):
         return _without_names(read(header=None), path)
+    _refuse_nested_years(read, path, n_empty)
     _refuse_header_rows(read, path, options)
     _refuse_equal_names(read)
     frame = read()
@@ -423,6 +424,20 @@ def _count_empty_lines(read: _Reader) -> int:
         raise pd.errors.EmptyDataError("No columns")
     filled_lines = np.flatnonzero(lines.notna().any(axis=1))
     return int(filled_lines[0]) if len(filled_lines) else 0
+
+
+def _refuse_nested_years(read: _Reader, path: str | Path, n_skipped: int) -> None:
+    """Refuse a sheet whose columns are named by merged years above their months or quarters."""
+    lines = read(header=None, nrows=_TITLE_LINES, dtype=str)
+    call = nested_years_call(lines, repr(str(path)), n_skipped)
+    if call:
+        year, part = lines.iloc[:2, 1].tolist()
+        raise InputError(
+            f"the first 2 lines of {path} name its columns by years above parts of them,"
+            f" {year!r} above {part!r}, but a row must be a time and a column a series; turn the"
+            " table",
+            InPython(f": {call}"),
+        )
 
 
 def _refuse_header_rows(read: _Reader, path: str | Path, options: dict[str, Any]) -> None:

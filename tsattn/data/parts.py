@@ -245,6 +245,40 @@ def header_call(n_lines: int, path: str, options: Mapping[str, Any] | None = Non
     return f"df = pd.{reader}({path}{arguments}, header={header!r}, index_col=0); {_JOINED_NAMES}"
 
 
+def nested_years_call(lines: pd.DataFrame, path: str, n_skipped: int) -> str:
+    """The calls of pandas that read a sheet whose columns are named by years in merged cells above
+    their months or quarters, with a row for each of these; empty for other sheets.
+
+    Args:
+        lines: The first lines of the sheet; the first column names its series.
+        path: How Python writes the file.
+        n_skipped: Lines above the first one.
+    """
+    if len(lines) < 3 or lines.shape[1] < 3:
+        return ""
+    top = lines.iloc[0, 1:]
+    years = pd.to_numeric(top, errors="coerce")
+    low, high = PARTS["year"]
+    are_years = years[top.notna()].between(low, high).all()
+    if not are_years or pd.isna(top.iloc[0]) or top.notna().all():
+        return ""
+    from tsattn.data.months import month_of
+
+    names = lines.iloc[1, 1:].astype(str)
+    numbers = pd.to_numeric(names, errors="coerce")
+    if names.map(month_of).all():
+        stamp = "f'{part} {year}'"
+    elif numbers.isin(range(1, 13)).all():
+        stamp = "f'{year}-{part:02}'"
+    elif names.str.fullmatch("Q[1-4]").all():
+        stamp = "f'{year}{part}'"
+    else:
+        return ""
+    skipped = f", skiprows={n_skipped}" if n_skipped else ""
+    table = f"pd.read_excel({path}{skipped}, header=[0, 1], index_col=0)"
+    return f"df = {table}.T; df.index = [{stamp} for year, part in df.index]"
+
+
 def unit_cols(df: pd.DataFrame) -> list[Any]:
     """Columns of numbers with a word in their first row, such as a unit below their name; none
     where that row has a number, a time or an id, as rows of values do.
