@@ -154,6 +154,7 @@ _DATE_LAYOUTS = (
     "%d/%m/%y",
     "%Y-%m-%d",
     "%d-%b-%Y",
+    "%d-%b-%y",
     "%d %b %Y",
     "%d %B %Y",
     "%b %d, %Y",

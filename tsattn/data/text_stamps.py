@@ -32,6 +32,8 @@ DIGIT_LAYOUTS = {
     14: "%Y%m%d%H%M%S",
 }
 
+# A day of which two digits are the year.
+_THREE_PAIRS = re.compile(r"\d\d([-/.])\d\d\1\d\d")
 _UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -125,6 +127,10 @@ def read_text(
         return stamps
     readings = _readings_by_layout(text, day_first)
     whole = [reading for reading in readings if reading.notna().all()]
+    if day_first is None:
+        year_first = _year_first_reading(text)
+        if year_first is not None and not any(map(_is_even, whole)):
+            return year_first
     if len(whole) > 1 and not whole[0].equals(whole[1]):
         likely = _likely_reading(whole, candidates, day_first)
         if likely is not None:
@@ -145,6 +151,23 @@ def _readings_by_layout(text: pd.Series, day_first: bool | None) -> list[pd.Seri
     if day_first is not None:
         layouts.sort(key=lambda layout: layout.startswith("%d") != day_first)
     return [pd.to_datetime(text, format=layout, errors="coerce") for layout in layouts]
+
+
+def _year_first_reading(text: pd.Series) -> pd.Series | None:
+    """The days of text such as 24/01/31, which leave none out; None of other text, also of such as
+    may be read with the day or the month first.
+    """
+    if not text.str.fullmatch(_THREE_PAIRS).all():
+        return None
+    stamps = pd.to_datetime(
+        text.str.replace(r"\D", "-", regex=True), format="%y-%m-%d", errors="coerce"
+    )
+    return stamps if stamps.notna().all() and _is_even(stamps) else None
+
+
+def _is_even(stamps: pd.Series) -> bool:
+    """Whether at least three different stamps leave none out between the first and the last."""
+    return stamps.nunique() > 2 and even_reading([stamps]) is not None
 
 
 def _likely_reading(
