@@ -200,6 +200,22 @@ def test_last_rows_that_are_empty_in_one_series_or_filled_are_not_told():
         forecast(filled, 1, model="naive", missing="ffill")
 
 
+@pytest.mark.parametrize("shape", [lambda frame: frame, wide_of])
+def test_a_series_without_a_value_for_long_is_told(shape):
+    values = np.random.default_rng(0).normal(50, 1, (3, 200))
+    values[1, -12:] = np.nan
+    frame = long_table(values, ["a", "b", "c"])
+    last = frame["ds"].iloc[-13]
+    silent = f"series 'b' has no value after {last}, in its last 12 rows, while others go on"
+    with pytest.warns(UserWarning, match=silent):
+        forecast(shape(frame), 1)
+    left_out = frame.dropna()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        answer = forecast(left_out, 1)
+    assert answer.set_index("unique_id").loc["b", "ds"] == last + pd.Timedelta(1, "D")
+
+
 def test_values_that_are_read_as_missing_are_told():
     values = np.random.default_rng(0).normal(50, 1, (3, 200))
     values[0, 150] = -9999

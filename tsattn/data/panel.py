@@ -832,7 +832,9 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray, effect: str = "") -> None:
 
 
 def tell_empty_end(panel: Panel) -> None:
-    """Warn once of last rows in which no series has a value: forecasts begin after them."""
+    """Warn once of last rows in which no series, or only some have a value: forecasts begin after
+    them.
+    """
     has_value = ~np.isnan(panel.values).all(axis=1)
     # Other policies fill these rows, as the user wants.
     if panel.missing != "mask" or not has_value.any():
@@ -841,12 +843,34 @@ def tell_empty_end(panel: Panel) -> None:
     is_after = panel.times > last_time
     empty = panel.times[is_after].unique()
     if not len(empty):
+        _tell_silent_series(panel, has_value)
         return
     place = f"last row, {empty[0]}; a forecast begins after it, unless it is"
     if len(empty) > 1:
         span = f"{empty.min()} to {empty.max()}"
         place = f"last {len(empty)} rows, {span}; a forecast begins after them, unless they are"
     warn(f"no series has a value in the {place} left out of the table")
+
+
+def _tell_silent_series(panel: Panel, has_value: np.ndarray) -> None:
+    """Warn once of series without a value in their last rows, where most others have some there."""
+    row_of_value = np.where(has_value, np.arange(len(has_value)), -1)
+    first_rows = panel.starts[:-1]
+    last = np.maximum.reduceat(row_of_value, first_rows)
+    n_after = panel.starts[1:] - 1 - last
+    # A series that never has a value is told as such.
+    is_known = last >= first_rows
+    is_silent = is_known & (n_after >= _ENDED_ROWS)
+    silent = np.flatnonzero(is_silent)
+    goes_on = is_known & ~is_silent
+    if not len(silent) or 2 * goes_on.sum() <= panel.n_series:
+        return
+    n = int(silent[0])
+    warn(
+        f"{panel.series_label(n)} has no value after {panel.times[last[n]]}, in its last"
+        f" {n_after[n]} rows{more(len(silent))}, while others go on; a forecast of it begins after"
+        " these rows, unless they are left out"
+    )
 
 
 def require_filled(panel: Panel, name: str) -> None:
