@@ -2,11 +2,13 @@
 
 import json
 import time
+from functools import partial
 
 import pytest
 from peers import page, run
 
 from tsattn.pretrained import pretraining
+from tsattn.pretrained.network import ZeroConfig
 from tsattn.pretrained.pretraining import Shape
 
 
@@ -17,6 +19,8 @@ def echo(x, horizon, threads):
 @pytest.fixture
 def measures(monkeypatch):
     """The script beside a forecaster of a moment, with a pretraining of a moment."""
+    small = partial(ZeroConfig, d_model=24, n_heads=1, n_layers=1, d_ff=24)
+    monkeypatch.setattr(run, "ZeroConfig", small)
     monkeypatch.setattr(run, "FORECASTERS", {"Echo": ("torch", 0.5, echo)})
     monkeypatch.setattr(pretraining, "SHAPES", (Shape(4, 8, 4, 1.0),))
 
