@@ -69,6 +69,18 @@ MUTANTS = [
         "tests/forecasters/test_covariate_regression.py",
     ),
     Mutant(
+        "tsattn/forecasters/local_regression.py",
+        "factor_of_column = np.clip(share, self.least_factor, 1.0)",
+        "factor_of_column = np.ones(share.shape)",
+        "tests/forecasters/test_local_regression.py",
+    ),
+    Mutant(
+        "tsattn/forecasters/local_regression.py",
+        "factor[..., n_waves:] = factor_of_column[..., column]",
+        "factor[..., n_waves:] = factor_of_column[..., column[::-1]]",
+        "tests/forecasters/test_local_regression.py",
+    ),
+    Mutant(
         "tsattn/forecasters/covariate_weights.py",
         "regression = self._with_local_alone(np.union1d(learn, check))",
         "regression = self.regression",

@@ -64,27 +64,47 @@ def penalised(rows, targets, penalty, n_waves):
     )
 
 
-def out_of_fold(rows, targets, usable, fold, n_waves):
+def factors_by_hand(weights, column, n_waves):
+    """A column whose squared weights are a fifth of the largest column's or more counts whole."""
+    parts = dict.fromkeys(column, 0.0)
+    for weight, own in zip(weights[n_waves:], column, strict=True):
+        parts[own] += weight**2
+    clear = 0.2 * max(parts.values())
+    factors = [min(max(parts[own] / clear, 0.05), 1.0) for own in column]
+    return np.array([1.0] * n_waves + factors)
+
+
+def out_of_fold(rows, targets, usable, fold, n_waves, column):
     """Weights without each fold, and of all rows at the penalty that misses least."""
-    results = []
-    for penalty in (0.003, 0.03, 0.3, 3.0, None):
+    ones = [np.ones(len(rows[0]))] * 9
+
+    def fitted(penalty, factors):
         width = n_waves if penalty is None else len(rows[0])
         weights = []
         error = 0.0
-        for k in (*range(8), None):
+        for k, factor in zip((*range(8), None), factors, strict=True):
             learn = [t for t in usable if fold[t] != k]
             w = np.zeros(len(rows[0]))
             if width:
                 w[:width] = penalised(
-                    [rows[t][:width] for t in learn],
+                    [(rows[t] * factor)[:width] for t in learn],
                     [targets[t] for t in learn],
                     penalty or 0.003,
                     n_waves,
                 )
+            w = w * factor
             error += sum((targets[t] - rows[t] @ w) ** 2 for t in usable if fold[t] == k)
-            weights.append(w[n_waves:])
-        results.append((error, weights))
-    return min(results, key=lambda each: each[0])[1]
+            weights.append(w)
+        return error, weights
+
+    def least(results):
+        return min(results, key=lambda each: each[0])[1]
+
+    penalties = (0.003, 0.03, 0.3, 3.0)
+    first = [fitted(penalty, ones) for penalty in penalties]
+    factors = [factors_by_hand(w, column, n_waves) for w in least(first)]
+    second = [fitted(penalty, factors) for penalty in penalties]
+    return [w[n_waves:] for w in least([*first, fitted(None, ones), *second])]
 
 
 def effect_by_hand(own, y, columns, past, reach):
@@ -104,7 +124,10 @@ def effect_by_hand(own, y, columns, past, reach):
         waves.append([1.0] + [f(a) for a in angles for f in (np.sin, np.cos)])
     n_waves = len(waves[0])
     beside = [np.array([*w, *f]) for w, f in zip(waves, features, strict=False)]
-    levels = out_of_fold(beside, target, usable, fold, n_waves)
+    # Values, a square, two hinges and two lags of each column, and earlier values of the past ones.
+    n_columns = columns.shape[1]
+    column = [*range(n_columns)] * 6 + [n_columns + k for k in range(past.shape[1])]
+    levels = out_of_fold(beside, target, usable, fold, n_waves, column)
     lag = own.season
     pairs = [t for t in usable if t - lag in usable]
     changes = {t: features[t] - features[t - lag] for t in pairs}
@@ -115,6 +138,7 @@ def effect_by_hand(own, y, columns, past, reach):
         pairs,
         fold,
         0,
+        column,
     )
     effect = []
     for t in range(len(columns)):
@@ -209,6 +233,26 @@ def test_columns_that_do_not_matter_contribute_nearly_nothing(kind):
     assert np.sqrt((effect[:, rows:] ** 2).mean()) < 0.06
     # In-sample effects would follow the noise.
     assert (effect[:, :rows] * (y - y.mean(axis=1, keepdims=True))).mean() < 0.02
+
+
+def test_columns_that_do_not_matter_hardly_disturb_one_that_does():
+    rng = np.random.default_rng(5)
+    n, rows = 30, 300
+    columns = rng.normal(size=(n, rows + H, 10)).cumsum(axis=1)
+    truth = 2 * columns[..., 0]
+    y = truth[:, :rows] + rng.normal(size=(n, rows))
+    no_past = np.empty((n, rows, 0))
+
+    def error(own, n_columns):
+        effect = own.effects(y, columns[..., :n_columns], no_past)
+        moved = np.diff(effect[:, rows - 1 :] - truth[:, rows - 1 :])
+        return np.abs(moved).mean()
+
+    own = LocalRegression(horizon=H)
+    without_factors = LocalRegression(horizon=H, least_factor=1.0)
+    alone = error(own, 1)
+    assert error(without_factors, 10) > 1.5 * alone
+    assert error(own, 10) < 1.2 * alone
 
 
 def test_steps_that_are_not_known_are_missing_and_the_others_stay():

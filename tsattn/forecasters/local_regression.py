@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +33,11 @@ class LocalRegression:
 
     For rows of the past the effect is out of fold: a block of rows is left out of the regression
     that answers for it. The penalty is the one with the least error on blocks left out, where "no
-    columns" is one choice. The effect is multiplied by a slope from 0 to 1: that of the seasonal
-    differences of the target on those of the effect, out of fold, drawn towards 0 where it is
+    columns" is one choice. Where there are several columns, further choices are regressions in
+    which a column counts less if its part was small in the first one, so that columns that do not
+    matter hardly disturb those that do (the adaptive ridge regression of Grandvalet, 1998). The
+    effect is multiplied by a slope from 0 to 1: that of the seasonal differences of the target on
+    those of the effect, out of fold, drawn towards 0 where it is
     uncertain.
 
     Args:
@@ -54,6 +57,8 @@ class LocalRegression:
         n_waves: Pairs of waves of the season.
         n_cycle_waves: Pairs of waves of the longer cycle.
         wave_penalty: Penalty of waves, as a share of that of columns.
+        clear_part: Part of a column, as a share of the largest one, from which on it counts whole.
+        least_factor: Factor of the features of a column that has no part.
 
     Example:
         A promotion adds two to a week of days:
@@ -83,6 +88,8 @@ class LocalRegression:
     n_waves: int = 4
     n_cycle_waves: int = 3
     wave_penalty: float = 1e-3
+    clear_part: float = 0.2
+    least_factor: float = 0.05
 
     def effects(
         self,
@@ -207,14 +214,15 @@ class LocalRegression:
         memory = slice(first_row, n_rows)
         features = self._features(columns, past, numeric, memory)
         features -= _mean(features[:, :n_rows], observed)
+        column = _column_of_each(features.shape[2], columns.shape[2], past.shape[2], numeric)
         used_rows = min(reach, begun_rows)
         fold = self._folds(n_rows, reach, used_rows)
-        effect_of_levels = self._levels(features, target, observed, fold, used_rows)
+        effect_of_levels = self._levels(features, column, target, observed, fold, used_rows)
         parts = [effect_of_levels]
         lag = 1
         if self._has_differences(used_rows):
             lag = self.season
-            effect_of_differences = self._differences(features, target, observed, fold, lag)
+            effect_of_differences = self._differences(features, column, target, observed, fold, lag)
             parts.append(effect_of_differences)
         effect = np.mean(parts, axis=0)
         past_effect = effect[:, :n_rows]
@@ -295,6 +303,7 @@ class LocalRegression:
     def _levels(
         self,
         features: np.ndarray,
+        column: np.ndarray,
         target: np.ndarray,
         observed: np.ndarray,
         fold: np.ndarray,
@@ -307,7 +316,7 @@ class LocalRegression:
         wave_features = np.broadcast_to(waves, (n_windows, *waves.shape))
         past_features = features[:, :n_rows]
         rows = np.concatenate([wave_features, past_features], axis=2)
-        weights = self._cross_validated(rows, target, observed, fold, n_waves)
+        weights = self._cross_validated(rows, column, target, observed, fold)
         # The effect is the part of the columns alone.
         column_weights = weights[..., n_waves:]
         return _answers(features, column_weights, fold)
@@ -315,6 +324,7 @@ class LocalRegression:
     def _differences(
         self,
         features: np.ndarray,
+        column: np.ndarray,
         target: np.ndarray,
         observed: np.ndarray,
         fold: np.ndarray,
@@ -327,53 +337,62 @@ class LocalRegression:
         past_features = features[:, :n_rows]
         rows = _change(past_features, lag)
         fold_of_change = fold[lag:]
-        weights = self._cross_validated(rows, change, both, fold_of_change, 0)
+        weights = self._cross_validated(rows, column, change, both, fold_of_change)
         return _answers(features, weights, fold)
 
     def _cross_validated(
         self,
         rows: np.ndarray,
+        column: np.ndarray,
         target: np.ndarray,
         observed: np.ndarray,
         fold: np.ndarray,
-        n_waves: int,
     ) -> np.ndarray:
-        """Weights ``[B, folds + 1, n]`` of the regressions without each fold and of all rows, at
-        the best penalty.
+        """Weights ``[B, folds + 1, n]`` of the regressions without each fold and of all rows, those
+        with the least error on rows left out.
 
         Args:
             rows: Features ``[B, T, n]``, those of waves first.
+            column: Number of the column of each other feature.
             target: ``[B, T]``, 0 where it is not observed.
             observed: ``[B, T]``
             fold: ``[T]``
-            n_waves: Features that are waves.
         """
+        n_waves = rows.shape[2] - len(column)
         rows = rows * observed[..., None]
         folds = [np.flatnonzero(fold == k) for k in range(self.n_folds)]
-        scatters = []
-        products = []
-        counts = []
-        for fold_rows in folds:
-            transposed = rows[:, fold_rows].swapaxes(1, 2)
-            scatters.append(transposed @ rows[:, fold_rows])
-            products.append(transposed @ target[:, fold_rows, None])
-            counts.append(observed[:, fold_rows].sum(axis=1))
-        count = np.maximum(_without_each(counts), 1)
-        count = count[..., None, None]
-        mean_scatter = _without_each(scatters) / count
-        mean_products = _without_each(products) / count
-        weights = self._solutions(mean_scatter, mean_products, n_waves)
-        n_penalties = weights.shape[3]
-        errors = np.zeros((len(rows), n_penalties))
-        for k, fold_rows in enumerate(folds):
-            fold_weights = weights[:, k]
-            answers = rows[:, fold_rows] @ fold_weights
-            missed = target[:, fold_rows, None] - answers
-            squares = missed**2 * observed[:, fold_rows, None]
-            errors += squares.sum(axis=1)
-        best = errors.argmin(axis=1)
-        best_weights = np.take_along_axis(weights, best[:, None, None, None], axis=3)
-        return best_weights[..., 0]
+        scatter, products = _products_without_each(rows, target, observed, folds)
+        weights = self._solutions(scatter, products, n_waves)
+        errors = _errors_left_out(weights, rows, target, observed, folds)
+        has_several = column.max(initial=0) > 0
+        if not has_several:
+            return _best(weights, errors)
+        with_columns = slice(len(self.penalties))
+        first = _best(weights[..., with_columns], errors[:, with_columns])
+        factor = self._factors(first, column)
+        scatter_of_scaled = scatter * factor * factor.swapaxes(2, 3)
+        solutions = self._solutions(scatter_of_scaled, products * factor, n_waves)
+        more_weights = factor * solutions[..., with_columns]
+        more_errors = _errors_left_out(more_weights, rows, target, observed, folds)
+        all_weights = np.concatenate([weights, more_weights], axis=3)
+        all_errors = np.concatenate([errors, more_errors], axis=1)
+        return _best(all_weights, all_errors)
+
+    def _factors(self, weights: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """Factors ``[B, folds + 1, n, 1]`` of features by the parts that columns have in a
+        regression with weights ``[B, folds + 1, n]``; 1 for waves.
+        """
+        n_waves = weights.shape[2] - len(column)
+        squares = weights[..., n_waves:] ** 2
+        is_of_column = column[:, None] == np.arange(column.max() + 1)
+        # Features have a variance of about 1.
+        parts = squares @ is_of_column.astype(np.float64)
+        clear = self.clear_part * parts.max(axis=2, keepdims=True)
+        share = parts / np.where(clear > 0, clear, 1.0)
+        factor_of_column = np.clip(share, self.least_factor, 1.0)
+        factor = np.ones(weights.shape)
+        factor[..., n_waves:] = factor_of_column[..., column]
+        return factor[..., None]
 
     # On one thread, as outliers are searched: a forked process waits for ever for others.
     @limit_threads(1)
@@ -463,6 +482,73 @@ def _change(values: np.ndarray, lag: int) -> np.ndarray:
 def _both_observed(observed: np.ndarray, lag: int) -> np.ndarray:
     """Whether a row and the one ``lag`` rows before are observed, ``[B, T - lag]``."""
     return observed[:, lag:] & observed[:, :-lag]
+
+
+def _column_of_each(
+    n_features: int, n_columns: int, n_past: int, numeric: np.ndarray
+) -> np.ndarray:
+    """Number of the column of each feature, as they are ordered: values of the future columns, then
+    curves and lags of the numeric ones, then past columns.
+    """
+    n_of_numeric = n_features - n_columns - n_past
+    n_forms = n_of_numeric // max(len(numeric), 1)
+    values = np.arange(n_columns)
+    past = n_columns + np.arange(n_past)
+    return np.concatenate([values, np.tile(numeric, n_forms), past])
+
+
+def _products_without_each(
+    rows: np.ndarray, target: np.ndarray, observed: np.ndarray, folds: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean products of features ``[B, T, n]`` with one another and with the target ``[B, T]``, over
+    the observed rows but those of each fold, and over all.
+
+    Returns:
+        ``[B, folds + 1, n, n]``; ``[B, folds + 1, n, 1]``.
+    """
+    scatters = []
+    products = []
+    counts = []
+    for fold_rows in folds:
+        transposed = rows[:, fold_rows].swapaxes(1, 2)
+        scatters.append(transposed @ rows[:, fold_rows])
+        products.append(transposed @ target[:, fold_rows, None])
+        counts.append(observed[:, fold_rows].sum(axis=1))
+    count = np.maximum(_without_each(counts), 1)
+    count = count[..., None, None]
+    return _without_each(scatters) / count, _without_each(products) / count
+
+
+def _errors_left_out(
+    weights: np.ndarray,
+    rows: np.ndarray,
+    target: np.ndarray,
+    observed: np.ndarray,
+    folds: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Sums of squared errors ``[B, P]`` of P regressions on the rows that each leaves out.
+
+    Args:
+        weights: ``[B, folds + 1, n, P]``
+        rows: Features ``[B, T, n]``.
+        target: ``[B, T]``
+        observed: ``[B, T]``
+        folds: Rows of each fold.
+    """
+    errors = np.zeros((len(rows), weights.shape[3]))
+    for k, fold_rows in enumerate(folds):
+        answers = rows[:, fold_rows] @ weights[:, k]
+        missed = target[:, fold_rows, None] - answers
+        squares = missed**2 * observed[:, fold_rows, None]
+        errors += squares.sum(axis=1)
+    return errors
+
+
+def _best(weights: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Of weights ``[B, folds + 1, n, P]`` those with the least error ``[B, P]`` in each window."""
+    best = errors.argmin(axis=1)
+    best_weights = np.take_along_axis(weights, best[:, None, None, None], axis=3)
+    return best_weights[..., 0]
 
 
 def _without_each(fold_sums: list[np.ndarray]) -> np.ndarray:
