@@ -364,19 +364,27 @@ class LocalRegression:
         scatter, products = _products_without_each(rows, target, observed, folds)
         weights = self._solutions(scatter, products, n_waves)
         errors = _errors_left_out(weights, rows, target, observed, folds)
-        has_several = column.max(initial=0) > 0
-        if not has_several:
-            return _best(weights, errors)
+        best_weights = _best(weights, errors)
+        if not len(column):
+            return best_weights
         with_columns = slice(len(self.penalties))
         first = _best(weights[..., with_columns], errors[:, with_columns])
         factor = self._factors(first, column)
-        scatter_of_scaled = scatter * factor * factor.swapaxes(2, 3)
-        solutions = self._solutions(scatter_of_scaled, products * factor, n_waves)
+        # Where no column is faint a second regression is the first one.
+        faint = np.flatnonzero((factor < 1).any(axis=(1, 2, 3)))
+        if not len(faint):
+            return best_weights
+        factor = factor[faint]
+        scatter_of_scaled = scatter[faint] * factor * factor.swapaxes(2, 3)
+        solutions = self._solutions(scatter_of_scaled, products[faint] * factor, n_waves)
         more_weights = factor * solutions[..., with_columns]
-        more_errors = _errors_left_out(more_weights, rows, target, observed, folds)
-        all_weights = np.concatenate([weights, more_weights], axis=3)
-        all_errors = np.concatenate([errors, more_errors], axis=1)
-        return _best(all_weights, all_errors)
+        more_errors = _errors_left_out(
+            more_weights, rows[faint], target[faint], observed[faint], folds
+        )
+        all_weights = np.concatenate([weights[faint], more_weights], axis=3)
+        all_errors = np.concatenate([errors[faint], more_errors], axis=1)
+        best_weights[faint] = _best(all_weights, all_errors)
+        return best_weights
 
     def _factors(self, weights: np.ndarray, column: np.ndarray) -> np.ndarray:
         """Factors ``[B, folds + 1, n, 1]`` of features by the parts that columns have in a
@@ -388,7 +396,8 @@ class LocalRegression:
         # Features have a variance of about 1.
         parts = squares @ is_of_column.astype(np.float64)
         clear = self.clear_part * parts.max(axis=2, keepdims=True)
-        share = parts / np.where(clear > 0, clear, 1.0)
+        divisor = np.where(clear > 0, clear, 1.0)
+        share = np.where(clear > 0, parts / divisor, 1.0)
         factor_of_column = np.clip(share, self.least_factor, 1.0)
         factor = np.ones(weights.shape)
         factor[..., n_waves:] = factor_of_column[..., column]
