@@ -610,7 +610,7 @@ def _with_usual_columns(panel: Panel, n_judged: int, keeps: bool) -> Panel:
     if covariates is None:
         return panel
     values = covariates.values.copy()
-    told = {}
+    sentinel_rows = {}
     for number, name in enumerate(covariates.columns):
         if covariates.kind(name) is not None:
             continue
@@ -619,35 +619,35 @@ def _with_usual_columns(panel: Panel, n_judged: int, keeps: bool) -> Panel:
         rows = np.union1d(rows, _spike_rows(panel, column, n_judged))
         if not len(rows):
             continue
-        told[name] = rows
+        sentinel_rows[name] = rows
         column[rows] = np.nan
         column[rows] = _carried(column, panel.starts)[rows]
-    if told:
-        _tell_sentinels_of_columns(panel, told, keeps)
-    if keeps or not told:
+    if sentinel_rows:
+        _tell_sentinels_of_columns(panel, sentinel_rows, keeps)
+    if keeps or not sentinel_rows:
         return panel
     return replace(panel, covariates=replace(covariates, values=values))
 
 
 def _tell_sentinels_of_columns(
-    panel: Panel, told: Mapping[Hashable, np.ndarray], keeps: bool
+    panel: Panel, sentinel_rows: Mapping[Hashable, np.ndarray], keeps: bool
 ) -> None:
     """Warn once of the sentinels of columns, and of what they are read as.
 
     Args:
         panel: The series.
-        told: Rows of the sentinels of each column.
+        sentinel_rows: Rows of the sentinels of each column.
         keeps: Whether they stay.
     """
     assert panel.covariates is not None
-    name = next(iter(told))
-    rows = told[name]
+    name = next(iter(sentinel_rows))
+    rows = sentinel_rows[name]
     first = rows[0]
     number = float(panel.covariates.cells(name).iloc[first])
     number_text = f"{number:g}"
     exact_text = number_text if float(number_text) == number else repr(number)
     call = InPython(f": df[{name!r}] = df[{name!r}].replace({exact_text}, float('nan'))")
-    others = f" (of {len(told)} such columns)" if len(told) > 1 else ""
+    others = f" (of {len(sentinel_rows)} such columns)" if len(sentinel_rows) > 1 else ""
     place = (
         f"column {name!r}{others} holds {number_text} at"
         f" {panel.column_places(rows)}, far from all other values"
