@@ -8,6 +8,21 @@ import pandas as pd
 
 NAMES = ("unique_id", "ds", "y")
 
+FRENCH_MONTHS = [
+    "janv.",
+    "févr.",
+    "mars",
+    "avr.",
+    "mai",
+    "juin",
+    "juil.",
+    "août",
+    "sept.",
+    "oct.",
+    "nov.",
+    "déc.",
+]
+
 
 def long_table(
     values: Iterable[Any],

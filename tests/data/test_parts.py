@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from tables import FRENCH_MONTHS
 
 from tsattn import forecast
 
@@ -133,23 +134,9 @@ GERMAN = [
     "November",
     "Dezember",
 ]
-FRENCH = [
-    "janv.",
-    "févr.",
-    "mars",
-    "avr.",
-    "mai",
-    "juin",
-    "juil.",
-    "août",
-    "sept.",
-    "oct.",
-    "nov.",
-    "déc.",
-]
 
 
-@pytest.mark.parametrize(("year", "names"), [("Jahr", GERMAN), ("Année", FRENCH)])
+@pytest.mark.parametrize(("year", "names"), [("Jahr", GERMAN), ("Année", FRENCH_MONTHS)])
 def test_columns_that_are_german_or_french_months_are_joined(year, names):
     values = np.arange(108.0).reshape(9, 12)
     df = pd.DataFrame(values, columns=names)
@@ -165,7 +152,7 @@ def test_columns_that_are_german_or_french_months_are_joined(year, names):
 
 
 @pytest.mark.parametrize(
-    ("year", "month", "names"), [("Jahr", "Monat", GERMAN), ("Année", "Mois", FRENCH)]
+    ("year", "month", "names"), [("Jahr", "Monat", GERMAN), ("Année", "Mois", FRENCH_MONTHS)]
 )
 def test_german_and_french_months_beside_years_are_joined(year, month, names):
     years = np.repeat(range(2018, 2022), 12)

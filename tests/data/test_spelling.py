@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from tables import FRENCH_MONTHS
 
 from tsattn import forecast
 from tsattn.data.spelling import conversion
@@ -109,20 +110,6 @@ def numbered(layout, times, months):
 
 
 GERMAN = ["Jan", "Feb", "Mär", "Apr", "Mai", "Jun", "Jul", "Aug", "Sep", "Okt", "Nov", "Dez"]
-FRENCH = [
-    "janv.",
-    "févr.",
-    "mars",
-    "avr.",
-    "mai",
-    "juin",
-    "juil.",
-    "août",
-    "sept.",
-    "oct.",
-    "nov.",
-    "déc.",
-]
 
 
 def named(layout, names, times):
@@ -138,9 +125,9 @@ STAMPS = {
     "German months": (named("{month} {time:%Y}", GERMAN, MONTHS), MONTHS),
     "German months of short years": (named("{month}-{time:%y}", GERMAN, MONTHS), MONTHS),
     "years before German months": (named("{time:%Y} {month}", GERMAN, MONTHS), MONTHS),
-    "French months": (named("{month} {time:%Y}", FRENCH, MONTHS), MONTHS),
+    "French months": (named("{month} {time:%Y}", FRENCH_MONTHS, MONTHS), MONTHS),
     "German days": (named("{weekday}, {time.day}. {month} {time:%Y}", GERMAN, DAYS), DAYS),
-    "French days": (named("{time:%d} {month} {time:%Y}", FRENCH, DAYS), DAYS),
+    "French days": (named("{time:%d} {month} {time:%Y}", FRENCH_MONTHS, DAYS), DAYS),
     "short years first": (DAYS.strftime("%y/%m/%d"), DAYS),
     "months of short years first": (MONTHS.strftime("%y.%m.%d"), MONTHS),
     "short years first, with hyphens": (DAYS.strftime("%y-%m-%d"), DAYS),
