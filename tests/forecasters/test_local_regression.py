@@ -57,8 +57,8 @@ def features_by_hand(own, columns, past, begun, memory):
 
 
 def penalised(rows, targets, penalty, n_waves):
-    share = [1e-3] * n_waves + [1.0] * (len(rows[0]) - n_waves)
-    matrix = sum(np.outer(r, r) for r in rows) / len(rows) + penalty * np.diag(share)
+    penalties = [1e-4] * n_waves + [penalty] * (len(rows[0]) - n_waves)
+    matrix = sum(np.outer(r, r) for r in rows) / len(rows) + np.diag(penalties)
     return np.linalg.solve(
         matrix, sum(r * y for r, y in zip(rows, targets, strict=True)) / len(rows)
     )
@@ -89,7 +89,7 @@ def out_of_fold(rows, targets, usable, fold, n_waves, column):
                 w[:width] = penalised(
                     [(rows[t] * factor)[:width] for t in learn],
                     [targets[t] for t in learn],
-                    penalty or 0.003,
+                    penalty,
                     n_waves,
                 )
             w = w * factor

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class LocalRegression:
         curved_weight: Factor of squares and hinges, whose penalty is larger by its inverse square.
         n_waves: Pairs of waves of the season.
         n_cycle_waves: Pairs of waves of the longer cycle.
-        wave_penalty: Penalty of waves, as a share of that of columns.
+        wave_penalty: Penalty of waves.
         clear_part: Part of a column, as a share of the largest one, from which on it counts whole.
         least_factor: Factor of the features of a column that has no part.
 
@@ -87,7 +88,7 @@ class LocalRegression:
     curved_weight: float = 0.4
     n_waves: int = 4
     n_cycle_waves: int = 3
-    wave_penalty: float = 1e-3
+    wave_penalty: float = 1e-4
     clear_part: float = 0.2
     least_factor: float = 0.05
 
@@ -310,16 +311,11 @@ class LocalRegression:
         used_rows: int,
     ) -> np.ndarray:
         """Effects by the regression of levels, beside waves."""
-        n_windows, n_rows = target.shape
+        n_rows = target.shape[1]
         waves = self._waves(n_rows, used_rows)
-        n_waves = waves.shape[1]
-        wave_features = np.broadcast_to(waves, (n_windows, *waves.shape))
         past_features = features[:, :n_rows]
-        rows = np.concatenate([wave_features, past_features], axis=2)
-        weights = self._cross_validated(rows, column, target, observed, fold)
-        # The effect is the part of the columns alone.
-        column_weights = weights[..., n_waves:]
-        return _answers(features, column_weights, fold)
+        weights = self._cross_validated(waves, past_features, column, target, observed, fold)
+        return _answers(features, weights, fold)
 
     def _differences(
         self,
@@ -333,97 +329,146 @@ class LocalRegression:
         """Effects by the regression of differences to ``lag`` rows before."""
         n_rows = target.shape[1]
         both = _both_observed(observed, lag)
-        change = _change(target, lag) * both
+        change = _change(target, lag)
         past_features = features[:, :n_rows]
         rows = _change(past_features, lag)
         fold_of_change = fold[lag:]
-        weights = self._cross_validated(rows, column, change, both, fold_of_change)
+        no_waves = np.empty((len(fold_of_change), 0))
+        weights = self._cross_validated(no_waves, rows, column, change, both, fold_of_change)
         return _answers(features, weights, fold)
 
     def _cross_validated(
         self,
-        rows: np.ndarray,
+        waves: np.ndarray,
+        features: np.ndarray,
         column: np.ndarray,
         target: np.ndarray,
         observed: np.ndarray,
         fold: np.ndarray,
     ) -> np.ndarray:
-        """Weights ``[B, folds + 1, n]`` of the regressions without each fold and of all rows, those
-        with the least error on rows left out.
+        """Weights of the features ``[B, folds + 1, n]`` in the regressions without each fold and of
+        all rows, those with the least error on rows left out.
 
         Args:
-            rows: Features ``[B, T, n]``, those of waves first.
-            column: Number of the column of each other feature.
-            target: ``[B, T]``, 0 where it is not observed.
-            observed: ``[B, T]``
+            waves: ``[T, w]``, which the regressions hold beside the features.
+            features: ``[B, T, n]``
+            column: Number of the column of each feature.
+            target: ``[B, T]``
+            observed: ``[B, T]``; other rows do not count.
             fold: ``[T]``
         """
-        n_waves = rows.shape[2] - len(column)
-        rows = rows * observed[..., None]
-        folds = [np.flatnonzero(fold == k) for k in range(self.n_folds)]
-        scatter, products = _products_without_each(rows, target, observed, folds)
-        weights = self._solutions(scatter, products, n_waves)
-        errors = _errors_left_out(weights, rows, target, observed, folds)
-        best_weights = _best(weights, errors)
+        learnt, left_out = self._beside_waves(waves, features, target, observed, fold)
+        weights = self._solutions(learnt)
+        errors = _errors(weights, left_out)
+        # The last choice is "no columns".
+        no_weights = np.zeros_like(weights[..., :1])
+        all_weights = np.concatenate([weights, no_weights], axis=3)
+        all_errors = np.concatenate([errors, _errors(no_weights, left_out)], axis=1)
+        best_weights = _best(all_weights, all_errors)
         if not len(column):
             return best_weights
-        with_columns = slice(len(self.penalties))
-        first = _best(weights[..., with_columns], errors[:, with_columns])
+        first = _best(weights, errors)
         factor = self._factors(first, column)
         # Where no column is faint a second regression is the first one.
         faint = np.flatnonzero((factor < 1).any(axis=(1, 2, 3)))
         if not len(faint):
             return best_weights
         factor = factor[faint]
-        scatter_of_scaled = scatter[faint] * factor * factor.swapaxes(2, 3)
-        solutions = self._solutions(scatter_of_scaled, products[faint] * factor, n_waves)
-        more_weights = factor * solutions[..., with_columns]
-        more_errors = _errors_left_out(
-            more_weights, rows[faint], target[faint], observed[faint], folds
+        scaled = _Products(
+            learnt.scatter[faint] * factor * factor.swapaxes(2, 3),
+            learnt.with_target[faint] * factor,
+            learnt.squares[faint],
         )
-        all_weights = np.concatenate([weights[faint], more_weights], axis=3)
-        all_errors = np.concatenate([errors[faint], more_errors], axis=1)
+        more_weights = factor * self._solutions(scaled)
+        more_errors = _errors(more_weights, left_out.of(faint))
+        all_weights = np.concatenate([all_weights[faint], more_weights], axis=3)
+        all_errors = np.concatenate([all_errors[faint], more_errors], axis=1)
         best_weights[faint] = _best(all_weights, all_errors)
         return best_weights
 
     def _factors(self, weights: np.ndarray, column: np.ndarray) -> np.ndarray:
         """Factors ``[B, folds + 1, n, 1]`` of features by the parts that columns have in a
-        regression with weights ``[B, folds + 1, n]``; 1 for waves.
+        regression with weights ``[B, folds + 1, n]``.
         """
-        n_waves = weights.shape[2] - len(column)
-        squares = weights[..., n_waves:] ** 2
         is_of_column = column[:, None] == np.arange(column.max() + 1)
         # Features have a variance of about 1.
-        parts = squares @ is_of_column.astype(np.float64)
+        parts = weights**2 @ is_of_column.astype(np.float64)
         clear = self.clear_part * parts.max(axis=2, keepdims=True)
         divisor = np.where(clear > 0, clear, 1.0)
         share = np.where(clear > 0, parts / divisor, 1.0)
         factor_of_column = np.clip(share, self.least_factor, 1.0)
-        factor = np.ones(weights.shape)
-        factor[..., n_waves:] = factor_of_column[..., column]
+        factor = factor_of_column[..., column]
         return factor[..., None]
 
     # On one thread, as outliers are searched: a forked process waits for ever for others.
     @limit_threads(1)
-    def _solutions(self, scatter: np.ndarray, products: np.ndarray, n_waves: int) -> np.ndarray:
-        """Weights ``[B, folds + 1, n, penalties + 1]`` at every penalty; last of waves alone."""
-        share = np.ones(scatter.shape[-1])
-        share[:n_waves] = self.wave_penalty
-        penalties = torch.from_numpy(np.outer(self.penalties, share))
-        squares = torch.from_numpy(scatter)[:, :, None]
-        targets = torch.from_numpy(products)[:, :, None]
-        repeated = targets.expand(-1, -1, len(penalties), -1, -1)
-        solutions = ridge(squares, repeated, penalties)
-        weights = solutions[..., 0]
-        waves_alone = torch.zeros_like(weights[:, :, :1])
+    def _beside_waves(
+        self,
+        waves: np.ndarray,
+        features: np.ndarray,
+        target: np.ndarray,
+        observed: np.ndarray,
+        fold: np.ndarray,
+    ) -> tuple[_Products, _Products]:
+        """Products of what waves do not explain of the features and the target.
+
+        A regression on waves and features has the weights of features that one on these remainders
+        has (Frisch and Waugh, 1933), for which the waves are solved once instead of at each
+        penalty.
+
+        Returns:
+            Means over the rows that each regression learns from, and sums over those that it leaves
+            out.
+        """
+        of_folds, counts = _products_of_folds(waves, features, target, observed, fold, self.n_folds)
+        count = np.maximum(_without_each(counts), 1)
+        learnt = _without_each(of_folds) / count[..., None, None]
+        n_waves = waves.shape[1]
         if n_waves:
-            wave_squares = squares[:, :, 0, :n_waves, :n_waves]
-            wave_targets = targets[:, :, 0, :n_waves]
-            wave_penalties = penalties[0, :n_waves]
-            solution = ridge(wave_squares, wave_targets, wave_penalties)
-            waves_alone[:, :, 0, :n_waves] = solution[..., 0]
-        all_weights = torch.cat([weights, waves_alone], dim=2)
-        return all_weights.movedim(2, 3).numpy()
+            wave_squares = torch.from_numpy(learnt[..., :n_waves, :n_waves])
+            wave_products = torch.from_numpy(learnt[..., :n_waves, n_waves:])
+            wave_weights = ridge(wave_squares, wave_products, self.wave_penalty).numpy()
+            learnt = learnt[..., n_waves:, n_waves:] - (
+                learnt[..., n_waves:, :n_waves] @ wave_weights
+            )
+            of_folds = _remaining(of_folds, wave_weights[:, :-1])
+        return _Products.parts_of(learnt), _Products.parts_of(of_folds)
+
+    @limit_threads(1)
+    def _solutions(self, products: _Products) -> np.ndarray:
+        """Weights ``[B, folds + 1, n, penalties]`` at every penalty."""
+        scatter = torch.from_numpy(products.scatter)[:, :, None]
+        with_target = torch.from_numpy(products.with_target)[:, :, None]
+        penalties = torch.from_numpy(np.array(self.penalties))[:, None]
+        repeated = with_target.expand(-1, -1, len(penalties), -1, -1)
+        solutions = ridge(scatter, repeated, penalties)
+        return solutions[..., 0].movedim(2, 3).numpy()
+
+
+class _Products(NamedTuple):
+    """Sums or means of products over rows, for each of K sets of rows.
+
+    Attributes:
+        scatter: Of the features with one another, ``[B, K, n, n]``.
+        with_target: Of the features with the target, ``[B, K, n, 1]``.
+        squares: Of the target with itself, ``[B, K, 1, 1]``.
+    """
+
+    scatter: np.ndarray
+    with_target: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def parts_of(cls, products: np.ndarray) -> _Products:
+        """The parts of products ``[B, K, n + 1, n + 1]`` of the features and the target, the
+        last.
+        """
+        scatter = products[..., :-1, :-1]
+        return cls(scatter, products[..., :-1, -1:], products[..., -1:, -1:])
+
+    def of(self, windows: np.ndarray) -> _Products:
+        """Those of some windows."""
+        return _Products(*(values[windows] for values in self))
 
 
 def _mean(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
@@ -506,51 +551,63 @@ def _column_of_each(
     return np.concatenate([values, np.tile(numeric, n_forms), past])
 
 
-def _products_without_each(
-    rows: np.ndarray, target: np.ndarray, observed: np.ndarray, folds: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean products of features ``[B, T, n]`` with one another and with the target ``[B, T]``, over
-    the observed rows but those of each fold, and over all.
-
-    Returns:
-        ``[B, folds + 1, n, n]``; ``[B, folds + 1, n, 1]``.
-    """
-    scatters = []
-    products = []
-    counts = []
-    for fold_rows in folds:
-        transposed = rows[:, fold_rows].swapaxes(1, 2)
-        scatters.append(transposed @ rows[:, fold_rows])
-        products.append(transposed @ target[:, fold_rows, None])
-        counts.append(observed[:, fold_rows].sum(axis=1))
-    count = np.maximum(_without_each(counts), 1)
-    count = count[..., None, None]
-    return _without_each(scatters) / count, _without_each(products) / count
-
-
-def _errors_left_out(
-    weights: np.ndarray,
-    rows: np.ndarray,
+def _products_of_folds(
+    waves: np.ndarray,
+    features: np.ndarray,
     target: np.ndarray,
     observed: np.ndarray,
-    folds: Sequence[np.ndarray],
-) -> np.ndarray:
+    fold: np.ndarray,
+    n_folds: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the products of waves, features and target, ``m`` together, with one another over the
+    observed rows of each fold, ``[B, folds, m, m]``; and the numbers of these rows, ``[B, folds]``.
+    """
+    n_windows, _, n_features = features.shape
+    n_waves = waves.shape[1]
+    n_together = n_waves + n_features + 1
+    sums = np.empty((n_windows, n_folds, n_together, n_together))
+    counts = np.empty((n_windows, n_folds))
+    for k in range(n_folds):
+        fold_rows = np.flatnonzero(fold == k)
+        together = np.empty((n_windows, len(fold_rows), n_together))
+        together[..., :n_waves] = waves[fold_rows]
+        together[..., n_waves:-1] = features[:, fold_rows]
+        together[..., -1] = target[:, fold_rows]
+        counted = observed[:, fold_rows]
+        together *= counted[..., None]
+        np.matmul(together.swapaxes(1, 2), together, out=sums[:, k])
+        counts[:, k] = counted.sum(axis=1)
+    return sums, counts
+
+
+def _remaining(products: np.ndarray, wave_weights: np.ndarray) -> np.ndarray:
+    """Products ``[B, K, n + 1, n + 1]`` of what waves leave of features and target.
+
+    Args:
+        products: Of waves, features and target with one another, ``[B, K, m, m]``.
+        wave_weights: By which waves explain features and target, ``[B, K, w, n + 1]``.
+    """
+    n_waves = wave_weights.shape[2]
+    of_waves = products[..., :n_waves, :n_waves]
+    crossed = products[..., :n_waves, n_waves:]
+    explained = of_waves @ wave_weights - crossed
+    transposed = wave_weights.swapaxes(2, 3)
+    both = crossed.swapaxes(2, 3) @ wave_weights
+    return products[..., n_waves:, n_waves:] - both + transposed @ explained
+
+
+def _errors(weights: np.ndarray, left_out: _Products) -> np.ndarray:
     """Sums of squared errors ``[B, P]`` of P regressions on the rows that each leaves out.
 
     Args:
-        weights: ``[B, folds + 1, n, P]``
-        rows: Features ``[B, T, n]``.
-        target: ``[B, T]``
-        observed: ``[B, T]``
-        folds: Rows of each fold.
+        weights: ``[B, folds + 1, n, P]``; the last regression leaves out none.
+        left_out: Sums of products over the rows of each fold.
     """
-    errors = np.zeros((len(rows), weights.shape[3]))
-    for k, fold_rows in enumerate(folds):
-        answers = rows[:, fold_rows] @ weights[:, k]
-        missed = target[:, fold_rows, None] - answers
-        squares = missed**2 * observed[:, fold_rows, None]
-        errors += squares.sum(axis=1)
-    return errors
+    of_folds = weights[:, :-1]
+    twice_linear = left_out.scatter @ of_folds - 2 * left_out.with_target
+    explained = (of_folds * twice_linear).sum(axis=2)
+    squares = left_out.squares[..., 0]
+    return np.asarray((squares + explained).sum(axis=1))
 
 
 def _best(weights: np.ndarray, errors: np.ndarray) -> np.ndarray:
@@ -560,12 +617,12 @@ def _best(weights: np.ndarray, errors: np.ndarray) -> np.ndarray:
     return best_weights[..., 0]
 
 
-def _without_each(fold_sums: list[np.ndarray]) -> np.ndarray:
-    """Sums over all folds but each, and over all, ``[B, folds + 1, ...]``."""
-    sums = np.stack(fold_sums, axis=1)
-    total = sums.sum(axis=1, keepdims=True)
-    others = total - sums
-    return np.concatenate([others, total], axis=1)
+def _without_each(of_folds: np.ndarray) -> np.ndarray:
+    """Sums over all folds but each, and over all, ``[B, folds + 1, ...]``, of those of each fold,
+    ``[B, folds, ...]``.
+    """
+    total = of_folds.sum(axis=1, keepdims=True)
+    return np.concatenate([total - of_folds, total], axis=1)
 
 
 def _answers(features: np.ndarray, weights: np.ndarray, fold: np.ndarray) -> np.ndarray:

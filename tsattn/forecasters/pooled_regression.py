@@ -87,7 +87,9 @@ class WindowFeatures:
         self.past_mean = weighted_past.sum(axis=1, keepdims=True)
 
     def _read_calendar(self, calendar: tuple[str, ...] | str) -> None:
-        """Set phases of the season and the week, and columns with the other cycles."""
+        """Set phases of the season and the week of the steps ahead, and columns with the other
+        cycles.
+        """
         cycles = {}
         for name, place in calendar_slices(calendar).items():
             cycles[str(name)] = self.clock[..., place]
@@ -96,10 +98,12 @@ class WindowFeatures:
         if calendar and calendar[0] in _BINS:
             season = str(calendar[0])
             season_cycle = cycles.pop(season)
-            self.season = _indicators(season_cycle, _BINS[season])
+            season_ahead = season_cycle[:, self.context :]
+            self.season = _indicators(season_ahead, _BINS[season])
         if "weekday" in cycles:
             week_cycle = cycles.pop("weekday")
-            self.week = _indicators(week_cycle, _BINS["weekday"])
+            week_ahead = week_cycle[:, self.context :]
+            self.week = _indicators(week_ahead, _BINS["weekday"])
         parts = [self.future, *cycles.values()]
         self.columns = np.concatenate(parts, axis=2)
 
@@ -122,15 +126,17 @@ class WindowFeatures:
         # Effects grow with what they act on.
         products = columns * scaled
         features = [columns, products, scaled, scaled**2]
-        features += self._phases(columns, ahead)
+        features += self._phases(columns)
         return np.concatenate(features, axis=2)
 
-    def _phases(self, columns: np.ndarray, ahead: slice) -> list[np.ndarray]:
-        """Phases of the season and of the week, and products of columns with those of the season.
+    def _phases(self, columns: np.ndarray) -> list[np.ndarray]:
+        """Phases of the season and of the week, and products of columns ``[B, F, n]`` with those of
+        the season.
 
         Too many products are left out.
         """
-        phases = [part[:, ahead] for part in (self.season, self.week) if part is not None]
+        n_steps = columns.shape[1]
+        phases = [part[:, :n_steps] for part in (self.season, self.week) if part is not None]
         if self.season is None:
             return phases
         season, *week = phases
