@@ -76,8 +76,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/local_regression.py",
-        "factor[..., n_waves:] = factor_of_column[..., column]",
-        "factor[..., n_waves:] = factor_of_column[..., column[::-1]]",
+        "factor = factor_of_column[..., column]",
+        "factor = factor_of_column[..., column[::-1]]",
         "tests/forecasters/test_local_regression.py",
     ),
     Mutant(
@@ -506,10 +506,10 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/covariate_weights.py",
-        "pairs = _pairs_of_weights()",
-        "pairs = [(1.0, 1.0)]",
+        "for pooled_weight, trees_weight in _pairs_of_weights():",
+        "for pooled_weight, trees_weight in [(1.0, 1.0)]:",
         "tests/forecasters/test_covariate_regression.py"
-        "::test_texts_that_do_not_matter_hardly_hurt_beside_a_column_that_does",
+        "::test_what_there_is_no_time_for_is_left_out_and_the_rest_stays",
     ),
     Mutant(
         "tsattn/forecasters/covariate_weights.py",
@@ -728,6 +728,14 @@ MUTANTS = [
     Mutant(COMBINATION, "weights[weights < _LEAST_WEIGHT] = 0.0", "pass", WEIGHED),
     Mutant(JUDGED, "np.minimum.at(stops, owner, rows_before)", "pass", COMBINED),
     Mutant(COMBINATION, "factor**trust", "factor", WEIGHED),
+    Mutant(COMBINATION, "drawn = first * ratio**trust", "drawn = first * ratio", WEIGHED),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
+        "if option.loss <= most",
+        "if option.loss >= 0",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_trees_are_tried_at_the_best_share_first_and_not_at_those_far_behind",
+    ),
     Mutant(TRIALS, "if candidate.by_row and not math.isinf(seconds)", "if False", COMBINED),
     Mutant(DEADLINES, "if left <= seconds_per_item:", "if left <= -1e9:", DEADLINES_TESTS),
     Mutant(

@@ -597,7 +597,8 @@ def test_a_candidate_of_some_windows_is_judged_on_these(monkeypatch):
     monkeypatch.setattr(candidates, "Drift", Slowish)
     auto = Quick(H, max_time=12).fit(table(*[200] * 10))
     board = auto.leaderboard_
-    assert auto.n_windows_ == 120
+    # On a busy machine the pretrained network has no time for all of them, either.
+    assert 40 <= auto.n_windows_ <= 120
     assert board.loc["drift", "note"] == ""
     assert 0 < board.loc["drift", "seconds"] < 8
     assert board.loc["drift", "error"] == pytest.approx(board.loc["naive", "error"], rel=0.3)

@@ -92,6 +92,20 @@ def test_a_weight_too_small_to_matter_is_none():
     np.testing.assert_allclose([few.sum(), more.sum()], 1)
 
 
+def test_a_lead_on_few_windows_is_little_evidence():
+    """Two candidates that were better on 11 and 6 of 209 windows took the first one's place."""
+    errors = errors_of(1.0, 0.75, 0.75, n=209)
+    errors[1, 11:] = np.nan
+    errors[2, 6:] = np.nan
+    preferred = np.array([4.0, 1.0, 0.0])
+    few = module.candidate_weights(errors, 48, preferred)
+    assert few[0] > 0.63
+    all_windows = module.candidate_weights(errors_of(1.0, 0.75, 0.75, n=209), 48, preferred)
+    assert all_windows[0] < 0.1
+    errors[0] = 0.0
+    assert module.candidate_weights(errors, 48, preferred)[0] > 0.5
+
+
 def test_missing_truths_are_left_out_of_weights():
     errors = errors_of(1.0, 1.0, 1.04)
     gaps = np.random.default_rng(1).random(errors.shape[1:]) < 0.2

@@ -86,6 +86,11 @@ def comfort(rng, n):
     return 2 * heat**2, {"heat": heat}
 
 
+def storm(rng, n):
+    heat, wind = rng.normal(size=(2, n))
+    return heat + 4.0 * (heat * wind > 0), {"heat": heat, "wind": wind}
+
+
 def error(name, frame, schema):
     """MAE over all windows of the last rows, fitted on the rows before, and the forecaster."""
     model = MAKERS[name](schema).fit(frame[:-TEST])
@@ -410,6 +415,62 @@ def test_values_are_left_out_only_where_there_is_time_to_see_what_it_brings(monk
     model = MAKERS["zero"](schema).fit(known)
     assert left_out == [False, True]
     assert not regression_of(model).leaves_out
+
+
+def out_of_time(*_, **__):
+    raise OutOfTime
+
+
+@pytest.mark.parametrize("missing", [(), ("trees",), ("last trees",), ("trees", "pooled")])
+def test_what_there_is_no_time_for_is_left_out_and_the_rest_stays(monkeypatch, missing):
+    """Trees that would not end used to cost the pooled regression, and that one all columns."""
+    fitted = []
+    trees = PastForecasts._trees
+
+    def last_is_late(self, share, rows):
+        fitted.append(rows)
+        # The last fit reads the windows that learn and those that check.
+        is_last = len(rows.features) > len(fitted[0].features)
+        if is_last and missing == ("last trees",):
+            raise OutOfTime
+        return trees(self, share, rows)
+
+    monkeypatch.setattr(PastForecasts, "_trees", last_is_late)
+    if "trees" in missing:
+        monkeypatch.setattr(PastForecasts, "_tree_rows", out_of_time)
+    if "pooled" in missing:
+        monkeypatch.setattr(PastForecasts, "_pooled", out_of_time)
+    schema = SCHEMA.changed(future_cols=["heat", "wind"])
+    known = series(1, storm)[:-TEST]
+    with time_limit(1000):
+        model = MAKERS["zero"](schema).fit(known)
+    regression = regression_of(model)
+    assert regression.active
+    assert regression.share > 0
+    assert (regression.trees is None) == bool(missing)
+    assert (regression.trees_weight == 0) == bool(missing)
+    if "pooled" in missing:
+        assert regression.pooled is None
+
+
+def test_trees_are_tried_at_the_best_share_first_and_not_at_those_far_behind(monkeypatch):
+    tried = []
+    with_trees = PastForecasts._with_trees
+
+    def watched(self, share, learn, check):
+        tried.append(share)
+        return with_trees(self, share, learn, check)
+
+    monkeypatch.setattr(PastForecasts, "_with_trees", watched)
+    schema = SCHEMA.changed(future_cols=["promo"])
+    MAKERS["zero"](schema).fit(series(1, promotion)[:-TEST])
+    # Without the promotion the error is more than twice as large.
+    assert tried == [1.0]
+    tried.clear()
+    noise = series(1, lambda rng, n: (0.0, {"promo": rng.random(n) < 0.3}))
+    MAKERS["zero"](schema).fit(noise[:-TEST])
+    assert set(tried) == {0.0, 0.5, 1.0}
+    assert tried[0] == 0.5
 
 
 def test_few_rows_teach_nothing():

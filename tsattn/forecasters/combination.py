@@ -97,33 +97,63 @@ def candidate_weights(
     first_alone = np.eye(n_candidates)[0]
     if not n_windows:
         return first_alone
-    means = mean_errors(errors, squared)
+    own_evidence = evidence * _answered_share(errors)
+    means = _trusted(mean_errors(errors, squared), own_evidence, evidence)
     near = means <= _ERROR_TOLERANCE * means.min()
     prior = first_alone
     if preferred is not None:
-        prior = _preferred_prior(preferred, means, evidence)
+        prior = _preferred_prior(preferred, means, own_evidence)
     errors = np.where(np.isnan(errors), errors[0], errors)
     best = np.zeros(n_candidates)
     best[near] = _best_weights(errors[near], squared)
     leader = means.argmin()
     if _is_clearly_behind(prior, errors, leader, evidence, squared):
         prior = near / near.sum()
-    n_all_windows = evidence + _PRIOR_WINDOWS
-    weights = (evidence * best + _PRIOR_WINDOWS * prior) / n_all_windows
+    # Where a candidate forecast few windows, its weight rests on them.
+    best_evidence = best @ own_evidence
+    n_all_windows = best_evidence + _PRIOR_WINDOWS
+    weights = (best_evidence * best + _PRIOR_WINDOWS * prior) / n_all_windows
     weights[weights < _LEAST_WEIGHT] = 0.0
     return weights / weights.sum()
 
 
-def _preferred_prior(preferred: np.ndarray, means: np.ndarray, evidence: float) -> np.ndarray:
+def _answered_share(errors: np.ndarray) -> np.ndarray:
+    """Share of the windows of errors ``[M, W, F]`` that each candidate forecast, of those that the
+    first one did, ``[M]``.
+    """
+    answered = ~np.isnan(errors).all(axis=2)
+    n_answered = answered.sum(axis=1)
+    return np.asarray(n_answered / max(n_answered[0], 1))
+
+
+def _trusted(means: np.ndarray, own_evidence: np.ndarray, evidence: float) -> np.ndarray:
+    """Mean errors ``[M]``; one that is smaller than that of the first candidate is drawn towards it
+    where the windows that were forecast are so few that they are little evidence of a lead.
+    """
+    first = means[0]
+    if first == 0:
+        return means
+    own_trust = own_evidence / (own_evidence + _PRIOR_POWER_WINDOWS)
+    trust = own_trust * (evidence + _PRIOR_POWER_WINDOWS) / evidence
+    ratio = means / first
+    drawn = first * ratio**trust
+    return np.maximum(means, np.minimum(drawn, first))
+
+
+def _preferred_prior(
+    preferred: np.ndarray, means: np.ndarray, own_evidence: np.ndarray
+) -> np.ndarray:
     """Prior weights of preferred candidates, smaller for those with larger errors than the best of
     them.
     """
-    # The more windows there are, the more a lead means.
-    power = _PRIOR_POWER * (1 + evidence / _PRIOR_POWER_WINDOWS)
-    best_preferred = means[preferred > 0].min()
+    preferred_means = np.where(preferred > 0, means, np.inf)
+    leader = preferred_means.argmin()
+    # The more windows both forecast, the more a lead means.
+    common_evidence = np.minimum(own_evidence, own_evidence[leader])
+    power = _PRIOR_POWER * (1 + common_evidence / _PRIOR_POWER_WINDOWS)
     # Errors may all be zero.
     tiny = np.finfo(np.float64).tiny
-    ratios = means / max(best_preferred, tiny)
+    ratios = means / max(means[leader], tiny)
     prior = preferred * np.maximum(ratios, 1.0) ** -power
     prior /= prior.sum()
     return prior

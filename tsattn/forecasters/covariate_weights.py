@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from tsattn.forecasters.deadlines import (
     require_seconds,
     seconds_left,
     spread_order,
+    time_limit,
 )
 from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression
 
@@ -42,6 +44,13 @@ _WINDOWS_A_PASS = 512
 _MOST_SERIES = 128
 # Share of the time that these forecasts may take; learning from them takes the rest.
 _FORECAST_SHARE = 0.5
+# Shares of the local regression are tried with trees if their own loss is at most so many times the
+# least one.
+_NEAR_LOSS = 1.1
+# Share of the time that the first trees may take, which check; those of all rows take the rest.
+_FIRST_TREES_SHARE = 0.5
+# Factor of the time that the next trees are expected to take.
+_FIT_MARGIN = 1.2
 # Windows without which nothing is learnt.
 _LEAST_WINDOWS = 32
 # The last windows of a series check: one of so many.
@@ -92,7 +101,7 @@ def fit_covariate_regression(
             time to see it.
 
     Raises:
-        OutOfTime: If it would not end in time, even without trees.
+        OutOfTime: If the forecasts of the past do not end in time.
     """
     require_seconds()
     season = season_length(panel.freq)
@@ -370,32 +379,45 @@ class PastForecasts:
         """Choose the share and weights with the least error on the windows held out.
 
         The pooled regression and the trees are then learnt from all windows. Trees that would not
-        end in time are left out.
+        end in time are left out, and so is the pooled regression.
         """
         usable = self.usable
         held_out = self.origins.held_out
         learn = np.flatnonzero(usable & ~held_out)
         check = np.flatnonzero(usable & held_out)
+        plain_options = [self._without_trees(share, check) for share in self.answers]
         try:
             rows = self._tree_rows(learn, _MOST_ROWS)
             check_rows = self._tree_rows(check, None)
-            options = self._options(rows, check_rows)
-            all_rows = rows.join(check_rows)
-            return self._chosen(learn, check, options, all_rows)
+            options = self._options(plain_options, rows, check_rows)
         except OutOfTime:
-            options = [self._without_trees(share, check) for share in self.answers]
-            return self._chosen(learn, check, options, None)
+            return self._chosen(learn, check, plain_options, None)
+        all_rows = rows.join(check_rows)
+        return self._chosen(learn, check, options, all_rows)
 
-    def _options(self, learn: _TreeRows, check: _TreeRows) -> list[_TreesOption]:
-        """Each share with trees, if there is time for them and for those of all rows."""
+    def _options(
+        self, plain_options: list[_TreesOption], learn: _TreeRows, check: _TreeRows
+    ) -> list[_TreesOption]:
+        """The shares that are nearly as good as the best one, with trees: all of them, or those
+        that the time allows, which may then also be too short for all rows.
+
+        Args:
+            plain_options: The shares without trees.
+            learn: Steps of the windows that learn.
+            check: Steps of those that check.
+        """
+        ranked = sorted(plain_options, key=_cautious_loss)
+        most = _NEAR_LOSS * min(option.loss for option in ranked)
+        shares = [option.share for option in ranked if option.loss <= most]
         options: list[_TreesOption] = []
         seconds = 0.0
-        for share in self.answers:
-            # Those that are left, and those of all rows.
-            n_fits = len(self.answers) - len(options) + 1
-            require_seconds(seconds * n_fits)
+        for share in shares:
+            # This one, and the one of all rows.
+            if options and seconds_left() < 2 * _FIT_MARGIN * seconds:
+                break
             begun = time.monotonic()
-            option = self._with_trees(share, learn, check)
+            with time_limit(_FIRST_TREES_SHARE * seconds_left()):
+                option = self._with_trees(share, learn, check)
             options.append(option)
             seconds = time.monotonic() - begun
         return options
@@ -409,39 +431,51 @@ class PastForecasts:
     ) -> Choice:
         """The regression with the best of the shares; its trees learn from some rows."""
         share, trees_errors, _ = min(options, key=_cautious_loss)
-        pooled_errors, pooled = self._pooled(share, learn, check)
-        pairs = _pairs_of_weights()
-        expected = []
-        losses = []
-        for pooled_weight, trees_weight in pairs:
-            errors = pooled_weight * pooled_errors + trees_weight * trees_errors
-            expected.append(errors)
-            losses.append(self.losses(share, errors, check))
-        mean_losses = [loss.mean() for loss in losses]
-        best = int(np.argmin(mean_losses))
+        no_errors = np.zeros_like(trees_errors)
+        pooled_errors = no_errors
+        pooled = None
+        with suppress(OutOfTime):
+            pooled_errors, pooled = self._pooled(share, learn, check)
         plain = self.losses(0.0, 0.0, check)
+        trees = None
+        mix = self._best_mix(share, pooled_errors, trees_errors, check)
+        if rows is not None and mix.trees_weight and self.clearly_lower(mix.losses, plain):
+            try:
+                trees = self._trees(share, rows)
+            except OutOfTime:
+                mix = self._best_mix(share, pooled_errors, no_errors, check)
         point = np.full(self.truth.shape, np.nan)
-        if not self.clearly_lower(losses[best], plain):
+        if not self.clearly_lower(mix.losses, plain):
             regression = self._with_local_alone(np.union1d(learn, check))
             point[check] = self.answers[regression.share].point[check]
             return Choice(regression, point)
-        pooled_weight, trees_weight = pairs[best]
-        trees = None
-        if rows is not None and trees_weight:
-            trees = self._trees(share, rows)
-        correction = self.spread[check] * expected[best]
+        correction = self.spread[check] * mix.errors
         point[check] = self.answers[share].point[check] + correction
         regression = replace(
             self.regression,
             share=share,
-            pooled=pooled if pooled_weight else None,
+            pooled=pooled if mix.pooled_weight else None,
             trees=trees,
-            pooled_weight=float(pooled_weight),
-            trees_weight=float(trees_weight),
-            band_factor=self._band_factor(share, expected[best], check),
-            error_ratio=float(mean_losses[best] / plain.mean()),
+            pooled_weight=mix.pooled_weight,
+            trees_weight=mix.trees_weight,
+            band_factor=self._band_factor(share, mix.errors, check),
+            error_ratio=float(mix.losses.mean() / plain.mean()),
         )
         return Choice(regression, point)
+
+    def _best_mix(
+        self, share: float, pooled_errors: np.ndarray, trees_errors: np.ndarray, check: np.ndarray
+    ) -> _Mix:
+        """The weights of the pooled regression and of trees with the least loss on the windows held
+        out; of those that are alike the smallest.
+        """
+        mixes = []
+        for pooled_weight, trees_weight in _pairs_of_weights():
+            errors = pooled_weight * pooled_errors + trees_weight * trees_errors
+            losses = self.losses(share, errors, check)
+            mix = _Mix(float(pooled_weight), float(trees_weight), errors, losses)
+            mixes.append(mix)
+        return min(mixes, key=lambda mix: mix.losses.mean())
 
     def _with_local_alone(self, pick: np.ndarray) -> CovariateRegression:
         """The best share of the local regression, where it is clearly better than none.
@@ -661,6 +695,21 @@ class Choice(NamedTuple):
 
     regression: CovariateRegression
     point: np.ndarray
+
+
+class _Mix(NamedTuple):
+    """What is added to forecasts.
+
+    Attributes:
+        pooled_weight, trees_weight: Weights of the pooled regression and the trees.
+        errors: Expected in the windows held out, by both.
+        losses: Of these windows.
+    """
+
+    pooled_weight: float
+    trees_weight: float
+    errors: np.ndarray
+    losses: np.ndarray
 
 
 class _TreeRows(NamedTuple):
