@@ -19,7 +19,6 @@ from tsattn.forecaster import Forecaster
 
 FILE = Path(__file__).parent / "golden" / "forecasts.npz"
 HORIZON = 6
-LAYOUTS = ("long", "wide")
 _ROWS = 240
 # Of the forecasters whose fits take longest.
 _FEW_ROWS = {"auto": 120, "sarimax": 120}
