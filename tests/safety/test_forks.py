@@ -3,6 +3,7 @@
 Torch itself makes such a process wait for ever after any work on several threads.
 """
 
+import json
 import sys
 
 import numpy as np
@@ -37,7 +38,7 @@ def forecast(folder):
 
 
 def forecast_with_columns(folder):
-    history = sales(n_series=4)
+    history = sales(n_series=2, n_days=150)
     knowing = PretrainedForecaster(7, schema=Schema(future_cols=["promo"])).fit(history)
     future = knowing.make_future_frame().assign(promo=0.0)
     return knowing.predict(future=future)
@@ -89,78 +90,88 @@ def test_a_process_that_is_forked_after_work_does_it_too(tmp_path):
 
 
 FORK_BESIDE = """
+import json
 import os
 import signal
 import threading
 import time
+import traceback
 import warnings
+from contextlib import contextmanager
+from unittest.mock import patch
 
-{setting}
-began = threading.Event()
-
-def work():
-    with {work}:
-        began.set()
-        time.sleep(1)
-
-thread = threading.Thread(target=work)
-thread.start()
-began.wait()
-child = os.fork()
-if not child:
-    signal.alarm({patience})
-    {in_child}
-    os._exit(0)
-_, status = os.waitpid(child, 0)
-assert status == 0, f"the child ended with {{status}}"
-thread.join()
-"""
-
-
-def test_a_process_that_is_forked_while_another_thread_works_forecasts():
-    code = FORK_BESIDE.format(
-        setting="""
+from tsattn.forecasters.gluonts import _seeded
+from tsattn.limits import IN_SINGLE, limit_threads
 from tsattn.silence import collected
+
+def check(work, act, patience):
+    "The status of a child that is forked while a thread works, which ends after that."
+    began = threading.Event()
+
+    def wait():
+        with work(began):
+            began.set()
+            time.sleep(1)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    began.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(patience)
+        try:
+            act()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    thread.join()
+    return status
+
 frame = sales(n_series=2)
 model = tsattn.make_forecaster("ets", 7).fit(frame)
 model.predict()
 filters = [*warnings.filters]
-""",
-        work='collected((UserWarning, ""))',
-        in_child="assert warnings.filters == filters; model.predict(); model.update(frame)",
-        patience=20,
-    )
-    in_fresh_process(__file__, code)
-
-
-def test_a_process_that_is_forked_while_a_network_of_gluonts_works_uses_one_too():
-    code = FORK_BESIDE.format(
-        setting="""
-from tsattn.forecasters.gluonts import _seeded
 device = torch.device("cpu")
-""",
-        work="_seeded(0, device)",
-        in_child="_seeded(0, device).__enter__()",
-        patience=10,
-    )
-    in_fresh_process(__file__, code)
 
+def forecast_again():
+    assert warnings.filters == filters
+    model.predict()
+    model.update(frame)
 
-def test_a_process_that_is_forked_while_another_thread_sets_torch_sets_it_too():
-    code = FORK_BESIDE.format(
-        setting="""
-from contextlib import contextmanager
-from unittest.mock import patch
-from tsattn.limits import IN_SINGLE, limit_threads
+def set_torch():
+    IN_SINGLE.__exit__()
+    limit_threads(1).__enter__()
 
 @contextmanager
-def setting_torch():
+def setting_torch(began):
     with patch.object(torch, "set_default_dtype", lambda dtype: (began.set(), time.sleep(0.5))):
         IN_SINGLE.__enter__()
     yield
-""",
-        work="setting_torch()",
-        in_child="IN_SINGLE.__exit__(); limit_threads(1).__enter__()",
-        patience=10,
-    )
-    in_fresh_process(__file__, code)
+
+statuses = {
+    "forecast": check(lambda _: collected((UserWarning, "")), forecast_again, 20),
+    "gluonts": check(lambda _: _seeded(0, device), lambda: _seeded(0, device).__enter__(), 10),
+    "torch": check(setting_torch, set_torch, 10),
+}
+print(json.dumps(statuses))
+"""
+
+
+@pytest.fixture(scope="module")
+def statuses():
+    """How children ended that one process forked while another thread of it worked."""
+    return json.loads(in_fresh_process(__file__, FORK_BESIDE))
+
+
+def test_a_process_that_is_forked_while_another_thread_works_forecasts(statuses):
+    assert statuses["forecast"] == 0
+
+
+def test_a_process_that_is_forked_while_a_network_of_gluonts_works_uses_one_too(statuses):
+    assert statuses["gluonts"] == 0
+
+
+def test_a_process_that_is_forked_while_another_thread_sets_torch_sets_it_too(statuses):
+    assert statuses["torch"] == 0
