@@ -23,6 +23,7 @@ def measures(monkeypatch):
     monkeypatch.setattr(run, "ZeroConfig", small)
     monkeypatch.setattr(run, "FORECASTERS", {"Echo": ("torch", 0.5, echo)})
     monkeypatch.setattr(pretraining, "SHAPES", (Shape(4, 8, 4, 1.0),))
+    monkeypatch.setattr(run, "pretraining", partial(run.pretraining, steps=4))
 
     def call(folder, turns, *parts):
         monkeypatch.setattr(run, "RESULTS", folder)
