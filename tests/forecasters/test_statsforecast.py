@@ -189,6 +189,9 @@ def test_no_window_gives_a_missing_forecast(model, n_rows):
         np.abs(rng.normal(size=n_rows)),
     ]
     hard += [] if model in DEMAND else [rng.normal(size=n_rows), -np.exp(t)]
+    # A search takes a second: a third of the windows for each length, all thirds for some length.
+    if model == "auto_arima" and n_rows >= 5:
+        hard = hard[n_rows % 3 :: 3]
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         found = (
