@@ -43,10 +43,10 @@ from tsattn import AttentionForecaster, PretrainedForecaster, Training
 torch.set_num_threads(1)
 days = pd.date_range("2024-01-01", periods=160, freq="D")
 df = pd.DataFrame({{"unique_id": "a", "ds": days, "y": np.sin(np.arange(160.0))}})
-made = {{
-    "zero": PretrainedForecaster(7),
-    "mlr": AttentionForecaster(7, context=28, training=Training(max_epochs=1), random_state=0),
-}}
+made = {{"zero": PretrainedForecaster(7)}}
+if {trained}:
+    training = Training(max_epochs=1)
+    made["mlr"] = AttentionForecaster(7, context=28, training=training, random_state=0)
 found = {{}}
 def watch(action):
     seen = set()
@@ -100,11 +100,11 @@ class Row:
         return isinstance(self.asked, str) or self.now <= max(self.asked, self.kept)
 
 
-def python(code: str) -> list[dict[str, Any]]:
+def python(code: str, **values: object) -> list[dict[str, Any]]:
     """What a fresh interpreter prints, from JSON."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     env |= {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
-    program = code.format(root=str(ROOT))
+    program = code.format(root=str(ROOT), **values)
     done = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
     )
@@ -196,14 +196,18 @@ def circles() -> list[list[str]]:
     return sorted(sorted(group) for group in groups)
 
 
-def measure() -> list[Row]:
-    """All rows of the table."""
+def measure(*, trained: bool = True) -> list[Row]:
+    """All rows of the table.
+
+    Args:
+        trained: Train a network, too, for which Lightning is loaded.
+    """
     told = [each for each in signatures() if each[1] not in EXEMPT]
     functions = sorted((n, place) for kind, place, n in told if kind == "function")
     classes = sorted(
         (n, place) for kind, place, n in told if kind == "class" and not place.startswith(_INNER)
     )
-    loaded, traced = python(_WATCH)
+    loaded, traced = python(_WATCH, trained=trained)
     ours = {name: [m for m in found if m.startswith("tsattn")] for name, found in loaded.items()}
     heavy = [m for found in loaded.values() for m in found if m in ("lightning", "sklearn")]
     round_trips = circles()
@@ -213,6 +217,11 @@ def measure() -> list[Row]:
         name: {work: len(found[work]) for work in ("fit", "predict")}
         for name, found in traced.items()
     }
+    of_trained = [
+        Row(f"modules passed by {work}, mlr", before, "", passed["mlr"][name])
+        for work, name, before in (("predict(level=80)", "predict", "27"), ("fit", "fit", "34"))
+        if trained
+    ]
     return [
         Row("parameters of the widest public function", "56", 12, *functions[-1]),
         Row("parameters of the widest class", "56", 17, *classes[-1]),
@@ -228,8 +237,7 @@ def measure() -> list[Row]:
         Row(
             "modules passed by predict(level=80), zero", "", 14, passed["zero"]["predict"], kept=26
         ),
-        Row("modules passed by predict(level=80), mlr", "27", "", passed["mlr"]["predict"]),
-        Row("modules passed by fit, mlr", "34", "", passed["mlr"]["fit"]),
+        *of_trained,
         # The pretrained network forecasts values and their changes; points and bounds share both.
         Row(
             "network passes of predict(level=80)",

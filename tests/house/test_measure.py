@@ -3,14 +3,24 @@
 from dataclasses import replace
 
 import measure_house
+from small_forecasters import attention, fitted
 
 
 def test_house_keeps_its_bounds():
-    rows = measure_house.measure()
+    rows = measure_house.measure(trained=False)
     assert [
         f"{row.subject}: {row.now} for {row.asked} ({row.detail})" for row in rows if not row.holds
     ] == []
     assert sum(isinstance(row.asked, int) for row in rows) >= 10
+
+
+def test_points_and_bounds_of_a_trained_network_share_its_passes():
+    model = fitted(attention)
+    passes = []
+    hook = model.network_.register_forward_hook(lambda *_: passes.append(1))
+    model.predict(level=80)
+    hook.remove()
+    assert len(passes) == 1
 
 
 def test_rows_beyond_a_bound_are_seen():
