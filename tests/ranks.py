@@ -119,7 +119,7 @@ THIN = (
     "model student_t",
     "better than the start",
 )
-LONG = Training(learning_rate=1e-2, max_epochs=5, patience=None)
+LONG = Training(learning_rate=1e-2, max_epochs=3, patience=None)
 SHORT = Training(learning_rate=1e-3, max_epochs=2, patience=None)
 CASES = {
     "long": (LONG, {}),
