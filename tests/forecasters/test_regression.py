@@ -56,6 +56,14 @@ def weights_by_hand(y):
     return np.array([min(1.0, 1.5**2 / np.mean(future**2)) for future in y])
 
 
+@pytest.fixture
+def few_trees(monkeypatch):
+    """A gbm of a fifth of the trees, each of which counts more."""
+    make = regression._REGRESSORS
+    few = {**make, "gbm": lambda: make["gbm"]().set_params(max_iter=60, learning_rate=0.2)}
+    monkeypatch.setattr(regression, "_REGRESSORS", few)
+
+
 @pytest.mark.parametrize("table", [long(), wide()], ids=["long", "wide"])
 def test_training_windows_are_those_of_all_series_and_channels(table, assert_close):
     panel = to_panel(table)
@@ -181,6 +189,7 @@ def sine_of_a_week(n_rows=700):
     return 5 * np.sin(np.arange(n_rows) * 2 * np.pi / 7) + noise
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize(
     ("name", "noise", "largest"),
     [
@@ -374,6 +383,7 @@ EVERY = Schema(
 )
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize(("name", "share"), [("ridge", 0.45), ("gbm", 0.45)])
 def test_covariates_that_drive_the_target_are_used(name, share):
     frame = driven()
@@ -481,6 +491,7 @@ def test_files_with_one_model_a_step_still_open():
     pd.testing.assert_frame_equal(model.predict(future=future), expected, check_dtype=False)
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize("name", ["ridge", "gbm"])
 def test_saved_regressions_keep_their_covariates(name, tmp_path):
     frame = driven()
@@ -511,6 +522,7 @@ def test_a_fit_without_covariates_forgets_those_of_the_fit_before():
     pd.testing.assert_frame_equal(model.predict(), expected)
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize("name", ["ridge", "gbm"])
 @pytest.mark.parametrize(
     "schema", [Schema(past_cols=["temp"]), Schema(future_cols=["sky", "promo"]), EVERY]
@@ -533,6 +545,7 @@ def test_covariates_of_a_short_series_are_lengthened_as_its_values_are(name, sch
     np.testing.assert_allclose(both[both["unique_id"] == "a"][name], alone[name], rtol=1e-9)
 
 
+@pytest.mark.usefixtures("few_trees")
 def test_a_limited_time_reads_windows_that_are_spread_evenly(monkeypatch):
     """Ten windows take a second. Of 20 seconds, 8 are for windows, and one pass has begun then."""
     clock = SimpleNamespace(seconds=0.0)
