@@ -189,7 +189,6 @@ def sine_of_a_week(n_rows=700):
     return 5 * np.sin(np.arange(n_rows) * 2 * np.pi / 7) + noise
 
 
-@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize(
     ("name", "noise", "largest"),
     [
