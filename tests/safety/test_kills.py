@@ -182,13 +182,6 @@ def kill_saves(folder):
     assert not list(folder.glob(".model.*")), "copies of killed saves pile up"
 
 
-def kill_two_saves(folder):
-    """The same of two models that differ."""
-    for seed, name in enumerate(("first", "second")):
-        attention(max_epochs=1, random_state=seed).fit(wide_frame()).save(folder / name)
-    kill_saves(folder)
-
-
 def forecast_batches(folder):
     """What dies: a forecast of a file by date in batches."""
     forecast_file(Naive(3), Path(folder) / "dates.parquet", Path(folder) / "out.parquet", **BATCHES)
@@ -225,37 +218,6 @@ def test_batches_may_be_killed_at_every_touch_of_the_disk(tmp_path, record_tests
     record_testsuite_property("batches killed at touches of the disk", deaths)
 
 
-def in_turn(folder):
-    """What one helper process does for several tests; what went wrong with each, on stdout."""
-    works = {
-        "fits": lambda folder: kill_fits(folder, 2, seed=1),
-        "saves": kill_two_saves,
-        "crowd": lambda folder: crowd_of_processes(folder, range(4)),
-    }
-    faults = {}
-    for name, work in works.items():
-        (Path(folder) / name).mkdir()
-        try:
-            work(Path(folder) / name)
-        except Exception:
-            faults[name] = traceback.format_exc()
-    sys.stdout.write(f"\n{json.dumps(faults)}")
-
-
-@pytest.fixture(scope="module")
-def faults(tmp_path_factory):
-    """What went wrong in the helper process, and its folder."""
-    folder = tmp_path_factory.mktemp("kills")
-    said = in_fresh_process(__file__, f"{BEFORE_FITS}in_turn({str(folder)!r})")
-    return json.loads(said.splitlines()[-1]), folder
-
-
-@LINUX
-def test_a_killed_fit_goes_on_as_if_nothing_had_been(faults):
-    found, _ = faults
-    assert found.get("fits") is None, found["fits"]
-
-
 @LINUX
 @pytest.mark.slow
 def test_ten_killed_fits_go_on_as_if_nothing_had_been(tmp_path, record_testsuite_property):
@@ -271,9 +233,11 @@ def test_a_fit_may_be_killed_at_every_touch_of_the_disk(tmp_path, record_testsui
 
 
 @LINUX
-def test_a_killed_save_leaves_the_old_or_the_new_model(faults):
-    found, _ = faults
-    assert found.get("saves") is None, found["saves"]
+def test_a_killed_save_leaves_the_old_or_the_new_model(tmp_path):
+    # Fitted here, so that the helper need not load what fits need.
+    for seed, name in enumerate(("first", "second")):
+        attention(max_epochs=1, random_state=seed).fit(wide_frame()).save(tmp_path / name)
+    in_fresh_process(__file__, f"kill_saves(Path({str(tmp_path)!r}))")
 
 
 # Crowds.
@@ -336,14 +300,15 @@ def crowd_of_processes(folder, seeds):
 
 
 @LINUX
-def test_crowds_of_processes_equal_the_lonely_ones(faults, tmp_path):
-    found, folder = faults
-    assert found.get("crowd") is None, found["crowd"]
+@pytest.mark.slow
+def test_crowds_of_processes_equal_the_lonely_ones(tmp_path):
+    crowd = tmp_path / "crowd"
+    crowd.mkdir()
+    call = f"{BEFORE_FITS}crowd_of_processes({str(crowd)!r}, range(4))"
+    in_fresh_process(__file__, call)
     for seed in range(4):
         one_of_many(seed, tmp_path / "serial")
-        assert state(folder / "crowd" / f"model{seed}") == state(
-            tmp_path / "serial" / f"model{seed}"
-        )
+        assert state(crowd / f"model{seed}") == state(tmp_path / "serial" / f"model{seed}")
 
 
 def test_saves_and_loads_of_one_folder_that_meet_are_never_mixed(tmp_path):
