@@ -9,6 +9,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pytest
 import torch
 from tables import series_table
 
+import tsattn.adapters.export
 from tsattn import cli, make_forecaster
 from tsattn.adapters.export import export_onnx, export_pt2
 from tsattn.catalogue import load_forecaster
@@ -60,7 +62,22 @@ def record(path):
     add_row(path, {"run": 2, "words": "x" * 500}, ["run"])
 
 
-WRITERS = {"m": model, "r.jsonl": record, "f.onnx": lambda path: export_onnx(network(), path)}
+class Program:
+    """A program of ONNX of some kilobytes, which takes no export."""
+
+    model = SimpleNamespace(metadata_props={})
+
+    def save(self, file, **_):
+        Path(file).write_bytes(bytes(100_000))
+
+
+def program(path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tsattn.adapters.export, "to_onnx", lambda *_: Program())
+        export_onnx(network(), path)
+
+
+WRITERS = {"m": model, "r.jsonl": record, "f.onnx": program}
 WRITERS |= {"f.pt2": lambda path: export_pt2(network(), path)}
 
 
