@@ -148,10 +148,8 @@ def test_new_values_of_a_single_series_count_under_any_name(sk):
 SLICE = [
     "test_constructor",
     "test_clone",
-    "test_fit_idempotent",
     "test_predict_time_index",
     "test_predict_quantiles",
-    "test_non_state_changing_method_contract",
 ]
 
 
