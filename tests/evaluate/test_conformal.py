@@ -564,8 +564,8 @@ def test_bounds_keep_within_what_a_series_touches():
 @pytest.mark.parametrize("transform", ["nonnegative", "sqrt", "log1p"])
 def test_covariates_and_a_transform_go_together(transform):
     rng = np.random.default_rng(0)
-    promo = (rng.random(1200) < 0.3).astype(float)
-    frame = long({"a": np.zeros(600), "b": np.zeros(600)}).assign(promo=promo)
+    promo = (rng.random(700) < 0.3).astype(float)
+    frame = long({"a": np.zeros(350), "b": np.zeros(350)}).assign(promo=promo)
     frame["y"] = rng.poisson(3 + 30 * promo).astype(float)
     later = frame.groupby("unique_id").tail(6)
     how = {"future_cols": ["promo"], "target_transform": transform, "freq": "h"}
