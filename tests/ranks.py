@@ -109,16 +109,7 @@ def fit(
 
 
 # Cases that one process does as well, to be compared; the thin ones are run by default.
-THIN = (
-    "long",
-    "uneven",
-    "one window",
-    "missing",
-    "patience",
-    "model decoder",
-    "model student_t",
-    "better than the start",
-)
+THIN = ("long", "uneven", "missing", "patience", "better than the start")
 LONG = Training(learning_rate=1e-2, max_epochs=3, patience=None)
 SHORT = Training(learning_rate=1e-3, max_epochs=2, patience=None)
 CASES = {
