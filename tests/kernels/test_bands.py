@@ -112,7 +112,7 @@ def test_mean_levels_match_the_loops(length, causal, options, dense_block, asser
     check(assert_close, draw_square(1, 1, length, 6), ["bands"], **options)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_any_nested_blocks_match_the_loops(data):
     factors = data.draw(

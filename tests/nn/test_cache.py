@@ -243,7 +243,7 @@ def decodings(draw_one):
     return heads, options, chunks
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drawn=decodings(), seed=st.integers(0, 99))
 def test_prompts_leave_the_cache_as_single_tokens_do(drawn, seed):
     heads, options, chunks = drawn
