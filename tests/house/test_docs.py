@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -283,18 +284,31 @@ def examples() -> list[tuple[str, str, int, str]]:
     They are read from the sources: a finder that looks at functions would pass over those that
     shape checks wrap.
     """
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     found = []
     for file in sorted((ROOT / "tsattn").rglob("*.py")):
+        source = file.read_text()
+        # Each process of the tests reads all sources before it begins.
+        if ">>>" not in source:
+            continue
         parts = file.relative_to(ROOT).with_suffix("").parts
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        for node in (
-            node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, kinds)
-        ):
-            text = ast.get_docstring(node) or ""
-            if ">>>" in text:
+        for node in definitions(ast.parse(source)):
+            if ">>>" in (ast.get_docstring(node, clean=False) or ""):
+                text = ast.get_docstring(node)
                 found.append((module, getattr(node, "name", "module"), node.body[0].lineno, text))
     return found
+
+
+def definitions(
+    tree: ast.Module | ast.ClassDef,
+) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef]:
+    """A module or class, and the classes and functions in it, but those in functions."""
+    yield tree
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield from definitions(node)
+        elif isinstance(node, ast.FunctionDef):
+            yield node
 
 
 EXAMPLES = examples()
