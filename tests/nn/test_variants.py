@@ -303,7 +303,7 @@ def test_decoding_patch_by_patch_equals_full_passes(kind, kwargs, horizon):
 
 @pytest.mark.parametrize(("kind", "kwargs"), VARIANTS)
 def test_stepping_through_a_layer_equals_the_full_pass_at_every_length(kind, kwargs):
-    described = decoder(kind, context=160, horizon=1, **kwargs)
+    described = decoder(kind, context=104, horizon=1, **kwargs)
     layer = make_attention(described, 1, generator=seeded()).double()
     x = torch.randn(2, described.n_tokens, 16, generator=seeded(1), dtype=torch.float64)
     full = layer(x).detach()
