@@ -3,7 +3,7 @@
 import numpy as np
 
 from tsattn.evaluate.rolling import roll
-from tsattn.forecasters import boosted_trees
+from tsattn.forecasters import boosted_trees, regression
 from tsattn.forecasters.attention import AttentionForecaster
 
 TINY = {"context": 12, "max_epochs": 1, "batch_size": 64, "random_state": 0}
@@ -56,3 +56,10 @@ def plant_few_trees(patch):
     """A quarter of the boosted trees that read columns, each of which counts more."""
     patch.setattr(boosted_trees, "_N_TREES", N_TREES // 4)
     patch.setattr(boosted_trees, "_LEARNING_RATE", 3 * LEARNING_RATE)
+
+
+def plant_small_gbm(patch):
+    """A gbm of a fifth of the trees, each of which counts more."""
+    make = regression._REGRESSORS
+    small = {**make, "gbm": lambda: make["gbm"]().set_params(max_iter=60, learning_rate=0.2)}
+    patch.setattr(regression, "_REGRESSORS", small)

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from covariate_forecasters import plant_small_gbm
 from small_forecasters import attention
 from tables import long_table, wide_of
 
@@ -329,7 +330,8 @@ def test_ids_that_differ_in_spaces_or_capitals_are_told(names):
 
 
 @pytest.mark.parametrize("model", ["gbm", "seasonal_naive", "least_squares", "ets"])
-def test_sentinels_in_the_middle_are_told_with_a_call_that_works(model):
+def test_sentinels_in_the_middle_are_told_with_a_call_that_works(model, monkeypatch):
+    plant_small_gbm(monkeypatch)
     for target in ("y", "sales"):
         df = daily(around(20, r50=-9999, r51=-999, r80=-9999), target)
         told = r"has -9999 at 2024-02-20 00:00:00 \(and 2 more\), far from all other values"
@@ -349,8 +351,9 @@ def test_sentinels_in_the_middle_are_told_with_a_call_that_works(model):
 @pytest.mark.parametrize(
     "model", ["zero", "ridge", "gbm", "seasonal_naive", "ets", "least_squares"]
 )
-def test_sentinels_are_missing_values_to_every_model(model):
+def test_sentinels_are_missing_values_to_every_model(model, monkeypatch):
     """A ridge regression had seventy times the error."""
+    plant_small_gbm(monkeypatch)
     clean = daily(around(20))
     dirty = daily(around(20, r50=-9999, r51=-999, r118=-9999, r119=-9999))
     empty = dirty.assign(y=dirty["y"].where(dirty["y"] > 0))

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from covariate_forecasters import H, attention, plant_few_trees
+from covariate_forecasters import H, attention, plant_few_trees, plant_small_gbm
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from tsattn import PretrainedForecaster, backtest, make_forecaster, special_days
@@ -223,7 +223,7 @@ MAKERS = {
     "ridge": lambda schema: make_forecaster("ridge", H, schema=schema, random_state=0),
     "gbm": lambda schema: make_forecaster("gbm", H, schema=schema, random_state=0),
     "least_squares": lambda schema: make_forecaster("least_squares", H, schema=schema),
-    "mlr": lambda schema: attention(max_epochs=15, learning_rate=1e-2, calendar=schema.calendar),
+    "mlr": lambda schema: attention(max_epochs=12, learning_rate=1e-2, calendar=schema.calendar),
 }
 CALENDAR = ("weekday", *special_days(FAIRS))
 
@@ -235,6 +235,7 @@ def fitted():
     before = table[table["ds"] < pd.Timestamp(LAST) - pd.Timedelta("1D")]
     with pytest.MonkeyPatch.context() as patch:
         plant_few_trees(patch)
+        plant_small_gbm(patch)
         return {name: make(Schema(calendar=CALENDAR)).fit(before) for name, make in MAKERS.items()}
 
 

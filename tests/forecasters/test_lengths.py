@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from covariate_forecasters import plant_small_gbm
 from tables import long_table
 
 from tsattn import (
@@ -289,7 +290,8 @@ def test_a_context_without_a_value_is_told_by_name(kind):
 
 
 @pytest.mark.parametrize("name", ["ridge", "gbm", "dlinear_gluonts"])
-def test_pooled_forecasters_take_series_of_every_length(name, tmp_path):
+def test_pooled_forecasters_take_series_of_every_length(name, tmp_path, monkeypatch):
+    plant_small_gbm(monkeypatch)
     df = monthly([80, 90, 20, 3, 85, 95])
     settings = {"max_epochs": 1} if name == "dlinear_gluonts" else {}
     model = make_forecaster(name, 6, random_state=0, **settings).fit(df)

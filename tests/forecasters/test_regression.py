@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from checkout import GOLDEN
+from covariate_forecasters import plant_small_gbm
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import (
     GradientBoostingRegressor,
@@ -58,10 +59,7 @@ def weights_by_hand(y):
 
 @pytest.fixture
 def few_trees(monkeypatch):
-    """A gbm of a fifth of the trees, each of which counts more."""
-    make = regression._REGRESSORS
-    few = {**make, "gbm": lambda: make["gbm"]().set_params(max_iter=60, learning_rate=0.2)}
-    monkeypatch.setattr(regression, "_REGRESSORS", few)
+    plant_small_gbm(monkeypatch)
 
 
 @pytest.mark.parametrize("table", [long(), wide()], ids=["long", "wide"])
