@@ -30,7 +30,7 @@ TRAIN = "--horizon 4 --max-epochs 3 --context 24"
 TYPED = {
     "forecast": f"forecast data.csv {TRAIN} --model mlr",
     "untrained": "forecast data.csv --horizon 4",
-    "combined": "forecast data.csv --horizon 4 --model auto --max-time 20s",
+    "combined": "forecast short.csv --horizon 4 --model auto --max-time 20s",
     "fit": f"fit data.csv {TRAIN} --out model",
     "backtest": (
         f"backtest data.csv {TRAIN} --model mlr --model nlinear --model naive --n-windows 2"
@@ -87,13 +87,13 @@ JUDGED = re.compile(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with one daily table that is learnt in a second."""
+    """A folder with one daily table that is learnt in a second, and its last rows."""
     folder = tmp_path_factory.mktemp("terminal")
     days = pd.date_range("2024-01-01", periods=150, freq="D")
     y = np.sin(np.arange(150)) + np.random.default_rng(0).normal(size=150) / 10
-    pd.DataFrame({"unique_id": "a", "ds": days, "y": y.round(4)}).to_csv(
-        folder / "data.csv", index=False
-    )
+    table = pd.DataFrame({"unique_id": "a", "ds": days, "y": y.round(4)})
+    table.to_csv(folder / "data.csv", index=False)
+    table.tail(70).to_csv(folder / "short.csv", index=False)
     return folder
 
 
