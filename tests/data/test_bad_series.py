@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from covariate_forecasters import plant_small_gbm
+from covariate_forecasters import plant_few_trees, plant_small_gbm
 from small_forecasters import attention
 from tables import long_table, wide_of
 
@@ -467,7 +467,8 @@ def test_a_single_fill_is_no_peak(model):
 @pytest.mark.parametrize(
     ("model", "number"), [("zero", -999), ("ridge", -999), ("ridge", 912.3456)]
 )
-def test_wrong_numbers_in_columns_are_told_with_a_call_that_works(model, number):
+def test_wrong_numbers_in_columns_are_told_with_a_call_that_works(model, number, monkeypatch):
+    plant_few_trees(monkeypatch)
     prices = {"price": around(9, r50=number, r51=number), "kind": np.tile(["a", "-999"], 60)}
     df = daily(around(20)).assign(**prices)
     future = pd.DataFrame({"ds": pd.date_range("2024-04-30", periods=2), "price": 9.0, "kind": "a"})
