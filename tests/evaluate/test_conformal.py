@@ -789,14 +789,14 @@ def test_levels_follow_as_an_independent_loop_does(gamma, stride):
 
 @pytest.mark.parametrize("horizon", [1, 12])
 def test_coverage_holds_on_a_stream_where_split_conformal_fails(horizon):
-    values = shifting(2400, 1)
-    start = 300
+    values = shifting(1600, 1)
+    start = 200
     panel = to_panel(wide(values))
-    forecaster = AdaptiveConformal(Zero(horizon), n_windows=200).fit(panel.until(start))
+    forecaster = AdaptiveConformal(Zero(horizon), n_windows=150).fit(panel.until(start))
     ends = np.arange(start, len(values) - horizon)
     adaptive = roll_adaptive(forecaster, panel, ends)
     split = roll(
-        SplitConformal(Zero(horizon), n_windows=200).fit(panel.until(start)),
+        SplitConformal(Zero(horizon), n_windows=150).fit(panel.until(start)),
         panel,
         ends,
         quantiles=adaptive.quantiles,
@@ -809,7 +809,7 @@ def test_coverage_holds_on_a_stream_where_split_conformal_fails(horizon):
     # once it has settled.
     y = values[ends[:, None] + np.arange(horizon)]
     inside = ((adaptive.bounds[..., 1] <= y) & (y <= adaptive.bounds[..., 2])).mean(axis=(1, 2))
-    for first, last in ((0, 600), (960, 1560), (1860, 2040)):
+    for first, last in ((0, 400), (640, 1040), (1240, 1360)):
         assert abs(inside[first:last].mean() - 0.8) < 0.08
 
 
