@@ -255,6 +255,17 @@ def test_columns_that_do_not_matter_hardly_disturb_one_that_does():
     assert error(own, 10) < 1.2 * alone
 
 
+def test_what_a_column_was_before_is_read_among_a_dozen():
+    rng = np.random.default_rng(6)
+    n, rows = 8, 300
+    columns = rng.normal(size=(n, rows + H, 13))
+    truth = 2 * np.concatenate([columns[:, :1, 0], columns[:, :-1, 0]], axis=1)
+    y = truth[:, :rows] + 0.3 * rng.normal(size=(n, rows))
+    effect = LocalRegression(horizon=H).effects(y, columns, np.empty((n, rows, 0)))
+    missed = effect[:, rows:] - truth[:, rows:]
+    assert np.abs(missed).mean() < 0.2
+
+
 def test_steps_that_are_not_known_are_missing_and_the_others_stay():
     own = LocalRegression(horizon=H, season=8)
     y, columns, past = windows()
@@ -286,7 +297,7 @@ def test_a_column_without_a_past_contributes_nothing():
 
 
 def test_many_columns_have_fewer_features():
-    y, columns, past = windows(n_columns=12)
+    y, columns, past = windows(n_columns=18)
     own = LocalRegression(horizon=H, season=8)
     plain = LocalRegression(horizon=H, season=8, lags=())
     np.testing.assert_array_equal(own.effects(y, columns, past), plain.effects(y, columns, past))

@@ -83,7 +83,7 @@ class LocalRegression:
     n_folds: int = 8
     fold_rows: int = 24
     lags: tuple[int, ...] = (1, 3)
-    most_features: int = 64
+    most_features: int = 96
     knot: float = 0.7
     curved_weight: float = 0.4
     n_waves: int = 4
