@@ -244,6 +244,39 @@ def test_columns_that_are_parts_of_the_times_of_several_series_are_joined(unit, 
     assert answer["ds"].nunique() == 1
 
 
+@pytest.mark.parametrize("kind", ["days", "text", "last days", "ISO weeks", "numbers"])
+@pytest.mark.filterwarnings("ignore:the values of 'Store' and 'Item' tell series apart")
+@pytest.mark.parametrize("stores", STORES.values(), ids=STORES)
+def test_columns_that_are_days_of_the_weeks_of_several_series_are_joined(kind, stores):
+    weeks = pd.date_range("2023-01-02", periods=12, freq="7D")
+    written = {
+        "days": weeks,
+        "text": weeks.strftime("%Y-%m-%d"),
+        "last days": weeks + pd.Timedelta(6, "D"),
+        "ISO weeks": weeks.strftime("%G-W%V"),
+        "numbers": range(1, 13),
+    }
+    days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+    table = pd.DataFrame(np.arange(84.0).reshape(12, 7), columns=days)
+    table.insert(0, "Week", written[kind])
+    names = ["Store", "Item"]
+    parts = [table.assign(**dict(zip(names, store, strict=False))) for store in stores]
+    df = advised(pd.concat(parts, ignore_index=True), r"below one another: (parts = .*)")
+    answer = forecast(df, 1, model="naive")
+    assert answer["naive"].tolist() == [83.0] * len(stores)
+    expected = 91 if kind == "numbers" else pd.Timestamp("2023-03-27")
+    assert answer["ds"].tolist() == [expected] * len(stores)
+
+
+def test_indicators_of_weekdays_beside_days_are_no_parts():
+    days = pd.date_range("2023-01-02", periods=28)
+    table = pd.get_dummies(days.strftime("%a"), dtype=float)
+    table = table[["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]].assign(date=days, y=1.0)
+    df = pd.concat([table.assign(Store=store) for store in "AB"])
+    answer = forecast(df, 1, id_col="Store", time_col="date", target_col="y", model="naive")
+    assert answer["naive"].tolist() == [1.0, 1.0]
+
+
 def joined_days(df):
     """The table after the call that a warning gives, in the order of time."""
     with pytest.warns(UserWarning, match="one series of days has them below one another") as told:

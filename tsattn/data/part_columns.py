@@ -123,8 +123,9 @@ def tell_part_cols(
 
 
 def refuse_part_cols(df: pd.DataFrame, roles: Collection[Any]) -> None:
-    """Refuse a table of several series whose columns are the months or quarters of a year, or the
-    times of a day: their rows have stamps in common, and no single column holds the values.
+    """Refuse a table of several series whose columns are the months or quarters of a year, the days
+    of a week or the times of a day: their rows have stamps in common, and no single column holds
+    the values.
 
     Args:
         df: The table.
@@ -133,7 +134,8 @@ def refuse_part_cols(df: pd.DataFrame, roles: Collection[Any]) -> None:
     Raises:
         ValueError: With the call that makes a long table of it.
     """
-    parts = _find_parts([*df.columns])
+    columns = [*df.columns]
+    parts = _find_parts(columns) or _find_weekday_names(columns)
     if parts is None:
         return
     taken = {*parts.columns}
@@ -143,6 +145,8 @@ def refuse_part_cols(df: pd.DataFrame, roles: Collection[Any]) -> None:
         return
     time_col = time_cols[0]
     if not df[time_col].duplicated().any():
+        return
+    if parts.rows == "week" and not _holds_weeks(df[time_col]):
         return
     from tsattn.data.keys import find_keys
 
@@ -292,8 +296,11 @@ def _find_weekdays(
         counts_weeks = isinstance(df.index, pd.RangeIndex)
     if isinstance(times, pd.DatetimeIndex):
         counts_weeks = _rows_of(times) == "week"
-    if not counts_weeks:
-        return None
+    return _find_weekday_names(columns) if counts_weeks else None
+
+
+def _find_weekday_names(columns: Sequence[Any]) -> _Parts | None:
+    """The columns that are named by the days of a week that follow one another."""
     words = [str(column).strip().lower() for column in columns]
     for names in _WEEKDAY_NAMES:
         places = [place for place, word in enumerate(words) if word in names]
@@ -418,11 +425,29 @@ def _minutes(clock: re.Match[str]) -> int:
 
 
 def _holds_times(cells: pd.Series, parts: _Parts) -> bool:
-    """Whether a column holds the years or the days of which other columns are parts."""
+    """Whether a column holds the years, weeks or days of which other columns are parts."""
     if parts.rows == "year":
         return part_of(cells.name) == "year"
     is_named = str(cells.name).strip().lower() in TIME_NAMES
+    if parts.rows == "week":
+        # A year beside a week is another time column: they have to be joined first.
+        is_named = is_named or bool(part_of(cells.name))
     return is_named or is_datetime64_any_dtype(cells.dtype)
+
+
+def _holds_weeks(cells: pd.Series) -> bool:
+    """Whether the values of a column of times are weeks, and no days beside indicators of
+    weekdays.
+    """
+    values = cells.drop_duplicates()
+    if infer_dtype(values) == "string":
+        if values.str.fullmatch(_ISO_WEEK).all():
+            return True
+        days = pd.to_datetime(values, format="ISO8601", errors="coerce")
+        values = days if days.notna().all() else values
+    if is_datetime64_any_dtype(values.dtype):
+        return _rows_of(pd.DatetimeIndex(values)) == "week"
+    return part_of(cells.name) == "week"
 
 
 def _one_series_call(
