@@ -1181,4 +1181,22 @@ MUTANTS = [
         "elif False and _differ_in_notes(",
         "tests/data/test_spelling.py::test_marks_behind_stamps_are_removed_and_no_row_is",
     ),
+    Mutant(
+        TEXT_STAMPS,
+        "bool(times.is_month_start.all() or times.is_month_end.all())",
+        "True",
+        "tests/data/test_spelling.py::test_short_years_are_found_in_few_rows",
+    ),
+    Mutant(
+        TEXT_STAMPS,
+        "if span < _LIKELY_SPAN * other_span:",
+        "if span > _LIKELY_SPAN * other_span:",
+        "tests/data/test_spelling.py::test_short_years_with_gaps_lie_close_together",
+    ),
+    Mutant(
+        "tsattn/data/part_columns.py",
+        "not _holds_weeks(df[time_col])",
+        "False",
+        "tests/data/test_parts.py::test_indicators_of_weekdays_beside_days_are_no_parts",
+    ),
 ]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from tables import FRENCH_MONTHS
 
-from tsattn import forecast
+from tsattn import PretrainedForecaster, Schema, forecast
 from tsattn.data.spelling import conversion
 
 
@@ -131,6 +131,11 @@ STAMPS = {
     "short years first": (DAYS.strftime("%y/%m/%d"), DAYS),
     "months of short years first": (MONTHS.strftime("%y.%m.%d"), MONTHS),
     "short years first, with hyphens": (DAYS.strftime("%y-%m-%d"), DAYS),
+    "short years last, with hyphens": (DAYS.strftime("%d-%m-%y"), DAYS),
+    "short years last after months, with hyphens": (DAYS.strftime("%m-%d-%y"), DAYS),
+    "months of short years last, with hyphens": (MONTHS.strftime("%m-%d-%y"), MONTHS),
+    "hours of short years first": (HOURS.strftime("%y/%m/%d %H:%M"), HOURS),
+    "hours of short years last": (HOURS.strftime("%d-%m-%y %H:%M"), HOURS),
     "names of months between days and short years": (DAYS.strftime("%d-%b-%y"), DAYS),
     "spaces behind": (DAYS.strftime("%Y-%m-%d "), DAYS),
     "a space that does not break": (DAYS.strftime("\u00a0%d.%m.%Y"), DAYS),
@@ -178,6 +183,55 @@ def test_stamps_are_read_as_they_are_written(name):
     df = pd.DataFrame({"ds": list(cells)[:-1], "y": np.arange(N - 1.0)})
     answer = forecast(df, 1, model="naive")
     assert pd.DatetimeIndex(answer["ds"]).tolist() == [times[-1]]
+
+
+ONE_YEAR = {"D": 20, "MS": 11, "B": 60}
+
+
+@pytest.mark.parametrize("freq", ONE_YEAR)
+@pytest.mark.parametrize("between", "-/.")
+@pytest.mark.parametrize("layout", ["%y{0}%m{0}%d", "%d{0}%m{0}%y"])
+def test_short_years_are_found_in_few_rows(layout, between, freq):
+    """Twenty days of 24-01-01 were the 24th of January of twenty years, or the other way around."""
+    days = pd.date_range("2024-01-01", periods=ONE_YEAR[freq] + 1, freq=freq)
+    cells = days.strftime(layout.format(between))
+    df = pd.DataFrame({"ds": cells[:-1], "y": np.arange(float(ONE_YEAR[freq]))})
+    if layout.startswith("%d") and freq == "MS" and between != ".":
+        with pytest.raises(ValueError, match="can be read day first or month first; write"):
+            forecast(df, 1, model="naive")
+        return
+    assert forecast(df, 1, model="naive")["ds"].tolist() == [days[-1]]
+
+
+@pytest.mark.parametrize("between", "-/")
+@pytest.mark.parametrize("layout", ["%y{0}%m{0}%d", "%d{0}%m{0}%y"])
+def test_short_years_that_may_be_days_are_refused(layout, between):
+    years = pd.date_range("2015-01-01", periods=9, freq="YS")
+    df = pd.DataFrame({"ds": years.strftime(layout.format(between)), "y": np.arange(9.0)})
+    message = (
+        "can be read with the year first or last; write them as 2024-01-31, or pass datetimes,"
+        r" as from pd\.to_datetime\(\.\.\., format='%y-%m-%d'\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        forecast(df, 1, model="naive")
+
+
+@pytest.mark.parametrize("layout", ["%y-%m-%d", "%d-%m-%y", "%y/%m/%d", "%d/%m/%y"])
+def test_short_years_with_gaps_lie_close_together(layout):
+    days = pd.date_range("2024-01-01", periods=80).delete([11, 12, 30])
+    df = pd.DataFrame({"ds": days.strftime(layout), "y": np.arange(77.0)})
+    answer = forecast(df, 1, model="naive", missing="ffill")
+    assert answer["ds"].tolist() == [days[-1] + pd.Timedelta("1D")]
+
+
+def test_expected_stamps_tell_where_short_years_stand():
+    days = pd.date_range("2024-01-01", periods=40)
+    cells = days.strftime("%y/%m/%d")
+    known = pd.DataFrame({"ds": cells[:38], "y": 1.0, "promo": np.arange(38) % 3 == 0})
+    model = PretrainedForecaster(2, schema=Schema(future_cols=["promo"])).fit(known)
+    future = pd.DataFrame({"ds": cells[38:], "promo": True})
+    answer = model.predict(future=future)
+    assert pd.DatetimeIndex(answer["ds"]).tolist() == days[38:].tolist()
 
 
 @pytest.mark.parametrize("name", ["month", "Monat"])

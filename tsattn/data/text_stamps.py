@@ -32,8 +32,15 @@ DIGIT_LAYOUTS = {
     14: "%Y%m%d%H%M%S",
 }
 
-# A day of which two digits are the year.
-_THREE_PAIRS = re.compile(r"\d\d([-/.])\d\d\1\d\d")
+# A day of which two digits are the year, maybe with a clock, and layouts of the clock by length.
+_THREE_PAIRS = re.compile(r"(\d\d)([-/.])(\d\d)\2(\d\d)( \d\d:\d\d(:\d\d)?)?")
+_CLOCKS_BY_LENGTH = {8: "", 14: " %H:%M", 17: " %H:%M:%S"}
+# Steps of so many days or more are months and years, which begin or end on their stamps.
+_LEAST_MONTH_DAYS = 28
+# A reading is the likelier one where its stamps lie within a third of the time.
+_LIKELY_SPAN = 1 / 3
+# So many stamps show no order.
+_FEW_STAMPS = 2
 _UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -101,7 +108,7 @@ def read_text(
 
     Raises:
         ValueError: If only some stamps carry a UTC offset, or all could be read day first or month
-            first.
+            first, or with the year first or last.
     """
     is_iso = pd.notna(pd.to_datetime(text.iloc[0], format="ISO8601", errors="coerce"))
     if not is_iso:
@@ -127,10 +134,9 @@ def read_text(
         return stamps
     readings = _readings_by_layout(text, day_first)
     whole = [reading for reading in readings if reading.notna().all()]
-    if day_first is None:
-        year_first = _year_first_reading(text)
-        if year_first is not None and not any(map(_is_even, whole)):
-            return year_first
+    year_first = _year_first_reading(text) if day_first is None else None
+    if year_first is not None and _comes_year_first(text, year_first, whole, candidates, label):
+        return year_first
     if len(whole) > 1 and not whole[0].equals(whole[1]):
         likely = _likely_reading(whole, candidates, day_first)
         if likely is not None:
@@ -154,20 +160,82 @@ def _readings_by_layout(text: pd.Series, day_first: bool | None) -> list[pd.Seri
 
 
 def _year_first_reading(text: pd.Series) -> pd.Series | None:
-    """The days of text such as 24/01/31, which leave none out; None of other text, also of such as
-    may be read with the day or the month first.
-    """
+    """The stamps of text such as 24/01/31; None of other text."""
     if not text.str.fullmatch(_THREE_PAIRS).all():
         return None
-    stamps = pd.to_datetime(
-        text.str.replace(r"\D", "-", regex=True), format="%y-%m-%d", errors="coerce"
+    clock = _CLOCKS_BY_LENGTH[len(text.iloc[0])]
+    days = text.str.replace(r"^(\d\d)\D(\d\d)\D", r"\1-\2-", regex=True)
+    stamps = pd.to_datetime(days, format=f"%y-%m-%d{clock}", errors="coerce")
+    return stamps if stamps.notna().all() else None
+
+
+def _comes_year_first(
+    text: pd.Series,
+    year_first: pd.Series,
+    others: list[pd.Series],
+    candidates: pd.Index | None,
+    label: str,
+) -> bool:
+    """Whether years of two digits come first in stamps, not last.
+
+    The stamps that are expected decide, then the order that leaves none out, then the one that has
+    them closer together.
+
+    Args:
+        text: The stamps.
+        year_first: The reading with the year first.
+        others: Readings with the year last.
+        candidates: Stamps that are expected.
+        label: Name of the column in an error.
+
+    Raises:
+        ValueError: If both may be, unless dots stand between, after which the year is the last, or
+            slashes of few stamps.
+    """
+    if not others:
+        return _is_even(year_first)
+    expected: Any = [] if candidates is None else candidates
+    n_matches = max(other.isin(expected).sum() for other in others)
+    n_matches_first = year_first.isin(expected).sum()
+    if n_matches_first != n_matches:
+        return bool(n_matches_first > n_matches)
+    is_likely = _is_likely_step(year_first)
+    are_likely = any(map(_is_likely_step, others))
+    if is_likely != are_likely:
+        return is_likely
+    if not is_likely:
+        span = np.ptp(year_first.to_numpy())
+        other_span = min(np.ptp(other.to_numpy()) for other in others)
+        if span < _LIKELY_SPAN * other_span:
+            return True
+        if other_span < _LIKELY_SPAN * span:
+            return False
+    # Few stamps show no order.
+    is_short = year_first.nunique() <= _FEW_STAMPS
+    if "." in text[0] or ("/" in text[0] and is_short):
+        return False
+    raise AmbiguousStampsError(
+        f"{label}: {text[0]!r} in row 0 and all other stamps can be read with the year first or"
+        " last; write them as 2024-01-31",
+        InPython(", or pass datetimes, as from pd.to_datetime(..., format='%y-%m-%d')"),
     )
-    return stamps if stamps.notna().all() and _is_even(stamps) else None
+
+
+def _is_likely_step(stamps: pd.Series) -> bool:
+    """Whether stamps leave none out, and stand at the beginning or the end of their months if their
+    steps are as long.
+    """
+    if not _is_even(stamps):
+        return False
+    times = pd.DatetimeIndex(stamps.unique()).sort_values()
+    if times.to_series().diff().median() < pd.Timedelta(_LEAST_MONTH_DAYS, "D"):
+        return True
+    return bool(times.is_month_start.all() or times.is_month_end.all())
 
 
 def _is_even(stamps: pd.Series) -> bool:
     """Whether at least three different stamps leave none out between the first and the last."""
-    return stamps.nunique() > 2 and even_reading([stamps]) is not None
+    return stamps.nunique() > _FEW_STAMPS and even_reading([stamps]) is not None
 
 
 def _likely_reading(
