@@ -473,6 +473,31 @@ def test_trees_are_tried_at_the_best_share_first_and_not_at_those_far_behind(mon
     assert tried[0] == 0.5
 
 
+def test_trees_of_one_share_stay_where_those_of_the_next_do_not_end(monkeypatch):
+    tried = []
+    with_trees = PastForecasts._with_trees
+    kept = []
+    chosen = PastForecasts._chosen
+
+    def first_alone(self, share, learn, check):
+        tried.append(share)
+        if len(tried) > 1:
+            raise OutOfTime
+        return with_trees(self, share, learn, check)
+
+    def watched(self, learn, check, options, rows):
+        kept.extend(option.share for option in options)
+        assert rows is not None
+        return chosen(self, learn, check, options, rows)
+
+    monkeypatch.setattr(PastForecasts, "_with_trees", first_alone)
+    monkeypatch.setattr(PastForecasts, "_chosen", watched)
+    noise = series(1, lambda rng, n: (0.0, {"promo": rng.random(n) < 0.3}))
+    MAKERS["zero"](SCHEMA.changed(future_cols=["promo"])).fit(noise[:-TEST])
+    assert tried[:1] == kept
+    assert len(tried) == 2
+
+
 def test_few_rows_teach_nothing():
     frame = series(2, promotion)[:30]
     plain = PretrainedForecaster(H, weights=tiny_network(), schema=SCHEMA).fit(frame)

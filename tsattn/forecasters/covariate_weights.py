@@ -416,8 +416,13 @@ class PastForecasts:
             if options and seconds_left() < 2 * _FIT_MARGIN * seconds:
                 break
             begun = time.monotonic()
-            with time_limit(_FIRST_TREES_SHARE * seconds_left()):
-                option = self._with_trees(share, learn, check)
+            try:
+                with time_limit(_FIRST_TREES_SHARE * seconds_left()):
+                    option = self._with_trees(share, learn, check)
+            except OutOfTime:
+                if not options:
+                    raise
+                break
             options.append(option)
             seconds = time.monotonic() - begun
         return options
