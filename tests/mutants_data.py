@@ -923,12 +923,6 @@ MUTANTS = [
         f"{BAD}::test_sentinels_are_missing_values_to_every_model",
     ),
     Mutant(
-        "tsattn/data/joining.py",
-        'missing = old.missing if new.missing == "error" else new.missing',
-        "missing = new.missing",
-        f"{BAD}::test_sentinels_are_missing_values_to_every_model",
-    ),
-    Mutant(
         "tsattn/checks.py",
         "if is_inside:",
         "if False:",

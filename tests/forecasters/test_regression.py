@@ -188,21 +188,25 @@ def sine_of_a_week(n_rows=700):
 
 
 @pytest.mark.parametrize(
-    ("name", "noise", "largest"),
+    ("regressor", "noise", "largest"),
     [
         pytest.param("ridge", 0.2, 0.7, id="ridge-weighs"),
         pytest.param("ridge", 1e-3, 0.7, id="ridge"),
         pytest.param("gbm", 1e-3, 0.75, id="gbm"),
+        # It has no weights, so that the windows of the hung sensor must not reach it.
+        pytest.param(LinearRegression(), 1e-3, 0.9, id="without-weights"),
     ],
 )
-def test_a_sensor_that_hung_does_not_decide_the_forecasts_of_other_windows(name, noise, largest):
+def test_a_sensor_that_hung_does_not_decide_the_forecasts_of_other_windows(
+    regressor, noise, largest
+):
     values = sine_of_a_week()
     for first in (100, 300):
         hung = slice(first, first + 21)
         values[hung] = values[first] + noise * np.random.default_rng(1).normal(size=21)
     frame = wide_table(values[:, None], ["y"], freq="D")
     settings = {"context": 14, "max_windows": 150, "random_state": 0}
-    forecaster = SklearnForecaster(7, name, **settings).fit(frame[:500])
+    forecaster = SklearnForecaster(7, regressor, **settings).fit(frame[:500])
     panel = forecaster.read(frame)
     assert roll(forecaster, panel, np.arange(500, 693), keep=False).mae_original < largest
 

@@ -200,8 +200,7 @@ def _joined_table(old: Panel, new: Panel) -> tuple[pd.DataFrame, Schema]:
         time_col,
         target_col,
         freq=new.freq,
-        # The earlier rows may have missing values, which their policy allows.
-        missing=old.missing if new.missing == "error" else new.missing,
+        missing=new.missing,
         past_cols=columns,
         static_cols=statics,
     )
