@@ -513,6 +513,13 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/covariate_weights.py",
+        "if self.clearly_lower(best.losses, best_without_pooled.losses):",
+        "if True:",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_the_pooled_regression_counts_only_where_it_is_clearly_better_with_it",
+    ),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
         "all_rows[places] = rows_at_places",
         "all_rows[: len(places)] = rows_at_places",
         "tests/forecasters/test_covariate_regression.py",
@@ -742,6 +749,13 @@ MUTANTS = [
         DEADLINES,
         "return larger if expected_seconds(larger) <= left else last.n_rows",
         "return larger",
+        DEADLINES_TESTS,
+    ),
+    Mutant(DEADLINES, "require_seconds(seconds)", "require_seconds()", DEADLINES_TESTS),
+    Mutant(
+        DEADLINES,
+        "if part > _LEAST_TREE_PARTS and seconds_left() < seconds:",
+        "if False:",
         DEADLINES_TESTS,
     ),
     Mutant(AUTO, "np.where(np.isnan(last), point, last)", "point", COMBINED),

@@ -30,7 +30,7 @@ from tsattn.evaluate.rolling import roll
 from tsattn.forecasters import boosted_trees, covariate_weights, deadlines
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CovariateRegression, has_ended, make_encoder
-from tsattn.forecasters.covariate_weights import Origins, PastForecasts
+from tsattn.forecasters.covariate_weights import Origins, PastForecasts, _Answer
 from tsattn.forecasters.deadlines import OutOfTime, time_limit
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression, WindowFeatures
@@ -496,6 +496,30 @@ def test_trees_of_one_share_stay_where_those_of_the_next_do_not_end(monkeypatch)
     MAKERS["zero"](SCHEMA.changed(future_cols=["promo"])).fit(noise[:-TEST])
     assert tried[:1] == kept
     assert len(tried) == 2
+
+
+@pytest.mark.parametrize(("effect_seen", "weight"), [(0.84, 1.0), (0.801, 0.0)])
+def test_the_pooled_regression_counts_only_where_it_is_clearly_better_with_it(effect_seen, weight):
+    truth = np.random.default_rng(0).normal(size=(40, 3, 1))
+    no_effect = np.zeros_like(truth)
+    numbers = np.arange(len(truth))
+    past = PastForecasts(
+        regression=None,
+        windows=None,
+        history=None,
+        columns=None,
+        origins=Origins(numbers, numbers >= 0, 1.0),
+        truth=truth,
+        level=None,
+        spread=np.ones((len(truth), 1, 1)),
+        effect=no_effect,
+        answers={0.0: _Answer(no_effect, no_effect)},
+    )
+    # Trees see four fifths of what came. The pooled regression leaves a fifth less of the rest in the
+    # first case and half a percent less in the second.
+    mix = past._best_mix(0.0, effect_seen * truth, 0.8 * truth, numbers)
+    assert mix.pooled_weight == weight
+    assert mix.trees_weight == 1 - weight
 
 
 def test_few_rows_teach_nothing():

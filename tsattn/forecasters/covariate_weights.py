@@ -83,9 +83,10 @@ def fit_covariate_regression(
     The base forecasts from rolling origins, with and without the effect of the local regression.
     The pooled regression and the trees learn from the earlier origins, and the last quarter of each
     series chooses shares and weights, those of "no columns" among them: others are taken if the
-    base's error falls by 1% and by two standard errors. The pooled regression and the trees are
-    then learnt from all windows. Otherwise the local regression alone may have a share, by the same
-    rule, where it lowers the error of all windows: rare events are in few of them. Under a
+    base's error falls by 1% and by two standard errors, and the pooled regression has a weight if
+    the error falls by as much once more. The pooled regression and the trees are then learnt from
+    all windows. Otherwise the local regression alone may have a share, by the same rule, where it
+    lowers the error of all windows: rare events are in few of them. Under a
     :func:`tsattn.forecasters.deadlines.time_limit` there are as many windows, spread evenly, as can
     be forecast in half of the time.
 
@@ -473,6 +474,9 @@ class PastForecasts:
     ) -> _Mix:
         """The weights of the pooled regression and of trees with the least loss on the windows held
         out; of those that are alike the smallest.
+
+        The pooled regression counts only where it is clearly better with it. It learns from all
+        rows as if they were of one time, and misleads where the table has changed since.
         """
         mixes = []
         for pooled_weight, trees_weight in _pairs_of_weights():
@@ -480,7 +484,12 @@ class PastForecasts:
             losses = self.losses(share, errors, check)
             mix = _Mix(float(pooled_weight), float(trees_weight), errors, losses)
             mixes.append(mix)
-        return min(mixes, key=lambda mix: mix.losses.mean())
+        mixes_without_pooled = [mix for mix in mixes if not mix.pooled_weight]
+        best = min(mixes, key=_mean_loss)
+        best_without_pooled = min(mixes_without_pooled, key=_mean_loss)
+        if self.clearly_lower(best.losses, best_without_pooled.losses):
+            return best
+        return best_without_pooled
 
     def _with_local_alone(self, pick: np.ndarray) -> CovariateRegression:
         """The best share of the local regression, where it is clearly better than none.
@@ -679,6 +688,10 @@ def _pairs_of_weights() -> list[tuple[float, float]]:
         fitting = [weight for weight in weights if pooled_weight + weight <= 1]
         pairs += [(pooled_weight, trees_weight) for trees_weight in fitting]
     return pairs
+
+
+def _mean_loss(mix: _Mix) -> float:
+    return float(mix.losses.mean())
 
 
 def _cautious_loss(option: _TreesOption) -> float:
