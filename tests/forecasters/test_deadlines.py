@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
 from tables import long_table
 
 from tsattn.data.frames import to_panel
@@ -118,38 +119,57 @@ def test_the_earliest_of_limits_inside_one_another_counts(clock):
     require_seconds(1e9)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "n_rows"), [(6.0, 0), (20.0, 323), (80.0, 1000), (np.inf, 1000)]
-)
+class SlowLearner(BaseEstimator):
+    """1,000 rows take a second to prepare, and a fifth for each tree that is added."""
+
+    def __init__(self, clock=None, slowed=1.0, max_iter=200, warm_start=False):
+        self.clock = clock
+        self.slowed = slowed
+        self.max_iter = max_iter
+        self.warm_start = warm_start
+
+    def fit(self, features, target):
+        assert features[:, 0].tolist() == target.tolist()
+        n_before = getattr(self, "n_trees_", 0) if self.warm_start else 0
+        slowed = self.slowed if self.warm_start else 1.0
+        n_more = self.max_iter - n_before
+        self.clock.seconds += slowed * (1 + n_more / 5) * len(target) / 1000
+        self.n_trees_ = self.max_iter
+        self.target_ = target
+        return self
+
+    def __sklearn_clone__(self):
+        return SlowLearner(self.clock, self.slowed, self.max_iter)
+
+
+ROWS = np.arange(1000.0)
+
+
+@pytest.mark.parametrize(("seconds", "n_rows"), [(20.0, 297), (80.0, 1000), (np.inf, 1000)])
 def test_boosting_learns_from_as_many_rows_as_the_time_allows(clock, seconds, n_rows):
-    """1,000 rows take a second to prepare, and a fifth for each of 200 trees: with a margin of a
-    fifth 49.4 seconds, after 4 seconds for ten trees.
-    """
-    from sklearn.base import BaseEstimator
-
-    rows = []
-
-    class Learner(BaseEstimator):
-        def __init__(self, max_iter=200):
-            self.max_iter = max_iter
-
-        def fit(self, features, target):
-            clock.seconds += (1 + self.max_iter / 5) * len(target) / 1000
-            assert features[:, 0].tolist() == target.tolist()
-            rows.append((self.max_iter, target))
-            return self
-
-    target = np.arange(1000.0)
+    """Four parts of 200 trees are 44 seconds, 53.8 expected ones, after 4 seconds for ten trees."""
     with time_limit(seconds):
-        if n_rows:
-            fit_boosted(Learner(), target[:, None], target)
-        else:
-            with pytest.raises(OutOfTime):
-                fit_boosted(Learner(), target[:, None], target)
-    learnt = [read for n_trees, read in rows if n_trees == 200]
-    assert [len(read) for read in learnt] == [n_rows] * bool(n_rows)
+        learner = fit_boosted(SlowLearner(clock), ROWS[:, None], ROWS)
+    assert learner.n_trees_ == 200
+    assert not learner.warm_start
+    assert len(learner.target_) == n_rows
     # Drawn ones are spread over all of them.
-    assert all(abs(read.mean() - 499.5) < 60 for read in learnt)
+    assert abs(learner.target_.mean() - 499.5) < 60
+    assert clock.seconds <= seconds
+
+
+@pytest.mark.parametrize(("slowed", "n_trees"), [(1.1, 200), (1.5, 150), (2.2, 100)])
+def test_boosting_that_takes_longer_than_expected_ends_with_fewer_trees(clock, slowed, n_trees):
+    with time_limit(60.0):
+        learner = fit_boosted(SlowLearner(clock, slowed), ROWS[:, None], ROWS)
+    assert learner.n_trees_ == n_trees
+    assert clock.seconds <= 60
+
+
+@pytest.mark.parametrize(("seconds", "slowed"), [(6.0, 1.0), (60.0, 4.0)])
+def test_boosting_that_would_not_end_in_time_is_given_up(clock, seconds, slowed):
+    with time_limit(seconds), pytest.raises(OutOfTime):
+        fit_boosted(SlowLearner(clock, slowed), ROWS[:, None], ROWS)
     assert clock.seconds <= seconds
 
 
