@@ -702,7 +702,7 @@ def closing_grid(times: pd.Index, starts: np.ndarray, grid: Grid) -> Grid | None
     )
     if not daily and not within_day:
         return None
-    if _is_even(times, starts, grid):
+    if is_even(times, starts, grid):
         return None
     wall = _wall(cast(pd.DatetimeIndex, times).as_unit("ns"))
     if (wall % _SHORTEST_OPENING_STEP).any():
@@ -798,7 +798,7 @@ def place(
     """
     owner = owners_of(starts)
     first_rows = starts[owner]
-    if _is_even(times, starts, grid):
+    if is_even(times, starts, grid):
         return np.arange(len(times)) - first_rows
     position, exact = locate(times, first_rows, grid)
     inner = np.diff(owner) == 0
@@ -841,7 +841,7 @@ def even_positions(times: pd.Index, starts: np.ndarray) -> np.ndarray | None:
         return None
 
 
-def _is_even(times: pd.Index, starts: np.ndarray, grid: Grid) -> bool:
+def is_even(times: pd.Index, starts: np.ndarray, grid: Grid) -> bool:
     """Whether every step is the same on the clock, the common case, for which :func:`locate` is
     slower.
     """
@@ -851,7 +851,10 @@ def _is_even(times: pd.Index, starts: np.ndarray, grid: Grid) -> bool:
         step *= DAY_NANOSECONDS
     elif grid.unit not in ("integer", "tick"):
         return False
-    return bool((inner_steps(ticks(times), starts) == step).all())
+    is_step = np.diff(ticks(times)) == step
+    # From one series to the next one.
+    is_step[starts[1:-1] - 1] = True
+    return bool(is_step.all())
 
 
 def _check_inferred(

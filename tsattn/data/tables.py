@@ -20,6 +20,7 @@ from tsattn.data.calendar import (
     clock_of,
     closing_grid,
     infer_grid,
+    is_even,
     more,
     more_of,
     off_hours,
@@ -259,8 +260,10 @@ def _find_grid(table: Table, rules: Rules) -> Grid:
     is_fixed = rules.fitted or (grid.closes and rules.freq is not None)
     if rules.gaps == "missing" or is_fixed or not isinstance(table.times, pd.DatetimeIndex):
         return grid
-    closing = closing_grid(table.times, table.starts, grid)
-    _tell_clock_changes(table, grid, closing)
+    closing = None
+    if not is_even(table.times, table.starts, grid):
+        closing = closing_grid(table.times, table.starts, grid)
+        _tell_clock_changes(table, grid, closing)
     if closing is None:
         if rules.gaps == "closed" and not grid.closes:
             unit, example = _OPEN_HOURS if grid.unit == "tick" else _OPEN_DAYS
