@@ -1,4 +1,4 @@
-"""Does what is shipped work where there is no checkout? Builds wheel and sdist, checks, installs,
+"""A check that the package works without a checkout: builds wheel and sdist, checks, installs,
 imports, lists cards.
 
 Run as a script by ``make wheel``. Everything happens in a temporary folder; the network is not

@@ -29,7 +29,7 @@ def in_fresh_process(module, call, *, limit=280, variables=None):
         f"import sys, torch; sys.path[:0] = {folders!r}; torch.set_num_threads(1)\n"
         f"import {name}\nfrom {name} import *\n{call}"
     )
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
@@ -37,8 +37,8 @@ def in_fresh_process(module, call, *, limit=280, variables=None):
         env={**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})},
         check=False,
     )
-    assert found.returncode == 0, found.stderr[-3000:]
-    return found.stdout
+    assert process.returncode == 0, process.stderr[-3000:]
+    return process.stdout
 
 
 def resident(which="VmRSS"):

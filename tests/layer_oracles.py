@@ -1,5 +1,4 @@
-"""What should an attention layer return? Its formulas pair by pair in float64, from the parameters
-alone.
+"""The formulas of attention layers, pair by pair in float64, from the parameters alone.
 
 Nothing here calls the package: scores are made for one pair of tokens after another, so that
 gradients by autograd are independent of the kernels' own.

@@ -1,5 +1,5 @@
-"""What is the right answer? Loops over single numbers in float64, written from the formulas and
-sharing no code.
+"""The right answers: loops over single numbers in float64, written from the formulas and sharing no
+code.
 """
 
 import math

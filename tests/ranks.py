@@ -151,11 +151,11 @@ def train_all(rank, port, folder, names):
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     together = {"processes": DDPSettings()}
-    found = {name: fit(CASES[name][0], **together, **CASES[name][1]) for name in names}
+    results = {name: fit(CASES[name][0], **together, **CASES[name][1]) for name in names}
     dropped = {**together, "dropout": 0.3}
     seen = []
     writes = []
-    found["dropout"] = fit(LONG, **dropped)
+    results["dropout"] = fit(LONG, **dropped)
 
     def look(module):
         (seed,) = {m.generator.initial_seed() for m in module.modules() if isinstance(m, Dropout)}
@@ -165,13 +165,13 @@ def train_all(rank, port, folder, names):
     Checkpoint.write = lambda self, module: (
         writes.append(module.progress.epoch) or write(self, module)
     )
-    found["dropout again"] = fit(LONG, **dropped, checkpoint=folder / "again", after_epoch=look)
-    found |= {"seen": seen, "writes": writes}
+    results["dropout again"] = fit(LONG, **dropped, checkpoint=folder / "again", after_epoch=look)
+    results |= {"seen": seen, "writes": writes}
     Checkpoint.write = write
-    found["own seeds"] = fit(LONG, **together, seed=rank)
+    results["own seeds"] = fit(LONG, **together, seed=rank)
     # Only the second process's clock runs out.
     late = Training(max_epochs=3, patience=None, max_time=1e-9 if rank else 1e9)
-    found["late"] = fit(late, **together)
+    results["late"] = fit(late, **together)
 
     def die(module):
         if module.progress.epoch == 2:
@@ -180,11 +180,11 @@ def train_all(rank, port, folder, names):
     try:
         fit(LONG, **dropped, checkpoint=folder / "kept", after_epoch=die)
     except Killed:
-        found["killed"] = True
-    found["resumed"] = fit(LONG, **dropped, checkpoint=folder / "kept")
+        results["killed"] = True
+    results["resumed"] = fit(LONG, **dropped, checkpoint=folder / "kept")
     if rank == 0:
         fit(SHORT, checkpoint=folder / "apart-0")
-    found["apart"] = refusal(SHORT, **together, checkpoint=folder / f"apart-{rank}")
-    found["explosion"] = refusal(Training(learning_rate=1e30, max_epochs=3), **together)
-    torch.save(found, folder / f"found-{rank}.pt")
+    results["apart"] = refusal(SHORT, **together, checkpoint=folder / f"apart-{rank}")
+    results["explosion"] = refusal(Training(learning_rate=1e30, max_epochs=3), **together)
+    torch.save(results, folder / f"found-{rank}.pt")
     torch.distributed.destroy_process_group()

@@ -117,13 +117,13 @@ def execute(suite: Suite, root: Path, data_dir: str | None) -> Record:
             [*command, *suite.tests], cwd=root, env=variables, check=False
         ).returncode
         seconds = round(time.perf_counter() - began, 1)
-        found = (
+        counts = (
             _read_report(report)
             if report.exists()
             else {"tests": 0, "skipped": 0, "counts": {}, "failures": []}
         )
-    failures = found["failures"]
-    passed = found["tests"] - len(failures) - found["skipped"]
+    failures = counts["failures"]
+    passed = counts["tests"] - len(failures) - counts["skipped"]
     if not failures and ended != 0:
         failures.append({"test": suite.name, "message": f"pytest ended with status {ended}"})
     if not failures and passed < suite.least:
@@ -132,7 +132,7 @@ def execute(suite: Suite, root: Path, data_dir: str | None) -> Record:
         )
         failures.append({"test": suite.name, "message": message})
     origin = _origin_of(suite, root, commit)
-    return {**found, "passed": passed, "failed": len(failures), "seconds": seconds, **origin}
+    return {**counts, "passed": passed, "failed": len(failures), "seconds": seconds, **origin}
 
 
 def _read_report(path: Path) -> Record:

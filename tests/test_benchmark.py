@@ -644,10 +644,10 @@ def check_published(name, data_dir, horizons):
     by_model = {model: [r for r in records if r["model"] == model] for model in models}
     stop = len(horizons) or None
     for model, expected in (("naive", NAIVE[name]), ("seasonal_naive", SEASONAL[name])):
-        found = by_model[model]
-        assert [(round(r["mse"], 4), round(r["mae"], 4)) for r in found] == expected[:stop]
-        assert [r["n_windows"] for r in found] == WINDOWS[name[:4]][:stop]
-        assert {r["dataset"] for r in found} == {name}
+        actual = by_model[model]
+        assert [(round(r["mse"], 4), round(r["mae"], 4)) for r in actual] == expected[:stop]
+        assert [r["n_windows"] for r in actual] == WINDOWS[name[:4]][:stop]
+        assert {r["dataset"] for r in actual} == {name}
 
 
 # All horizons of a table by the hour; those of the large tables take minutes.

@@ -316,9 +316,9 @@ def test_one_process_is_training_as_usual():
 
 @pytest.mark.parametrize("engine", [None, "native", "2"])
 def test_results_come_in_the_order_of_items(engine):
-    found = distributed_map(cube_root, range(7), engine=engine)
-    assert [each for each, _ in found] == [x ** (1 / 3) for x in range(7)]
-    assert (os.getpid() in {pid for _, pid in found}) == (engine in (None, "native"))
+    actual = distributed_map(cube_root, range(7), engine=engine)
+    assert [each for each, _ in actual] == [x ** (1 / 3) for x in range(7)]
+    assert (os.getpid() in {pid for _, pid in actual}) == (engine in (None, "native"))
     assert distributed_map(cube_root, [], engine=engine) == []
 
 
@@ -623,8 +623,8 @@ def test_engines_give_the_serial_result(cluster, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_engines_go_on_where_a_worker_is_killed(cluster, tmp_path):
-    found = distributed_map(partial(die_at_first, tmp_path), range(6), engine=cluster)
-    assert found == [3**n for n in range(6)]
+    actual = distributed_map(partial(die_at_first, tmp_path), range(6), engine=cluster)
+    assert actual == [3**n for n in range(6)]
     assert (tmp_path / "died-2").exists()
     df = long_frame(6, 40)
     model = Mortal(3)

@@ -454,9 +454,9 @@ def test_settings_are_changed_together_or_not_at_all():
 
 
 def test_the_examples_in_the_docstrings_are_true():
-    found = [doctest.testmod(each) for each in (module, levels, windows)]
-    assert sum(each.attempted for each in found) >= 7
-    assert sum(each.failed for each in found) == 0
+    outcomes = [doctest.testmod(each) for each in (module, levels, windows)]
+    assert sum(each.attempted for each in outcomes) >= 7
+    assert sum(each.failed for each in outcomes) == 0
 
 
 def test_forecasts_do_not_share_the_panel():
@@ -555,9 +555,9 @@ def test_stamps_with_and_without_a_zone_do_not_meet(fitted):
     naive = zoned.assign(ds=zoned["ds"].dt.tz_convert("UTC").dt.tz_localize(None))
     table, rows = (zoned, naive) if fitted else (naive, zoned)
     model = LinearForecaster(2, context=24, closed_form=True).fit(table)
-    told = f"stamps in the time zone {fitted}; got the time zone .*; give both the same"
+    message = f"stamps in the time zone {fitted}; got the time zone .*; give both the same"
     for call in (model.predict, model.update):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             call(rows)
 
 

@@ -227,11 +227,11 @@ def test_blocks_lie_in_one_another():
 
 
 def in_thread(call):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(call()))
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(call()))
     thread.start()
     thread.join()
-    return found[0]
+    return answers[0]
 
 
 def held(n_threads):
@@ -269,14 +269,14 @@ def test_blocks_of_threads_that_end_in_another_order_leave_nothing():
             assert leave.wait(10)
         return torch.get_num_threads()
 
-    found = []
-    other = threading.Thread(target=lambda: found.append(outlast()))
+    actual = []
+    other = threading.Thread(target=lambda: actual.append(outlast()))
     with limit_threads(1):
         other.start()
         assert entered.wait(10)
     leave.set()
     other.join()
-    assert (found, torch.get_num_threads(), in_thread(torch.get_num_threads)) == (
+    assert (actual, torch.get_num_threads(), in_thread(torch.get_num_threads)) == (
         [OUTSIDE],
         OUTSIDE,
         OUTSIDE,
@@ -297,9 +297,9 @@ def test_memory_that_is_freed_is_kept():
         "    return min(rounds)\n"
         "before = faults()\nwith limit_threads(1):\n    print(before, faults())\n"
     )
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    without, kept = map(int, found)
+    without, kept = map(int, process)
     assert without > 4000
     assert kept < without / 10

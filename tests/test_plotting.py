@@ -66,8 +66,8 @@ def line(ax, label):
 
 def bands(ax):
     """Lowest and highest y of each band, by label."""
-    found = [each for each in ax.collections if isinstance(each, PolyCollection)]
-    return {each.get_label(): each.get_paths()[0].vertices[:, 1] for each in found}
+    collections = [each for each in ax.collections if isinstance(each, PolyCollection)]
+    return {each.get_label(): each.get_paths()[0].vertices[:, 1] for each in collections}
 
 
 @pytest.mark.parametrize("kind", ["long", "wide"])
@@ -80,11 +80,14 @@ def test_lines_and_bands_are_the_numbers_of_the_series_that_was_asked_for(kind):
     np.testing.assert_allclose(
         line(ax, "history").get_ydata(), 10 * (np.sin(np.arange(30, 40)) + 3)
     )
-    found = bands(ax)
-    assert list(found) == ["95% interval", "80% interval"]  # the wide one below the narrow one
+    drawn_bands = bands(ax)
+    assert list(drawn_bands) == [
+        "95% interval",
+        "80% interval",
+    ]  # the wide one below the narrow one
     for level in (80, 95):
         lower, upper = (forecast.quantiles[q][1] for q in level_to_quantiles(level))
-        vertices = found[f"{level}% interval"]
+        vertices = drawn_bands[f"{level}% interval"]
         assert set(vertices) == {*lower, *upper, line(ax, "history").get_ydata()[-1]}
     assert ax.get_title() == "b"
 

@@ -26,14 +26,14 @@ def put(path, text):
 
 def read_in_background(fifo):
     """Read a FIFO to its end while somebody else writes to it."""
-    found = []
-    thread = threading.Thread(target=lambda: found.append(fifo.read_text()), daemon=True)
+    texts = []
+    thread = threading.Thread(target=lambda: texts.append(fifo.read_text()), daemon=True)
     thread.start()
 
     def result():
         thread.join(timeout=30)
-        assert found, "nobody wrote"
-        return found[0]
+        assert texts, "nobody wrote"
+        return texts[0]
 
     return result
 

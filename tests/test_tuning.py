@@ -177,12 +177,12 @@ def test_hopeless_fits_are_ended_early():
 
 def test_a_fit_that_fails_is_a_row_and_the_search_goes_on():
     space = {RATE: [5e-3, 1e30]}
-    found = search(linear(max_epochs=3), space=space, n_trials=8)
-    failed = found.trials[found.trials["state"] == "failed"]
+    search_result = search(linear(max_epochs=3), space=space, n_trials=8)
+    failed = search_result.trials[search_result.trials["state"] == "failed"]
     assert len(failed) > 0
     assert failed["error"].str.contains("lower learning_rate").all()
     assert failed["valid_loss"].isna().all()
-    assert found.params[RATE] == 5e-3
+    assert search_result.params[RATE] == 5e-3
     with pytest.raises(
         ValueError, match="none of 2 trials could be fitted; the first said: the loss became"
     ):

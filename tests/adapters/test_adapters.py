@@ -441,9 +441,9 @@ def test_sktime_evaluates_and_tunes(sk):
 def test_examples_of_the_sktime_adapter(sk):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = doctest.testmod(sk.module)
-    assert found.attempted >= 6
-    assert found.failed == 0
+        outcome = doctest.testmod(sk.module)
+    assert outcome.attempted >= 6
+    assert outcome.failed == 0
 
 
 # --- GluonTS --------------------------------------------------------------------------------------
@@ -585,10 +585,10 @@ def test_gluonts_serialises_without_code(gl, make, tmp_path):
     entries = sine_entries()
     predictor = gl.make(make(), quantiles=(0.1, 0.9), drop=["feat_static_cat"]).train(entries)
     predictor.serialize(tmp_path)
-    found = sorted(
+    paths = sorted(
         str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()
     )
-    assert found == [
+    assert paths == [
         "forecaster/config.json",
         "forecaster/model.safetensors",
         "gluonts-config.json",
@@ -769,6 +769,6 @@ def test_gluonts_refuses_what_it_would_have_to_ignore(gl):
 
 
 def test_examples_of_the_gluonts_adapter(gl):
-    found = doctest.testmod(gl.module)
-    assert found.attempted >= 6
-    assert found.failed == 0
+    outcome = doctest.testmod(gl.module)
+    assert outcome.attempted >= 6
+    assert outcome.failed == 0

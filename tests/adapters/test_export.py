@@ -392,10 +392,10 @@ def test_a_process_without_torch_gives_the_same_points(tmp_path, monkeypatch, ca
     assert (made.name, made.type, made.shape) == ("points", "tensor(float)", ["batch", 4, 1])
     assert_refused_windows_are_nan(run, model)
     for name in ("model.onnx", "model.pt2"):
-        found = re.findall(
+        places = re.findall(
             rb"[\w./-]*/(?:tsattn|site-packages)/[\w./-]*", (tmp_path / name).read_bytes()
         )
-        assert found == [], "a file tells where it was made"
+        assert places == [], "a file tells where it was made"
 
 
 def assert_refused_windows_are_nan(run, model):

@@ -438,6 +438,6 @@ def test_packed_sequences_and_dropping_caches_are_refused(hf):
 
 
 def test_examples_of_the_transformers_adapter(hf):
-    found = doctest.testmod(hf.module)
-    assert found.attempted == 1
-    assert found.failed == 0
+    outcome = doctest.testmod(hf.module)
+    assert outcome.attempted == 1
+    assert outcome.failed == 0

@@ -31,7 +31,7 @@ def headline():
 
 
 def pairs_of_the_suite():
-    found = []
+    gains = []
     for (dataset, _), cell in records.cells(headline(), "dataset", "horizon").items():
         of = records.by(cell, "model")
         if ("mlr",) in of and ("standard",) in of:
@@ -39,11 +39,11 @@ def pairs_of_the_suite():
                 [fmean(row[score] for row in of[name,]) for score in ("mse", "mae")]
                 for name in ("mlr", "standard")
             ]
-            found.append((dataset, *(ours - theirs for ours, theirs in zip(*means, strict=True))))
-    apart = [each for each in found if any(each[1:])]
+            gains.append((dataset, *(ours - theirs for ours, theirs in zip(*means, strict=True))))
+    apart = [gain for gain in gains if any(gain[1:])]
     assert {each[0] for each in apart} == {"weather"}
-    lower = [sum(each[score] < 0 for each in found) for score in (1, 2)]
-    yield f"In {len(found) - len(apart)} of {len(found)} cells `mlr` and `standard` have the same scores"
+    lower = [sum(gain[score] < 0 for gain in gains) for score in (1, 2)]
+    yield f"In {len(gains) - len(apart)} of {len(gains)} cells `mlr` and `standard` have the same scores"
     yield f"`mlr` has the lower MSE in {lower[0]} and the lower MAE in {lower[1]}."
 
 
@@ -84,10 +84,10 @@ def beside_published():
                     if mine < theirs
                     else "higher"
                 )
-                found = counts.setdefault(who, {}).setdefault(
+                counts_of_model = counts.setdefault(who, {}).setdefault(
                     score, dict.fromkeys(("lower", "level", "higher"), 0)
                 )
-                found[word] += 1
+                counts_of_model[word] += 1
     rival = counts["PatchTST/42"]
     best = counts["best published"]
     assert {sum(of.values()) for each in counts.values() for of in each.values()} == {20}
@@ -165,8 +165,8 @@ def text():
         ]
 
     for name in language_model.VARIANTS[1:]:
-        found = apart(name, "standard")
-        yield f"`{name}` {sum(each < 0 for each in found)} of {len(found)}"
+        differences = apart(name, "standard")
+        yield f"`{name}` {sum(each < 0 for each in differences)} of {len(differences)}"
     turned = apart("mlr_rotary", "standard_rotary")
     lower = f"`mlr_rotary` is lower than it in {sum(d < 0 for d in turned)} of {len(turned)} pairs"
     yield f"{lower}, by {-fmean(turned):.4f} in the mean"
@@ -205,14 +205,14 @@ def rates():
 
 def forecasting():
     cells = paper.chosen(records.read_rows(RESULTS / "paper_etth1.jsonl"))
-    found = {
+    differences = {
         name: [paper.change(cells, (h, name)) for h in (96, 192, 336)] for name in ("mlr2", "mlr4")
     }
-    below = {name: sum(fmean(each) < 0 for each in of) for name, of in found.items()}
-    spans = [suite.interval(each) for of in found.values() for each in of]
+    below = {name: sum(fmean(each) < 0 for each in of) for name, of in differences.items()}
+    spans = [suite.interval(each) for of in differences.values() for each in of]
     yield f"at {below['mlr2']} of 3 horizons with two levels and at {below['mlr4']} of 3 with four"
     yield f"but {sum(high < 0 for _, high in spans)} of {len(spans)} intervals lie below zero"
-    assert all(fmean(of[2]) > fmean(of[0]) for of in found.values()), (
+    assert all(fmean(of[2]) > fmean(of[0]) for of in differences.values()), (
         "no gain that grows with the horizon"
     )
 
@@ -368,9 +368,9 @@ CLAIMS = {
 )
 def test_the_page_says_what_the_records_say(page, claims):
     text = said(page)
-    found = list(claims())
-    assert found
-    assert [claim for claim in found if claim not in text] == []
+    all_claims = list(claims())
+    assert all_claims
+    assert [claim for claim in all_claims if claim not in text] == []
 
 
 def test_a_claim_that_no_record_bears_out_is_seen():

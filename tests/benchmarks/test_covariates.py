@@ -260,10 +260,10 @@ def test_scores_are_those_of_loops(assert_close):
         cases.append(case_of(window, past, truth))
     cases[2].past["u"] = 1.0  # its scale is zero
     forecasts = np.sort(chance.normal(size=(5, 3, 2, 9)), axis=3)
-    found = score(task_of(FEV), cases, forecasts)
+    scores = score(task_of(FEV), cases, forecasts)
     wanted = by_loops(task_of(FEV), cases, forecasts)
     for name, value in wanted.items():
-        assert_close(found[name], value, "metric")
+        assert_close(scores[name], value, "metric")
 
 
 def test_windows_and_targets_count_alike_in_one_suite_and_are_one_pool_in_the_other():
@@ -275,12 +275,12 @@ def test_windows_and_targets_count_alike_in_one_suite_and_are_one_pool_in_the_ot
     forecasts[:, 0, 1] = 8.0
     # u: errors 1, 3 and 5; v: none. Points, so that a quantile loss is the absolute error.
     per_window = ((1 + 3) / 2 / 1 + 0) / 2, (5 / 1 + 0) / 2
-    found = score(task_of(FEV, horizon=1), cases, forecasts)
-    assert found["mase"] == pytest.approx(np.mean(per_window), rel=1e-12)
-    assert found["sql"] == pytest.approx(found["mase"], rel=1e-12)
+    scores = score(task_of(FEV, horizon=1), cases, forecasts)
+    assert scores["mase"] == pytest.approx(np.mean(per_window), rel=1e-12)
+    assert scores["sql"] == pytest.approx(scores["mase"], rel=1e-12)
     # Mean |y| of u is 0, and counts as 1.
-    assert found["wql"] == pytest.approx((((1 + 3) / 2 + 0) / 2 + (5 + 0) / 2) / 2, rel=1e-12)
-    assert found["coverage80"] == 0.5
+    assert scores["wql"] == pytest.approx((((1 + 3) / 2 + 0) / 2 + (5 + 0) / 2) / 2, rel=1e-12)
+    assert scores["coverage80"] == 0.5
     pooled = score(task_of(POOLED, horizon=1), cases, forecasts)
     assert pooled == pytest.approx({"mase": 9 / 6, "wql": 9 / 24, "coverage80": 0.5}, rel=1e-12)
 
@@ -352,8 +352,8 @@ def test_the_pack_itself_reads_and_scores_alike(covariates_pack, name, assert_cl
         assert case.past.equals(other.past)
         assert case.future.equals(other.future)
     naive = naive_quantiles(task, cases)
-    found = relative(score(task, cases, naive), task.base)
-    assert {name: found[name] for name in found if name.startswith("rel_")} == pytest.approx(
+    scores = relative(score(task, cases, naive), task.base)
+    assert {name: scores[name] for name in scores if name.startswith("rel_")} == pytest.approx(
         dict.fromkeys([f"rel_{metric.lower()}" for metric in task.base if len(metric) < 5], 1.0),
         rel=1e-6,
     )
@@ -362,10 +362,10 @@ def test_the_pack_itself_reads_and_scores_alike(covariates_pack, name, assert_cl
         + np.sort(np.random.default_rng(1).normal(size=naive.shape), axis=3) * np.abs(naive).mean()
     )
     for forecasts in (naive, drawn):
-        found = score(task, cases, forecasts)
+        scores = score(task, cases, forecasts)
         other = theirs.score(known, forecasts, wanted)
         for metric, value in other.items():
-            assert_close(found[metric.lower()], value)
+            assert_close(scores[metric.lower()], value)
 
 
 # --- forecasts ------------------------------------------------------------------------------------
@@ -794,10 +794,10 @@ def test_a_task_that_nobody_published_is_refused(results):
 
 def test_our_seasonal_naive_is_that_of_the_suites_on_record():
     rows = page.read(RESULTS)
-    found = [
+    actual = [
         row["rel_mase"]
         for row in rows
         if row["kind"] == "task" and row["model"] == "seasonal_naive"
     ]
-    assert len(found) >= 10
-    np.testing.assert_allclose(found, 1.0, rtol=1e-6)
+    assert len(actual) >= 10
+    np.testing.assert_allclose(actual, 1.0, rtol=1e-6)

@@ -271,7 +271,7 @@ def test_the_table_compares_with_the_weights_of_the_start(tmp_path) -> None:
     truth = dict.fromkeys(page.COUPLED, 0.05)
     rows = [record("levels", "residual", seed, 0.8 + 0.1 * seed) for seed in range(2)]
     rows.append(record("none", "plain", 0, 1.0, seconds=0, truth=truth))
-    (tmp_path / page.groups.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    (tmp_path / page.groups.FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     table = [
         [cell.strip() for cell in x.split("|")[1:-1]]
         for x in page.across(tmp_path).splitlines()

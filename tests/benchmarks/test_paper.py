@@ -100,13 +100,13 @@ def test_maximal_update_divides_by_the_fan_in_and_leaves_vectors():
     model = make("btt", n_layers=1)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = maximal_update_groups(model, 1.0, base_width=8, inputs=(model.read_in,))
-    found = {names[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
-    assert len(found) == len(names), "every parameter has one rate"
-    assert found["stack.blocks.0.feed_forward.narrow.weight"] == 8 / 64
-    assert found["read_out.weight"] == 8 / 16
-    assert found["stack.blocks.0.attention.score.matrix.left.0"] == 8 / 4
+    rates = {names[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
+    assert len(rates) == len(names), "every parameter has one rate"
+    assert rates["stack.blocks.0.feed_forward.narrow.weight"] == 8 / 64
+    assert rates["read_out.weight"] == 8 / 16
+    assert rates["stack.blocks.0.attention.score.matrix.left.0"] == 8 / 4
     assert {
-        found[name]
+        rates[name]
         for name in ("positions", "read_in.weight", "stack.norm.weight", "read_out.bias")
     } == {1.0}
     with pytest.raises(ValueError, match="inputs must be modules of the model; got Linear"):
@@ -213,9 +213,9 @@ def test_a_network_predicts_where_x_stands_and_does_not_see_the_answer(layout):
     def predict(answers):
         error = in_context.squared_errors(model, in_context.Prompts(x, answers), layout)
         tokens, per_point = in_context.LAYOUTS[layout]
-        found = model(tokens(in_context.Prompts(x, answers)))[:, ::per_point, 0]
-        torch.testing.assert_close(error, (found - answers).square())
-        return found
+        forecast = model(tokens(in_context.Prompts(x, answers)))[:, ::per_point, 0]
+        torch.testing.assert_close(error, (forecast - answers).square())
+        return forecast
 
     torch.testing.assert_close(predict(other)[:, :6], predict(y)[:, :6])
     assert (predict(other) - predict(y))[:, 6:].abs().min() > 0
@@ -261,9 +261,9 @@ def test_training_learns_and_is_the_same_again(few):
         "batch": 32,
     }
     cell |= {"layout": "turns", "rate": 1e-2, "curriculum": 0.1, "cooldown": 0.2}
-    found = in_context.run(cell)
-    assert found["error"] == found["by_point"][-1] < 0.7
-    assert in_context.run(cell)["by_point"] == found["by_point"]
+    record = in_context.run(cell)
+    assert record["error"] == record["by_point"][-1] < 0.7
+    assert in_context.run(cell)["by_point"] == record["by_point"]
 
 
 def test_the_best_rate_of_the_tuning_seeds_serves_the_others(few, monkeypatch, tmp_path, capsys):
@@ -330,7 +330,7 @@ def test_the_table_of_regression_has_the_chosen_runs(tmp_path):
         row("btt", 0, 0.2, 0.9),
         row("standard_8", 0, 0.1, 0.8),
     ]
-    (tmp_path / in_context.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    (tmp_path / in_context.FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = " ".join(page.regression(tmp_path).split())
     assert "| task | width | standard_8 | btt |" in text
     assert "| d 4 in turns, 9 x 2 | 16 | 0.800 | 0.050 ± 0.014 |" in text
@@ -552,8 +552,8 @@ def test_runs_of_a_seed_see_the_same_pieces_of_the_text():
     assert all((piece.diff(dim=1) == 1).all() for piece in first), "neighbours of the text"
     assert torch.equal(torch.stack(first), torch.stack(again))
     assert not torch.equal(torch.stack(first), torch.stack(other))
-    found = width_sweep.read_text()
-    assert found.ids.unique().tolist() == list(range(found.n_letters))
+    corpus = width_sweep.read_text()
+    assert corpus.ids.unique().tolist() == list(range(corpus.n_letters))
 
 
 @pytest.mark.parametrize("structure", width_sweep.STRUCTURES)
@@ -623,7 +623,7 @@ def valley(width, best, *, rule="with", low=2.0, seed=0):
 def test_best_rates_are_those_of_the_parabola_and_the_price_is_what_the_narrow_rate_loses(tmp_path):
     rows = [*valley(32, -6.8), *valley(128, -6.7, low=1.5), *valley(32, -5.9, rule="without")]
     rows += valley(128, -10.9, rule="without")
-    (tmp_path / width_sweep.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    (tmp_path / width_sweep.FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = " ".join(page.rates(tmp_path).split())
     # Without the rule, at 2^-6 the wide network is 0.1 * 4.9^2 above 2, on the grid at best 0.1 *
     # 0.9^2.
@@ -660,8 +660,8 @@ def table():
 @pytest.fixture
 def data(monkeypatch):
     """A table of a moment in the place of ETTh1."""
-    found = SimpleNamespace(panel=to_panel(table()), split=Split(60, 30, 30))
-    monkeypatch.setattr(etth1, "load_dataset", lambda name, data_dir: found)
+    data_set = SimpleNamespace(panel=to_panel(table()), split=Split(60, 30, 30))
+    monkeypatch.setattr(etth1, "load_dataset", lambda name, data_dir: data_set)
 
 
 def main(out, *options):
@@ -782,7 +782,7 @@ def test_changes_are_paired_by_seed_in_percent_with_students_interval(tmp_path):
                 like("standard", horizon, seed, base),
                 like("mlr2", horizon, seed, base + difference),
             ]
-    (tmp_path / etth1.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    (tmp_path / etth1.FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = " ".join(page.forecasting(tmp_path).split())
     for horizon, of in differences.items():
         percents = [100 * difference / 0.41 for difference in of]

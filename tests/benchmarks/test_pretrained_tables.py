@@ -87,10 +87,10 @@ def test_forecasts_on_file_are_those_of_the_forecaster(cache):
     for number in (0, 2):
         flat = np.fromfile(table.file(page.ZERO, 0, number), np.float32)
         ends = table.ends[table.parts[number]]
-        for end, found in zip(ends, flat.reshape(len(ends), max(HORIZONS), 2), strict=True):
+        for end, actual in zip(ends, flat.reshape(len(ends), max(HORIZONS), 2), strict=True):
             direct = PretrainedForecaster(max(HORIZONS)).fit(panel.rows(0, int(end))).predict()
             scaled = (direct.point - scaler.mean) / scaler.scale
-            np.testing.assert_allclose(found, scaled.T, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(actual, scaled.T, rtol=1e-4, atol=1e-5)
 
 
 def test_only_what_is_missing_is_forecast_again(cache):
@@ -140,9 +140,9 @@ def test_scores_are_those_of_a_backtest_of_every_test_window(cache, horizon):
     scale = np.repeat(make_scaler(panel, 120).scale, len(ends), axis=0)[:, None]
     for name, forecaster in made.items():
         rolled = roll(forecaster, panel, every_end, scaler=make_scaler(panel, 120))
-        found = rows[name]
-        assert (found["mse"], found["mae"]) == pytest.approx((rolled.mse, rolled.mae), rel=1e-4)
-        assert found["n_windows"] == len(ends)
+        actual = rows[name]
+        assert (actual["mse"], actual["mae"]) == pytest.approx((rolled.mse, rolled.mae), rel=1e-4)
+        assert actual["n_windows"] == len(ends)
         points[name] = rolled.point
     for name, members in page.COMBINED.items():
         weights = rows[name]["weights"]
@@ -252,15 +252,15 @@ def test_weights_are_the_best_of_a_simplex():
     rng = np.random.default_rng(0)
     errors = rng.normal(size=(3, 50, 7)) * np.array([1.0, 1.2, 3.0])[:, None, None]
     gram = np.einsum("ibn,jbn->ij", errors, errors) / 350
-    found = pretrained.simplex_weights(gram)
-    assert found.min() >= 0
-    assert found.sum() == pytest.approx(1)
+    weights = pretrained.simplex_weights(gram)
+    assert weights.min() >= 0
+    assert weights.sum() == pytest.approx(1)
     grid = [
         np.array([a, b, 1 - a - b])
         for a in np.linspace(0, 1, 41)
         for b in np.linspace(0, 1 - a, 41)
     ]
-    assert found @ gram @ found <= min(w @ gram @ w for w in grid) + 1e-9
+    assert weights @ gram @ weights <= min(w @ gram @ w for w in grid) + 1e-9
     alike = pretrained.simplex_weights(np.full((2, 2), gram[0, 0]))
     assert alike.sum() == pytest.approx(1), "a fine-tuned model may be the one that it began from"
 
@@ -273,8 +273,8 @@ def test_a_column_has_half_of_its_own_weights():
     members = [0, 2]
     grams = products.mean(0)[:, members][:, :, members]
     shared = pretrained.simplex_weights(grams.sum(0))
-    found = pretrained.best_weights(products, members)
-    np.testing.assert_allclose(found, [[shared[0], 0, shared[1]]] * 2)
+    weights = pretrained.best_weights(products, members)
+    np.testing.assert_allclose(weights, [[shared[0], 0, shared[1]]] * 2)
     by_column = pretrained.best_weights(products, members, by_column=True)
     for column, gram in zip(by_column, grams, strict=True):
         own = pretrained.simplex_weights(gram)
@@ -290,8 +290,8 @@ def test_the_script_forecasts_and_records_once(tmp_path, monkeypatch, capsys):
         panel = make_panel()
         split = SPLIT
 
-    asked = []
-    monkeypatch.setattr(pretrained, "load_dataset", lambda *given: asked.append(given) or Carded)
+    requests = []
+    monkeypatch.setattr(pretrained, "load_dataset", lambda *given: requests.append(given) or Carded)
     assert load_dataset is not pretrained.load_dataset
     out = tmp_path / "rows.jsonl"
     given = [
@@ -307,7 +307,7 @@ def test_the_script_forecasts_and_records_once(tmp_path, monkeypatch, capsys):
         str(out),
     ]
     pretrained.main(given)
-    assert asked == [("etth1", "somewhere")]
+    assert requests == [("etth1", "somewhere")]
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     combined = ["map + zero", "maps", "maps + zero", "maps + zero by column"]
     names = [*page.MAPS, page.ZERO, *combined]
@@ -356,12 +356,12 @@ BEST = [
 
 
 def write(folder, name, rows):
-    (folder / name).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def cells_of(text):
-    found = (line.split("|") for line in text.splitlines() if line.startswith("|"))
-    return {cells[1].strip(): [each.strip() for each in cells[2:-1]] for cells in found}
+    rows = (line.split("|") for line in text.splitlines() if line.startswith("|"))
+    return {cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in rows}
 
 
 def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_path):
@@ -378,9 +378,9 @@ def test_a_page_tells_scores_differences_and_what_validation_rows_choose(tmp_pat
     write(tmp_path, page.PRETRAINED, rows)
     write(tmp_path, page.PUBLISHED, BEST)
     text = pretrained.tables(tmp_path)
-    found = cells_of(text)
+    cells = cells_of(text)
     told = ["-0.030 (-0.030,-0.030)", "maps + zero", "-0.030 (-0.030,-0.030)"]
-    assert found["ETTh1"] == ["96", *told], (
+    assert cells["ETTh1"] == ["96", *told], (
         "validation rows stopped standard attention, so choose it not"
     )
     assert "Of 1 intervals of what is chosen, 1 lie below zero and 0 above. In 1 cells" in text

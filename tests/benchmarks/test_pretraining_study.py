@@ -223,7 +223,7 @@ def test_groups_of_the_levels():
     halving = network_of("halving blocks")
     halving.n_steps = torch.tensor([24 * 21])
     halves = halving._places(tokens, torch.tensor([24])).groups
-    assert [each.unique().tolist() for each in halves] == [[0, 1], [0, 1, 2, 3]]
+    assert [halve.unique().tolist() for halve in halves] == [[0, 1], [0, 1, 2, 3]]
 
 
 def test_second_season_is_that_of_the_cycles():
@@ -296,7 +296,7 @@ def row(arm, seed, validation, mase, **changes):
 
 
 def write(folder, rows):
-    (folder / page.FILE).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    (folder / page.FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
@@ -380,6 +380,6 @@ def test_the_floor_is_recorded_once_and_shown(tmp_path):
         {**sizes, "law": "a", **ORIGIN},
         {**sizes, "law": "a", "n_steps": 256, "ratio": 1.014, **ORIGIN},
     ]
-    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     cells = [cell.strip() for cell in page.bounds(tmp_path).splitlines()[2].split("|")]
     assert cells == ["", "a", "+25.0%", "+1.4%", ""]

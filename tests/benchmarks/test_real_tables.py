@@ -14,7 +14,7 @@ def test_sixty_different_tables_are_listed():
 
 @pytest.mark.parametrize(
     "source",
-    [each for each in SOURCES if each.package == "statsmodels"],
+    [source for source in SOURCES if source.package == "statsmodels"],
     ids=lambda each: each.name,
 )
 def test_tables_are_wide_and_complete(source):

@@ -184,7 +184,7 @@ def test_options_are_those_of_the_defaults_and_the_paper():
     options = parsed(
         "--width", "4", "--width", "4", "--name", "b", "--fast", "--data-dir", "d", "--paper"
     )
-    found = (options.steps, options.width, options.name, options.fast, options.data_dir)
-    assert found == (9, (4,), ("b",), True, "d")
+    values = (options.steps, options.width, options.name, options.fast, options.data_dir)
+    assert values == (9, (4,), ("b",), True, "d")
     with pytest.raises(SystemExit):
         parsed("--name", "c")

@@ -153,10 +153,10 @@ def test_damaged_records_and_missing_marks_end_in_one_line(checkout, capsys):
 
 def test_a_table_has_columns_of_one_width():
     rows = [{"a": "x", "b": 1.0}, {"a": "longer", "b": 22.0}]
-    found = render.table(
+    text = render.table(
         rows, {"name": lambda row: row["a"], "score": lambda row: f"{row['b']:.1f}"}
     )
-    assert found.splitlines() == [
+    assert text.splitlines() == [
         *("| name   | score |", "| ------ | ----: |", "| x      |   1.0 |", "| longer |  22.0 |")
     ]
     assert render.spread([{"b": 1.0}, {"b": 3.0}], "b", 2) == "2.00 ± 1.41"
@@ -289,10 +289,10 @@ def test_what_kept_the_map_is_named_so_and_the_pretrained_weights_stand_beside_t
     assert told["zero"] == "0.345/0.250"
     assert told["map + zero"] == "**0.310/0.250**"
     lines = [line.split("|") for line in suite_page.datasets(results).splitlines() if "|" in line]
-    found = {tuple(cell.strip() for cell in line[1:4]) for line in lines}
-    assert ("standard", "kept the map", "kept the map") in found
-    assert ("mlr", "**0.300/0.150**", "kept the map") in found
-    assert {each[0] for each in found} >= {"zero", "map + zero", "zero, fine-tuned"}
+    cells = {tuple(cell.strip() for cell in line[1:4]) for line in lines}
+    assert ("standard", "kept the map", "kept the map") in cells
+    assert ("mlr", "**0.300/0.150**", "kept the map") in cells
+    assert {cell[0] for cell in cells} >= {"zero", "map + zero", "zero, fine-tuned"}
     whole = "maps + zero + fine-tuned"
     kept = [
         {**row, "model": name, "kept": True}
@@ -318,7 +318,7 @@ def test_tables_hold_every_horizon_the_spread_of_seeds_and_published_rows(result
     write(results, suite_page.VARIANTS, [record("mlbtc", mse=0.1), *alike])
     text = suite_page.datasets(results)
     rows = {
-        cells[1].strip(): [each.strip() for each in cells[2:-1]]
+        cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
         for cells in (x.split("|") for x in text.splitlines())
         if len(cells) > 3
     }

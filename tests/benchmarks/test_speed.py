@@ -207,10 +207,10 @@ def test_memory_is_the_increase_of_one_step():
     """It is seen to, whatever the process held at its peak before; in a process of its own, as the
     records are.
     """
-    found = in_fresh_process(
+    answer = in_fresh_process(
         __file__, "print(hungry_step())", variables={"PYTHONPATH": os.pathsep.join(sys.path)}
     )
-    assert 50 < float(found) < 80
+    assert 50 < float(answer) < 80
 
 
 def test_memory_is_recorded_beside_the_baseline(only_tiny, monkeypatch, tmp_path):

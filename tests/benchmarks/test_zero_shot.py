@@ -197,10 +197,10 @@ def test_scores_are_those_of_loops(suite, assert_close):
         Instance(str(n), 0, *pair) for n, pair in enumerate(zip(pasts, futures, strict=True))
     ]
     forecasts = np.sort(chance.normal(size=(6, 3, 9)), axis=2)
-    got = score(task, instances, forecasts)
+    scores = score(task, instances, forecasts)
     wanted = by_loops(task, instances, forecasts)
     for name, value in wanted.items():
-        assert_close(got[name], value, "metric")
+        assert_close(scores[name], value, "metric")
 
 
 def test_a_short_past_counts_in_one_suite_only():
@@ -279,9 +279,11 @@ def test_the_pack_itself_reads_and_scores_alike(pack_dir, name, assert_close):
     drawn = naive + np.sort(chance.normal(size=naive.shape), axis=2) * np.abs(naive).mean()
     assert_close(seasonal_naive(task, asked), naive)
     for forecasts in (naive, drawn):
-        got = score(task, asked, forecasts)
+        scores = score(task, asked, forecasts)
         wanted = theirs.score(known, forecasts, cases)
-        assert_close(np.array([got["mase"], got["wql"]]), np.array([wanted["MASE"], wanted["WQL"]]))
+        assert_close(
+            np.array([scores["mase"], scores["wql"]]), np.array([wanted["MASE"], wanted["WQL"]])
+        )
 
 
 # --- forecasts ------------------------------------------------------------------------------------
@@ -619,10 +621,10 @@ def test_a_task_that_nobody_published_is_refused(results):
 
 def test_our_seasonal_naive_is_the_published_one_on_record():
     rows = page.read(ROOT / "benchmarks" / "results")
-    found = [
+    actual = [
         row["rel_mase"]
         for row in rows
         if row["kind"] == "task" and row["model"] == "seasonal_naive"
     ]
-    assert len(found) >= 27
-    np.testing.assert_allclose(found, 1.0, rtol=0.002)
+    assert len(actual) >= 27
+    np.testing.assert_allclose(actual, 1.0, rtol=0.002)

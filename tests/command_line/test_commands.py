@@ -397,7 +397,7 @@ def test_a_real_process_says_the_same(folder):
     make, pattern = BAD_TABLES["text among numbers"]
     make().to_csv("bad.csv", index=False)
     before = files(folder)
-    argv = [str(each) for each in WRITERS["backtest"]]
+    argv = [str(writer) for writer in WRITERS["backtest"]]
     said = subprocess.run(
         [sys.executable, "-m", "tsattn", *argv], capture_output=True, text=True, timeout=120
     )

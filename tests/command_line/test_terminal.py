@@ -149,42 +149,42 @@ def seen(folder):
 
 def trainings(text):
     """The drawings of each training line, in order, and what stands on the other lines."""
-    found = []
-    others = []
+    drawings_of_fits = []
+    other_lines = []
     for line in text.split("\n"):
         parts = [part.rstrip() for part in line.split("\r") if part.strip()]
         # The line of a backtest stands where the one of a training is drawn.
         drawings = [LINE.fullmatch(part) for part in parts if JUDGED.fullmatch(part) is None]
         if any(drawings):
             assert all(drawings), f"something else stands on the line of a training: {line!r}"
-            found.append(drawings)
+            drawings_of_fits.append(drawings)
         elif drawings or not parts:
-            others.append(line.strip("\r"))
-    return found, others
+            other_lines.append(line.strip("\r"))
+    return drawings_of_fits, other_lines
 
 
 def judging(text, who="backtest"):
     """What is told of a backtest or a combination, in order."""
     parts = re.split(r"[\r\n]+", text)
-    found = [JUDGED.fullmatch(part.rstrip()) for part in parts]
-    return [each for each in found if each is not None and each["who"] == who]
+    matches = [JUDGED.fullmatch(part.rstrip()) for part in parts]
+    return [match for match in matches if match is not None and match["who"] == who]
 
 
 def check_training(drawings, title, n_epochs=3):
     """One training, as it was shown: it goes forward, tells its time left, and is ended."""
-    assert {each["title"] for each in drawings} == {title}
-    assert {each["of"] for each in drawings} == {str(n_epochs)}
-    epochs = [int(each["epoch"]) for each in drawings]
+    assert {drawing["title"] for drawing in drawings} == {title}
+    assert {drawing["of"] for drawing in drawings} == {str(n_epochs)}
+    epochs = [int(drawing["epoch"]) for drawing in drawings]
     assert (epochs, epochs[0]) == (sorted(epochs), 1)
-    bars = [each["bar"].count("#") / len(each["bar"]) for each in drawings]
+    bars = [drawing["bar"].count("#") / len(drawing["bar"]) for drawing in drawings]
     assert bars == sorted(bars)
-    assert sum(each["left"] is not None for each in drawings) >= 2
-    gone = [int(each["gone"]) for each in drawings[:-1]]
+    assert sum(drawing["left"] is not None for drawing in drawings) >= 2
+    gone = [int(drawing["gone"]) for drawing in drawings[:-1]]
     assert gone == sorted(gone)
-    assert all(0 < float(each["loss"]) < 1e3 for each in drawings)
+    assert all(0 < float(drawing["loss"]) < 1e3 for drawing in drawings)
     assert (drawings[-1]["ending"], epochs[-1], bars[-1]) == ("done", n_epochs, 1.0)
     assert drawings[-1]["valid"] is not None
-    assert max(len(each[0]) for each in drawings) < COLUMNS
+    assert max(len(drawing[0]) for drawing in drawings) < COLUMNS
 
 
 @pytest.mark.parametrize("name", [*TYPED, "loud", "still", "narrow"])
@@ -203,14 +203,14 @@ def test_forecast(seen):
 
 
 def test_forecast_without_training(seen):
-    found, others = trainings(seen["untrained"][1])
-    assert (found, others[0], len(others)) == ([], "unique_id,ds,zero", 1 + 4 + 1)
+    drawings_of_fits, others = trainings(seen["untrained"][1])
+    assert (drawings_of_fits, others[0], len(others)) == ([], "unique_id,ds,zero", 1 + 4 + 1)
 
 
 def test_forecast_by_the_combination(seen):
-    found, others = trainings(seen["combined"][1])
+    drawings_of_fits, others = trainings(seen["combined"][1])
     assert others.pop(0).startswith("auto: ")
-    assert (found, others[0], len(others)) == ([], "unique_id,ds,auto", 1 + 4 + 1)
+    assert (drawings_of_fits, others[0], len(others)) == ([], "unique_id,ds,auto", 1 + 4 + 1)
     told = judging(seen["combined"][1], "auto")
     assert [each["what"] for each in told][:3] == [
         "judging zero",
@@ -260,8 +260,8 @@ def test_benchmark(seen):
 
 
 def test_demo(seen):
-    found, others = trainings(seen["demo"][1])
-    (drawings,) = found
+    drawings_of_fits, others = trainings(seen["demo"][1])
+    (drawings,) = drawings_of_fits
     check_training(drawings, "mlr")
     assert others[0].startswith("judging auto, zero, mlr")
     assert "demo: forecast.csv, backtest.csv, forecast.png" in others[-2]
@@ -273,8 +273,8 @@ def test_quiet_says_nothing(seen):
 
 
 def test_a_fitted_model_is_not_trained(seen):
-    found, others = trainings(seen["saved"][1])
-    assert (found, others[0]) == ([], "unique_id,ds,mlr")
+    drawings_of_fits, others = trainings(seen["saved"][1])
+    assert (drawings_of_fits, others[0]) == ([], "unique_id,ds,mlr")
 
 
 def test_python_shows_what_is_asked_for(seen):
@@ -289,7 +289,7 @@ def test_a_narrow_terminal_gets_a_shorter_line(seen):
     assert (
         max(len(part.rstrip()) for part in drawings) == 49
     )  # one longer would go on in the next row, and could not be written over
-    assert {each.split("]")[0] for each in drawings[-3:]} <= {"mlr [", "mlr [#"}
+    assert {drawing.split("]")[0] for drawing in drawings[-3:]} <= {"mlr [", "mlr [#"}
     assert "epoch 3 of 3, loss " in drawings[-1]
 
 

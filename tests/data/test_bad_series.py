@@ -239,7 +239,7 @@ def test_every_model_of_the_catalogue_passes_over_an_empty_series():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             answer = forecast(table(), 2, model=name)
-        assert sum(str(each.message).startswith("left out: ") for each in caught) == 1, name
+        assert sum(str(warning.message).startswith("left out: ") for warning in caught) == 1, name
         assert answer[name][:4].notna().all(), name
 
 
@@ -284,8 +284,10 @@ def test_a_sentinel_at_the_end_is_told(shape):
     dead = frame.assign(y=frame["y"].where(frame["unique_id"] != "a", 0.0))
     if shape == "wide":
         frame, wrong, dead = map(wide_of, (frame, wrong, dead))
-    told = r"series 'a' has -9999 at 2024-02-28 00:00:00 \(and 5 more, 2 series in all\), far from"
-    with pytest.warns(UserWarning, match=told) as caught:
+    message = (
+        r"series 'a' has -9999 at 2024-02-28 00:00:00 \(and 5 more, 2 series in all\), far from"
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
         forecast(wrong, 2, model="naive")
     assert len(caught) == 1
     kept = r"series 'a' ends with -9999 from 2024-02-28 00:00:00 on \(and 1 more\), far from all"
@@ -319,14 +321,14 @@ def test_ids_that_differ_in_spaces_or_capitals_are_told(names):
     one = frame[frame["unique_id"] == "a"]
     ids = [names[row >= 30] for row in range(len(one))]
     first, second = sorted(names)
-    told = f"series '{first}' and series '{second}' differ in spaces or capitals only"
-    with pytest.warns(UserWarning, match=told):
+    message = f"series '{first}' and series '{second}' differ in spaces or capitals only"
+    with pytest.warns(UserWarning, match=message):
         to_panel(one.assign(unique_id=ids))
     # Series that last together are two, as those of random ids.
-    both = pd.concat([one.assign(unique_id=name) for name in names])
+    both_series = pd.concat([one.assign(unique_id=name) for name in names])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert to_panel(both).n_series == 2
+        assert to_panel(both_series).n_series == 2
 
 
 @pytest.mark.parametrize("model", ["gbm", "seasonal_naive", "least_squares", "ets"])
@@ -334,8 +336,8 @@ def test_sentinels_in_the_middle_are_told_with_a_call_that_works(model, monkeypa
     plant_small_gbm(monkeypatch)
     for target in ("y", "sales"):
         df = daily(around(20, r50=-9999, r51=-999, r80=-9999), target)
-        told = r"has -9999 at 2024-02-20 00:00:00 \(and 2 more\), far from all other values"
-        with pytest.warns(UserWarning, match=told) as caught:
+        message = r"has -9999 at 2024-02-20 00:00:00 \(and 2 more\), far from all other values"
+        with pytest.warns(UserWarning, match=message) as caught:
             forecast(df, 2, model=model)
         assert len(caught) == 1
         names = {"df": df.copy()}
@@ -389,11 +391,11 @@ def test_a_dead_sensor_of_numbers_that_others_show_to_be_none(model, share):
     alive = daily(around(20, r50=-999, r51=-999)).assign(unique_id="alive")
     silent = np.where(np.arange(120) < 120 * (1 - share), around(20), -999.0)
     dead = daily(silent).assign(unique_id="dead")
-    both = pd.concat([alive, dead])
-    empty = both.assign(y=both["y"].where(both["y"] > 0))
+    both_series = pd.concat([alive, dead])
+    empty = both_series.assign(y=both_series["y"].where(both_series["y"] > 0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        answer = forecast(both, 2, model=model)
+        answer = forecast(both_series, 2, model=model)
         expected = forecast(empty, 2, model=model)
         beside_nothing = forecast(dead, 2, model=model)
     pd.testing.assert_frame_equal(answer, expected)
@@ -408,7 +410,7 @@ def test_a_series_of_little_but_sentinels_is_told_with_a_call_that_works():
     dead, alive = (
         daily(y).assign(unique_id=name) for y, name in [(values, "d"), (around(20), "a")]
     )
-    told = f"series 'd' has -999 in 90 of {len(dead)} rows, and it is read as that number"
+    text_expected = f"series 'd' has -999 in 90 of {len(dead)} rows, and it is read as that number"
     for table_of, work in [
         (dead, lambda df: forecast(df, 2)),
         (pd.concat([alive, dead]), lambda df: forecast(df, 2)),
@@ -419,7 +421,9 @@ def test_a_series_of_little_but_sentinels_is_told_with_a_call_that_works():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             work(table_of)
-        (message,) = [text for text in (str(each.message) for each in caught) if told in text]
+        (message,) = [
+            text for text in (str(warning.message) for warning in caught) if text_expected in text
+        ]
         names = {"df": table_of.copy()}
         exec(message.split("empty: ")[1], names)
         assert forecast(names["df"], 2)["zero"].between(10, 30).all()
@@ -439,7 +443,7 @@ def test_what_most_values_are_is_told_only_where_it_lies_far_from_the_others():
     later = pd.DataFrame({"ds": [daily(near)["ds"].max() + pd.Timedelta("1D")], "y": [-999.0]})
     with pytest.warns(InputWarning) as caught:
         fitted.update(later)
-    assert not any("is read as that number" in str(each.message) for each in caught)
+    assert not any("is read as that number" in str(warning.message) for warning in caught)
 
 
 @pytest.mark.parametrize("number", [1e20, 9.969209968386869e36, -(2.0**31), np.finfo("f4").max])
@@ -473,8 +477,12 @@ def test_wrong_numbers_in_columns_are_told_with_a_call_that_works(model, number,
     df = daily(around(20)).assign(**prices)
     future = pd.DataFrame({"ds": pd.date_range("2024-04-30", periods=2), "price": 9.0, "kind": "a"})
     known = {"schema": Schema(future_cols=["kind", "price"]), "future": future, "model": model}
-    told = rf"column 'price' holds {number:g} at 2024-02-20 00:00:00 \(and 1 more\), far from all"
-    with pytest.warns(UserWarning, match=told + ".* are read as missing, and take the") as caught:
+    message = (
+        rf"column 'price' holds {number:g} at 2024-02-20 00:00:00 \(and 1 more\), far from all"
+    )
+    with pytest.warns(
+        UserWarning, match=message + ".* are read as missing, and take the"
+    ) as caught:
         answer = forecast(df, 2, **known)
     assert len(caught) == 1
     names = {"df": df.copy()}
@@ -483,7 +491,7 @@ def test_wrong_numbers_in_columns_are_told_with_a_call_that_works(model, number,
         warnings.simplefilter("error")
         expected = forecast(names["df"], 2, missing="ffill", **known)
     pd.testing.assert_frame_equal(answer, expected)
-    with pytest.warns(UserWarning, match=told + ".* and it is read as that number") as caught:
+    with pytest.warns(UserWarning, match=message + ".* and it is read as that number") as caught:
         kept = forecast(df, 2, missing="error", **known)
     assert len(caught) == 1
     assert not kept.equals(answer)
@@ -562,8 +570,10 @@ def test_values_that_may_be_right_are_no_sentinels(values):
 def test_a_stamp_of_a_wrong_year_is_told(row, year):
     df = daily(around(20))
     df.loc[row, "ds"] = df["ds"][row].replace(year=year)
-    told = r"rows are absent between .* and at most [01] elsewhere; if a stamp is wrong, correct it"
-    with pytest.warns(UserWarning, match=told) as caught:
+    message = (
+        r"rows are absent between .* and at most [01] elsewhere; if a stamp is wrong, correct it"
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
         forecast(df, 2)
     assert len(caught) == 1
     assert "if none is, a policy by missing= says so" in str(caught[0].message)
@@ -577,8 +587,8 @@ def test_a_stamp_too_far_away_is_refused_without_other_words():
     df.loc[119, "ds"] = df["ds"][119].replace(year=2099)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        told = f"the most between {df['ds'][118]} and {df['ds'][119]}, but a table may grow 100"
-        with pytest.raises(ValueError, match=told):
+        message = f"the most between {df['ds'][118]} and {df['ds'][119]}, but a table may grow 100"
+        with pytest.raises(ValueError, match=message):
             forecast(df, 2)
 
 
@@ -602,9 +612,9 @@ def test_wrong_numbers_in_columns_are_told_with_their_series_and_further_columns
             columns[name][[50, 51]] = number
         shops.append(pd.DataFrame({"unique_id": shop, "ds": days, "y": np.arange(120.0)} | columns))
     schema = Schema(past_cols=["price", "temp"])
-    told = (
+    message = (
         r"^column 'price' \(of 2 such columns\) holds -999 at 2024-02-20 00:00:00 of series 'b'"
         r" \(and 1 more\), far from"
     )
-    with pytest.warns(UserWarning, match=told):
+    with pytest.warns(UserWarning, match=message):
         make_forecaster("ridge", 2, schema=schema).fit(pd.concat(shops))

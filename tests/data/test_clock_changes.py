@@ -21,24 +21,26 @@ def local_times(span, freq="h", zone="Europe/Berlin"):
 
 def table(stamps, shape):
     y = np.sin(np.arange(len(stamps)) / 4)
-    one = pd.DataFrame({"ds": stamps, "y": y})
+    one_series = pd.DataFrame({"ds": stamps, "y": y})
     if shape == "one":
-        return one, {}
+        return one_series, {}
     if shape == "text":
-        return one.astype({"ds": str}), {}
+        return one_series.astype({"ds": str}), {}
     if shape == "days first":
-        return one.assign(ds=stamps.strftime("%d.%m.%Y %H:%M")), {}
+        return one_series.assign(ds=stamps.strftime("%d.%m.%Y %H:%M")), {}
     if shape == "spans":
         ends = stamps + pd.Timedelta("30min")
         layout = "%d/%m/%Y %H:%M:%S"
-        return one.assign(ds=stamps.strftime(layout) + " - " + ends.strftime(layout)), {}
+        return one_series.assign(ds=stamps.strftime(layout) + " - " + ends.strftime(layout)), {}
     if shape == "wide":
         return pd.DataFrame({"date": stamps, "a": y, "b": -y}), {}
     if shape == "index":
-        return one.set_index("ds"), {}
-    frame = pd.concat([one.assign(unique_id=name) for name in "ab"], ignore_index=True)
+        return one_series.set_index("ds"), {}
+    frame = pd.concat([one_series.assign(unique_id=name) for name in "ab"], ignore_index=True)
     if shape == "shuffled ids":
-        return pd.concat([frame[frame.index % len(one) == n] for n in range(len(one))]), {}
+        return pd.concat(
+            [frame[frame.index % len(one_series) == n] for n in range(len(one_series))]
+        ), {}
     if shape == "keys":
         return frame.assign(item=1), {"id_col": ["unique_id", "item"]}
     return frame, {}
@@ -98,8 +100,8 @@ def test_zones_are_told_apart(zone, span, freq):
 
 def test_a_year_without_the_second_hour_of_autumn_gets_no_zone():
     df, options = table(local_times(YEAR).unique(), "one")
-    told = "clocks skip .* their zone, and the hour counts as missing; if that is right"
-    with pytest.raises(UserWarning, match=told):
+    message = "clocks skip .* their zone, and the hour counts as missing; if that is right"
+    with pytest.raises(UserWarning, match=message):
         run(df, options)
     with pytest.raises(ValueError, match=r"clocks skip this hour .* their zone; have gaps filled"):
         run(df, options | {"missing": "error"})
@@ -117,10 +119,10 @@ def test_rows_in_a_skipped_hour_get_no_zone():
 
 def test_a_skipped_hour_that_is_masked_by_default_is_told_once():
     df, _ = table(local_times(SPRING), "one")
-    told = (
+    message = (
         r"no row at 2024-03-31 02:00:00, an hour that clocks skip .* a policy by missing= says so"
     )
-    with pytest.warns(UserWarning, match=told) as caught:
+    with pytest.warns(UserWarning, match=message) as caught:
         forecast(df, 3, model="zero")
     assert len(caught) == 1
     with warnings.catch_warnings():

@@ -190,7 +190,7 @@ def test_faulty_patterns_are_refused(freq):
 def test_closed_hours_are_told_in_one_line():
     with pytest.warns(UserWarning, match="read as closed") as caught:
         forecast = tsattn.forecast(one_series(CALLS), 168)
-    assert [str(each.message) for each in caught] == [
+    assert [str(warning.message) for warning in caught] == [
         "rows are absent on the same days or hours of every week, which are read as closed: the"
         " frequency is 'h[Mon-Fri 07:00-21:00]', and forecasts leave the others out;"
         " gaps='missing' reads them as missing values"
@@ -240,10 +240,10 @@ def test_holidays_do_not_spoil_the_rule():
     panel = from_long(frame)
     assert panel.freq == "h[Mon-Fri 07:00-21:00]"
     assert np.isnan(panel.values).sum() == 2 * 15
-    told = (
+    message = (
         r"no value at 2024-02-08 07:00:00 \(and 29 more\); such values are interpolated for naive"
     )
-    with pytest.warns(UserWarning, match=told):
+    with pytest.warns(UserWarning, match=message):
         fitted = tsattn.make_forecaster("naive", 5).fit(frame)
     assert fitted.panel_.freq == panel.freq
     with pytest.raises(ValueError, match="gap: there is no row at 2024-02-08 07:00:00"):
@@ -351,8 +351,8 @@ def test_local_hours_in_utc_are_told(first, last, aware, zone):
     local = hours(first, last, start=9, end=16).tz_localize(zone)
     stamps = local.tz_convert("UTC")
     df = one_series(stamps if aware else stamps.tz_localize(None))
-    told = f"clock of a zone such as {zone} they are 'h.Mon-Fri 09:00-16:00.' all year"
-    with pytest.warns(UserWarning, match=told) as record:
+    text_expected = f"clock of a zone such as {zone} they are 'h.Mon-Fri 09:00-16:00.' all year"
+    with pytest.warns(UserWarning, match=text_expected) as record:
         from_long(df)
     message = next(str(w.message) for w in record if "clocks change" in str(w.message))
     names = {"df": df, "pd": pd}

@@ -46,21 +46,21 @@ def panel(frame=None, **kwargs):
 
 def test_columns_travel_with_their_rows():
     frame = covariate_frame()
-    found = panel(frame.sample(frac=1, random_state=0))
-    np.testing.assert_array_equal(found.covariates.values, frame[list(MOVING)].to_numpy(float))
-    assert found.covariates.static.tolist() == [["a", 1.0], ["b", 2.0], ["a", 3.0]]
-    assert found.covariates.columns == MOVING
-    np.testing.assert_array_equal(found.values[:, 0], frame["y"])
+    read_panel = panel(frame.sample(frac=1, random_state=0))
+    np.testing.assert_array_equal(read_panel.covariates.values, frame[list(MOVING)].to_numpy(float))
+    assert read_panel.covariates.static.tolist() == [["a", 1.0], ["b", 2.0], ["a", 3.0]]
+    assert read_panel.covariates.columns == MOVING
+    np.testing.assert_array_equal(read_panel.values[:, 0], frame["y"])
     for part in (
-        found.rows(5, -7),
-        found.last(9),
-        found.until(np.array([8, 9, 10])),
-        found.rows(3, 4),
+        read_panel.rows(5, -7),
+        read_panel.last(9),
+        read_panel.until(np.array([8, 9, 10])),
+        read_panel.rows(3, 4),
     ):
         at = pd.MultiIndex.from_arrays([np.repeat(part.ids, part.lengths), part.times])
         wanted = frame.set_index(["unique_id", "ds"]).loc[at, list(MOVING)]
         np.testing.assert_array_equal(part.covariates.values, wanted.to_numpy(float))
-        assert np.shares_memory(part.covariates.static, found.covariates.static)
+        assert np.shares_memory(part.covariates.static, read_panel.covariates.static)
 
 
 def test_panels_without_covariates_are_as_they_were():
@@ -207,13 +207,13 @@ def test_under_a_policy_the_last_value_is_carried_forward_and_never_a_later_one(
     holed = frame.astype({"temp": float})
     holed.loc[100:102, "temp"] = np.nan
     holed = holed.drop(index=[30, 31, 120])
-    found = from_long(holed, Schema(past_cols=MOVING, static_cols=STATIC, missing=missing))
+    read_panel = from_long(holed, Schema(past_cols=MOVING, static_cols=STATIC, missing=missing))
     expected = frame.astype({"promo": float})[list(MOVING)].copy()
     expected.iloc[[30, 31, 120]] = np.nan
     expected.iloc[100:103, 0] = np.nan
     expected = expected.groupby(frame["unique_id"]).ffill()
-    np.testing.assert_array_equal(found.covariates.values, expected.to_numpy(float))
-    assert np.isnan(found.values[[30, 31, 120]]).all()
+    np.testing.assert_array_equal(read_panel.covariates.values, expected.to_numpy(float))
+    assert np.isnan(read_panel.values[[30, 31, 120]]).all()
 
 
 def test_covariates_carried_forward_by_default_are_named_once():
@@ -223,7 +223,7 @@ def test_covariates_carried_forward_by_default_are_named_once():
     frame.loc[102, "sky"] = None
     schema = Schema(past_cols=[*MOVING, "sky"])
     with pytest.warns(InputWarning) as caught:
-        found = from_long(frame, schema)
+        read_panel = from_long(frame, schema)
     (warning,) = caught
     message = str(warning.message)
     stamps = frame["ds"]
@@ -235,12 +235,12 @@ def test_covariates_carried_forward_by_default_are_named_once():
     )
     assert "df[" not in warning.message.for_command_line({"missing": "--missing"})
     chosen = from_long(frame, schema.changed(missing="mask"))
-    np.testing.assert_array_equal(chosen.covariates.values, found.covariates.values)
+    np.testing.assert_array_equal(chosen.covariates.values, read_panel.covariates.values)
 
 
 def test_covariates_of_absent_rows_need_no_word():
-    found = panel(covariate_frame().drop(index=[30, 31]))
-    assert np.isfinite(found.covariates.values).all()
+    read_panel = panel(covariate_frame().drop(index=[30, 31]))
+    assert np.isfinite(read_panel.covariates.values).all()
 
 
 @pytest.mark.parametrize(
@@ -397,9 +397,11 @@ def test_a_known_column_that_holds_the_target_in_another_unit_is_told(kind):
     # A plan follows the target, and a switch its own two values.
     table["plan"] = 1e200 * (target + np.tile(draws[1], len(table) // 60) / 9)
     table["switch"] = (target > 20).astype(float)
-    with pytest.warns(InputWarning, match="'fahrenheit' holds the target in another unit") as told:
+    with pytest.warns(
+        InputWarning, match="'fahrenheit' holds the target in another unit"
+    ) as caught:
         to_panel(table, Schema(future_cols=["fahrenheit", "plan", "switch"]))
-    assert len(told) == 1
+    assert len(caught) == 1
     events = table.assign(fahrenheit=3 * table["switch"]).drop(columns=target.name)
     renamed = events.rename(columns={"switch": target.name})
     with warnings.catch_warnings():
@@ -471,12 +473,12 @@ def test_a_calendar_that_does_not_fit_is_refused(calendar, freq, message):
 
 
 def test_windows_show_past_columns_to_the_cutoff_and_known_ones_to_the_last_step():
-    found = panel()
+    read_panel = panel()
     frame = covariate_frame()
-    source = CovariateHistory(found, COLUMNS)
+    source = CovariateHistory(read_panel, COLUMNS)
     ends = np.array([20, 66, 100, 192])
     windows = source.windows(ends, 6, 3)
-    weekday = cycle_features(found.times, ["weekday"])
+    weekday = cycle_features(read_panel.times, ["weekday"])
     for i, end in enumerate(ends):
         np.testing.assert_array_equal(windows.past[i, :, 0], frame["temp"][end - 6 : end])
         np.testing.assert_array_equal(
@@ -491,14 +493,14 @@ def test_windows_show_past_columns_to_the_cutoff_and_known_ones_to_the_last_step
 
 
 def test_windows_at_the_end_take_what_is_told_of_the_future():
-    found = panel()
+    read_panel = panel()
     ahead = np.random.default_rng(0).normal(size=(3, 2, 2))
-    windows = CovariateHistory(found, COLUMNS, ahead).windows(found.starts[1:], 6, 3)
+    windows = CovariateHistory(read_panel, COLUMNS, ahead).windows(read_panel.starts[1:], 6, 3)
     np.testing.assert_array_equal(windows.known[:, 6:8, :2], ahead)
     days = pd.date_range("2024-07-01", periods=2)
     np.testing.assert_array_equal(windows.known[0, 6:8, 2:], cycle_features(days, ["weekday"]))
     assert np.isnan(windows.known[:, 8]).all()
-    inside = CovariateHistory(found, COLUMNS).windows(found.starts[1:] - 3, 6, 3)
+    inside = CovariateHistory(read_panel, COLUMNS).windows(read_panel.starts[1:] - 3, 6, 3)
     np.testing.assert_array_equal(inside.known[:, 3:, :2], windows.known[:, :6, :2])
 
 
@@ -550,12 +552,12 @@ def test_constant_columns_are_harmless_and_vast_ones_refused():
 def test_batches_are_the_windows_of_a_loop(seed, context, horizon, batch):
     """What training gathers from resident tensors is what prediction cuts window by window."""
     rng = np.random.default_rng(seed)
-    found = panel(covariate_frame(tuple(rng.integers(15, 25, 3))))
-    encoder = CovariateEncoder.fit(COLUMNS, found, found.lengths)
+    read_panel = panel(covariate_frame(tuple(rng.integers(15, 25, 3))))
+    encoder = CovariateEncoder.fit(COLUMNS, read_panel, read_panel.lengths)
     spec = WindowSpec(context, horizon)
-    ends = spec.ends(found.starts, np.zeros(3, dtype=np.int64), found.lengths)
-    tensors = {name: torch.as_tensor(rows) for name, rows in encoder.rows(found).items()}
-    values = torch.as_tensor(found.values)
+    ends = spec.ends(read_panel.starts, np.zeros(3, dtype=np.int64), read_panel.lengths)
+    tensors = {name: torch.as_tensor(rows) for name, rows in encoder.rows(read_panel).items()}
+    values = torch.as_tensor(read_panel.values)
     order = torch.Generator().manual_seed(seed)
     batches = WindowBatches(
         values,
@@ -564,17 +566,17 @@ def test_batches_are_the_windows_of_a_loop(seed, context, horizon, batch):
         batch_size=batch,
         generator=order,
         covariates=tensors,
-        starts=found.starts,
+        starts=read_panel.starts,
     )
     shuffled = ends[
         torch.randperm(len(ends), generator=torch.Generator().manual_seed(seed)).numpy()
     ]
     wanted = encoder.encode(
-        CovariateHistory(found, COLUMNS).windows(shuffled, context, horizon), horizon
+        CovariateHistory(read_panel, COLUMNS).windows(shuffled, context, horizon), horizon
     )
     x, y, parts = zip(*batches, strict=True)
-    np.testing.assert_array_equal(torch.cat(x)[:, -1, 0], found.values[shuffled - 1, 0])
-    np.testing.assert_array_equal(torch.cat(y)[:, 0, 0], found.values[shuffled, 0])
+    np.testing.assert_array_equal(torch.cat(x)[:, -1, 0], read_panel.values[shuffled - 1, 0])
+    np.testing.assert_array_equal(torch.cat(y)[:, 0, 0], read_panel.values[shuffled, 0])
     for name, whole in wanted.items():
         np.testing.assert_allclose(torch.cat([part[name] for part in parts]), whole, rtol=1e-6)
 
@@ -662,7 +664,7 @@ def test_the_step_network_equals_a_loop():
     step = StepNetwork(3, 8, 2, generator=torch.Generator().manual_seed(0)).double()
     known = torch.randn(2, 4, 3, dtype=torch.float64)
     states = torch.randn(2, 6, 8, dtype=torch.float64)
-    found = step(known, states)
+    actual = step(known, states)
     for b in range(2):
         for f in range(4):
             inner = (
@@ -675,7 +677,7 @@ def test_the_step_network_equals_a_loop():
                 + step.narrow.bias
                 + step.skip.weight @ known[b, f]
             )
-            torch.testing.assert_close(found[b, f], out)
+            torch.testing.assert_close(actual[b, f], out)
 
 
 @pytest.mark.parametrize(
@@ -759,10 +761,10 @@ def test_spelt_numbers_that_are_read_as_categories_are_told_with_a_call_that_wor
     schema = Schema(past_cols=["price"])
     with pytest.warns(
         UserWarning, match="'price' holds text such as .* read as categories"
-    ) as told:
+    ) as caught:
         from_long(df, schema)
     names = {"df": df, "pd": pd}
-    call = re.search(r"each table: (df.*) reads", str(told[0].message))[1]
+    call = re.search(r"each table: (df.*) reads", str(caught[0].message))[1]
     exec(call, names)
     read = from_long(names["df"], schema)
     assert read.covariates.values[:, 0].tolist() == [*numbers] * 4

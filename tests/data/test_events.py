@@ -29,10 +29,10 @@ LOGS = {
 @pytest.mark.parametrize("log", LOGS)
 def test_the_rows_of_each_day_are_counted(log):
     df = LOGS[log](events(40))
-    with pytest.raises(ValueError, match="count those of each day: ") as told:
+    with pytest.raises(ValueError, match="count those of each day: ") as caught:
         forecast(df, 1)
     scope = {"pd": pd, "df": df}
-    exec(str(told.value).split("each day: ")[1], scope)
+    exec(str(caught.value).split("each day: ")[1], scope)
     counts = scope["df"]
     assert counts["y"].tolist() == [5] * 40
     answer = forecast(counts, 1, model="naive")
@@ -42,10 +42,10 @@ def test_the_rows_of_each_day_are_counted(log):
 def test_days_without_an_event_count_as_zero_and_short_logs_are_counted_by_hour():
     times = events(2)
     df = pd.DataFrame({"at": times, "who": ["a", "b"] * 5})
-    with pytest.raises(ValueError, match="of each hour: ") as told:
+    with pytest.raises(ValueError, match="of each hour: ") as caught:
         forecast(df, 1)
     scope = {"pd": pd, "df": df}
-    exec(str(told.value).split("each hour: ")[1], scope)
+    exec(str(caught.value).split("each hour: ")[1], scope)
     counts = scope["df"].set_index("at")["y"]
     hours = pd.date_range(times.min().floor("h"), times.max(), freq="h")
     assert counts.index.tolist() == hours.tolist()
@@ -64,7 +64,7 @@ def test_values_in_another_spelling_are_no_events(words):
 
 def test_words_of_several_series_are_no_events():
     days = pd.date_range("2024-01-01", periods=40)
-    one = pd.DataFrame({"day": days, "sold": ["many", "few"] * 20})
-    table = pd.concat([one.assign(shop=name) for name in ("north", "south")])
+    one_series = pd.DataFrame({"day": days, "sold": ["many", "few"] * 20})
+    table = pd.concat([one_series.assign(shop=name) for name in ("north", "south")])
     with pytest.raises(ValueError, match="none of the others holds numbers"):
         forecast(table, 1)

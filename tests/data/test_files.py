@@ -151,8 +151,8 @@ def test_thousands_may_be_parted(folder, cells, numbers):
     mark = "," if any("," in cell for cell in cells) and cells[0] != "1.029,62" else ";"
     rows = [f'2024-01-0{day}{mark}"{cell}"\n' for day, cell in enumerate(cells, 1)]
     (folder / "t.csv").write_text(f"ds{mark}y\n{''.join(rows)}", encoding="utf-8")
-    found = read_table("t.csv").values[:, 0]
-    np.testing.assert_array_equal(found, numbers)
+    values = read_table("t.csv").values[:, 0]
+    np.testing.assert_array_equal(values, numbers)
 
 
 @pytest.mark.parametrize(
@@ -173,10 +173,10 @@ def test_thousands_beside_smaller_numbers_are_read_with_a_word(folder, mark, cel
     (folder / "t.csv").write_text(f"ds{mark}y\n{''.join(rows)}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = read_table("t.csv").values[:, 0]
-    np.testing.assert_allclose(found, numbers)
-    is_told = [f"holds {cells[2]} beside {cells[0]}" in str(each.message) for each in caught]
-    assert any(is_told) == (abs(found[2]) == 1000)
+        values = read_table("t.csv").values[:, 0]
+    np.testing.assert_allclose(values, numbers)
+    is_told = [f"holds {cells[2]} beside {cells[0]}" in str(warning.message) for warning in caught]
+    assert any(is_told) == (abs(values[2]) == 1000)
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_points_that_may_part_thousands_are_decimal_with_a_word(folder):
     with pytest.warns(
         UserWarning, match=r"column 'y' holds numbers such as 1\.030, read with a decimal point; if"
     ):
-        found = read_table("t.csv").values[:, 0]
-    np.testing.assert_array_equal(found, [1.03, 2.125, np.nan, 12.5])
+        values = read_table("t.csv").values[:, 0]
+    np.testing.assert_array_equal(values, [1.03, 2.125, np.nan, 12.5])
 
 
 @pytest.mark.parametrize(
@@ -437,8 +437,10 @@ def test_lines_of_several_cells_above_the_names_are_to_be_deleted(folder):
 def test_a_quote_that_is_not_closed_is_told_with_its_row(folder):
     lines = ["ds,y", "2024-01-01,1", '2024-01-02,"2', "2024-01-03,3"]
     (folder / "t.csv").write_text("\n".join(lines))
-    told = r"EOF inside string starting at row 2\); close the quote that opens in that row \(row 0"
-    with pytest.raises(ValueError, match=told):
+    message = (
+        r"EOF inside string starting at row 2\); close the quote that opens in that row \(row 0"
+    )
+    with pytest.raises(ValueError, match=message):
         read_frame("t.csv")
     lines[2] += '"'
     (folder / "t.csv").write_text("\n".join(lines))
@@ -470,8 +472,8 @@ def test_the_line_of_units_of_a_long_table_is_told(folder, ending, id_unit):
     values = [["a", f"2024-01-{day:02}", day + 0.5] for day in range(1, 20)]
     path = folder / f"load.{ending}"
     write_cells([["unique_id", "ds", "y"], [id_unit, None, "kWh"], *values], path)
-    told = f"line 2 of .*load.{ending} holds words above numbers, 'kWh' .*; delete this line"
-    with pytest.raises(ValueError, match=told):
+    message = f"line 2 of .*load.{ending} holds words above numbers, 'kWh' .*; delete this line"
+    with pytest.raises(ValueError, match=message):
         read_frame(path)
     write_cells([["unique_id", "ds", "y"], *values], path)
     assert read_table(path).lengths.tolist() == [19]
@@ -544,8 +546,8 @@ def test_sheets_that_are_not_read_are_told(folder):
         long_frame().to_excel(book, sheet_name="sales", index=False)
         pd.DataFrame().to_excel(book, sheet_name="empty", index=False)
         long_frame().to_excel(book, sheet_name="older", index=False)
-    told = r"t.xlsx: only the first sheet, 'sales', is read, and not \['older'\]; move the table"
-    with pytest.warns(UserWarning, match=told):
+    message = r"t.xlsx: only the first sheet, 'sales', is read, and not \['older'\]; move the table"
+    with pytest.warns(UserWarning, match=message):
         assert read_table("t.xlsx").ids.tolist() == ["a", "b"]
 
 
@@ -1024,9 +1026,9 @@ def test_tabs_part_cells_also_where_commas_stand_in_the_first_name(folder):
     rows = [f"A,PC,{geo}\t" + "\t".join(f"{year - 1990}.5 " for year in years) for geo in "xy"]
     path.write_text("\n".join([names, *rows]))
     frame = read_frame(path)
-    with pytest.raises(ValueError, match="'1990 ' to '2019 ' are named by times") as told:
+    with pytest.raises(ValueError, match="'1990 ' to '2019 ' are named by times") as caught:
         to_panel(frame)
-    call = re.search(r", as (df\S+) does", str(told.value))[1]
+    call = re.search(r", as (df\S+) does", str(caught.value))[1]
     panel = to_panel(eval(call, {"df": frame}))
     assert panel.ids.tolist() == ["A,PC,x", "A,PC,y"]
     assert panel.values[:3, 0].tolist() == [0.5, 1.5, 2.5]
@@ -1066,10 +1068,10 @@ def test_sheets_of_merged_years_above_their_parts_are_turned(tmp_path, parts, ab
     ]
     path = tmp_path / "t.xlsx"
     pd.DataFrame(lines).to_excel(path, header=False, index=False)
-    with pytest.raises(ValueError, match=r"'2022' above .* a row must be a time") as told:
+    with pytest.raises(ValueError, match=r"'2022' above .* a row must be a time") as caught:
         read_table(path)
     names = {"pd": pd}
-    exec(str(told.value).split("turn the table: ")[1], names)
+    exec(str(caught.value).split("turn the table: ")[1], names)
     panel = to_panel(names["df"], Schema(missing="mask"))
     assert panel.ids.tolist() == ["Nord", "Süd"]
     assert panel.times[0] == pd.Timestamp("2022-01-01")

@@ -260,10 +260,10 @@ def test_rows_that_skip_days_name_the_rows_between(layout):
             for table in (old, between, new)
         )
     model = linear(missing="error").fit(old)
-    told = r"series 'a' \(and 1 more\): gap: the rows known"
-    with pytest.raises(ValueError, match=told) as gap:
+    message = r"series 'a' \(and 1 more\): gap: the rows known"
+    with pytest.raises(ValueError, match=message) as gap:
         model.update(new)
-    with pytest.warns(UserWarning, match=f"{told} .*; they count as missing"):
+    with pytest.warns(UserWarning, match=f"{message} .*; they count as missing"):
         unasked = linear().fit(old).update(new).predict()
     assert f"give the rows from {days[50]} to {days[51]} too, or" in str(gap.value)
     after = linear().fit(old).update(pd.concat([between, new])).predict()
@@ -289,15 +289,17 @@ def test_a_gap_in_rows_for_a_fitted_forecaster_gets_advice_that_it_takes():
 
 def test_new_rows_without_ids_are_refused_where_the_fit_has_ids():
     days = pd.date_range("2024-01-01", periods=9)
-    one = pd.DataFrame({"ds": days, "y": np.arange(9.0)})
+    one_series = pd.DataFrame({"ds": days, "y": np.arange(9.0)})
     later = pd.DataFrame({"ds": days[-1:] + pd.Timedelta("1D"), "y": 9.0})
-    both = pd.concat([one.assign(unique_id="a"), one.assign(unique_id="b")])
-    model = make_forecaster("naive", 1).fit(both)
+    both_series = pd.concat([one_series.assign(unique_id="a"), one_series.assign(unique_id="b")])
+    model = make_forecaster("naive", 1).fit(both_series)
     with pytest.raises(ValueError, match=r"no column 'unique_id', by which .* add it"):
         model.update(later)
     assert model.update(later.assign(unique_id="b")).predict()["naive"].tolist() == [8.0, 9.0]
     # One series without a name goes on without one.
-    assert make_forecaster("naive", 1).fit(one).update(later).predict()["naive"].tolist() == [9.0]
+    assert make_forecaster("naive", 1).fit(one_series).update(later).predict()[
+        "naive"
+    ].tolist() == [9.0]
 
 
 def test_new_rows_without_a_column_of_the_fit_name_it():
@@ -305,9 +307,9 @@ def test_new_rows_without_a_column_of_the_fit_name_it():
     old, new = frame[:-NEW_ROWS], frame[-NEW_ROWS:]
     first, *others = "abcd"
     model = linear(missing="error").fit(old)
-    with pytest.raises(ValueError, match="the new rows have no column 'a', which") as told:
+    with pytest.raises(ValueError, match="the new rows have no column 'a', which") as caught:
         model.update(new.drop(columns=first))
-    call = re.search(r"first call (set_params\(.*\))$", str(told.value))[1]
+    call = re.search(r"first call (set_params\(.*\))$", str(caught.value))[1]
     eval(f"model.{call}", {"model": model})
     answer = model.update(new.drop(columns=first)).predict()
     expected = linear().fit(old).update(new).predict()
@@ -481,10 +483,10 @@ def test_new_rows_of_other_columns_are_refused(fitted, later):
     new = wide.iloc[-NEW_ROWS:, : len(later)].set_axis([*later], axis=1)
     model = make_forecaster("zero", 7).fit(old)
     before = model.predict()
-    told = re.escape(
+    message = re.escape(
         f"columns {[*later]!r}, none of which is among the series of the fit, {[*fitted]!r}"
     )
-    with pytest.raises(ValueError, match=told + "; give them the names of the fit"):
+    with pytest.raises(ValueError, match=message + "; give them the names of the fit"):
         model.update(new)
     pd.testing.assert_frame_equal(model.predict(), before)
 
@@ -666,9 +668,9 @@ def test_rows_that_may_follow_or_begin_with_those_of_the_fit_are_refused(case):
     values = VALUES[0].tolist() if case == "corrected" else [1.0] * ROWS
     model = make_forecaster("zero", 1).fit(values[:-2])
     later = [51.0, *values[1:]] if case == "corrected" else values
-    with pytest.raises(ValueError, match=r"60 new rows have no stamps, and 5[78] of 58") as told:
+    with pytest.raises(ValueError, match=r"60 new rows have no stamps, and 5[78] of 58") as caught:
         model.update(later)
-    numbers = re.search(r"index, (range.*) where they follow, or (list.*) where", str(told.value))
+    numbers = re.search(r"index, (range.*) where they follow, or (list.*) where", str(caught.value))
     for text, n_rows in zip(numbers.groups(), (2 * ROWS - 2, ROWS), strict=True):
         fitted = make_forecaster("zero", 1).fit(values[:-2])
         fitted.update(pd.Series(later, index=eval(text)))

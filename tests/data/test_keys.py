@@ -426,14 +426,16 @@ def test_columns_of_the_future_are_not_forecast():
 def test_ids_and_days_of_merged_cells_are_repeated(names):
     id_col, time_col, target_col = names
     days = pd.date_range("2024-01-01", periods=20)
-    one = pd.DataFrame({time_col: days, target_col: np.arange(20.0)})
-    whole = pd.concat([one.assign(**{id_col: shop}) for shop in "ab"], ignore_index=True)
+    one_series = pd.DataFrame({time_col: days, target_col: np.arange(20.0)})
+    whole = pd.concat([one_series.assign(**{id_col: shop}) for shop in "ab"], ignore_index=True)
     by_days = whole.sort_values([time_col, id_col], ignore_index=True)
     for table, merged in ((whole, id_col), (by_days, time_col)):
         df = table.assign(**{merged: table[merged].where(~table[merged].duplicated())})
-        with pytest.raises(ValueError, match="have each value repeated in the rows below") as told:
+        with pytest.raises(
+            ValueError, match="have each value repeated in the rows below"
+        ) as caught:
             tsattn.forecast(df, 1, model="naive")
-        call = re.search(r"below it: (df\[\S+ = \S+)", str(told.value))[1]
+        call = re.search(r"below it: (df\[\S+ = \S+)", str(caught.value))[1]
         scope = {"df": df}
         exec(call, scope)
         pd.testing.assert_frame_equal(scope["df"], table)
@@ -459,9 +461,11 @@ def test_the_column_that_is_proposed_is_no_mark_and_no_part_of_a_time():
     with pytest.raises(ValueError, match=r"such as Schema\(target_col='DayOfWeek'\)"):
         tsattn.forecast(marks, 1)
     # Of one store it is a part of the times of another column.
-    with pytest.raises(ValueError, match=r"'DayOfWeek' holds times.* drop the column, as") as told:
+    with pytest.raises(
+        ValueError, match=r"'DayOfWeek' holds times.* drop the column, as"
+    ) as caught:
         tsattn.forecast(table[:30], 1)
-    call = re.search(r", as (df\.drop\S+) does", str(told.value))[1]
+    call = re.search(r", as (df\.drop\S+) does", str(caught.value))[1]
     answer = tsattn.forecast(eval(call, {"df": table[:30]}), 1, model="naive")
     assert answer["Sales"].tolist() == [29.0]
 
@@ -480,8 +484,8 @@ def test_a_count_of_the_rows_of_each_series_is_not_proposed():
 
 
 def test_numbers_beside_words_for_missing_ones_are_proposed():
-    one = pd.DataFrame({"date": DAYS, "value": ["..", *map(str, range(29))]})
-    table = pd.concat([one.assign(country=name) for name in "AB"])
-    with pytest.raises(ValueError, match=r"\['value'\] hold numbers and other text") as told:
+    one_series = pd.DataFrame({"date": DAYS, "value": ["..", *map(str, range(29))]})
+    table = pd.concat([one_series.assign(country=name) for name in "AB"])
+    with pytest.raises(ValueError, match=r"\['value'\] hold numbers and other text") as caught:
         tsattn.forecast(table, 1)
-    assert "Schema(target_col='value')" in str(told.value)
+    assert "Schema(target_col='value')" in str(caught.value)

@@ -1011,14 +1011,14 @@ def check(frame, wanted):
     """Compare the columns that are wanted, the index by that name."""
     assert type(frame) is pd.DataFrame
     for name, cells in wanted.items():
-        got = (frame.index if name == "index" else frame[name]).tolist()
+        actual = (frame.index if name == "index" else frame[name]).tolist()
         expected = [
             pd.Timestamp(cell) if isinstance(cell, str) and cell[:2] == "20" else cell
             for cell in cells
         ]
         # A series without a forecast has NaN, which equals nothing.
-        assert [cell for cell in got if cell == cell] == [c for c in expected if c == c]
-        assert pd.isna(got).tolist() == pd.isna(expected).tolist()
+        assert [cell for cell in actual if cell == cell] == [c for c in expected if c == c]
+        assert pd.isna(actual).tolist() == pd.isna(expected).tolist()
 
 
 @pytest.mark.filterwarnings("ignore:rows are absent")
@@ -1689,9 +1689,9 @@ def test_the_call_that_flattens_keys_works(layout, call):
     }[layout]
     with pytest.raises(ValueError, match=r"one level|turn the table") as caught:
         forecast(df, 1, model="naive")
-    (found,) = re.findall(call, str(caught.value).partition(" does, or")[0])
+    (call_found,) = re.findall(call, str(caught.value).partition(" does, or")[0])
     names = {"df": df}
-    exec(found if " = " in found else f"df = {found}", names)
+    exec(call_found if " = " in call_found else f"df = {call_found}", names)
     answer = forecast(names["df"], 1, model="naive")
     last = rows.groupby(["store", "item"])["sales"].last().tolist()
     if layout.startswith("columns"):

@@ -279,10 +279,10 @@ def test_indicators_of_weekdays_beside_days_are_no_parts():
 
 def joined_days(df):
     """The table after the call that a warning gives, in the order of time."""
-    with pytest.warns(UserWarning, match="one series of days has them below one another") as told:
+    with pytest.warns(UserWarning, match="one series of days has them below one another") as caught:
         forecast(df, 1, model="naive", missing="ffill")
     names = {"pd": pd, "df": df}
-    exec(str(told[0].message).split("below one another: ")[1], names)
+    exec(str(caught[0].message).split("below one another: ")[1], names)
     return names["df"].sort_values("ds")
 
 
@@ -465,9 +465,9 @@ def test_durations_are_no_times_of_day():
     read = advised(dated, r"; (df\['wait'\] = .*) makes seconds of durations")
     assert read["wait"].tolist()[:2] == [30.0, 90.0]
     # Of two agents.
-    both = pd.concat([df.assign(agent="a"), df.assign(agent="b")])
+    both_series = pd.concat([df.assign(agent="a"), df.assign(agent="b")])
     with pytest.raises(ValueError, match="make seconds of durations"):
-        forecast(both, 1)
+        forecast(both_series, 1)
 
 
 def test_empty_rows_at_the_end_of_a_table_are_none():
@@ -496,10 +496,10 @@ def test_hours_of_half_days_are_joined(layout):
     names = HOURS[23:47].strftime(layout).str.lstrip("0")
     df = pd.DataFrame(np.arange(480.0).reshape(20, 24), columns=names)
     df.insert(0, "date", DAYS)
-    with pytest.warns(match="one series of hours has them below one another") as told:
+    with pytest.warns(match="one series of hours has them below one another") as caught:
         forecast(df, 1, model="naive")
     names = {"pd": pd, "df": df}
-    exec(str(told[0].message).split("one another: ")[1], names)
+    exec(str(caught[0].message).split("one another: ")[1], names)
     joined = names["df"].sort_values("ds")
     assert joined["ds"].tolist() == (HOURS - pd.Timedelta("1h")).tolist()
     assert joined["y"].tolist() == LOAD.tolist()
@@ -518,6 +518,6 @@ def test_columns_that_number_steps_are_turned(name, id_col):
     assert answer.index.tolist() == [20]
     # Words that occur twice name no rows, and other names are those of series.
     for other in (df.assign(**{id_col: "p1"}), df.rename(columns=lambda column: f"{column}a")):
-        with pytest.raises(ValueError, match="column") as told:
+        with pytest.raises(ValueError, match="column") as caught:
             forecast(other, 1)
-        assert "number the steps" not in str(told.value)
+        assert "number the steps" not in str(caught.value)

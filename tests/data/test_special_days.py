@@ -119,9 +119,9 @@ def test_dates_of_any_form_become_entries(days, expected):
 
 def test_the_examples_in_the_docstrings_are_true():
     for each in (module, cycles):
-        found = doctest.testmod(each)
-        assert found.attempted >= 3
-        assert found.failed == 0
+        outcome = doctest.testmod(each)
+        assert outcome.attempted >= 3
+        assert outcome.failed == 0
 
 
 # --- what is refused ------------------------------------------------------------------------------

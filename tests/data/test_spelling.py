@@ -273,9 +273,9 @@ WITH_WORDS = {
 def test_words_among_spelt_numbers_are_emptied_and_no_number_is(cells, numbers):
     months = pd.date_range("2020-01-01", periods=len(cells), freq="MS")
     df = pd.DataFrame({"month": months, "flow": pd.Series(cells, dtype=object)})
-    with pytest.raises(ValueError, match=r" reads .* and empties '") as told:
+    with pytest.raises(ValueError, match=r" reads .* and empties '") as caught:
         forecast(df, 1)
-    call = re.search(r"numbers; (df\['flow'\] = .*) reads ", str(told.value))[1]
+    call = re.search(r"numbers; (df\['flow'\] = .*) reads ", str(caught.value))[1]
     exec(call, {"pd": pd, "df": df})
     np.testing.assert_array_equal(df["flow"], numbers)
 
@@ -299,9 +299,11 @@ def test_names_of_time_zones_are_replaced_by_offsets(names, freq):
         clock = clock[:20].append(clock[20:] + pd.Timedelta("1h"))
         cells = [f"{time} {zone}" for time, zone in zip(clock, zones, strict=True)]
     df = pd.DataFrame({"ds": cells, "y": np.arange(40.0)})
-    with pytest.raises(ValueError, match="write the offset from UTC in place of the zone") as told:
+    with pytest.raises(
+        ValueError, match="write the offset from UTC in place of the zone"
+    ) as caught:
         forecast(df, 1)
-    exec(str(told.value).split("zone: ")[1], {"df": df})
+    exec(str(caught.value).split("zone: ")[1], {"df": df})
     answer = forecast(df, 1, model="naive")
     last = pd.Timestamp(df["ds"].iloc[-1])
     following = pd.Timestamp(answer["ds"].iloc[0])
@@ -322,8 +324,8 @@ def test_marks_behind_stamps_are_removed_and_no_row_is(mark, layout):
     cells = [*MONTHS.strftime(layout)]
     cells[-2:] = [f"{cell}{mark}" for cell in cells[-2:]]
     df = pd.DataFrame({"time": cells, "y": np.arange(float(N))})
-    with pytest.raises(ValueError, match=r"in row 38 .* remove the mark behind it: ") as told:
+    with pytest.raises(ValueError, match=r"in row 38 .* remove the mark behind it: ") as caught:
         forecast(df, 1)
-    exec(str(told.value).split("behind it: ")[1], {"df": df})
+    exec(str(caught.value).split("behind it: ")[1], {"df": df})
     assert df["time"].tolist() == MONTHS.strftime(layout).tolist()
     assert forecast(df, 1, model="naive")["y"].tolist() == [N - 1.0]

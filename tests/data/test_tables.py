@@ -71,7 +71,9 @@ def test_hours_in_utc_that_begin_with_the_day_are_read_as_such():
     df = pd.DataFrame({"ds": utc.strftime("%d.%m.%Y %H:%M"), "y": np.arange(float(len(utc)))})
     with pytest.warns(UserWarning, match="opening hours move by an hour") as caught:
         forecast(df, 1)
-    message = next(str(each.message) for each in caught if "clocks change" in str(each.message))
+    message = next(
+        str(warning.message) for warning in caught if "clocks change" in str(warning.message)
+    )
     names = {"df": df, "pd": pd}
     exec(message.rsplit("zone: ", 1)[1], names)
     assert names["df"]["ds"].tolist() == local.tolist()

@@ -90,7 +90,7 @@ def sensors(n_series, seed=0):
     seconds = np.random.default_rng(seed).integers(50, 70, (n_series, 500)).cumsum(axis=1)
     start = pd.Timestamp("2024-01-01")
     tables = [
-        series(start + pd.to_timedelta(each, "s"), unique_id=str(each[0])) for each in seconds
+        series(start + pd.to_timedelta(second, "s"), unique_id=str(second[0])) for second in seconds
     ]
     df = pd.concat(tables, ignore_index=True)
     return df if n_series > 1 else df.drop(columns="unique_id")
@@ -132,12 +132,12 @@ def test_even_stamps_of_another_frequency_are_not_to_be_averaged():
 def test_a_change_of_frequency_is_told():
     days = pd.date_range("2023-01-01", periods=100)
     hours = pd.date_range("2023-04-11", periods=200, freq="h")
-    told = r"rows up to 2023-04-11 00:00:00 are 24 steps of 'h' apart, all others one"
-    with pytest.warns(UserWarning, match=told):
+    message = r"rows up to 2023-04-11 00:00:00 are 24 steps of 'h' apart, all others one"
+    with pytest.warns(UserWarning, match=message):
         forecast(series(days.append(hours)), 1)
     other = series(hours, unique_id="b")
     first = series(days.append(hours), unique_id="a")
-    with pytest.warns(UserWarning, match=f"series 'a': {told}"):
+    with pytest.warns(UserWarning, match=f"series 'a': {message}"):
         forecast(pd.concat([first, other]), 1)
     later = hours[-1] + pd.to_timedelta(np.arange(1, 100), "D")
     with pytest.warns(UserWarning, match="rows from 2023-04-19 07:00:00 are 24 steps"):
@@ -158,18 +158,18 @@ SCHOOL = YEARS[~YEARS.month.isin([7, 8])]
 @pytest.mark.parametrize("layout", ["one", "long", "keys", "wide", "dated"])
 def test_months_without_rows_are_told_with_a_call_that_works(layout):
     one = series(SCHOOL)
-    both = pd.concat([one.assign(unique_id="a"), one.assign(unique_id="b")])
+    both_series = pd.concat([one.assign(unique_id="a"), one.assign(unique_id="b")])
     df = {
         "one": one,
-        "long": both,
-        "keys": both.assign(town="x").rename(columns={"unique_id": "school"}),
+        "long": both_series,
+        "keys": both_series.assign(town="x").rename(columns={"unique_id": "school"}),
         "wide": one.rename(columns={"ds": "month"}),
         "dated": one.set_index("ds"),
     }[layout]
     schema = {"id_col": ["town", "school"]} if layout == "keys" else {}
     with pytest.warns(UserWarning, match="no year has a row in July or August") as caught:
         forecast(df, 1, **schema)
-    message = next(str(each.message) for each in caught if "no year" in str(each.message))
+    message = next(str(warning.message) for warning in caught if "no year" in str(warning.message))
     (call,) = re.findall(r"one after another: (.*)", message)
     names = {"df": df.copy()}
     exec(call, names)

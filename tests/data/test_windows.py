@@ -238,13 +238,13 @@ def test_bounds_are_those_of_loops():
     windows = np.stack([x, x[::-1]], axis=2)
     windows.flags.writeable = False
     lower, upper, *_ = Values.after(windows)
-    found = np.concatenate([lower[..., 0], upper[..., 0]], axis=1)
-    np.testing.assert_array_equal(found, right)
+    bounds = np.concatenate([lower[..., 0], upper[..., 0]], axis=1)
+    np.testing.assert_array_equal(bounds, right)
     np.testing.assert_array_equal(lower[::-1, :, 1], lower[..., 0])
     np.testing.assert_array_equal(upper[::-1, :, 1], upper[..., 0])
     # Counts, counts with holes, and 32 of them have a floor; what is touched only early, late, or
     # seldom has none.
-    assert np.isfinite(found).tolist() == [
+    assert np.isfinite(bounds).tolist() == [
         *(
             [
                 [True, False],
@@ -321,11 +321,11 @@ def test_a_glance_misses_no_bound_and_no_grid():
         (touching, bounded[:4], gridded[:4]),
         (grids, bounded[4:], gridded[4:]),
     ):
-        found = Values.after(x[:, :, None])
-        for one, slow in zip(found, Values._among(x[:, :, None]), strict=True):
+        actual = Values.after(x[:, :, None])
+        for one, slow in zip(actual, Values._among(x[:, :, None]), strict=True):
             np.testing.assert_array_equal(one, slow)
-        assert (np.isfinite(found.lower) | np.isfinite(found.upper)).ravel().tolist() == bounds
-        assert (found.step > 0).ravel().tolist() == steps
+        assert (np.isfinite(actual.lower) | np.isfinite(actual.upper)).ravel().tolist() == bounds
+        assert (actual.step > 0).ravel().tolist() == steps
 
 
 def gridded_series():

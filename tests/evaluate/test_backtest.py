@@ -71,13 +71,14 @@ def splits_by_hand(frame, n_windows, horizon, step_size, names=NAMES):
 @pytest.mark.parametrize("freq", ["D", "h", "MS", "W-SAT"])
 def test_the_frame_follows_backtest_splits(horizon, step_size, n_windows, freq):
     frame = long_frame(freq=freq)
-    found = backtest(Naive(horizon), frame, n_windows=n_windows, step_size=step_size).frame
+    judged = backtest(Naive(horizon), frame, n_windows=n_windows, step_size=step_size).frame
     expected = splits_by_hand(frame, n_windows, horizon, step_size)
-    assert list(found.columns) == [*NAMES[:2], "cutoff", "y", "naive"]
-    pd.testing.assert_frame_equal(found[list(expected.columns)], expected)
+    assert list(judged.columns) == [*NAMES[:2], "cutoff", "y", "naive"]
+    pd.testing.assert_frame_equal(judged[list(expected.columns)], expected)
     at_cutoff = frame.set_index(["unique_id", "ds"])["y"]
     np.testing.assert_array_equal(
-        found["naive"], at_cutoff.loc[list(zip(found["unique_id"], found["cutoff"], strict=True))]
+        judged["naive"],
+        at_cutoff.loc[list(zip(judged["unique_id"], judged["cutoff"], strict=True))],
     )
 
 
@@ -118,12 +119,13 @@ def test_a_wide_table_becomes_a_long_frame_sorted_by_channel(as_column):
     frame = wide_frame()
     melted = frame.rename_axis("ds").reset_index().melt("ds", var_name="unique_id", value_name="y")
     data = frame.reset_index(names="date") if as_column else frame
-    found = backtest(Naive(3), data, n_windows=4, step_size=2).frame
+    judged = backtest(Naive(3), data, n_windows=4, step_size=2).frame
     expected = splits_by_hand(melted, 4, 3, 2)
-    pd.testing.assert_frame_equal(found[list(expected.columns)], expected)
+    pd.testing.assert_frame_equal(judged[list(expected.columns)], expected)
     at_cutoff = melted.set_index(["unique_id", "ds"])["y"]
     np.testing.assert_array_equal(
-        found["naive"], at_cutoff.loc[list(zip(found["unique_id"], found["cutoff"], strict=True))]
+        judged["naive"],
+        at_cutoff.loc[list(zip(judged["unique_id"], judged["cutoff"], strict=True))],
     )
 
 
@@ -189,16 +191,16 @@ def test_scores_equal_loops_over_the_frame(shape, holes):
     assert result.frame["y"].isna().any() == holes
     for name in MAKERS:
         expected = scores_by_hand(frame, result, name, 3)
-        found = result.scores.loc[name, list(expected)]
+        scores = result.scores.loc[name, list(expected)]
         np.testing.assert_allclose(
-            found.to_numpy(float), list(expected.values()), rtol=1e-9, err_msg=name
+            scores.to_numpy(float), list(expected.values()), rtol=1e-9, err_msg=name
         )
         assert result.scores.loc[name, "n_windows"] == 7
     # each step weighs by what is known of it
     assert list(result.by_step.index) == [(name, step) for name in MAKERS for step in (1, 2, 3, 4)]
     if not holes:
-        found = result.by_step["mae"].unstack("model").mean()
-        np.testing.assert_allclose(found[list(MAKERS)], result.scores["mae"], rtol=1e-12)
+        scores = result.by_step["mae"].unstack("model").mean()
+        np.testing.assert_allclose(scores[list(MAKERS)], result.scores["mae"], rtol=1e-12)
 
 
 def test_quantile_scores_equal_loops():
@@ -223,7 +225,7 @@ def tables_by_hand(frame, result, name, season, by):
         if by == "series"
         else table.groupby(["unique_id", "cutoff"]).cumcount() + 1
     )
-    found = {}
+    scores_by_key = {}
     for key, rows in table.groupby(keys):
         y = rows["y"]
         point = rows[name]
@@ -244,8 +246,8 @@ def tables_by_hand(frame, result, name, season, by):
             train = values.loc[values["ds"] <= rows["cutoff"].min(), "y"]
             scores["mase"] = loops.mase(y, point, train, season)
         scores["wql"] = loops.wql(y, {0.1: low, 0.9: high})
-        found[key] = scores | {"coverage-80": loops.coverage(y, low, high)}
-    return pd.DataFrame(found).T
+        scores_by_key[key] = scores | {"coverage-80": loops.coverage(y, low, high)}
+    return pd.DataFrame(scores_by_key).T
 
 
 @pytest.mark.parametrize("by", ["series", "step"])
@@ -315,8 +317,8 @@ def test_a_wrong_value_among_the_truths_is_told():
     frame = pd.DataFrame(
         {"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=120), "y": values}
     )
-    told = r"series 'a': -8888 at .* is judged as a truth and rules the scores; make it NaN"
-    with pytest.warns(UserWarning, match=told) as caught:
+    message = r"series 'a': -8888 at .* is judged as a truth and rules the scores; make it NaN"
+    with pytest.warns(UserWarning, match=message) as caught:
         backtest(Naive(6), frame)
     assert len(caught) == 1
     frame.loc[117, "y"] = np.nan
@@ -361,12 +363,14 @@ def test_wrong_values_do_not_set_the_scale(rows, more, number):
     frame.loc[rows, "y"] = number
     clean.loc[rows, "y"] = np.nan
     other = clean.assign(unique_id="b", y=3 * values)
-    told = rf"series 'a'.* {number} at 2024-02-10 00:00:00 \(and {more} more\).* far from all other"
-    with pytest.warns(UserWarning, match=told) as record:
+    message = (
+        rf"series 'a'.* {number} at 2024-02-10 00:00:00 \(and {more} more\).* far from all other"
+    )
+    with pytest.warns(UserWarning, match=message) as record:
         result = backtest(Naive(7), pd.concat([frame, other]), n_windows=3)
     assert len(record) == 1
     scores = result.by_series.loc["naive"]
-    with pytest.warns(UserWarning, match=told.replace("'a'", "'c'")) as record:
+    with pytest.warns(UserWarning, match=message.replace("'a'", "'c'")) as record:
         backtest(Naive(7), pd.concat([other, frame.assign(unique_id="c")]), n_windows=3)
     assert len(record) == 1
     for name, y in {"a": clean["y"], "b": other["y"]}.items():
@@ -411,9 +415,9 @@ def test_a_series_without_a_season_is_left_out_of_mase_with_a_warning():
     frame.loc[frame["unique_id"] == "s1", "y"] = 3.0
     result = backtest(Drift(2), frame, n_windows=3)
     with pytest.warns(UserWarning, match="mase is undefined .* 1 of 2 series"):
-        found = result.scores.loc["drift", "mase"]
+        scores = result.scores.loc["drift", "mase"]
     alone = backtest(Drift(2), frame[frame["unique_id"] == "s0"], n_windows=3)
-    assert found == pytest.approx(alone.scores.loc["drift", "mase"], rel=1e-12)
+    assert scores == pytest.approx(alone.scores.loc["drift", "mase"], rel=1e-12)
 
 
 @pytest.mark.parametrize("season", [1, 7, 26, 100])
@@ -490,11 +494,11 @@ def test_refits_use_what_was_known_and_no_more():
 
     data = wide_frame(40, 1)
     y = data["load"].to_numpy()
-    found = (
+    judged = (
         backtest(Mean(2), data, n_windows=5, step_size=2, refit=2).frame["naive"].to_numpy()[::2]
     )
     np.testing.assert_allclose(
-        found, [y[:30].mean(), y[:30].mean(), y[:34].mean(), y[:34].mean(), y[:38].mean()]
+        judged, [y[:30].mean(), y[:30].mean(), y[:34].mean(), y[:34].mean(), y[:38].mean()]
     )
 
 
@@ -504,12 +508,12 @@ def test_beside_one_that_leaves_missing_values_out_the_others_fill_them_in():
     models = {"zero": make_forecaster("zero", 2), "naive": Naive(2)}
     settings = {"n_windows": 5, "step_size": 2}
     with pytest.warns(UserWarning, match=r"\(and 4 more\); such values are interpolated for naive"):
-        found = backtest(models, frame, **settings).frame
+        judged = backtest(models, frame, **settings).frame
     alone = backtest(models["zero"], frame, **settings).frame
     filled = backtest(Naive(2), frame, schema=Schema(missing="interpolate"), **settings).frame
-    np.testing.assert_array_equal(found["zero"], alone["zero"])
-    np.testing.assert_array_equal(found["naive"], filled["naive"])
-    assert found["y"].isna().sum() == alone["y"].isna().sum() > 0
+    np.testing.assert_array_equal(judged["zero"], alone["zero"])
+    np.testing.assert_array_equal(judged["naive"], filled["naive"])
+    assert judged["y"].isna().sum() == alone["y"].isna().sum() > 0
     with pytest.warns(UserWarning, match="are interpolated for naive, seasonal_naive"):
         several = backtest([Naive(2), SeasonalNaive(2, 3)], frame, **settings).frame
     np.testing.assert_array_equal(several["naive"], filled["naive"])
@@ -523,10 +527,10 @@ def test_a_network_fitted_on_rows_without_gaps_reads_later_ones_filled():
     frame.iloc[[-9, -5], 1] = np.nan
     network = attention(horizon=2, max_epochs=1)
     settings = {"n_windows": 5, "step_size": 2}
-    found = backtest(network, frame, **settings).frame
+    judged = backtest(network, frame, **settings).frame
     filling = attention(horizon=2, max_epochs=1, missing="interpolate")
     filled = backtest(filling, frame, **settings).frame
-    np.testing.assert_array_equal(found[network.alias_], filled[network.alias_])
+    np.testing.assert_array_equal(judged[network.alias_], filled[network.alias_])
 
 
 @pytest.mark.parametrize("refit", [0, -1, 1.5, "yes", None])
@@ -716,7 +720,7 @@ def test_a_name_or_a_class_is_no_forecaster(given, message):
 @pytest.mark.parametrize("level", [0.8, [80, 0.95], (0.5,)])
 def test_a_share_is_no_level(level):
     wrong = {float(each) for each in np.atleast_1d(level)} - {80.0}
-    told = (
+    message = (
         rf"level is in percent, .*: 80 means 80%; got {min(wrong)}: write"
         rf" level={100 * min(wrong):g}$"
     )
@@ -732,7 +736,7 @@ def test_a_share_is_no_level(level):
         lambda: winkler([1.0], [1.0], [1.0], level=min(wrong)),
     ]
     for ask in asks:
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             ask()
 
 
@@ -744,28 +748,30 @@ def test_quantiles_close_to_the_median_are_no_mistake():
 
 def test_a_comparison_pairs_the_windows():
     result = backtest([Naive(4), SeasonalNaive(4, 24), Drift(4)], wide_frame(300), n_windows=100)
-    found = compare(result, "naive", "drift")
-    assert found.difference == pytest.approx(
+    comparison = compare(result, "naive", "drift")
+    assert comparison.difference == pytest.approx(
         result.scores.loc["naive", "mae"] - result.scores.loc["drift", "mae"]
     )
-    assert found.low < found.difference < found.high
-    assert found.n_windows == 100
-    assert 0 <= found.share_better <= 1
+    assert comparison.low < comparison.difference < comparison.high
+    assert comparison.n_windows == 100
+    assert 0 <= comparison.share_better <= 1
     back = compare(result, "drift", "naive")
     assert (back.difference, back.low, back.high) == pytest.approx(
-        (-found.difference, -found.high, -found.low)
+        (-comparison.difference, -comparison.high, -comparison.low)
     )
     same = compare(result, "naive", "naive", metric="mse")
     assert (same.difference, same.low, same.high) == (0, 0, 0)
-    assert compare(result, "naive", "drift", level=99).low < found.low
+    assert compare(result, "naive", "drift", level=99).low < comparison.low
 
 
 def test_a_comparison_of_disjoint_windows_is_the_plain_interval():
     result = backtest([Naive(4), Drift(4)], wide_frame(300), n_windows=40, step_size=4)
     gaps = (result.window_errors("naive") - result.window_errors("drift")).mean(axis=0)
-    found = compare(result, "naive", "drift")
+    comparison = compare(result, "naive", "drift")
     half = 1.959963984540054 * gaps.std() / math.sqrt(40)
-    assert (found.low, found.high) == pytest.approx((gaps.mean() - half, gaps.mean() + half))
+    assert (comparison.low, comparison.high) == pytest.approx(
+        (gaps.mean() - half, gaps.mean() + half)
+    )
 
 
 def test_overlapping_windows_widen_the_interval():
@@ -774,8 +780,8 @@ def test_overlapping_windows_widen_the_interval():
     """
     result = backtest([Naive(12), Drift(12)], wide_frame(500, 1).cumsum(), n_windows=200)
     gaps = (result.window_errors("naive") - result.window_errors("drift")).mean(axis=0)
-    found = compare(result, "naive", "drift")
-    assert found.high - found.low > 1.5 * 2 * 1.96 * gaps.std() / math.sqrt(200)
+    comparison = compare(result, "naive", "drift")
+    assert comparison.high - comparison.low > 1.5 * 2 * 1.96 * gaps.std() / math.sqrt(200)
 
 
 def test_quantiles_of_points_are_refused_before_another_model_is_fitted(monkeypatch):
@@ -830,8 +836,11 @@ def test_published_scores_to_four_digits(data_dir):
         for forecaster in (Naive(horizon), SeasonalNaive(horizon, 24)):
             rolled = roll(forecaster, dataset.panel, ends, scaler=scaler, keep=False)
             mse, mae = PUBLISHED[forecaster.alias_].split()[column].split("/")
-            found = (f"{rolled.mse:.4f}", f"{rolled.mae:.4f}")
-            assert found == (f"{float(mse):.4f}", f"{float(mae):.4f}"), (forecaster.alias_, horizon)
+            scores = (f"{rolled.mse:.4f}", f"{rolled.mae:.4f}")
+            assert scores == (f"{float(mse):.4f}", f"{float(mae):.4f}"), (
+                forecaster.alias_,
+                horizon,
+            )
             assert rolled.n_windows == len(ends)
 
 
@@ -841,11 +850,11 @@ def test_series_without_a_judged_value_are_told():
     table = pd.DataFrame({"whole": values, "ended": values}, index=days)
     table.loc[days[50:], "ended"] = np.nan
     zero = make_forecaster("zero", 7, weights=tiny_network())
-    told = "series 'ended' has no value in the judged rows and counts in no score"
-    with pytest.warns(UserWarning, match=told):
+    message = "series 'ended' has no value in the judged rows and counts in no score"
+    with pytest.warns(UserWarning, match=message):
         result = backtest(zero, table, n_windows=1)
     assert result.scores["mae"].notna().all()
-    with pytest.warns(UserWarning, match=told):
+    with pytest.warns(UserWarning, match=message):
         result = backtest(zero, table[["ended"]], n_windows=1)
     assert result.scores["mae"].isna().all()
     # A series with a value in another window is judged there.

@@ -131,13 +131,13 @@ def test_bounds_are_symmetric_monotone_and_start_from_the_point():
     rng = np.random.default_rng(0)
     intervals = StepIntervals(np.abs(rng.normal(size=(60, 3, 2))))
     point = rng.normal(size=(5, 3, 2))
-    asked = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
-    bounds = intervals.apply(point, asked)
+    quantiles = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
+    bounds = intervals.apply(point, quantiles)
     assert bounds.shape == (5, 3, 2, 7)
     assert (np.diff(bounds, axis=-1) >= 0).all()
     np.testing.assert_array_equal(bounds[..., 3], point)
     np.testing.assert_allclose(bounds[..., 0] + bounds[..., -1], 2 * point, rtol=1e-12, atol=1e-12)
-    scaled = intervals.apply(point, asked, scale=np.full((5, 2), 3.0))
+    scaled = intervals.apply(point, quantiles, scale=np.full((5, 2), 3.0))
     np.testing.assert_allclose(
         scaled - point[..., None], 3 * (bounds - point[..., None]), rtol=1e-10, atol=1e-12
     )
@@ -205,14 +205,14 @@ def test_coverage_holds_on_independent_noise():
         fitted = SplitConformal(Zero(1), n_windows=39).fit(wide(values[:40]))
         x = values[40:, None, :]
         y = values[40:, :]
-        for level, found in shares.items():
+        for level, share_inside in shares.items():
             lower, upper = np.moveaxis(
                 fitted.predict_windows(x, quantiles=level_to_quantiles(level))[1], -1, 0
             )
-            found.append(((lower[:, 0] <= y) & (y <= upper[:, 0])).mean())
-    for level, found in shares.items():
-        slack = 3 * np.std(found) / math.sqrt(len(found))
-        assert level / 100 - slack <= np.mean(found) <= level / 100 + 1 / 40 + slack
+            share_inside.append(((lower[:, 0] <= y) & (y <= upper[:, 0])).mean())
+    for level, share_inside in shares.items():
+        slack = 3 * np.std(share_inside) / math.sqrt(len(share_inside))
+        assert level / 100 - slack <= np.mean(share_inside) <= level / 100 + 1 / 40 + slack
 
 
 def test_each_step_and_series_has_its_width():
@@ -341,12 +341,12 @@ def test_series_without_errors_to_tell_have_a_scale():
     errors = np.ones((4, 6, 2, 1))
     steps = np.array([[1.0], [2.0], [3.0], [4.0]])
     errors[1], errors[2], errors[3, 1] = 0.0, np.nan, np.nan
-    found = SeriesScales.of(errors, steps)
+    scales = SeriesScales.of(errors, steps)
     typical = math.sqrt(1 * 1 / 4)  # of the two series whose errors tell, beside their steps
-    np.testing.assert_allclose(found.scales[1:3] / steps[1:3], typical)
-    np.testing.assert_allclose(found.scales[[0, 3]], 1.0)
-    assert (found.left_out[[0, 3]] > 0).all()
-    assert np.isnan(found.left_out[1:3]).all()  # no share in what the others' errors tell
+    np.testing.assert_allclose(scales.scales[1:3] / steps[1:3], typical)
+    np.testing.assert_allclose(scales.scales[[0, 3]], 1.0)
+    assert (scales.left_out[[0, 3]] > 0).all()
+    assert np.isnan(scales.left_out[1:3]).all()  # no share in what the others' errors tell
     np.testing.assert_array_equal(
         SeriesScales.of(np.zeros((2, 3, 1, 1)), np.full((2, 1), 5.0)).scales, 5.0
     )
@@ -355,7 +355,7 @@ def test_series_without_errors_to_tell_have_a_scale():
 def test_dead_series_do_not_narrow_the_intervals_of_the_others():
     alive = {f"s{i}": 50 + 10 * np.random.default_rng(i).normal(size=60) for i in range(4)}
     dead = {f"z{i:02}": np.zeros(60) for i in range(30)}
-    want, got = (
+    want, actual = (
         SplitConformal(Naive(3), n_windows=8)
         .fit(long(table))
         .predict(level=80)
@@ -363,7 +363,7 @@ def test_dead_series_do_not_narrow_the_intervals_of_the_others():
         .loc[[*alive]]
         for table in (alive, alive | dead)
     )
-    ratio = (got["naive-hi-80"] - got["naive"]) / (want["naive-hi-80"] - want["naive"])
+    ratio = (actual["naive-hi-80"] - actual["naive"]) / (want["naive-hi-80"] - want["naive"])
     assert ratio.between(0.5, 2).all()
     nothing = SplitConformal(Naive(3), n_windows=8).fit(long(dead)).predict(level=80)
     assert (nothing[["naive-lo-80", "naive-hi-80"]] == 0).all(axis=None)
@@ -473,13 +473,13 @@ def test_a_network_knows_series_by_their_ids_and_takes_others_for_typical():
     both = first_widths(fitted.predict(level=80))
     assert both["noisy"] == pytest.approx(10 * both["quiet"], rel=0.3)
     other = long({"a": series["noisy"], "quiet": series["quiet"], "z": 1000 * series["quiet"] + 5})
-    found = first_widths(fitted.predict(other, level=80))
-    assert found["quiet"] == pytest.approx(both["quiet"], rel=1e-5)
-    assert found["z"] == pytest.approx(1000 * found["a"], rel=0.2)
-    assert both["quiet"] < found["a"] < both["noisy"]
+    widths = first_widths(fitted.predict(other, level=80))
+    assert widths["quiet"] == pytest.approx(both["quiet"], rel=1e-5)
+    assert widths["z"] == pytest.approx(1000 * widths["a"], rel=0.2)
+    assert both["quiet"] < widths["a"] < both["noisy"]
     x = np.stack([series["noisy"][-28:], series["quiet"][-28:]])[..., None]
     bounds = fitted.predict_windows(x, quantiles=(0.1, 0.9))[1][:, 0, 0]
-    assert bounds[0, 1] - bounds[0, 0] == pytest.approx(found["a"], rel=1e-5)
+    assert bounds[0, 1] - bounds[0, 0] == pytest.approx(widths["a"], rel=1e-5)
     again = first_widths(fitted.predict(long({"quiet": 1000 * series["quiet"] + 5}), level=80))
     assert again["quiet"] == pytest.approx(
         1000 * both["quiet"], rel=1e-3
@@ -553,9 +553,11 @@ def test_bounds_around_a_network_that_is_never_negative_stop_at_zero(transform):
 def test_bounds_keep_within_what_a_series_touches():
     rain = np.maximum(0, np.random.default_rng(0).normal(-0.3, 1, size=400))
     both = wide(np.stack([rain, 20 - rain], axis=1))
-    found = SplitConformal(solved(context=56, val_size=0), n_windows=40).fit(both).predict(level=90)
-    assert found["c0-lo-90"].min() == min(0, found["c0"].min())
-    assert found["c1-hi-90"].max() == max(20, found["c1"].max())
+    forecast = (
+        SplitConformal(solved(context=56, val_size=0), n_windows=40).fit(both).predict(level=90)
+    )
+    assert forecast["c0-lo-90"].min() == min(0, forecast["c0"].min())
+    assert forecast["c1-hi-90"].max() == max(20, forecast["c1"].max())
     # 28 rows are too few to tell.
     free = SplitConformal(solved(val_size=0), n_windows=40).fit(both[["c0"]]).predict(level=90)
     assert free["c0-lo-90"].min() < 0
@@ -831,10 +833,10 @@ def test_no_interval_depends_on_rows_after_its_cutoff(table):
     for cutoff in (101, 150, 151, 222):
         changed = values.copy()
         changed[cutoff:] = 1e3 - 7 * changed[cutoff:]
-        found = roll_adaptive(forecaster, frames[table](changed), ends)
+        rolled = roll_adaptive(forecaster, frames[table](changed), ends)
         row = ends.ravel() - np.repeat(panel.starts[:-1], ends.shape[1])
-        np.testing.assert_array_equal(found.bounds[row <= cutoff], honest.bounds[row <= cutoff])
-        assert not np.allclose(found.bounds[row > cutoff], honest.bounds[row > cutoff])
+        np.testing.assert_array_equal(rolled.bounds[row <= cutoff], honest.bounds[row <= cutoff])
+        assert not np.allclose(rolled.bounds[row > cutoff], honest.bounds[row > cutoff])
 
 
 def test_truths_are_told_at_the_first_cutoff_that_knows_them():
@@ -1098,17 +1100,17 @@ def test_series_are_sought_once_for_each_window_and_not_once_for_each_series(mon
     rng = np.random.default_rng(0)
     frame = long({f"s{n:03}": rng.normal(size=40) for n in range(300)})
     fitted = SplitConformal(Naive(3), n_windows=20).fit(frame)
-    asked = []
+    requests = []
     seek = pd.Index.get_indexer
     monkeypatch.setattr(
         pd.Index,
         "get_indexer",
-        lambda own, target: (asked.append(len(target)), seek(own, target))[1],
+        lambda own, target: (requests.append(len(target)), seek(own, target))[1],
     )
     history = fitted.panel_
     for end in history.starts[1:]:
         fitted.predict_before(History(history), np.array([end]), quantiles=(0.1, 0.9))
-    assert sum(asked) == 300
+    assert sum(requests) == 300
 
 
 # --- saved folders --------------------------------------------------------------------------------
@@ -1197,6 +1199,6 @@ def test_another_forecaster_inside_is_refused(tmp_path):
 
 
 def test_the_examples_in_the_docstrings_are_true():
-    found = doctest.testmod(intervals)
-    assert found.attempted >= 9
-    assert found.failed == 0
+    outcome = doctest.testmod(intervals)
+    assert outcome.attempted >= 9
+    assert outcome.failed == 0

@@ -93,13 +93,13 @@ def test_pinball_has_no_factor_two(q, missing):
 def test_wql_and_quantile_crps(missing):
     y, _ = draw((5, 3), missing=missing)
     rng = np.random.default_rng(2)
-    asked = (0.1, 0.5, 0.75)
+    quantiles = (0.1, 0.5, 0.75)
     forecast = np.sort(rng.normal(2, 5, (5, 3, 3)), axis=-1)
-    by_quantile = {q: forecast[..., i] for i, q in enumerate(asked)}
+    by_quantile = {q: forecast[..., i] for i, q in enumerate(quantiles)}
     expected = loops.wql(y, by_quantile)
-    assert math.isclose(metrics.wql(y, forecast, quantiles=asked), expected, rel_tol=1e-12)
+    assert math.isclose(metrics.wql(y, forecast, quantiles=quantiles), expected, rel_tol=1e-12)
     expected = loops.average([2 * loops.pinball(y, f, q) for q, f in by_quantile.items()])
-    assert math.isclose(metrics.crps(y, forecast, quantiles=asked), expected, rel_tol=1e-12)
+    assert math.isclose(metrics.crps(y, forecast, quantiles=quantiles), expected, rel_tol=1e-12)
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 9])
@@ -210,9 +210,9 @@ def test_errors_name_the_rule(call, message):
 
 
 def test_the_examples_in_the_docstrings_are_true():
-    found = doctest.testmod(metrics)
-    assert found.attempted >= len(metrics.METRICS)
-    assert found.failed == 0
+    outcome = doctest.testmod(metrics)
+    assert outcome.attempted >= len(metrics.METRICS)
+    assert outcome.failed == 0
 
 
 def test_the_register_cannot_be_changed():

@@ -90,30 +90,30 @@ def test_scores_do_not_depend_on_the_chunk():
     ask = {"scaler": scaler, "quantiles": (0.1, 0.5, 0.9)}
     reference = roll(fitted, panel, ends, chunk=None, **ask)
     for chunk in (1, 7, 32, 10_000):
-        found = roll(fitted, panel, ends, chunk=chunk, **ask)
+        rolled = roll(fitted, panel, ends, chunk=chunk, **ask)
         for name in ("mse", "mae", "mse_original", "smape", "wql"):
-            assert getattr(found, name) == pytest.approx(getattr(reference, name), rel=1e-6), (
+            assert getattr(rolled, name) == pytest.approx(getattr(reference, name), rel=1e-6), (
                 name,
                 chunk,
             )
-        assert found.coverage == pytest.approx(reference.coverage, rel=1e-6)
-        np.testing.assert_allclose(found.point, reference.point, rtol=1e-12)
-        np.testing.assert_allclose(found.by_step["mse"].mean(), reference.mse, rtol=1e-6)
+        assert rolled.coverage == pytest.approx(reference.coverage, rel=1e-6)
+        np.testing.assert_allclose(rolled.point, reference.point, rtol=1e-12)
+        np.testing.assert_allclose(rolled.by_step["mse"].mean(), reference.mse, rtol=1e-6)
         for by in ("by_step", "by_series"):
             for name, scores in getattr(reference, by).items():
                 np.testing.assert_allclose(
-                    getattr(found, by)[name], scores, rtol=1e-12, err_msg=name
+                    getattr(rolled, by)[name], scores, rtol=1e-12, err_msg=name
                 )
 
 
 def test_windows_may_be_asked_in_any_order():
     panel = long_panel((50, 60))
     ends = np.array([100, 20, 70, 25, 20])
-    found = roll(Drift(3), panel, ends, scaler=make_scaler(panel))
+    rolled = roll(Drift(3), panel, ends, scaler=make_scaler(panel))
     for i, end in enumerate(ends):
         one = roll(Drift(3), panel, np.array([end]))
-        np.testing.assert_array_equal(found.point[i], one.point[0])
-    assert found.mae == pytest.approx(
+        np.testing.assert_array_equal(rolled.point[i], one.point[0])
+    assert rolled.mae == pytest.approx(
         roll(Drift(3), panel, np.sort(ends), scaler=make_scaler(panel)).mae
     )
 
@@ -203,6 +203,6 @@ def test_rolling_is_the_bare_passes():
 
 
 def test_the_examples_in_the_docstrings_are_true():
-    found = doctest.testmod(rolling)
-    assert found.attempted >= 1
-    assert found.failed == 0
+    outcome = doctest.testmod(rolling)
+    assert outcome.attempted >= 1
+    assert outcome.failed == 0

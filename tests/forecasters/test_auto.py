@@ -169,8 +169,8 @@ def test_overlapping_windows_are_the_evidence_of_those_that_fit_side_by_side():
     assert judged_windows.independent_windows(np.array([20, 22, 24, 26]), owners, H) == 2
     assert judged_windows.independent_windows(np.array([20, 200]), owners[:2], H) == 2
     two_series = np.array([0, 0, 1, 1])
-    found = judged_windows.independent_windows(np.array([20, 26, 60, 66]), two_series, H)
-    assert found == pytest.approx(4 / np.sqrt(2))
+    n_independent = judged_windows.independent_windows(np.array([20, 26, 60, 66]), two_series, H)
+    assert n_independent == pytest.approx(4 / np.sqrt(2))
     assert judged_windows.independent_windows(np.array([], dtype=int), owners[:0], H) == 0
 
 
@@ -195,7 +195,7 @@ def test_no_candidate_sees_a_row_that_it_is_judged_on(name):
         : len(panel.values) // 2
     ]
     other = to_panel(frame.assign(y=frame["y"] + 1e3 * np.tile(after, 2)))
-    found = []
+    actual = []
     for each in (panel, other):
         maker = AutoForecaster(H, max_time="10m")
         if name == "mlr":
@@ -204,13 +204,13 @@ def test_no_candidate_sees_a_row_that_it_is_judged_on(name):
             candidate = next(
                 c for c in maker._candidates(each, time.monotonic() + 60) if c.name == name
             )
-        found.append(
+        actual.append(
             trials.try_candidate(
                 candidate, each.until(stops), each, ends, trials.Limit(math.inf, "1m")
             )
         )
-    np.testing.assert_array_equal(found[0].answer[0], found[1].answer[0])
-    assert np.isfinite(found[0].answer[0]).all()
+    np.testing.assert_array_equal(actual[0].answer[0], actual[1].answer[0])
+    assert np.isfinite(actual[0].answer[0]).all()
 
 
 def _network():
@@ -498,8 +498,8 @@ def test_counts_have_no_forecast_below_zero():
     frame = table(*[80] * 3).assign(y=rng.poisson(0.4, 240).astype(float))
     few = table(*[28] * 3).assign(y=rng.poisson(1.0, 84).astype(float))  # too few to show a bound
     for counts in (frame, few):
-        found = Quick(H).fit(counts).predict(level=95)
-        assert found[["auto", "auto-lo-95"]].to_numpy().min() >= 0
+        forecast = Quick(H).fit(counts).predict(level=95)
+        assert forecast[["auto", "auto-lo-95"]].to_numpy().min() >= 0
     below = Quick(H).fit(frame.assign(y=frame["y"] - 0.5)).predict(level=95)
     assert below["auto-lo-95"].min() == -0.5  # a bound that `zero` sees
 

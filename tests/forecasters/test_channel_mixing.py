@@ -87,8 +87,8 @@ def test_the_mixer_equals_loops(masked):
     x = torch.randn(6, 5, 8, generator=seeded(1), dtype=torch.float64)
     seen = torch.rand(6, 5, generator=seeded(2)) > (0.4 if masked else -1)
     seen[:3, 2] = not masked
-    found = mixer(x, key_mask=seen) if masked else mixer(x)
-    torch.testing.assert_close(found, mixed_by_loops(mixer, x, seen), rtol=1e-10, atol=1e-12)
+    mixed = mixer(x, key_mask=seen) if masked else mixer(x)
+    torch.testing.assert_close(mixed, mixed_by_loops(mixer, x, seen), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ATTENTION_KINDS)

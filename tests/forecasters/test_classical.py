@@ -79,15 +79,17 @@ def direct(model, y, alpha):
 def test_forecasts_and_intervals_are_statsmodels_own(model, n_rows):
     y = series(n_rows)
     forecaster = make(model, context=n_rows).fit(series_table(y))
-    found = forecaster.predict_windows(y[None, :, None], quantiles=(0.05, 0.5, 0.95))[1][0, :, 0]
+    forecasts = forecaster.predict_windows(y[None, :, None], quantiles=(0.05, 0.5, 0.95))[1][
+        0, :, 0
+    ]
     mean, bounds = direct(model, y, alpha=0.1)
-    np.testing.assert_allclose(found[:, 1], y.mean() + y.std() * np.asarray(mean), rtol=1e-6)
+    np.testing.assert_allclose(forecasts[:, 1], y.mean() + y.std() * np.asarray(mean), rtol=1e-6)
     np.testing.assert_array_equal(
-        found[:, 1], forecaster.predict_windows(y[None, :, None])[0][0, :, 0]
+        forecasts[:, 1], forecaster.predict_windows(y[None, :, None])[0][0, :, 0]
     )
     if bounds is not None:
         np.testing.assert_allclose(
-            found[:, [0, 2]], y.mean() + y.std() * np.asarray(bounds), rtol=1e-6
+            forecasts[:, [0, 2]], y.mean() + y.std() * np.asarray(bounds), rtol=1e-6
         )
 
 
@@ -97,12 +99,12 @@ def test_theta_has_statsmodels_intervals_of_the_series_without_its_seasons():
     """
     y = np.random.default_rng(3).normal(size=ROWS).cumsum()
     bounds = ThetaModel(standard(y), deseasonalize=False).fit().prediction_intervals(H, alpha=0.1)
-    found = (
+    actual = (
         make("theta", season_length=1)
         .fit(series_table(y))
         .predict_windows(y[None, :, None], quantiles=(0.05, 0.95))[1]
     )
-    np.testing.assert_allclose(found[0, :, 0], y.mean() + y.std() * np.asarray(bounds), rtol=1e-6)
+    np.testing.assert_allclose(actual[0, :, 0], y.mean() + y.std() * np.asarray(bounds), rtol=1e-6)
     y = series()
     z = standard(y)
     theirs = np.asarray(
@@ -164,11 +166,13 @@ def test_no_window_gives_a_missing_forecast(model):
         (-1.0) ** t,
     ]
     x = np.stack(hard)[..., None]
-    found = make(model).fit(series_table(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
-    assert np.isfinite(found).all()
-    assert (np.diff(found, axis=-1) >= 0).all()
-    ramp = found[0, :, 0, 1]
-    sine = found[1, :, 0, 1]
+    forecasts = (
+        make(model).fit(series_table(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
+    )
+    assert np.isfinite(forecasts).all()
+    assert (np.diff(forecasts, axis=-1) >= 0).all()
+    ramp = forecasts[0, :, 0, 1]
+    sine = forecasts[1, :, 0, 1]
     assert ((ramp > ROWS - 2) & (ramp < ROWS + H + 1)).all()
     np.testing.assert_allclose(sine, np.sin(2 * np.pi * (ROWS + np.arange(H)) / SEASON), atol=0.1)
 
@@ -176,8 +180,10 @@ def test_no_window_gives_a_missing_forecast(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_constant_window_forecasts_its_value_with_no_spread(model):
     x = np.array([0.0, 0.1, -7e9])[:, None, None] * np.ones((1, ROWS, 1))
-    found = make(model).fit(series_table(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
-    np.testing.assert_array_equal(found, np.broadcast_to(x[:, :1, :, None], found.shape))
+    forecasts = (
+        make(model).fit(series_table(series())).predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
+    )
+    np.testing.assert_array_equal(forecasts, np.broadcast_to(x[:, :1, :, None], forecasts.shape))
 
 
 def test_an_optimiser_that_stops_early_is_told_once_and_filters_stay():
@@ -189,9 +195,9 @@ def test_an_optimiser_that_stops_early_is_told_once_and_filters_stay():
         match=(
             "ets: of 2 windows, 1 had an optimiser that stopped.*and 0 too few rows and 0 a model"
         ),
-    ) as told:
+    ) as caught:
         forecaster.predict_windows(x)[0]
-    assert len(told) == 1
+    assert len(caught) == 1
     assert warnings.filters == before
 
 
@@ -212,11 +218,13 @@ def test_a_model_that_breaks_down_leaves_a_random_walk_and_says_so(how, monkeypa
     with pytest.warns(
         RuntimeWarning, match="of 1 windows, 0 had .* and 0 too few rows and 1 a model that broke"
     ):
-        found = forecaster.predict_windows(y[None, :, None], quantiles=(0.1, 0.5, 0.9))[1][0, :, 0]
-    np.testing.assert_allclose(found[:, 1], y[-1], rtol=1e-12)
+        forecasts = forecaster.predict_windows(y[None, :, None], quantiles=(0.1, 0.5, 0.9))[1][
+            0, :, 0
+        ]
+    np.testing.assert_allclose(forecasts[:, 1], y[-1], rtol=1e-12)
     step = np.sqrt(np.mean(np.diff(y) ** 2))
     np.testing.assert_allclose(
-        found[:, 2] - y[-1], 1.2815515655446004 * step * np.sqrt(np.arange(1, H + 1)), rtol=1e-9
+        forecasts[:, 2] - y[-1], 1.2815515655446004 * step * np.sqrt(np.arange(1, H + 1)), rtol=1e-9
     )
 
 
@@ -265,17 +273,17 @@ def test_a_short_series_does_not_cut_the_others(model):
         "b": series_table(series(20, seed=1)),
         "c": series_table(series(60, seed=2)),
     }
-    both = pd.concat([part.assign(unique_id=name) for name, part in parts.items()])
-    found = (
+    both_series = pd.concat([part.assign(unique_id=name) for name, part in parts.items()])
+    actual = (
         StatsmodelsForecaster(3, model)
-        .fit(both)
+        .fit(both_series)
         .predict(level=80)
         .set_index("unique_id")
         .iloc[:, 1:]
     )
     for name, part in parts.items():
         alone = StatsmodelsForecaster(3, model).fit(part).predict(level=80).iloc[:, 2:]
-        np.testing.assert_array_equal(found.loc[name], alone)
+        np.testing.assert_array_equal(actual.loc[name], alone)
 
 
 def test_windows_with_too_few_rows_hold_their_last_value_and_are_counted():
@@ -288,9 +296,9 @@ def test_windows_with_too_few_rows_hold_their_last_value_and_are_counted():
         RuntimeWarning,
         match="ets: of 3 windows, 0 had .* and 1 too few rows and 0 a model that broke",
     ):
-        found = forecaster.predict_windows(x, quantiles=(0.5,))[1][..., 0, 0]
-    np.testing.assert_array_equal(found[0], forecaster.predict()["ets"])
-    np.testing.assert_allclose(found[1:], [[2.0, 2.0], [7.0, 7.0]], rtol=1e-12)
+        forecasts = forecaster.predict_windows(x, quantiles=(0.5,))[1][..., 0, 0]
+    np.testing.assert_array_equal(forecasts[0], forecaster.predict()["ets"])
+    np.testing.assert_allclose(forecasts[1:], [[2.0, 2.0], [7.0, 7.0]], rtol=1e-12)
 
 
 @pytest.mark.parametrize("hole", [np.nan, np.inf])

@@ -12,17 +12,17 @@ H = 6
 def test_least_absolute_weights_are_those_of_linear_programming():
     rng = np.random.default_rng(0)
     errors = rng.normal(size=(4, 300)) * [[1.0], [1.1], [1.3], [2.0]] + rng.normal(size=300) / 2
-    found = module._least_absolute(errors)
-    assert found.min() >= 0
-    assert found.sum() == pytest.approx(1)
+    weights = module._least_absolute(errors)
+    assert weights.min() >= 0
+    assert weights.sum() == pytest.approx(1)
     # min sum(u), u >= w e, u >= -w e, w on the simplex
     n = errors.shape[1]
     bounds = np.block([[errors.T, -np.eye(n)], [-errors.T, -np.eye(n)]])
     cost = np.r_[np.zeros(4), np.ones(n)]
     simplex = np.r_[np.ones(4), np.zeros(n)][None]
     best = linprog(cost, A_ub=bounds, b_ub=np.zeros(2 * n), A_eq=simplex, b_eq=[1.0])
-    assert np.abs(found @ errors).sum() < 1.005 * best.fun
-    np.testing.assert_allclose(found, best.x[:4], atol=0.06)
+    assert np.abs(weights @ errors).sum() < 1.005 * best.fun
+    np.testing.assert_allclose(weights, best.x[:4], atol=0.06)
 
 
 def errors_of(*sizes, n=30, seed=0):
@@ -109,9 +109,9 @@ def test_a_lead_on_few_windows_is_little_evidence():
 def test_missing_truths_are_left_out_of_weights():
     errors = errors_of(1.0, 1.0, 1.04)
     gaps = np.random.default_rng(1).random(errors.shape[1:]) < 0.2
-    found = module.candidate_weights(np.where(gaps, np.nan, errors), 30)
-    np.testing.assert_allclose(found, module.candidate_weights(errors, 30), atol=0.1)
-    assert found[2] < found[:2].min()
+    weights = module.candidate_weights(np.where(gaps, np.nan, errors), 30)
+    np.testing.assert_allclose(weights, module.candidate_weights(errors, 30), atol=0.1)
+    assert weights[2] < weights[:2].min()
 
 
 def test_bands_are_made_to_hold_four_in_five():

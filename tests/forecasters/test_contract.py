@@ -207,7 +207,7 @@ def test_predict_before_fit_is_refused(make):
 @pytest.mark.parametrize("kind", ["long", "wide"])
 def test_inputs_stay_as_they_were(name, kind):
     frame = long_frame() if kind == "long" else wide_frame()
-    kept = frame.copy(deep=True)
+    original = frame.copy(deep=True)
     forecaster = FORECASTERS[name](SCHEMA)
     # A fit on a frame reads it and fits the panel; the fit on the long one stands in the next test.
     panel = forecaster.read(frame)
@@ -219,7 +219,7 @@ def test_inputs_stay_as_they_were(name, kind):
     assert panel.fingerprint() == print_before
     expected = fitted(name, kind)
     pd.testing.assert_frame_equal(answer.to_frame(), expected.predict(frame))
-    pd.testing.assert_frame_equal(frame, kept)
+    pd.testing.assert_frame_equal(frame, original)
     x = last_contexts(panel, forecaster.max_context)
     before = x.copy()
     forecaster.predict_windows(x)
@@ -228,7 +228,7 @@ def test_inputs_stay_as_they_were(name, kind):
 
 def test_nothing_leaks_into_the_process(make, tmp_path, monkeypatch, capfd):
     frame = long_frame()
-    kept = frame.copy(deep=True)
+    original = frame.copy(deep=True)
     monkeypatch.chdir(tmp_path)
     threads, legacy, state = (
         torch.get_num_threads(),
@@ -236,7 +236,7 @@ def test_nothing_leaks_into_the_process(make, tmp_path, monkeypatch, capfd):
         torch.get_rng_state(),
     )
     make().fit(frame).predict(frame)
-    pd.testing.assert_frame_equal(frame, kept)
+    pd.testing.assert_frame_equal(frame, original)
     assert not list(Path(tmp_path).iterdir())
     assert capfd.readouterr() == ("", "")
     np.testing.assert_array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
@@ -572,12 +572,12 @@ def test_later_rows_are_taken_in_without_a_fit(name):
     with told as warned:
         assert model.update(pd.concat([later, new])) is model
     assert warned is None or Path(warned[0].filename) == Path(__file__)
-    found = model.predict()
-    assert set(found["unique_id"]) == {*expected["unique_id"], "new"}
-    known = found[found["unique_id"] != "new"].reset_index(drop=True)
+    forecast = model.predict()
+    assert set(forecast["unique_id"]) == {*expected["unique_id"], "new"}
+    known = forecast[forecast["unique_id"] != "new"].reset_index(drop=True)
     pd.testing.assert_frame_equal(known, expected)
     if not short:
-        assert found.notna().all(axis=None)
+        assert forecast.notna().all(axis=None)
 
 
 @pytest.mark.parametrize("name", ["auto", "seasonal_naive", "conformal drift", "zero"])
@@ -630,10 +630,10 @@ def assert_blind(judge, frame):
         changed = frame.assign(y=frame["y"].where(~after, -30 * frame["y"] + 1000))
         assert not changed.loc[after, "y"].equals(frame.loc[after, "y"])
         earlier = (window <= w).to_numpy()
-        found = judge(changed).loc[earlier, columns].to_numpy()
+        actual = judge(changed).loc[earlier, columns].to_numpy()
         expected = honest.loc[earlier, columns].to_numpy()
         assert np.isfinite(expected).all()
-        if not np.allclose(found, expected, rtol=1e-6):
+        if not np.allclose(actual, expected, rtol=1e-6):
             raise AssertionError(f"a forecast knew the future of its cutoff {w}")
 
 

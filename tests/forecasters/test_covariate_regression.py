@@ -874,9 +874,9 @@ def test_intervals_stand_around_the_points_and_follow_the_errors():
     frame = series(1, promotion)
     model = promoted()
     plain = MAKERS["zero"](SCHEMA).fit(frame[:-H])
-    asked = {"quantiles": (0.1, 0.5, 0.9)}
-    answer = model.predict(future=frame[-H:], **asked)
-    before = plain.predict(**asked)
+    request = {"quantiles": (0.1, 0.5, 0.9)}
+    answer = model.predict(future=frame[-H:], **request)
+    before = plain.predict(**request)
     widths = [f["zero-q0.9"] - f["zero-q0.1"] for f in (answer, before)]
     assert (0.05 * widths[1] < widths[0]).all()
     assert (widths[0] < 0.5 * widths[1]).all()

@@ -148,12 +148,12 @@ def test_nothing_is_seen_before_its_time(make):
         left = H + STEP * (N_WINDOWS - 1 - w)
         for columns, rows in ((["y", "temp"], left), (["promo", "price"], left - H)):
             if rows:
-                found, _ = judge(changed_after(frame, columns, rows), MAKERS[make])
-                np.testing.assert_allclose(found[window <= w], honest[window <= w], rtol=1e-6)
+                actual, _ = judge(changed_after(frame, columns, rows), MAKERS[make])
+                np.testing.assert_allclose(actual[window <= w], honest[window <= w], rtol=1e-6)
         # A future column inside the horizon is seen, a step at a time.
-        found, _ = judge(changed_after(frame, ["price"], left - 2), MAKERS[make])
+        actual, _ = judge(changed_after(frame, ["price"], left - 2), MAKERS[make])
         step = np.tile(np.arange(H), len(window) // H)
-        same = np.isclose(found, honest, rtol=1e-6)
+        same = np.isclose(actual, honest, rtol=1e-6)
         assert same[(window == w) & (step < 2)].all()
         assert not same[(window == w) & (step >= 2)].any()
 
@@ -165,8 +165,8 @@ def test_a_past_column_that_is_read_as_a_future_one_would_be_caught():
         return attention(future_cols=["temp"])
 
     honest, window = judge(frame, make)
-    found, _ = judge(changed_after(frame, ["temp"], H), make)
-    assert not np.allclose(found[window == N_WINDOWS - 1], honest[window == N_WINDOWS - 1])
+    actual, _ = judge(changed_after(frame, ["temp"], H), make)
+    assert not np.allclose(actual[window == N_WINDOWS - 1], honest[window == N_WINDOWS - 1])
 
 
 def test_scales_and_weights_see_no_validation_row():
@@ -337,13 +337,13 @@ def test_judges_hand_each_forecaster_its_own_columns():
 def test_cross_validation_score_and_predict_windows_are_one(head):
     frame = covariate_frame()
     model = attention(head=head, val_size=14, **EVERY)
-    found = model.cross_validation(frame, n_windows=1, level=50)
+    frame_of_windows = model.cross_validation(frame, n_windows=1, level=50)
     known, last = parts_of(frame, H)
     model.fit(known)
     future = last[["unique_id", "ds", "promo", "price"]]
     expected = model.predict(future=future, level=50)
-    np.testing.assert_allclose(found["mlr"], expected["mlr"], rtol=1e-5)
-    np.testing.assert_allclose(found["mlr-lo-50"], expected["mlr-lo-50"], rtol=1e-5)
+    np.testing.assert_allclose(frame_of_windows["mlr"], expected["mlr"], rtol=1e-5)
+    np.testing.assert_allclose(frame_of_windows["mlr-lo-50"], expected["mlr-lo-50"], rtol=1e-5)
     panel = model.read(frame)
     ends = panel.starts[1:] - H
     windows = CovariateHistory(panel, model.covariate_columns_).windows(ends, 12, H)

@@ -95,7 +95,7 @@ def test_a_pattern_of_the_table_is_learnt_and_helps_on_later_rows(learnt):
     assert told["valid_windows"] == 17 + 15
     assert 0 < told["best_step"] <= told["steps"] == N_STEPS
     assert told["valid_loss"] < 0.8 * told["start_loss"]
-    assert told["parameters"] == sum(each.numel() for each in tuned.network_.parameters())
+    assert told["parameters"] == sum(parameter.numel() for parameter in tuned.network_.parameters())
     assert plain.summary_ == {}
     assert plain.network_ is tiny_network()
     panel = to_panel(frame)
@@ -248,9 +248,9 @@ def test_too_short_a_table_keeps_its_weights_and_says_so(lengths):
     with pytest.warns(
         UserWarning,
         match="too few of them.*weights stay as they were: bring more rows.*three horizons",
-    ) as told:
+    ) as caught:
         forecaster.fit(waves(*lengths))
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
     assert forecaster.network_ is tiny_network()
     assert forecaster.summary_["steps"] == forecaster.summary_["best_step"] == 0
     assert len(forecaster.predict()) == H * len(lengths)
@@ -300,7 +300,10 @@ def test_nothing_of_the_process_is_changed(capfd):
     assert same(weights_of_network(tiny_network()), held)
     for network in (tiny_network(), tuned.network_):
         assert not network.training
-        assert not any(each.requires_grad or each.grad is not None for each in network.parameters())
+        assert not any(
+            parameter.requires_grad or parameter.grad is not None
+            for parameter in network.parameters()
+        )
 
 
 def test_a_saved_one_forecasts_alike_and_learns_no_more(tmp_path, monkeypatch, learnt):
@@ -338,10 +341,10 @@ def test_covariates_are_read_on_top_of_the_tuned_network():
 
 def test_a_suite_gives_it_seeds_and_the_validation_rows(tmp_path, monkeypatch):
     days = pd.date_range("2024-01-01", periods=100, freq="D")
-    asked = []
+    requests = []
 
     def watch(network, panel, *, title, **how):
-        asked.append((int(panel.lengths[0]), how))
+        requests.append((int(panel.lengths[0]), how))
         return fine_tune(network, panel, title=title, **how)
 
     monkeypatch.setattr(fine_tuning, "fine_tune", watch)
@@ -357,7 +360,9 @@ def test_a_suite_gives_it_seeds_and_the_validation_rows(tmp_path, monkeypatch):
         settings=settings,
     )
     records = run_suite(grid)
-    assert asked == [(80, {"horizon": H, "val_size": 20, "random_state": seed}) for seed in (3, 4)]
+    assert requests == [
+        (80, {"horizon": H, "val_size": 20, "random_state": seed}) for seed in (3, 4)
+    ]
     assert [record["seed"] for record in records] == [3, 4]
     assert records[0]["mae"] != records[1]["mae"]
     assert records[0]["config"]["fine_tune"] is True

@@ -346,14 +346,14 @@ def test_loggers_of_lightning_are_left_as_they_were(monkeypatch):
     ]
 
     def state():
-        return [(list(each.filters), each.level, list(each.handlers)) for each in loggers]
+        return [(list(logger.filters), logger.level, list(logger.handlers)) for logger in loggers]
 
     before = state()
     during = []
     fit = loop.lightning.Trainer.fit
 
     def listening(self, *args, **kwargs):
-        during.extend(len(each.filters) for each in loggers)
+        during.extend(len(logger.filters) for logger in loggers)
         return fit(self, *args, **kwargs)
 
     monkeypatch.setattr(loop.lightning.Trainer, "fit", listening)

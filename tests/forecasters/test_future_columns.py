@@ -299,10 +299,10 @@ def test_a_future_with_every_column_of_a_wide_table_leaves_none_to_forecast():
     days = pd.date_range("2024-01-01", periods=64)
     table = pd.DataFrame({"shop": np.arange(64.0) % 7, "promo": np.arange(64.0) % 3}, index=days)
     for rows in (table, table.rename_axis("day").reset_index()):
-        told = (
+        message = (
             r"values of every column of the table, \['shop', 'promo'\], .*future_cols=\['promo'\]"
         )
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             forecast(rows[:60], 4, future=rows[60:])
         # Columns that are to be filled in are forecast.
         answer = forecast(rows[:60], 4, future=rows[60:].assign(shop=np.nan))
@@ -316,8 +316,10 @@ def test_a_future_with_some_columns_of_a_wide_table_needs_their_names_where_othe
     y = np.arange(64.0)
     table = pd.DataFrame({"a": y % 7, "b": y % 5, "promo": y % 3, "rain": y % 4 < 2}, index=days)
     for rows in (table, table.rename_axis("day").reset_index()):
-        told = r"some columns of a wide table, \['promo'\], .*\['a', 'b'\], .*future_cols=\['promo'"
-        with pytest.raises(ValueError, match=told):
+        message = (
+            r"some columns of a wide table, \['promo'\], .*\['a', 'b'\], .*future_cols=\['promo'"
+        )
+        with pytest.raises(ValueError, match=message):
             forecast(rows[:60], 4, future=rows[60:].drop(columns=["a", "b"]))
         ahead = rows[60:].drop(columns=["a", "b"])
         answer = forecast(rows[:60], 4, future=ahead, future_cols=["promo", "rain"])
@@ -424,11 +426,11 @@ def test_windows_longer_than_the_context_are_cut(model):
 def test_a_step_without_known_covariates_has_no_forecast(model):
     x, windows = some_windows(model)
     windows.known[1, 15 + 2, 0] = np.nan
-    for found in (
+    for actual in (
         model.predict_windows(x, covariates=windows)[0],
         model.predict_windows(x, covariates=windows, quantiles=(0.5,))[1],
     ):
-        gone = np.isnan(found.reshape(3, H))
+        gone = np.isnan(actual.reshape(3, H))
         assert gone.tolist() == [[False] * 4, [False, False, True, False], [False] * 4]
 
 
@@ -663,15 +665,15 @@ def test_wide_tables_share_their_covariates(wide):
 @pytest.mark.parametrize("wrong", ["b ", "B", "  b"])
 def test_future_ids_in_other_spaces_or_capitals_are_named(wrong):
     days = pd.date_range("2024-01-01", periods=30)
-    one = pd.DataFrame({"ds": days, "y": np.arange(30.0), "promo": np.arange(30) % 2})
-    table = pd.concat([one[:28].assign(unique_id=name) for name in "ab"])
-    future = pd.concat([one[28:].assign(unique_id=name) for name in ("a", wrong)])
-    with pytest.raises(ValueError, match=f"no row of series 'b', but rows of '{wrong}'") as told:
+    one_series = pd.DataFrame({"ds": days, "y": np.arange(30.0), "promo": np.arange(30) % 2})
+    table = pd.concat([one_series[:28].assign(unique_id=name) for name in "ab"])
+    future = pd.concat([one_series[28:].assign(unique_id=name) for name in ("a", wrong)])
+    with pytest.raises(ValueError, match=f"no row of series 'b', but rows of '{wrong}'") as caught:
         forecast(table, 2, model="ridge", future=future)
-    (call,) = re.findall(r"as the table does: (future.*)", str(told.value))
+    (call,) = re.findall(r"as the table does: (future.*)", str(caught.value))
     scope = {"future": future.copy()}
     exec(call, scope)
-    expected = pd.concat([one[28:].assign(unique_id=name) for name in "ab"])
+    expected = pd.concat([one_series[28:].assign(unique_id=name) for name in "ab"])
     pd.testing.assert_frame_equal(scope["future"], expected)
     # Rows of other series are of no use, and one that is lacking is told as such.
     others = future.replace({"unique_id": {wrong: "c"}})
@@ -682,11 +684,11 @@ def test_future_ids_in_other_spaces_or_capitals_are_named(wrong):
 @pytest.mark.parametrize("name", ["Promo", "promo "])
 def test_columns_of_the_future_in_other_capitals_are_renamed(name):
     days = pd.date_range("2024-01-01", periods=30)
-    one = pd.DataFrame({"ds": days, "y": np.arange(30.0), "promo": np.arange(30) % 2})
+    one_series = pd.DataFrame({"ds": days, "y": np.arange(30.0), "promo": np.arange(30) % 2})
     column = name.strip().lower()
-    future = one[28:].rename(columns={column: name})
-    with pytest.raises(ValueError, match=f"'{name}' of future= is called '{column}'") as told:
-        forecast(one[:28], 2, model="ridge", future=future)
+    future = one_series[28:].rename(columns={column: name})
+    with pytest.raises(ValueError, match=f"'{name}' of future= is called '{column}'") as caught:
+        forecast(one_series[:28], 2, model="ridge", future=future)
     scope = {"future": future}
-    exec(str(told.value).split("rename it: ")[1], scope)
+    exec(str(caught.value).split("rename it: ")[1], scope)
     assert scope["future"].columns.tolist() == ["ds", "y", "promo"]

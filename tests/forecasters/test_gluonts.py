@@ -141,15 +141,15 @@ def test_quantiles_are_those_of_the_student_t(model):
         (df, loc, scale), _, _ = forecaster.network_(
             torch.as_tensor(z[..., 0]), torch.ones(2, CONTEXT).double()
         )
-    asked = (0.05, 0.5, 0.99)
+    quantiles = (0.05, 0.5, 0.99)
     expected = np.stack(
-        [stats.t.ppf(q, df.numpy(), loc.numpy(), scale.numpy()) for q in asked], axis=-1
+        [stats.t.ppf(q, df.numpy(), loc.numpy(), scale.numpy()) for q in quantiles], axis=-1
     )
     expected = (
         expected[:, :, None] * x.std(axis=1)[:, None, :, None] + x.mean(axis=1)[:, None, :, None]
     )
     np.testing.assert_allclose(
-        forecaster.predict_windows(x, quantiles=asked)[1], expected, rtol=1e-6
+        forecaster.predict_windows(x, quantiles=quantiles)[1], expected, rtol=1e-6
     )
 
 
@@ -244,10 +244,12 @@ def test_two_threads_forecast_what_one_does():
         make("deepar", random_state=seed).fit(long()).predict().iloc[:, 2].to_numpy()
         for seed in (0, 1)
     ]
-    found = {}
+    forecasts = {}
 
     def work(seed):
-        found[seed] = make("deepar", random_state=seed).fit(long()).predict().iloc[:, 2].to_numpy()
+        forecasts[seed] = (
+            make("deepar", random_state=seed).fit(long()).predict().iloc[:, 2].to_numpy()
+        )
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in (0, 1)]
     for thread in threads:
@@ -255,7 +257,7 @@ def test_two_threads_forecast_what_one_does():
     for thread in threads:
         thread.join()
     for seed in (0, 1):
-        np.testing.assert_array_equal(found[seed], alone[seed])
+        np.testing.assert_array_equal(forecasts[seed], alone[seed])
 
 
 def test_an_interrupt_reaches_the_caller_and_the_old_fit_stays(monkeypatch):
@@ -298,8 +300,8 @@ def test_the_end_of_the_process_is_the_users_matter(monkeypatch):
 def test_a_constant_window_forecasts_its_value_with_no_spread(model):
     forecaster = make(model).fit(long())
     x = np.array([0.0, 0.1, -7e9])[:, None, None] * np.ones((1, CONTEXT, 1))
-    found = forecaster.predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
-    np.testing.assert_array_equal(found, np.broadcast_to(x[:, :1, :, None], found.shape))
+    forecasts = forecaster.predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
+    np.testing.assert_array_equal(forecasts, np.broadcast_to(x[:, :1, :, None], forecasts.shape))
 
 
 def test_forecasts_follow_shift_and_scale(model):
@@ -429,10 +431,10 @@ def test_only_known_warnings_are_answered():
             warnings.warn("known, but of another kind", RuntimeWarning, stacklevel=1)
         return texts
 
-    with pytest.warns(Warning, match="known") as told:
+    with pytest.warns(Warning, match="known") as caught:
         texts = speak()
     assert texts == ["known and answered"]
-    assert [str(each.message) for each in told] == ["unknown", "known, but of another kind"]
+    assert [str(warning.message) for warning in caught] == ["unknown", "known, but of another kind"]
 
     def fail():
         with collected((UserWarning, "known")):

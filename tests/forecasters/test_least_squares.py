@@ -77,8 +77,8 @@ def solved(df, centre):
 def test_closed_form_is_the_ridge_regression_of_all_windows(kind, centre):
     df = table()
     model = linear(kind).fit(df)
-    found = model.network_.map.weight.detach().double().numpy()
-    np.testing.assert_allclose(found, solved(df, centre), rtol=1e-4, atol=1e-5)
+    weight = model.network_.map.weight.detach().double().numpy()
+    np.testing.assert_allclose(weight, solved(df, centre), rtol=1e-4, atol=1e-5)
     assert model.summary_["epochs"] == 0
     assert model.history_.columns.tolist() == ["epoch", "train_loss", "valid_loss", "learning_rate"]
     other = linear(kind, random_state=5).fit(df)
@@ -172,10 +172,10 @@ def test_gaps_in_every_window_are_interpolated_unless_a_mask_is_asked_for():
     holed = full.copy()
     holed.iloc[3::7] = np.nan
     with pytest.warns(UserWarning, match="such values are interpolated for mlr"):
-        found = solving().fit(holed)
+        model = solving().fit(holed)
     known = solving(missing="interpolate").fit(holed)
-    pd.testing.assert_frame_equal(found.predict(), known.predict())
-    assert not found.masks_
+    pd.testing.assert_frame_equal(model.predict(), known.predict())
+    assert not model.masks_
     with pytest.raises(ValueError, match="every window has one"):
         solving(missing="mask").fit(holed)
 

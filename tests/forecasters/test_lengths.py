@@ -87,8 +87,8 @@ def test_a_competition_of_many_lengths_is_forecast(name, settings):
 
 def test_one_short_series_does_not_shorten_the_context_of_all():
     long = monthly([90] * 9)
-    both = pd.concat([long, monthly([30], seed=1).assign(unique_id="short")])
-    assert small().fit(both).context_ == small().fit(long).context_ == 90 - 9 - 6
+    both_series = pd.concat([long, monthly([30], seed=1).assign(unique_id="short")])
+    assert small().fit(both_series).context_ == small().fit(long).context_ == 90 - 9 - 6
     assert (
         small().fit(long[long["unique_id"] == "s0000"]).context_ == (90 - 9 - 6) // 2
     )  # one alone: half of it
@@ -178,13 +178,13 @@ def test_covariates_of_short_series_are_read():
 def test_a_series_too_short_for_the_network_is_forecast_by_another(name, tmp_path):
     df = monthly([80, 5, 80, 1])
     model = small(name, context=24)
-    told = (
+    message = (
         rf"2 of 4 series have fewer than 8 rows of history, too few for {name}; .* by the"
         r" pretrained 'zero'"
     )
-    with pytest.warns(UserWarning, match=told) as said:
+    with pytest.warns(UserWarning, match=message) as caught:
         model.fit(df)
-    assert len(said) == 1
+    assert len(caught) == 1
     answer = model.predict(level=80)  # said once
     zero = make_forecaster("zero", 6).fit(df).predict(level=80)
     both = answer["unique_id"].isin(["s0001", "s0003"])
@@ -192,9 +192,9 @@ def test_a_series_too_short_for_the_network_is_forecast_by_another(name, tmp_pat
         answer.loc[both].iloc[:, 2:].to_numpy(), zero[both].iloc[:, 2:].to_numpy(), rtol=1e-5
     )
     assert (np.abs(answer.loc[~both, name] - zero.loc[~both, "zero"]) > 1e-3).any()
-    with pytest.warns(UserWarning, match=told) as said:
+    with pytest.warns(UserWarning, match=message) as caught:
         pd.testing.assert_frame_equal(model.predict(df, level=80), answer)
-    assert len(said) == 1
+    assert len(caught) == 1
     model.save(tmp_path / "saved")
     pd.testing.assert_frame_equal(type(model).load(tmp_path / "saved").predict(level=80), answer)
 
@@ -213,9 +213,9 @@ def test_series_that_are_all_too_short_are_one_error():
 
 def test_backtests_reach_windows_that_are_too_short():
     df = monthly([80, 16, 60])
-    with pytest.warns(UserWarning, match="1 of 3 series have fewer than 8 rows") as said:
+    with pytest.warns(UserWarning, match="1 of 3 series have fewer than 8 rows") as caught:
         result = backtest(small(context=24), df, n_windows=4)
-    assert len(said) == 1
+    assert len(caught) == 1
     assert np.isfinite(result.frame["mlr"]).all()
     assert len(result.frame) == 3 * 4 * 6
 
@@ -258,16 +258,18 @@ def test_a_context_without_a_value_is_told_by_name(kind):
         strict.predict(gone)
     schema = Schema(missing="mask")
     model = small(context=24, schema=schema).fit(df)
-    told = "left out: series 's0001' has no value among its last 24 rows; their forecasts are NaN"
-    unjudged = told.replace("their forecasts are NaN", "they are not judged")
-    with pytest.warns(UserWarning, match=told):
+    message = (
+        "left out: series 's0001' has no value among its last 24 rows; their forecasts are NaN"
+    )
+    unjudged = message.replace("their forecasts are NaN", "they are not judged")
+    with pytest.warns(UserWarning, match=message):
         answer = model.predict(gone)
     assert answer.isna().any(axis=None)
-    with pytest.warns(UserWarning, match=told):
+    with pytest.warns(UserWarning, match=message):
         pd.testing.assert_frame_equal(predict_many(model, gone, n_chunks=2), answer)
     # The rows before the gap teach, as the series of a fit do that has too few of them.
     fitted = small(context=24, schema=schema).fit(gone)
-    with pytest.warns(UserWarning, match=told):
+    with pytest.warns(UserWarning, match=message):
         pd.testing.assert_frame_equal(fitted.predict().isna(), answer.isna())
     with pytest.warns(UserWarning, match=unjudged):
         judged = backtest(small(context=24, schema=schema), gone, n_windows=2)
@@ -284,7 +286,7 @@ def test_a_context_without_a_value_is_told_by_name(kind):
             small(context=24, schema=schema), late, n_windows=2, by="series", n_chunks=2
         )
     assert judged.panel.n_series == 1
-    with pytest.warns(UserWarning, match=told):
+    with pytest.warns(UserWarning, match=message):
         calibrated = SplitConformal(small(context=24, schema=schema), n_windows=4).fit(late)
     assert calibrated.predict(level=50).isna().any(axis=None)
 

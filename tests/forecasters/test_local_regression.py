@@ -35,7 +35,7 @@ def moments(values, rows):
 def features_by_hand(own, columns, past, begun, memory):
     """A list of features for each row of one window."""
     n_rows = len(past)
-    found = []
+    features = []
     scaled = [
         [(v - m) / s for v in column] for column in columns.T for m, s in [moments(column, begun)]
     ]
@@ -52,8 +52,8 @@ def features_by_hand(own, columns, past, begun, memory):
         for lag in (1, 3):
             row += [z[max(t - lag, 0)] for z in scaled]
         row += [z[min(max(t - own.horizon, 0), n_rows - 1)] for z in earlier]
-        found.append(row)
-    return np.array(found)
+        features.append(row)
+    return np.array(features)
 
 
 def penalised(rows, targets, penalty, n_waves):

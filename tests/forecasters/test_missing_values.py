@@ -257,10 +257,10 @@ def test_a_series_that_ends_before_the_others_is_told_of():
         {"ended": rows, "whole": rows}, index=pd.date_range("2024-01-01", periods=90)
     )
     wide.loc[wide.index[60:], "ended"] = np.nan
-    told = (
+    message = (
         r"'ended' has no value at 2024-03-01 .* \(and 29 more\); .* the last value is repeated at"
     )
-    with pytest.warns(UserWarning, match=told):
+    with pytest.warns(UserWarning, match=message):
         answer = make_forecaster("naive", 2).fit(wide).predict()
     assert answer["ended"].tolist() == [59, 59]
 

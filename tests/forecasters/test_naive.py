@@ -206,9 +206,9 @@ def test_unfit_windows_are_refused(x, message):
 
 
 def test_the_examples_in_the_docstrings_are_true():
-    found = doctest.testmod(naive)
-    assert found.attempted >= 4
-    assert found.failed == 0
+    outcome = doctest.testmod(naive)
+    assert outcome.attempted >= 4
+    assert outcome.failed == 0
 
 
 def test_a_fit_that_is_refused_changes_nothing():

@@ -148,12 +148,12 @@ def test_threads_share_the_series_and_change_nothing(monkeypatch, n_threads):
         return type(network).forecast(network, part, horizon, likely=likely)
 
     monkeypatch.setattr(network, "forecast", watch, raising=False)
-    found = fitted(n_threads=n_threads).predict_windows(x)[0]
+    forecasts = fitted(n_threads=n_threads).predict_windows(x)[0]
     assert set(seen) == {1}
     assert len(seen) > n_threads
     assert torch.get_num_threads() == before
     monkeypatch.undo()
-    np.testing.assert_allclose(found, fitted(n_threads=1).predict_windows(x)[0], rtol=1e-5)
+    np.testing.assert_allclose(forecasts, fitted(n_threads=1).predict_windows(x)[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -205,10 +205,10 @@ def test_no_forecast_knows_its_future(missing):
     frame.loc[[20, 50, 84, 85, 140, 158], "y"] = np.nan
 
     def judge(data):
-        found = backtest(
+        judged = backtest(
             make(), data, n_windows=4, step_size=3, level=80, schema=Schema(missing=missing)
         ).frame
-        return found.sort_values(["cutoff", "unique_id", "ds"], kind="stable")
+        return judged.sort_values(["cutoff", "unique_id", "ds"], kind="stable")
 
     honest = judge(frame)
     cutoffs = np.sort(honest["cutoff"].unique())
@@ -223,12 +223,12 @@ def test_no_forecast_knows_its_future(missing):
 
 def test_a_backtest_reads_all_the_history_that_there_is():
     frame = daily_table(600)
-    found = backtest(make(), frame, n_windows=3).frame
+    judged = backtest(make(), frame, n_windows=3).frame
     panel = to_panel(frame)
     forecaster = fitted()
     for i, end in enumerate(range(600 - H - 2, 600 - H + 1)):
         alone = forecaster.predict_windows(panel.values[end - REACH : end][None])[0]
-        np.testing.assert_allclose(found["zero"][i * H : (i + 1) * H], alone.ravel(), rtol=1e-6)
+        np.testing.assert_allclose(judged["zero"][i * H : (i + 1) * H], alone.ravel(), rtol=1e-6)
     # Nothing older than the reach is handed over, and everything counts that tokens hold.
     x = panel.values[None, :590]
     base = forecaster.predict_windows(x)[0]
@@ -267,12 +267,12 @@ def test_absent_rows_are_missing_values():
 def test_a_scale_and_a_shift_go_through(network):
     forecaster = fitted(network)
     x = windows(weekly_values(60), weekly_values(33, 1, 12), weekly_values(7, 2))
-    asked = (0.05, 0.5, 0.95)
-    base = forecaster.predict_windows(x, quantiles=asked)[1]
+    quantiles = (0.05, 0.5, 0.95)
+    base = forecaster.predict_windows(x, quantiles=quantiles)[1]
     spread = np.nanstd(x, axis=1)[:, None, :, None]
     for a, b in ((3.0, 0.0), (1e-12, 0.0), (1e12, 0.0), (0.1, -7.0), (1e4, 1e6), (1.0, 1e5)):
-        found = (forecaster.predict_windows(a * x + b, quantiles=asked)[1] - b) / a
-        assert (np.abs(found - base) <= 1e-4 * spread).all(), (a, b)
+        forecasts = (forecaster.predict_windows(a * x + b, quantiles=quantiles)[1] - b) / a
+        assert (np.abs(forecasts - base) <= 1e-4 * spread).all(), (a, b)
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, -3.25, 1e-12, 1e12, 0.1])
@@ -304,8 +304,8 @@ def test_settings_of_another_kind_are_refused(schema):
 def test_no_size_is_taken_for_a_constant(factor, shift):
     y = np.round(weekly_values(60), 2)
     plain = fitted().predict_windows(y[None, :, None])[0]
-    found = fitted().predict_windows(factor * y[None, :, None] + shift)[0]
-    np.testing.assert_allclose((found - shift) / factor, plain, atol=2e-3)
+    forecasts = fitted().predict_windows(factor * y[None, :, None] + shift)[0]
+    np.testing.assert_allclose((forecasts - shift) / factor, plain, atol=2e-3)
 
 
 def test_zeros_counts_and_negatives_are_finite(network):
@@ -329,10 +329,14 @@ def test_forecasts_are_cut_at_zero_only_if_asked_and_never_where_values_were_neg
     mixed = rng.normal(size=60)
     positive[7] = np.nan
     frame = daily_table(60, 60, values=[positive, mixed])
-    asked = {"level": 98, "quantiles": [0.2]}
-    free = make().fit(frame).predict(**asked).set_index("unique_id").drop(columns="ds")
+    request = {"level": 98, "quantiles": [0.2]}
+    free = make().fit(frame).predict(**request).set_index("unique_id").drop(columns="ds")
     cut = (
-        make(nonnegative=True).fit(frame).predict(**asked).set_index("unique_id").drop(columns="ds")
+        make(nonnegative=True)
+        .fit(frame)
+        .predict(**request)
+        .set_index("unique_id")
+        .drop(columns="ds")
     )
     assert (free.loc["s00"] < 0).any(axis=None)
     np.testing.assert_array_equal(cut.loc["s00"], free.loc["s00"].clip(lower=0))
@@ -364,18 +368,20 @@ def test_forecasts_keep_within_bounds_that_are_touched(columns):
     )
     assert (model.covariate_regression_ is not None) == bool(columns)
     future = frame[frame["ds"] >= "2024-06-07"].drop(columns="y") if columns else None
-    found = (
+    actual = (
         model.predict(future=future, level=98, quantiles=0.3)
         .set_index("unique_id")
         .drop(columns="ds")
     )
-    assert (found.loc["counts"] % 1 == 0).all(axis=None)
+    assert (actual.loc["counts"] % 1 == 0).all(axis=None)
     # Without a bound they would pass it; a series without bounds has none, and those of a moved one
     # move along.
-    assert found.loc["counts"].to_numpy().min() == found.loc["sun", "zero"].min() == 0
-    assert found.loc["capped"].to_numpy().max() == 8
-    assert found.loc["free", "zero-lo-98"].min() < -1
-    np.testing.assert_allclose(found.loc["moved"], 100 + 3 * found.loc["counts"], rtol=0, atol=0.05)
+    assert actual.loc["counts"].to_numpy().min() == actual.loc["sun", "zero"].min() == 0
+    assert actual.loc["capped"].to_numpy().max() == 8
+    assert actual.loc["free", "zero-lo-98"].min() < -1
+    np.testing.assert_allclose(
+        actual.loc["moved"], 100 + 3 * actual.loc["counts"], rtol=0, atol=0.05
+    )
 
 
 def test_channels_of_a_wide_table_are_series():
@@ -448,27 +454,30 @@ def test_quantiles_between_the_levels_lie_on_the_line_over_the_normal_ones(netwo
     x = weekly_values(60)
     levels = network.quantile_levels
     asked = sorted({0.01, 0.0137, 0.2, 0.33, 0.5, 0.6180339, 0.985, 0.99, *levels})
-    found = fitted(network).predict_windows(x[None, :, None], quantiles=asked)[1][0, :, 0]
+    forecasts = fitted(network).predict_windows(x[None, :, None], quantiles=asked)[1][0, :, 0]
     direct = network.forecast(
         torch.from_numpy(x[None, -network.config.max_context :]), H, likely=7
     )[0].numpy()
     for step in range(H):
         for i, q in enumerate(asked):
-            assert found[step, i] == pytest.approx(by_hand(direct[step], levels, q), rel=1e-6), (
+            assert forecasts[step, i] == pytest.approx(
+                by_hand(direct[step], levels, q), rel=1e-6
+            ), (
                 step,
                 q,
             )
-    assert (np.diff(found, axis=1) >= 0).all()
+    assert (np.diff(forecasts, axis=1) >= 0).all()
     np.testing.assert_array_equal(
-        found[:, asked.index(0.5)], fitted(network).predict_windows(x[None, :, None])[0][0, :, 0]
+        forecasts[:, asked.index(0.5)],
+        fitted(network).predict_windows(x[None, :, None])[0][0, :, 0],
     )
 
 
 def test_a_normal_distribution_is_met_between_its_levels():
     z = statistics.NormalDist(3, 2).inv_cdf
     asked = np.linspace(0.01, 0.99, 99)
-    found = module._Between(LEVELS, asked.tolist(), "zero")(np.array([z(p) for p in LEVELS]))
-    np.testing.assert_allclose(found, [z(q) for q in asked], rtol=1e-12)
+    actual = module._Between(LEVELS, asked.tolist(), "zero")(np.array([z(p) for p in LEVELS]))
+    np.testing.assert_allclose(actual, [z(q) for q in asked], rtol=1e-12)
     steps = np.cumsum(np.random.default_rng(0).exponential(size=(100, len(LEVELS))) ** 5, axis=1)
     fine = np.linspace(0.01, 0.99, 5000)
     assert (np.diff(module._Between(LEVELS, fine.tolist(), "zero")(steps), axis=1) >= 0).all()
@@ -639,9 +648,9 @@ def test_others_hand_it_all_that_it_reads():
         {"target": own["y"].to_numpy(), "start": pd.Period(own["ds"].iloc[0], "D"), "item_id": name}
         for name, own in frame.groupby("unique_id")
     ]
-    found = list(TsattnPredictor(forecaster, freq="D", quantiles=(0.1, 0.9)).predict(entries))
+    actual = list(TsattnPredictor(forecaster, freq="D", quantiles=(0.1, 0.9)).predict(entries))
     means = np.concatenate(
-        [each.forecast_array[each.forecast_keys.index("mean")] for each in found]
+        [each.forecast_array[each.forecast_keys.index("mean")] for each in actual]
     )
     np.testing.assert_allclose(means, whole["zero"], rtol=1e-5)
 
@@ -675,13 +684,13 @@ def test_histories_of_unlike_length_are_cut_as_a_loop_would():
         history = History(panel)
         ends = np.array([4, 9, 10, 12, 25, 40])
         for reach in (1, 3, 12, 100):
-            found = history.reaching(ends, reach)
+            histories = history.reaching(ends, reach)
             lengths = [
                 min(reach, end - panel.starts[np.searchsorted(panel.starts, end - 1, "right") - 1])
                 for end in ends
             ]
-            assert found.shape == (len(ends), max(lengths), 1)
-            for row, end, n in zip(found, ends, lengths, strict=True):
+            assert histories.shape == (len(ends), max(lengths), 1)
+            for row, end, n in zip(histories, ends, lengths, strict=True):
                 assert np.isnan(row[: len(row) - n]).all()
                 np.testing.assert_array_equal(
                     row[len(row) - n :], history.contexts(np.array([end]), n)[0]
@@ -1070,9 +1079,9 @@ def begin(folder):
 
 def test_a_forecast_loads_nothing_heavy(light_folder):
     """And a heavy import would be seen."""
-    told = f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
-    lines = (*begin(light_folder), "import numpy as np, pandas as pd, tsattn", *CALLS, told)
-    shown = fresh_python(light_folder, *lines, "import sklearn, scipy.stats", told).splitlines()
+    message = f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    lines = (*begin(light_folder), "import numpy as np, pandas as pd, tsattn", *CALLS, message)
+    shown = fresh_python(light_folder, *lines, "import sklearn, scipy.stats", message).splitlines()
     assert [json.loads(line) for line in shown[-2:]] == [[], ["sklearn", "scipy.stats"]]
 
 

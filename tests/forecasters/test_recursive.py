@@ -54,17 +54,17 @@ def by_hand(model, x, steps):
 def test_recursive_forecasts_equal_a_loop_over_windows(name, steps):
     model = MAKERS[name]().fit(table(name))
     panel = to_panel(table(name))
-    found = forecast_panel(model, panel, horizon=steps, recursive=True)
+    forecast = forecast_panel(model, panel, horizon=steps, recursive=True)
     if name == "mixing":
         expected = by_hand(model, panel.grouped().values[None, -12:], steps)[0].T
     else:
         x = np.stack([panel.values[end - 12 : end] for end in panel.starts[1:]])
         expected = by_hand(model, x, steps)[..., 0]
-    np.testing.assert_allclose(found.point, expected, rtol=1e-5)
+    np.testing.assert_allclose(forecast.point, expected, rtol=1e-5)
     answer = model.predict(horizon=steps, recursive=True)
     np.testing.assert_array_equal(
         answer.select_dtypes("number").to_numpy().ravel(),
-        found.to_frame().select_dtypes("number").to_numpy().ravel(),
+        forecast.to_frame().select_dtypes("number").to_numpy().ravel(),
     )
     assert len(answer) == steps * (1 if name == "mixing" else panel.n_series)
 

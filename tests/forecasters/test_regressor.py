@@ -51,10 +51,10 @@ def waves(n=200, rows=30, *, period=12.0, noise=0.05, seed=0):
 
 def outcomes(estimator):
     """Names of scikit-learn's checks by how they ended."""
-    found = {"passed": [], "failed": [], "skipped": [], "xfail": []}
+    names_by_status = {"passed": [], "failed": [], "skipped": [], "xfail": []}
     for row in check_estimator(estimator, on_fail=None, on_skip=None):
-        found[row["status"]].append(row["check_name"])
-    return found
+        names_by_status[row["status"]].append(row["check_name"])
+    return names_by_status
 
 
 def test_whole_suite_of_scikit_learn(record_testsuite_property):
@@ -62,21 +62,21 @@ def test_whole_suite_of_scikit_learn(record_testsuite_property):
     thing.
     """
     assert get_tags(regressor()).input_tags.two_d_array
-    found = outcomes(regressor())
-    assert found["failed"] == []
-    assert found["xfail"] == []
-    assert set(found["skipped"]) <= {
+    names_by_status = outcomes(regressor())
+    assert names_by_status["failed"] == []
+    assert names_by_status["xfail"] == []
+    assert set(names_by_status["skipped"]) <= {
         "check_array_api_input"
     }  # asks for a setting of SciPy's, see below
     record_testsuite_property(
-        "checks", f"{len(found['passed'])} of {sum(map(len, found.values()))}"
+        "checks", f"{len(names_by_status['passed'])} of {sum(map(len, names_by_status.values()))}"
     )
-    assert len(found["passed"]) >= 50
+    assert len(names_by_status["passed"]) >= 50
     # What an estimator of theirs with the same abilities is asked, weights of samples aside.
     theirs = {
         name for name in outcomes(Ridge(copy_X=True))["passed"] if "sample_weight" not in name
     }
-    assert theirs - set(found["passed"]) == set()
+    assert theirs - set(names_by_status["passed"]) == set()
 
 
 @pytest.mark.slow
@@ -342,10 +342,10 @@ def search_over_a_frame(n_jobs):
 
 
 def test_search_over_a_frame_looks_into_the_network():
-    found = search_over_a_frame(1)
-    assert len({*found.cv_results_["mean_test_score"]}) == 4
-    best = found.best_estimator_
-    wanted = found.best_params_
+    search = search_over_a_frame(1)
+    assert len({*search.cv_results_["mean_test_score"]}) == 4
+    best = search.best_estimator_
+    wanted = search.best_params_
     assert (
         best.config_.d_model == best.get_params()["network__d_model"] == wanted["network__d_model"]
     )

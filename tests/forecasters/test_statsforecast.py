@@ -55,18 +55,20 @@ def direct(model):
 @pytest.mark.parametrize("model", [name for name in MODELS if name != "tsb"])
 def test_forecasts_are_the_librarys_own(model):
     y = values(model)
-    found = make(model).fit(series_table(y)).predict()[model]
+    actual = make(model).fit(series_table(y)).predict()[model]
     # Its optimisers have absolute tolerances, which the unit of the window moves a little.
-    np.testing.assert_allclose(found, direct(model).forecast(y=y, h=H)["mean"], atol=0.02 * y.std())
+    np.testing.assert_allclose(
+        actual, direct(model).forecast(y=y, h=H)["mean"], atol=0.02 * y.std()
+    )
 
 
 @pytest.mark.parametrize("model", ["ets", "auto_ets", "auto_arima"])
 def test_intervals_are_the_librarys_own(model):
     y = series()
-    found = make(model).fit(series_table(y)).predict(level=80)
+    forecast = make(model).fit(series_table(y)).predict(level=80)
     own = direct(model).forecast(y=y, h=H, level=[80])
     for side in ("lo-80", "hi-80"):
-        np.testing.assert_allclose(found[f"{model}-{side}"], own[side], atol=0.03 * y.std())
+        np.testing.assert_allclose(forecast[f"{model}-{side}"], own[side], atol=0.03 * y.std())
 
 
 @pytest.mark.parametrize("model", ["theta", "dynamic_theta"])
@@ -85,9 +87,13 @@ def test_theta_intervals_are_those_it_draws_without_the_dice(model):
 @pytest.mark.parametrize("model", ["theta", "dynamic_theta"])
 def test_seasons_are_no_noise_of_theta(model, shift):
     y = series() + shift
-    found = make(model).fit(series_table(y)).predict(level=80)
+    forecast = make(model).fit(series_table(y)).predict(level=80)
     residual = 2 * 1.28 * 2  # bounds of 80% for noise of standard deviation 2
-    assert 0.7 * residual < found[f"{model}-hi-80"][0] - found[f"{model}-lo-80"][0] < 1.5 * residual
+    assert (
+        0.7 * residual
+        < forecast[f"{model}-hi-80"][0] - forecast[f"{model}-lo-80"][0]
+        < 1.5 * residual
+    )
 
 
 def test_tsb_takes_the_constants_of_the_least_squared_error():
@@ -104,11 +110,11 @@ def test_tsb_takes_the_constants_of_the_least_squared_error():
 @pytest.mark.parametrize("model", DEMAND)
 def test_intervals_of_demand_are_as_wide_as_its_errors_and_not_negative(model):
     y = demand(400, seed=1)
-    found = make(model, context=400).fit(series_table(y)).predict(level=[50, 90])
-    assert (found[f"{model}-lo-90"] == 0).all()
+    forecast = make(model, context=400).fit(series_table(y)).predict(level=[50, 90])
+    assert (forecast[f"{model}-lo-90"] == 0).all()
     z = 1.6448536269514722
-    np.testing.assert_allclose(found[f"{model}-hi-90"] - found[model], z * y.std(), rtol=0.15)
-    assert (found[f"{model}-hi-50"] < found[f"{model}-hi-90"]).all()
+    np.testing.assert_allclose(forecast[f"{model}-hi-90"] - forecast[model], z * y.std(), rtol=0.15)
+    assert (forecast[f"{model}-hi-50"] < forecast[f"{model}-hi-90"]).all()
 
 
 @pytest.mark.parametrize("model", ["theta", "ets"])
@@ -124,7 +130,9 @@ def test_both_libraries_forecast_alike(model):
         gaps.append(np.abs(forecasts[0][model] - forecasts[1][model]).mean())
         # One step ahead: further on, theta of statsmodels takes the level to wander more than it
         # does.
-        spread.append([(each[f"{model}-hi-80"] - each[f"{model}-lo-80"])[0] for each in forecasts])
+        spread.append(
+            [(forecast[f"{model}-hi-80"] - forecast[f"{model}-lo-80"])[0] for forecast in forecasts]
+        )
     assert 0 < np.mean(gaps) < 1.0  # half the standard deviation of the noise
     ours, twin = np.mean(spread, axis=0)
     assert 0.75 < ours / twin < 1.33
@@ -136,9 +144,9 @@ def test_each_series_is_read_to_its_beginning_and_cuts_no_other(model):
         name: values(model, n, i)
         for i, (name, n) in enumerate({"a": 150, "b": 20, "c": 60}.items())
     }
-    both = pd.concat([series_table(y, name) for name, y in parts.items()])
-    forecaster = StatsforecastForecaster(3, model, context=80).fit(both)
-    found = forecaster.predict(level=80).set_index("unique_id").iloc[:, 1:]
+    both_series = pd.concat([series_table(y, name) for name, y in parts.items()])
+    forecaster = StatsforecastForecaster(3, model, context=80).fit(both_series)
+    actual = forecaster.predict(level=80).set_index("unique_id").iloc[:, 1:]
     assert (forecaster.min_context, forecaster.max_context) == (1, 80)
     for name, y in parts.items():
         alone = (
@@ -147,27 +155,29 @@ def test_each_series_is_read_to_its_beginning_and_cuts_no_other(model):
             .predict(level=80)
             .iloc[:, 2:]
         )
-        np.testing.assert_array_equal(found.loc[name], alone)
+        np.testing.assert_array_equal(actual.loc[name], alone)
 
 
 @pytest.mark.parametrize("model", QUICK)
 def test_forecasts_follow_the_scale(model):
     y = values(model)
     x = np.stack([y, 1e9 * y, 1e-9 * y, 1e200 * y])[..., None]
-    found = make(model).fit(series_table(y)).predict_windows(x, quantiles=(0.1, 0.9))[1][:, :, 0]
-    for scaled, size in zip(found[1:], (1e9, 1e-9, 1e200), strict=True):
-        np.testing.assert_allclose(scaled, size * found[0], rtol=1e-4)
+    forecasts = (
+        make(model).fit(series_table(y)).predict_windows(x, quantiles=(0.1, 0.9))[1][:, :, 0]
+    )
+    for scaled, size in zip(forecasts[1:], (1e9, 1e-9, 1e200), strict=True):
+        np.testing.assert_allclose(scaled, size * forecasts[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_constant_window_forecasts_its_value_with_no_spread(model):
     x = np.array([0.0, 0.1, 7e9])[:, None, None] * np.ones((1, ROWS, 1))
-    found = (
+    actual = (
         make(model)
         .fit(series_table(values(model)))
         .predict_windows(x, quantiles=(0.1, 0.5, 0.9))[1]
     )
-    np.testing.assert_array_equal(found, np.broadcast_to(x[:, :1, :, None], found.shape))
+    np.testing.assert_array_equal(actual, np.broadcast_to(x[:, :1, :, None], actual.shape))
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 5, 9, 12, 25])
@@ -192,16 +202,16 @@ def test_no_window_gives_a_missing_forecast(model, n_rows):
     # A search takes a second: a third of the windows for each length, all thirds for some length.
     if model == "auto_arima" and n_rows >= 5:
         hard = hard[n_rows % 3 :: 3]
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = (
+        actual = (
             make(model)
             .fit(series_table(values(model)))
             .predict_windows(np.stack(hard)[..., None], quantiles=(0.1, 0.5, 0.9))[1]
         )
-    assert np.isfinite(found).all()
-    assert (np.diff(found, axis=-1) >= 0).all()
-    assert [each.category for each in told] in ([], [RuntimeWarning])
+    assert np.isfinite(actual).all()
+    assert (np.diff(actual, axis=-1) >= 0).all()
+    assert [warning.category for warning in caught] in ([], [RuntimeWarning])
 
 
 def test_windows_with_too_few_rows_hold_their_last_value_and_are_counted():
@@ -210,10 +220,10 @@ def test_windows_with_too_few_rows_hold_their_last_value_and_are_counted():
     x[1, -4:, 0] = [3.0, 5.0, 1.0, 2.0]
     with pytest.warns(
         RuntimeWarning, match="auto_ets: of 2 windows, 0 had .* and 1 too few rows and 0 a model"
-    ) as told:
-        found = make("auto_ets").fit(series_table(series())).predict_windows(x)[0]
-    assert len(told) == 1
-    np.testing.assert_array_equal(found[1, :, 0], 2.0)
+    ) as caught:
+        forecasts = make("auto_ets").fit(series_table(series())).predict_windows(x)[0]
+    assert len(caught) == 1
+    np.testing.assert_array_equal(forecasts[1, :, 0], 2.0)
 
 
 def test_the_library_leaves_random_state_and_filters_alone():
@@ -267,8 +277,8 @@ def test_a_history_that_is_too_short_is_one_clear_error():
 def test_auto_ets_reads_the_whole_history():
     """The first years have another level of noise: ten seasons of the end would not show it."""
     y = np.concatenate([series(90, noise=20.0), series(90, seed=1)])
-    found = make("auto_ets").fit(series_table(y)).predict()["auto_ets"]
+    actual = make("auto_ets").fit(series_table(y)).predict()["auto_ets"]
     whole = theirs.AutoETS(SEASON).forecast(y=y / (np.abs(y).max() / 1000), h=H)["mean"]
-    np.testing.assert_allclose(found, whole * np.abs(y).max() / 1000, rtol=1e-6)
+    np.testing.assert_allclose(actual, whole * np.abs(y).max() / 1000, rtol=1e-6)
     assert make("auto_ets", context=60).fit(series_table(y)).context_ == 60
     assert make("theta").fit(series_table(y)).context_ == 100

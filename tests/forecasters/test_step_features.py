@@ -39,37 +39,37 @@ def by_hand(layout, z, known, past, static, step):
         while row >= t:
             row -= cycle
         phase[cycle] = row
-    found = [step + 1, *z[::-1][:8], z[before], z.mean()]
+    features = [step + 1, *z[::-1][:8], z[before], z.mean()]
     for cycle in cycles:
-        found.append(z[t - cycle :].mean())
+        features.append(z[t - cycle :].mean())
         if t >= 2 * cycle:
-            found.append(z[t - 2 * cycle : t - cycle].mean())
+            features.append(z[t - 2 * cycle : t - cycle].mean())
         if t > cycle:
-            found.append(z[t - 1] - z[t - 1 - cycle])
+            features.append(z[t - 1] - z[t - 1 - cycle])
     for cycle in cycles:
         seasons = [z[phase[cycle] - k * cycle] for k in range(t // cycle)]
-        found += seasons[:3]
+        features += seasons[:3]
         if len(seasons) > 1:
-            found.append(np.mean(seasons))
-        found += [z[max(phase[cycle] - 1, 0)], z[min(phase[cycle] + 1, t - 1)]]
-    found += known[t + step].tolist()
+            features.append(np.mean(seasons))
+        features += [z[max(phase[cycle] - 1, 0)], z[min(phase[cycle] + 1, t - 1)]]
+    features += known[t + step].tolist()
     for k in range(layout.n_future):
         column = known[:, k]
-        found += [column[phase[cycle]] for cycle in cycles]
+        features += [column[phase[cycle]] for cycle in cycles]
         spans = {3, cycles[-1]} if cycles else {3}
-        found += [
+        features += [
             column[t + step + 1 - span : t + step + 1].mean() for span in sorted(spans) if span <= t
         ]
-        found.append(column[:t].mean())
+        features.append(column[:t].mean())
     for k in range(layout.n_past):
         column = past[:, k]
-        found += [
+        features += [
             column[-1],
             column.mean(),
             column[before],
             *(column[phase[cycle]] for cycle in cycles),
         ]
-    return [*found, *static]
+    return [*features, *static]
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

@@ -67,15 +67,15 @@ def test_a_text_column_that_drives_the_target_is_used():
 
 
 def test_categories_become_indicators_and_numbers_stay_what_they_were():
-    found = read()
+    panel = read()
     frame = table()
     stops = np.array([50, 60, 66])
     encoder = CovariateEncoder.fit(
-        CovariateColumns.checked(**COLUMNS, static_cols=(), calendar=()), found, stops
+        CovariateColumns.checked(**COLUMNS, static_cols=(), calendar=()), panel, stops
     )
     assert encoder.columns.categories == (MOODS, None, None, SKIES, None)
     assert encoder.sizes == {"n_past": 3, "n_known": 5, "n_static": 0}
-    rows = encoder.rows(found)
+    rows = encoder.rows(panel)
     for row in (0, 77, 195):
         cells = frame.iloc[row]
         moods = [cells["mood"] == int(m) for m in MOODS]
@@ -84,8 +84,8 @@ def test_categories_become_indicators_and_numbers_stay_what_they_were():
         np.testing.assert_array_equal(rows["known"][row, 1:4], np.array(skies, float))
     # Numbers and booleans are standardised as before.
     numbers = CovariateEncoder.fit(
-        CovariateColumns(("temp",), ("price", "promo")), found, stops
-    ).rows(found)
+        CovariateColumns(("temp",), ("price", "promo")), panel, stops
+    ).rows(panel)
     np.testing.assert_array_equal(rows["past"][:, 2:], numbers["past"])
     np.testing.assert_array_equal(rows["known"][:, [0, 4]], numbers["known"])
 
@@ -93,27 +93,27 @@ def test_categories_become_indicators_and_numbers_stay_what_they_were():
 def test_categories_are_those_of_the_training_rows_and_others_are_zeros():
     frame = table()
     late = frame.groupby("unique_id").cumcount(ascending=False) < 4
-    found = read(frame.assign(sky=frame["sky"].mask(late, "fog")))
+    panel = read(frame.assign(sky=frame["sky"].mask(late, "fog")))
     columns = CovariateColumns((), ("sky",))
-    encoder = CovariateEncoder.fit(columns, found, found.lengths - 4)
+    encoder = CovariateEncoder.fit(columns, panel, panel.lengths - 4)
     assert encoder.columns.categories == (SKIES,)
-    windows = CovariateHistory(found, encoder.columns).windows(found.starts[1:] - 4, 10, 4)
+    windows = CovariateHistory(panel, encoder.columns).windows(panel.starts[1:] - 4, 10, 4)
     known = encoder.encode(windows, 4)["known"]
     np.testing.assert_array_equal(known[:, 10:], np.zeros((3, 4, 3)))
     np.testing.assert_array_equal(known[:, :10].sum(axis=2), np.ones((3, 10)))
 
 
 def test_windows_are_recoded_for_a_member_that_knows_other_categories():
-    found = read()
+    panel = read()
     have = CovariateColumns(("mood",), ("price", "sky"), categories=(MOODS, None, SKIES))
     wanted = CovariateColumns(
         ("mood",), ("price", "sky"), categories=(("2", "3"), None, ("clear", "snow"))
     )
-    ends = found.starts[1:] - 4
-    windows = CovariateHistory(found, have).windows(ends, 10, 4)
+    ends = panel.starts[1:] - 4
+    windows = CovariateHistory(panel, have).windows(ends, 10, 4)
     windows.known[0, -1, 1] = np.nan
     windows.known[1, -1, 1] = -1
-    expected = CovariateHistory(found, wanted).windows(ends, 10, 4)
+    expected = CovariateHistory(panel, wanted).windows(ends, 10, 4)
     expected.known[0, -1, 1] = np.nan
     expected.known[1, -1, 1] = -1
     before = windows.known.copy()
@@ -209,8 +209,8 @@ def test_panels_are_continued_with_new_categories():
     before, after = parts_of(frame, 9)
     after = after.assign(sky="fog")
     joined = to_long(continued_panel(read(before), read(after)))
-    both = pd.concat([before, after]).sort_values(["unique_id", "ds"])
-    assert joined["sky"].tolist() == both["sky"].tolist()
+    both_series = pd.concat([before, after]).sort_values(["unique_id", "ds"])
+    assert joined["sky"].tolist() == both_series["sky"].tolist()
 
 
 def test_saved_and_updated_models_keep_their_categories(tmp_path):
@@ -291,8 +291,10 @@ def test_words_for_booleans_of_the_table_are_told_the_call(words):
     frame["promo"] = frame["promo"] > 0
     model = make_forecaster("ridge", 4, schema=Schema(future_cols=["promo"])).fit(frame)
     future = model.make_future_frame().assign(promo=[words[row % 2] for row in range(12)])
-    told = rf"holds '{words[0]}' .* and the table has booleans there; write such cells as the table"
-    with pytest.raises(ValueError, match=told) as refused:
+    message = (
+        rf"holds '{words[0]}' .* and the table has booleans there; write such cells as the table"
+    )
+    with pytest.raises(ValueError, match=message) as refused:
         model.predict(future=future)
     right = future.copy()
     exec(str(refused.value).split("does: ")[1], {"future": right})
@@ -363,7 +365,7 @@ def test_one_warning_names_all_columns_and_values():
     )
     with pytest.warns(UserWarning, match="holds categories") as caught:
         model.predict(future=future)
-    assert [str(each.message) for each in caught] == [
+    assert [str(warning.message) for warning in caught] == [
         "future= holds categories that no training row has: 'fog', 'dust' in column 'sky'; 0, 3, 4,"
         " 5, 6 and 5 more in column 'mood'; each counts as none of those known"
     ]
@@ -511,8 +513,8 @@ def test_files_with_text_and_booleans_are_forecast_and_warned_of_once(
     code, out, err = run(*argv, "--future", "future.csv")
     assert code == 0
     assert len(out.splitlines()) == 5
-    told = (
+    message = (
         "future= holds categories that no training row has: 'fog' in column 'sky'; each counts as"
         " none of those known"
     )
-    assert err.splitlines() == [f"tsattn: warning: {told}"]
+    assert err.splitlines() == [f"tsattn: warning: {message}"]

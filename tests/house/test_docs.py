@@ -52,10 +52,10 @@ def run_blocks(
     The first of ``swaps``, which the page must have, is exchanged by the second.
     """
     names: dict[str, object] = {"__name__": path.stem}
-    found = blocks(path.read_text(encoding="utf-8"), language)
-    assert found, f"{path.name} has no {language} block any more"
-    assert any(swaps[0] in source for _, source in found), f"{path.name} has no {swaps[0]}"
-    for line, source in found:
+    code_blocks = blocks(path.read_text(encoding="utf-8"), language)
+    assert code_blocks, f"{path.name} has no {language} block any more"
+    assert any(swaps[0] in source for _, source in code_blocks), f"{path.name} has no {swaps[0]}"
+    for line, source in code_blocks:
         code = source.replace(*swaps)
         exec(compile("\n" * (line - 1) + code, str(path), "exec"), names)
     return names
@@ -209,8 +209,10 @@ def run_tests(files: list[str], names: str, root: Path) -> subprocess.CompletedP
         "-k",
         names,
     ]
-    found = {**os.environ, "PYTHONPATH": str(root), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return subprocess.run(run, cwd=root, env=found, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(
+        run, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 WALKS = {"A new forecaster": 3, "A new attention pattern": 3, "A new metric": 2}
@@ -284,7 +286,7 @@ def examples() -> list[tuple[str, str, int, str]]:
     They are read from the sources: a finder that looks at functions would pass over those that
     shape checks wrap.
     """
-    found = []
+    found_examples = []
     for file in sorted((ROOT / "tsattn").rglob("*.py")):
         source = file.read_text()
         # Each process of the tests reads all sources before it begins.
@@ -295,8 +297,10 @@ def examples() -> list[tuple[str, str, int, str]]:
         for node in definitions(ast.parse(source)):
             if ">>>" in (ast.get_docstring(node, clean=False) or ""):
                 text = ast.get_docstring(node)
-                found.append((module, getattr(node, "name", "module"), node.body[0].lineno, text))
-    return found
+                found_examples.append(
+                    (module, getattr(node, "name", "module"), node.body[0].lineno, text)
+                )
+    return found_examples
 
 
 def definitions(
@@ -451,15 +455,15 @@ def test_every_page_is_in_the_table_of_contents():
 
 def reached(start: Path) -> set[str]:
     """Pages of a folder that links in sentences lead to from a page, directly or through others."""
-    found = {start.name}
+    pages = {start.name}
     waiting = [start]
     while waiting:
         text = FENCE.sub("", waiting.pop().read_text(encoding="utf-8"))
         for target in re.findall(r"\]\(([\w-]+\.md)(?:#[\w-]*)?\)", text):
-            if target not in found and (start.parent / target).exists():
-                found.add(target)
+            if target not in pages and (start.parent / target).exists():
+                pages.add(target)
                 waiting.append(start.parent / target)
-    return found
+    return pages
 
 
 def test_every_page_is_reached_by_links_in_sentences():
@@ -589,9 +593,9 @@ def test_policy_names_the_format_of_saved_models():
     assert json.loads((kept / "config.json").read_text())["format"] == FORMAT
     # The same model was saved in each format.
     expected = pd.read_csv(kept.parent / "model_v1_forecast.csv")
-    found = tsattn.AttentionForecaster.load(kept).predict(level=80)
+    forecast = tsattn.AttentionForecaster.load(kept).predict(level=80)
     np.testing.assert_allclose(
-        found[expected.columns[2:]], expected[expected.columns[2:]], rtol=1e-5
+        forecast[expected.columns[2:]], expected[expected.columns[2:]], rtol=1e-5
     )
 
 

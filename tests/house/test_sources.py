@@ -159,22 +159,22 @@ def let_through(tmp_path_factory):
     Both are found in forks of the same processes, which take seconds to load pandas and torch.
     """
     walls = [(modules, names, ROOT) for modules, names in WALLS.items()]
-    found = loaded(walls + with_holes(tmp_path_factory.mktemp("holes")))
+    leaks = loaded(walls + with_holes(tmp_path_factory.mktemp("holes")))
     n_walls = len(walls)
-    by_walls, by_holes = found[:n_walls], found[n_walls:]
+    by_walls, by_holes = leaks[:n_walls], leaks[n_walls:]
     return dict(zip(WALLS, zip(by_walls, by_holes, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("modules", WALLS)
 def test_wall_stands(modules, let_through):
-    found, _ = let_through[modules]
-    assert found == []
+    leaks, _ = let_through[modules]
+    assert leaks == []
 
 
 @pytest.mark.parametrize("modules", WALLS)
 def test_hole_in_a_wall_is_seen(modules, let_through):
-    _, found = let_through[modules]
-    assert found == list(WALLS[modules])
+    _, leaks = let_through[modules]
+    assert leaks == list(WALLS[modules])
 
 
 def test_walls_name_modules_that_exist():
@@ -248,11 +248,11 @@ print(json.dumps(dict(zip(tsattn._ROOMS, zip(loaded, names)))))
 @pytest.fixture(scope="module")
 def rooms():
     """Of each room, whether a fresh process loads it with the package, and which module it is."""
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", ROOMS], capture_output=True, text=True, check=False
     )
-    assert found.stderr == ""
-    return json.loads(found.stdout)
+    assert process.stderr == ""
+    return json.loads(process.stdout)
 
 
 @pytest.mark.parametrize("room", tsattn._ROOMS)
@@ -435,15 +435,15 @@ _BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 def broad_excepts(tree: ast.Module, text: str) -> list[str]:
     """Handlers that catch everything."""
     broad = {"Exception", "BaseException"}
-    found = []
+    faults = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler):
             caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
             if any(
                 each is None or (isinstance(each, ast.Name) and each.id in broad) for each in caught
             ):
-                found.append(f"line {node.lineno} catches everything")
-    return found
+                faults.append(f"line {node.lineno} catches everything")
+    return faults
 
 
 def prints(tree: ast.Module, text: str) -> list[str]:
@@ -466,7 +466,7 @@ def asserted_arguments(tree: ast.Module, text: str) -> list[str]:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     ]
     places = [tree.body, *(node.body for node in classes)]
-    found = []
+    faults = []
     for function in (
         node for place in places for node in place if isinstance(node, ast.FunctionDef)
     ):
@@ -480,8 +480,8 @@ def asserted_arguments(tree: ast.Module, text: str) -> list[str]:
             for node in asserts
         ]
         about = [node for node, used in zip(asserts, names, strict=True) if given & used]
-        found += [f"line {node.lineno} asserts what a caller passed" for node in about]
-    return found
+        faults += [f"line {node.lineno} asserts what a caller passed" for node in about]
+    return faults
 
 
 def long_files(tree: ast.Module, text: str) -> list[str]:
@@ -541,10 +541,10 @@ def parsed():
 def test_code_keeps_the_rule(rule):
     check, _ = RULES[rule]
     assert len(SOURCES) > 20
-    found = {
+    faults = {
         name: findings for name, (tree, text) in parsed().items() if (findings := check(tree, text))
     }
-    assert found == {}
+    assert faults == {}
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -689,12 +689,12 @@ def tracked_files() -> list[Path]:
 def test_tracked_files_are_at_home_anywhere():
     files = tracked_files()
     assert ROOT / "Makefile" in files
-    found = {
+    faults = {
         str(f.relative_to(ROOT)): t
         for f in files
         if f != Path(__file__) and (t := local_traces(f.read_text()))
     }
-    assert found == {}
+    assert faults == {}
 
 
 @pytest.mark.parametrize(

@@ -69,23 +69,23 @@ def test_what_came_of_each_suite_is_recorded(house, capfd):
     root, _ = house
     assert run_suites.main([]) == 1
     assert "suites: failing, emptied, renamed failed" in capfd.readouterr().err
-    found = recorded(root)
-    assert list(found) == ["passing", "failing", "emptied", "renamed"]
-    passing = found["passing"]
+    records = recorded(root)
+    assert list(records) == ["passing", "failing", "emptied", "renamed"]
+    passing = records["passing"]
     assert [passing[name] for name in ("tests", "passed", "failed", "skipped")] == [2, 2, 0, 0], (
         "slow ones count"
     )
     assert (passing["counts"], passing["failures"]) == ({"checks": "7 of 7"}, [])
     assert passing["versions"]["pytest"] == pytest.__version__
     assert (passing["commit"], passing["uncommitted"]) == ("a" * 40, False)
-    failing = found["failing"]
+    failing = records["failing"]
     assert failing["versions"]["no-such-package"] == "not installed"
     (fault,) = failing["failures"]
     assert fault["test"].endswith("test_failing::test_bad")
     assert fault["message"] == "ValueError: no such thing as ..."
-    (lost,) = found["emptied"]["failures"]
+    (lost,) = records["emptied"]["failures"]
     assert lost["message"] == "1 tests passed, at least 2 must; see what was skipped or renamed"
-    assert found["renamed"]["failures"][0]["message"] == "pytest ended with status 5"
+    assert records["renamed"]["failures"][0]["message"] == "pytest ended with status 5"
 
 
 def test_what_passed_at_this_commit_is_not_run_again(house, monkeypatch):
@@ -118,18 +118,20 @@ def test_what_passed_at_this_commit_is_not_run_again(house, monkeypatch):
 def test_unknown_suites_are_named_and_the_real_data_reach_the_tests(house, monkeypatch, capsys):
     root, _ = house
     assert run_suites.main(["passing", "pasing"]) == 2
-    told = "suites: no suite is called 'pasing'; take one of passing, failing, emptied, renamed\n"
-    assert capsys.readouterr().err == told
+    message = (
+        "suites: no suite is called 'pasing'; take one of passing, failing, emptied, renamed\n"
+    )
+    assert capsys.readouterr().err == message
     (root / "conftest.py").write_text(
         "def pytest_addoption(parser):\n    parser.addoption('--data-dir')\n"
     )
     (root / "tests" / "test_passing.py").write_text(
         f"def test_one(request):\n    assert request.config.getoption('--data-dir') == {str(root)!r}\n"
     )
-    found = run_suites.execute(
+    record = run_suites.execute(
         run_suites.Suite("data", ("tests/test_passing.py",), least=1), root, str(root)
     )
-    assert (found["passed"], found["failures"]) == (1, [])
+    assert (record["passed"], record["failures"]) == (1, [])
 
 
 # --- the suites of this checkout ------------------------------------------------------------------
@@ -169,15 +171,15 @@ def chooses(suite, file, name):
 
 
 def test_every_slow_test_belongs_to_a_suite():
-    found = list(slow_tests())
+    tests = list(slow_tests())
     suites = run_suites.suites()
-    assert len(found) > 10
-    left = [test for test in found if not any(chooses(suite, *test) for suite in suites.values())]
+    assert len(tests) > 10
+    left = [test for test in tests if not any(chooses(suite, *test) for suite in suites.values())]
     assert left == [], "add a table to tests/suites.toml"
     assert (
         "tests/adapters/test_export.py",
         "test_program_gives_the_same_points",
-    ) in found, "marks on single values are seen"
+    ) in tests, "marks on single values are seen"
     assert chooses(
         suites["sktime"], "tests/adapters/test_adapters.py", "test_whole_suite_of_sktime"
     )
@@ -189,15 +191,15 @@ def test_every_slow_test_belongs_to_a_suite():
 
 
 def test_every_suite_names_files_that_exist_and_is_recorded_as_passed():
-    found = recorded(ROOT)
+    records = recorded(ROOT)
     suites = run_suites.suites()
-    assert found.keys() == suites.keys(), "run `make suites`"
+    assert records.keys() == suites.keys(), "run `make suites`"
     for name, suite in suites.items():
         assert [each for each in suite.tests if not (ROOT / each).is_file()] == []
         assert " " not in name, "the Makefile takes several by SUITE"
-        assert (found[name]["failures"], found[name]["failed"]) == ([], 0)
-        assert found[name]["passed"] >= suite.least
-        assert set(suite.packages) <= set(found[name]["versions"])
+        assert (records[name]["failures"], records[name]["failed"]) == ([], 0)
+        assert records[name]["passed"] >= suite.least
+        assert set(suite.packages) <= set(records[name]["versions"])
 
 
 def test_the_pages_have_each_suite_with_versions_and_counts(tmp_path, monkeypatch):

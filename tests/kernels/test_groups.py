@@ -207,7 +207,7 @@ def test_a_layer_is_the_kernel_on_turned_features(assert_close):
     )
     q, k = block.attention.score.features_at(x, places)
     plain = block.attention.score.project(x).view(2, 10, 2, 2, 8).permute(2, 0, 3, 1, 4)
-    for got, before, norm in zip(
+    for actual, before, norm in zip(
         (q, k),
         plain,
         (block.attention.score.norm_query, block.attention.score.norm_key),
@@ -219,7 +219,7 @@ def test_a_layer_is_the_kernel_on_turned_features(assert_close):
             for i in range(10):
                 own = normed[:, :, i : i + 1, start : start + rank]
                 at = int(cycle[i]) if level == 1 else i
-                assert_close(got[:, :, i : i + 1, start : start + rank], turn(own, start=at))
+                assert_close(actual[:, :, i : i + 1, start : start + rank], turn(own, start=at))
     v = block.attention.value(x).view(2, 10, 2, 8).transpose(1, 2)
     seen = attention(q, k, v, ranks=(4, 2, 2), groups=(phase, cycle), backend="reference")
     assert_close(

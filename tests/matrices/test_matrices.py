@@ -574,11 +574,11 @@ NO_NUMBERS = {
 
 
 def refusals():
-    found = {}
+    messages = {}
     for name, option, value in NO_NUMBERS:
         with pytest.raises(ValueError, match=" got ") as caught:
             make_matrix(name, 8, 8, **{option: value})
-        found[name, option, value] = str(caught.value)
+        messages[name, option, value] = str(caught.value)
     with pytest.raises(
         TypeError, match=r"vectors must be a tensor; got \[1.0, 2.0\]; call torch.as_"
     ):
@@ -592,7 +592,7 @@ def refusals():
     for levels in ((1, 2), Level()):
         with pytest.raises(TypeError, match="must be a list of Level; got "):
             make_matrix("mlbtc", 2, 2, levels=levels)
-    return found
+    return messages
 
 
 @pytest.mark.parametrize("name", STRUCTURES)

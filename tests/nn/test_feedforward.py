@@ -101,10 +101,10 @@ def test_linear_maps_by_onednn_are_those_of_torch_up_to_the_second_derivative(mo
     calls = []
     product = layers._product
     monkeypatch.setattr(layers, "_product", lambda *args: (calls.append(1), product(*args))[1])
-    found = derivatives()
+    gradients = derivatives()
     n_calls = len(calls)
     monkeypatch.setattr(layers, "_HAS_ONEDNN", False)
-    for mine, theirs in zip(found, derivatives(), strict=True):
+    for mine, theirs in zip(gradients, derivatives(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
     assert n_calls > 2
     assert len(calls) == n_calls

@@ -511,9 +511,9 @@ def test_quantile_ladder_and_interpolation_against_loops(assert_close):
     assert torch.equal(head.quantiles(p, torch.tensor(head.trained)), p)
     assert torch.equal(head.quantiles(p, [1 - 0.9, 0.5])[..., 0], p[..., head.trained.index(0.1)])
     assert torch.equal(head.point(p), head.quantiles(p, [0.5])[..., 0])
-    asked = [0.03, 0.33, 0.5, 0.949, 0.96]
-    expected = [np.interp(asked, head.trained, row) for row in ladders]
-    assert_close(head.quantiles(p, asked).reshape(30, -1), expected)
+    quantiles = [0.03, 0.33, 0.5, 0.949, 0.96]
+    expected = [np.interp(quantiles, head.trained, row) for row in ladders]
+    assert_close(head.quantiles(p, quantiles).reshape(30, -1), expected)
     zeros = head.denormalise(torch.zeros(1, head.n_parameters, dtype=F64))
     assert_close(zeros[0], scipy.stats.norm.ppf(head.trained))
 

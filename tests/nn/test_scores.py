@@ -67,9 +67,9 @@ def check(layer, x, weights_of, *, n_value_heads=HEADS, context=None, rows=1.0):
     torch.testing.assert_close(maps.sum(-1), torch.full_like(maps.sum(-1), rows))
     truth = torch.stack(truth)
     torch.testing.assert_close(out, truth, rtol=1e-10, atol=1e-12)
-    got = torch.autograd.grad(out, inputs, grad)
+    gradients = torch.autograd.grad(out, inputs, grad)
     wanted = torch.autograd.grad(truth, inputs, grad)
-    for a, b in zip(got, wanted, strict=True):
+    for a, b in zip(gradients, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-11)
 
 
@@ -209,7 +209,7 @@ def test_many_tokens_meet_the_entries_and_few_the_cores(monkeypatch, name, side)
     x = tokens(batch=5).requires_grad_()  # 35 tokens, more than 4 a column
     perturbed(score.double())
     inputs = [x, *score.parameters()]
-    found = []
+    actual = []
     seen = []
     product = "rmatmul" if side == "query" else "forward"
     plain = getattr(score.matrix, product)
@@ -219,11 +219,11 @@ def test_many_tokens_meet_the_entries_and_few_the_cores(monkeypatch, name, side)
     for width in (WIDTH, WIDTH - 1):
         monkeypatch.setattr("tsattn.nn.scores.DENSE_WIDTH", width)
         q, k = score.features(x)
-        found.append([q, k, *torch.autograd.grad((q[:, :, :1] * k).sin().sum(), inputs)])
+        actual.append([q, k, *torch.autograd.grad((q[:, :, :1] * k).sin().sum(), inputs)])
     monkeypatch.setattr("tsattn.nn.scores.DENSE_WIDTH", WIDTH)
     score.features(tokens(batch=4))  # 28 tokens
     assert seen == [(WIDTH, 1, WIDTH), (5, LENGTH, 1, WIDTH), (4, LENGTH, 1, WIDTH)]
-    for fast, slow in zip(*found, strict=True):
+    for fast, slow in zip(*actual, strict=True):
         torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
 
 

@@ -59,7 +59,7 @@ def test_importance_is_that_of_a_loop_over_steps():
     seasons = detect_period(x)[0]
     periods = seasons.tolist()
     assert periods[2] == 0 < periods[1]
-    for row, period, found in zip(x.numpy(), periods, weigh(x, seasons).tolist(), strict=True):
+    for row, period, actual in zip(x.numpy(), periods, weigh(x, seasons).tolist(), strict=True):
         scaled = np.arcsinh((row - np.nanmean(row)) / np.nanstd(row))
         by_lag = [
             np.mean(
@@ -71,7 +71,7 @@ def test_importance_is_that_of_a_loop_over_steps():
             )
             for lag in {1, period or 1}
         ]
-        assert found == pytest.approx(1 / (min(by_lag) + 0.05), rel=1e-6)
+        assert actual == pytest.approx(1 / (min(by_lag) + 0.05), rel=1e-6)
     torch.testing.assert_close(weigh(1000 + 7 * x, seasons), weigh(x, seasons), rtol=1e-8, atol=0)
     assert weigh(torch.full((1, 20), 3.0), seasons[:1]).tolist() == pytest.approx([20.0])
 
@@ -135,16 +135,16 @@ def test_teachers_forecast_the_mean_of_windows_and_their_mirror_images():
     networks = [shaken(), shaken(n_layers=1, measure="recent")]
     x = series_with_gaps()
     x, seasons = networks[0].look(x, 20)
-    found = Teachers(networks).forecast(x, 20, None, seasons)
+    forecasts = Teachers(networks).forecast(x, 20, None, seasons)
     answers = []
     for network in networks:
         answers.append(network._forecast_read(x, seasons, 20))
         mirrored = -network._forecast_read(-x, seasons, 20)
         answers.append(mirrored.flip(2))
-    torch.testing.assert_close(found, torch.stack(answers).mean(0), rtol=1e-5, atol=1e-5)
-    assert (found.diff(dim=2) >= 0).all()
+    torch.testing.assert_close(forecasts, torch.stack(answers).mean(0), rtol=1e-5, atol=1e-5)
+    assert (forecasts.diff(dim=2) >= 0).all()
     swapped = -Teachers(networks).forecast(-x, 20, None, seasons).flip(2)
-    torch.testing.assert_close(swapped, found, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(swapped, forecasts, rtol=1e-5, atol=1e-5)
 
 
 def test_teachers_answer_the_same_quantiles():
@@ -207,8 +207,8 @@ def test_what_teachers_teach_against_loops(loss, loss_of_loops, measure, farthes
             answer = slots[row, token[row, step], slot[row, step]]
             total += weight * loss_of_loops(answer, squeezed)
             weights += weight
-    found = float(loss(network, teachers, series_with_gaps(), 20).detach())
-    assert found == pytest.approx(total / weights, rel=1e-4)
+    actual = float(loss(network, teachers, series_with_gaps(), 20).detach())
+    assert actual == pytest.approx(total / weights, rel=1e-4)
 
 
 def test_a_network_that_cannot_tell_windows_apart_learns_their_mixture():

@@ -198,7 +198,7 @@ def far_series():
 @pytest.mark.parametrize("horizon", [5, 17, 64])
 def test_the_recent_part_is_that_of_loops(horizon):
     x, periods = far_series()
-    found, fewer = read_recent(x, periods, horizon)
+    actual, fewer = read_recent(x, periods, horizon)
     kept = []
     for row, period in zip(x.numpy(), periods.tolist(), strict=True):
         keep = None
@@ -217,13 +217,13 @@ def test_the_recent_part_is_that_of_loops(horizon):
     )
     steps = torch.arange(1200, 0, -1)
     right = torch.where(steps > torch.tensor(kept)[:, None], torch.nan, x)
-    torch.testing.assert_close(found, right, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(actual, right, rtol=0, atol=0, equal_nan=True)
     assert fewer.tolist() == [bool(lost.any()) for lost in (right.isnan() & ~x.isnan())]
     torch.testing.assert_close(
-        read_recent(found, periods, horizon)[0], found, rtol=0, atol=0, equal_nan=True
+        read_recent(actual, periods, horizon)[0], actual, rtol=0, atol=0, equal_nan=True
     )
     scaled, _ = read_recent(1e9 - 1e-3 * x, periods, horizon)
-    assert (scaled.isnan() == found.isnan()).all()
+    assert (scaled.isnan() == actual.isnan()).all()
 
 
 def test_what_is_not_recent_is_as_if_it_were_not_there():
@@ -233,7 +233,7 @@ def test_what_is_not_recent_is_as_if_it_were_not_there():
     network, (x, _) = shaken(max_tokens=256), far_series()
     turn = 2 * torch.pi * torch.arange(1200)
     x[1] += torch.where(turn < 900 * 2 * torch.pi, 60 * torch.sin(turn / 50), torch.sin(turn / 24))
-    assert [int(found.period[1]) for found in (network._seasons(x), network.look(x, 16)[1])] == [
+    assert [int(actual.period[1]) for actual in (network._seasons(x), network.look(x, 16)[1])] == [
         50,
         24,
     ]

@@ -115,11 +115,11 @@ def test_weights_are_shares():
 
 @pytest.mark.parametrize("length", [SHORT, SHORT + 1])
 def test_short_series_are_of_low_frequency_more_often(monkeypatch, length):
-    asked = {}
+    request = {}
 
     def counting(name):
         def family(source):
-            asked[name] = asked.get(name, 0) + source.n
+            request[name] = request.get(name, 0) + source.n
             return source.rng.standard_normal(source.shape)
 
         return family
@@ -127,7 +127,7 @@ def test_short_series_are_of_low_frequency_more_often(monkeypatch, length):
     for name, (_, weight) in list(FAMILIES.items()):
         monkeypatch.setitem(FAMILIES, name, (counting(name), weight))
     make(2000, length, seed=0)
-    assert asked["low_frequency"] / sum(asked.values()) == pytest.approx(
+    assert request["low_frequency"] / sum(request.values()) == pytest.approx(
         0.175 if length == SHORT else 0.05, abs=0.03
     )
 

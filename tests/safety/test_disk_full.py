@@ -94,12 +94,12 @@ def test_a_library_call_names_the_file_and_leaves_the_old_one(name, folder):
     with (
         pytest.raises(
             OSError, match=r"cannot be written: .*; make room, or name another place$"
-        ) as told,
+        ) as caught,
         little_room(),
     ):
         WRITERS[name](path)
-    assert str(told.value).startswith(f"{path} cannot")
-    assert told.value.errno == errno.EFBIG
+    assert str(caught.value).startswith(f"{path} cannot")
+    assert caught.value.errno == errno.EFBIG
     assert {each: each.read_bytes() for each in folder.rglob("*") if each.is_file()} == before
     assert sum(each.is_dir() for each in folder.rglob("*")) == (name == "m")
     if name == "m":
@@ -157,11 +157,11 @@ print(json.dumps(found))
 @needs_full
 def test_a_full_device_is_told(folder):
     table().to_csv("long.csv", index=False)
-    said = "No space left on device; make room, or name another place\n"
+    message = "No space left on device; make room, or name another place\n"
     told = {
-        ("--out", str(FULL)): f"tsattn: /dev/full cannot be written: {said}",
-        (): f"tsattn: standard output: {said}",
-        ("--json",): f"tsattn: standard output: {said}",
+        ("--out", str(FULL)): f"tsattn: /dev/full cannot be written: {message}",
+        (): f"tsattn: standard output: {message}",
+        ("--json",): f"tsattn: standard output: {message}",
     }
     ran = subprocess.run(
         [sys.executable, "-c", COMMANDS],
@@ -206,11 +206,11 @@ def test_a_fit_names_the_folder_of_temporary_files(fit, folder, monkeypatch):
     with (
         pytest.raises(
             OSError, match=r"cannot be written: .*; make room, or name another place$"
-        ) as told,
+        ) as caught,
         little_room(),
     ):
         fit()
-    assert str(told.value).startswith(f"{folder} cannot")
+    assert str(caught.value).startswith(f"{folder} cannot")
 
 
 def test_other_errors_of_the_system_stay_as_they_are(folder):

@@ -171,8 +171,8 @@ def kill_saves(folder):
     for event in range(1000):
         first.save(folder / "model")
         died = forked(save_over, folder, event=event)
-        found = AttentionForecaster.load(folder / "model").predict()
-        (which,) = [name for name, frame in expected.items() if frame.equals(found)]
+        forecast = AttentionForecaster.load(folder / "model").predict()
+        (which,) = [name for name, frame in expected.items() if frame.equals(forecast)]
         seen.add((died, which))
         if not died:
             break
@@ -316,7 +316,7 @@ def test_saves_and_loads_of_one_folder_that_meet_are_never_mixed(tmp_path):
     answers = [model.predict() for model in models]
     models[0].save(tmp_path / "model")
     faults = []
-    found = set()
+    actual = set()
     done = threading.Event()
 
     def write(model):
@@ -330,7 +330,7 @@ def test_saves_and_loads_of_one_folder_that_meet_are_never_mixed(tmp_path):
         try:
             while not done.is_set():
                 frame = LinearForecaster.load(tmp_path / "model").predict()
-                found.add([answer.equals(frame) for answer in answers].index(True))
+                actual.add([answer.equals(frame) for answer in answers].index(True))
         except BaseException as error:
             faults.append(error)
 
@@ -343,5 +343,5 @@ def test_saves_and_loads_of_one_folder_that_meet_are_never_mixed(tmp_path):
     done.set()
     readers[0].join()
     assert not faults
-    assert found == {0, 1}
+    assert actual == {0, 1}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

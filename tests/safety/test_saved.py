@@ -125,10 +125,10 @@ def answers_elsewhere(models, folder):
 
 def test_models_answer_alike_in_a_fresh_process_without_the_table_and_load_nothing_heavy(tmp_path):
     models = models_of_all_kinds()
-    found = answers_elsewhere(models, tmp_path)
-    assert sorted(found) == sorted(models)
+    answers = answers_elsewhere(models, tmp_path)
+    assert sorted(answers) == sorted(models)
     for name, model in models.items():
-        frame, parameters, history, summary = found[name]
+        frame, parameters, history, summary = answers[name]
         pd.testing.assert_frame_equal(frame, model.predict(level=[50]), check_exact=True, obj=name)
         pd.testing.assert_frame_equal(history, model.history_, check_exact=True)
         assert (parameters, summary) == (model.get_params(), model.summary_)
@@ -179,13 +179,13 @@ def test_zones_of_every_kind_are_saved(zone, tmp_path):
     times = pd.date_range("2024-03-26", periods=160, freq="h", tz="UTC").tz_convert(zone)
     model = linear(max_epochs=1).fit(pd.DataFrame({"ds": times, "y": np.sin(np.arange(160))}))
     model.save(tmp_path / "model")
-    found = LinearForecaster.load(tmp_path / "model").predict()
+    forecast = LinearForecaster.load(tmp_path / "model").predict()
     expected = model.predict()
-    assert (found["ds"] == expected["ds"]).all()
-    assert (found["ds"].dt.tz_localize(None) == expected["ds"].dt.tz_localize(None)).all()
-    np.testing.assert_array_equal(found["nlinear"], expected["nlinear"])
+    assert (forecast["ds"] == expected["ds"]).all()
+    assert (forecast["ds"].dt.tz_localize(None) == expected["ds"].dt.tz_localize(None)).all()
+    np.testing.assert_array_equal(forecast["nlinear"], expected["nlinear"])
     if not type(zone).__module__.startswith("dateutil") and zone != timezone(timedelta(hours=1)):
-        assert found["ds"].dtype == expected["ds"].dtype
+        assert forecast["ds"].dtype == expected["ds"].dtype
 
 
 def test_what_a_file_cannot_hold_is_refused_when_saved(tmp_path):
@@ -357,12 +357,12 @@ def test_a_model_of_an_older_version_answers_as_it_did():
     expected = pd.read_csv(GOLDEN / "model_v1_forecast.csv")
     assert sum(path.stat().st_size for path in (GOLDEN / "model_v1").iterdir()) < 30_000
     model = AttentionForecaster.load(GOLDEN / "model_v1")
-    found = model.predict(level=80)
-    assert found.columns.tolist() == expected.columns.tolist()
-    assert found["unique_id"].dtype == pd.CategoricalDtype(["s0", "s1"])
-    assert found["ds"].astype(str).tolist() == expected["ds"].tolist()
+    forecast = model.predict(level=80)
+    assert forecast.columns.tolist() == expected.columns.tolist()
+    assert forecast["unique_id"].dtype == pd.CategoricalDtype(["s0", "s1"])
+    assert forecast["ds"].astype(str).tolist() == expected["ds"].tolist()
     for column in ("mlr", "mlr-lo-80", "mlr-hi-80"):
-        np.testing.assert_allclose(found[column], expected[column], rtol=1e-5)
+        np.testing.assert_allclose(forecast[column], expected[column], rtol=1e-5)
     assert "sha256" not in json.loads((GOLDEN / "model_v1" / "config.json").read_text())
     assert model.training.n_threads is None
 

@@ -123,13 +123,13 @@ def test_rolling_evaluation_takes_memory_for_the_table_and_not_for_the_windows(
     few, many = (
         json.loads(in_fresh_process(__file__, f"roll_over_much({n})")) for n in (500, 2000)
     )
-    for found in (few, many):
-        name = f"growth of peak memory over {found['windows']} windows of 321 x 26,304 values"
+    for record in (few, many):
+        name = f"growth of peak memory over {record['windows']} windows of 321 x 26,304 values"
         record_testsuite_property(
-            name, f"{found['grown']:.0f} MB for a float32 table of {found['raw']:.0f} MB"
+            name, f"{record['grown']:.0f} MB for a float32 table of {record['raw']:.0f} MB"
         )
         # The panel has a value and a stamp of eight bytes each for every float32; a fit reads a
         # copy of the rows before the first cutoff, whose numbers take half a panel.
-        panel = 4 * found["raw"]
-        assert found["grown"] < 2.5 * panel + 50
+        panel = 4 * record["raw"]
+        assert record["grown"] < 2.5 * panel + 50
     assert many["grown"] < few["grown"] + 10

@@ -65,9 +65,9 @@ def blocks_by_hand(lengths, horizon, most=64):
     count = max(lengths) // size
     if count < 2:
         return [i for i, n in enumerate(lengths) for _ in range(n)]
-    found = [min((n - 1 - w) // size, count - 1) for n in lengths for w in range(n)]
-    names = sorted(set(found))
-    return [names.index(each) for each in found]
+    blocks = [min((n - 1 - w) // size, count - 1) for n in lengths for w in range(n)]
+    names = sorted(set(blocks))
+    return [names.index(block) for block in blocks]
 
 
 # --- blocks ---------------------------------------------------------------------------------------
@@ -140,13 +140,13 @@ def test_evidence_is_a_t_test_over_blocks(level):
         counts = chance.integers(1, 9, 12)
         lower = chance.normal(0, 1, 12)
         others = chance.normal(0.3, 1, 12)
-        found = clearly_lower(
+        is_lower = clearly_lower(
             *(torch.as_tensor(np.stack([m * counts, counts])) for m in (lower, others)), level
         )
         # Two-sided intervals of a level leave half of the rest on either side.
         p = ttest_1samp(lower - others, 0, alternative="less").pvalue
-        assert found == (p < (1 - level / 100) / 2)
-        answers.append(found)
+        assert is_lower == (p < (1 - level / 100) / 2)
+        answers.append(is_lower)
     assert 0 < sum(answers) < 200
 
 
