@@ -354,8 +354,8 @@ MUTANTS = [
     Mutant("tsattn/data/part_columns.py", "if len(months) == _YEAR_MONTHS:", "if months:", PARTS),
     Mutant(
         "tsattn/data/calendar.py",
-        "if has_other and has_even_steps(",
-        "if has_other or has_even_steps(",
+        "if len(other_series) and n_series > 1:",
+        "if len(other_series) or n_series > 1:",
         UNEVEN,
     ),
     Mutant(
@@ -949,7 +949,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/future.py",
-        "            _refuse_rows_ahead(panel)\n",
+        "        _refuse_rows_ahead(panel)\n",
         "",
         "tests/forecasters/test_future_columns.py",
     ),

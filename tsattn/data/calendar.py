@@ -129,8 +129,8 @@ def _multiple(count: int, alias: str) -> str:
 
 def _tick_grid(nanoseconds: int) -> Grid:
     """Grid of whole days, or of elapsed time in the largest unit that divides the step."""
-    days, rest = divmod(nanoseconds, DAY_NANOSECONDS)
-    if rest == 0:
+    days, remainder = divmod(nanoseconds, DAY_NANOSECONDS)
+    if remainder == 0:
         return Grid(_multiple(days, "D"), "day", days)
     # The units begin with the largest one, and a nanosecond divides every step.
     dividing = [unit for unit, size in _UNIT_NANOSECONDS.items() if nanoseconds % size == 0]
@@ -401,8 +401,8 @@ def locate(times: pd.Index, firsts: np.ndarray, grid: Grid) -> tuple[np.ndarray,
     clock = clock_of(times, grid)
     if grid.unit in ("integer", "tick"):
         elapsed = clock - clock[firsts]
-        position, rest = np.divmod(elapsed, grid.step)
-        return position, rest == 0
+        position, remainder = np.divmod(elapsed, grid.step)
+        return position, remainder == 0
     day, hour = np.divmod(clock, DAY_NANOSECONDS)
     same_hour = hour == hour[firsts]
     if grid.slots:
@@ -412,8 +412,8 @@ def locate(times: pd.Index, firsts: np.ndarray, grid: Grid) -> tuple[np.ndarray,
             allowed &= same_hour
         return count - count[firsts], allowed
     count, allowed = _count(day, grid)
-    position, rest = np.divmod(count - count[firsts], grid.step)
-    allowed &= rest == 0
+    position, remainder = np.divmod(count - count[firsts], grid.step)
+    allowed &= remainder == 0
     exact = allowed & same_hour
     # A stamp in an hour that clocks skip is moved to the moment at which they resume.
     retry = np.flatnonzero(allowed & ~exact)
@@ -634,8 +634,8 @@ def infer_grid(
     if elapsed < _SHORTEST_DAY_HOURS * _UNIT_NANOSECONDS["h"]:
         return _tick_grid(elapsed)
     wall = _wall(times.as_unit("ns"))
-    days, rest = divmod(common(wall), DAY_NANOSECONDS)
-    if rest:
+    days, remainder = divmod(common(wall), DAY_NANOSECONDS)
+    if remainder:
         return _tick_grid(elapsed)
     day = wall // DAY_NANOSECONDS
     if days >= _SHORTEST_MONTH_DAYS:
@@ -874,19 +874,18 @@ def _check_inferred(
     steps = np.diff(position)
     step_owner = owner[1:][inner]
     series, typical = _typical(steps[inner], step_owner)
-    other = series[typical != 1]
-    has_other = len(other) > 0 and n_series > 1
-    if has_other and has_even_steps(np.diff(ticks(times[rows_of(starts, int(other[0]))]))):
-        row = starts[other[0]]
-        stamp = times[row]
-        next_stamp = times[row + 1]
-        raise InputError(
-            f"{name(other[0])}: mixed frequencies: {stamp} is followed by"
-            f" {next_stamp}{more(len(other))}, while most follow {grid.alias!r}, but all must"
-            " share one frequency; resample, pass ",
-            Argument("freq"),
-            ", or part them",
-        )
+    other_series = series[typical != 1]
+    if len(other_series) and n_series > 1:
+        n = int(other_series[0])
+        other_times = times[rows_of(starts, n)]
+        if has_even_steps(np.diff(ticks(other_times))):
+            raise InputError(
+                f"{name(n)}: mixed frequencies: {other_times[0]} is followed by {other_times[1]}"
+                f"{more(len(other_series))}, while most follow {grid.alias!r}, but all must share"
+                " one frequency; resample, pass ",
+                Argument("freq"),
+                ", or part them",
+            )
     # A step is regular where both of its stamps lie on the grid, one position apart.
     both_exact = exact[1:] & exact[:-1]
     regular = (steps == 1) & both_exact

@@ -116,29 +116,50 @@ def read_future(
     _warn_of_new(new_in_table, new_in_future)
     is_missing = np.isnan(values[:, :steps])
     if is_missing.any():
-        n, step, column = np.argwhere(is_missing)[0].tolist()
-        times = future_times(panel.last_times()[[n]], panel.freq, steps)
-        name = columns.future[column]
-        who = "the table"
-        if panel.dialect.id_col is not None:
-            who = panel.series_label(n)
-            _refuse_other_spelling(frame, panel, n)
-        others = more_of(np.nonzero(is_missing)[0])
-        absent: list[Piece] = []
-        if future is None:
-            _refuse_rows_ahead(panel)
-            absent = [Argument("future"), " was not given: "]
-        raise InputError(
-            *absent,
-            f"{who}: column {name!r} of ",
-            Argument("future"),
-            f" is missing at {times[step]}{others}, but a forecast needs the future columns at all"
-            f" {steps} steps; fill it in",
-            _FILL,
-        )
+        _refuse_missing(is_missing, frame, panel, columns, was_given=future is not None)
     # The series of a wide table share their rows.
     n_sharing = n_series // panel.n_series
     return np.repeat(values, n_sharing, axis=0)
+
+
+def _refuse_missing(
+    is_missing: np.ndarray,
+    frame: pd.DataFrame | None,
+    panel: Panel,
+    columns: CovariateColumns,
+    *,
+    was_given: bool,
+) -> None:
+    """Refuse a table of the future without some values.
+
+    Args:
+        is_missing: Which are missing, ``[N, F, K]``.
+        frame: The table; None where it has no rows or was not given.
+        panel: The series.
+        columns: What a forecaster reads.
+        was_given: Whether there is a table.
+    """
+    n, step, column = np.argwhere(is_missing)[0].tolist()
+    n_steps = is_missing.shape[1]
+    times = future_times(panel.last_times()[[n]], panel.freq, n_steps)
+    name = columns.future[column]
+    owner = "the table"
+    if panel.dialect.id_col is not None:
+        owner = panel.series_label(n)
+        _refuse_other_spelling(frame, panel, n)
+    others = more_of(np.nonzero(is_missing)[0])
+    absent: list[Piece] = []
+    if not was_given:
+        _refuse_rows_ahead(panel)
+        absent = [Argument("future"), " was not given: "]
+    raise InputError(
+        *absent,
+        f"{owner}: column {name!r} of ",
+        Argument("future"),
+        f" is missing at {times[step]}{others}, but a forecast needs the future columns at all"
+        f" {n_steps} steps; fill it in",
+        _FILL,
+    )
 
 
 def _refuse_rows_ahead(panel: Panel) -> None:
@@ -177,30 +198,7 @@ def _look_up(
     new_categories: dict[Hashable, list[Any]] = {}
     if frame is None:
         return values.reshape(panel.n_series, steps, -1), new_categories
-    after = future_times(panel.last_times(), panel.freq, steps)
-    times = _stamps(frame, panel, after)
-    for column in columns.future:
-        _require_column(frame, column)
-    id_col = panel.dialect.id_col
-    series = np.zeros(len(frame), dtype=np.int64)
-    if id_col is not None:
-        _require_column(frame, id_col)
-        series = _series_of(frame[id_col], panel)
-    series_ahead = np.repeat(np.arange(panel.n_series), steps)
-    ahead = pd.MultiIndex.from_arrays([series_ahead, ticks(after)])
-    slot = ahead.get_indexer(pd.MultiIndex.from_arrays([series, ticks(times)]))
-    rows = np.flatnonzero(slot >= 0)
-    if not len(rows):
-        raise InputError(
-            Argument("future"),
-            f" has the stamps {times.min()} to {times.max()}, and {panel.series_label(0)} is"
-            f" forecast at {after[0]} and later, at steps of {panel.freq!r}; give rows at these"
-            " stamps",
-            _FILL,
-        )
-    slots = slot[rows]
-    _refuse_twice(slots, rows, times, series, panel)
-    times_ahead = times[rows]
+    rows, slots, times = _rows_ahead(frame, panel, columns, steps)
     categories = _categories_of(columns)
     far_numbers: list[str] = []
     for k, column in enumerate(columns.future):
@@ -209,7 +207,7 @@ def _look_up(
         if column_categories is None:
             numbers = _numbers(cells, rows, times, panel)
             values[slots, k] = numbers
-            far_numbers += _far_from(panel, column, numbers, times_ahead)
+            far_numbers += _far_from(panel, column, numbers, times[rows])
             continue
         all_codes, _ = category_codes(cells, column_categories)
         codes = all_codes[rows]
@@ -224,6 +222,41 @@ def _look_up(
             " correct them, or see that both have one unit"
         )
     return values.reshape(panel.n_series, steps, -1), new_categories
+
+
+def _rows_ahead(
+    frame: pd.DataFrame, panel: Panel, columns: CovariateColumns, steps: int
+) -> tuple[np.ndarray, np.ndarray, pd.Index]:
+    """Find the rows of a table of the future that steps ahead read.
+
+    Returns:
+        Their numbers ``[R]``; their places among the ``N * F`` steps ahead of all series, ``[R]``;
+        and the stamps of all rows of the table.
+    """
+    times_ahead = future_times(panel.last_times(), panel.freq, steps)
+    times = _stamps(frame, panel, times_ahead)
+    for column in columns.future:
+        _require_column(frame, column)
+    id_col = panel.dialect.id_col
+    series = np.zeros(len(frame), dtype=np.int64)
+    if id_col is not None:
+        _require_column(frame, id_col)
+        series = _series_of(frame[id_col], panel)
+    series_ahead = np.repeat(np.arange(panel.n_series), steps)
+    steps_ahead = pd.MultiIndex.from_arrays([series_ahead, ticks(times_ahead)])
+    slot_of_row = steps_ahead.get_indexer(pd.MultiIndex.from_arrays([series, ticks(times)]))
+    rows = np.flatnonzero(slot_of_row >= 0)
+    if not len(rows):
+        raise InputError(
+            Argument("future"),
+            f" has the stamps {times.min()} to {times.max()}, and {panel.series_label(0)} is"
+            f" forecast at {times_ahead[0]} and later, at steps of {panel.freq!r}; give rows at"
+            " these stamps",
+            _FILL,
+        )
+    slots = slot_of_row[rows]
+    _refuse_twice(slots, rows, times, series, panel)
+    return rows, slots, times
 
 
 def rows_of_some(future: TableLike, panel: Panel, first: int, stop: int) -> TableLike:
@@ -352,11 +385,11 @@ def _far_from(panel: Panel, column: Hashable, numbers: np.ndarray, times: pd.Ind
         return []
     place = covariates.columns.index(column)
     past = covariates.values[:, place]
-    least = np.fmin.reduce(past)
-    most = np.fmax.reduce(past)
-    reach = _FAR_RANGES * (most - least)
-    is_above = numbers > most + reach
-    is_below = numbers < least - reach
+    smallest = np.fmin.reduce(past)
+    largest = np.fmax.reduce(past)
+    reach = _FAR_RANGES * (largest - smallest)
+    is_above = numbers > largest + reach
+    is_below = numbers < smallest - reach
     is_far = is_above | is_below
     if not (reach > 0 and is_far.any()):
         return []
@@ -364,7 +397,7 @@ def _far_from(panel: Panel, column: Hashable, numbers: np.ndarray, times: pd.Ind
     others = more(int(is_far.sum()))
     return [
         f"{numbers[row]:g} in column {column!r} at {times[row]}{others}, where the table has"
-        f" {least:g} to {most:g}"
+        f" {smallest:g} to {largest:g}"
     ]
 
 
@@ -406,26 +439,27 @@ def _warn_of_new(
 
 
 def _refuse_twice(
-    slot: np.ndarray, rows: np.ndarray, times: pd.Index, series: np.ndarray, panel: Panel
+    slots: np.ndarray, rows: np.ndarray, times: pd.Index, series: np.ndarray, panel: Panel
 ) -> None:
-    is_repeated = pd.Index(slot).duplicated()
+    """Refuse a table of the future with two rows for one step of a series."""
+    is_repeated = pd.Index(slots).duplicated()
     repeated_rows = rows[is_repeated]
     if not len(repeated_rows):
         return
     row = repeated_rows[0]
-    who = ""
+    owner = ""
     if panel.dialect.id_col is not None:
         series_id = panel.ids[series[row]]
-        who = f" of series {plain(series_id)!r}"
+        owner = f" of series {plain(series_id)!r}"
     others = more(len(repeated_rows))
     raise InputError(
         Argument("future"),
-        f" has the row at {times[row]}{who} twice{others}, but each may occur once; drop the"
+        f" has the row at {times[row]}{owner} twice{others}, but each may occur once; drop the"
         " duplicates",
     )
 
 
-def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
+def _stamps(future: pd.DataFrame, panel: Panel, times_ahead: pd.Index) -> pd.Index:
     """The stamps of a future frame, of the kind that the panel has; those ``after`` its series are
     what it is for.
     """
@@ -442,7 +476,7 @@ def _stamps(future: pd.DataFrame, panel: Panel, after: pd.Index) -> pd.Index:
         _require_column(future, time_col)
         column = future[time_col]
         where = f"column {time_col!r} of the future table"
-    times = read_stamps(column, where, lambda row: "the future table", unit, after)
+    times = read_stamps(column, where, lambda row: "the future table", unit, times_ahead)
     kind = kind_of_times(times)
     panel_kind = kind_of_times(panel.times)
     if kind != panel_kind:
