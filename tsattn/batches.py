@@ -187,7 +187,7 @@ def check_files(source: Path, out: Path) -> None:
 
 
 def is_long(source: Path, forecaster: Forecaster) -> bool:
-    """Whether a Parquet file had better be forecast in batches, and can be.
+    """Whether a Parquet file should be forecast in batches, and can be.
 
     Args:
         source: The file.
@@ -238,8 +238,8 @@ def check_batchable(forecaster: Forecaster) -> None:
 
 
 def _with_network(forecaster: Forecaster) -> Forecaster:
-    """The forecaster with its network, where it is not fitted and would read one for each batch:
-    the file may be another one by then.
+    """The forecaster with its network loaded. An unfitted one would read the network again for each
+    batch, from a file that may have changed by then.
     """
     weights = getattr(forecaster, "weights", None)
     if weights is None or forecaster.state_ is not None:
@@ -402,7 +402,9 @@ def _forecast_batch(work: _Work, batch: Batch) -> None:
 
 
 def _join(parts: Sequence[Path], out: Path) -> list[dict[str, Any]]:
-    """Put the forecasts of all batches into one file, and return what they say beside them."""
+    """Put the forecasts of all batches into one file, and return the facts stored in their
+    metadata.
+    """
     import pyarrow.parquet as pq
 
     facts = []
@@ -428,8 +430,8 @@ def _join(parts: Sequence[Path], out: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def _claimed(folder: Path, plan: dict[str, Any]) -> Iterator[None]:
-    """Keep the folder of a run for this process; it is removed where it holds no part, or none that
-    is needed any more.
+    """Claim the folder of a run for this process. The folder is removed afterwards if no part in it
+    is needed.
     """
     from filelock import FileLock, Timeout
 

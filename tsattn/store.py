@@ -175,7 +175,7 @@ def write_forecaster(forecaster: Any, path: Path) -> None:
 @limit_threads(1)
 @plain_torch()
 def read_forecaster(cls: Any, path: Path) -> Any:
-    """What :func:`write_forecaster` wrote.
+    """Read what :func:`write_forecaster` wrote.
 
     Args:
         cls: The class of the forecaster that was saved.

@@ -1,4 +1,4 @@
-"""On which scale is a series easier to forecast? Fixed maps of the target and their inverses."""
+"""Fixed maps of the target, such as the logarithm, and their inverses."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,3 +1,1 @@
-"""How good is a forecast? Metrics, rolling evaluation, calibrated intervals and the baselines to
-beat.
-"""
+"""Metrics, rolling evaluation, backtests and calibrated intervals."""

@@ -116,8 +116,8 @@ def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
 
 
 def _far_values(panel: Panel, stops: np.ndarray) -> np.ndarray:
-    """Values such as -9999 among the first ``stops[n]`` rows of each series, which are few and far
-    from all others, bool ``[rows, C]``.
+    """Which values among the first ``stops[n]`` rows of each series are few and far from all
+    others, such as -9999, bool ``[rows, C]``.
     """
     scaler = make_scaler(panel, stops)
     far = np.zeros(panel.values.shape, dtype=bool)
@@ -154,8 +154,8 @@ def _far_of_series(values: np.ndarray) -> np.ndarray:
 
 
 def _usual_values(panel: Panel, stops: np.ndarray) -> Panel:
-    """The panel with NaN in place of the far ones of the first ``stops[n]`` rows of each series, of
-    which scales are computed.
+    """The panel from which scales are computed: far values among the first ``stops[n]`` rows of
+    each series are NaN.
     """
     far = _far_values(panel, stops)
     values = np.where(far, np.nan, panel.values)
@@ -246,7 +246,7 @@ class BacktestPlan:
 
 @dataclass(frozen=True, eq=False)
 class BacktestResult:
-    """What a backtest found.
+    """The results of a backtest.
 
     Attributes:
         panel: The series judged.
@@ -346,7 +346,7 @@ class BacktestResult:
         return f"{self.panel.n_series} series, each judged on {windows} of {rows}{apart}"
 
     def _summary(self) -> pd.DataFrame:
-        """The scores that tell most, one row a model."""
+        """The most telling scores, one row a model."""
         left_out = ["mse_original", "rmse_original", "n_windows"]
         scores = self.scores.drop(columns=left_out)
         return scores.rename_axis(None)
@@ -531,7 +531,7 @@ def backtest(
 
 
 def _read(data: Data, schema: Schema, named: Mapping[str, Forecaster], n_judged: int) -> Panel:
-    """The table as all forecasters read it, whose last ``n_judged`` rows are judged."""
+    """The table as all forecasters read it. Its last ``n_judged`` rows are judged."""
     panel = to_panel(data, schema)
     for forecaster in named.values():
         panel.require(forecaster.covariate_columns)
@@ -697,9 +697,7 @@ def _by_name(
 
 
 def _joint_schema(named: Mapping[str, Forecaster]) -> Schema:
-    """What the schemas of all forecasters say together, of which no two may contradict
-    each other.
-    """
+    """The schemas of all forecasters merged into one. No two of them may contradict each other."""
     default = Schema()
     settings = {}
     for field in ("id_col", "time_col", "target_col", "freq", "missing", "gaps", "bad"):

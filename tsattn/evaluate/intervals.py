@@ -101,7 +101,7 @@ class StepIntervals:
         return errors_of_rank[0]
 
     def supported(self, quantiles: Sequence[float]) -> tuple[float, ...]:
-        """Those of some quantiles that there are errors enough for."""
+        """The quantiles for which there are enough errors."""
         n = int(self.counts.min())
         most = n / (n + 1) + 10.0**-_RANK_DECIMALS
         supported = []
@@ -281,8 +281,8 @@ class KnownScales:
     per_step: np.ndarray
 
     def places(self, panel: Panel, ends: np.ndarray) -> np.ndarray:
-        """Number among the N series of the windows before rows ``ends [B]`` of a panel, ``[B]``; -1
-        for other series.
+        """The number of the series that each window before rows ``ends [B]`` of a panel belongs to,
+        ``[B]``; -1 for other series.
         """
         owners = panel.owners(ends)
         window_ids = pd.Index(panel.ids[owners])

@@ -275,8 +275,8 @@ class AutoForecaster(GapForecaster):
 
     @property
     def chosen_(self) -> str:
-        """One line that says which models forecast with which weight, on how many windows they were
-        judged, and which took no part and why.
+        """One line of text: which models forecast with which weights, on how many windows they were
+        judged, and which models took no part and why.
         """
         board = self.leaderboard_
         has_weight = board["weight"] > 0
@@ -303,7 +303,7 @@ class AutoForecaster(GapForecaster):
 
     @property
     def sampled_quantiles(self) -> tuple[float, ...]:
-        """Those of the pretrained network."""
+        """The quantiles of the pretrained network."""
         return self._members[0].forecaster.sampled_quantiles
 
     @property
@@ -323,7 +323,7 @@ class AutoForecaster(GapForecaster):
         )
 
     def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
-        """As in every forecaster; other values that are taken for wrong are told."""
+        """As in every forecaster; also warns of values that are taken for wrong."""
         panel = super().without_doubtful(panel, fitted)
         n_rows = load_network().config.token_context
         tell_outliers(panel, n_rows, self.covariate_columns.future)
@@ -430,7 +430,7 @@ class AutoForecaster(GapForecaster):
         return trials, notes
 
     def _candidates(self, panel: Panel, until: float) -> Iterator[Candidate]:
-        """Those of :func:`tsattn.forecasters.candidates.candidates`."""
+        """The candidates of :func:`tsattn.forecasters.candidates.candidates`."""
         return candidates(
             panel,
             self.horizon,

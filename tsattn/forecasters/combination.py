@@ -118,8 +118,8 @@ def candidate_weights(
 
 
 def _answered_share(errors: np.ndarray) -> np.ndarray:
-    """Share of the windows of errors ``[M, W, F]`` that each candidate forecast, of those that the
-    first one did, ``[M]``.
+    """Share of the first candidate's windows that each candidate forecast too, ``[M]``, from errors
+    ``[M, W, F]``.
     """
     answered = ~np.isnan(errors).all(axis=2)
     n_answered = answered.sum(axis=1)
@@ -260,7 +260,7 @@ def _least_absolute(errors: np.ndarray) -> np.ndarray:
 
 def band_factor(point: np.ndarray, spread: np.ndarray, truth: np.ndarray, evidence: float) -> float:
     """The factor of the spread ``[W, F, 1, 2]`` with which the bounds hold 80% of the truths, drawn
-    towards 1 where evidence is little. Windows that nothing answered have NaN as points.
+    towards 1 where there is little evidence. Windows without any forecast have NaN as points.
     """
     all_gaps = truth - point
     observed = ~np.isnan(all_gaps)
