@@ -411,8 +411,8 @@ MUTANTS = [
     Mutant("tsattn/data/part_columns.py", "({parts.first} +", "(0 +", PARTS),
     Mutant(
         "tsattn/data/part_columns.py",
-        "if rest or minutes[0] > step or not is_even:",
-        "if rest:",
+        "if remainder or minutes[0] > step or not is_even:",
+        "if remainder:",
         PARTS,
     ),
     Mutant("tsattn/data/part_columns.py", "if keys and call:", "if False:", PARTS),
@@ -496,7 +496,7 @@ MUTANTS = [
     Mutant("tsattn/data/files.py", "(frame, frame.assign(y=0.0))", "(frame,)", FILES),
     Mutant(
         "tsattn/data/windows.py",
-        "is_bound = repeat(n_lowest) | are_counts | cls._have_fallen(x, least)",
+        "is_bound = repeat(n_lowest) | are_counts | cls._have_fallen(x, smallest)",
         "is_bound = repeat(n_lowest) | are_counts",
         WINDOWS,
     ),
@@ -1123,14 +1123,14 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/anomaly.py",
-        "np.abs(distance) <= least",
+        "np.abs(distance) <= rounding",
         "np.abs(distance) < 0",
         "tests/test_anomaly.py::test_rounding_is_no_anomaly",
     ),
     Mutant(
         "tsattn/data/keys.py",
-        "first = [*likely, *measured, *numbers][0]",
-        "first = numbers[0]",
+        "likeliest = [*likely, *measured, *numbers][0]",
+        "likeliest = numbers[0]",
         "tests/data/test_keys.py::test_the_column_that_is_proposed_is_no_mark_and_no_part_of_a_time",
     ),
     Mutant(

@@ -187,8 +187,8 @@ MUTANTS = [
     Mutant(FITTING, "scaler = make_scaler(panel, stops)", "scaler = make_scaler(panel)", ESTIMATOR),
     Mutant(
         FITTING,
-        "values[within < np.repeat(self.stops, panel.lengths)]",
-        "values[within < np.repeat(panel.lengths, panel.lengths)]",
+        "values[place_in_series < np.repeat(self.stops, panel.lengths)]",
+        "values[place_in_series < np.repeat(panel.lengths, panel.lengths)]",
         ESTIMATOR,
     ),
     Mutant(
@@ -260,7 +260,10 @@ MUTANTS = [
         LIMITS,
     ),
     Mutant(
-        "tsattn/limits.py", "and before == self._latest:", "and before != self._latest:", LIMITS
+        "tsattn/limits.py",
+        "and threads_before == self._latest:",
+        "and threads_before != self._latest:",
+        LIMITS,
     ),
     # saved models and files
     Mutant(STORE, '_GONE = ("compile", ', "_GONE = (", SAVED),
@@ -281,7 +284,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/storage.py",
-        "        folder.replace(removed)\n        shutil.rmtree(removed)",
+        "        folder.replace(doomed)\n        shutil.rmtree(doomed)",
         "        shutil.rmtree(folder)",
         SAVED,
     ),
@@ -362,8 +365,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/pretrained/period.py",
-        "rest = values - mean",
-        "rest = values - 0 * mean",
+        "residual = values - mean",
+        "residual = values - 0 * mean",
         PERIOD,
     ),
     Mutant(
@@ -406,7 +409,9 @@ MUTANTS = [
         "n_others > 0",
         OUTLIERS,
     ),
-    Mutant("tsattn/pretrained/outliers.py", "SENTINEL_RANGES * (most - least)", "0", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/outliers.py", "SENTINEL_RANGES * (largest - smallest)", "0", OUTLIERS
+    ),
     Mutant("tsattn/pretrained/outliers.py", "has_number & is_spread &", "has_number &", OUTLIERS),
     Mutant(
         "tsattn/pretrained/outliers.py", "(n_far >= _LEAST_SCATTERED) &", "(n_far > 0) &", OUTLIERS
@@ -650,7 +655,10 @@ MUTANTS = [
         SYNTHETIC,
     ),
     Mutant(
-        "tsattn/pretrained/synthetic.py", "gone[:, :2] = False", "gone[:, -2:] = False", SYNTHETIC
+        "tsattn/pretrained/synthetic.py",
+        "is_missing[:, :2] = False",
+        "is_missing[:, -2:] = False",
+        SYNTHETIC,
     ),
     Mutant(
         "tsattn/pretrained/families.py",
@@ -703,8 +711,8 @@ MUTANTS = [
     ),
     Mutant(
         DEADLINES,
-        "seconds_per_row = (last.seconds - earlier.seconds) / rows_between",
-        "seconds_per_row = last.seconds / last.n_rows",
+        "seconds_per_row = (last_fit.seconds - earlier_fit.seconds) / rows_between",
+        "seconds_per_row = last_fit.seconds / last_fit.n_rows",
         f"{DEADLINES_TESTS}::test_a_cost_that_does_not_depend_on_rows_is_no_cost_of_more_rows",
     ),
     Mutant(
@@ -744,10 +752,15 @@ MUTANTS = [
         "::test_trees_are_tried_at_the_best_share_first_and_not_at_those_far_behind",
     ),
     Mutant(TRIALS, "if candidate.by_row and not math.isinf(seconds)", "if False", COMBINED),
-    Mutant(DEADLINES, "if left <= seconds_per_item:", "if left <= -1e9:", DEADLINES_TESTS),
     Mutant(
         DEADLINES,
-        "return larger if expected_seconds(larger) <= left else last.n_rows",
+        "if available_seconds <= seconds_per_item:",
+        "if available_seconds <= -1e9:",
+        DEADLINES_TESTS,
+    ),
+    Mutant(
+        DEADLINES,
+        "return larger if expected_seconds(larger) <= available_seconds else last_fit.n_rows",
         "return larger",
         DEADLINES_TESTS,
     ),

@@ -10,7 +10,7 @@ FLAGGED = "tests/test_anomaly.py"
 
 MUTANTS = [
     Mutant(FILLING, '"their columns stay empty" if is_wide', '"" if is_wide', FILLED),
-    Mutant(FILLING, "later * back[:, -2::-1]", "later * back[:, :-1]", FILLED),
+    Mutant(FILLING, "later * backwards[:, -2::-1]", "later * backwards[:, :-1]", FILLED),
     Mutant(FILLING, "joined = earlier * joined_ahead", "joined = later * joined_ahead", FILLED),
     Mutant(FILLING, "(n_between > 0) & (np.diff(owner) == 0)", "n_between > 0", FILLED),
     Mutant(FILLING, "_MIXTURES[mean_errors.argmin()]", "_MIXTURES[mean_errors.argmax()]", FILLED),
@@ -27,7 +27,10 @@ MUTANTS = [
     Mutant(TWO_SIDES, "np.arange(CONTEXT)[::-1]", "np.arange(CONTEXT)", FLAGGED),
     Mutant(ANOMALY, "[:, :, ::-1]", "", FLAGGED),
     Mutant(
-        ANOMALY, "one_side = np.where(np.isnan(ahead), back, ahead)", "one_side = mean", FLAGGED
+        ANOMALY,
+        "one_side = np.where(np.isnan(forwards), backwards, forwards)",
+        "one_side = mean",
+        FLAGGED,
     ),
     Mutant(ANOMALY, "above = beyond * ", "above = ", FLAGGED),
     Mutant(

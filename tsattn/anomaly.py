@@ -132,8 +132,8 @@ def _blocks(panel: Panel) -> Stretches:
     """The blocks of all series that have enough values; the last of a series may reach beyond its
     end.
     """
-    first = []
-    owner = []
+    first_rows = []
+    owners = []
     too_short = []
     bounds = itertools.pairwise(panel.starts.tolist())
     for n, (start, stop) in enumerate(bounds):
@@ -142,8 +142,8 @@ def _blocks(panel: Panel) -> Stretches:
             too_short.append(panel.series_label(n))
             continue
         begins = np.arange(start, stop, _BLOCK)
-        first.append(begins)
-        owner.append(np.full(len(begins), n))
+        first_rows.append(begins)
+        owners.append(np.full(len(begins), n))
     if too_short:
         names = listed(too_short, _NAMED_SERIES)
         warn(
@@ -151,9 +151,9 @@ def _blocks(panel: Panel) -> Stretches:
             InputWarning,
         )
     # Nothing is joined where all series are too short.
-    none = np.empty(0, dtype=np.int64)
-    all_first = np.concatenate([none, *first])
-    all_owners = np.concatenate([none, *owner])
+    no_rows = np.empty(0, dtype=np.int64)
+    all_first = np.concatenate([no_rows, *first_rows])
+    all_owners = np.concatenate([no_rows, *owners])
     length = np.full(len(all_first), _BLOCK)
     return Stretches(all_first, length, all_owners)
 
@@ -167,17 +167,17 @@ def _both_sides(
     n_rows = len(panel.values)
     answer = np.full((3, n_rows), np.nan)
     for blocks in _blocks(panel).batches():
-        before = sides.before(blocks)
-        after = sides.after(blocks)
-        ahead = _quantiles(sides, before, probabilities)
+        rows_before = sides.before(blocks)
+        rows_after = sides.after(blocks)
+        forwards = _quantiles(sides, rows_before, probabilities)
         # The first step back is the last row of the block.
-        back = _quantiles(sides, after, probabilities)[:, :, ::-1]
-        both = _weighted_mean(ahead, back)
+        backwards = _quantiles(sides, rows_after, probabilities)[:, :, ::-1]
+        bounds = _weighted_mean(forwards, backwards)
         rows = blocks.rows()
         stop_rows = panel.starts[blocks.owner + 1]
         is_inside = rows < stop_rows[:, None]
         rows_inside = rows[is_inside]
-        answer[:, rows_inside] = both[:, is_inside]
+        answer[:, rows_inside] = bounds[:, is_inside]
     lower, median, upper = answer
     return lower, median, upper
 
@@ -190,13 +190,13 @@ def _quantiles(sides: TwoSides, x: np.ndarray, probabilities: Sequence[float]) -
     return np.stack([lower, points, upper])
 
 
-def _weighted_mean(ahead: np.ndarray, back: np.ndarray) -> np.ndarray:
+def _weighted_mean(forwards: np.ndarray, backwards: np.ndarray) -> np.ndarray:
     """The mean of two forecasts ``[3, S, F]``, weighted by the inverse of the widths of their
     intervals; the other one where one is NaN, or alone has no width. Where neither has a width, or
     the medians are farther apart than either interval is wide, it reaches from one to the other.
     """
-    width_ahead = ahead[2] - ahead[0]
-    width_back = back[2] - back[0]
+    width_ahead = forwards[2] - forwards[0]
+    width_back = backwards[2] - backwards[0]
     total = width_ahead + width_back
     has_width = total > 0
     share_ahead = width_back / np.where(has_width, total, 1.0)
@@ -205,15 +205,15 @@ def _weighted_mean(ahead: np.ndarray, back: np.ndarray) -> np.ndarray:
     # Next to rows that never change, that side knows nothing of the rows that do.
     is_one_constant = (width_ahead == 0) != (width_back == 0)
     share = np.where(is_one_constant, 1 - share, share)
-    mean = share * ahead + (1 - share) * back
+    mean = share * forwards + (1 - share) * backwards
     # Where a constant series takes another value, or a machine is switched on after the few rows of
     # one side, either side is sure of its own.
     widest = np.fmax(width_ahead, width_back)
-    is_apart = np.abs(ahead[1] - back[1]) > widest
+    is_apart = np.abs(forwards[1] - backwards[1]) > widest
     is_apart |= ~has_width
-    mean[0] = np.where(is_apart, np.fmin(ahead[0], back[0]), mean[0])
-    mean[2] = np.where(is_apart, np.fmax(ahead[2], back[2]), mean[2])
-    one_side = np.where(np.isnan(ahead), back, ahead)
+    mean[0] = np.where(is_apart, np.fmin(forwards[0], backwards[0]), mean[0])
+    mean[2] = np.where(is_apart, np.fmax(forwards[2], backwards[2]), mean[2])
+    one_side = np.where(np.isnan(forwards), backwards, forwards)
     return np.where(np.isnan(mean), one_side, mean)
 
 
@@ -225,8 +225,8 @@ def _at_least_usual(panel: Panel, halves: np.ndarray) -> np.ndarray:
         series_halves = halves[rows]
         # Series that are not judged have none.
         if np.isfinite(series_halves).any():
-            least = _LEAST_SHARE * np.nanmedian(series_halves)
-            answer[rows] = np.maximum(series_halves, least)
+            least_half = _LEAST_SHARE * np.nanmedian(series_halves)
+            answer[rows] = np.maximum(series_halves, least_half)
     return answer
 
 
@@ -234,8 +234,8 @@ def _beyond_rounding(panel: Panel, distance: np.ndarray) -> np.ndarray:
     """Distances of values from others, 0 where the rounding of numbers may be all there is."""
     magnitude = np.abs(panel.values[:, 0])
     of_series = np.fmax.reduceat(magnitude, panel.starts[:-1])
-    least = np.repeat(_ROUNDING * of_series, panel.lengths)
-    return np.where(np.abs(distance) <= least, 0.0, distance)
+    rounding = np.repeat(_ROUNDING * of_series, panel.lengths)
+    return np.where(np.abs(distance) <= rounding, 0.0, distance)
 
 
 def _normal_half(level: float) -> float:

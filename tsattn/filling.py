@@ -203,8 +203,8 @@ def find_gaps(panel: Panel) -> Stretches:
     owner = panel.owners(observed + 1)
     n_between = np.diff(observed) - 1
     is_gap = (n_between > 0) & (np.diff(owner) == 0)
-    first = observed[:-1][is_gap] + 1
-    return Stretches(first, n_between[is_gap], owner[1:][is_gap])
+    first_row = observed[:-1][is_gap] + 1
+    return Stretches(first_row, n_between[is_gap], owner[1:][is_gap])
 
 
 class GapFiller:
@@ -261,25 +261,25 @@ class GapFiller:
         # The values on either side, [S, 1].
         row_before = stretches.first - 1
         row_after = stretches.first + n_rows
-        left = values[row_before][:, None]
-        right = values[row_after][:, None]
+        value_before = values[row_before][:, None]
+        value_after = values[row_after][:, None]
         # Weight of what lies to the right, at each step.
         n_steps = n_rows + 1
         later = np.arange(1, n_steps) / n_steps
         earlier = 1 - later
         # Both forecasts reach the value on the other side.
-        ahead, _ = self.sides.forecast(before, n_steps)
-        back, _ = self.sides.forecast(after, n_steps)
-        missed_right = right - ahead[:, -1:]
-        missed_left = left - back[:, -1:]
+        forwards, _ = self.sides.forecast(before, n_steps)
+        backwards, _ = self.sides.forecast(after, n_steps)
+        missed_right = value_after - forwards[:, -1:]
+        missed_left = value_before - backwards[:, -1:]
         # What a forecast misses of the value on the other side is spread over its steps.
-        joined_ahead = ahead[:, :-1] + later * missed_right
-        joined_back = back[:, :-1] + later * missed_left
-        lines = left + later * (right - left)
+        joined_ahead = forwards[:, :-1] + later * missed_right
+        joined_back = backwards[:, :-1] + later * missed_left
+        lines = value_before + later * (value_after - value_before)
         # The first step back is the last row of the stretch.
-        both = earlier * ahead[:, :-1] + later * back[:, -2::-1]
+        averaged = earlier * forwards[:, :-1] + later * backwards[:, -2::-1]
         joined = earlier * joined_ahead + later * joined_back[:, ::-1]
-        return np.stack([lines, both, joined])
+        return np.stack([lines, averaged, joined])
 
     def _trials(self, length: int) -> Stretches:
         """Observed stretches with observed neighbours, evenly spread over the panel."""

@@ -216,5 +216,5 @@ def _numbers(numbers: Numbers, *, upper: int, rule: str) -> tuple[float, ...]:
 
 def _plain(value: float) -> float:
     """80.0 becomes 80, so that column names read ``lo-80``."""
-    whole = int(value)
-    return whole if value == whole else value
+    integer = int(value)
+    return integer if value == integer else value

@@ -75,18 +75,18 @@ class _Holders:
         import torch
 
         with TORCH_STATE:
-            before = torch.get_num_threads()
+            threads_before = torch.get_num_threads()
             is_new_thread = not hasattr(self._thread_state, "before")
             if not self._n_blocks:
-                self._outside = before
-            elif is_new_thread and before == self._latest:
+                self._outside = threads_before
+            elif is_new_thread and threads_before == self._latest:
                 # The number comes from the block of another thread.
-                before = self._outside
-            self._thread_state.before = before
+                threads_before = self._outside
+            self._thread_state.before = threads_before
             self._n_blocks += 1
             self._latest = n_threads
             torch.set_num_threads(n_threads)
-        return before
+        return threads_before
 
     def leave(self, before: int) -> None:
         """Set the number that :meth:`enter` returned."""

@@ -177,11 +177,11 @@ def _remove_folder(folder: Path, path: Path) -> None:
 
     It is renamed first: :func:`standing_folder` must not take what is removed in part for whole.
     """
-    removed = _temporary_path(path)
+    doomed = _temporary_path(path)
     # Another writer may have removed it, and a folder of another user stays.
     with suppress(OSError):
-        folder.replace(removed)
-        shutil.rmtree(removed)
+        folder.replace(doomed)
+        shutil.rmtree(doomed)
 
 
 def standing_folder(path: Path) -> Path:
@@ -277,11 +277,11 @@ def _exchange(temporary: Path, path: Path) -> list[Path]:
     """Put ``temporary`` in the place of ``path``, and return the folders that made room for it."""
     replaced = []
     for attempt in range(_MOST_ATTEMPTS):
-        old = path.with_name(f".{path.name}.old.{secrets.token_hex(_RANDOM_BYTES)}")
+        old_path = path.with_name(f".{path.name}.old.{secrets.token_hex(_RANDOM_BYTES)}")
         try:
             if path.exists():
-                path.replace(old)
-                replaced.append(old)
+                path.replace(old_path)
+                replaced.append(old_path)
             temporary.replace(path)
         except OSError:  # another writer put a folder there between the two renames
             if attempt == _MOST_ATTEMPTS - 1:
@@ -379,10 +379,10 @@ def add_row(
 
     if absent := sorted(set(key) - set(row)):
         raise ValueError(f"a row of {path.name} needs {', '.join(absent)}; got {sorted(row)}")
-    added = json.loads(json.dumps(row))
+    new_row = json.loads(json.dumps(row))
 
     def is_other(existing: Mapping[str, Any]) -> bool:
-        return any(existing.get(name) != added[name] for name in key)
+        return any(existing.get(name) != new_row[name] for name in key)
 
     with full_disk_names(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -392,9 +392,9 @@ def add_row(
         same = [existing for existing in rows if not is_other(existing)]
         if same and not again:
             return same[0]
-        text = "".join(json.dumps(line) + "\n" for line in (*others, added))
+        text = "".join(json.dumps(line) + "\n" for line in (*others, new_row))
         write_bytes(path, text.encode())
-    return added
+    return new_row
 
 
 def write_tensors(

@@ -214,7 +214,7 @@ def test_slow_items_are_stopped_after_a_few(clock):
     progress = work_in_time(work, 200, 20.0, n_later=1)
     assert clock.seconds <= 20
     assert sum(map(len, calls)) <= 2
-    assert not progress.enough
+    assert not progress.is_enough
     assert progress.needed_seconds > 1000
 
 
@@ -223,7 +223,7 @@ def test_as_many_items_as_time_allows_are_done(clock):
     progress = work_in_time(work, 200, 10.0, n_later=20)
     assert 45 <= progress.done.sum() <= 50
     assert clock.seconds <= 8
-    assert progress.enough
+    assert progress.is_enough
     assert progress.seconds_per_item == pytest.approx(0.1)
     np.testing.assert_array_equal(np.sort(np.concatenate(calls)), np.flatnonzero(progress.done))
     work, calls = items(clock, 0.001)

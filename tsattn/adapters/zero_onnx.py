@@ -171,7 +171,7 @@ class _PaddedForecaster(nn.Module):
         longest = max(lengths)
         recent_seasons = detect_seasons(x[:, -longest:], likely)
         *pairs, clear_pair = zip(recent_seasons.fields(), seasons.fields(), strict=True)
-        fields = [torch.where(is_cut, recent, whole) for recent, whole in pairs]
+        fields = [torch.where(is_cut, from_recent, from_whole) for from_recent, from_whole in pairs]
         # Runtimes cannot choose between flags.
         recent_clear, whole_clear = clear_pair
         clear_if_cut = is_cut & recent_clear
@@ -217,8 +217,8 @@ class _PaddedForecaster(nn.Module):
         last_value = filled[:, -1, None, None]
         median = levels[..., self.middle, None]
         moved = levels + (last_value - median)
-        least = torch.where(observed, x, torch.inf).amin(1)
-        is_nonnegative = least[:, None, None] >= 0
+        smallest = torch.where(observed, x, torch.inf).amin(1)
+        is_nonnegative = smallest[:, None, None] >= 0
         moved = torch.where(is_nonnegative, moved.clamp_min(0.0), moved)
         return torch.where(has_ended[:, None, None], moved, levels)
 
@@ -234,12 +234,12 @@ def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
     """
     observed = x.isfinite()
     count = observed.sum(1, keepdim=True)
-    enough = count >= _LEAST_VALUES
+    has_enough = count >= _LEAST_VALUES
     # Missing values stand above all others, or below them.
     upwards = torch.where(observed, x, torch.inf)
     downwards = torch.where(observed, x, -torch.inf)
-    least = upwards.amin(1, keepdim=True)
-    most = downwards.amax(1, keepdim=True)
+    smallest = upwards.amin(1, keepdim=True)
+    largest = downwards.amax(1, keepdim=True)
     number = observed.long().cumsum(1) - 1
     part = _N_PARTS * number // count.clamp_min(1)
     part_number = torch.arange(_N_PARTS)[:, None]
@@ -253,20 +253,20 @@ def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
         fewest = counts.amin(1, keepdim=True)
         # The part that touches the end least often stands for all.
         n_touches = _N_PARTS * fewest
-        return enough & (_BOUND_PERIOD * n_touches >= count)
+        return has_enough & (_BOUND_PERIOD * n_touches >= count)
 
-    step, has_grid = _grid(x, upwards, least, most)
-    has_grid = enough & has_grid
-    n_lowest = touches(least)
+    step, has_grid = _grid(x, upwards, smallest, largest)
+    has_grid = has_enough & has_grid
+    n_lowest = touches(smallest)
     n_touching_parts = (n_lowest > 0).sum(1, keepdim=True)
-    are_counts = has_grid & (least == 0) & (n_touching_parts >= _COUNT_PARTS)
-    has_lower = repeat(n_lowest) | are_counts | _have_fallen(x, least)
-    lower = torch.where(has_lower, least, -torch.inf)
+    are_counts = has_grid & (smallest == 0) & (n_touching_parts >= _COUNT_PARTS)
+    has_lower = repeat(n_lowest) | are_counts | _have_fallen(x, smallest)
+    lower = torch.where(has_lower, smallest, -torch.inf)
     if nonnegative:
-        lower = torch.where(least >= 0, lower.clamp_min(0.0), lower)
-    has_upper = repeat(touches(most))
-    upper = torch.where(has_upper, most, torch.inf)
-    origin = torch.where(has_grid, least, 0.0)[..., None]
+        lower = torch.where(smallest >= 0, lower.clamp_min(0.0), lower)
+    has_upper = repeat(touches(largest))
+    upper = torch.where(has_upper, largest, torch.inf)
+    origin = torch.where(has_grid, smallest, 0.0)[..., None]
     unit = torch.where(has_grid, step, 1.0)[..., None]
     grid_steps = ((levels - origin) / unit).round()
     on_grid = origin + unit * grid_steps
@@ -275,21 +275,21 @@ def _nearest(levels: Tensor, x: Tensor, nonnegative: bool) -> Tensor:
     return torch.minimum(raised, upper[..., None])
 
 
-def _grid(x: Tensor, upwards: Tensor, least: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+def _grid(x: Tensor, upwards: Tensor, smallest: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
     """Step of the grid on which windows ``[B, T]`` lie, and whether they do, ``[B, 1]`` each.
 
     ``upwards`` are the same windows, infinite where a value is missing.
     """
     observed = x.isfinite()
     count = observed.sum(1, keepdim=True)
-    value_range = most - least
+    value_range = largest - smallest
     ascending = upwards.sort(dim=1).values
     gaps = ascending.diff(dim=1)
     is_gap = gaps > _EQUAL_VALUES * value_range
     gaps = torch.where(is_gap, gaps, torch.inf)
     step = gaps.amin(1, keepdim=True)
     has_step = step < torch.inf
-    position = (x - least) / step
+    position = (x - smallest) / step
     distance = (position - position.round()).abs()
     is_off = observed & (distance > _OFF_GRID)
     is_off_grid = is_off.any(1, keepdim=True)
@@ -298,12 +298,12 @@ def _grid(x: Tensor, upwards: Tensor, least: Tensor, most: Tensor) -> tuple[Tens
     return step, is_small & ~is_off_grid & has_step
 
 
-def _have_fallen(x: Tensor, least: Tensor) -> Tensor:
+def _have_fallen(x: Tensor, smallest: Tensor) -> Tensor:
     """Whether windows ``[B, T]`` have fallen to zero, ``[B, 1]``, as
     :class:`tsattn.data.windows.Values` says.
     """
     last_are_zero = (x[:, -2:] == 0).all(1, keepdim=True)
-    ends_at_zero = (least == 0) & last_are_zero
+    ends_at_zero = (smallest == 0) & last_are_zero
     is_positive = x > 0
     is_pair = is_positive[:, 1:] & is_positive[:, :-1]
     sizes = x.diff(dim=1).abs()

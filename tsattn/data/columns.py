@@ -379,8 +379,8 @@ def long_names(
     if id_col == "unique_id" and id_col in (time_col, target_col):
         return None, time_col, target_col
     if (id_col, time_col, target_col) == ("unique_id", "ds", "y"):
-        other = "item_id" in columns or columns >= {"timestamp", "target"}
-        if other and "unique_id" not in columns and not columns >= {"ds", "y"}:
+        has_other_names = "item_id" in columns or columns >= {"timestamp", "target"}
+        if has_other_names and "unique_id" not in columns and not columns >= {"ds", "y"}:
             id_col = "item_id"
             time_col = "timestamp"
             target_col = "target"
@@ -883,10 +883,11 @@ def read_stamps(
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
     kind = infer_dtype(series, skipna=True)
-    gone = np.flatnonzero(series.isna())
-    if len(gone):
+    missing_rows = np.flatnonzero(series.isna())
+    if len(missing_rows):
+        row = missing_rows[0]
         raise InputError(
-            f"{name(gone[0])}: {label} has no stamp in row {gone[0]}{more(len(gone))}, but every"
+            f"{name(row)}: {label} has no stamp in row {row}{more(len(missing_rows))}, but every"
             " row needs one; ",
             *advice_on_blanks(column),
         )
@@ -969,9 +970,9 @@ def whole_numbers(column: pd.Series) -> np.ndarray | None:
     if not is_numeric_dtype(kind) or is_complex_dtype(kind):
         return None
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    whole = np.isfinite(numbers)
-    whole &= np.abs(numbers) <= _LARGEST_INTEGER_TIME
-    whole &= numbers == np.rint(numbers)
-    if not whole.all():
+    is_whole = np.isfinite(numbers)
+    is_whole &= np.abs(numbers) <= _LARGEST_INTEGER_TIME
+    is_whole &= numbers == np.rint(numbers)
+    if not is_whole.all():
         return None
     return column.to_numpy(dtype=np.int64)

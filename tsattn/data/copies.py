@@ -55,14 +55,14 @@ def _are_proportional(steps: np.ndarray, target_steps: np.ndarray) -> bool:
     """Whether the steps of a column are those of the target times a number, but for rounding. Few
     distinct steps may be so by chance, as those of switches are.
     """
-    both = np.isfinite(steps) & np.isfinite(target_steps)
-    steps = steps[both]
-    target_steps = target_steps[both]
+    both_observed = np.isfinite(steps) & np.isfinite(target_steps)
+    steps = steps[both_observed]
+    target_steps = target_steps[both_observed]
     if len(np.unique(target_steps)) < _LEAST_STEPS or not steps.any():
         return False
     # Squares of these are numbers whatever the units are.
     steps = steps / np.abs(steps).max()
     target_steps = target_steps / np.abs(target_steps).max()
     factor = (steps @ target_steps) / (target_steps @ target_steps)
-    rest = steps - factor * target_steps
-    return bool(rest @ rest < _ROUNDING_SHARE * (steps @ steps))
+    residual = steps - factor * target_steps
+    return bool(residual @ residual < _ROUNDING_SHARE * (steps @ steps))

@@ -112,13 +112,13 @@ def _check_distinct(columns_of: dict[str, tuple[Hashable, ...]]) -> None:
 
 def _names(parameter: str, value: Any) -> tuple[Hashable, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        alone = ""
+        hint = ""
         if isinstance(value, str):
-            alone = f"; write [{value!r}]"
+            hint = f"; write [{value!r}]"
         auto = ""
         if parameter == "calendar":
             auto = " or 'auto'"
-        raise ValueError(f"{parameter} must be a list of names{auto}; got {value!r:.60}{alone}")
+        raise ValueError(f"{parameter} must be a list of names{auto}; got {value!r:.60}{hint}")
     return tuple(plain(name) for name in value)
 
 
@@ -216,7 +216,7 @@ class Covariates:
         Args:
             columns: As the fit knows them.
         """
-        new: dict[Hashable, list[str]] = {}
+        new_by_column: dict[Hashable, list[str]] = {}
         # There are no categories before a fit.
         for name, fitted in zip(columns.moving, columns.categories, strict=False):
             categories = self.kind(name)
@@ -225,8 +225,8 @@ class Covariates:
             names = map(label, self.cells(name).dropna().unique())
             new_names = [word for word in names if word not in fitted]
             if new_names:
-                new[name] = new_names
-        return new
+                new_by_column[name] = new_names
+        return new_by_column
 
     def cells(self, name: Hashable) -> pd.Series:
         """A column of numbers, or of categories as text."""

@@ -533,10 +533,10 @@ def _are_names(numbers: Sequence[float]) -> bool:
         return False
     if [*numbers] == [*range(len(numbers))]:
         return True
-    whole = np.array(numbers, dtype=np.int64)
-    steps = {*np.diff(whole)}
-    rising = len(whole) > 2 and len(steps) == 1
-    return rising and spelt_stamps(whole, years=True) is not None
+    whole_numbers = np.array(numbers, dtype=np.int64)
+    steps = {*np.diff(whole_numbers)}
+    rising = len(whole_numbers) > 2 and len(steps) == 1
+    return rising and spelt_stamps(whole_numbers, years=True) is not None
 
 
 def _without_names(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
@@ -620,9 +620,9 @@ def _is_wide(encoding: str | None) -> bool:
 
 def _tell_encoding(path: str | Path, error: UnicodeDecodeError) -> None:
     """Warn that a file is not UTF-8, with a word of it as it is read."""
-    before = _WORD_MARKS.split(error.object[: error.start])
-    after = _WORD_MARKS.split(error.object[error.start :])
-    word = (before[-1] + after[0]).decode(_OTHER_ENCODING, errors="replace")
+    words_before = _WORD_MARKS.split(error.object[: error.start])
+    words_after = _WORD_MARKS.split(error.object[error.start :])
+    word = (words_before[-1] + words_after[0]).decode(_OTHER_ENCODING, errors="replace")
     warn(
         InputWarning(
             f"{path} is not UTF-8 and is read as {_OTHER_ENCODING}, as in {word!r:.60}; if such"

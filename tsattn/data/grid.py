@@ -322,9 +322,9 @@ def pattern_count(clock: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray
     day_column = day[:, None]
     place = (stamps < day_column).sum(axis=1)
     months_since_anchor = month - grid.anchor
-    rounds, rest = np.divmod(months_since_anchor, grid.step)
+    rounds, remainder = np.divmod(months_since_anchor, grid.step)
     is_stamp = (stamps == day_column).any(axis=1)
-    exact = is_stamp & (rest == 0)
+    exact = is_stamp & (remainder == 0)
     return rounds * n_slots + place, exact
 
 
@@ -380,10 +380,10 @@ def lie_outside(values: Any, others: np.ndarray, n_ranges: float) -> tuple[np.nd
     """Which values lie so many ranges of others below all of them, and which above, bool ``[T]``
     each.
     """
-    least = others.min()
-    most = others.max()
-    reach = n_ranges * (most - least)
-    return values < least - reach, values > most + reach
+    smallest = others.min()
+    largest = others.max()
+    reach = n_ranges * (largest - smallest)
+    return values < smallest - reach, values > largest + reach
 
 
 def _month_stamps(month: np.ndarray, grid: Grid) -> np.ndarray:
@@ -510,15 +510,15 @@ def _count_slots(
     """How often each time of the week occurs from the first to the last row of the series of each
     owner, ``[owners, slots]``.
     """
-    n_rounds, rest = np.divmod(last - first + 1, n_slots)
+    n_rounds, remainder = np.divmod(last - first + 1, n_slots)
     begin = first % n_slots
     # A rest that runs into the next round is a whole one without the times between its ends.
-    n_into_next, stop = np.divmod(begin + rest, n_slots)
+    n_into_next, stop = np.divmod(begin + remainder, n_slots)
     changes = np.zeros((n_owners, n_slots), dtype=np.int64)
     np.add.at(changes, (owner, begin), 1)
     np.add.at(changes, (owner, stop), -1)
-    whole = np.bincount(owner, weights=n_rounds + n_into_next, minlength=n_owners)
-    return np.cumsum(changes, axis=1) + whole.astype(np.int64)[:, None]
+    whole_rounds = np.bincount(owner, weights=n_rounds + n_into_next, minlength=n_owners)
+    return np.cumsum(changes, axis=1) + whole_rounds.astype(np.int64)[:, None]
 
 
 def _open_slots(present: np.ndarray, possible: np.ndarray) -> np.ndarray | None:
@@ -583,16 +583,16 @@ def find_quarters(day: np.ndarray) -> Grid | None:
         day: Days since 1970 of the stamps of one series, ascending.
     """
     steps = np.diff(day)
-    weeks, rest = np.divmod(steps, WEEK_DAYS)
-    if len(weeks) < 3 or rest.any():
+    weeks, remainder = np.divmod(steps, WEEK_DAYS)
+    if len(weeks) < 3 or remainder.any():
         return None
-    for first in range(3):
+    for first_month in range(3):
         for order in _QUARTERS_OF_WEEKS:
             # The order of a year from its month number `first` on, as often as it takes.
-            rolled = np.roll(order, -first)
+            rolled = np.roll(order, -first_month)
             expected = np.resize(rolled, len(weeks))
             if np.array_equal(expected, weeks):
-                before = sum(order[:first]) * WEEK_DAYS
-                first_day = int(day[0]) - before
+                days_before = sum(order[:first_month]) * WEEK_DAYS
+                first_day = int(day[0]) - days_before
                 return quarter_grid(order, first_day)
     return None

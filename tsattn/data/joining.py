@@ -112,8 +112,8 @@ def _values_of_same_rows(old: Panel, new: Panel) -> tuple[np.ndarray, np.ndarray
     for panel in (old, new):
         keys = [np.repeat(panel.ids, panel.lengths), ticks(panel.times)]
         columns.append(pd.Series(panel.values[:, 0], index=keys))
-    both = pd.concat(columns, axis=1, join="inner").dropna()
-    return both[0].to_numpy(), both[1].to_numpy()
+    pairs = pd.concat(columns, axis=1, join="inner").dropna()
+    return pairs[0].to_numpy(), pairs[1].to_numpy()
 
 
 def continued_panel(

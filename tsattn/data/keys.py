@@ -71,14 +71,14 @@ def _refuse_alike(distinct: pd.DataFrame, keys: Sequence[Hashable]) -> None:
     """Name two values of a key that are the same text, such as 1 and "1"."""
     for key in keys:
         values = distinct[key].drop_duplicates()
-        first: dict[str, Any] = {}
+        first_spelling: dict[str, Any] = {}
         for value in values:
             text = _key_text(value)
-            other = first.setdefault(text, value)
-            if other is not value:
+            earlier_value = first_spelling.setdefault(text, value)
+            if earlier_value is not value:
                 raise InputError(
-                    f"column {key!r} holds {other!r:.60} and {value!r:.60}, which are the same"
-                    " text, but keys must differ as text; write them alike if they are one, or"
+                    f"column {key!r} holds {earlier_value!r:.60} and {value!r:.60}, which are the"
+                    " same text, but keys must differ as text; write them alike if they are one, or"
                     " rename one of them"
                 )
 
@@ -206,9 +206,9 @@ def find_keys(
         n_values = len(np.unique(values))
         if 1 < n_values <= most_values:
             codes[column] = values
-    whole = {column: values for column, values in codes.items() if (values >= 0).all()}
-    keys = _fewest_keys(whole, stamp)
-    if keys or len(whole) == len(codes):
+    complete_codes = {column: values for column, values in codes.items() if (values >= 0).all()}
+    keys = _fewest_keys(complete_codes, stamp)
+    if keys or len(complete_codes) == len(codes):
         return keys
     # A row without an id is one of a further series.
     filled = {
@@ -353,8 +353,8 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
         candidates = f"{numbers!r} hold numbers"
         measured = [name for name in numbers if not _is_mark(frame[name])]
         likely = [name for name in measured if unlike_ids(name)]
-        first = [*likely, *measured, *numbers][0]
-        example = f", such as Schema(target_col={first!r})"
+        likeliest = [*likely, *measured, *numbers][0]
+        example = f", such as Schema(target_col={likeliest!r})"
     verb = "tell" if len(keys) > 1 else "tells"
     raise InputError(
         f"{key_names} {verb} series apart, and {candidates}, but one column must hold the values;"

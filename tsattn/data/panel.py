@@ -731,9 +731,9 @@ def _series_of_sentinels(panel: Panel, values: np.ndarray) -> list[int]:
     for a missing value lies far outside.
     """
     first_rows = panel.starts[:-1]
-    least = np.fmin.reduceat(values, first_rows)
-    most = np.fmax.reduceat(values, first_rows)
-    may_have = _may_stand_for_none(least) | _may_stand_for_none(most)
+    smallest = np.fmin.reduceat(values, first_rows)
+    largest = np.fmax.reduceat(values, first_rows)
+    may_have = _may_stand_for_none(smallest) | _may_stand_for_none(largest)
     return np.flatnonzero(may_have).tolist()
 
 

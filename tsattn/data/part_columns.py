@@ -405,11 +405,11 @@ def _times_of_day(columns: Sequence[Any], words: Sequence[str]) -> _Parts | None
     if len(clock) < 2:
         return None
     minutes = np.array(clock)
-    step, rest = divmod(_DAY_MINUTES, len(minutes))
+    step, remainder = divmod(_DAY_MINUTES, len(minutes))
     even = minutes[0] + step * np.arange(len(minutes))
     # The last one may begin the next day, as 00:00 or 24:00.
     is_even = (even % _DAY_MINUTES == minutes % _DAY_MINUTES).all()
-    if rest or minutes[0] > step or not is_even:
+    if remainder or minutes[0] > step or not is_even:
         return None
     unit = "hour" if step == 60 else "time"
     return _Parts(unit, "day", part_cols, int(minutes[0]))

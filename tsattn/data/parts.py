@@ -363,11 +363,11 @@ def advice_on_blanks(column: pd.Series | pd.Index) -> list[Piece]:
 
 def refuse_blank_ids(column: pd.Series, *advice: Piece) -> None:
     """Refuse a column of ids with empty cells; the advice ends the message."""
-    gone = np.flatnonzero(column.isna())
-    if len(gone):
+    blank_rows = np.flatnonzero(column.isna())
+    if len(blank_rows):
         raise InputError(
-            f"column {column.name!r} has no id in row {gone[0]}{more(len(gone))}, but every row"
-            " belongs to a series; ",
+            f"column {column.name!r} has no id in row {blank_rows[0]}{more(len(blank_rows))}, but"
+            " every row belongs to a series; ",
             *advice_on_blanks(column),
             *advice,
         )
@@ -379,13 +379,13 @@ def refuse_blank_parts(column: pd.Series) -> None:
     if not part or not is_numeric_dtype(column.dtype):
         return
     low, high = PARTS[part]
-    gone = np.flatnonzero(column.isna())
+    blank_rows = np.flatnonzero(column.isna())
     values = column.dropna()
-    if not len(gone) or not len(values) or not values.between(low, high).all():
+    if not len(blank_rows) or not len(values) or not values.between(low, high).all():
         return
     raise InputError(
         f"column {column.name!r} holds parts of times and is empty in row"
-        f" {gone[0]}{more(len(gone))}; ",
+        f" {blank_rows[0]}{more(len(blank_rows))}; ",
         *advice_on_blanks(column),
     )
 

@@ -50,9 +50,9 @@ def find_stuck(x: np.ndarray) -> np.ndarray:
     repeats = np.zeros(x.shape, dtype=bool)
     repeats[:, 1:] = x[:, 1:] == x[:, :-1]
     observed = np.isfinite(x)
-    least = np.where(observed, x, np.inf).min(axis=1, keepdims=True)
-    most = np.where(observed, x, -np.inf).max(axis=1, keepdims=True)
-    is_inside = (x > least) & (x < most)
+    smallest = np.where(observed, x, np.inf).min(axis=1, keepdims=True)
+    largest = np.where(observed, x, -np.inf).max(axis=1, keepdims=True)
+    is_inside = (x > smallest) & (x < largest)
     n_inside = (repeats & is_inside).sum(axis=1)
     for window, channel in np.argwhere(n_inside >= _LEAST_EQUAL - 1):
         place = (window, slice(None), channel)

@@ -393,9 +393,9 @@ def serial_days(column: pd.Series | pd.Index, series: pd.Series, label: str) -> 
     numbers, or is not named as one of dates.
     """
     days = series.to_numpy(dtype=np.float64)
-    least, most = _SERIAL_DAYS
+    first_day, last_day = _SERIAL_DAYS
     is_date = any(word in str(column.name).casefold() for word in _DATE_WORDS)
-    if not is_date or not ((days > least) & (days < most)).all():
+    if not is_date or not ((days > first_day) & (days < last_day)).all():
         return None
     # A fraction of a day has less than a second of error.
     seconds = np.rint(days * _DAY_SECONDS).astype(np.int64)
@@ -419,14 +419,14 @@ def decimal_years(numbers: np.ndarray) -> pd.Series | None:
     if not ((numbers > FIRST_YEAR) & (numbers < LAST_YEAR + 1)).all():
         return None
     nearest = np.rint(months)
-    whole = np.floor(months)
-    part = months - whole
+    whole_months = np.floor(months)
+    part = months - whole_months
     is_middle = (part > 0.5 - _MIDDLE_OF_MONTH) & (part < 0.5 + _MIDDLE_OF_MONTH)
     if (np.abs(months - nearest) < 12 * _DECIMAL_YEAR_ERROR).all():
-        whole = nearest
+        whole_months = nearest
     elif not is_middle.all():
         return None
-    return pd.Series(whole.astype("M8[M]").astype("M8[ns]"))
+    return pd.Series(whole_months.astype("M8[M]").astype("M8[ns]"))
 
 
 def numbers_call(

@@ -864,14 +864,14 @@ def _check_missing(table: Table, rules: Rules) -> None:
     """Refuse missing values that the policy does not allow or cannot fill."""
     starts = table.starts
     missing = rules.missing
-    gone = np.isnan(table.targets)
-    if not gone.any():
+    is_missing = np.isnan(table.targets)
+    if not is_missing.any():
         return
-    is_empty = np.logical_and.reduceat(gone, starts[:-1], axis=0)
+    is_empty = np.logical_and.reduceat(is_missing, starts[:-1], axis=0)
     # Advice to fill a series leads nowhere where it has no value.
     if missing == "error" and (rules.later or not is_empty.any()):
         raise InputError(
-            f"{table.missing(gone)}, but ",
+            f"{table.missing(is_missing)}, but ",
             Argument("missing", "error"),
             " allows no missing values; fill them in, or pass ",
             Argument("missing", "interpolate"),
@@ -883,7 +883,7 @@ def _check_missing(table: Table, rules: Rules) -> None:
     leading = is_empty
     rule: list[Piece] = ["each series needs a value"]
     if missing in ("interpolate", "ffill"):
-        leading = gone[starts[:-1]]
+        leading = is_missing[starts[:-1]]
         rule = [Argument("missing", missing), " fills only from values known before"]
     if leading.any():
         n, column = _first_cell(leading)
@@ -898,7 +898,7 @@ def _check_missing(table: Table, rules: Rules) -> None:
             if is_empty.size == 1:
                 remedy = "fill in values, or name the column that is forecast by "
                 end = [Argument("target_col")]
-        mask = np.zeros_like(gone)
+        mask = np.zeros_like(is_missing)
         mask[starts[:-1]] = leading
         raise InputError(
             f"{table.place(n, column)} {problem} {table.times[starts[n]]}{table.count(mask)}, but ",
@@ -911,8 +911,8 @@ def _check_missing(table: Table, rules: Rules) -> None:
 def _carry_covariates(table: Table, rules: Rules) -> Table:
     """Fill missing covariates with the last value before them, unless the policy is ``"error"``."""
     covariates = table.covariates
-    gone = np.isnan(covariates)
-    if not gone.any():
+    is_missing = np.isnan(covariates)
+    if not is_missing.any():
         return table
     carried = pd.DataFrame(covariates).groupby(table.codes).ffill().to_numpy()
     early = np.isnan(carried)
@@ -928,8 +928,8 @@ def _carry_covariates(table: Table, rules: Rules) -> Table:
         )
     if rules.missing == "error":
         raise InputError(
-            f"{table.missing(gone, table.n_targets)}, but a covariate needs a value in every row;"
-            " fill it in, or have the last value carried forward by ",
+            f"{table.missing(is_missing, table.n_targets)}, but a covariate needs a value in every"
+            " row; fill it in, or have the last value carried forward by ",
             Argument("missing", "ffill"),
             ", 'interpolate' or 'mask'",
         )
@@ -939,11 +939,13 @@ def _carry_covariates(table: Table, rules: Rules) -> Table:
 
 def _tell_carried(table: Table) -> None:
     """Warn once of missing covariates that take the value before them by a default policy."""
-    gone = np.isnan(table.covariates)
-    columns = np.flatnonzero(gone.any(axis=0)).tolist()
+    is_missing = np.isnan(table.covariates)
+    columns = np.flatnonzero(is_missing.any(axis=0)).tolist()
     if not columns:
         return
-    places = [table.missing(gone[:, [column]], table.n_targets + column) for column in columns]
+    places = [
+        table.missing(is_missing[:, [column]], table.n_targets + column) for column in columns
+    ]
     warn(
         InputWarning(
             f"{listed(places, _MOST_NAMED, '; ')}; such cells take the value before them; ",
@@ -959,20 +961,20 @@ def _refuse_mostly_blank(table: Table) -> None:
     """Refuse a covariate without a value in most rows of a series: the few that it has would stand
     in for all.
     """
-    gone = np.isnan(table.covariates)
-    if not gone.any():
+    is_missing = np.isnan(table.covariates)
+    if not is_missing.any():
         return
-    shares = pd.DataFrame(gone).groupby(table.codes).mean()
+    shares = pd.DataFrame(is_missing).groupby(table.codes).mean()
     is_blank = shares.to_numpy() > 0.5
     if not is_blank.any():
         return
     n, column = _first_cell(is_blank)
-    series_gone = gone[rows_of(table.starts, n), column]
+    series_gone = is_missing[rows_of(table.starts, n), column]
     row = table.starts[n] + int(series_gone.argmax())
     columns = np.flatnonzero(is_blank.any(axis=0)).tolist()
     columns = columns[:_MOST_NAMED]
     first_value: list[Piece] = []
-    first_gone = gone[table.starts[:-1]]
+    first_gone = is_missing[table.starts[:-1]]
     if first_gone[:, columns].any():
         drop = _dropping_call(table, columns)
         first_value = ["drop the rows before the first value", drop, " and "]

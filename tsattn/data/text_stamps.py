@@ -133,12 +133,14 @@ def read_text(
     if not stamps.isna().iloc[0]:
         return stamps
     readings = _readings_by_layout(text, day_first)
-    whole = [reading for reading in readings if reading.notna().all()]
+    complete_readings = [reading for reading in readings if reading.notna().all()]
     year_first = _year_first_reading(text) if day_first is None else None
-    if year_first is not None and _comes_year_first(text, year_first, whole, candidates, label):
+    if year_first is not None and _comes_year_first(
+        text, year_first, complete_readings, candidates, label
+    ):
         return year_first
-    if len(whole) > 1 and not whole[0].equals(whole[1]):
-        likely = _likely_reading(whole, candidates, day_first)
+    if len(complete_readings) > 1 and not complete_readings[0].equals(complete_readings[1]):
+        likely = _likely_reading(complete_readings, candidates, day_first)
         if likely is not None:
             return likely
         raise AmbiguousStampsError(
@@ -239,16 +241,16 @@ def _is_even(stamps: pd.Series) -> bool:
 
 
 def _likely_reading(
-    whole: list[pd.Series], candidates: pd.Index | None, day_first: bool | None
+    readings: list[pd.Series], candidates: pd.Index | None, day_first: bool | None
 ) -> pd.Series | None:
     """The one of several readings of all cells that has more of the stamps that are expected, that
     earlier rows had, or that leaves none out; None where none is likelier than the others.
     """
     expected: Any = [] if candidates is None else candidates
-    n_matches = [reading.isin(expected).sum() for reading in whole]
+    n_matches = [reading.isin(expected).sum() for reading in readings]
     if n_matches[0] != n_matches[1]:
-        return whole[int(np.argmax(n_matches))]
-    return even_reading(whole) if day_first is None else whole[0]
+        return readings[int(np.argmax(n_matches))]
+    return even_reading(readings) if day_first is None else readings[0]
 
 
 def local_or_utc(stamps: pd.Series, local: pd.Series) -> pd.Series:

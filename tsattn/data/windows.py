@@ -153,24 +153,24 @@ class History:
         first = starts[owner]
         stop = starts[owner + 1]
         row = np.arange(n_rows)[:, None]
-        before = rows_before(missing)
-        after = rows_after(missing)
-        none_before = before < first
-        none_after = after >= stop
+        row_before = rows_before(missing)
+        row_after = rows_after(missing)
+        none_before = row_before < first
+        none_after = row_after >= stop
         # A slice of a series may begin with missing values, which take its first value.
-        first_value = np.where(none_after, row, after)
-        before = np.where(none_before, first_value, before)
-        last = np.take_along_axis(values, before, axis=0)
-        self.filled = last
+        first_value = np.where(none_after, row, row_after)
+        row_before = np.where(none_before, first_value, row_before)
+        previous_value = np.take_along_axis(values, row_before, axis=0)
+        self.filled = previous_value
         if self.panel.missing == "interpolate":
-            later = np.where(none_after, before, after)
-            gap = np.maximum(later - before, 1)
+            later = np.where(none_after, row_before, row_after)
+            gap = np.maximum(later - row_before, 1)
             next_value = np.take_along_axis(values, later, axis=0)
-            slope = (next_value - last) / gap
-            distance = np.clip(row - before, 0, None)
-            line = last + slope * distance
+            slope = (next_value - previous_value) / gap
+            distance = np.clip(row - row_before, 0, None)
+            line = previous_value + slope * distance
             self.filled = np.where(missing, line, values)
-            self._neighbours = last, np.where(none_after, n_rows, after)
+            self._neighbours = previous_value, np.where(none_after, n_rows, row_after)
 
     def contexts(self, ends: np.ndarray, context: int) -> np.ndarray:
         """The ``context`` rows before each end.
@@ -362,11 +362,11 @@ def pad_front(x: np.ndarray, context: int, *, fill: bool) -> np.ndarray:
     n_absent = context - x.shape[1]
     if n_absent:
         x = np.pad(x, ((0, 0), (n_absent, 0), (0, 0)), constant_values=np.nan)
-    gone = np.isnan(x)
-    if not fill or not gone.any():
+    is_missing = np.isnan(x)
+    if not fill or not is_missing.any():
         return x
-    mean = x.mean(axis=1, keepdims=True, where=~gone)
-    return np.where(gone, mean, x)
+    mean = x.mean(axis=1, keepdims=True, where=~is_missing)
+    return np.where(is_missing, mean, x)
 
 
 def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.ndarray:
@@ -425,13 +425,13 @@ class Values(NamedTuple):
     @classmethod
     def after(cls, x: np.ndarray) -> Self:
         """Bounds and grid of windows ``[B, T, C]``; NaN is missing."""
-        least = np.fmin.reduce(x, axis=1, keepdims=True)
-        most = np.fmax.reduce(x, axis=1, keepdims=True)
+        smallest = np.fmin.reduce(x, axis=1, keepdims=True)
+        largest = np.fmax.reduce(x, axis=1, keepdims=True)
         values = cls(
-            lower=np.full_like(least, -np.inf),
-            upper=np.full_like(most, np.inf),
-            origin=least,
-            step=np.zeros_like(least),
+            lower=np.full_like(smallest, -np.inf),
+            upper=np.full_like(largest, np.inf),
+            origin=smallest,
+            step=np.zeros_like(smallest),
         )
         # Most windows have neither bounds nor a grid. These cheap tests exclude them: the last
         # values are many different ones, and few values equal the least or the largest one.
@@ -440,17 +440,17 @@ class Values(NamedTuple):
         ordered = np.sort(last_values, axis=1)
         # Differences of very large values overflow, which the comparisons allow.
         with np.errstate(over="ignore", invalid="ignore"):
-            least_gap = _EQUAL_VALUES * (most - least)
-            apart = np.diff(ordered, axis=1) > least_gap
-        candidates = apart.sum(axis=1) <= _GRID
+            least_gap = _EQUAL_VALUES * (largest - smallest)
+            is_apart = np.diff(ordered, axis=1) > least_gap
+        candidates = is_apart.sum(axis=1) <= _GRID
         n_missing = np.isnan(x).sum(axis=1)
         count = x.shape[1] - n_missing
-        for end in (least, most):
+        for end in (smallest, largest):
             n_equal = (x == end).sum(axis=1)
             candidates |= _BOUND_PERIOD * n_equal >= count
-        least_is_zero = least[:, 0] == 0
+        smallest_is_zero = smallest[:, 0] == 0
         last_is_zero = x[:, -1] == 0
-        candidates |= least_is_zero & last_is_zero
+        candidates |= smallest_is_zero & last_is_zero
         windows = candidates.any(axis=1)
         if windows.any():
             parts = cls._among(x[windows])
@@ -463,9 +463,9 @@ class Values(NamedTuple):
         """Bounds and grid of windows that may have some."""
         observed = np.isfinite(x)
         count = observed.sum(axis=1, keepdims=True)
-        enough = count >= _LEAST_VALUES
-        least = np.fmin.reduce(x, axis=1, keepdims=True)
-        most = np.fmax.reduce(x, axis=1, keepdims=True)
+        has_enough = count >= _LEAST_VALUES
+        smallest = np.fmin.reduce(x, axis=1, keepdims=True)
+        largest = np.fmax.reduce(x, axis=1, keepdims=True)
         # The quarter of the window, by the number of values before, that each value belongs to.
         number = observed.cumsum(axis=1) - 1
         part = _N_PARTS * number // np.maximum(count, 1)
@@ -480,39 +480,39 @@ class Values(NamedTuple):
             # The part that touches the bound least often decides.
             fewest = n_touches.min(axis=0)
             is_often = _BOUND_PERIOD * _N_PARTS * fewest >= count
-            return enough & is_often
+            return has_enough & is_often
 
         # Differences of very large values overflow, which the comparisons allow.
         with np.errstate(over="ignore", invalid="ignore"):
             gaps = np.diff(np.sort(x, axis=1), axis=1)
-            value_range = most - least
+            value_range = largest - smallest
             # Negated, since a gap to a missing value is NaN and must not count either.
             is_step = gaps > _EQUAL_VALUES * value_range
             gaps[~is_step] = np.inf
             step = gaps.min(axis=1, keepdims=True, initial=np.inf)
-            position = (x - least) / step
+            position = (x - smallest) / step
             distance = np.abs(position - np.rint(position))
             off_grid = (distance > _OFF_GRID).any(axis=1, keepdims=True)
             most_steps = np.minimum(_GRID, count / 2)
             small = value_range <= step * most_steps
         has_step = step < np.inf
-        has_grid = enough & small & ~off_grid & has_step
-        n_lowest = touches(least)
+        has_grid = has_enough & small & ~off_grid & has_step
+        n_lowest = touches(smallest)
         n_touching_parts = (n_lowest > 0).sum(axis=0)
-        are_counts = has_grid & (least == 0) & (n_touching_parts >= _COUNT_PARTS)
-        is_bound = repeat(n_lowest) | are_counts | cls._have_fallen(x, least)
-        is_upper_bound = repeat(touches(most))
-        lower = np.where(is_bound, least, -np.inf)
-        upper = np.where(is_upper_bound, most, np.inf)
+        are_counts = has_grid & (smallest == 0) & (n_touching_parts >= _COUNT_PARTS)
+        is_bound = repeat(n_lowest) | are_counts | cls._have_fallen(x, smallest)
+        is_upper_bound = repeat(touches(largest))
+        lower = np.where(is_bound, smallest, -np.inf)
+        upper = np.where(is_upper_bound, largest, np.inf)
         step = np.where(has_grid, step, 0.0)
-        return cls(lower, upper, least, step)
+        return cls(lower, upper, smallest, step)
 
     @staticmethod
-    def _have_fallen(x: np.ndarray, least: np.ndarray) -> np.ndarray:
+    def _have_fallen(x: np.ndarray, smallest: np.ndarray) -> np.ndarray:
         """Whether windows have fallen to zero, ``[B, 1, C]``."""
         last_two = x[:, -2:]
         are_zero = (last_two == 0).all(axis=1, keepdims=True)
-        ends_at_zero = (least == 0) & are_zero
+        ends_at_zero = (smallest == 0) & are_zero
         is_positive = x > 0
         # Pairs of neighbours that are both positive.
         previous_is_positive = is_positive[:, :-1]
@@ -565,10 +565,10 @@ def is_intermittent(x: np.ndarray) -> np.ndarray:
     observed = ~np.isnan(x)
     n_known = observed.sum(axis=1, keepdims=True)
     n_zeros = (x == 0).sum(axis=1, keepdims=True)
-    least = np.fmin.reduce(x, axis=1, keepdims=True, initial=np.inf)
+    smallest = np.fmin.reduce(x, axis=1, keepdims=True, initial=np.inf)
     some_are_positive = n_zeros < n_known
     most_are_zero = (2 * n_zeros >= n_known) & some_are_positive
-    return most_are_zero & (least >= 0)
+    return most_are_zero & (smallest >= 0)
 
 
 def chunk_size(n_values: int) -> int:

@@ -255,7 +255,7 @@ class SplitConformal(Forecaster):
 
     @property
     def sampled_quantiles(self) -> tuple[float, ...]:
-        """Those that the calibration errors support."""
+        """The quantiles that the calibration errors support."""
         return self.intervals_.supported(super().sampled_quantiles)
 
     def require_starts(self, panel: Panel) -> None:
@@ -394,10 +394,10 @@ class SplitConformal(Forecaster):
         if of_counts is None:
             of_counts = np.full((len(x), 1), self._counts.all())
         counts = of_counts & can_be_count(x).all(axis=1)
-        least = np.fmin.reduce(x, axis=1, initial=np.inf)
+        smallest = np.fmin.reduce(x, axis=1, initial=np.inf)
         # Counts are never negative, and some forecasters never give negative values.
         has_floor = self.forecaster_.nonnegative | counts
-        never_below = (least >= 0) & has_floor
+        never_below = (smallest >= 0) & has_floor
         values = Values.after(x)
         values = values.above_zero(never_below[:, None])
         # The interval keeps the point even where that lies outside.
@@ -421,8 +421,8 @@ class SplitConformal(Forecaster):
         return self.bounded(bounds, point, x, of_counts[:, None])
 
     def places_of(self, panel: Panel, ends: np.ndarray) -> np.ndarray:
-        """Which calibrated series the windows before rows ``ends [B]`` of a panel are of, ``[B]``;
-        -1 for another.
+        """The calibrated series that each window before rows ``ends [B]`` of a panel belongs to,
+        ``[B]``; -1 for a series that was not calibrated.
         """
         return self._sizes.places(panel, ends)
 

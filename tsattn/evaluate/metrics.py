@@ -406,9 +406,9 @@ def winkler(
     _, upper = _pair(y, upper)
     below = np.maximum(lower - y, 0)
     above = np.maximum(y - upper, 0)
-    outside = below + above
+    distance = below + above
     width = upper - lower
-    penalty = outside * 200 / (100 - level)  # 2/a, with the level in percent
+    penalty = distance * 200 / (100 - level)  # 2/a, with the level in percent
     return _mean(width + penalty, y, axis)
 
 

@@ -208,8 +208,8 @@ class AttentionForecaster(NetworkForecaster):
         horizon = int(self.horizon)
         blocks = self.network.block_sizes
         if isinstance(blocks, str):
-            whole = self.network.describe(context, horizon, **derived, block_sizes=None)
-            derived["block_sizes"] = _calendar_blocks(blocks, whole, freq)
+            config = self.network.describe(context, horizon, **derived, block_sizes=None)
+            derived["block_sizes"] = _calendar_blocks(blocks, config, freq)
         return self.network.describe(context, horizon, **derived)
 
 
@@ -227,8 +227,8 @@ def _calendar_blocks(name: str, config: ModelConfig, freq: str | int) -> tuple[i
         )
     sizes = [config.n_tokens]
     for rows in cycles:
-        patches, rest = divmod(rows, config.patch_stride)
-        if rest:
+        patches, remainder = divmod(rows, config.patch_stride)
+        if remainder:
             raise ValueError(
                 f"block_sizes='calendar' needs a patch_stride that divides a cycle of {rows} rows;"
                 f" got patch_stride = {config.patch_stride}; take a divisor"

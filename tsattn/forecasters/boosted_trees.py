@@ -143,8 +143,8 @@ class BoostedTrees:
         return node
 
     def check(self, n_features: int) -> None:
-        """Refuse arrays that are no trees over so many features, or in which a descent would not
-        end.
+        """Refuse arrays that are no trees over so many features, or in which following the branches
+        would never end.
 
         Raises:
             ValueError: Naming what is wrong.
@@ -175,6 +175,6 @@ class BoostedTrees:
         require(bool(are_finite and is_finite_start), "trees without values")
 
 
-def _within(numbers: np.ndarray, least: np.ndarray | int, stop: int) -> bool:
-    is_within = (numbers >= least) & (numbers < stop)
+def _within(numbers: np.ndarray, start: np.ndarray | int, stop: int) -> bool:
+    is_within = (numbers >= start) & (numbers < stop)
     return bool(is_within.all())

@@ -87,8 +87,8 @@ def _theta(y: np.ndarray, setting: _Setting, with_errors: bool) -> Estimate:
 
     # ThetaModel could subtract the seasons, but its standard error would count them as noise.
     seasons = _seasons(y, setting.season)
-    rest = y - np.resize(seasons, len(y))
-    model = ThetaModel(rest, deseasonalize=False)
+    deseasonalised = y - np.resize(seasons, len(y))
+    model = ThetaModel(deseasonalised, deseasonalize=False)
     result = model.fit()
     rows_ahead = len(y) + np.arange(setting.steps)
     phase = rows_ahead % len(seasons)
@@ -183,7 +183,7 @@ _MODELS = MappingProxyType(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LocalFitted(Fitted):
-    """The most rows of history that are read, and the season.
+    """Season, and how many rows of history are read at most.
 
     Args:
         season_length: Rows in a season.

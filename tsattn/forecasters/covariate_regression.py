@@ -198,8 +198,8 @@ class CovariateRegression:
         if self.share == 0:
             return base(x, quantiles)
         n_rows = x.shape[1]
-        rest = x - effect[:, :n_rows]
-        point, bounds = base(rest, quantiles)
+        without_effect = x - effect[:, :n_rows]
+        point, bounds = base(without_effect, quantiles)
         ahead = slice(n_rows, n_rows + point.shape[1])
         effect_ahead = effect[:, ahead]
         point = point + effect_ahead

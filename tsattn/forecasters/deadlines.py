@@ -46,12 +46,12 @@ _END: ContextVar[float] = ContextVar("_END", default=math.inf)
 
 
 class OutOfTime(Exception):
-    """Work ended before its time was over, or would not end in time."""
+    """Work was stopped because its time was over, or because it would not end in time."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Let work inside a block end by :class:`OutOfTime` when its time is over.
+    """Make work inside a block raise :class:`OutOfTime` when its time is over.
 
     Work of which a call takes long asks :func:`require_seconds` between its steps. Of limits inside
     one another the earliest counts.
@@ -133,8 +133,8 @@ def _boosting_rows(learner: Any, features: np.ndarray, target: np.ndarray) -> in
         begun = time.monotonic()
         clone(learner).set_params(max_iter=n_trees).fit(features, target)
         seconds.append(time.monotonic() - begun)
-    least, most = _TIMED_TREES
-    seconds_per_tree = max(seconds[1] - seconds[0], 0.0) / (most - least)
+    fewer_trees, more_trees = _TIMED_TREES
+    seconds_per_tree = max(seconds[1] - seconds[0], 0.0) / (more_trees - fewer_trees)
     # The first fit prepares the features, as each part of the trees does.
     all_parts = _TREE_PARTS * seconds[0] + seconds_per_tree * learner.max_iter
     expected_seconds = _FIT_MARGIN * all_parts
@@ -144,7 +144,7 @@ def _boosting_rows(learner: Any, features: np.ndarray, target: np.ndarray) -> in
 
 
 class Progress(NamedTuple):
-    """How far some work came.
+    """How much of some work was done.
 
     Attributes:
         done: Items that were worked on, ``[n]`` of bool.
@@ -157,7 +157,7 @@ class Progress(NamedTuple):
     needed_seconds: float
 
     @property
-    def enough(self) -> bool:
+    def is_enough(self) -> bool:
         """Whether a judgement can rest on the items that were worked on."""
         return int(self.done.sum()) >= min(len(self.done), _LEAST_WINDOWS)
 
@@ -202,8 +202,8 @@ def fit_in_time(
     n_rows = max(_FIRST_ROWS, series_rows, n_rows)
     if math.isinf(seconds):
         n_rows = len(panel.values)
-    last = None
-    earlier = TimedFit(0.0, 0)
+    last_fit = None
+    earlier_fit = TimedFit(0.0, 0)
     while True:
         is_whole = 2 * n_rows > len(panel.values)
         part = panel if is_whole else recent_rows(panel, n_rows, series_rows)
@@ -212,10 +212,10 @@ def fit_in_time(
             with time_limit(end - begun):
                 fit(part)
         except OutOfTime:
-            if last is None:
+            if last_fit is None:
                 raise
             # The fit before it counts.
-            return last
+            return last_fit
         except ValueError:
             if is_whole:
                 raise
@@ -223,46 +223,48 @@ def fit_in_time(
             n_rows *= _ROW_GROWTH
             continue
         fitted_at = time.monotonic()
-        if last is not None and last.n_rows < n_rows:
-            earlier = last
-        last = TimedFit(fitted_at - begun, n_rows)
+        if last_fit is not None and last_fit.n_rows < n_rows:
+            earlier_fit = last_fit
+        last_fit = TimedFit(fitted_at - begun, n_rows)
         if is_whole:
-            return last
-        larger = _affordable_rows(last, earlier, len(panel.values), end - fitted_at)
+            return last_fit
+        larger = _affordable_rows(last_fit, earlier_fit, len(panel.values), end - fitted_at)
         # The first fit may have loaded a package.
-        may_have_loaded = last.seconds > _SLOW_FIRST_SECONDS and not timed_again
+        may_have_loaded = last_fit.seconds > _SLOW_FIRST_SECONDS and not timed_again
         if larger > n_rows:
             n_rows = larger
             timed_again = True
-        elif may_have_loaded and last.seconds < end - fitted_at:
+        elif may_have_loaded and last_fit.seconds < end - fitted_at:
             timed_again = True
         else:
-            return last
+            return last_fit
 
 
-def _affordable_rows(last: TimedFit, earlier: TimedFit, n_all: int, left: float) -> int:
-    """Rows of the next fit: all, if a part of the time is enough for them, or some times as many as
-    those of the last fit; as many as these where that would take too long.
+def _affordable_rows(
+    last_fit: TimedFit, earlier_fit: TimedFit, n_all: int, available_seconds: float
+) -> int:
+    """Rows of the next fit: all of them if a part of the time suffices, otherwise a multiple of the
+    last fit's rows, or as many as before if a larger fit would take too long.
 
     Rows cost what the line through the last two fits says, since a fit may have a cost of its own.
     """
-    rows_between = last.n_rows - earlier.n_rows
-    seconds_per_row = (last.seconds - earlier.seconds) / rows_between
+    rows_between = last_fit.n_rows - earlier_fit.n_rows
+    seconds_per_row = (last_fit.seconds - earlier_fit.seconds) / rows_between
     # Both times are noisy.
-    seconds_per_row = max(seconds_per_row, _LEAST_SLOPE * last.seconds / last.n_rows)
+    seconds_per_row = max(seconds_per_row, _LEAST_SLOPE * last_fit.seconds / last_fit.n_rows)
 
     def expected_seconds(n_rows: int) -> float:
-        return _FIT_MARGIN * (last.seconds + seconds_per_row * (n_rows - last.n_rows))
+        return _FIT_MARGIN * (last_fit.seconds + seconds_per_row * (n_rows - last_fit.n_rows))
 
-    if expected_seconds(n_all) <= left * _WHOLE_SHARE:
+    if expected_seconds(n_all) <= available_seconds * _WHOLE_SHARE:
         return n_all
-    larger = min(last.n_rows * _ROW_GROWTH, n_all)
-    return larger if expected_seconds(larger) <= left else last.n_rows
+    larger = min(last_fit.n_rows * _ROW_GROWTH, n_all)
+    return larger if expected_seconds(larger) <= available_seconds else last_fit.n_rows
 
 
 def recent_rows(panel: Panel, n_rows: int, series_rows: int) -> Panel:
-    """The last rows of a panel's series, about so many together; of many series some, spread
-    evenly over the ids.
+    """About the last ``n_rows`` rows of a panel. A panel of many series is cut to some of them,
+    spread evenly over the ids.
 
     Args:
         panel: The series.
@@ -277,7 +279,7 @@ def recent_rows(panel: Panel, n_rows: int, series_rows: int) -> Panel:
 
 
 def load_in_time(module: str, seconds: float) -> bool:
-    """Import a module, unless that takes longer; then it goes on beside other work.
+    """Import a module. If that takes longer than allowed, the import goes on in the background.
 
     Args:
         module: Its dotted name.
@@ -313,31 +315,31 @@ def work_in_time(
     """
     started = time.monotonic()
     order = spread_order(n_items)
-    done = np.zeros(n_items, dtype=bool)
+    is_done = np.zeros(n_items, dtype=bool)
     seconds_per_item = 0.0
     n_timed = 0
     timed_seconds = 0.0
     size = 1
-    while not done.all():
-        chunk = order[done.sum() : done.sum() + size]
+    while not is_done.all():
+        chunk = order[is_done.sum() : is_done.sum() + size]
         begun = time.monotonic()
         work(chunk)
         finished = time.monotonic()
-        first = not done.any()
-        done[chunk] = True
+        is_first = not is_done.any()
+        is_done[chunk] = True
         # The first call may load packages or compile, which says nothing about the others.
-        if not first:
+        if not is_first:
             n_timed += len(chunk)
             timed_seconds += finished - begun
             seconds_per_item = timed_seconds / n_timed
-        left = seconds - (finished - started) - n_later * seconds_per_item
-        allowed = min(left, _CHUNK_SECONDS) / max(seconds_per_item, 1e-9)
-        if left <= seconds_per_item:
+        available_seconds = seconds - (finished - started) - n_later * seconds_per_item
+        allowed = min(available_seconds, _CHUNK_SECONDS) / max(seconds_per_item, 1e-9)
+        if available_seconds <= seconds_per_item:
             break
-        size = 1 if first else int(np.clip(allowed, 1, 2 * len(chunk)))
+        size = 1 if is_first else int(np.clip(allowed, 1, 2 * len(chunk)))
     spent = time.monotonic() - started
-    needed = spent + seconds_per_item * (int((~done).sum()) + n_later)
-    return Progress(done, seconds_per_item, needed)
+    needed = spent + seconds_per_item * (int((~is_done).sum()) + n_later)
+    return Progress(is_done, seconds_per_item, needed)
 
 
 def work_at_once(work: Callable[[np.ndarray], None], n_items: int, seconds: float) -> Progress:
@@ -362,9 +364,9 @@ def work_at_once(work: Callable[[np.ndarray], None], n_items: int, seconds: floa
     work(places)
     finished = time.monotonic()
     seconds_per_item = (finished - begun) / max(n_done, 1)
-    done = np.zeros(n_items, dtype=bool)
-    done[places] = True
-    return Progress(done, seconds_per_item, finished - started)
+    is_done = np.zeros(n_items, dtype=bool)
+    is_done[places] = True
+    return Progress(is_done, seconds_per_item, finished - started)
 
 
 def spread_order(n_items: int) -> np.ndarray:

@@ -91,7 +91,7 @@ def fine_tune(
         "best_step": 0,
         "valid_windows": len(windows.judges),
     }
-    if not windows.enough:
+    if not windows.is_enough:
         warn(
             "fine_tune compares losses on windows that are held out, a horizon apart, and there are"
             " too few of them, or of rows before them; the weights stay as they were: bring more"
@@ -218,19 +218,19 @@ class _Windows:
         offsets = np.arange(n_series) * _GOLDEN_RATIO % 1
         shares = (np.arange(n_windows) + offsets[:, None]) / n_windows
         n_ends = (last - first + 1)[series, None]
-        back = np.floor(shares * n_ends).astype(np.int64)
+        rows_back = np.floor(shares * n_ends).astype(np.int64)
         owners = np.repeat(series, n_windows)
         last_ends = panel.starts[series] + last[series]
-        ends = last_ends[:, None] - back
+        ends = last_ends[:, None] - rows_back
         self.judges, chosen = np.unique(ends, return_index=True)
         # Windows that end together, or less than a horizon apart, say the same.
-        blocks = back.ravel()[chosen] // self.horizon
+        blocks = rows_back.ravel()[chosen] // self.horizon
         if not blocks.any():
             blocks = owners[chosen]
         self.blocks = np.unique(blocks, return_inverse=True)[1]
 
     @property
-    def enough(self) -> bool:
+    def is_enough(self) -> bool:
         """Whether there are windows that train, and at least two blocks of windows that judge."""
         return bool(self.counts[-1] and len(self.blocks) and self.blocks.max())
 

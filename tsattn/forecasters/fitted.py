@@ -420,5 +420,5 @@ def interpolated(x: np.ndarray) -> np.ndarray:
     n_windows, n_rows, n_channels = x.shape
     # Down the rows, as pandas interpolates.
     by_row = np.moveaxis(x, 1, 0).reshape(n_rows, n_windows * n_channels)
-    whole = pd.DataFrame(by_row).interpolate(limit_direction="forward").to_numpy()
-    return np.moveaxis(whole.reshape(n_rows, n_windows, n_channels), 0, 1)
+    filled = pd.DataFrame(by_row).interpolate(limit_direction="forward").to_numpy()
+    return np.moveaxis(filled.reshape(n_rows, n_windows, n_channels), 0, 1)

@@ -133,11 +133,11 @@ class FitPlan:
         lengths = self.panel.lengths + front
         first = np.cumsum(lengths) - lengths
         n_rows = lengths.sum()
-        within = np.arange(n_rows) - np.repeat(first, lengths)
+        place_in_series = np.arange(n_rows) - np.repeat(first, lengths)
         series_start = np.repeat(self.panel.starts[:-1], lengths)
-        rows_of_series = np.maximum(within - front, 0)
+        rows_of_series = np.maximum(place_in_series - front, 0)
         rows = series_start + rows_of_series
-        return rows, within < front
+        return rows, place_in_series < front
 
     def calibration(
         self,
@@ -206,10 +206,10 @@ class FitPlan:
         values = History(panel).filled
         if np.isnan(panel.values).any() and panel.missing != "mask":
             # Validation rows must not decide how gaps in the training rows are filled.
-            within = np.arange(len(values)) - np.repeat(panel.starts[:-1], panel.lengths)
+            place_in_series = np.arange(len(values)) - np.repeat(panel.starts[:-1], panel.lengths)
             training_values = History(panel.until(self.stops)).filled
             values = values.copy()
-            values[within < np.repeat(self.stops, panel.lengths)] = training_values
+            values[place_in_series < np.repeat(self.stops, panel.lengths)] = training_values
         mean = np.repeat(self.scaler.mean, panel.lengths, axis=0)
         scale = np.repeat(self.scaler.scale, panel.lengths, axis=0)
         return ((values - mean) / scale).astype(np.float32)

@@ -46,15 +46,15 @@ def judged_windows(panel: Panel, horizon: int) -> tuple[np.ndarray, np.ndarray]:
     owner = np.repeat(np.arange(panel.n_series), counts)  # series of each window
     first = np.cumsum(counts) - counts
     number = np.arange(len(owner))
-    back = number - np.repeat(first, counts)  # windows after it, of its series
+    n_after = number - np.repeat(first, counts)  # windows after it, of its series
     last_end = panel.starts[owner + 1] - horizon
-    ends = last_end - step * back
+    ends = last_end - step * n_after
     has_history = _has_history(panel, ends, owner)
     chosen = np.flatnonzero(has_history)
     if len(chosen) > _MAX_JUDGED_WINDOWS:
         # The last windows of all series come first, so that short series count as long ones do.
         draw = np.random.default_rng(0).random(len(chosen))
-        order = np.lexsort((draw, back[chosen]))
+        order = np.lexsort((draw, n_after[chosen]))
         chosen = chosen[order[:_MAX_JUDGED_WINDOWS]]
     ends = ends[chosen]
     owner = owner[chosen]
@@ -89,8 +89,8 @@ def _overlapping(length: int, horizon: int, most: int) -> tuple[int, int]:
 
 
 def independent_windows(ends: np.ndarray, owners: np.ndarray, horizon: int) -> float:
-    """The number of independent windows that tell as much as windows of the series ``owners``
-    before the rows ``ends``.
+    """How many independent windows are as much evidence as the windows of series ``owners`` before
+    rows ``ends``, which may overlap.
 
     Overlapping windows of a series count as those that fit side by side. Windows of different
     series end at the same time, so together they are less evidence than as many of one series.

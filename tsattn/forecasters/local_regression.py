@@ -155,7 +155,7 @@ class LocalRegression:
             yield windows, int(shortest)
 
     def _form(self, n_rows: int) -> tuple[object, ...]:
-        """All that a regression of so many rows decides by their number."""
+        """Everything that the form of a regression takes from its number of rows."""
         block_rows = self._block_rows(n_rows)
         has_season = 2 * self.season <= n_rows
         has_cycle = 2 * self.cycle <= n_rows
@@ -328,13 +328,15 @@ class LocalRegression:
     ) -> np.ndarray:
         """Effects by the regression of differences to ``lag`` rows before."""
         n_rows = target.shape[1]
-        both = _both_observed(observed, lag)
+        both_observed = _both_observed(observed, lag)
         change = _change(target, lag)
         past_features = features[:, :n_rows]
         rows = _change(past_features, lag)
         fold_of_change = fold[lag:]
         no_waves = np.empty((len(fold_of_change), 0))
-        weights = self._cross_validated(no_waves, rows, column, change, both, fold_of_change)
+        weights = self._cross_validated(
+            no_waves, rows, column, change, both_observed, fold_of_change
+        )
         return _answers(features, weights, fold)
 
     def _cross_validated(
@@ -467,7 +469,7 @@ class _Products(NamedTuple):
         return cls(scatter, products[..., :-1, -1:], products[..., -1:, -1:])
 
     def of(self, windows: np.ndarray) -> _Products:
-        """Those of some windows."""
+        """The products of some windows."""
         return _Products(*(values[windows] for values in self))
 
 
@@ -523,9 +525,9 @@ def _standardised(columns: np.ndarray, observed: np.ndarray) -> np.ndarray:
 
 def _delayed(columns: np.ndarray, lag: int) -> np.ndarray:
     """The values ``lag`` rows before; the first row stands for those before it."""
-    before = np.repeat(columns[:, :1], lag, axis=1)
+    values_before = np.repeat(columns[:, :1], lag, axis=1)
     earlier = columns[:, :-lag]
-    return np.concatenate([before, earlier], axis=1)
+    return np.concatenate([values_before, earlier], axis=1)
 
 
 def _change(values: np.ndarray, lag: int) -> np.ndarray:
@@ -611,15 +613,17 @@ def _errors(weights: np.ndarray, left_out: _Products) -> np.ndarray:
 
 
 def _best(weights: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """Of weights ``[B, folds + 1, n, P]`` those with the least error ``[B, P]`` in each window."""
+    """The weights ``[B, folds + 1, n]`` of the penalty with the least error ``[B, P]`` in each
+    window, out of ``[B, folds + 1, n, P]``.
+    """
     best = errors.argmin(axis=1)
     best_weights = np.take_along_axis(weights, best[:, None, None, None], axis=3)
     return best_weights[..., 0]
 
 
 def _without_each(of_folds: np.ndarray) -> np.ndarray:
-    """Sums over all folds but each, and over all, ``[B, folds + 1, ...]``, of those of each fold,
-    ``[B, folds, ...]``.
+    """Sums without each fold, and over all folds, ``[B, folds + 1, ...]``, from the sums of each
+    fold ``[B, folds, ...]``.
     """
     total = of_folds.sum(axis=1, keepdims=True)
     return np.concatenate([total - of_folds, total], axis=1)
@@ -649,9 +653,9 @@ def _slope(
     Differences are those to ``lag`` rows before. The slope is drawn towards 0 by its uncertainty,
     where ``dependent_rows`` count as one.
     """
-    both = _both_observed(observed, lag)
-    change = _change(effect, lag) * both
-    truth = _change(target, lag) * both
+    both_observed = _both_observed(observed, lag)
+    change = _change(effect, lag) * both_observed
+    truth = _change(target, lag) * both_observed
     size = (change**2).sum(axis=1, keepdims=True)
     moving = size > _ROUNDING
     divisor = np.where(moving, size, 1.0)
@@ -661,7 +665,7 @@ def _slope(
     missed = (errors**2).sum(axis=1, keepdims=True)
     explained = slope**2 * size
     # One minus the inverse of the F statistic, as of so many independent rows.
-    n_independent = both.sum(axis=1, keepdims=True) / dependent_rows
+    n_independent = both_observed.sum(axis=1, keepdims=True) / dependent_rows
     least_explained = np.maximum(n_independent * explained, _ROUNDING)
     doubt = missed / least_explained
     certainty = np.maximum(1 - doubt, 0.0)

@@ -366,12 +366,12 @@ class NormalEquations:
         usable = np.isfinite(target) & is_complete
         n_rows = int(usable.sum())
         ones = np.ones((n_rows, 1))
-        used = features[usable]
-        least = used.min(axis=0, initial=np.inf)
-        most = used.max(axis=0, initial=-np.inf)
-        self.least = np.minimum(self.least, least)
-        self.most = np.maximum(self.most, most)
-        rows = np.concatenate([used, ones], axis=1)
+        usable_features = features[usable]
+        smallest = usable_features.min(axis=0, initial=np.inf)
+        largest = usable_features.max(axis=0, initial=-np.inf)
+        self.least = np.minimum(self.least, smallest)
+        self.most = np.maximum(self.most, largest)
+        rows = np.concatenate([usable_features, ones], axis=1)
         self.products += rows.T @ rows
         self.targets += rows.T @ target[usable]
         self.count += len(rows)

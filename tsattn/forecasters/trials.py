@@ -85,7 +85,7 @@ class Limit(NamedTuple):
         return f"{amount} of max_time={self.max_time!r}"
 
     def less(self, seconds: float) -> "Limit":
-        """The limit of others, where so many seconds are needed afterwards."""
+        """This limit without the seconds that are needed afterwards."""
         return self._replace(until=self.until - seconds)
 
 
@@ -124,7 +124,7 @@ def try_candidate(
     predict_seconds = progress.seconds_per_item * panel.n_series
     if not is_fallback:
         is_slow = predict_seconds > max(answer_seconds, _FREE_SECONDS)
-        if is_slow or not progress.enough:
+        if is_slow or not progress.is_enough:
             needed = math.ceil(progress.needed_seconds)
             return f"would take {needed} seconds; {limit.words(left)}"
     if candidate.by_row:

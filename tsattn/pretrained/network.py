@@ -523,9 +523,9 @@ class ZeroNetwork(nn.Module):
         lines = between_blocks(torch.cat([past, coarse[..., middle]], dim=1), step)
         # The first block may begin before the series.
         first = max(n_past - x.shape[1], 0)
-        rest = x[:, -n_past:] - lines[:, first:n_past]
-        rest, seasons = self.look(rest, horizon, 0)
-        fine = self._forecast_read(rest[:, -context:], seasons, horizon)
+        residual = x[:, -n_past:] - lines[:, first:n_past]
+        residual, seasons = self.look(residual, horizon, 0)
+        fine = self._forecast_read(residual[:, -context:], seasons, horizon)
         repeated = coarse.repeat_interleave(step, dim=1)[:, :horizon]
         line = lines[:, n_past : n_past + horizon, None]
         return self.added(line, repeated, fine)
@@ -581,11 +581,11 @@ class ZeroNetwork(nn.Module):
         n_before = x.shape[1] - recent.shape[1]
         if not n_before:
             return recent, seasons
-        before = x[:, :n_before]
-        is_unread = find_outliers(before) | is_cut[:, None]
-        before = torch.where(is_unread, torch.nan, before)
-        x = torch.cat([before, recent], dim=1)
-        is_long = before.isfinite().any(1)
+        early_part = x[:, :n_before]
+        is_unread = find_outliers(early_part) | is_cut[:, None]
+        early_part = torch.where(is_unread, torch.nan, early_part)
+        x = torch.cat([early_part, recent], dim=1)
+        is_long = early_part.isfinite().any(1)
         if is_long.any():
             long_seasons = detect_long_seasons(x[is_long], seasons.rows(is_long))
             seasons = seasons.where(is_long, long_seasons)

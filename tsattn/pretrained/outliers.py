@@ -80,11 +80,11 @@ def find_outliers(x: Float[Tensor, "B T"], *, scattered: bool = True) -> Bool[Te
     if torch.compiler.is_exporting():
         # A program has no shapes that depend on values, so it searches all series.
         sentinels = _find_sentinels(x)
-        rest = torch.where(sentinels, torch.nan, x)
-        has_value = ~rest.isnan()
+        without_sentinels = torch.where(sentinels, torch.nan, x)
+        has_value = ~without_sentinels.isnan()
         first = has_value.to(torch.uint8).argmax(1, keepdim=True)
-        far = _find(rest, scattered, first)
-        is_suspicious = _suspicious_rows(rest)
+        far = _find(without_sentinels, scattered, first)
+        is_suspicious = _suspicious_rows(without_sentinels)
         return sentinels | (far & is_suspicious[:, None])
     # Most series have no wrong values: only rows that may have some are searched.
     wrong = torch.zeros_like(x, dtype=torch.bool)
@@ -107,9 +107,9 @@ def _numbers_of(mask: Bool[Tensor, " B"]) -> Tensor:
 def _rows_of_sentinels(x: Tensor) -> Bool[Tensor, " B"]:
     """Series whose least or largest value is a sentinel."""
     observed = x.isfinite()
-    least = torch.where(observed, x, torch.inf).amin(1)
-    most = torch.where(observed, x, -torch.inf).amax(1)
-    return _may_stand_for_none(least) | _may_stand_for_none(most)
+    smallest = torch.where(observed, x, torch.inf).amin(1)
+    largest = torch.where(observed, x, -torch.inf).amax(1)
+    return _may_stand_for_none(smallest) | _may_stand_for_none(largest)
 
 
 def _may_stand_for_none(x: Tensor) -> Tensor:
@@ -127,13 +127,13 @@ def _find_sentinels(x: Tensor) -> Bool[Tensor, "B T"]:
     is_sentinel = observed & _may_stand_for_none(x)
     is_other = observed & ~is_sentinel
     # The range of all other values of a series.
-    most = torch.where(is_other, x, -torch.inf).amax(1, keepdim=True)
-    least = torch.where(is_other, x, torch.inf).amin(1, keepdim=True)
-    reach = SENTINEL_RANGES * (most - least)
-    is_above = is_sentinel & (x > most + reach)
+    largest = torch.where(is_other, x, -torch.inf).amax(1, keepdim=True)
+    smallest = torch.where(is_other, x, torch.inf).amin(1, keepdim=True)
+    reach = SENTINEL_RANGES * (largest - smallest)
+    is_above = is_sentinel & (x > largest + reach)
     n_above = is_above.sum(1, keepdim=True)
     is_above &= (n_above > 1) | (x >= LEAST_FILL)
-    is_below = is_sentinel & (x < least - reach)
+    is_below = is_sentinel & (x < smallest - reach)
     n_others = is_other.sum(1, keepdim=True)
     n_sentinels = is_sentinel.sum(1, keepdim=True)
     is_usable = n_others >= n_sentinels.clamp_min(LEAST_OTHERS)
@@ -166,9 +166,9 @@ def _suspicious_rows(x: Tensor) -> Bool[Tensor, " B"]:
 
 def _most_wrong(count: Tensor) -> Tensor:
     """Wrong values that a series of so many values may have."""
-    few = (_WRONG_SHARE * count).clamp_min(_WRONG_COUNT)
+    few_of_long = (_WRONG_SHARE * count).clamp_min(_WRONG_COUNT)
     few_of_short = _WRONG_SHARE_OF_SHORT * count
-    most = torch.minimum(few, few_of_short)
+    most = torch.minimum(few_of_long, few_of_short)
     return most.floor().clamp_min(1)
 
 
@@ -186,9 +186,9 @@ def _find(x: Tensor, scattered: bool, first: Tensor | int = 0) -> Tensor:
     # What is far often is not wrong, ...
     n_far = far.sum(1, keepdim=True)
     are_few = n_far <= _most_wrong(count)
-    few = far & are_few
+    few_far = far & are_few
     if not scattered:
-        return few
+        return few_far
     # ... unless it comes without any rule.
     n_trimmed = (_SCATTERED_TRIMMED_SHARE * count).ceil()
     # The last value will be near again, as all others were.
@@ -196,7 +196,7 @@ def _find(x: Tensor, scattered: bool, first: Tensor | int = 0) -> Tensor:
     n_moving = (x.diff(dim=1).abs() > 0).sum(1, keepdim=True)
     are_scattered = _are_scattered(far_of_most, observed, count)
     are_scattered &= n_moving > _LEAST_MOVING_SHARE * count
-    return few | (far_of_most & are_scattered)
+    return few_far | (far_of_most & are_scattered)
 
 
 def _far(distance: Tensor, usual: Tensor, observed: Tensor, far_at_the_end: float) -> Tensor:

@@ -261,10 +261,10 @@ def detect_period(
     discount = _LIKELY_CHANCE / _CALENDAR_CHANCE
     likely_chance = likeness.chance * discount
     chance = torch.where(is_likely, likely_chance, likeness.chance)
-    least = torch.where(is_likely, _LIKELY_CONVINCING, _CONVINCING)
-    least = least.to(chance)
+    least_chance = torch.where(is_likely, _LIKELY_CONVINCING, _CONVINCING)
+    least_chance = least_chance.to(chance)
     surplus = likeness.correlation - chance
-    convincing = surplus >= least
+    convincing = surplus >= least_chance
     is_season = likeness.tried & _peaks(likeness) & convincing
     # A lag of one step is no season.
     is_season[:, 0] = False
@@ -365,8 +365,8 @@ def _judge_cycles(
     """
     season = period[:, None]
     n_lags = _longest_lag(x)
-    rest = _without_season(x, season, longest)
-    likeness = _likeness(rest, n_lags)
+    without_season = _without_season(x, season, longest)
+    likeness = _likeness(without_season, n_lags)
     n_seasons = torch.tensor(_CYCLES, device=x.device)
     lag = season * n_seasons
     tried = likeness.at(lag, likeness.tried)
@@ -440,8 +440,8 @@ def _without_season(x: Tensor, season: Tensor, longest: int) -> Tensor:
     counts = empty.scatter_add(1, phase, weights)
     phase_means = sums / counts.clamp_min(1)
     mean = phase_means.gather(1, phase)
-    rest = values - mean
-    return torch.where(weights > 0, rest, torch.nan)
+    residual = values - mean
+    return torch.where(weights > 0, residual, torch.nan)
 
 
 def _day_of_week(period: Tensor, is_season: Bool[Tensor, "B M"]) -> Tensor:
@@ -552,8 +552,8 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
         steps = slice(begin, begin + x.shape[1])
         window_sum = sums[:, steps]
         window_count = counts[:, steps]
-        rest = _without_slow(values, weights, window_sum, window_count)
-        products = lag_products(rest, last)
+        residual = _without_slow(values, weights, window_sum, window_count)
+        products = lag_products(residual, last)
         alike = _correlations(products, n_pairs[:, : last + 1])
         lags = slice(first - 1, last)
         correlation[:, lags] = alike[:, lags]
@@ -598,19 +598,19 @@ def _likeness_at_once(x: Tensor, n_lags: int) -> Likeness:
     step = torch.arange(n_steps)
     begin = (step - half).clamp_min(0)
     end = (step + half).clamp_max(n_steps)
-    both = torch.stack([values, weights], 1)
+    values_and_weights = torch.stack([values, weights], 1)
     # Sums before each step, in float64, so that differences of them keep the digits.
-    sums = both.to(torch.float64).cumsum(2)
-    before = pad(sums, (1, 0))
-    totals = before[:, :, end] - before[:, :, begin]
+    sums = values_and_weights.to(torch.float64).cumsum(2)
+    sums_before = pad(sums, (1, 0))
+    totals = sums_before[:, :, end] - sums_before[:, :, begin]
     totals = totals.to(torch.float32).flatten(2)
-    repeated = both.repeat(1, 1, n_windows)
+    repeated = values_and_weights.repeat(1, 1, n_windows)
     # Values, weights, sums and counts, [B W T] as [B W, T], of W moving averages.
     parts = (*repeated.unbind(1), *totals.unbind(1))
     rows_of_windows = [part.reshape(-1, n_steps) for part in parts]
-    rest = _without_slow(*rows_of_windows)
+    residual = _without_slow(*rows_of_windows)
     # Counts of pairs are the products of the weights.
-    rows = torch.cat([weights, rest], dim=0)
+    rows = torch.cat([weights, residual], dim=0)
     products = lag_products(rows, n_lags)
     pairs = products[:n_series].round()
     n_pairs = pairs.clamp_min(1).repeat(1, n_windows)
@@ -758,10 +758,10 @@ def _without_slow(values: Tensor, weights: Tensor, total: Tensor, count: Tensor)
     """
     n_in_window = count.clamp_min(1)
     # values - total / n_in_window, in one pass over the memory.
-    rest = torch.addcdiv(values, total, n_in_window, value=-1)
-    rest = rest.mul_(weights)
+    residual = torch.addcdiv(values, total, n_in_window, value=-1)
+    residual = residual.mul_(weights)
     n_values = weights.sum(1, keepdim=True).clamp_min(1)
-    scaled = _in_deviations(rest, n_values)
+    scaled = _in_deviations(residual, n_values)
     return scaled.clamp_(-_FARTHEST, _FARTHEST)
 
 

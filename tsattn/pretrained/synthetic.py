@@ -292,12 +292,12 @@ def _missing(source: Source, x: Array) -> Array:
     blocks = block_draws < block_share
     kind = source.integers(0, 3)
     options = [single, blocks, single | blocks]
-    gone = np.choose(kind, options)
+    is_missing = np.choose(kind, options)
     # A series of which too much would be missing is left whole.
-    missing_share = gone.mean(1, keepdims=True)
-    gone &= missing_share < _MOST_MISSING
-    gone[:, :2] = False
-    return np.where(gone, np.nan, x)
+    missing_share = is_missing.mean(1, keepdims=True)
+    is_missing &= missing_share < _MOST_MISSING
+    is_missing[:, :2] = False
+    return np.where(is_missing, np.nan, x)
 
 
 # Disturbances in the order in which they are applied, with the share of series that get each.

@@ -155,8 +155,8 @@ class ForecastModule(lightning.LightningModule):
         self.progress.step += 1
         late = time.monotonic() > self._deadline
         if self.team.size > 1:
-            both = torch.tensor([count, late], dtype=torch.float64, device=self.device)
-            total_count, total_late = self.team.total(both)
+            count_and_late = torch.tensor([count, late], dtype=torch.float64, device=self.device)
+            total_count, total_late = self.team.total(count_and_late)
             # DDP takes the mean over processes: the sum over values, whoever has them, is what one
             # process gets.
             factor = count * self.team.size / total_count
@@ -421,18 +421,18 @@ def _train_here(
 
 
 def at_start(call: Callable[..., None]) -> LambdaCallback:
-    """A part of a trainer that calls a function once Lightning has begun to train."""
+    """A Lightning callback that calls a function once training has begun."""
     return LambdaCallback(on_train_start=call)
 
 
 def at_error(call: Callable[[BaseException], None]) -> LambdaCallback:
-    """A part of a trainer that calls a function with the error that ends a training."""
+    """A Lightning callback that calls a function with the error that ends a training."""
     return LambdaCallback(on_exception=lambda trainer, module, error: call(error))
 
 
 def one_process() -> LightningEnvironment:
-    """A part of a trainer without which Lightning refuses to train alone in a job of SLURM that has
-    several tasks.
+    """The environment of a single process, without which Lightning refuses to train alone in a
+    SLURM job of several tasks.
     """
     return LightningEnvironment()
 
