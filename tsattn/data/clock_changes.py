@@ -37,8 +37,8 @@ def zone_where(
 def advice_on_zone(
     times: pd.Index, codes: np.ndarray, dialect: Dialect, zone: str, read: str
 ) -> tuple[Piece, ...]:
-    """How local times get the zone at whose changes of clocks they have gaps or come twice; nothing
-    where pandas cannot tell which of two equal times comes first.
+    """Advice on how to give local times the zone whose clock changes explain their gaps and
+    repetitions; empty if pandas cannot tell which of two equal times comes first.
 
     Args:
         times: [rows] stamps without a zone, in the order of the table.
@@ -74,8 +74,8 @@ def repeated(local: pd.DatetimeIndex, zone: str) -> np.ndarray:
 
 
 def _fits(local: pd.DatetimeIndex, codes: np.ndarray, zone: str) -> bool:
-    """Whether each series has the hours that clocks repeat twice, the others once, none that they
-    skip, and its rows in the order of time.
+    """Whether each series is in the order of time, has hours that clocks repeat twice, all others
+    once, and none that clocks skip.
     """
     if skipped(local, zone).any():
         return False

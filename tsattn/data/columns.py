@@ -692,8 +692,8 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> 
 
 
 def refuse_sideways(df: pd.DataFrame, columns: Sequence[Any]) -> None:
-    """Refuse a wide frame without times whose columns, beside those without a digit in their name
-    or those of words, are named by times.
+    """Refuse a wide frame without times whose columns are named by times, apart from columns of
+    words and those without a digit in their name.
 
     The rows of such a table are its series.
     """
@@ -737,8 +737,8 @@ def _counts_years(column: pd.Series) -> bool:
 
 
 def _is_part(column: pd.Series) -> bool:
-    """Whether the name and the numbers of a column are those of a year, a month or another part of
-    a time.
+    """Whether a column holds a year, a month or another part of a time, by its name and its
+    numbers.
     """
     part = part_of(column.name)
     if not part or not is_numeric_dtype(column.dtype):

@@ -15,8 +15,8 @@ _ROUNDING_SHARE = 1e-4
 
 
 def tell_copies(panel: Panel, columns: Sequence[Hashable]) -> None:
-    """Warn of a column that is known through the horizon and holds the target, maybe in another
-    unit: it would give away what is forecast.
+    """Warn of a future column that holds the target itself, maybe in another unit: it would give
+    away what is to be forecast.
 
     Args:
         panel: A table just read.
@@ -52,8 +52,8 @@ def tell_copies(panel: Panel, columns: Sequence[Hashable]) -> None:
 
 
 def _are_proportional(steps: np.ndarray, target_steps: np.ndarray) -> bool:
-    """Whether the steps of a column are those of the target times a number, but for rounding. Few
-    distinct steps may be so by chance, as those of switches are.
+    """Whether the steps of a column are those of the target times a constant, apart from rounding.
+    A column with few distinct steps, such as a switch, may match by chance and does not count.
     """
     both_observed = np.isfinite(steps) & np.isfinite(target_steps)
     steps = steps[both_observed]

@@ -385,8 +385,9 @@ def _separator_options(read: _Reader) -> dict[str, Any]:
 
 
 def _are_parted_by_spaces(read: _Reader) -> bool:
-    """Whether the first lines of a file of one column have several words each, all as many, of
-    which two have digits below the first line, but are no numbers whose thousands spaces part.
+    """Whether a file of one column is a table whose cells are separated by spaces: its first lines
+    have several words each, equally many, and two words with digits below the first line; numbers
+    with spaces between their thousands are not meant.
     """
     lines = read(header=None, nrows=_TITLE_LINES, dtype=str, on_bad_lines="skip").iloc[:, 0]
     n_words = lines.dropna().str.split().str.len()
@@ -476,7 +477,7 @@ def _refuse_header_rows(read: _Reader, path: str | Path, options: dict[str, Any]
 
 
 def _refuse_equal_names(read: _Reader) -> None:
-    """Refuse a first line that holds a name twice, of which pandas would number the second."""
+    """Refuse a first line that holds a name twice; pandas would number the second one."""
     line = read(header=None, nrows=1)
     if not len(line):
         return
@@ -633,7 +634,7 @@ def _tell_encoding(path: str | Path, error: UnicodeDecodeError) -> None:
 
 
 def _check_encoding(encoding: str, path: str | Path, kind: str) -> None:
-    """Refuse an encoding that nobody knows, or of a file that has none."""
+    """Refuse an unknown encoding, and an encoding for a file that has none."""
     if kind != "CSV":
         raise InputError(Name("encoding"), f" is for CSV files, and {path} is none; leave it out")
     try:
@@ -665,9 +666,7 @@ def _unpacked(source: Any, packing: str | None) -> Any:
 
 
 def _without_index(frame: pd.DataFrame, read: Any) -> pd.DataFrame:
-    """A table whose rows have more cells than there are names, of the first of which pandas made an
-    index.
-    """
+    """A table whose rows have more cells than names: pandas made an index of the first cells."""
     more = frame.index.nlevels
     last = frame.iloc[:, -more:]
     is_empty = last.isna() | (last == _MARK)
@@ -712,8 +711,8 @@ def _blank_rows(frame: pd.DataFrame) -> np.ndarray:
 
 
 def _text(cell: Any) -> str:
-    """Text behind a mark, for of a spreadsheet pandas makes NaN and numbers of what a converter
-    returns.
+    """Text behind a mark: in a spreadsheet pandas turns what a converter returns into NaN and
+    numbers.
     """
     # NaN is an error in a spreadsheet.
     if cell != cell:
@@ -724,8 +723,8 @@ def _text(cell: Any) -> str:
 def _with_found_keys(
     frame: pd.DataFrame, schema: Schema, read: _Reader
 ) -> tuple[pd.DataFrame, Schema]:
-    """A table with the ids that stand in columns that nobody named as they are written, and the
-    schema with the names of these columns.
+    """A table whose id columns, which the schema did not name, are read as they are written; and
+    the schema with the names of these columns.
 
     Args:
         frame: The table.
@@ -760,8 +759,8 @@ def _with_found_keys(
 
 
 def _named(frame: pd.DataFrame, schema: Schema) -> Schema | None:
-    """The schema with the columns that are found in a table; ``None`` if it is faulty, which the
-    reading of the table tells.
+    """The schema with the columns that are found in a table; ``None`` if the table is faulty, which
+    is reported when it is read.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of keys that are found again
@@ -895,7 +894,7 @@ def _with_thousands(frame: pd.DataFrame, read: _Reader) -> pd.DataFrame:
 
 
 def _ungrouped(column: pd.Series) -> pd.Series:
-    """Cells such as 1.029,62 as 1029.62, where all of them together tell what parts thousands."""
+    """Cells such as 1.029,62 as 1029.62, if all cells show which mark parts thousands."""
     cells = column.dropna().astype(str).str.strip()
     if not len(cells) or not re.fullmatch(_GROUPED, cells.iloc[0]):
         return column

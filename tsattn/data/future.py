@@ -83,8 +83,8 @@ def read_future(
         steps: Steps ahead that need a value.
         reach: Steps ahead that may have one, if more: a forecaster may read them for the steps
             before.
-        is_new: Whether the panel is not that of the forecaster, so that nobody has told yet which
-            of its categories no training row has.
+        is_new: Whether the panel is not the one of the fit, so that no warning has yet named the
+            categories that no training row has.
 
     Returns:
         float64 ``[N, F, K]``, F the larger of the two, without NaN in the first ``steps``; K = 0
@@ -321,7 +321,9 @@ def _refuse_other_spelling(frame: pd.DataFrame | None, panel: Panel, n: int) -> 
 
 
 def _require_column(frame: pd.DataFrame, column: Hashable) -> None:
-    """Refuse a table of the future without a column, which has the name that the table gives it."""
+    """Refuse a table of the future without a column, which must have the same name as in the table
+    of the past.
+    """
     if column not in frame.columns:
         names = [*map(plain, frame.columns)]
         raise InputError(
@@ -379,7 +381,9 @@ def _numbers(cells: pd.Series, rows: np.ndarray, times: pd.Index, panel: Panel) 
 
 
 def _far_from(panel: Panel, column: Hashable, numbers: np.ndarray, times: pd.Index) -> list[str]:
-    """What is said of numbers far from those of the table; an empty list where there are none."""
+    """Words for a warning about numbers far from those of the table; an empty list if there are
+    none.
+    """
     covariates = panel.covariates
     if covariates is None:
         return []
@@ -460,9 +464,7 @@ def _refuse_twice(
 
 
 def _stamps(future: pd.DataFrame, panel: Panel, times_ahead: pd.Index) -> pd.Index:
-    """The stamps of a future frame, of the kind that the panel has; those ``after`` its series are
-    what it is for.
-    """
+    """Read the stamps of a table of the future as the kind that the panel has."""
     time_col = panel.dialect.time_col
     unit = parse_freq(panel.freq).unit
     may_search = has_time_index(future) or panel.dialect.kind == "wide"

@@ -71,8 +71,8 @@ def _require_row_numbers(old: Panel) -> None:
 
 
 def _numbered_on(old: Panel, new: Panel) -> Panel:
-    """New rows, numbered from 0 on, with the numbers that follow those of the old ones; unless they
-    begin with all old values.
+    """New rows that were numbered from 0, renumbered to follow the old ones; unless they begin with
+    all old values.
 
     Raises:
         ValueError: If they may be either, or the old series end at different numbers.
@@ -371,8 +371,8 @@ def _early_rows(old: Panel, new: Panel, context: float) -> np.ndarray:
 
 
 def known_alike(old: Panel, new: Panel) -> Panel:
-    """The new panel with stamps in the zone of the old one, the names that the old one gives its
-    series, and ids among whose categories the old ones are.
+    """The new panel with the time zone, the series names and the categories of ids of the old
+    panel.
 
     Where both have one series without an id, it is the same one, whatever its column is called.
 

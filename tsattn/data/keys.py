@@ -84,8 +84,8 @@ def _refuse_alike(distinct: pd.DataFrame, keys: Sequence[Hashable]) -> None:
 
 
 def key_values(column: pd.Series) -> dict[str, Any]:
-    """The values of a key by their texts, where these are of several types or of none that a dtype
-    tells; else nothing.
+    """The values of a key by their texts, if they are of several types or of a type that no dtype
+    represents; empty otherwise.
     """
     values: Any = column
     if isinstance(column.dtype, pd.CategoricalDtype):

@@ -239,9 +239,7 @@ class Panel:
             )
 
     def keep(self, columns: CovariateColumns) -> Panel:
-        """The same panel with no covariates but ``columns``, which it has: what nobody reads is
-        left behind.
-        """
+        """The same panel with only the covariates ``columns``."""
         self.require(columns)
         if self.covariates is None:
             return self
@@ -386,7 +384,7 @@ def starts_of(lengths: np.ndarray) -> np.ndarray:
 
 
 def names_alike(old: Sequence[Any] | np.ndarray, new: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """New names, as the old ones where both read alike: a file may turn ``"1"`` into 1 or 1.0, and
+    """New names, replaced by old ones that read alike: a file may turn ``"1"`` into 1 or 1.0, and
     ``"001"`` into 1, in either table.
     """
     # numpy spells stamps in another way than pandas, and makes whole numbers of them.
@@ -568,8 +566,8 @@ def tell_sentinels(panel: Panel, effect: str) -> np.ndarray:
 
 
 def tell_usual_sentinels(panel: Panel) -> None:
-    """Warn once of a number such as -9999 that most values of a series are, far from 0 and from the
-    others: that of a dead sensor, or right.
+    """Warn once if most values of a series are one number such as -9999, far from 0 and from the
+    other values: a dead sensor, or correct.
 
     Args:
         panel: A table just read, without the numbers that :func:`find_sentinels` finds.

@@ -25,8 +25,7 @@ _LEAST_EVENTS = 2
 
 
 def find_stuck(x: np.ndarray) -> np.ndarray:
-    """Values of windows that repeat the one before them for long where the window never does so
-    else, as those of a sensor that hangs.
+    """Values that repeat the one before them for an unusually long time, as a stuck sensor does.
 
     These are runs of 28 equal values or more, without the first one, in a window that moves again
     after them. There are four such runs at most, of different values, which hold a third of the

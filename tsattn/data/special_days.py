@@ -114,7 +114,7 @@ def marks_days(entry: str) -> bool:
 
 
 def check_days(entry: str, freq: str | int) -> None:
-    """Refuse special days that nobody knows, and those that stamps of a frequency cannot show.
+    """Refuse unknown special days, and those that the stamps of a frequency cannot show.
 
     Args:
         entry: One for which :func:`marks_days` holds.

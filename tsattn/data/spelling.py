@@ -381,8 +381,8 @@ def zone_call(cells: pd.Series, place: str) -> str | None:
 
 
 def _differ_in_notes(unread: pd.Series, read: pd.Series) -> bool:
-    """Whether stamps that are not read have a mark such as (p) behind them, and no other difference
-    from those that are read but for their digits.
+    """Whether unread stamps differ from those that are read only in their digits and in a mark such
+    as (p) behind them.
     """
     shapes = [cells.replace({_NOTE: "", r"\d": "0"}, regex=True) for cells in (unread, read)]
     return bool(shapes[0].isin(shapes[1]).all() and unread.str.contains(_NOTE).all())
@@ -488,8 +488,8 @@ def truth_call(cells: pd.Series, place: str) -> str | None:
 
 
 def refuse_other_dates(column: Hashable, numbers: np.ndarray, label: str, *, is_read: bool) -> None:
-    """Refuse whole numbers that spell days, weeks or quarters in a way that is not read: they would
-    be steps of a count, in another order.
+    """Refuse whole numbers that spell days, weeks or quarters in an unsupported way: they would be
+    read as steps of a count, in another order.
 
     Numbers that follow one another at equal steps may be a count; others are dates if all of them
     can be, or if the column is called so.

@@ -344,6 +344,6 @@ def exact(value: Any, what: str) -> Any:
 
 
 def require(holds: bool, what: str) -> None:
-    """Refuse what a file says if it does not hold."""
+    """Refuse a file if a condition on its content does not hold."""
     if not holds:
         raise ValueError(what)

@@ -64,7 +64,7 @@ _NEGATIVE_SPELLING = "write numbers with the sign - in front, such as -10037.72,
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of a frame as arrays, of which only the types were checked.
+    """Columns of a frame as arrays; only their types are checked.
 
     The C targets come first, the K covariates last.
     """
@@ -336,7 +336,7 @@ def _without_off_hours(table: Table, grid: Grid, rules: Rules) -> Table:
 
 
 def _refuse_closed(table: Table, n_open: np.ndarray, grid: Grid, rules: Rules) -> None:
-    """Refuse a table with a series of which no row is left without those on closed days or hours.
+    """Refuse a table with a series whose rows all lie on closed days or hours.
 
     Args:
         table: The rows, ascending within each series.

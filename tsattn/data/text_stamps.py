@@ -243,8 +243,8 @@ def _is_even(stamps: pd.Series) -> bool:
 def _likely_reading(
     readings: list[pd.Series], candidates: pd.Index | None, day_first: bool | None
 ) -> pd.Series | None:
-    """The one of several readings of all cells that has more of the stamps that are expected, that
-    earlier rows had, or that leaves none out; None where none is likelier than the others.
+    """The likeliest of several readings of all cells: the one with more of the expected stamps,
+    with those of earlier rows, or without gaps; None if none is likelier.
     """
     expected: Any = [] if candidates is None else candidates
     n_matches = [reading.isin(expected).sum() for reading in readings]

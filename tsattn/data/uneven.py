@@ -57,7 +57,7 @@ def has_even_steps(steps: np.ndarray) -> bool:
 
 
 def _resampling(unit: str, method: str, n_series: int, column: str = "") -> str:
-    """The call of pandas that makes one row of those within each step, maybe of one column."""
+    """The call of pandas that aggregates the rows within each step, maybe of one column."""
     if n_series == 1:
         return f"df.resample({unit!r}, on=TIME_COLUMN){column}.{method}"
     grouper = f"pd.Grouper(key=TIME_COLUMN, freq={unit!r})"
