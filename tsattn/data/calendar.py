@@ -594,7 +594,7 @@ def _typical(steps: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _commonest(values: np.ndarray) -> int:
-    """The most frequent value, the least of equals."""
+    """The most frequent value; the smallest of several equally frequent ones."""
     return int(pd.Series(values).mode().iloc[0])
 
 
@@ -643,7 +643,7 @@ def infer_grid(
         if months is not None:
             return months
     if days >= _MONTH_PART_DAYS.start:
-        pattern = _infer_pattern(day, starts, common)
+        pattern = _infer_pattern(day, starts)
         if pattern is not None:
             return pattern
     if days % 7 == 0:
@@ -654,9 +654,7 @@ def infer_grid(
     return _tick_grid(days * DAY_NANOSECONDS)
 
 
-def _infer_pattern(
-    day: np.ndarray, starts: np.ndarray, common: Callable[[np.ndarray], int]
-) -> Grid | None:
+def _infer_pattern(day: np.ndarray, starts: np.ndarray) -> Grid | None:
     """Days of the month or months of whole weeks that the longest series follows; None if its steps
     are equal, or follow neither.
     """
