@@ -131,11 +131,11 @@ def check_contents(sources: Path, wheel: set[str], sdist: set[str]) -> None:
     }
     data = cards | samples
     installed = code | {f"tsattn/_datasets/{Path(name).relative_to('datasets')}" for name in data}
-    wanted = {
+    expected = {
         "wheel": (wheel, installed),
         "sdist": (sdist, code | data | {"LICENSE", "README.md", "pyproject.toml"}),
     }
-    for kind, (there, needed) in wanted.items():
+    for kind, (there, needed) in expected.items():
         if missing := sorted(needed - there):
             raise CheckFailed(
                 f"the {kind} lacks {', '.join(missing)}; see [tool.setuptools] in pyproject.toml"

@@ -170,8 +170,8 @@ def test_periods_stay_periods(folder):
     frame = table().assign(ds=lambda frame: frame["ds"].dt.to_period("D"))
     frame.to_parquet("t.parquet", index=False)
     forecast_file(Naive(HORIZON), "t.parquet", "out.parquet", batch_series=4)
-    whole = Naive(HORIZON).fit(frame).predict()
-    pd.testing.assert_frame_equal(pd.read_parquet("out.parquet"), whole, check_dtype=False)
+    whole_forecast = Naive(HORIZON).fit(frame).predict()
+    pd.testing.assert_frame_equal(pd.read_parquet("out.parquet"), whole_forecast, check_dtype=False)
     assert pd.read_parquet("out.parquet")["ds"].dtype == "period[D]"
 
 
@@ -255,7 +255,7 @@ def stop_after(monkeypatch, n_batches):
 @pytest.mark.parametrize("source", ["series.parquet", "dates.parquet"])
 def test_a_killed_run_goes_on(folder, monkeypatch, source):
     call = (zero(), source)
-    whole = forecast_file(*call, "whole.parquet", batch_series=2, level=80)
+    whole_forecast = forecast_file(*call, "whole.parquet", batch_series=2, level=80)
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(Killed):
@@ -264,7 +264,7 @@ def test_a_killed_run_goes_on(folder, monkeypatch, source):
     made = stop_after(monkeypatch, None)
     run = forecast_file(*call, "out.parquet", batch_series=2, level=80)
     assert run.n_resumed == 2
-    assert made == [*range(2, whole.n_batches)]
+    assert made == [*range(2, whole_forecast.n_batches)]
     assert Path("out.parquet").read_bytes() == Path("whole.parquet").read_bytes()
     assert not list(folder.glob(".*"))
 

@@ -422,10 +422,10 @@ def test_covariates_go_with_their_series():
     df = covariate_frame()
     model = covariate_forecasters.attention(**covariate_forecasters.EVERY).fit(df)
     future = fill_future(model.make_future_frame())
-    whole = model.predict(df, future=future)
+    whole_forecast = model.predict(df, future=future)
     for order in (future, future.sample(frac=1, random_state=0)):
         pd.testing.assert_frame_equal(
-            predict_many(model, df, n_chunks=2, future=order), whole, rtol=1e-4, atol=1e-5
+            predict_many(model, df, n_chunks=2, future=order), whole_forecast, rtol=1e-4, atol=1e-5
         )
     judged = {"n_windows": 3, "refit": 2}
     same_results(
@@ -464,17 +464,17 @@ def forecasters():
 @pytest.mark.parametrize("refit", [False, True, 3])
 def test_a_backtest_by_fold_is_the_backtest(refit):
     df = long_frame()
-    whole = backtest(forecasters(), df, refit=refit, **JUDGED)
-    same_results(backtest_many(forecasters(), df, refit=refit, **JUDGED), whole, rtol=0)
+    whole_result = backtest(forecasters(), df, refit=refit, **JUDGED)
+    same_results(backtest_many(forecasters(), df, refit=refit, **JUDGED), whole_result, rtol=0)
 
 
 @pytest.mark.parametrize("n_chunks", [1, 2, 50])
 @pytest.mark.parametrize("refit", [False, 3])
 def test_a_backtest_by_series_is_the_backtest(n_chunks, refit):
     df = long_frame()
-    whole = backtest(forecasters(), df, refit=refit, **JUDGED)
+    whole_result = backtest(forecasters(), df, refit=refit, **JUDGED)
     parts = backtest_many(forecasters(), df, by="series", n_chunks=n_chunks, refit=refit, **JUDGED)
-    same_results(parts, whole, rtol=1e-5)
+    same_results(parts, whole_result, rtol=1e-5)
 
 
 @pytest.mark.parametrize("by", ["fold", "series"])
@@ -483,19 +483,19 @@ def test_a_backtest_in_pieces_fills_missing_values_as_the_whole(by):
     df.loc[df.index[[8, 40]], "y"] = np.nan
     rivals = [Naive(4), PretrainedForecaster(4, weights=tiny_network())]
     with pytest.warns(UserWarning, match="interpolated for naive"):
-        whole = backtest(rivals, df, n_windows=3)
+        whole_result = backtest(rivals, df, n_windows=3)
     with pytest.warns(UserWarning, match="interpolated for naive"):
         parts = backtest_many(rivals, df, by=by, n_windows=3)
-    same_results(parts, whole, rtol=1e-5)
+    same_results(parts, whole_result, rtol=1e-5)
 
 
 def test_scores_without_forecasts_add_up_too():
     df = long_frame()
     options = {**JUDGED, "keep": False, "refit": 2}
-    whole = backtest(forecasters(), df, **options)
+    whole_result = backtest(forecasters(), df, **options)
     for many in ({"by": "fold"}, {"by": "series", "n_chunks": 3}):
         parts = backtest_many(forecasters(), df, **many, **options)
-        pd.testing.assert_frame_equal(parts.scores, whole.scores, rtol=1e-6)
+        pd.testing.assert_frame_equal(parts.scores, whole_result.scores, rtol=1e-6)
         assert parts.rolled["naive"].point is None
 
 
@@ -525,10 +525,10 @@ def test_no_chunk_is_no_forecast():
 def test_pieces_in_other_processes_are_those_of_this_one(kind):
     df = long_frame()
     model = SplitConformal(Naive(4), n_windows=40) if kind == "plain" else linear(max_epochs=1)
-    whole = backtest(model, df, refit=4, **JUDGED)
+    whole_result = backtest(model, df, refit=4, **JUDGED)
     same_results(
         backtest_many(model, df, refit=4, engine=2, **JUDGED),
-        whole,
+        whole_result,
         rtol=0 if kind == "plain" else 1e-6,
     )
     model.fit(df)
@@ -607,10 +607,10 @@ def test_engines_give_the_serial_result(cluster, tmp_path):
     model = linear(max_epochs=1).fit(df)
     ours = predict_many(model, df, level=80, engine=cluster)
     pd.testing.assert_frame_equal(ours, model.predict(df, level=80), rtol=1e-5)
-    whole = backtest(forecasters(), df, refit=4, **JUDGED)
+    whole_result = backtest(forecasters(), df, refit=4, **JUDGED)
     for by, rtol in (("fold", 1e-6), ("series", 1e-5)):
         parts = backtest_many(forecasters(), df, refit=4, by=by, engine=cluster, **JUDGED)
-        same_results(parts, whole, rtol=rtol)
+        same_results(parts, whole_result, rtol=rtol)
     serial = run_suite(suite(tmp_path), out=tmp_path / "a")
     spread = run_suite(suite(tmp_path), out=tmp_path / "b", engine=cluster)
     assert [each["mse"] for each in spread] == pytest.approx(

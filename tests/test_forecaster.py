@@ -244,9 +244,9 @@ def test_an_alias_may_not_hide_a_column():
 def test_a_shorter_horizon_is_a_prefix_and_a_longer_one_is_refused():
     panel = to_panel(long_frame())
     fitted = Drift(H).fit(panel)
-    whole = forecast_panel(fitted, panel)
+    whole_forecast = forecast_panel(fitted, panel)
     part = forecast_panel(fitted, panel, horizon=2)
-    np.testing.assert_array_equal(part.point, whole.point[:, :2])
+    np.testing.assert_array_equal(part.point, whole_forecast.point[:, :2])
     assert len(part.times) == 2 * panel.n_series
     with pytest.raises(ValueError, match=r"horizon = 4 is longer than the 3 steps.*horizon=4"):
         forecast_panel(fitted, panel, horizon=4)

@@ -354,8 +354,8 @@ def test_sktime_update_reads_new_rows_and_no_later_ones(sk):
     )
     assert str(after.index[0]) == "2020-05"
     model.update(y.iloc[64:70], update_params=True)
-    again = linear(3, val_size=7).fit(y.iloc[:70].reset_index(drop=True)).predict()
-    np.testing.assert_allclose(model.predict(), again, rtol=FLOAT32)
+    second_forecast = linear(3, val_size=7).fit(y.iloc[:70].reset_index(drop=True)).predict()
+    np.testing.assert_allclose(model.predict(), second_forecast, rtol=FLOAT32)
     model._set_cutoff(
         y.index[[49]]
     )  # as sktime's rolling predictions do: rows after it are not to be seen
@@ -508,12 +508,12 @@ def test_gluonts_forecasts_are_ours(gl, make, dtype):
 def test_gluonts_keeps_the_order_and_equal_names(gl, monkeypatch):
     predictor = gl.make(linear()).train(sine_entries())
     entries = [{**entry, "item_id": "same"} for entry in sine_entries(5)[::-1]]
-    whole = [f.mean for f in predictor.predict(entries)]
+    whole_forecast = [f.mean for f in predictor.predict(entries)]
     monkeypatch.setattr(gl.module, "_CHUNK", 2)
     parts = [f.mean for f in predictor.predict(iter(entries), num_samples=7)]
-    np.testing.assert_allclose(parts, whole, rtol=FLOAT32)
-    alone = [next(predictor.predict([entry])).mean for entry in entries]
-    np.testing.assert_allclose(alone, whole, rtol=FLOAT32)
+    np.testing.assert_allclose(parts, whole_forecast, rtol=FLOAT32)
+    own_forecast = [next(predictor.predict([entry])).mean for entry in entries]
+    np.testing.assert_allclose(own_forecast, whole_forecast, rtol=FLOAT32)
 
 
 def test_evaluator_of_gluonts_gives_our_scores(gl):

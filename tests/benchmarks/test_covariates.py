@@ -261,8 +261,8 @@ def test_scores_are_those_of_loops(assert_close):
     cases[2].past["u"] = 1.0  # its scale is zero
     forecasts = np.sort(chance.normal(size=(5, 3, 2, 9)), axis=3)
     scores = score(task_of(FEV), cases, forecasts)
-    wanted = by_loops(task_of(FEV), cases, forecasts)
-    for name, value in wanted.items():
+    expected = by_loops(task_of(FEV), cases, forecasts)
+    for name, value in expected.items():
         assert_close(scores[name], value, "metric")
 
 
@@ -344,10 +344,10 @@ def test_the_pack_itself_reads_and_scores_alike(covariates_pack, name, assert_cl
     pack = Pack(covariates_pack)
     known = theirs.load_tasks()[name]
     task = pack.tasks[name]
-    wanted = theirs.instances(known)
+    expected = theirs.instances(known)
     cases = pack.cases(task)
-    assert len(cases) == task.n_instances == len(wanted)
-    for case, other in zip(cases, wanted, strict=True):
+    assert len(cases) == task.n_instances == len(expected)
+    for case, other in zip(cases, expected, strict=True):
         assert (case.item, case.window) == (other.item_id, other.window)
         assert case.past.equals(other.past)
         assert case.future.equals(other.future)
@@ -363,7 +363,7 @@ def test_the_pack_itself_reads_and_scores_alike(covariates_pack, name, assert_cl
     )
     for forecasts in (naive, drawn):
         scores = score(task, cases, forecasts)
-        other = theirs.score(known, forecasts, wanted)
+        other = theirs.score(known, forecasts, expected)
         for metric, value in other.items():
             assert_close(scores[metric.lower()], value)
 
@@ -528,12 +528,12 @@ def test_a_record_holds_scores_relative_to_the_suites_naive_rule(start, folder, 
     first, second = lines_of(start.out)
     pack = Pack(folder)
     task = pack.tasks["long"]
-    wanted = score(task, pack.cases(task), run.forecast("ridge", task, pack.cases(task), True))
-    assert {name: first[name] for name in wanted} == pytest.approx(wanted, rel=1e-8)
+    expected = score(task, pack.cases(task), run.forecast("ridge", task, pack.cases(task), True))
+    assert {name: first[name] for name in expected} == pytest.approx(expected, rel=1e-8)
     over = {
-        "rel_mase": wanted["mase"] / 2.0,
-        "rel_sql": wanted["sql"] / 1.5,
-        "rel_wql": wanted["wql"] / 0.5,
+        "rel_mase": expected["mase"] / 2.0,
+        "rel_sql": expected["sql"] / 1.5,
+        "rel_wql": expected["wql"] / 0.5,
     }
     assert {name: first[name] for name in over} == pytest.approx(over, rel=1e-8)
     told = {
@@ -592,15 +592,15 @@ def test_report_tasks_are_run_on_demand_alone(start, capsys):
 
 
 def test_what_others_scored_is_taken_from_the_pack(folder, tmp_path, capsys):
-    told = json.loads((folder / "tasks.json").read_text())
+    facts_read = json.loads((folder / "tasks.json").read_text())
     scores = {"MASE": 1.0, "SQL": 0.75, "WQL": 0.25}
-    told["models"]["rival"] = {
+    facts_read["models"]["rival"] = {
         FEV: {"file": "r.csv", "covariates": "known"},
         POOLED: {"test_data_leakage": "Yes"},
     }
-    told["models"]["rival"][POOLED]["file"] = "q.csv"
-    told["tasks"][0]["published"]["rival"] = scores | {"leaked": True}
-    (folder / "tasks.json").write_text(json.dumps(told))
+    facts_read["models"]["rival"][POOLED]["file"] = "q.csv"
+    facts_read["tasks"][0]["published"]["rival"] = scores | {"leaked": True}
+    (folder / "tasks.json").write_text(json.dumps(facts_read))
     assert published.main(["--pack", str(folder), "--out", str(tmp_path / "p.jsonl")]) == 0
     rows = lines_of(tmp_path / "p.jsonl")
     suite = {"kind": "suite", "suite": FEV, "repository": "of/fev-bench", "commit": "0" * 40}
@@ -625,8 +625,8 @@ def test_what_others_scored_is_taken_from_the_pack(folder, tmp_path, capsys):
         "scores": {"long": [1.0, 0.75, 0.25]},
     }
     own = {"kind": "measured model", "model": "trees", "scores": {"alone": [2.0, 1.5, 0.5]}}
-    for wanted in (suite, task, model, own):
-        assert wanted in rows
+    for expected in (suite, task, model, own):
+        assert expected in rows
     assert len(rows) == 2 + 5 + 2 + 1, "suites with a source, tasks, models, rivals"
     assert published.main(["--pack", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("published: --pack ")

@@ -198,8 +198,8 @@ def test_scores_are_those_of_loops(suite, assert_close):
     ]
     forecasts = np.sort(chance.normal(size=(6, 3, 9)), axis=2)
     scores = score(task, instances, forecasts)
-    wanted = by_loops(task, instances, forecasts)
-    for name, value in wanted.items():
+    expected = by_loops(task, instances, forecasts)
+    for name, value in expected.items():
         assert_close(scores[name], value, "metric")
 
 
@@ -210,12 +210,12 @@ def test_a_short_past_counts_in_one_suite_only():
     usual = Instance("u", 0, np.array([0.0, 0.0, 0.0, 0.0, 1.0]), future)
     both = [Instance("s", 0, past, future), usual]
     answers = np.concatenate([answer, answer])
-    for suite, wanted in ((GIFT, (3 / 1.5 + 3 / 1) / 2), (CHRONOS, 3.0)):
+    for suite, expected in ((GIFT, (3 / 1.5 + 3 / 1) / 2), (CHRONOS, 3.0)):
         assert (
             score(Task("t", suite, "development", 1, 4, "D", (-1,), 2, {}, {}), both, answers)[
                 "mase"
             ]
-            == wanted
+            == expected
         )
 
 
@@ -280,9 +280,9 @@ def test_the_pack_itself_reads_and_scores_alike(pack_dir, name, assert_close):
     assert_close(seasonal_naive(task, asked), naive)
     for forecasts in (naive, drawn):
         scores = score(task, asked, forecasts)
-        wanted = theirs.score(known, forecasts, cases)
+        expected = theirs.score(known, forecasts, cases)
         assert_close(
-            np.array([scores["mase"], scores["wql"]]), np.array([wanted["MASE"], wanted["WQL"]])
+            np.array([scores["mase"], scores["wql"]]), np.array([expected["MASE"], expected["WQL"]])
         )
 
 
@@ -422,10 +422,10 @@ def test_a_record_holds_scores_relative_to_the_published_naive_rule(start, folde
     pack = Pack(folder)
     task = pack.tasks["short"]
     asked = pack.instances(pack.tasks["short"])
-    wanted = score(task, asked, run.forecast("reader", task, asked))
-    assert {name: first[name] for name in wanted} == pytest.approx(wanted, rel=1e-8)
-    assert first["rel_mase"] == pytest.approx(wanted["mase"] / 2.0, rel=1e-8)
-    assert first["rel_wql"] == pytest.approx(wanted["wql"] / 0.5, rel=1e-8)
+    expected = score(task, asked, run.forecast("reader", task, asked))
+    assert {name: first[name] for name in expected} == pytest.approx(expected, rel=1e-8)
+    assert first["rel_mase"] == pytest.approx(expected["mase"] / 2.0, rel=1e-8)
+    assert first["rel_wql"] == pytest.approx(expected["wql"] / 0.5, rel=1e-8)
     told = {
         "suite": CHRONOS,
         "split": "development",

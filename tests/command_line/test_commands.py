@@ -166,14 +166,14 @@ def test_a_fit_ends_at_its_time_limit(folder, run):
 
 
 def test_more_than_memory_holds_is_one_line(folder, run):
-    wanted = "memory is too small: Unable to allocate .*; ask for fewer steps, or give fewer rows"
-    check_refusal(run("forecast", "long.csv", "--horizon", 10**16, "--model", "naive"), wanted)
+    expected = "memory is too small: Unable to allocate .*; ask for fewer steps, or give fewer rows"
+    check_refusal(run("forecast", "long.csv", "--horizon", 10**16, "--model", "naive"), expected)
 
 
 def test_more_than_torch_may_allocate_is_one_line(folder, run, monkeypatch):
     monkeypatch.setattr(Naive, "_points", lambda forecaster, x: torch.empty(2**50))
-    wanted = "memory is too small: you tried to allocate .*; ask for fewer steps"
-    check_refusal(run("forecast", "long.csv", "--horizon", 3, "--model", "naive"), wanted)
+    expected = "memory is too small: you tried to allocate .*; ask for fewer steps"
+    check_refusal(run("forecast", "long.csv", "--horizon", 3, "--model", "naive"), expected)
 
 
 def test_other_errors_of_the_runtime_are_not_taken_for_it(folder, run, monkeypatch):

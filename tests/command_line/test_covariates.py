@@ -54,9 +54,9 @@ def folder(tmp_path, monkeypatch):
     """An empty working folder with the table and the rows that follow it."""
     monkeypatch.chdir(tmp_path)
     table = kiosks()
-    known = table["ds"] < DAYS[ROWS]
-    table[known].to_csv("table.csv", index=False)
-    table.loc[~known, ["unique_id", "ds", "promo"]].to_csv("future.csv", index=False)
+    past = table["ds"] < DAYS[ROWS]
+    table[past].to_csv("table.csv", index=False)
+    table.loc[~past, ["unique_id", "ds", "promo"]].to_csv("future.csv", index=False)
     return tmp_path
 
 
@@ -107,8 +107,8 @@ def test_future_columns_may_be_text_and_need_no_names(folder, run, model, named)
     code, out, err = run("forecast", *argv)
     assert (code, err) == (0, "")
     own = make_forecaster(model, HORIZON, schema=Schema(future_cols=["promo"]), random_state=0)
-    wanted = own.fit(pd.read_csv("table.csv")).predict(future=pd.read_csv("future.csv"))
-    np.testing.assert_allclose(pd.read_csv(io.StringIO(out))[model], wanted[model], rtol=1e-6)
+    expected = own.fit(pd.read_csv("table.csv")).predict(future=pd.read_csv("future.csv"))
+    np.testing.assert_allclose(pd.read_csv(io.StringIO(out))[model], expected[model], rtol=1e-6)
 
 
 def test_the_future_of_many_series_may_have_more_rows_than_a_horizon(folder, run):

@@ -94,8 +94,8 @@ def test_a_new_series_is_forecast_once_updates_have_made_it_long_enough(tmp_path
     frame = table(empty=False)
     stamps = sorted(frame["ds"].unique())
     first_day = stamps[-9]
-    known = frame[(frame["unique_id"] != "b") & (frame["ds"] < first_day)]
-    forecaster = make_forecaster("seasonal_naive", 2).fit(known)
+    past = frame[(frame["unique_id"] != "b") & (frame["ds"] < first_day)]
+    forecaster = make_forecaster("seasonal_naive", 2).fit(past)
     for day in stamps[-9:]:
         forecaster.update(frame[frame["ds"] == day])
         forecaster.save(tmp_path / "m")
@@ -110,8 +110,8 @@ def test_backtests_judge_the_others():
     frame = table(short=True)
     with pytest.warns(UserWarning, match="'empty' has no value; 'short' has too few rows"):
         result = backtest(make_forecaster("seasonal_naive", 2), frame, n_windows=2)
-    alone = backtest(make_forecaster("seasonal_naive", 2), table(empty=False), n_windows=2)
-    pd.testing.assert_frame_equal(result.scores, alone.scores)
+    own_result = backtest(make_forecaster("seasonal_naive", 2), table(empty=False), n_windows=2)
+    pd.testing.assert_frame_equal(result.scores, own_result.scores)
     assert set(result.frame["unique_id"]) == {"a", "b"}
 
 
@@ -318,14 +318,14 @@ def around(level, **at):
 @pytest.mark.parametrize("names", [("shop 1", "Shop 1"), ("a", "a "), ("b  1", "b 1")])
 def test_ids_that_differ_in_spaces_or_capitals_are_told(names):
     frame = table(empty=False)
-    one = frame[frame["unique_id"] == "a"]
-    ids = [names[row >= 30] for row in range(len(one))]
+    one_series = frame[frame["unique_id"] == "a"]
+    ids = [names[row >= 30] for row in range(len(one_series))]
     first, second = sorted(names)
     message = f"series '{first}' and series '{second}' differ in spaces or capitals only"
     with pytest.warns(UserWarning, match=message):
-        to_panel(one.assign(unique_id=ids))
+        to_panel(one_series.assign(unique_id=ids))
     # Series that last together are two, as those of random ids.
-    both_series = pd.concat([one.assign(unique_id=name) for name in names])
+    both_series = pd.concat([one_series.assign(unique_id=name) for name in names])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert to_panel(both_series).n_series == 2

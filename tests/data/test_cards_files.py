@@ -405,9 +405,9 @@ def test_download_once_then_from_the_cache(tiny, server, tmp_path):
     data = load_dataset("tiny", tmp_path, base_url=address, cache_dir=cache)
     assert data.path == cache / "tiny" / "Tiny.csv"
     assert data.path.read_bytes() == tiny_bytes()
-    again = load_dataset("tiny", base_url=address, cache_dir=cache)
-    assert again.path == data.path
-    np.testing.assert_array_equal(again.panel.values, data.panel.values)
+    loaded = load_dataset("tiny", base_url=address, cache_dir=cache)
+    assert loaded.path == data.path
+    np.testing.assert_array_equal(loaded.panel.values, data.panel.values)
     assert handler.asked == ["/some/Tiny.csv"]
     assert files_in(cache) == [data.path]
     assert verify("tiny", cache_dir=cache) == load_dataset("tiny", cache_dir=cache).report()
@@ -601,9 +601,9 @@ def test_other_irregularities_than_the_card_counts_are_refused(odd, here):
 
 
 def test_sentinels_are_kept_or_made_missing_by_policy(odd, here):
-    kept = load_dataset("tiny", here).panel
-    assert (columns_of(kept)[[7, 8], 1] == -9999).all()
-    assert kept.missing == "error"
+    kept_panel = load_dataset("tiny", here).panel
+    assert (columns_of(kept_panel)[[7, 8], 1] == -9999).all()
+    assert kept_panel.missing == "error"
     for policy in ("ffill", "interpolate"):
         panel = load_dataset("tiny", here, sentinels=policy).panel
         assert panel.missing == policy

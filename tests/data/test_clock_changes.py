@@ -70,8 +70,8 @@ def run(df, options):
 def test_the_advised_calls_work(span, freq, shape):
     df, options = table(local_times(span, freq), shape)
     # What is only warned of is an error here.
-    told = pytest.raises((ValueError, UserWarning), match="zones such as Europe/Berlin")
-    with told as refused:
+    expectation = pytest.raises((ValueError, UserWarning), match="zones such as Europe/Berlin")
+    with expectation as refused:
         run(df, options)
     calls = re.findall(r": (df.*?)(?:; or|$)", str(refused.value))
     zoned = run(followed(df, calls[0]), options)

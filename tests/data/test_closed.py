@@ -110,14 +110,14 @@ def monthly(first, day, n_rows):
 def test_days_at_the_end_of_months_are_seen_from_any_month_on(day, n_rows):
     for first in pd.date_range("2019-01-01", "2020-12-01", freq="MS"):
         stamps = monthly(first, day, n_rows)
-        wanted = f"M[{day}]"
+        expected = f"M[{day}]"
         # Three stamps may follow a simpler rule as well.
         if stamps.is_month_end.all():
-            wanted = "ME"
+            expected = "ME"
         elif (stamps + pd.offsets.BMonthEnd(0) == stamps).all():
-            wanted = "BME"
-        assert n_rows == 3 or wanted in ("ME", f"M[{day}]")
-        assert from_long(one_series(stamps)).freq == wanted, stamps
+            expected = "BME"
+        assert n_rows == 3 or expected in ("ME", f"M[{day}]")
+        assert from_long(one_series(stamps)).freq == expected, stamps
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,8 @@ def test_columns_travel_with_their_rows():
         read_panel.rows(3, 4),
     ):
         at = pd.MultiIndex.from_arrays([np.repeat(part.ids, part.lengths), part.times])
-        wanted = frame.set_index(["unique_id", "ds"]).loc[at, list(MOVING)]
-        np.testing.assert_array_equal(part.covariates.values, wanted.to_numpy(float))
+        expected = frame.set_index(["unique_id", "ds"]).loc[at, list(MOVING)]
+        np.testing.assert_array_equal(part.covariates.values, expected.to_numpy(float))
         assert np.shares_memory(part.covariates.static, read_panel.covariates.static)
 
 
@@ -99,9 +99,10 @@ def test_tables_come_back():
 
 
 def test_panels_are_continued_with_their_covariates():
-    whole = panel()
+    whole_panel = panel()
     assert (
-        continued_panel(whole.until(40), whole.rows(35, None)).fingerprint() == whole.fingerprint()
+        continued_panel(whole_panel.until(40), whole_panel.rows(35, None)).fingerprint()
+        == whole_panel.fingerprint()
     )
     wide = from_wide(
         wide_covariate_frame().reset_index(names="ds"), Schema(past_cols=["temp", "promo"])
@@ -121,7 +122,7 @@ def test_panels_are_continued_with_their_covariates():
         ValueError,
         match=r"series 's0': static column 'size' holds 1\.0 and 9\.0 .*one value in a series",
     ):
-        continued_panel(whole.until(40), other.rows(40, None))
+        continued_panel(whole_panel.until(40), other.rows(40, None))
 
 
 def spoiled(column, value, row=100):
@@ -571,13 +572,13 @@ def test_batches_are_the_windows_of_a_loop(seed, context, horizon, batch):
     shuffled = ends[
         torch.randperm(len(ends), generator=torch.Generator().manual_seed(seed)).numpy()
     ]
-    wanted = encoder.encode(
+    expected = encoder.encode(
         CovariateHistory(read_panel, COLUMNS).windows(shuffled, context, horizon), horizon
     )
     x, y, parts = zip(*batches, strict=True)
     np.testing.assert_array_equal(torch.cat(x)[:, -1, 0], read_panel.values[shuffled - 1, 0])
     np.testing.assert_array_equal(torch.cat(y)[:, 0, 0], read_panel.values[shuffled, 0])
-    for name, whole in wanted.items():
+    for name, whole in expected.items():
         np.testing.assert_allclose(torch.cat([part[name] for part in parts]), whole, rtol=1e-6)
 
 
@@ -631,32 +632,35 @@ def test_without_covariates_a_network_is_what_it_was(head):
         for name, value in rich.named_parameters():
             if name.split(".")[0] in ("beside", "ahead"):
                 value.zero_()
-    x, beside = inputs()
-    assert torch.equal(rich(x, **beside), plain(x))
+    x, covariates = inputs()
+    assert torch.equal(rich(x, **covariates), plain(x))
 
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("name", ["past", "known", "static"])
 def test_every_covariate_reaches_the_forecast_of_every_head(head, name):
     model = network(head=head, **COUNTS)
-    x, beside = inputs()
-    base = model(x, **beside)
-    changed = {**beside, name: beside[name] + 1}
+    x, covariates = inputs()
+    base = model(x, **covariates)
+    changed = {**covariates, name: covariates[name] + 1}
     assert not torch.allclose(model(x, **changed), base)
     assert base.shape[:3] == (3, 5, 2)
 
 
 def test_the_covariates_of_a_step_touch_no_other_step():
     model = network(**COUNTS)
-    x, beside = inputs()
-    known = beside["known"].clone()
+    x, covariates = inputs()
+    known = covariates["known"].clone()
     known[:, 22] += 1
-    moved = (model(x, **{**beside, "known": known}) - model(x, **beside)).abs().amax((0, 2)) > 1e-6
+    moved = (model(x, **{**covariates, "known": known}) - model(x, **covariates)).abs().amax(
+        (0, 2)
+    ) > 1e-6
     assert moved.tolist() == [False, False, True, False, False]
-    known = beside["known"].clone()
+    known = covariates["known"].clone()
     known[:, 3] += 1
     assert (
-        (model(x, **{**beside, "known": known}) - model(x, **beside)).abs().amax((0, 2)) > 1e-6
+        (model(x, **{**covariates, "known": known}) - model(x, **covariates)).abs().amax((0, 2))
+        > 1e-6
     ).all()
 
 
@@ -716,9 +720,9 @@ def test_channels_share_covariates_and_stay_apart(counts):
     ],
 )
 def test_a_network_takes_what_it_was_built_for(counts, give, message):
-    x, beside = inputs(**give) if give else (inputs()[0], {})
+    x, covariates = inputs(**give) if give else (inputs()[0], {})
     with pytest.raises(ValueError, match=message):
-        network(**counts)(x, **beside)
+        network(**counts)(x, **covariates)
 
 
 @pytest.mark.parametrize("name", [*COUNTS, "mixed_channels"])

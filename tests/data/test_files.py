@@ -65,10 +65,10 @@ def test_every_kind_is_written_and_read_alike(folder, run, ending):
     assert run("forecast", f"t.{ending}", *ARGV, "--out", f"f.{ending}") == (0, "", "")
     answer = read_frame(f"f.{ending}").astype({"ds": "datetime64[ns]"})
     days = pd.DatetimeIndex(["2024-01-13", "2024-01-14"] * 2)
-    wanted = pd.DataFrame(
+    expected = pd.DataFrame(
         {"unique_id": list("aabb"), "ds": days, "naive": [11 / 8, 11 / 8, 23 / 8, 23 / 8]}
     )
-    assert_frame_equal(answer, wanted)
+    assert_frame_equal(answer, expected)
     assert sorted(path.name for path in folder.iterdir()) == sorted([f"t.{ending}", f"f.{ending}"])
 
 
@@ -615,8 +615,8 @@ def test_ids_of_future_rows_are_read_as_those_of_the_table(folder, run):
 
 def test_a_closed_standard_input_is_refused(folder, run, monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
-    wanted = "tsattn: standard input is closed; name a file, or pipe a table in\n"
-    assert run("forecast", "-", *ARGV) == (2, "", wanted)
+    expected = "tsattn: standard input is closed; name a file, or pipe a table in\n"
+    assert run("forecast", "-", *ARGV) == (2, "", expected)
 
 
 def test_a_pipe_that_has_a_name_is_read_once():
@@ -682,14 +682,14 @@ def test_gaps_of_other_columns_stay_where_an_id_is_na(folder):
 )
 def test_rows_with_more_cells_than_names_are_refused(folder, run, row, n):
     (folder / "t.csv").write_text("\n".join(["ds,y", *(row.format(i) for i in range(1, 9))]))
-    wanted = (
+    expected = (
         f"(a line holds {n} cells, but the first line names 2 columns); name all, drop the rest, or"
         " delete a title above the names\n"
     )
     assert run("forecast", "t.csv", *ARGV) == (
         2,
         "",
-        f"tsattn: t.csv is no readable CSV table {wanted}",
+        f"tsattn: t.csv is no readable CSV table {expected}",
     )
 
 
@@ -718,14 +718,14 @@ def test_row_names_of_r_are_left_out_with_a_word(folder):
 
 def test_what_is_the_matter_with_a_file_is_said_with_its_remedy(folder, run):
     (folder / "t.csv").write_text("# made in 2024; by hand\nds,y\n2024-01-01,1.5\n")
-    wanted = (
+    expected = (
         "t.csv is no readable CSV table (its first line begins with # and is a remark); delete the"
         " lines above the names of the columns\n"
     )
-    assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: {wanted}")
+    assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: {expected}")
     (folder / "t.json").write_text('[{"ds": "2024-01-01", "y": 1.5}]')
-    wanted = "t.json: .json files are not read; save the table as Parquet or CSV\n"
-    assert run("forecast", "t.json", *ARGV) == (2, "", f"tsattn: {wanted}")
+    expected = "t.json: .json files are not read; save the table as Parquet or CSV\n"
+    assert run("forecast", "t.json", *ARGV) == (2, "", f"tsattn: {expected}")
     with zipfile.ZipFile("t.zip", "w") as file:
         file.writestr("a.csv", "ds,y\n1,2\n")
         file.writestr("b.csv", "ds,y\n1,2\n")
@@ -809,9 +809,9 @@ def test_kinds_that_are_not_read_are_refused_before_any_work(folder, run, monkey
         "t.feather": "pyarrow",
         "t.xlsx": "openpyxl",
     }.items():
-        wanted = f"need {package}; install it with: pip install 'tsattn[files]'\n"
-        assert run("forecast", name, *ARGV)[2].endswith(wanted)
-        assert run("forecast", "t.csv", *ARGV, "--out", name)[2].endswith(wanted)
+        expected = f"need {package}; install it with: pip install 'tsattn[files]'\n"
+        assert run("forecast", name, *ARGV)[2].endswith(expected)
+        assert run("forecast", "t.csv", *ARGV, "--out", name)[2].endswith(expected)
 
 
 def test_no_table_takes_the_place_of_one_that_is_read(folder, run):
@@ -827,23 +827,23 @@ def test_no_table_takes_the_place_of_one_that_is_read(folder, run):
         ["forecast", "none.csv", *known, "--future", "t.csv", "--out", "t.csv"],
         ["backtest", "t.csv", *ARGV, "--out", "t.csv"],
     ):
-        wanted = f"tsattn: {argv[-1]} is the table that is read; name another file to write to\n"
-        assert run(*argv) == (2, "", wanted)
+        expected = f"tsattn: {argv[-1]} is the table that is read; name another file to write to\n"
+        assert run(*argv) == (2, "", expected)
     assert (folder / "t.csv").read_bytes() == before
 
 
 def test_endings_that_are_not_written_are_refused_before_any_work(folder, run, monkeypatch):
     known = ".csv, .gz, .bz2, .xz, .zst, .zip, .parquet, .pq, .feather, .xlsx, .xlsm"
     for argv in (["forecast", "none.csv", *ARGV], ["backtest", "none.csv", *ARGV]):
-        wanted = f"tsattn: f.json names no kind of table; end it in one of {known}\n"
-        assert run(*argv, "--out", "f.json") == (2, "", wanted)
+        expected = f"tsattn: f.json names no kind of table; end it in one of {known}\n"
+        assert run(*argv, "--out", "f.json") == (2, "", expected)
         with monkeypatch.context() as without:
             without.setattr(files, "find_spec", lambda name: None)
-            wanted = (
+            expected = (
                 "tsattn: f.csv.zst: .zst files need zstandard; install it with: pip install"
                 " zstandard\n"
             )
-            assert run(*argv, "--out", "f.csv.zst") == (2, "", wanted)
+            assert run(*argv, "--out", "f.csv.zst") == (2, "", expected)
     long_frame().to_csv("t.csv", index=False)
     assert run("forecast", "t.csv", *ARGV, "--out", "f") == (0, "", "")
     assert (folder / "f").read_text().startswith("unique_id,ds,naive\n")

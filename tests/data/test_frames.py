@@ -271,8 +271,8 @@ def test_slices_are_those_of_every_series():
         part = panel.rows(start, stop)
         assert values(part) == [rows[start:stop] for rows in whole]
         assert len(part.times) == len(part.values)
-        one = from_long(df[df.unique_id == "a"]).rows(start, stop)
-        assert values(one) == [whole[0][start:stop]]
+        one_series = from_long(df[df.unique_id == "a"]).rows(start, stop)
+        assert values(one_series) == [whole[0][start:stop]]
     assert values(panel.until(np.array([4, 1]))) == [whole[0][:4], whole[1][:1]]
     assert values(panel.last(4)) == [whole[0][-4:], whole[1]]
     assert values(panel.last(0)) == [[], []]

@@ -521,9 +521,9 @@ def test_blank_columns_of_new_rows_take_the_values_before_them(name, column):
     for blanks in (ids == "a", ids.notna()):
         later = new.assign(**{column: new[column].mask(blanks)})
         model = make_forecaster(name, 2, past_cols=["word"], future_cols=["promo"]).fit(old)
-        whole = pd.concat([old, later])
-        rows = to_long(model.series(whole).last(NEW_ROWS))
-        expected = model.predict(whole, future=future)
+        whole_frame = pd.concat([old, later])
+        rows = to_long(model.series(whole_frame).last(NEW_ROWS))
+        expected = model.predict(whole_frame, future=future)
         with pytest.warns(UserWarning, match=f"'{column}' is missing .* take the value before"):
             model.update(later)
         pd.testing.assert_frame_equal(to_long(model.panel_.last(NEW_ROWS)), rows)
@@ -553,8 +553,8 @@ def test_the_first_new_rows_may_hold_no_value(name, missing, layout):
     }
     for blank in blanks.values():
         later = new.assign(y=new["y"].mask(blank))
-        whole = pd.concat([old, later])
-        tables = [old, later, whole]
+        whole_frame = pd.concat([old, later])
+        tables = [old, later, whole_frame]
         if layout == "wide":
             tables = [wide_of(table) for table in tables]
         fitted, added, joined = tables
@@ -603,9 +603,9 @@ def test_numbers_for_missing_values_leave_the_first_new_rows_blank():
     later = blank.assign(
         y=blank["y"].mask(is_last, -9999.0), promo=blank["promo"].mask(is_last, -9999.0)
     )
-    whole = pd.concat([old, later])
+    whole_frame = pd.concat([old, later])
     model = make_forecaster("zero", 2, missing="ffill", past_cols=["promo"]).fit(old)
-    rows = to_long(model.series(whole))
+    rows = to_long(model.series(whole_frame))
     pd.testing.assert_frame_equal(to_long(model.update(later).panel_), rows)
 
 

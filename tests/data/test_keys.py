@@ -279,8 +279,8 @@ def test_answers_have_the_keys_of_the_table(tmp_path):
     forecaster.save(tmp_path / "m")
     loaded = load_forecaster(tmp_path / "m")
     pd.testing.assert_frame_equal(loaded.predict(), answer)
-    one = shops(stores=(7,), items=("C",))
-    assert loaded.predict(one)["store"].tolist() == [7, 7]
+    one_series = shops(stores=(7,), items=("C",))
+    assert loaded.predict(one_series)["store"].tolist() == [7, 7]
     frame = backtest(forecaster, shops(), n_windows=2, schema=NAMED).frame
     assert list(frame) == ["store", "item", "date", "cutoff", "sales", "seasonal_naive"]
     bands = SplitConformal(make_forecaster("seasonal_naive", 2, schema=NAMED), n_windows=4)
@@ -291,8 +291,8 @@ def test_answers_have_the_keys_of_the_table(tmp_path):
 def test_a_fit_fixes_the_columns_of_new_rows():
     forecaster = make_forecaster("dlinear", 2).fit(shops())
     # One series alone would be a wide table.
-    one = shops(stores=(2,), items=("A",))
-    answer = forecaster.predict(one)
+    one_series = shops(stores=(2,), items=("A",))
+    answer = forecaster.predict(one_series)
     assert answer[["store", "item"]].to_numpy().tolist() == [[2, "A"], [2, "A"]]
     later = shops(stores=(2,), items=("A",)).assign(
         date=lambda f: f["date"] + pd.Timedelta(30, "D")
@@ -427,9 +427,11 @@ def test_ids_and_days_of_merged_cells_are_repeated(names):
     id_col, time_col, target_col = names
     days = pd.date_range("2024-01-01", periods=20)
     one_series = pd.DataFrame({time_col: days, target_col: np.arange(20.0)})
-    whole = pd.concat([one_series.assign(**{id_col: shop}) for shop in "ab"], ignore_index=True)
-    by_days = whole.sort_values([time_col, id_col], ignore_index=True)
-    for table, merged in ((whole, id_col), (by_days, time_col)):
+    whole_frame = pd.concat(
+        [one_series.assign(**{id_col: shop}) for shop in "ab"], ignore_index=True
+    )
+    by_days = whole_frame.sort_values([time_col, id_col], ignore_index=True)
+    for table, merged in ((whole_frame, id_col), (by_days, time_col)):
         df = table.assign(**{merged: table[merged].where(~table[merged].duplicated())})
         with pytest.raises(
             ValueError, match="have each value repeated in the rows below"
@@ -439,7 +441,7 @@ def test_ids_and_days_of_merged_cells_are_repeated(names):
         scope = {"df": df}
         exec(call, scope)
         pd.testing.assert_frame_equal(scope["df"], table)
-    lacking = whole.assign(**{id_col: whole[id_col].where(whole.index != 5)})
+    lacking = whole_frame.assign(**{id_col: whole_frame[id_col].where(whole_frame.index != 5)})
     with pytest.raises(ValueError, match=r"in row 5.*fill in or drop these rows"):
         tsattn.forecast(lacking, 1)
 

@@ -1202,11 +1202,13 @@ def test_every_door_leads_to_the_same_forecaster(convert):
     data = long(promo=[0.0, 1.0] * 6)
     ahead = pd.DataFrame({"unique_id": ["a", "b"], "ds": [DAYS[6]] * 2, "promo": [1.0, 0.0]})
     model = Promoted().fit(convert(data))
-    wanted = pd.DataFrame({"unique_id": ["a", "b"], "ds": [DAYS[6]] * 2, "promoted": [11.25, 2.75]})
-    pd.testing.assert_frame_equal(model.predict(future=convert(ahead)), wanted)
-    pd.testing.assert_frame_equal(model.predict(convert(data), future=convert(ahead)), wanted)
+    expected = pd.DataFrame(
+        {"unique_id": ["a", "b"], "ds": [DAYS[6]] * 2, "promoted": [11.25, 2.75]}
+    )
+    pd.testing.assert_frame_equal(model.predict(future=convert(ahead)), expected)
+    pd.testing.assert_frame_equal(model.predict(convert(data), future=convert(ahead)), expected)
     pd.testing.assert_frame_equal(
-        predict_many(model, convert(data), n_chunks=2, future=convert(ahead)), wanted
+        predict_many(model, convert(data), n_chunks=2, future=convert(ahead)), expected
     )
     with pytest.raises(ValueError, match="series 'b': column 'promo' of future= is missing"):
         model.predict(future=convert(ahead.iloc[:1]))
@@ -1223,19 +1225,19 @@ def test_any_list_of_names_is_kept_saved_and_cloned(names, tmp_path):
     schema = Schema(
         past_cols=names(["promo"]), calendar=names(["weekday"]), freq=pd.Timedelta("1D")
     )
-    wanted = "Schema(freq='D', past_cols=['promo'], calendar=['weekday'])"
-    assert repr(schema) == repr(clone(schema)) == wanted
+    expected = "Schema(freq='D', past_cols=['promo'], calendar=['weekday'])"
+    assert repr(schema) == repr(clone(schema)) == expected
     data = long(promo=[0.0, 1.0] * 6)
     model = make_forecaster("ridge", 1, context=2, schema=schema).fit(data)
     assert model.covariate_columns_.past == ("promo",)
     model.save(tmp_path / "m")
-    again = load_forecaster(tmp_path / "m")
-    assert again.schema.to_dict() == {
+    loaded = load_forecaster(tmp_path / "m")
+    assert loaded.schema.to_dict() == {
         "freq": "D",
         "past_cols": ("promo",),
         "calendar": ("weekday",),
     }
-    pd.testing.assert_frame_equal(again.predict(data), model.predict())
+    pd.testing.assert_frame_equal(loaded.predict(data), model.predict())
 
 
 # --- the command line -----------------------------------------------------------------------------
@@ -1569,13 +1571,13 @@ def test_a_warning_is_shown_before_the_error_that_it_may_explain(tmp_path, monke
 @pytest.mark.parametrize("name", ["target_col", "time_col"])
 def test_a_column_called_unique_id_may_be_something_else(name):
     frame = timed(DAYS, "ds").rename(columns={"y": "unique_id"})
-    wanted = {"ds": ["2024-01-13"], "naive": [2.75]}
+    expected = {"ds": ["2024-01-13"], "naive": [2.75]}
     if name == "time_col":
         frame = timed(DAYS, "unique_id")
-        wanted = {"unique_id": ["2024-01-13"], "naive": [2.75]}
+        expected = {"unique_id": ["2024-01-13"], "naive": [2.75]}
     made = forecast(frame, 1, model="naive", **{name: "unique_id"})
-    assert made.columns.tolist() == [*wanted]
-    check(made, wanted)
+    assert made.columns.tolist() == [*expected]
+    check(made, expected)
 
 
 def test_numbers_of_days_are_told():

@@ -18,9 +18,9 @@ def sales(**more):
 @pytest.mark.parametrize("shape", ["one", "ids", "keys", "index"])
 @pytest.mark.parametrize("further", ["other rows", "equal rows"])
 def test_rows_of_one_stamp_get_the_call_that_adds_them_up_or_drops_them(shape, further):
-    one = sales()
+    one_series = sales()
     keys = {"ids": {"shop": "a"}, "keys": {"shop": "a", "item": 1}}.get(shape, {})
-    df = one.assign(**keys)
+    df = one_series.assign(**keys)
     twice = df if further == "equal rows" else df.assign(sold=1.0)
     table = pd.concat([df, twice[3:5]], ignore_index=True)
     options = {"id_col": [*keys], "target_col": "sold"} if keys else {}
@@ -30,7 +30,7 @@ def test_rows_of_one_stamp_get_the_call_that_adds_them_up_or_drops_them(shape, f
         forecast(table, 1, model="naive", **options)
     (call,) = re.findall(r"further rows, as (df.*) does", str(caught.value))
     whole = eval(call, {"df": table})
-    assert whole["sold"].sum() == one["sold"].sum() + 2.0 * (further == "other rows")
+    assert whole["sold"].sum() == one_series["sold"].sum() + 2.0 * (further == "other rows")
     assert len(forecast(whole, 1, model="naive", **options)) == 1
 
 

@@ -157,14 +157,14 @@ SCHOOL = YEARS[~YEARS.month.isin([7, 8])]
 
 @pytest.mark.parametrize("layout", ["one", "long", "keys", "wide", "dated"])
 def test_months_without_rows_are_told_with_a_call_that_works(layout):
-    one = series(SCHOOL)
-    both_series = pd.concat([one.assign(unique_id="a"), one.assign(unique_id="b")])
+    one_series = series(SCHOOL)
+    both_series = pd.concat([one_series.assign(unique_id="a"), one_series.assign(unique_id="b")])
     df = {
-        "one": one,
+        "one": one_series,
         "long": both_series,
         "keys": both_series.assign(town="x").rename(columns={"unique_id": "school"}),
-        "wide": one.rename(columns={"ds": "month"}),
-        "dated": one.set_index("ds"),
+        "wide": one_series.rename(columns={"ds": "month"}),
+        "dated": one_series.set_index("ds"),
     }[layout]
     schema = {"id_col": ["town", "school"]} if layout == "keys" else {}
     with pytest.warns(UserWarning, match="no year has a row in July or August") as caught:

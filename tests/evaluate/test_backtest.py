@@ -416,8 +416,8 @@ def test_a_series_without_a_season_is_left_out_of_mase_with_a_warning():
     result = backtest(Drift(2), frame, n_windows=3)
     with pytest.warns(UserWarning, match="mase is undefined .* 1 of 2 series"):
         scores = result.scores.loc["drift", "mase"]
-    alone = backtest(Drift(2), frame[frame["unique_id"] == "s0"], n_windows=3)
-    assert scores == pytest.approx(alone.scores.loc["drift", "mase"], rel=1e-12)
+    own_result = backtest(Drift(2), frame[frame["unique_id"] == "s0"], n_windows=3)
+    assert scores == pytest.approx(own_result.scores.loc["drift", "mase"], rel=1e-12)
 
 
 @pytest.mark.parametrize("season", [1, 7, 26, 100])
@@ -509,11 +509,11 @@ def test_beside_one_that_leaves_missing_values_out_the_others_fill_them_in():
     settings = {"n_windows": 5, "step_size": 2}
     with pytest.warns(UserWarning, match=r"\(and 4 more\); such values are interpolated for naive"):
         judged = backtest(models, frame, **settings).frame
-    alone = backtest(models["zero"], frame, **settings).frame
+    own_result = backtest(models["zero"], frame, **settings).frame
     filled = backtest(Naive(2), frame, schema=Schema(missing="interpolate"), **settings).frame
-    np.testing.assert_array_equal(judged["zero"], alone["zero"])
+    np.testing.assert_array_equal(judged["zero"], own_result["zero"])
     np.testing.assert_array_equal(judged["naive"], filled["naive"])
-    assert judged["y"].isna().sum() == alone["y"].isna().sum() > 0
+    assert judged["y"].isna().sum() == own_result["y"].isna().sum() > 0
     with pytest.warns(UserWarning, match="are interpolated for naive, seasonal_naive"):
         several = backtest([Naive(2), SeasonalNaive(2, 3)], frame, **settings).frame
     np.testing.assert_array_equal(several["naive"], filled["naive"])

@@ -70,9 +70,9 @@ def test_series_that_the_forecaster_refuses_are_left_out():
     n = load_network().config.token_context + 20
     hours = np.sin(2 * np.pi * np.arange(n) / 24)
     ended = np.where(np.arange(n) < 10, hours, np.nan)
-    whole = long({"whole": hours})
+    whole_frame = long({"whole": hours})
     both = long({"ended": ended, "whole": hours})
-    model = SplitConformal(PretrainedForecaster(3), n_windows=4).fit(whole)
+    model = SplitConformal(PretrainedForecaster(3), n_windows=4).fit(whole_frame)
     with pytest.warns(UserWarning, match="left out: series 'ended' has no value among"):
         answer = model.predict(both, level=50).set_index("unique_id")
     assert answer.loc["ended", "zero"].isna().all()
@@ -80,7 +80,7 @@ def test_series_that_the_forecaster_refuses_are_left_out():
     np.testing.assert_allclose(answer.loc["whole", "zero"], expected, rtol=1e-5, atol=1e-5)
     strict = PretrainedForecaster(3, schema=Schema(bad="error"))
     with pytest.raises(ValueError, match=r"series 'ended' has no value among.*leave it out"):
-        SplitConformal(strict, n_windows=4).fit(whole).predict(both, level=50)
+        SplitConformal(strict, n_windows=4).fit(whole_frame).predict(both, level=50)
 
 
 @pytest.mark.parametrize("n", [4, 5, 9, 19, 20, 99, 100])
@@ -261,9 +261,9 @@ def test_a_series_needs_no_more_rows_than_its_forecaster_and_one_step(make):
     few = pd.concat([table.groupby("unique_id").tail(3), new])
     out = fitted.predict(few, level=80).drop(columns="ds")
     pd.testing.assert_frame_equal(out[:4], known)  # their scale is known
-    alone = fitted.predict(new, level=80).drop(columns="ds")
-    pd.testing.assert_frame_equal(out[4:].reset_index(drop=True), alone)
-    assert (alone["naive-hi-80"] > alone["naive"]).all()
+    own_forecast = fitted.predict(new, level=80).drop(columns="ds")
+    pd.testing.assert_frame_equal(out[4:].reset_index(drop=True), own_forecast)
+    assert (own_forecast["naive-hi-80"] > own_forecast["naive"]).all()
     with pytest.raises(ValueError, match="needs at least 2 rows"):
         fitted.predict(long({"new": [3.0]}).assign(ds=pd.Timestamp("2024-01-01")), level=80)
 
@@ -470,19 +470,21 @@ def test_a_network_holds_the_level_of_quiet_and_noisy_series(make, seed):
 def test_a_network_knows_series_by_their_ids_and_takes_others_for_typical():
     series = quiet_and_noisy(400)
     fitted = solved().fit(long(series))
-    both = first_widths(fitted.predict(level=80))
-    assert both["noisy"] == pytest.approx(10 * both["quiet"], rel=0.3)
+    both_forecasts = first_widths(fitted.predict(level=80))
+    assert both_forecasts["noisy"] == pytest.approx(10 * both_forecasts["quiet"], rel=0.3)
     other = long({"a": series["noisy"], "quiet": series["quiet"], "z": 1000 * series["quiet"] + 5})
     widths = first_widths(fitted.predict(other, level=80))
-    assert widths["quiet"] == pytest.approx(both["quiet"], rel=1e-5)
+    assert widths["quiet"] == pytest.approx(both_forecasts["quiet"], rel=1e-5)
     assert widths["z"] == pytest.approx(1000 * widths["a"], rel=0.2)
-    assert both["quiet"] < widths["a"] < both["noisy"]
+    assert both_forecasts["quiet"] < widths["a"] < both_forecasts["noisy"]
     x = np.stack([series["noisy"][-28:], series["quiet"][-28:]])[..., None]
     bounds = fitted.predict_windows(x, quantiles=(0.1, 0.9))[1][:, 0, 0]
     assert bounds[0, 1] - bounds[0, 0] == pytest.approx(widths["a"], rel=1e-5)
-    again = first_widths(fitted.predict(long({"quiet": 1000 * series["quiet"] + 5}), level=80))
-    assert again["quiet"] == pytest.approx(
-        1000 * both["quiet"], rel=1e-3
+    second_forecast = first_widths(
+        fitted.predict(long({"quiet": 1000 * series["quiet"] + 5}), level=80)
+    )
+    assert second_forecast["quiet"] == pytest.approx(
+        1000 * both_forecasts["quiet"], rel=1e-3
     )  # the size of a window still counts
 
 
@@ -505,12 +507,12 @@ def test_a_saved_network_keeps_the_sizes_of_its_series(make, tmp_path):
 def test_a_series_too_short_for_a_network_leaves_the_intervals_of_others():
     series = quiet_and_noisy(400)
     fitted = solved().fit(long(series))
-    alone = first_widths(fitted.predict(level=80))
+    own_forecast = first_widths(fitted.predict(level=80))
     with pytest.warns(UserWarning, match="1 of 3 series have fewer than"):
         beside = first_widths(
             fitted.predict(pd.concat([long({"few": np.arange(5.0)}), long(series)]), level=80)
         )
-    np.testing.assert_allclose(beside[alone.index], alone, rtol=1e-5)
+    np.testing.assert_allclose(beside[own_forecast.index], own_forecast, rtol=1e-5)
     assert beside["few"] > 0
 
 
@@ -552,14 +554,20 @@ def test_bounds_around_a_network_that_is_never_negative_stop_at_zero(transform):
 
 def test_bounds_keep_within_what_a_series_touches():
     rain = np.maximum(0, np.random.default_rng(0).normal(-0.3, 1, size=400))
-    both = wide(np.stack([rain, 20 - rain], axis=1))
+    wide_frame_of_both = wide(np.stack([rain, 20 - rain], axis=1))
     forecast = (
-        SplitConformal(solved(context=56, val_size=0), n_windows=40).fit(both).predict(level=90)
+        SplitConformal(solved(context=56, val_size=0), n_windows=40)
+        .fit(wide_frame_of_both)
+        .predict(level=90)
     )
     assert forecast["c0-lo-90"].min() == min(0, forecast["c0"].min())
     assert forecast["c1-hi-90"].max() == max(20, forecast["c1"].max())
     # 28 rows are too few to tell.
-    free = SplitConformal(solved(val_size=0), n_windows=40).fit(both[["c0"]]).predict(level=90)
+    free = (
+        SplitConformal(solved(val_size=0), n_windows=40)
+        .fit(wide_frame_of_both[["c0"]])
+        .predict(level=90)
+    )
     assert free["c0-lo-90"].min() < 0
 
 
@@ -1070,14 +1078,14 @@ def test_a_second_fit_counts_the_horizon_of_now(horizon):
             for name, at in {"a": 0, "b": 1000, "c": -500}.items()
         }
     )
-    again = (
+    refitted = (
         SplitConformal(Naive(6), n_windows=20)
         .fit(frame)
         .set_params(forecaster__horizon=horizon)
         .fit(frame)
     )
     once = SplitConformal(Naive(horizon), n_windows=20).fit(frame)
-    pd.testing.assert_frame_equal(again.predict(level=80), once.predict(level=80))
+    pd.testing.assert_frame_equal(refitted.predict(level=80), once.predict(level=80))
 
 
 def test_a_fit_that_is_refused_changes_nothing():

@@ -115,9 +115,9 @@ def test_both_crps_near_the_integral():
     from statistics import NormalDist
 
     exact = (math.sqrt(2) - 1) / math.sqrt(math.pi)
-    asked = (np.arange(2000) + 0.5) / 2000
-    values = np.array([[NormalDist().inv_cdf(q) for q in asked]])
-    assert math.isclose(metrics.crps([0.0], values, quantiles=asked), exact, rel_tol=1e-3)
+    probabilities = (np.arange(2000) + 0.5) / 2000
+    values = np.array([[NormalDist().inv_cdf(q) for q in probabilities]])
+    assert math.isclose(metrics.crps([0.0], values, quantiles=probabilities), exact, rel_tol=1e-3)
     assert math.isclose(metrics.crps([0.0], values), exact, rel_tol=1e-3)
 
 

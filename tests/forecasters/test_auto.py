@@ -261,8 +261,8 @@ def test_a_candidate_that_learns_is_fitted_again_on_all_rows(monkeypatch):
     frame = two_waves()
     auto = AutoForecaster(H, max_time="5m").fit(frame)
     assert auto.leaderboard_.loc["least_squares", "weight"] == 1
-    alone = LinearForecaster(H, "rlinear", closed_form=True).fit(frame)
-    np.testing.assert_allclose(auto.predict()["auto"], alone.predict()["rlinear"], rtol=1e-9)
+    own_model = LinearForecaster(H, "rlinear", closed_form=True).fit(frame)
+    np.testing.assert_allclose(auto.predict()["auto"], own_model.predict()["rlinear"], rtol=1e-9)
 
 
 def test_a_candidate_is_compared_on_the_windows_that_it_answers():
@@ -336,8 +336,8 @@ def test_series_that_grow_by_shares_are_forecast_in_logarithms(tmp_path):
 
     assert error(auto) < 0.7 * error(zero)
     auto.save(tmp_path / "model")
-    again = load_forecaster(tmp_path / "model")
-    pd.testing.assert_frame_equal(again.predict(level=80), auto.predict(level=80))
+    loaded = load_forecaster(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict(level=80), auto.predict(level=80))
 
 
 def test_logarithms_are_tried_on_positive_months_quarters_and_years_alone():
@@ -423,10 +423,10 @@ def test_windows_that_the_network_had_no_time_for_are_not_judged(monkeypatch):
         return answer, progress
 
     frame = table(*[90] * 4, kind="year")
-    whole = Quick(H).fit(frame)
+    whole_fit = Quick(H).fit(frame)
     monkeypatch.setattr(trials, "_answer_in_time", half_answered)
     auto = Quick(H).fit(frame)
-    assert auto.n_windows_ == whole.n_windows_ // 2
+    assert auto.n_windows_ == whole_fit.n_windows_ // 2
     assert np.isfinite(auto.band_factor_)
     assert np.isfinite(auto.predict(level=80).drop(columns=["unique_id", "ds"])).all(axis=None)
 
@@ -447,8 +447,8 @@ def test_a_table_with_gaps_is_forecast():
     frame = table(*[90] * 4, kind="year")
     holes = np.random.default_rng(0).random(len(frame)) < 0.1
     auto = Quick(H).fit(frame.assign(y=frame["y"].mask(holes)))
-    whole = Quick(H).fit(frame)
-    gap = np.abs(auto.predict()["auto"] - whole.predict()["auto"])
+    whole_fit = Quick(H).fit(frame)
+    gap = np.abs(auto.predict()["auto"] - whole_fit.predict()["auto"])
     assert gap.mean() < 0.2 * frame["y"].std()
 
 
@@ -738,8 +738,8 @@ def test_regressions_on_columns_that_take_too_long_are_left_out(monkeypatch, tmp
     point = member.predict().point[0]
     np.testing.assert_array_equal(point, plain.predict()["zero"])
     auto.save(tmp_path / "model")
-    again = load_forecaster(tmp_path / "model")
-    pd.testing.assert_frame_equal(again.predict(level=80), forecast)
+    loaded = load_forecaster(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict(level=80), forecast)
 
 
 def test_reading_the_table_takes_part_of_the_time(monkeypatch):
@@ -772,12 +772,12 @@ def test_a_saved_one_forecasts_alike(tmp_path):
     frame = table(*[80] * 4, kind="year")
     auto = Quick(H, schema=Schema(freq="MS")).fit(frame)
     auto.save(tmp_path / "model")
-    again = load_forecaster(tmp_path / "model")
-    assert type(again) is AutoForecaster
-    pd.testing.assert_frame_equal(again.predict(level=80), auto.predict(level=80))
+    loaded = load_forecaster(tmp_path / "model")
+    assert type(loaded) is AutoForecaster
+    pd.testing.assert_frame_equal(loaded.predict(level=80), auto.predict(level=80))
     new = table(70, kind="year", seed=3)
-    pd.testing.assert_frame_equal(again.predict(new), auto.predict(new))
-    pd.testing.assert_frame_equal(again.leaderboard_, auto.leaderboard_)
+    pd.testing.assert_frame_equal(loaded.predict(new), auto.predict(new))
+    pd.testing.assert_frame_equal(loaded.leaderboard_, auto.leaderboard_)
     auto.save(tmp_path / "model")  # over an older one
 
 

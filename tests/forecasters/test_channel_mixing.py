@@ -254,11 +254,14 @@ def test_windows_are_answered_alike_in_any_chunk(monkeypatch):
     model = mixing().fit(three())
     panel = to_panel(three())
     x = np.stack([panel.grouped().values[end - 12 : end] for end in range(12, 60)])
-    whole = model.predict_windows(x)[0]
+    whole_forecast = model.predict_windows(x)[0]
     monkeypatch.setattr("tsattn.forecasters.fitted._PASS_SEQUENCES", 7)
     # Products are rounded by the size of a chunk.
     np.testing.assert_allclose(
-        model.predict_windows(x)[0], whole, rtol=1e-5, atol=1e-5 * np.abs(whole).max()
+        model.predict_windows(x)[0],
+        whole_forecast,
+        rtol=1e-5,
+        atol=1e-5 * np.abs(whole_forecast).max(),
     )
 
 

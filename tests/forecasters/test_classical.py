@@ -282,8 +282,8 @@ def test_a_short_series_does_not_cut_the_others(model):
         .iloc[:, 1:]
     )
     for name, part in parts.items():
-        alone = StatsmodelsForecaster(3, model).fit(part).predict(level=80).iloc[:, 2:]
-        np.testing.assert_array_equal(actual.loc[name], alone)
+        own_forecast = StatsmodelsForecaster(3, model).fit(part).predict(level=80).iloc[:, 2:]
+        np.testing.assert_array_equal(actual.loc[name], own_forecast)
 
 
 def test_windows_with_too_few_rows_hold_their_last_value_and_are_counted():

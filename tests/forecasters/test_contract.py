@@ -324,10 +324,10 @@ def test_series_that_change_places_keep_their_forecasts(name):
 
 
 def test_numbers_of_any_kind_are_read(make):
-    whole = long_frame().assign(y=lambda frame: frame["y"].round())
-    expected = make().read(whole).fingerprint()
+    whole_frame = long_frame().assign(y=lambda frame: frame["y"].round())
+    expected = make().read(whole_frame).fingerprint()
     for dtype in ("float32", "int64", "Float64"):
-        assert make().read(whole.astype({"y": dtype})).fingerprint() == expected
+        assert make().read(whole_frame.astype({"y": dtype})).fingerprint() == expected
 
 
 def test_forecasts_do_not_depend_on_the_batch(name):
@@ -336,25 +336,28 @@ def test_forecasts_do_not_depend_on_the_batch(name):
     x = np.lib.stride_tricks.sliding_window_view(
         panel.values[:120, 0], min(forecaster.max_context, 64)
     )[::8, :, None]
-    whole = forecaster.predict_windows(x)[0]
+    whole_forecast = forecaster.predict_windows(x)[0]
     # A network in single precision sums in another order in another batch.
-    scale = 1e-6 * np.abs(whole).max() if "zero" in name or name == "auto" else 0
+    scale = 1e-6 * np.abs(whole_forecast).max() if "zero" in name or name == "auto" else 0
     for batch in (1, 3):
         parts = [
             forecaster.predict_windows(x[first : first + batch])[0]
             for first in range(0, len(x), batch)
         ]
-        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6, atol=scale)
+        np.testing.assert_allclose(np.concatenate(parts), whole_forecast, rtol=1e-6, atol=scale)
 
 
 def test_a_recursive_forecast_does_not_depend_on_longer_series_beside_it(name):
     forecaster = fitted(name)
     frame = long_frame((34, 150))
     short = frame[frame["unique_id"] == "s0"]
-    alone = forecaster.predict(short, horizon=2 * H + 1, recursive=True)
-    both = forecaster.predict(frame, horizon=2 * H + 1, recursive=True)
+    own_forecast = forecaster.predict(short, horizon=2 * H + 1, recursive=True)
+    both_forecasts = forecaster.predict(frame, horizon=2 * H + 1, recursive=True)
     np.testing.assert_allclose(
-        numbers(both[both["unique_id"] == "s0"]), numbers(alone), rtol=1e-4, atol=1e-5
+        numbers(both_forecasts[both_forecasts["unique_id"] == "s0"]),
+        numbers(own_forecast),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
@@ -429,9 +432,9 @@ def test_a_short_series_is_one_clear_error(name, make):
         answer = fitted(name).predict(short)
     left_out = answer[answer["unique_id"] == "s1"]
     assert left_out[left_out.columns[2:]].isna().all(axis=None)
-    alone = short[short["unique_id"] == "s1"]
+    own_rows = short[short["unique_id"] == "s1"]
     with pytest.raises(ValueError, match="too short: series 's1'") as caught:
-        fitted(name).predict(alone)
+        fitted(name).predict(own_rows)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"T >= \d+ rows"):
         fitted(name).predict_windows(np.zeros((1, context - 1, 1)))[0]
@@ -451,10 +454,10 @@ def test_a_panel_of_another_frequency_is_refused(name):
 
 def test_a_shorter_horizon_is_a_prefix(name):
     panel = to_panel(long_frame())
-    whole = forecast_panel(fitted(name), panel)
+    whole_forecast = forecast_panel(fitted(name), panel)
     for steps in range(1, H + 1):
         part = forecast_panel(fitted(name), panel, horizon=steps)
-        np.testing.assert_array_equal(part.point, whole.point[:, :steps])
+        np.testing.assert_array_equal(part.point, whole_forecast.point[:, :steps])
     if fitted(name).reaching(H + 1) is not fitted(name):
         longer = forecast_panel(
             FORECASTERS[name](SCHEMA).set_params(horizon=H + 1).fit(panel), panel
@@ -563,13 +566,13 @@ def test_later_rows_are_taken_in_without_a_fit(name):
     # A series may be new, and its first rows too few.
     new = later.iloc[:1].assign(unique_id="new")
     short = model.min_context > 1
-    told = nullcontext()
+    expectation = nullcontext()
     if short:
-        told = pytest.warns(InputWarning, match="left out: series 'new'")
+        expectation = pytest.warns(InputWarning, match="left out: series 'new'")
     elif isinstance(model, NetworkForecaster):
-        told = pytest.warns(UserWarning, match="1 of 4 series have fewer than")
+        expectation = pytest.warns(UserWarning, match="1 of 4 series have fewer than")
     expected = model.predict(pd.concat([long_frame(), later]))
-    with told as warned:
+    with expectation as warned:
         assert model.update(pd.concat([later, new])) is model
     assert warned is None or Path(warned[0].filename) == Path(__file__)
     forecast = model.predict()

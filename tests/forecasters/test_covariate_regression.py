@@ -147,11 +147,11 @@ def test_a_static_column_is_used():
     frame = pd.concat(
         [series(i, kind("shop" if i % 2 else "mill")).assign(unique_id=f"s{i}") for i in range(6)]
     )
-    known = frame[frame.groupby("unique_id").cumcount() < ROWS - TEST]
+    past = frame[frame.groupby("unique_id").cumcount() < ROWS - TEST]
 
     def judged(schema):
         model = LinearForecaster(H, "rlinear", closed_form=True, context=14, schema=schema).fit(
-            known
+            past
         )
         panel = model.read(frame)
         ends = panel.starts[:-1, None] + np.arange(ROWS - TEST, ROWS - H + 1)
@@ -174,10 +174,10 @@ def test_a_calendar_alone_is_used():
 @pytest.mark.parametrize("kind", ["future_cols", "past_cols"])
 def test_a_column_of_noise_leaves_the_forecast_to_the_bit(name, kind):
     frame = series(2, n=200).assign(noise=np.random.default_rng(5).normal(size=200))
-    known = frame[:-H]
+    past = frame[:-H]
     after = frame[-H:]
-    plain = MAKERS[name](SCHEMA).fit(known)
-    model = MAKERS[name](SCHEMA.changed(**{kind: ["noise"]})).fit(known)
+    plain = MAKERS[name](SCHEMA).fit(past)
+    model = MAKERS[name](SCHEMA.changed(**{kind: ["noise"]})).fit(past)
     future = after[["unique_id", "ds", "noise"]] if kind == "future_cols" else None
     pd.testing.assert_frame_equal(
         model.predict(future=future, level=80), plain.predict(level=80), check_exact=True
@@ -217,8 +217,8 @@ def drifting():
 
 
 def error_on_drifting(name, schema, frame):
-    known = frame[frame.groupby("unique_id").cumcount() < ROWS - TEST]
-    model = MAKERS[name](schema).fit(known)
+    past = frame[frame.groupby("unique_id").cumcount() < ROWS - TEST]
+    model = MAKERS[name](schema).fit(past)
     panel = model.read(frame)
     ends = panel.starts[:-1, None] + np.arange(ROWS - TEST, ROWS - H + 1, 3)
     return roll(model, panel, ends.ravel(), keep=False).mae_original
@@ -305,11 +305,11 @@ def hung(frame):
 def test_a_sensor_that_hangs_hardly_hurts_and_is_told():
     """Its values say that columns have no effect."""
     frame = series(1, promotion)
-    known = hung(frame[:-TEST])
+    past = hung(frame[:-TEST])
     schema = Schema(id_col="unique_id", future_cols=["promo"])
     with pytest.warns(UserWarning, match=r"'a' repeats .* \(and 86 more\), though"):
-        model = MAKERS["zero"](schema).fit(known)
-    panel = to_panel(pd.concat([known, frame[-TEST:]]), schema)
+        model = MAKERS["zero"](schema).fit(past)
+    panel = to_panel(pd.concat([past, frame[-TEST:]]), schema)
     ends = np.arange(ROWS - TEST, ROWS - H + 1, 4)
     error_of_hung = roll(model, panel, ends, keep=False).mae_original
     assert error_of_hung <= 1.1 * error("zero", frame, schema)[0]
@@ -381,26 +381,26 @@ def with_wrong_values(frame, share):
 def test_scattered_wrong_values_hardly_hurt_beside_columns_and_are_told(tmp_path):
     """With them the effect of the columns is lost."""
     frame = series(1, promotion)
-    known = with_wrong_values(frame[:-TEST], 0.03)
+    past = with_wrong_values(frame[:-TEST], 0.03)
     schema = Schema(id_col="unique_id", future_cols=["promo"])
     with pytest.warns(UserWarning, match="far from its neighbours .and 13 more"):
-        model = MAKERS["zero"](schema).fit(known)
+        model = MAKERS["zero"](schema).fit(past)
     assert regression_of(model).leaves_out
-    table = pd.concat([known, frame[-TEST:]])
+    table = pd.concat([past, frame[-TEST:]])
     ends = np.arange(ROWS - TEST, ROWS - H + 1, 4)
     error_of_spoilt = roll(model, to_panel(table, schema), ends, keep=False).mae_original
     assert error_of_spoilt <= 1.1 * error("zero", frame, schema)[0]
     model.save(tmp_path / "m")
     loaded = PretrainedForecaster.load(tmp_path / "m")
     with pytest.warns(UserWarning, match="far from its neighbours"):
-        answer = loaded.predict(future=frame[-TEST:][:H].drop(columns="y"), data=known)
+        answer = loaded.predict(future=frame[-TEST:][:H].drop(columns="y"), data=past)
     with pytest.warns(UserWarning, match="far from its neighbours"):
-        expected = model.predict(future=frame[-TEST:][:H].drop(columns="y"), data=known)
+        expected = model.predict(future=frame[-TEST:][:H].drop(columns="y"), data=past)
     pd.testing.assert_frame_equal(answer, expected)
 
 
 def test_values_are_left_out_only_where_there_is_time_to_see_what_it_brings(monkeypatch):
-    known = with_wrong_values(series(1, promotion)[:-TEST], 0.03)
+    past = with_wrong_values(series(1, promotion)[:-TEST], 0.03)
     of = PastForecasts.of
     left_out = []
 
@@ -412,7 +412,7 @@ def test_values_are_left_out_only_where_there_is_time_to_see_what_it_brings(monk
 
     monkeypatch.setattr(PastForecasts, "of", of_first)
     schema = Schema(id_col="unique_id", future_cols=["promo"])
-    model = MAKERS["zero"](schema).fit(known)
+    model = MAKERS["zero"](schema).fit(past)
     assert left_out == [False, True]
     assert not regression_of(model).leaves_out
 
@@ -441,9 +441,9 @@ def test_what_there_is_no_time_for_is_left_out_and_the_rest_stays(monkeypatch, m
     if "pooled" in missing:
         monkeypatch.setattr(PastForecasts, "_pooled", out_of_time)
     schema = SCHEMA.changed(future_cols=["heat", "wind"])
-    known = series(1, storm)[:-TEST]
+    past = series(1, storm)[:-TEST]
     with time_limit(1000):
-        model = MAKERS["zero"](schema).fit(known)
+        model = MAKERS["zero"](schema).fit(past)
     regression = regression_of(model)
     assert regression.active
     assert regression.share > 0
@@ -576,12 +576,12 @@ def test_a_ridge_regression_is_that_of_standardised_features(assert_close):
     rest.add(x[4:], y[4:])
     sums.join(rest)
     regression = sums.solve(0.3, False)
-    known = np.isfinite(y)
-    a = x[known][:, :4]
-    t = y[known]
+    observed = np.isfinite(y)
+    a = x[observed][:, :4]
+    t = y[observed]
     z = (a - a.mean(0)) / a.std(0)
     weights = np.linalg.solve(z.T @ z / len(z) + 0.3 * np.eye(4), z.T @ (t - t.mean()) / len(z))
-    assert_close(regression(x)[known], z @ weights + t.mean())
+    assert_close(regression(x)[observed], z @ weights + t.mean())
     assert regression.weights[4] == 0
     # Beyond the features of the fit and once their range, it goes no further.
     reach = np.ptp(a, axis=0)
@@ -901,14 +901,14 @@ def test_series_of_unlike_length_longer_horizons_and_missing_values():
     model = MAKERS["zero"](Schema(future_cols=["promo"])).fit(frame)
     assert regression_of(model).active
     future = model.make_future_frame(horizon=9).assign(promo=True)
-    whole = model.predict(future=future, horizon=9)
-    assert np.isfinite(whole["zero"]).all()
+    whole_forecast = model.predict(future=future, horizon=9)
+    assert np.isfinite(whole_forecast["zero"]).all()
     for name in ("s1", "s2"):
-        alone = model.predict(
+        own_forecast = model.predict(
             frame[frame["unique_id"] == name], future=future[future["unique_id"] == name], horizon=9
         )
-        among_longer = whole[whole["unique_id"] == name]
-        np.testing.assert_allclose(alone["zero"], among_longer["zero"], rtol=1e-6)
+        among_longer = whole_forecast[whole_forecast["unique_id"] == name]
+        np.testing.assert_allclose(own_forecast["zero"], among_longer["zero"], rtol=1e-6)
 
 
 def test_judges_wrappers_and_wide_tables_hand_it_its_columns():
@@ -930,9 +930,9 @@ def test_judges_wrappers_and_wide_tables_hand_it_its_columns():
     )
     assert (calibrated["zero-hi-80"] > calibrated["zero-lo-80"]).all()
     wide = wide_covariate_frame(150)
-    own = MAKERS["zero"](Schema(past_cols=["temp"], future_cols=["promo"])).fit(wide)
+    forecaster = MAKERS["zero"](Schema(past_cols=["temp"], future_cols=["promo"])).fit(wide)
     assert np.isfinite(
-        own.predict(future=own.make_future_frame().assign(promo=1)).to_numpy(float)
+        forecaster.predict(future=forecaster.make_future_frame().assign(promo=1)).to_numpy(float)
     ).all()
 
 
@@ -977,13 +977,13 @@ def test_columns_have_no_effect_on_series_that_have_ended(monkeypatch):
     future = frame[frame["ds"] > past["ds"].max()].drop(columns="y")
     schema = Schema(future_cols=("price", "promo"))
     model = PretrainedForecaster(H, weights="zero-5b-small", schema=schema).fit(past)
-    alone = PretrainedForecaster(H, weights="zero-5b-small").fit(past[["unique_id", "ds", "y"]])
+    own_model = PretrainedForecaster(H, weights="zero-5b-small").fit(past[["unique_id", "ds", "y"]])
 
     def points(forecaster, **columns):
         forecasts = forecaster.predict(**columns)
         return {name: part["zero"].to_numpy() for name, part in forecasts.groupby("unique_id")}
 
-    own = points(alone)
+    own = points(own_model)
     forecasts = points(model, future=future)
     np.testing.assert_allclose(forecasts["dead"], own["dead"], rtol=0, atol=1e-6)
     assert all(np.abs(forecasts[name] - own[name]).max() > 1 for name in series if name != "dead")

@@ -210,11 +210,11 @@ def test_fitted_and_given_series_are_forecast_alike_and_may_be_new(kind):
     new = frame.assign(unique_id="n" + frame["unique_id"])
     answer = model.predict(new, future=future_of(model, data=new))
     assert answer["unique_id"].unique().tolist() == ["ns0", "ns1"]
-    one = new[new["unique_id"] == "ns1"]
+    one_series = new[new["unique_id"] == "ns1"]
     future = future_of(model, data=new)
     future = None if future is None else future[future["unique_id"] == "ns1"]
-    alone = model.predict(one, future=future)
-    np.testing.assert_allclose(alone["mlr"], answer["mlr"][H:], rtol=1e-5)
+    own_forecast = model.predict(one_series, future=future)
+    np.testing.assert_allclose(own_forecast["mlr"], answer["mlr"][H:], rtol=1e-5)
 
 
 @EACH
@@ -276,26 +276,28 @@ def test_update_moves_on_with_covariates(kind):
 
 def test_an_update_with_another_static_value_changes_nothing(model):
     before, after = parts_of(covariate_frame(), 9)
-    own = attention(**EVERY).fit(before)
-    kept = own.predict(future=fill_future(own.make_future_frame()))
+    forecaster = attention(**EVERY).fit(before)
+    forecast_before = forecaster.predict(future=fill_future(forecaster.make_future_frame()))
     with pytest.raises(ValueError, match=r"static column 'size' holds 1\.0 and 5\.0"):
-        own.update(after.assign(size=5))
+        forecaster.update(after.assign(size=5))
     with pytest.raises(
         ValueError, match="series 's0': static column 'kind' was 'a', 'b' in training; got 'z'"
     ):
-        own.update(after.assign(kind="z"))
-    pd.testing.assert_frame_equal(own.predict(future=fill_future(own.make_future_frame())), kept)
+        forecaster.update(after.assign(kind="z"))
+    pd.testing.assert_frame_equal(
+        forecaster.predict(future=fill_future(forecaster.make_future_frame())), forecast_before
+    )
 
 
 @pytest.mark.filterwarnings("ignore:future= holds")
 def test_checkpoints_know_covariates_and_a_warm_start_needs_the_same(tmp_path):
     frame = covariate_frame()
-    kept = attention(checkpoint_dir=tmp_path, **EVERY).fit(frame)
-    again = attention(checkpoint_dir=tmp_path, **EVERY).fit(frame)
-    future = fill_future(kept.make_future_frame())
-    pd.testing.assert_frame_equal(again.predict(future=future), kept.predict(future=future))
+    kept_fit = attention(checkpoint_dir=tmp_path, **EVERY).fit(frame)
+    refitted = attention(checkpoint_dir=tmp_path, **EVERY).fit(frame)
+    future = fill_future(kept_fit.make_future_frame())
+    pd.testing.assert_frame_equal(refitted.predict(future=future), kept_fit.predict(future=future))
     other = attention(checkpoint_dir=tmp_path, **EVERY).fit(frame.assign(price=frame["price"] ** 2))
-    assert not other.predict(future=future).equals(kept.predict(future=future))
+    assert not other.predict(future=future).equals(kept_fit.predict(future=future))
     assert len(list(tmp_path.iterdir())) == 2  # one for each table
     warm = attention(past_cols=["temp"]).fit(frame)
     warm.set_params(schema__past_cols=["price"])
@@ -318,10 +320,10 @@ def test_judges_hand_each_forecaster_its_own_columns():
         "switched": attention(past_cols=["price"], future_cols=["temp"], static_cols=["kind"]),
         "naive": Naive(H),
     }
-    whole = backtest(models, frame, n_windows=3, step_size=2).frame
+    whole_result = backtest(models, frame, n_windows=3, step_size=2).frame
     for name, each in models.items():
-        alone = backtest({name: each}, frame, n_windows=3, step_size=2).frame
-        np.testing.assert_allclose(whole[name], alone[name], rtol=1e-6)
+        own_result = backtest({name: each}, frame, n_windows=3, step_size=2).frame
+        np.testing.assert_allclose(whole_result[name], own_result[name], rtol=1e-6)
     wide = backtest(
         [attention(past_cols=["temp"], future_cols=["promo"]), Naive(H)],
         wide_covariate_frame(),

@@ -91,11 +91,13 @@ def learnt():
 def test_a_pattern_of_the_table_is_learnt_and_helps_on_later_rows(learnt):
     frame, tuned = learnt
     plain = make(fine_tune=False).fit(before(frame, 40))
-    told = tuned.summary_
-    assert told["valid_windows"] == 17 + 15
-    assert 0 < told["best_step"] <= told["steps"] == N_STEPS
-    assert told["valid_loss"] < 0.8 * told["start_loss"]
-    assert told["parameters"] == sum(parameter.numel() for parameter in tuned.network_.parameters())
+    summary = tuned.summary_
+    assert summary["valid_windows"] == 17 + 15
+    assert 0 < summary["best_step"] <= summary["steps"] == N_STEPS
+    assert summary["valid_loss"] < 0.8 * summary["start_loss"]
+    assert summary["parameters"] == sum(
+        parameter.numel() for parameter in tuned.network_.parameters()
+    )
     assert plain.summary_ == {}
     assert plain.network_ is tiny_network()
     panel = to_panel(frame)
@@ -109,13 +111,13 @@ def test_a_pattern_of_the_table_is_learnt_and_helps_on_later_rows(learnt):
 
 def test_a_seed_gives_the_same_weights_and_another_one_others(learnt):
     frame, tuned = learnt
-    known = before(frame, 40)
+    past = before(frame, 40)
     with torch.inference_mode():  # the caller's mode, in which nothing could be learnt
-        again = clone(tuned).set_params(n_threads=2).fit(known)
-    assert same(weights_of(again), weights_of(tuned))
-    assert again.summary_ == tuned.summary_
-    assert not same(weights_of(make(random_state=1).fit(known)), weights_of(tuned))
-    one, other = (make(random_state=np.random.default_rng(4)).fit(known) for _ in range(2))
+        cloned = clone(tuned).set_params(n_threads=2).fit(past)
+    assert same(weights_of(cloned), weights_of(tuned))
+    assert cloned.summary_ == tuned.summary_
+    assert not same(weights_of(make(random_state=1).fit(past)), weights_of(tuned))
+    one, other = (make(random_state=np.random.default_rng(4)).fit(past) for _ in range(2))
     assert same(weights_of(one), weights_of(other))
 
 
@@ -185,8 +187,8 @@ def test_windows_teach_before_and_judge_within_the_rows_held_out():
     ends = []
     for _ in range(20):
         x, y = (part.numpy() for part in windows.draw(rng))
-        known = np.isfinite(x)
-        assert (known.sum(1) >= 8).all()
+        observed = np.isfinite(x)
+        assert (observed.sum(1) >= 8).all()
         last = x[:, -1]
         first = np.nanmin(x, axis=1)
         owner = np.searchsorted(panel.starts, last, side="right") - 1
@@ -237,9 +239,9 @@ def test_missing_values_are_no_hindrance(missing):
     frame.loc[np.random.default_rng(0).choice(np.r_[1:200, 201:350], 60, replace=False), "y"] = (
         np.nan
     )
-    told = make(missing=missing).fit(frame).summary_
-    assert np.isfinite([told["start_loss"], told["valid_loss"]]).all()
-    assert told["valid_loss"] < told["start_loss"]
+    summary = make(missing=missing).fit(frame).summary_
+    assert np.isfinite([summary["start_loss"], summary["valid_loss"]]).all()
+    assert summary["valid_loss"] < summary["start_loss"]
 
 
 @pytest.mark.parametrize("lengths", [(3,), (14,), (60,), (9, 12)])
@@ -274,7 +276,7 @@ def test_bad_settings_are_refused_before_anything_is_learnt(bad, message):
 
 def test_an_interrupted_fit_leaves_the_one_before_it(monkeypatch, learnt):
     forecaster = copy.copy(learnt[1])
-    kept = forecaster.predict()
+    forecast_before = forecaster.predict()
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -284,20 +286,20 @@ def test_an_interrupted_fit_leaves_the_one_before_it(monkeypatch, learnt):
     with pytest.raises(KeyboardInterrupt):
         forecaster.fit(waves(200))
     assert torch.get_num_threads() == before_threads
-    pd.testing.assert_frame_equal(forecaster.predict(), kept)
+    pd.testing.assert_frame_equal(forecaster.predict(), forecast_before)
 
 
 def test_nothing_of_the_process_is_changed(capfd):
     legacy, state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     threads = torch.get_num_threads()
-    held = weights_of_network(tiny_network())
+    weights_before = weights_of_network(tiny_network())
     tuned = make().fit(waves(130), verbose=True)
     np.testing.assert_array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     assert torch.is_grad_enabled()
     assert capfd.readouterr() == ("", "")
-    assert same(weights_of_network(tiny_network()), held)
+    assert same(weights_of_network(tiny_network()), weights_before)
     for network in (tiny_network(), tuned.network_):
         assert not network.training
         assert not any(
@@ -310,11 +312,11 @@ def test_a_saved_one_forecasts_alike_and_learns_no_more(tmp_path, monkeypatch, l
     _, tuned = learnt
     tuned.save(tmp_path / "model")
     monkeypatch.setattr(fine_tuning, "fine_tune", None)
-    again = load_forecaster(tmp_path / "model")
-    pd.testing.assert_frame_equal(again.predict(level=80), tuned.predict(level=80))
-    assert again.fine_tune is True
-    assert again.summary_ == tuned.summary_
-    assert {**again.get_params(), "weights": 0} == {**tuned.get_params(), "weights": 0}
+    loaded = load_forecaster(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict(level=80), tuned.predict(level=80))
+    assert loaded.fine_tune is True
+    assert loaded.summary_ == tuned.summary_
+    assert {**loaded.get_params(), "weights": 0} == {**tuned.get_params(), "weights": 0}
     make(fine_tune=False).fit(waves(40)).save(tmp_path / "plain")
     assert "summary" not in json.loads((tmp_path / "plain" / "config.json").read_text())
 
@@ -335,8 +337,8 @@ def test_covariates_are_read_on_top_of_the_tuned_network():
     tuned = make(future_cols=("promo",)).fit(frame)
     assert tuned.summary_["best_step"] > 0
     assert tuned.covariate_regression_ is not None
-    alone = make().fit(frame[["unique_id", "ds", "y"]])
-    assert same(weights_of(tuned), weights_of(alone))
+    own_model = make().fit(frame[["unique_id", "ds", "y"]])
+    assert same(weights_of(tuned), weights_of(own_model))
 
 
 def test_a_suite_gives_it_seeds_and_the_validation_rows(tmp_path, monkeypatch):
@@ -380,8 +382,8 @@ def test_the_shell_asks_for_it(tmp_path, monkeypatch, capsys):
     fit = ["fit", "long.csv", "--model", "zero", "--horizon", str(H), "--out", "model", "--json"]
     assert cli.main([*fit, "--fine-tune", "--seed", "5"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 2
-    kept = load_forecaster(tmp_path / "model")
-    assert (kept.fine_tune, kept.random_state) == (True, 5)
+    loaded = load_forecaster(tmp_path / "model")
+    assert (loaded.fine_tune, loaded.random_state) == (True, 5)
     assert cli.main(["forecast", "long.csv", "--from", "model", "--fine-tune"]) == 2
     assert "--fine-tune means nothing: leave it out" in capsys.readouterr().err
     assert (

@@ -211,19 +211,19 @@ def test_update_moves_the_forecast_on_without_learning(make):
     cut = df["ds"].max() - pd.Timedelta(days=10)
     model = make().fit(df[df["ds"] <= cut])
     weights = {k: v.clone() for k, v in model.network_.state_dict().items()}
-    wanted = model.predict(df)
+    expected = model.predict(df)
     assert model.update(df[df["ds"] > cut]) is model
-    pd.testing.assert_frame_equal(model.predict(), wanted)
+    pd.testing.assert_frame_equal(model.predict(), expected)
     assert all(torch.equal(v, weights[k]) for k, v in model.network_.state_dict().items())
 
 
 def test_update_reads_wide_tables_and_panels_and_overlapping_rows():
     df = wide_frame()
     model = linear().fit(df[:-10])
-    wanted = model.predict(df)
+    expected = model.predict(df)
     model.update(df[-14:-5])
     model.update(from_wide(df[-5:]))
-    pd.testing.assert_frame_equal(model.predict(), wanted)
+    pd.testing.assert_frame_equal(model.predict(), expected)
     corrected = df[-3:] + 1
     model.update(corrected)
     pd.testing.assert_frame_equal(model.predict(), model.predict(pd.concat([df[:-3], corrected])))

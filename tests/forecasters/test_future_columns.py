@@ -83,10 +83,10 @@ def test_wide_futures_have_the_form_of_their_table(where):
         if where == "index"
         else wide_covariate_frame().reset_index(names="day")
     )
-    own = attention(past_cols=["temp"], future_cols=["promo"]).fit(table)
-    future = own.make_future_frame()
+    forecaster = attention(past_cols=["temp"], future_cols=["promo"]).fit(table)
+    future = forecaster.make_future_frame()
     assert future.columns.tolist() == (["promo"] if where == "index" else ["day", "promo"])
-    answer = own.predict(future=fill_future(future))
+    answer = forecaster.predict(future=fill_future(future))
     assert answer.columns.tolist() == [*([] if where == "index" else ["day"]), "s0", "s1"]
     pd.testing.assert_index_equal(answer.index, future.index)
     # The other form is understood as well.
@@ -95,7 +95,7 @@ def test_wide_futures_have_the_form_of_their_table(where):
         if where == "index"
         else fill_future(future).set_index("day")
     )
-    pd.testing.assert_frame_equal(own.predict(future=other), answer)
+    pd.testing.assert_frame_equal(forecaster.predict(future=other), answer)
 
 
 def test_rows_may_come_in_any_order_among_others(model):
@@ -119,10 +119,12 @@ def test_rows_may_come_in_any_order_among_others(model):
 
 def test_a_shorter_horizon_needs_a_shorter_future(model):
     future = fill_future(model.make_future_frame())
-    whole = model.predict(future=future, level=50)
+    whole_forecast = model.predict(future=future, level=50)
     first = future.groupby("unique_id").head(2)
     short = model.predict(future=first, level=50, horizon=2)
-    pd.testing.assert_frame_equal(short, whole.groupby("unique_id").head(2).reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        short, whole_forecast.groupby("unique_id").head(2).reset_index(drop=True)
+    )
     with pytest.raises(
         ValueError, match=r"series 's0': column 'promo' of future= is missing at 2024-07-03"
     ):
@@ -139,13 +141,13 @@ def test_fewer_steps_are_the_first_of_all_where_a_step_reads_every_row_ahead():
     ).fit(covariate_frame())
     future = ridge.make_future_frame(horizon=2 * H).assign(promo=np.arange(6 * H) % 3)
     for whole, steps in ((H, 1), (H, H - 1), (2 * H, H + 1)):
-        wanted = (
+        expected = (
             ridge.predict(future=future, horizon=whole, recursive=True)
             .groupby("unique_id")
             .head(steps)
         )
         answer = ridge.predict(future=future, horizon=steps, recursive=True)
-        pd.testing.assert_frame_equal(answer, wanted.reset_index(drop=True))
+        pd.testing.assert_frame_equal(answer, expected.reset_index(drop=True))
 
 
 def lacking(future, rows=(), **values):
@@ -326,8 +328,10 @@ def test_a_future_with_some_columns_of_a_wide_table_needs_their_names_where_othe
         assert {"a", "b"} <= {*answer}
         assert not {"promo", "rain"} & {*answer}
         # Truth values are no series, and beside them and one other column nothing is left.
-        alone = forecast(rows[:60].drop(columns="promo"), 4, future=ahead.drop(columns="promo"))
-        assert {"a", "b"} <= {*alone}
+        own_forecast = forecast(
+            rows[:60].drop(columns="promo"), 4, future=ahead.drop(columns="promo")
+        )
+        assert {"a", "b"} <= {*own_forecast}
         beside = forecast(rows[:60].drop(columns="b"), 4, future=ahead)
         assert "a" in beside
         assert "promo" not in beside
@@ -346,13 +350,13 @@ def test_past_and_static_columns_beside_the_future_ones_are_not_taken_for_such()
 
 def test_a_future_that_nobody_reads_is_refused():
     for kwargs in ({}, {"calendar": ["weekday"]}):
-        own = attention(**kwargs).fit(covariate_frame())
-        assert own.make_future_frame().columns.tolist() == ["unique_id", "ds"]
+        forecaster = attention(**kwargs).fit(covariate_frame())
+        assert forecaster.make_future_frame().columns.tolist() == ["unique_id", "ds"]
         with pytest.raises(
             ValueError, match="future= was given, but the model reads no future columns"
         ):
-            own.predict(future=own.make_future_frame())
-        assert len(own.predict()) == 3 * H
+            forecaster.predict(future=forecaster.make_future_frame())
+        assert len(forecaster.predict()) == 3 * H
     with pytest.raises(TypeError, match=r"data must be a frame, .*; got int"):
         attention(**KNOWN).fit(covariate_frame()).predict(future=1)
 
@@ -415,10 +419,10 @@ def some_windows(model, rows=15):
 
 def test_windows_longer_than_the_context_are_cut(model):
     x, windows = some_windows(model)
-    whole = model.predict_windows(x, covariates=windows, quantiles=(0.3, 0.5))[1]
+    whole_forecast = model.predict_windows(x, covariates=windows, quantiles=(0.3, 0.5))[1]
     np.testing.assert_allclose(
         model.predict_windows(x[:, 3:], covariates=windows.cut(12, H), quantiles=(0.3, 0.5))[1],
-        whole,
+        whole_forecast,
         rtol=1e-6,
     )
 
@@ -531,9 +535,9 @@ def test_models_that_read_nothing_leave_named_columns_unread():
     assert make_forecaster("mlr", H, schema=schema).covariate_columns.past == ("temp",)
     for name in ("naive", "drift"):
         assert not make_forecaster(name, H, schema=schema).covariate_columns
-    own = Naive(H, schema=schema).fit(wide_covariate_frame())
-    assert own.predict().columns.tolist() == ["s0", "s1"]
-    assert own.panel_.covariates is None
+    forecaster = Naive(H, schema=schema).fit(wide_covariate_frame())
+    assert forecaster.predict().columns.tolist() == ["s0", "s1"]
+    assert forecaster.panel_.covariates is None
 
 
 def test_other_numbers_at_predict_are_refused(model):
@@ -565,8 +569,11 @@ def test_panels_with_more_columns_than_are_read_are_fine(model):
     )
     # What nobody reads is not kept.
     assert model.panel_.covariates.columns == ("temp", "promo", "price")
-    own = attention(future_cols=["price"]).fit(panel)
-    assert (own.panel_.covariates.columns, own.panel_.covariates.statics) == (("price",), ())
+    forecaster = attention(future_cols=["price"]).fit(panel)
+    assert (forecaster.panel_.covariates.columns, forecaster.panel_.covariates.statics) == (
+        ("price",),
+        (),
+    )
     assert attention(calendar=["weekday"]).fit(panel).panel_.covariates is None
 
 

@@ -169,13 +169,13 @@ def test_all_windows_share_their_noise():
 def test_paths_do_not_depend_on_the_pass(monkeypatch):
     forecaster = make("deepar").fit(long())
     x = contexts(9)
-    whole = forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1]
+    whole_forecast = forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1]
     monkeypatch.setattr(deep, "_PASS_ROWS", 2 * TINY["n_paths"])
     np.testing.assert_allclose(
-        forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1], whole, rtol=1e-9
+        forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1], whole_forecast, rtol=1e-9
     )
     np.testing.assert_allclose(
-        forecaster.predict_windows(x[4:5], quantiles=(0.1, 0.9))[1], whole[4:5], rtol=1e-9
+        forecaster.predict_windows(x[4:5], quantiles=(0.1, 0.9))[1], whole_forecast[4:5], rtol=1e-9
     )
 
 
@@ -240,7 +240,7 @@ def test_nothing_is_left_behind(model, tmp_path, monkeypatch, capfd):
 
 
 def test_two_threads_forecast_what_one_does():
-    alone = [
+    own_forecast = [
         make("deepar", random_state=seed).fit(long()).predict().iloc[:, 2].to_numpy()
         for seed in (0, 1)
     ]
@@ -257,7 +257,7 @@ def test_two_threads_forecast_what_one_does():
     for thread in threads:
         thread.join()
     for seed in (0, 1):
-        np.testing.assert_array_equal(forecasts[seed], alone[seed])
+        np.testing.assert_array_equal(forecasts[seed], own_forecast[seed])
 
 
 def test_an_interrupt_reaches_the_caller_and_the_old_fit_stays(monkeypatch):

@@ -126,8 +126,10 @@ def test_windows_with_a_hole_teach_nothing_and_their_front_counts_as_their_mean(
     values = columns_of(to_panel(holed))[: len(df) - VALID]
     z = (values - np.nanmean(values, 0)) / np.nanstd(values, 0)
     windows = sliding_window_view(z, CONTEXT + HORIZON, axis=0).reshape(-1, CONTEXT + HORIZON)
-    known = np.isfinite(windows)
-    used = windows[known[:, CONTEXT - 1] & (np.diff(known, axis=1).sum(1) < 2) & known[:, -1]]
+    observed = np.isfinite(windows)
+    used = windows[
+        observed[:, CONTEXT - 1] & (np.diff(observed, axis=1).sum(1) < 2) & observed[:, -1]
+    ]
     assert np.isfinite(windows).all(1).sum() < len(used) < len(windows)
     mean = np.nanmean(used[:, :CONTEXT], 1, keepdims=True)
     x = np.nan_to_num(used[:, :CONTEXT] - mean)
@@ -154,8 +156,8 @@ def test_constants_and_two_fits_and_a_saved_model(tmp_path):
     loaded = AttentionForecaster.load(tmp_path / "model")
     pd.testing.assert_frame_equal(loaded.predict(df), model.predict(df))
     assert loaded.training.linear_skip == "least_squares"
-    again = solving().fit(df)
-    pd.testing.assert_frame_equal(again.predict(), model.predict())
+    refitted = solving().fit(df)
+    pd.testing.assert_frame_equal(refitted.predict(), model.predict())
 
 
 def test_a_warm_start_keeps_the_map_that_the_transformer_completes():

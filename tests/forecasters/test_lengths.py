@@ -69,12 +69,12 @@ def test_a_competition_of_many_lengths_is_forecast(name, settings):
     lengths = np.random.default_rng(1).integers(66, 145, 30)
     df = monthly(lengths)
     ahead = df.groupby("unique_id").tail(18)
-    known = df.drop(ahead.index)
-    model = make_forecaster(name, 18, random_state=0, **settings).fit(known)
+    past = df.drop(ahead.index)
+    model = make_forecaster(name, 18, random_state=0, **settings).fit(past)
     assert model.context_ == int(np.median(lengths - 18 - 18 - 18))
-    truth, history = (part.groupby("unique_id")["y"].apply(np.array) for part in (ahead, known))
+    truth, history = (part.groupby("unique_id")["y"].apply(np.array) for part in (ahead, past))
     score = {}
-    for forecaster in (model, make_forecaster("seasonal_naive", 18).fit(known)):
+    for forecaster in (model, make_forecaster("seasonal_naive", 18).fit(past)):
         answer = forecaster.predict().groupby("unique_id")[forecaster.alias_].apply(np.array)
         every = [mase(truth[s], answer[s], history[s], season_length=12) for s in truth.index]
         score[forecaster.alias_] = np.mean(every)
@@ -124,9 +124,9 @@ def test_padding_tells_nothing_of_another_series(name):
     df = monthly([80, 40, 80])
     model = small(name, context=40).fit(df)
     short = df[df["unique_id"] == "s0001"].tail(20)
-    alone = forecast_of(model, short)
+    own_forecast = forecast_of(model, short)
     beside = model.predict(pd.concat([df[df["unique_id"] == "s0000"], short]))
-    np.testing.assert_allclose(beside[model.alias_].to_numpy()[6:], alone, rtol=1e-5)
+    np.testing.assert_allclose(beside[model.alias_].to_numpy()[6:], own_forecast, rtol=1e-5)
     windows = to_panel(short).values[None]
     padded = np.concatenate([np.full((1, 20, 1), np.nan), windows], axis=1)
     np.testing.assert_array_equal(
@@ -336,6 +336,6 @@ def test_a_series_that_an_update_brings_is_saved_and_scored_like_the_others(tmp_
     model.update(pd.DataFrame({"unique_id": "b", "ds": days, "y": wave[::-1]}))
     assert model.score(df) == before
     model.save(tmp_path / "model")
-    again = LinearForecaster.load(tmp_path / "model")
-    pd.testing.assert_frame_equal(again.predict(level=80), model.predict(level=80))
-    assert again.predict()["unique_id"].unique().tolist() == ["a", "b", "c"]
+    loaded = LinearForecaster.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict(level=80), model.predict(level=80))
+    assert loaded.predict()["unique_id"].unique().tolist() == ["a", "b", "c"]

@@ -235,8 +235,8 @@ def test_fit_twice_equals_once_and_ignores_global_chance(make):
     first = fitted(make).predict()
     torch.rand(5)
     model = make().fit(long_frame(2))
-    again = model.fit(df).predict()
-    pd.testing.assert_frame_equal(first, again)
+    second_forecast = model.fit(df).predict()
+    pd.testing.assert_frame_equal(first, second_forecast)
     assert not first.equals(make(random_state=1).fit(df).predict())
 
 
@@ -318,12 +318,12 @@ def test_windows_and_panels_agree_in_any_chunk(make):
 
 def test_shorter_horizon_is_a_prefix_and_a_longer_one_is_refused():
     model = attention(horizon=6).fit(wide_frame())
-    whole = model.predict(level=80)
-    pd.testing.assert_frame_equal(model.predict(level=80, horizon=2), whole.head(2))
+    whole_forecast = model.predict(level=80)
+    pd.testing.assert_frame_equal(model.predict(level=80, horizon=2), whole_forecast.head(2))
     with pytest.raises(ValueError, match="horizon = 7 is longer than the 6 steps"):
         model.predict(horizon=7)
     model.set_params(horizon=2)
-    pd.testing.assert_frame_equal(model.predict(level=80), whole.head(2))
+    pd.testing.assert_frame_equal(model.predict(level=80), whole_forecast.head(2))
     model.set_params(horizon=9)
     with pytest.raises(ValueError, match="fit again with the longer horizon"):
         model.predict()
@@ -361,9 +361,9 @@ def test_a_saved_model_keeps_settings_that_are_an_index_or_an_array(tmp_path):
     )
     model.quantiles = levels
     model.fit(df).save(tmp_path / "m")
-    again = AttentionForecaster.load(tmp_path / "m")
-    assert again.covariate_columns == model.covariate_columns
-    assert again.quantiles == (0.1, 0.5)
+    loaded = AttentionForecaster.load(tmp_path / "m")
+    assert loaded.covariate_columns == model.covariate_columns
+    assert loaded.quantiles == (0.1, 0.5)
 
 
 @pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
@@ -570,12 +570,12 @@ def test_gaps_are_filled_with_a_word_unless_asked():
 def test_a_warm_start_goes_on_although_the_fit_before_left_a_checkpoint(tmp_path):
     df = long_frame()
     plain = fitted(linear)
-    kept = linear(checkpoint_dir=tmp_path).fit(df)
-    cold = kept.predict()
-    for model in (plain, kept):
+    kept_fit = linear(checkpoint_dir=tmp_path).fit(df)
+    cold = kept_fit.predict()
+    for model in (plain, kept_fit):
         model.fit(df, warm_start=True)
-    pd.testing.assert_frame_equal(kept.predict(), plain.predict())
-    assert not cold.equals(kept.predict())
+    pd.testing.assert_frame_equal(kept_fit.predict(), plain.predict())
+    assert not cold.equals(kept_fit.predict())
 
 
 def test_checkpoints_resume_and_leave_nothing_else(tmp_path, monkeypatch):
@@ -583,10 +583,10 @@ def test_checkpoints_resume_and_leave_nothing_else(tmp_path, monkeypatch):
     df = wide_frame()
     plain = fitted(attention, wide_frame)
     assert not list(tmp_path.iterdir())
-    kept = attention(checkpoint_dir=tmp_path / "c").fit(df)
-    again = attention(checkpoint_dir=tmp_path / "c").fit(df)
-    pd.testing.assert_frame_equal(plain.predict(), kept.predict())
-    pd.testing.assert_frame_equal(plain.predict(), again.predict())
+    kept_fit = attention(checkpoint_dir=tmp_path / "c").fit(df)
+    refitted = attention(checkpoint_dir=tmp_path / "c").fit(df)
+    pd.testing.assert_frame_equal(plain.predict(), kept_fit.predict())
+    pd.testing.assert_frame_equal(plain.predict(), refitted.predict())
     other = attention(checkpoint_dir=tmp_path / "c", learning_rate=1e-4).fit(df)
     assert not other.predict().equals(plain.predict())
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
@@ -697,20 +697,20 @@ def test_an_update_keeps_categories_and_the_sizes_of_their_series():
     first = frame.groupby("unique_id", observed=True).head(150)
     rest = frame.drop(first.index)
     model = linear().fit(first)
-    whole = model.predict(frame)
+    whole_forecast = model.predict(frame)
     score = model.score(frame)
     for part in (
         rest,
         rest.assign(unique_id=pd.Categorical(rest["unique_id"], categories=["s0", "s1", "s2"])),
     ):
         later = pickle.loads(pickle.dumps(model)).update(part)
-        pd.testing.assert_frame_equal(later.predict(), whole)
+        pd.testing.assert_frame_equal(later.predict(), whole_forecast)
         assert later.score(frame) == pytest.approx(score)
-    one = rest[rest["unique_id"] == "s0"].assign(unique_id=pd.Categorical(["s0"] * 10))
-    new = one.assign(unique_id=pd.Categorical(["fresh"] * 10))
+    one_series = rest[rest["unique_id"] == "s0"].assign(unique_id=pd.Categorical(["s0"] * 10))
+    new = one_series.assign(unique_id=pd.Categorical(["fresh"] * 10))
     assert (
-        pickle.loads(pickle.dumps(model)).update(one).predict()["unique_id"].tolist()
-        == whole["unique_id"].tolist()
+        pickle.loads(pickle.dumps(model)).update(one_series).predict()["unique_id"].tolist()
+        == whole_forecast["unique_id"].tolist()
     )
     assert set(model.update(pd.concat([rest, new])).predict()["unique_id"]) == {*names, "fresh"}
 
@@ -906,9 +906,9 @@ def test_a_late_correction_beside_new_rows_leaves_the_rows_between_as_they_were(
         frame[frame["ds"].isin(some)].copy() for some in (days[[20]], days[[145]], days[150:])
     )
     late[names], mended[names] = late[names] + 90, mended[names] + 1
-    whole = pd.concat([frame[~frame["ds"].isin(days[[20, 145]])], late, mended])
+    whole_frame = pd.concat([frame[~frame["ds"].isin(days[[20, 145]])], late, mended])
     assert model.context_ < 120
-    expected = model.predict(whole)
+    expected = model.predict(whole_frame)
     np.testing.assert_array_equal(model.update(pd.concat([late, mended, new])).predict(), expected)
 
 

@@ -84,23 +84,27 @@ def test_series_of_any_lengths_are_forecast_as_if_alone(network):
     together = forecaster.predict(level=80).drop(columns="ds").set_index("unique_id")
     assert np.isfinite(together).all(axis=None)
     for name, own in frame.groupby("unique_id"):
-        alone = forecaster.predict(own, level=80).drop(columns=["unique_id", "ds"])
+        own_forecast = forecaster.predict(own, level=80).drop(columns=["unique_id", "ds"])
         spread = max(own["y"].std(ddof=0), 1e-6)
-        np.testing.assert_allclose(together.loc[[name]], alone, atol=1e-5 * spread, rtol=1e-5)
+        np.testing.assert_allclose(
+            together.loc[[name]], own_forecast, atol=1e-5 * spread, rtol=1e-5
+        )
 
 
 def test_neither_order_nor_neighbours_change_a_forecast(network):
     forecaster = fitted(network)
     x = windows(*[weekly_values(n, n) for n in (3, 40, 64, 64, 17, 50, 9)])
     order = np.random.default_rng(0).permutation(len(x))
-    whole = forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1]
+    whole_forecast = forecaster.predict_windows(x, quantiles=(0.1, 0.9))[1]
     np.testing.assert_allclose(
-        forecaster.predict_windows(x[order], quantiles=(0.1, 0.9))[1], whole[order], rtol=1e-5
+        forecaster.predict_windows(x[order], quantiles=(0.1, 0.9))[1],
+        whole_forecast[order],
+        rtol=1e-5,
     )
     parts = [
         forecaster.predict_windows(x[i : i + 1], quantiles=(0.1, 0.9))[1] for i in range(len(x))
     ]
-    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-5)
+    np.testing.assert_allclose(np.concatenate(parts), whole_forecast, rtol=1e-5)
 
 
 def test_series_with_as_many_tokens_go_together_and_seasons_are_sought_once(network, monkeypatch):
@@ -227,8 +231,10 @@ def test_a_backtest_reads_all_the_history_that_there_is():
     panel = to_panel(frame)
     forecaster = fitted()
     for i, end in enumerate(range(600 - H - 2, 600 - H + 1)):
-        alone = forecaster.predict_windows(panel.values[end - REACH : end][None])[0]
-        np.testing.assert_allclose(judged["zero"][i * H : (i + 1) * H], alone.ravel(), rtol=1e-6)
+        own_forecast = forecaster.predict_windows(panel.values[end - REACH : end][None])[0]
+        np.testing.assert_allclose(
+            judged["zero"][i * H : (i + 1) * H], own_forecast.ravel(), rtol=1e-6
+        )
     # Nothing older than the reach is handed over, and everything counts that tokens hold.
     x = panel.values[None, :590]
     base = forecaster.predict_windows(x)[0]
@@ -286,10 +292,10 @@ def test_a_constant_stays(network, value):
 def test_levels_may_come_of_a_generator():
     frame = daily_table(40)
     for ask in ("level", "quantiles"):
-        wanted = [80, 90] if ask == "level" else [0.1, 0.9]
+        expected = [80, 90] if ask == "level" else [0.1, 0.9]
         pd.testing.assert_frame_equal(
-            forecast(frame, 2, model="zero", **{ask: (each for each in wanted)}),
-            forecast(frame, 2, **{ask: wanted}),
+            forecast(frame, 2, model="zero", **{ask: (each for each in expected)}),
+            forecast(frame, 2, **{ask: expected}),
         )
     assert forecast(frame, 2, level=np.array(80)).shape == (2, 5)
 
@@ -432,8 +438,8 @@ def test_any_horizon_will_do(network, horizon):
 
 def test_other_horizons_may_be_asked_of_predict():
     forecaster = fitted()
-    whole = forecaster.predict()
-    pd.testing.assert_frame_equal(forecaster.predict(horizon=2), whole[:2])
+    whole_forecast = forecaster.predict()
+    pd.testing.assert_frame_equal(forecaster.predict(horizon=2), whole_forecast[:2])
     pd.testing.assert_frame_equal(forecaster.predict(horizon=30), fitted(horizon=30).predict())
     assert forecaster.horizon == H
 
@@ -453,13 +459,15 @@ def by_hand(values, levels, q):
 def test_quantiles_between_the_levels_lie_on_the_line_over_the_normal_ones(network):
     x = weekly_values(60)
     levels = network.quantile_levels
-    asked = sorted({0.01, 0.0137, 0.2, 0.33, 0.5, 0.6180339, 0.985, 0.99, *levels})
-    forecasts = fitted(network).predict_windows(x[None, :, None], quantiles=asked)[1][0, :, 0]
+    probabilities = sorted({0.01, 0.0137, 0.2, 0.33, 0.5, 0.6180339, 0.985, 0.99, *levels})
+    forecasts = fitted(network).predict_windows(x[None, :, None], quantiles=probabilities)[1][
+        0, :, 0
+    ]
     direct = network.forecast(
         torch.from_numpy(x[None, -network.config.max_context :]), H, likely=7
     )[0].numpy()
     for step in range(H):
-        for i, q in enumerate(asked):
+        for i, q in enumerate(probabilities):
             assert forecasts[step, i] == pytest.approx(
                 by_hand(direct[step], levels, q), rel=1e-6
             ), (
@@ -468,16 +476,18 @@ def test_quantiles_between_the_levels_lie_on_the_line_over_the_normal_ones(netwo
             )
     assert (np.diff(forecasts, axis=1) >= 0).all()
     np.testing.assert_array_equal(
-        forecasts[:, asked.index(0.5)],
+        forecasts[:, probabilities.index(0.5)],
         fitted(network).predict_windows(x[None, :, None])[0][0, :, 0],
     )
 
 
 def test_a_normal_distribution_is_met_between_its_levels():
     z = statistics.NormalDist(3, 2).inv_cdf
-    asked = np.linspace(0.01, 0.99, 99)
-    actual = module._Between(LEVELS, asked.tolist(), "zero")(np.array([z(p) for p in LEVELS]))
-    np.testing.assert_allclose(actual, [z(q) for q in asked], rtol=1e-12)
+    probabilities = np.linspace(0.01, 0.99, 99)
+    actual = module._Between(LEVELS, probabilities.tolist(), "zero")(
+        np.array([z(p) for p in LEVELS])
+    )
+    np.testing.assert_allclose(actual, [z(q) for q in probabilities], rtol=1e-12)
     steps = np.cumsum(np.random.default_rng(0).exponential(size=(100, len(LEVELS))) ** 5, axis=1)
     fine = np.linspace(0.01, 0.99, 5000)
     assert (np.diff(module._Between(LEVELS, fine.tolist(), "zero")(steps), axis=1) >= 0).all()
@@ -616,34 +626,36 @@ def test_parameters_are_read_and_set_as_scikit_learn_wants_them():
         inspect.signature(PretrainedForecaster).parameters
     )
     assert forecaster.get_params()["schema__freq"] == "D"
-    again = clone(forecaster)
-    assert {**again.get_params(), "weights": None} == {**forecaster.get_params(), "weights": None}
+    cloned = clone(forecaster)
+    assert {**cloned.get_params(), "weights": None} == {**forecaster.get_params(), "weights": None}
     assert forecaster.set_params(horizon=9, alias=None) is forecaster
     assert (forecaster.horizon, forecaster.alias) == (9, None)
     with pytest.raises(ValueError, match="has no parameter 'context'; it takes horizon, alias"):
         forecaster.set_params(alias="x", context=3)
     assert forecaster.alias is None
-    assert "mine" in again.fit(daily_table(20)).predict().columns
+    assert "mine" in cloned.fit(daily_table(20)).predict().columns
 
 
 def test_nothing_of_the_process_is_changed(network):
     legacy, state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     threads = torch.get_num_threads()
-    held = {name: value.clone() for name, value in network.state_dict().items()}
+    weights_before = {name: value.clone() for name, value in network.state_dict().items()}
     make(weights=network).fit(daily_table(40, 3)).predict(level=80)
     np.testing.assert_array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     assert not any(parameter.requires_grad for parameter in network.parameters())
     for name, value in network.state_dict().items():
-        assert torch.equal(value, held[name])
+        assert torch.equal(value, weights_before[name])
 
 
 def test_others_hand_it_all_that_it_reads():
     frame = daily_table(120, 100, 3)
     forecaster = make().fit(frame)
-    whole = forecaster.predict()
-    pd.testing.assert_frame_equal(predict_many(forecaster, frame, n_chunks=2), whole, rtol=1e-5)
+    whole_forecast = forecaster.predict()
+    pd.testing.assert_frame_equal(
+        predict_many(forecaster, frame, n_chunks=2), whole_forecast, rtol=1e-5
+    )
     entries = [
         {"target": own["y"].to_numpy(), "start": pd.Period(own["ds"].iloc[0], "D"), "item_id": name}
         for name, own in frame.groupby("unique_id")
@@ -652,7 +664,7 @@ def test_others_hand_it_all_that_it_reads():
     means = np.concatenate(
         [each.forecast_array[each.forecast_keys.index("mean")] for each in actual]
     )
-    np.testing.assert_allclose(means, whole["zero"], rtol=1e-5)
+    np.testing.assert_allclose(means, whole_forecast["zero"], rtol=1e-5)
 
 
 def test_calibrated_intervals_stand_around_the_same_points():
@@ -981,19 +993,19 @@ def test_a_saved_forecaster_answers_alike(tmp_path, kind):
         "config.json",
         "model.safetensors",
     ]
-    again = PretrainedForecaster.load(tmp_path / "model")
-    kept = again.predict(level=80)
+    loaded = PretrainedForecaster.load(tmp_path / "model")
+    kept = loaded.predict(level=80)
     expected = forecaster.predict(level=80)
     if kind == "panel":
         kept = kept.to_frame()
         expected = expected.to_frame()
     pd.testing.assert_frame_equal(kept, expected)
-    assert {**again.get_params(), "weights": None} == {**forecaster.get_params(), "weights": None}
-    assert re.search(r", weights=ZeroNetwork\(ZeroConfig\(d_model=16, .*\)\)", repr(again))
-    assert again.panel_.lengths.max() <= REACH
+    assert {**loaded.get_params(), "weights": None} == {**forecaster.get_params(), "weights": None}
+    assert re.search(r", weights=ZeroNetwork\(ZeroConfig\(d_model=16, .*\)\)", repr(loaded))
+    assert loaded.panel_.lengths.max() <= REACH
     new = daily_table(5, 6)
     if kind == "long":
-        pd.testing.assert_frame_equal(again.predict(new), forecaster.predict(new))
+        pd.testing.assert_frame_equal(loaded.predict(new), forecaster.predict(new))
     with pytest.raises(
         ValueError, match=r"holds a PretrainedForecaster; load it with PretrainedForecaster\.load"
     ):
@@ -1004,34 +1016,34 @@ def test_a_saved_forecaster_that_was_changed_is_refused(tmp_path):
     fitted().save(tmp_path / "model")
     file = tmp_path / "model" / "model.safetensors"
     facts = tmp_path / "model" / "config.json"
-    told = json.loads(facts.read_text())
+    facts_read = json.loads(facts.read_text())
     for change in (
-        {"parameters": {**told["parameters"], "horizon": 0}},
+        {"parameters": {**facts_read["parameters"], "horizon": 0}},
         {
             "parameters": {
-                **told["parameters"],
-                "schema": {**told["parameters"]["schema"], "missing": "drop"},
+                **facts_read["parameters"],
+                "schema": {**facts_read["parameters"]["schema"], "missing": "drop"},
             }
         },
-        {"parameters": {**told["parameters"], "nonnegative": "yes"}},
-        {"network": {**told["network"], "d_model": 10**9}},
-        {"network": {**told["network"], "d_model": 2**14}},
-        {"network": {**told["network"], "n_layers": 10**5}},
-        {"network": {**told["network"], "near": 0}},
-        {"network": {**told["network"], "near": "8"}},
-        {"network": {**told["network"], "near": 2**40}},
-        {"network": {**told["network"], "max_tokens": -1}},
-        {"network": {**told["network"], "max_tokens": 1.5}},
-        {"network": {**told["network"], "token_len": True}},
-        {"network": {**told["network"], "max_len": 10**7}},
-        {"network": {**told["network"], "quantiles": [0.1, 0.5, 0.5, 0.9]}},
+        {"parameters": {**facts_read["parameters"], "nonnegative": "yes"}},
+        {"network": {**facts_read["network"], "d_model": 10**9}},
+        {"network": {**facts_read["network"], "d_model": 2**14}},
+        {"network": {**facts_read["network"], "n_layers": 10**5}},
+        {"network": {**facts_read["network"], "near": 0}},
+        {"network": {**facts_read["network"], "near": "8"}},
+        {"network": {**facts_read["network"], "near": 2**40}},
+        {"network": {**facts_read["network"], "max_tokens": -1}},
+        {"network": {**facts_read["network"], "max_tokens": 1.5}},
+        {"network": {**facts_read["network"], "token_len": True}},
+        {"network": {**facts_read["network"], "max_len": 10**7}},
+        {"network": {**facts_read["network"], "quantiles": [0.1, 0.5, 0.5, 0.9]}},
         {"panel_in": 3},
-        {"panel": {**told["panel"], "freq": "h"}},
+        {"panel": {**facts_read["panel"], "freq": "h"}},
     ):
-        facts.write_text(json.dumps(told | change))
+        facts.write_text(json.dumps(facts_read | change))
         with pytest.raises(ValueError, match=r"is not what save\(\) wrote"):
             PretrainedForecaster.load(tmp_path / "model")
-    facts.write_text(json.dumps(told))
+    facts.write_text(json.dumps(facts_read))
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.write_bytes(content)

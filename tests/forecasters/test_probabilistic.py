@@ -133,10 +133,10 @@ def test_saved_heads_forecast_the_same(head, tmp_path):
 def test_forecasts_follow_shift_and_scale_of_an_unseen_series(head):
     df = long_frame()
     fitted = model(head).fit(df)
-    one = df[df["unique_id"] == "s1"]
-    moved = one.assign(unique_id="new", y=one["y"] * 250 - 1e4)
+    one_series = df[df["unique_id"] == "s1"]
+    moved = one_series.assign(unique_id="new", y=one_series["y"] * 250 - 1e4)
     first, second = (
-        fitted.predict(each, level=80).select_dtypes("number") for each in (one, moved)
+        fitted.predict(each, level=80).select_dtypes("number") for each in (one_series, moved)
     )
     np.testing.assert_allclose(second, first * 250 - 1e4, rtol=1e-4)
 

@@ -186,9 +186,9 @@ def test_sizes_are_clipped_to_the_window():
 def test_a_row_does_not_depend_on_its_batch(monkeypatch):
     windows = waves()
     model = regressor().fit(windows[:, :24], windows[:, 24:])
-    whole = model.predict(windows[:, :24])
+    whole_forecast = model.predict(windows[:, :24])
     monkeypatch.setattr("tsattn.forecasters.fitted._PASS_SEQUENCES", 7)
-    np.testing.assert_allclose(model.predict(windows[:, :24]), whole, rtol=1e-12)
+    np.testing.assert_allclose(model.predict(windows[:, :24]), whole_forecast, rtol=1e-12)
 
 
 def test_last_windows_only_decide_when_to_stop():
@@ -268,8 +268,8 @@ def test_clone_and_pickle():
     assert copy.get_params() == model.get_params()
     with pytest.raises(NotFittedError):
         copy.predict(windows[:, :24])
-    again = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(again.predict(windows[:, :24]), model.predict(windows[:, :24]))
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(loaded.predict(windows[:, :24]), model.predict(windows[:, :24]))
 
 
 GRID = {"model__training__learning_rate": [1e-3, 1e-1], "model__attention": ["mlr"]}
@@ -345,15 +345,17 @@ def test_search_over_a_frame_looks_into_the_network():
     search = search_over_a_frame(1)
     assert len({*search.cv_results_["mean_test_score"]}) == 4
     best = search.best_estimator_
-    wanted = search.best_params_
+    expected = search.best_params_
     assert (
-        best.config_.d_model == best.get_params()["network__d_model"] == wanted["network__d_model"]
+        best.config_.d_model
+        == best.get_params()["network__d_model"]
+        == expected["network__d_model"]
     )
-    assert best.config_.backbone == wanted["attention"]
+    assert best.config_.backbone == expected["attention"]
     assert FORECASTERS["attention"].network.d_model == 4
-    narrow = clone(FORECASTERS["attention"]).set_params(attention=wanted["attention"])
-    alone = narrow.set_params(network__d_model=wanted["network__d_model"]).fit(long_frame(2))
-    pd.testing.assert_frame_equal(best.predict(), alone.predict())
+    narrow = clone(FORECASTERS["attention"]).set_params(attention=expected["attention"])
+    own_model = narrow.set_params(network__d_model=expected["network__d_model"]).fit(long_frame(2))
+    pd.testing.assert_frame_equal(best.predict(), own_model.predict())
 
 
 @pytest.mark.slow

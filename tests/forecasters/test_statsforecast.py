@@ -149,13 +149,13 @@ def test_each_series_is_read_to_its_beginning_and_cuts_no_other(model):
     actual = forecaster.predict(level=80).set_index("unique_id").iloc[:, 1:]
     assert (forecaster.min_context, forecaster.max_context) == (1, 80)
     for name, y in parts.items():
-        alone = (
+        own_forecast = (
             StatsforecastForecaster(3, model)
             .fit(series_table(y[-80:]))
             .predict(level=80)
             .iloc[:, 2:]
         )
-        np.testing.assert_array_equal(actual.loc[name], alone)
+        np.testing.assert_array_equal(actual.loc[name], own_forecast)
 
 
 @pytest.mark.parametrize("model", QUICK)

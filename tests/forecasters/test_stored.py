@@ -80,8 +80,8 @@ def test_a_loaded_forecaster_gives_the_same_numbers(name, tmp_path):
         loaded.predict(other, **ask), forecaster.predict(other, **ask), check_exact=True
     )
     loaded.save(tmp_path / "again")
-    again = load_forecaster(tmp_path / "again").predict(**ask)
-    pd.testing.assert_frame_equal(again, expected, check_exact=True)
+    second_forecast = load_forecaster(tmp_path / "again").predict(**ask)
+    pd.testing.assert_frame_equal(second_forecast, expected, check_exact=True)
 
 
 @pytest.mark.parametrize("name", ["naive", "theta", "ridge"])

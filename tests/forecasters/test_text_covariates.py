@@ -158,11 +158,13 @@ def test_the_rows_to_fill_in_take_text_and_what_is_missing_is_named(model):
 @pytest.mark.parametrize("dtype", [bool, int, float, "boolean", "bool[pyarrow]", object, "Int8"])
 def test_booleans_are_zero_and_one(model, dtype):
     frame = table()
-    given = frame.assign(promo=frame["promo"].astype(dtype))
+    converted = frame.assign(promo=frame["promo"].astype(dtype))
     future = told(model.make_future_frame())
-    own = attention(**COLUMNS).fit(given)
+    forecaster = attention(**COLUMNS).fit(converted)
     told_alike = future.assign(promo=future["promo"].astype(dtype))
-    pd.testing.assert_frame_equal(own.predict(future=told_alike), model.predict(future=future))
+    pd.testing.assert_frame_equal(
+        forecaster.predict(future=told_alike), model.predict(future=future)
+    )
 
 
 @pytest.mark.parametrize("dtype", ["category", "string", object])
@@ -473,15 +475,15 @@ def test_decimals_stored_as_text_are_numbers_in_table_and_future():
     later = by_numbers.make_future_frame().assign(size=2.0)
     pd.testing.assert_frame_equal(by_text.predict(future=later), by_numbers.predict(future=later))
     # Every cell of the table spells a whole number.
-    whole = frame.assign(size=frame["sky"].map({"clear": 2.0, "rain": 3.0, "snow": 7.0}))
-    spelt = whole.assign(size=whole["size"].map("{:g}".format))
+    whole_frame = frame.assign(size=frame["sky"].map({"clear": 2.0, "rain": 3.0, "snow": 7.0}))
+    spelt = whole_frame.assign(size=whole_frame["size"].map("{:g}".format))
     pd.testing.assert_frame_equal(
         model.predict(spelt, future=future.assign(size=3.25)),
-        model.predict(whole, future=future.assign(size=3.25)),
+        model.predict(whole_frame, future=future.assign(size=3.25)),
     )
     panel = to_panel(spelt, model.schema)
     np.testing.assert_array_equal(
-        panel.covariates.coded(model.covariate_columns_)[:, 0], whole["size"]
+        panel.covariates.coded(model.covariate_columns_)[:, 0], whole_frame["size"]
     )
     with pytest.raises(ValueError, match=r"column 'size' of future= holds 'big' at .* be finite"):
         by_text.predict(future=future.assign(size="big"))

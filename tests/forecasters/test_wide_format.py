@@ -35,8 +35,8 @@ def test_bands_of_models_saved_in_format_2_have_the_same_size(name):
 def test_models_saved_in_format_2_are_saved_again_and_take_new_tables(tmp_path):
     model = load_forecaster(FOLDER / "mlr")
     model.save(tmp_path / "model")
-    again = load_forecaster(tmp_path / "model")
-    pd.testing.assert_frame_equal(again.predict(level=80), model.predict(level=80))
+    loaded = load_forecaster(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict(level=80), model.predict(level=80))
     days = pd.date_range("2025-01-01", periods=30, name="day")
     table = pd.DataFrame({"west": np.arange(30.0), "north": np.arange(30.0)}, index=days)
-    assert again.predict(table).columns.tolist() == ["west", "north"]
+    assert loaded.predict(table).columns.tolist() == ["west", "north"]

@@ -129,8 +129,8 @@ def test_gradients_of_heads_are_those_through_the_dense_form(row, assert_close):
     dense = torch.einsum("...o,...oi,...i->", y, matrix.to_dense(), x)
     right = torch.autograd.grad(dense, [x, y, *cores])
     for form in ((matrix(x) * y).sum(), (matrix.rmatmul(y) * x).sum()):
-        for actual, wanted in zip(torch.autograd.grad(form, [x, y, *cores]), right, strict=True):
-            assert_close(actual, wanted)
+        for actual, expected in zip(torch.autograd.grad(form, [x, y, *cores]), right, strict=True):
+            assert_close(actual, expected)
 
 
 @settings(max_examples=40, deadline=None)

@@ -68,8 +68,8 @@ def check(layer, x, weights_of, *, n_value_heads=HEADS, context=None, rows=1.0):
     truth = torch.stack(truth)
     torch.testing.assert_close(out, truth, rtol=1e-10, atol=1e-12)
     gradients = torch.autograd.grad(out, inputs, grad)
-    wanted = torch.autograd.grad(truth, inputs, grad)
-    for a, b in zip(gradients, wanted, strict=True):
+    expected = torch.autograd.grad(truth, inputs, grad)
+    for a, b in zip(gradients, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-11)
 
 

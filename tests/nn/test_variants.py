@@ -337,8 +337,8 @@ def test_a_decoder_feeds_on_its_own_forecast():
     patches = ((x - mean) / spread).squeeze(2)[:, 3:].unflatten(1, (8, 8))
     third = model.next_patches(patches)[:, -1:]
     fourth = model.next_patches(torch.cat((patches, third), 1))[:, -1:]
-    wanted = torch.cat((third, fourth), 1).flatten(1)[..., None] * spread + mean
-    torch.testing.assert_close(model(x), wanted)
+    expected = torch.cat((third, fourth), 1).flatten(1)[..., None] * spread + mean
+    torch.testing.assert_close(model(x), expected)
 
 
 def test_a_halved_cache_keeps_two_of_the_window():

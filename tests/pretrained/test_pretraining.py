@@ -286,9 +286,9 @@ def test_the_recent_part_measures_a_window_as_loops_do(period):
     values = x.nan_to_num(0.0)[:, None]
     is_recent = is_recent[:, None].expand_as(values)
     scaled, mean, spread, facts = measure_recent(values, observed, is_recent)
-    wanted = torch.tensor([recent_by_loops(row, period) for row in x.numpy()])
-    torch.testing.assert_close(torch.cat([mean, spread], dim=1), wanted[:, :2], rtol=1e-9, atol=0)
-    torch.testing.assert_close(facts, wanted[:, 2:].float(), rtol=1e-5, atol=1e-6)
+    expected = torch.tensor([recent_by_loops(row, period) for row in x.numpy()])
+    torch.testing.assert_close(torch.cat([mean, spread], dim=1), expected[:, :2], rtol=1e-9, atol=0)
+    torch.testing.assert_close(facts, expected[:, 2:].float(), rtol=1e-5, atol=1e-6)
     inside = torch.asinh((x - mean) / spread).nan_to_num(0.0)
     torch.testing.assert_close(scaled[:, 0], inside.float(), rtol=1e-5, atol=1e-5)
 

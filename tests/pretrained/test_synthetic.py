@@ -97,8 +97,8 @@ def test_standardise_leaves_what_is_missing_out():
         np.float32,
     )
     nan = np.nan
-    wanted = [[-1, nan, 1, nan], [0, 0, 0, nan], [nan] * 4, [-1, 1, -1, 1]]
-    assert np.allclose(standardise(x), wanted, equal_nan=True)
+    expected = [[-1, nan, 1, nan], [0, 0, 0, nan], [nan] * 4, [-1, 1, -1, 1]]
+    assert np.allclose(standardise(x), expected, equal_nan=True)
 
 
 # --- families -------------------------------------------------------------------------------------
