@@ -153,7 +153,7 @@ def test_samples_and_attention_maps_use_them_too(df, used):
     assert (used, torch.get_num_threads()) == ({1}, OUTSIDE)
 
 
-def test_a_regressor_uses_one(used):
+def test_a_regressor_uses_one_thread(used):
     waves = np.sin(np.arange(40)[:, None] + np.arange(20))
     AttentionRegressor(training=Training(max_epochs=1), random_state=0).fit(
         waves[:, :17], waves[:, 17:]

@@ -511,7 +511,7 @@ def test_files_are_written_in_the_format_of_their_name_and_nothing_else_is(tmp_p
     assert check_format("x.png") == "png"
 
 
-def test_pyplot_stays_out_of_it():
+def test_plots_do_not_use_pyplot():
     code = """
 import sys
 import numpy as np, pandas as pd

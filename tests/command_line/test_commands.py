@@ -176,7 +176,7 @@ def test_more_than_torch_may_allocate_is_one_line(folder, run, monkeypatch):
     check_refusal(run("forecast", "long.csv", "--horizon", 3, "--model", "naive"), expected)
 
 
-def test_other_errors_of_the_runtime_are_not_taken_for_it(folder, run, monkeypatch):
+def test_other_runtime_errors_are_not_taken_for_lack_of_memory(folder, run, monkeypatch):
     monkeypatch.setattr(Naive, "_points", lambda forecaster, x: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         run("forecast", "long.csv", "--horizon", 3, "--model", "naive")

@@ -42,7 +42,7 @@ LEFT_OUT = r"left out: series 'empty' has no value; their forecasts are NaN; bad
 
 
 @pytest.mark.parametrize("model", ["zero", "naive", "ridge", "auto_ets", "theta"])
-def test_the_others_are_forecast_as_without_it(model):
+def test_other_series_are_forecast_as_without_the_bad_one(model):
     with pytest.warns(UserWarning, match=LEFT_OUT):
         answer = forecast(table(), 2, model=model)
     pd.testing.assert_frame_equal(answer[:4], forecast(table(empty=False), 2, model=model))

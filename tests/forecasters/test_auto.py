@@ -227,7 +227,7 @@ def _network():
 # --- forecasts
 
 
-def test_years_that_repeat_are_left_to_those_who_see_them():
+def test_years_that_repeat_are_left_to_models_that_see_them():
     frame = table(*[120] * 6, kind="year")
     auto = Quick(H).fit(frame)
     board = auto.leaderboard_
@@ -768,7 +768,7 @@ def test_a_time_that_is_none_is_refused(given, told):
 # --- saved folders
 
 
-def test_a_saved_one_forecasts_alike(tmp_path):
+def test_a_saved_combination_forecasts_alike(tmp_path):
     frame = table(*[80] * 4, kind="year")
     auto = Quick(H, schema=Schema(freq="MS")).fit(frame)
     auto.save(tmp_path / "model")

@@ -121,7 +121,7 @@ def test_theta_has_statsmodels_intervals_of_the_series_without_its_seasons():
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_they_see_seasons_and_beat_those_who_do_not(model):
+def test_models_with_seasons_beat_models_without(model):
     x = np.stack([series(ROWS + H, seed) for seed in range(4)])
     y = x[:, ROWS:]
     error = np.abs(
@@ -387,7 +387,7 @@ def test_a_history_that_is_too_short_is_one_clear_error(settings, n_rows, messag
         StatsmodelsForecaster.from_settings(horizon=2, **settings).fit(series_table(series(n_rows)))
 
 
-def test_it_must_be_fitted():
+def test_a_classical_model_must_be_fitted():
     with pytest.raises(ValueError, match="StatsmodelsForecaster is not fitted; call fit"):
         StatsmodelsForecaster(2).predict_windows(np.zeros((1, 60, 1)))[0]
     with pytest.raises(ValueError, match="StatsmodelsForecaster is not fitted"):
@@ -395,6 +395,6 @@ def test_it_must_be_fitted():
 
 
 @pytest.mark.parametrize("model", ["sarimax", "autoreg", "ets", "theta", "stl_ets"])
-def test_scikit_learn_clones_them(model):
+def test_scikit_learn_clones_classical_models(model):
     forecaster = StatsmodelsForecaster(3, model, order=[1, 0, 0])
     assert clone(forecaster).get_params() == forecaster.get_params()

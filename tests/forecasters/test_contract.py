@@ -180,7 +180,7 @@ def intervals_of(forecaster, **ask):
         return None
 
 
-def test_it_names_its_horizon_context_and_columns(name):
+def test_a_forecaster_names_its_horizon_context_and_columns(name):
     forecaster = fitted(name)
     assert forecaster.horizon == H
     assert forecaster.min_context >= 1

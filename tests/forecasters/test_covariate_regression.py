@@ -936,7 +936,7 @@ def test_judges_wrappers_and_wide_tables_hand_it_its_columns():
     ).all()
 
 
-def test_what_is_not_there_is_refused_and_what_cannot_carry_it_says_so():
+def test_missing_columns_and_exports_that_have_no_place_for_columns_are_refused():
     frame = series(1, promotion)
     schema = SCHEMA.changed(future_cols=["promo"])
     model = MAKERS["least_squares"](schema).fit(frame)

@@ -308,7 +308,7 @@ def test_nothing_of_the_process_is_changed(capfd):
         )
 
 
-def test_a_saved_one_forecasts_alike_and_learns_no_more(tmp_path, monkeypatch, learnt):
+def test_a_saved_tuned_forecaster_forecasts_alike_and_learns_no_more(tmp_path, monkeypatch, learnt):
     _, tuned = learnt
     tuned.save(tmp_path / "model")
     monkeypatch.setattr(fine_tuning, "fine_tune", None)
@@ -374,7 +374,7 @@ def test_a_suite_gives_it_seeds_and_the_validation_rows(tmp_path, monkeypatch):
     assert [record["seed"] for record in plain] == [3]
 
 
-def test_the_shell_asks_for_it(tmp_path, monkeypatch, capsys):
+def test_the_command_line_fine_tunes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     waves(130).to_csv("long.csv", index=False)
     monkeypatch.setattr(fine_tuning, "_MOST_STEPS", 2)

@@ -109,7 +109,7 @@ def test_the_map_is_held_and_the_transformer_starts_with_nothing():
 @pytest.mark.parametrize(
     "settings", [{"head": "quantile"}, {"head": "student_t"}, {"head": "normal"}, {"head_rank": 2}]
 )
-def test_heads_that_move_values_take_it(settings):
+def test_heads_that_move_values_take_a_solved_map(settings):
     df = table()
     model = solving(**settings).fit(df)
     np.testing.assert_allclose(

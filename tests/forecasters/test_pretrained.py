@@ -649,7 +649,7 @@ def test_nothing_of_the_process_is_changed(network):
         assert torch.equal(value, weights_before[name])
 
 
-def test_others_hand_it_all_that_it_reads():
+def test_adapters_hand_the_network_all_rows_that_it_reads():
     frame = daily_table(120, 100, 3)
     forecaster = make().fit(frame)
     whole_forecast = forecaster.predict()
@@ -1146,7 +1146,7 @@ def test_the_command_line_forecasts_without_a_model_named(tmp_path, run, monkeyp
 
 
 @pytest.mark.usefixtures("shipped")
-def test_a_backtest_from_the_command_line_judges_it_beside_others(tmp_path, run, monkeypatch):
+def test_a_backtest_from_the_command_line_judges_zero_beside_others(tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
     daily_table(40, 30).to_csv("table.csv", index=False)
     argv = [

@@ -115,7 +115,7 @@ def test_suite_sees_a_regressor_that_takes_any_width():
 # --- what it learns -------------------------------------------------------------------------------
 
 
-def test_it_learns_waves():
+def test_the_regressor_learns_waves():
     windows = waves(400)
     x = windows[:, :24]
     y = windows[:, 24:]

@@ -58,7 +58,7 @@ def test_a_sine_with_noise_and_drift_is_found():
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5, -3.0])
-def test_a_trend_does_not_hide_it(slope):
+def test_a_trend_does_not_hide_the_period(slope):
     x = seasonal(12, 144) + slope * torch.arange(144)
     assert found(x, 12)[0] > 0.95
 
