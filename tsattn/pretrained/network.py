@@ -620,9 +620,10 @@ class ZeroNetwork(nn.Module):
         token_len = self.config.token_len
         period = seasons.period
         steps = torch.where(period >= 2, period, token_len)
-        # Short seasons are taken together until they fill a token.
-        together = steps * floor(token_len + steps // 2, steps)
-        steps = torch.where(4 * steps < 3 * token_len, together, steps)
+        # Seasons of less than three quarters of a token are taken together until they fill one.
+        several_seasons = steps * floor(token_len + steps // 2, steps)
+        steps = torch.where(4 * steps < 3 * token_len, several_seasons, steps)
+        # Tokens of a season: its length in tokens, rounded.
         count = floor(2 * steps + token_len, 2 * token_len).clamp_min(1)
         cycle = seasons.clear_cycle()
         has_cycle = (cycle > period) & (cycle % steps == 0)
@@ -663,9 +664,10 @@ class ZeroNetwork(nn.Module):
         # Those of the past have negative numbers, which are no parts: the weights learnt so, and a
         # study saw no difference.
         near = floor(tokens.index + near_tokens // 2, near_tokens)
-        wide = floor(tokens.index + 2 * near_tokens, 4 * near_tokens)
+        # Where there is no season, blocks four times as long take the place of its phases.
+        long_block = floor(tokens.index + 2 * near_tokens, 4 * near_tokens)
         seasonal = (period > 0)[:, None]
-        phase = torch.where(seasonal, tokens.phase(), wide - wide.min())
+        phase = torch.where(seasonal, tokens.phase(), long_block - long_block.min())
         turn = torch.where(seasonal, tokens.cycle().to(time), time)
         block = cast(TransformerBlock, self.stack.blocks[0])
         score = cast(GroupLevelScore, block.attention.score)
