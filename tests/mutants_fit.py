@@ -746,7 +746,7 @@ MUTANTS = [
     Mutant(COMBINATION, "drawn = first * ratio**trust", "drawn = first * ratio", WEIGHED),
     Mutant(
         "tsattn/forecasters/covariate_weights.py",
-        "if option.loss <= most",
+        "if option.loss <= highest_loss",
         "if option.loss >= 0",
         "tests/forecasters/test_covariate_regression.py"
         "::test_trees_are_tried_at_the_best_share_first_and_not_at_those_far_behind",

@@ -297,7 +297,7 @@ def test_context_follows_the_data():
     )
     assert SklearnForecaster(4).fit(long((200, 5))).context_ == 8
     assert SklearnForecaster(4).fit(long((5, 5))).context_ == 1
-    assert choose_context(to_panel(long((9, 9))), 4, None, least=5) == 5
+    assert choose_context(to_panel(long((9, 9))), 4, None, min_rows=5) == 5
     assert SklearnForecaster(4).context is None
 
 
@@ -355,9 +355,9 @@ def test_errors_say_what_to_do():
 
 
 def test_the_examples_in_the_docstrings_are_true():
-    found = doctest.testmod(pooled)
-    assert found.attempted >= 2
-    assert found.failed == 0
+    outcome = doctest.testmod(pooled)
+    assert outcome.attempted >= 2
+    assert outcome.failed == 0
 
 
 # --- covariates -----------------------------------------------------------------------------------
@@ -433,23 +433,25 @@ def test_ridge_with_covariates_is_one_regression_on_lags_and_on_the_columns_of_a
         )
         for r in rows
     ]
-    whole = Ridge(alpha=1.0).fit(
+    whole_fit = Ridge(alpha=1.0).fit(
         np.concatenate([x, more], axis=1), y, sample_weight=weights_by_hand(y)
     )
-    np.testing.assert_allclose(model.regressor_.coef_, whole.coef_, atol=1e-5)
+    np.testing.assert_allclose(model.regressor_.coef_, whole_fit.coef_, atol=1e-5)
 
 
 def test_a_step_of_gbm_reads_no_column_after_it():
     frame = driven()
     model = SklearnForecaster(3, "gbm", context=7, random_state=0, schema=EVERY).fit(frame[:-3])
     future = frame[-3:]
-    whole = model.predict(future=future)["gbm"].to_numpy()
+    whole_forecast = model.predict(future=future)["gbm"].to_numpy()
     other = model.predict(future=future.assign(promo=future["promo"] ^ (future.index == 398)))[
         "gbm"
     ].to_numpy()
-    assert other[0] == whole[0]
-    assert other[1] != whole[1]
-    np.testing.assert_array_equal(model.predict(future=future[:2], horizon=2)["gbm"], whole[:2])
+    assert other[0] == whole_forecast[0]
+    assert other[1] != whole_forecast[1]
+    np.testing.assert_array_equal(
+        model.predict(future=future[:2], horizon=2)["gbm"], whole_forecast[:2]
+    )
 
 
 def test_columns_of_later_steps_that_ridge_misses_are_told():
@@ -507,9 +509,9 @@ def test_saved_regressions_keep_their_covariates(name, tmp_path):
     with pytest.warns(UserWarning, match="'fog' in column 'sky'"):
         pd.testing.assert_frame_equal(loaded.predict(future=foggy), model.predict(future=foggy))
     loaded.save(tmp_path / "again")
-    again = SklearnForecaster.load(tmp_path / "again")
+    reloaded = SklearnForecaster.load(tmp_path / "again")
     pd.testing.assert_frame_equal(
-        again.predict(future=frame[-3:]), model.predict(future=frame[-3:])
+        reloaded.predict(future=frame[-3:]), model.predict(future=frame[-3:])
     )
     with pytest.raises(ValueError, match="column 'sky' of future= is missing"):
         loaded.predict(future=frame[-2:])
@@ -541,9 +543,11 @@ def test_covariates_of_a_short_series_are_lengthened_as_its_values_are(name, sch
         if schema.future_cols
         else [None, None]
     )
-    alone = model.predict(few, future=told[0])
-    both = model.predict(pd.concat([few, beside]), future=told[1])
-    np.testing.assert_allclose(both[both["unique_id"] == "a"][name], alone[name], rtol=1e-9)
+    own_forecast = model.predict(few, future=told[0])
+    both_forecasts = model.predict(pd.concat([few, beside]), future=told[1])
+    np.testing.assert_allclose(
+        both_forecasts[both_forecasts["unique_id"] == "a"][name], own_forecast[name], rtol=1e-9
+    )
 
 
 @pytest.mark.usefixtures("few_trees")

@@ -34,26 +34,27 @@ Windows = Callable[[History, np.ndarray], np.ndarray]
 _PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 # Weights of the pooled regression and the trees that are tried are multiples of this.
 _WEIGHT_STEP = 0.25
-# Steps of windows that trees learn from at most.
+# Most steps of windows that trees learn from.
 _MOST_ROWS = 2**16
-# Windows that are forecast at most.
+# Most windows that are forecast.
 _MOST_WINDOWS = 1024
-# Windows that are forecast at once at most.
+# Most windows that are forecast in one pass.
 _WINDOWS_A_PASS = 512
-# Series that they are taken from at most.
+# Most series that windows are taken from.
 _MOST_SERIES = 128
-# Share of the time that these forecasts may take; learning from them takes the rest.
+# Share of the time for the forecasts of the past. Learning from them takes the rest.
 _FORECAST_SHARE = 0.5
-# Shares of the local regression are tried with trees if their own loss is at most so many times the
-# least one.
+# A share of the local regression is tried with trees if its loss is at most so many times the least
+# loss of all shares.
 _NEAR_LOSS = 1.1
-# Share of the time that the first trees may take, which check; those of all rows take the rest.
+# Share of the time for the first trees, which are only checked. The trees of all rows take the
+# rest.
 _FIRST_TREES_SHARE = 0.5
 # Factor of the time that the next trees are expected to take.
 _FIT_MARGIN = 1.2
-# Windows without which nothing is learnt.
+# Fewest windows from which something is learnt.
 _LEAST_WINDOWS = 32
-# The last windows of a series check: one of so many.
+# One in so many windows of a series, the last ones, checks what the others taught.
 _HELD_OUT = 4
 # A gain counts if it is so many standard errors above zero, ...
 _SURE = 2.0
@@ -75,7 +76,7 @@ def fit_covariate_regression(
     encoder: CovariateEncoder,
     *,
     horizon: int,
-    least: int,
+    min_rows: int,
     without_doubtful: Panel | None = None,
 ) -> CovariateRegression:
     """Learn what covariates add to a base, from forecasts of the panel's own past.
@@ -96,7 +97,7 @@ def fit_covariate_regression(
         panel: The series.
         encoder: How covariates are read.
         horizon: Steps F.
-        least: Rows that the base needs before an end.
+        min_rows: Rows that the base needs before an end.
         without_doubtful: The panel without further values that may be wrong, if it has some. They
             are left out if the windows held out are then forecast clearly better, and if there is
             time to see it.
@@ -110,15 +111,15 @@ def fit_covariate_regression(
     longer = [length for length in cycles if length > season]
     cycle = max(longer, default=0)
     regression = CovariateRegression(encoder, horizon, season, cycle)
-    origins = Origins.of(panel, horizon, least, regression.rows)
+    origins = Origins.of(panel, horizon, min_rows, regression.rows)
     all_windows = np.ones(len(origins.ends), dtype=bool)
-    if not origins.enough(all_windows):
+    if not origins.suffice(all_windows):
         return regression
     n_panels = 1 if without_doubtful is None else 2
     seconds = _FORECAST_SHARE * seconds_left() / n_panels
     begun = time.monotonic()
     past = PastForecasts.of(regression, base, windows, panel, origins, seconds)
-    if not origins.enough(past.usable):
+    if not origins.suffice(past.usable):
         return regression
     choice = past.best()
     if without_doubtful is None:
@@ -166,7 +167,7 @@ class Origins(NamedTuple):
     held_out: np.ndarray
     overlap: float
 
-    def enough(self, usable: np.ndarray) -> bool:
+    def suffice(self, usable: np.ndarray) -> bool:
         """Whether enough of the usable windows ``[W]`` learn and check."""
         checks = self.held_out & usable
         learners = ~self.held_out & usable
@@ -177,48 +178,60 @@ class Origins(NamedTuple):
         return n_windows >= _LEAST_WINDOWS
 
     @classmethod
-    def of(cls, panel: Panel, horizon: int, least: int, rows: int) -> Origins:
+    def of(cls, panel: Panel, horizon: int, min_rows: int, usual_rows: int) -> Origins:
         """Choose origins of some series, at most a horizon apart.
 
-        A window that learns has no row of one that checks.
+        No training window shares a row with a window that checks.
 
         Args:
             panel: The series.
             horizon: Steps ahead.
-            least: Rows that stand before an end at least.
-            rows: Rows that stand before it where a quarter of the series is as long.
+            min_rows: Rows that stand before an end at least.
+            usual_rows: Rows that stand before it where a quarter of the series is as long.
         """
         most_affordable = _MOST_WINDOWS // panel.n_channels
-        most = max(most_affordable, 2 * _LEAST_WINDOWS)
+        most_windows = max(most_affordable, 2 * _LEAST_WINDOWS)
         series = spread_places(panel.n_series, _MOST_SERIES)
-        most_ends = most // len(series)
+        most_ends = most_windows // len(series)
         lengths = panel.lengths[series]
-        first = np.minimum(lengths // _HELD_OUT, rows)
-        first = np.maximum(first, least)
+        rows_before_first = np.minimum(lengths // _HELD_OUT, usual_rows)
+        rows_before_first = np.maximum(rows_before_first, min_rows)
         # Rows between the first end and the last one; -1 where there is no end.
-        rooms = lengths - horizon - first
+        rooms = lengths - horizon - rows_before_first
         rooms = np.maximum(rooms, -1)
         affordable_step = rooms.sum() // (2 * _LEAST_WINDOWS)
         step = int(np.clip(affordable_step, 1, horizon))
         ends = []
         held_out = []
         for n, room in zip(series, rooms, strict=True):
-            last = panel.starts[n + 1] - horizon
-            before_first = last - room - 1
-            latest_first = np.arange(last, before_first, -step)
+            last_end = panel.starts[n + 1] - horizon
+            before_first = last_end - room - 1
+            latest_first = np.arange(last_end, before_first, -step)
             series_ends = latest_first[:most_ends][::-1]
-            n_ends = len(series_ends)
-            n_checks = n_ends // _HELD_OUT
-            is_check = np.arange(n_ends) >= n_ends - n_checks
-            usable = np.ones(n_ends, dtype=bool)
-            if n_checks:
-                first_check = series_ends[-n_checks]
-                is_before_checks = series_ends + horizon <= first_check
-                usable = is_check | is_before_checks
+            usable, is_check = _held_out_last(series_ends, horizon)
             ends.append(series_ends[usable])
             held_out.append(is_check[usable])
         overlap = horizon / step
         return cls(np.concatenate(ends), np.concatenate(held_out), overlap)
+
+
+def _held_out_last(ends: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which windows of one series are used, and which of them check: the last quarter.
+
+    A window whose horizon reaches into those that check is not used.
+
+    Args:
+        ends: Ends of the contexts, ascending, ``[n]``.
+        horizon: Steps ahead.
+    """
+    n_ends = len(ends)
+    n_checks = n_ends // _HELD_OUT
+    is_check = np.arange(n_ends) >= n_ends - n_checks
+    if not n_checks:
+        return np.ones(n_ends, dtype=bool), is_check
+    first_check = ends[-n_checks]
+    is_before_checks = ends + horizon <= first_check
+    return is_check | is_before_checks, is_check
 
 
 class _Answer(NamedTuple):
@@ -292,62 +305,68 @@ class PastForecasts:
         allow, which are spread evenly over all of them.
         """
         begun = time.monotonic()
-        horizon = regression.horizon
-        history = History(panel)
-        columns = CovariateHistory(panel, regression.encoder.columns)
+        past = cls._unfilled(regression, windows, panel, origins)
         n_windows = len(origins.ends)
-        truth = history.futures(origins.ends, horizon)
-        level = np.full((n_windows, 1, panel.n_channels), np.nan)
-        spread = np.full(level.shape, np.nan)
-        effect = np.full(truth.shape, np.nan)
-        answers: dict[float, _Answer] = {}
-        past = cls(
-            regression=regression,
-            windows=windows,
-            history=history,
-            columns=columns,
-            origins=origins,
-            truth=truth,
-            level=level,
-            spread=spread,
-            effect=effect,
-            answers=answers,
-        )
-        batches: dict[float, list[_Answer]] = {0.0: []}
-        if regression.reads_rows:
-            batches[1.0] = []
         order = np.arange(n_windows)
         if math.isfinite(seconds):
             order = spread_order(n_windows)
-        n_done = 0
-        for part, x, covariates in past.parts(order):
-            effects = regression.effects(x, covariates)
-            n_rows = x.shape[1]
-            effect[part] = effects[:, n_rows:]
-            for share, batch in batches.items():
-                shared = replace(regression, share=share)
-                point, bounds = shared.blended(base, x, _BAND, effects)
-                batch.append(_Answer(point, bounds))
-            for c in range(panel.n_channels):
-                features = regression.features(x[..., c], covariates)
-                level[part, :, c] = features.level
-                spread[part, :, c] = features.spread
-            n_done += len(part)
-            if time.monotonic() - begun > seconds:
-                break
-        # No error is measured in units of a constant window.
-        spread[spread == 0] = np.nan
-        done = order[:n_done]
-        for share, batch in batches.items():
-            answers[share] = _Answer.joined(batch, done, n_windows)
-        if regression.reads_rows:
-            answers[0.5] = answers[0.0].mean_with(answers[1.0])
-        # Truths beside a column that hangs would say that it has no effect.
+        past._fill(base, order, end=begun + seconds)
+        # Truths at rows where a column is stuck would suggest that the column has no effect.
         beside_stuck = find_stuck_cells(panel).any(axis=1, keepdims=True)
         values = np.where(beside_stuck, np.nan, panel.values)
-        trusted = History(replace(panel, values=values)).futures(origins.ends, horizon)
+        trusted_history = History(replace(panel, values=values))
+        trusted = trusted_history.futures(origins.ends, regression.horizon)
         judged = replace(past, truth=trusted)
-        return judged if origins.enough(judged.usable) else past
+        return judged if origins.suffice(judged.usable) else past
+
+    @classmethod
+    def _unfilled(
+        cls, regression: CovariateRegression, windows: Windows, panel: Panel, origins: Origins
+    ) -> PastForecasts:
+        """The truths of all windows, without a forecast."""
+        truth = History(panel).futures(origins.ends, regression.horizon)
+        level = np.full((len(origins.ends), 1, panel.n_channels), np.nan)
+        return cls(
+            regression=regression,
+            windows=windows,
+            history=History(panel),
+            columns=CovariateHistory(panel, regression.encoder.columns),
+            origins=origins,
+            truth=truth,
+            level=level,
+            spread=np.full(level.shape, np.nan),
+            effect=np.full(truth.shape, np.nan),
+            answers={},
+        )
+
+    def _fill(self, base: Base, order: np.ndarray, end: float) -> None:
+        """Forecast windows in an order until all are done or the clock says ``end``."""
+        batches: dict[float, list[_Answer]] = {0.0: []}
+        if self.regression.reads_rows:
+            batches[1.0] = []
+        n_done = 0
+        for part, x, covariates in self.parts(order):
+            effects = self.regression.effects(x, covariates)
+            n_rows = x.shape[1]
+            self.effect[part] = effects[:, n_rows:]
+            for share, batch in batches.items():
+                shared = replace(self.regression, share=share)
+                point, bounds = shared.blended(base, x, _BAND, effects)
+                batch.append(_Answer(point, bounds))
+            for c in range(x.shape[2]):
+                features = self.regression.features(x[..., c], covariates)
+                self.level[part, :, c] = features.level
+                self.spread[part, :, c] = features.spread
+            n_done += len(part)
+            if time.monotonic() > end:
+                break
+        # No error is measured in units of a constant window.
+        self.spread[self.spread == 0] = np.nan
+        places = order[:n_done]
+        for share, batch in batches.items():
+            self.answers[share] = _Answer.joined(batch, places, len(order))
+        if self.regression.reads_rows:
+            self.answers[0.5] = self.answers[0.0].mean_with(self.answers[1.0])
 
     @property
     def usable(self) -> np.ndarray:
@@ -408,8 +427,8 @@ class PastForecasts:
             check: Steps of those that check.
         """
         ranked = sorted(plain_options, key=_cautious_loss)
-        most = _NEAR_LOSS * min(option.loss for option in ranked)
-        shares = [option.share for option in ranked if option.loss <= most]
+        highest_loss = _NEAR_LOSS * min(option.loss for option in ranked)
+        shares = [option.share for option in ranked if option.loss <= highest_loss]
         options: list[_TreesOption] = []
         seconds = 0.0
         for share in shares:
@@ -510,8 +529,8 @@ class PastForecasts:
         )
 
     def clearly_lower(self, losses: np.ndarray, plain: np.ndarray, worth: float = _WORTH) -> bool:
-        """Whether losses of windows are lower than plain ones by enough to be no chance, and by
-        such a share of them.
+        """Whether losses of windows are lower than plain ones by more than chance, and by a share
+        ``worth`` of the plain ones.
         """
         gain = plain - losses
         # Windows that share rows count as fewer ones.
@@ -562,14 +581,14 @@ class PastForecasts:
         features[:, 0] = np.nan_to_num(scaled_of_rows)
         return features
 
-    def _tree_rows(self, pick: np.ndarray, most: int | None) -> _TreeRows:
-        """Features of all steps of some windows, or of about ``most`` that are drawn."""
+    def _tree_rows(self, pick: np.ndarray, n_drawn: int | None) -> _TreeRows:
+        """Features of all steps of some windows, or of about ``n_drawn`` steps that are drawn."""
         shape = self.truth.shape
         _, horizon, n_channels = shape
         share = 1.0
-        if most is not None:
+        if n_drawn is not None:
             n_rows = len(pick) * horizon * n_channels
-            share = most / max(n_rows, 1)
+            share = n_drawn / max(n_rows, 1)
         generator = np.random.default_rng(0)
         drawn = generator.random(shape) < share
         tables = []

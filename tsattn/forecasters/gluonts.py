@@ -277,7 +277,7 @@ class GluonTSForecaster(PooledForecaster):
     def _fit(self, panel: Panel, context: FitContext) -> GluonTSFitted:
         from tsattn.training.loop import at_error, at_start, one_process
 
-        n_rows = choose_context(panel, self.horizon, self.context, least=2)
+        n_rows = choose_context(panel, self.horizon, self.context, min_rows=2)
         generator = np.random.default_rng(seed_from(self.random_state))
         x, y, _ = training_windows(
             panel,
@@ -430,9 +430,7 @@ def _entries(windows: np.ndarray) -> list[dict[str, Any]]:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's random state from ``seed`` and its precision single within, and as they
-    were after.
-    """
+    """Seed torch and set its precision to single inside a block; restore both afterwards."""
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     with _LOCK, torch.random.fork_rng(devices=devices), IN_SINGLE:
         torch.manual_seed(seed)

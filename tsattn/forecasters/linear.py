@@ -68,7 +68,7 @@ class LinearForecaster(NetworkForecaster):
         return self.kind
 
     def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
-        """As in every forecaster; columns that hang are told."""
+        """As in every forecaster; also warns of columns that are stuck."""
         from tsattn.forecasters.pretrained import tell_stuck_columns
 
         panel = super().without_doubtful(panel, fitted)
@@ -91,7 +91,7 @@ class LinearForecaster(NetworkForecaster):
                 learning,
                 encoder,
                 horizon=model.config.horizon,
-                least=n_rows,
+                min_rows=n_rows,
             )
         model = replace(model, covariate_regression=regression)
         return replace(fitted, model=model, encoder=encoder)

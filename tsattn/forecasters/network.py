@@ -81,7 +81,7 @@ class NetworkFitted(Fitted):
         return network_tensors(self.model, self.panel, self.score_scaler)
 
     def facts(self) -> Facts:
-        """The description of the network, and what was told of its training."""
+        """The description of the network, and the summary of its training."""
         model = self.model
         return {
             "network": model.config.to_dict(),
@@ -183,8 +183,8 @@ class NetworkForecaster(Forecaster):
 
     @property
     def gives_quantiles(self) -> bool:
-        """Whether the head knows them, or validation rows were held back for intervals; so it is
-        believed before a fit.
+        """Whether the head gives quantiles, or validation rows were held back for intervals. Before
+        a fit this is assumed.
         """
         if self.state_ is None:
             return True
@@ -390,8 +390,8 @@ class NetworkForecaster(Forecaster):
         ids: pd.Index | None,
         enough: np.ndarray,
     ) -> Answer:
-        """The same where only some windows show the network ``enough``; a simpler forecaster takes
-        the others.
+        """The same answer where only some windows have ``enough`` rows for the network. A simpler
+        forecaster answers the others.
         """
         n_windows, _, n_channels = x.shape
         point = np.empty((n_windows, self.horizon, n_channels))
@@ -560,7 +560,7 @@ class NetworkForecaster(Forecaster):
             return self._train(panel, context)
 
     def _plan(self, panel: Panel) -> "tuple[FitPlan, FittedNetwork]":
-        """All of a fit that can be refused before there is a network, and what it will fill."""
+        """Plan a fit and its network; refuse all that can be refused before there is one."""
         from tsattn.forecasters.fitting import plan_fit
 
         transform = TargetTransform(self.training.target_transform)
@@ -601,7 +601,6 @@ class NetworkForecaster(Forecaster):
 
     def _train(self, panel: Panel, context: FitContext) -> NetworkFitted:
         """A network, fitted from the start or from the weights of the fit before."""
-        from tsattn.forecasters.fitting import hold_linear, solve_linear
         from tsattn.forecasters.pretrained import tell_outliers
         from tsattn.training.processes import processes_for
 
@@ -621,13 +620,8 @@ class NetworkForecaster(Forecaster):
         started = time.perf_counter()
         n_channels = plan.panel.n_channels
         with limit_threads(self._threads(fitted, learn.n_windows, n_channels)) as n_threads:
-            # What the transformer of a warm start has learnt is what the map of the last fit left
-            # over.
             if self._solved:
-                network = fitted.network.to(home)
-                has_map = is_warm and hold_linear(network)
-                if not has_map:
-                    solve_linear(network, learn)
+                _solve_map(fitted.network.to(home), learn, is_warm=is_warm)
             start_weights = fitted.network.state_dict() if is_warm else {}
             checkpoint = self._checkpoint(panel, generators, seed, start_weights)
             progress = self._run(
@@ -848,3 +842,15 @@ class NetworkForecaster(Forecaster):
         scaler = self.score_scaler_.at(places, own_scaler)
         rolled = roll(self, panel, ends, scaler=scaler, keep=False)
         return -rolled.mae
+
+
+def _solve_map(network: nn.Module, learn: "WindowBatches", *, is_warm: bool) -> None:
+    """Solve the linear map of a network.
+
+    A warm start keeps its map: what its transformer has learnt is what that map left over.
+    """
+    from tsattn.forecasters.fitting import hold_linear, solve_linear
+
+    has_map = is_warm and hold_linear(network)
+    if not has_map:
+        solve_linear(network, learn)

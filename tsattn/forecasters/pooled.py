@@ -52,7 +52,7 @@ def choose_context(
     horizon: int,
     context: int | None,
     *,
-    least: int = 1,
+    min_rows: int = 1,
     season: int | None = None,
 ) -> int:
     """Rows of history for a pooled model.
@@ -62,13 +62,13 @@ def choose_context(
         horizon: Rows forecast ahead.
         context: The user's choice; ``None`` takes the longer of two horizons and one season, at
             most half of the median series without one horizon.
-        least: Rows that the model reads at least.
+        min_rows: Rows that the model reads at least.
         season: Rows of the season; ``None`` is that of the frequency.
 
     Raises:
         ValueError: If no series has room for one whole window.
     """
-    needed = least if context is None else context
+    needed = min_rows if context is None else context
     rooms = panel.lengths - horizon
     if rooms.max() < needed:
         require_length(
@@ -78,11 +78,11 @@ def choose_context(
         )
     if context is not None:
         return context
-    median_room = int(np.median(rooms[rooms >= least]))
+    median_room = int(np.median(rooms[rooms >= min_rows]))
     if season is None:
         season = season_length(panel.freq)
     wished_context = max(2 * horizon, season)
-    return max(least, min(wished_context, median_room // 2))
+    return max(min_rows, min(wished_context, median_room // 2))
 
 
 def standardise(x: np.ndarray, *, centre: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

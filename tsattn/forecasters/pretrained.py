@@ -378,7 +378,7 @@ class PretrainedForecaster(GapForecaster):
             clean,
             encoder,
             horizon=self.horizon,
-            least=1,
+            min_rows=1,
             without_doubtful=stricter if differs else None,
         )
         if regression.leaves_out:
@@ -529,8 +529,8 @@ def _around_last(bounds: np.ndarray, x: np.ndarray, season: int) -> np.ndarray:
     distance = last[has_ended, None, None] - bounds[ended][..., -1:]
     moved = bounds[ended] + distance
     # A move must not bring negative values to a series that has none.
-    least = np.fmin.reduce(x[ended], axis=1)
-    floor = np.where(least >= 0, 0.0, -np.inf)
+    smallest = np.fmin.reduce(x[ended], axis=1)
+    floor = np.where(smallest >= 0, 0.0, -np.inf)
     bounds[ended] = np.maximum(moved, floor[:, None, None])
     return bounds
 
@@ -860,13 +860,13 @@ def _lie_outside(panel: Panel, rows: np.ndarray) -> np.ndarray:
     others = panel.values[:, 0].copy()
     others[rows] = np.nan
     first_rows = panel.starts[:-1]
-    least = np.fmin.reduceat(others, first_rows)
-    most = np.fmax.reduceat(others, first_rows)
-    width = most - least
+    smallest = np.fmin.reduceat(others, first_rows)
+    largest = np.fmax.reduceat(others, first_rows)
+    width = largest - smallest
     series = panel.owners(rows + 1)
     values = panel.values[rows, 0]
-    is_low = values < (least - width)[series]
-    is_high = values > (most + width)[series]
+    is_low = values < (smallest - width)[series]
+    is_high = values > (largest + width)[series]
     return is_low | is_high
 
 
