@@ -595,25 +595,32 @@ def _chosen_series(
 ) -> tuple[list[int], list[int]]:
     """Indices of the series to draw, and of the others that are asked for."""
     if series is None:
-        # A wide table is drawn in the order of its columns.
-        all_places = pd.Index(forecast.ids)
-        names = pd.Index(forecast.dialect.columns or forecast.ids)
-        places = all_places.get_indexer(names.intersection(all_places, sort=False))
-        # Series that were left out of the forecast have NaN for points.
-        is_empty = np.isnan(forecast.point[places]).all(axis=1)
-        # They come last, in their order.
-        order = np.argsort(is_empty, kind="stable")
-        n_drawn = 1 if only_one else min(_MOST_SERIES, max(1, (~is_empty).sum()))
-        indices = places[order].tolist()
-        return indices[:n_drawn], [] if only_one else indices[n_drawn:]
-    has_keys = len(forecast.dialect.key_cols) > 0 and isinstance(series, tuple)
-    several = isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series) and not has_keys
-    chosen = series if several else [series]
-    indices = [_index_of(forecast.ids, name, "the forecast") for name in chosen]
+        indices, n_forecast = _series_in_order(forecast)
+        if only_one:
+            return indices[:1], []
+        n_drawn = min(_MOST_SERIES, max(1, n_forecast))
+        return indices[:n_drawn], indices[n_drawn:]
+    # A tuple of key values names one series.
+    is_key = isinstance(series, tuple) and len(forecast.dialect.key_cols) > 0
+    is_list = isinstance(series, list | tuple | np.ndarray | pd.Index | pd.Series)
+    names = series if is_list and not is_key else [series]
+    indices = [_index_of(forecast.ids, name, "the forecast") for name in names]
     if not indices or (only_one and len(indices) > 1):
         rule = "one for one ax" if only_one else "at least one"
         raise ValueError(f"series must name {rule}; got {series!r}")
     return indices[:_MOST_SERIES], indices[_MOST_SERIES:]
+
+
+def _series_in_order(forecast: Forecast) -> tuple[list[int], int]:
+    """Indices of all series, those without a forecast last, and the number of the others."""
+    # A wide table is drawn in the order of its columns.
+    all_ids = pd.Index(forecast.ids)
+    names = pd.Index(forecast.dialect.columns or forecast.ids)
+    places = all_ids.get_indexer(names.intersection(all_ids, sort=False))
+    # Series that were left out of the forecast have NaN for points.
+    is_empty = np.isnan(forecast.point[places]).all(axis=1)
+    order = np.argsort(is_empty, kind="stable")
+    return places[order].tolist(), int((~is_empty).sum())
 
 
 def _index_of(ids: np.ndarray, series: Any, owner: str) -> int:
