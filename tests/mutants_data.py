@@ -791,7 +791,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/regression.py",
-        "return level + spread * answer",
+        "return location + spread * answer",
         "return spread * answer",
         REGRESSION,
     ),

@@ -103,7 +103,7 @@ MUTANTS = [
         "self.forward(scaled, encoded)\n        passed = self.forward(scaled, encoded)",
         ESTIMATOR,
     ),
-    Mutant(FITTED, "point = passed * spread + level", "point = passed + level", ESTIMATOR),
+    Mutant(FITTED, "point = passed * spread + location", "point = passed + location", ESTIMATOR),
     Mutant(
         FITTED,
         "np.abs(y - point) / scale[:, None]",

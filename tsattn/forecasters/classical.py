@@ -254,11 +254,11 @@ class LocalForecaster(Forecaster):
         """The forecast after values ``[T]``, which are enough for the model and not constant."""
 
     def _scaled(self, y: np.ndarray) -> tuple[np.ndarray, float, float]:
-        """Values as the model reads them, and the level and spread that undo the scaling; the
+        """Values as the model reads them, and the location and spread that undo the scaling; the
         spread of a constant window is 0.
         """
-        values, level, spread = standardise(y[None], centre="mean")
-        return values[0], level.item(), spread.item()
+        values, location, spread = standardise(y[None], centre="mean")
+        return values[0], location.item(), spread.item()
 
     def _fit(self, panel: Panel, context: FitContext) -> LocalFitted:
         season = self.season_length or season_length(panel.freq)
@@ -316,7 +316,7 @@ class LocalForecaster(Forecaster):
             window = x[b, :, c]
             n_missing = np.isnan(window).sum()
             y = window[n_missing:]
-            values, level, spread = self._scaled(y)
+            values, location, spread = self._scaled(y)
             if spread == 0:
                 mean[b, :, c] = y[-1]
                 continue
@@ -334,7 +334,7 @@ class LocalForecaster(Forecaster):
             if forecast is None:
                 forecast = _random_walk(values, self.horizon)
             window_mean, window_errors = forecast
-            mean[b, :, c] = level + spread * window_mean
+            mean[b, :, c] = location + spread * window_mean
             errors[b, :, c] = spread * window_errors
         self._warn(n_windows * n_channels, **counts)
         return mean, errors

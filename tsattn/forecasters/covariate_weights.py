@@ -275,7 +275,7 @@ class PastForecasts:
         columns: Of the panel.
         origins: Where the windows end.
         truth: Values that came, ``[W, F, C]``; NaN where one is missing.
-        level, spread: Of each window, ``[W, 1, C]``; the spread is NaN where a window is constant.
+        location, spread: Of each window, ``[W, 1, C]``; the spread of a constant window is NaN.
         effect: What columns contribute to the steps ahead by the local regression, ``[W, F, C]``.
         answers: Forecasts by the share of the local regression.
     """
@@ -286,7 +286,7 @@ class PastForecasts:
     columns: CovariateHistory
     origins: Origins
     truth: np.ndarray
-    level: np.ndarray
+    location: np.ndarray
     spread: np.ndarray
     effect: np.ndarray
     answers: dict[float, _Answer]
@@ -325,7 +325,7 @@ class PastForecasts:
     ) -> PastForecasts:
         """The truths of all windows, without a forecast."""
         truth = History(panel).futures(origins.ends, regression.horizon)
-        level = np.full((len(origins.ends), 1, panel.n_channels), np.nan)
+        location = np.full((len(origins.ends), 1, panel.n_channels), np.nan)
         return cls(
             regression=regression,
             windows=windows,
@@ -333,8 +333,8 @@ class PastForecasts:
             columns=CovariateHistory(panel, regression.encoder.columns),
             origins=origins,
             truth=truth,
-            level=level,
-            spread=np.full(level.shape, np.nan),
+            location=location,
+            spread=np.full(location.shape, np.nan),
             effect=np.full(truth.shape, np.nan),
             answers={},
         )
@@ -355,7 +355,7 @@ class PastForecasts:
                 batch.append(_Answer(point, bounds))
             for c in range(x.shape[2]):
                 features = self.regression.features(x[..., c], covariates)
-                self.level[part, :, c] = features.level
+                self.location[part, :, c] = features.location
                 self.spread[part, :, c] = features.spread
             n_done += len(part)
             if time.monotonic() > end:
@@ -575,7 +575,7 @@ class PastForecasts:
     def _tree_features(self, share: float, rows: _TreeRows) -> np.ndarray:
         """Features of rows, of which the first is the forecast with this share."""
         point = self.answers[share].point
-        scaled = (point - self.level) / self.spread
+        scaled = (point - self.location) / self.spread
         scaled_of_rows = scaled[rows.places]
         features = rows.features.copy()
         features[:, 0] = np.nan_to_num(scaled_of_rows)

@@ -185,10 +185,10 @@ class FittedNetwork:
         head = self.head
         if not self.config.masked:
             x = interpolated(x)
-        scaled, level, spread = self.standardise(x, ids)
+        scaled, location, spread = self.standardise(x, ids)
         passed = self.forward(scaled, encoded)
         if head is None:
-            point = passed * spread + level
+            point = passed * spread + location
             if self.intervals is None or not len(quantiles):
                 return unbounded(point)
             unit = self.interval_scale(x, ids)
@@ -196,11 +196,11 @@ class FittedNetwork:
             return point, bounds
         parameters = torch.as_tensor(passed)
         scaled_point = head.point(parameters).numpy()
-        point = scaled_point * spread + level
+        point = scaled_point * spread + location
         if not len(quantiles):
             return unbounded(point)
         scaled_bounds = head.quantiles(parameters, list(quantiles)).numpy()
-        bounds = scaled_bounds * spread[..., None] + level[..., None]
+        bounds = scaled_bounds * spread[..., None] + location[..., None]
         return point, bounds
 
     def sample(
@@ -214,11 +214,11 @@ class FittedNetwork:
         """Draws ``[B, F, C, S]`` from the head's distribution, steps independent of one another."""
         head = cast(QuantileHead | DistributionHead, self.head)
         transformed = self.transform.windows(x)
-        scaled, level, spread = self.standardise(transformed, ids)
+        scaled, location, spread = self.standardise(transformed, ids)
         encoded = self.encode(covariates)
         parameters = torch.as_tensor(self.forward(scaled, encoded))
         scaled_draws = head.sample(parameters, n_samples, generator).numpy()
-        draws = scaled_draws * spread[..., None] + level[..., None]
+        draws = scaled_draws * spread[..., None] + location[..., None]
         return self.transform.inverse(draws)
 
     def attention_maps(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
@@ -253,19 +253,19 @@ class FittedNetwork:
     def standardise(
         self, x: np.ndarray, ids: pd.Index | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Contexts as the network reads them, and their level and spread ``[B, 1, C]``.
+        """Contexts as the network reads them, and their location and spread ``[B, 1, C]``.
 
         A short context is padded at the front: with missing values for a network that leaves them
         out, with the mean of the context for another one.
         """
-        level, spread = self._scale(x, ids)
+        location, spread = self._scale(x, ids)
         unit = np.where(spread > 0, spread, 1.0)
-        scaled = (x - level) / unit
+        scaled = (x - location) / unit
         fills = not self.config.masked
         padded = pad_front(scaled, self.config.context, fill=fills)
         first_parameter = next(self.network.parameters())
         dtype = np.float64 if first_parameter.dtype == torch.float64 else np.float32
-        return padded.astype(dtype), level, spread
+        return padded.astype(dtype), location, spread
 
     def _scale(self, x: np.ndarray, ids: pd.Index | None) -> tuple[np.ndarray, np.ndarray]:
         """Level and spread of contexts, ``[B, 1, C]`` each.
@@ -279,13 +279,13 @@ class FittedNetwork:
         if self.config.head in UNSCALED_HEADS:
             return np.zeros(shape), np.ones(shape)
         if self.by_place:
-            level = np.broadcast_to(self.scaler.mean, shape)
+            location = np.broadcast_to(self.scaler.mean, shape)
             spread = np.broadcast_to(self.scaler.scale, shape)
-            return level, spread
-        level, spread = _window_scale(x)
+            return location, spread
+        location, spread = _window_scale(x)
         if self.config.equivariant:
-            return level, spread
-        scaler = self._scaler_at(ids, Scaler(level[:, 0], spread[:, 0]))
+            return location, spread
+        scaler = self._scaler_at(ids, Scaler(location[:, 0], spread[:, 0]))
         return scaler.mean[:, None], scaler.scale[:, None]
 
     def _scaler_at(self, ids: pd.Index | None, others: Scaler) -> Scaler:
@@ -373,13 +373,13 @@ def _window_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     each; the deviation of a constant window is 0.
     """
     observed = np.isfinite(x)
-    level = x.mean(1, keepdims=True, where=observed)
+    location = x.mean(1, keepdims=True, where=observed)
     deviation = x.std(1, keepdims=True, where=observed)
     largest = np.abs(x).max(1, keepdims=True, where=observed, initial=0)
     # Rounding leaves a tiny deviation of a constant window.
     constant = deviation <= _ROUNDING_DEVIATION * largest
     deviation = np.where(constant, 0.0, deviation)
-    return level, deviation
+    return location, deviation
 
 
 def resolve_device(name: str, *, strict: bool = False) -> torch.device:

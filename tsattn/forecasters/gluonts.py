@@ -366,7 +366,7 @@ class GluonTSForecaster(PooledForecaster):
         n_answers = 1 + len(quantiles)
         if not x.size:
             return np.zeros((n_windows, self.horizon, n_channels, n_answers))
-        z, level, spread = standardise(x, centre="mean")
+        z, location, spread = standardise(x, centre="mean")
         series = z.swapaxes(1, 2).reshape(n_windows * n_channels, context)
         n_paths = self.n_paths if self.model == "deepar" else 1
         n_rows = max(1, _PASS_ROWS // n_paths)
@@ -382,7 +382,7 @@ class GluonTSForecaster(PooledForecaster):
                 with _seeded(self._path_seed, device):
                     parts.append(self._pass(network, part, quantiles))
         answer = np.concatenate(parts).reshape(n_windows, n_channels, self.horizon, n_answers)
-        return level[..., None] + spread[..., None] * answer.swapaxes(1, 2)
+        return location[..., None] + spread[..., None] * answer.swapaxes(1, 2)
 
     def _pass(self, network: Any, x: torch.Tensor, quantiles: Sequence[float]) -> np.ndarray:
         observed = torch.ones_like(x)

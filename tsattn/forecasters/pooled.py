@@ -93,28 +93,28 @@ def standardise(x: np.ndarray, *, centre: str) -> tuple[np.ndarray, np.ndarray, 
         centre: ``"last"`` subtracts the last value, ``"mean"`` the mean.
 
     Returns:
-        ``(x - level) / spread``, and level and spread ``[B, 1]`` or ``[B, 1, C]``. The spread is
-        the standard deviation. It is 0 for a constant window, which is divided by 1: a forecast
-        multiplied by the spread is then the level.
+        ``(x - location) / spread``, and location and spread ``[B, 1]`` or ``[B, 1, C]``. The spread
+        is the standard deviation. It is 0 for a constant window, which is divided by 1: a forecast
+        multiplied by the spread is then the location.
 
     Example:
         >>> x = np.array([[[1.0], [3.0]], [[5.0], [5.0]]])
-        >>> z, level, spread = standardise(x, centre="last")
-        >>> z[0].ravel(), level.ravel(), spread.ravel()
+        >>> z, location, spread = standardise(x, centre="last")
+        >>> z[0].ravel(), location.ravel(), spread.ravel()
         (array([-2.,  0.]), array([3., 5.]), array([1., 0.]))
     """
     # In units of the largest value, the squares of tiny and huge values stay within range.
     size = np.abs(x).max(axis=1, keepdims=True, initial=0.0)
     size = np.where(size > 0, size, 1.0)
     u = x / size
-    level = x[:, -1:]
+    location = x[:, -1:]
     if centre != "last":
-        level = u.mean(axis=1, keepdims=True) * size
+        location = u.mean(axis=1, keepdims=True) * size
     deviation = u.std(axis=1, keepdims=True)
     # Rounding leaves a tiny deviation of a constant window.
     spread = np.where(deviation > _ROUNDING_DEVIATION, deviation, 0.0) * size
-    z = (x - level) / np.where(spread > 0, spread, 1.0)
-    return z, level, spread
+    z = (x - location) / np.where(spread > 0, spread, 1.0)
+    return z, location, spread
 
 
 def training_windows(
@@ -171,12 +171,12 @@ def training_windows(
             f"no window has {horizon} rows in a row that are all known after its cutoff; give a"
             " table with fewer missing values, or a shorter horizon"
         )
-    z, level, spread = standardise(x, centre=centre)
+    z, location, spread = standardise(x, centre=centre)
     spreads = pd.Series(spread[:, 0])
     usual_spreads = spreads.groupby(panel.owners(ends)).transform("median")
     moving = complete & (spreads > _STILL_SHARE * usual_spreads).to_numpy()
     used = moving if moving.any() else complete
-    future = (y - level) / np.where(spread > 0, spread, 1.0)
+    future = (y - location) / np.where(spread > 0, spread, 1.0)
     return z[used], future[used], ends[used]
 
 

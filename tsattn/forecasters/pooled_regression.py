@@ -34,11 +34,11 @@ class WindowFeatures:
         encoder: How columns are read; the first cycle of its calendar is that of the season.
         x: Contexts ``[B, T]``; NaN is missing.
         covariates: Of the same windows.
-        rows: Last rows of a window whose mean and deviation are its level and spread.
+        rows: Last rows of a window whose mean and deviation are its location and spread.
         horizon: Steps ahead F, by which past columns are delayed.
 
     Attributes:
-        level: Mean of the last rows, ``[B, 1]``.
+        location: Mean of the last rows, ``[B, 1]``.
         spread: Their deviation, ``[B, 1]``; 0 where they are constant.
         columns: Future columns and cycles of the calendar but that of the season,
             ``[B, T + F, K]``.
@@ -58,7 +58,7 @@ class WindowFeatures:
         self.horizon = horizon
         self.x = x
         last_rows = x[:, -rows:]
-        self.level, self.spread = _level_and_spread(last_rows)
+        self.location, self.spread = _location_and_spread(last_rows)
         ahead, self.past, self.static = encoded_columns(encoder, covariates)
         # Also where a text is missing, whose indicators would be zeros.
         is_missing = np.isnan(covariates.known).any(axis=2)
@@ -150,7 +150,7 @@ class WindowFeatures:
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Values ``[B, F]`` in units of the window, ``[B, F, 1]``."""
-        scaled = (values - self.level) / self._unit()
+        scaled = (values - self.location) / self._unit()
         return scaled[..., None]
 
     def _unit(self) -> np.ndarray:
@@ -233,7 +233,7 @@ class WindowFeatures:
         if seasons:
             n_last = max(seasons[0], 1)
         last_rows = self.x[:, -n_last:]
-        mean, _ = _level_and_spread(last_rows)
+        mean, _ = _location_and_spread(last_rows)
         return mean
 
     def _static(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -275,7 +275,7 @@ def numeric_columns(encoder: CovariateEncoder) -> np.ndarray:
     return np.flatnonzero(is_number)
 
 
-def _level_and_spread(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _location_and_spread(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of the observed values of windows ``[B, T]``, ``[B, 1]`` each."""
     observed = np.isfinite(x)
     values = np.where(observed, x, 0.0)

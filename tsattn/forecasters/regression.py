@@ -533,7 +533,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
 
     def _points_of_windows(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
         """Points ``[B, F]`` of windows ``[B, T]`` by a regressor that reads whole windows."""
-        z, level, spread = standardise(x, centre="last")
+        z, location, spread = standardise(x, centre="last")
         rows = z
         if self.encoder_ is not None and covariates is not None:
             future = covariates.known[:, x.shape[1] :]
@@ -545,7 +545,7 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             covariate_features = _features(self.encoder_, covariates)
             rows = np.concatenate([z, covariate_features], axis=1)
         answer = self._predicted(rows)
-        return level + spread * answer
+        return location + spread * answer
 
     def _points_of_pairs(
         self, features: StepFeatures, x: np.ndarray, covariates: CovariateWindows | None
@@ -557,14 +557,14 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
         size = max(1, chunk_size(self.horizon * features.width))
         for first in range(0, len(x), size):
             part = slice(first, first + size)
-            z, level, spread = standardise(x[part], centre="mean")
+            z, location, spread = standardise(x[part], centre="mean")
             parts = {}
             if self.encoder_ is not None and covariates is not None:
                 part_covariates = covariates.of(part)
                 parts = self.encoder_.parts(part_covariates)
             steps = np.tile(np.arange(self.horizon), (len(z), 1))
             rows = features.rows(z, parts, steps)
-            point[part] = level + spread * self._predicted(rows)
+            point[part] = location + spread * self._predicted(rows)
         return point
 
     def _predicted(self, rows: np.ndarray) -> np.ndarray:
