@@ -324,12 +324,13 @@ class PastForecasts:
         cls, regression: CovariateRegression, windows: Windows, panel: Panel, origins: Origins
     ) -> PastForecasts:
         """The truths of all windows, without a forecast."""
-        truth = History(panel).futures(origins.ends, regression.horizon)
+        history = History(panel)
+        truth = history.futures(origins.ends, regression.horizon)
         location = np.full((len(origins.ends), 1, panel.n_channels), np.nan)
         return cls(
             regression=regression,
             windows=windows,
-            history=History(panel),
+            history=history,
             columns=CovariateHistory(panel, regression.encoder.columns),
             origins=origins,
             truth=truth,
