@@ -953,9 +953,30 @@ TABLES = {
         {"time": [pd.Timestamp("1961-01-01")], "y": [2.75]},
     ),
     "quarters as a decimal digit": (
-        lambda: timed([y + q / 10 for y in (2000, 2001, 2002) for q in (1, 2, 3, 4)], "time"),
-        "column 'time' must hold stamps",
+        lambda: timed([y + q / 10 for y in (2000, 2001, 2002) for q in (1, 2, 3, 4)]),
+        QUARTER,
     ),
+    "months behind the point of a year": (
+        lambda: timed(
+            [2012 + m / 100 for m in range(6, 13)] + [2013 + m / 100 for m in range(1, 6)]
+        ),
+        {"when": ["2013-06-01"], "y": [2.75]},
+    ),
+    "months before the point of a year, of which a file has 1.2013 where it says 01.2013": (
+        lambda: timed([m + 0.2012 for m in range(6, 13)] + [m + 0.2013 for m in range(1, 6)]),
+        {"when": ["2013-06-01"], "y": [2.75]},
+    ),
+    "months with a point as text": (lambda: text("%m.%Y", MONTHS), MONTH),
+    "months of two stores with a point": (
+        lambda: one_store(month=np.resize(np.arange(1, 13) + 0.202, 24)).drop(columns="date"),
+        PARTS.format("month"),
+    ),
+    "numbers that may be months of one year": (
+        lambda: timed(2012 + np.arange(1, N + 1) / 100),
+        {"index": [12], "when": [2012.12], "y": [2.75]},
+    ),
+    "days of SAS": (lambda: text("%d%b%Y"), DAY),
+    "months without a space": (lambda: text("%b%Y", MONTHS), MONTH),
     "quarters with a space": (lambda: quarters("{} Q{}"), QUARTER),
     "days with a T": (lambda: text("%Y-%m-%dT%H:%M:%S"), DAY),
     "a stamp of the year 9999": (

@@ -578,12 +578,14 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     """
     if not is_numeric_dtype(column.dtype):
         return _text_reads_as_times(column)
-    from tsattn.data.spelling import decimal_years, follow_periods
+    from tsattn.data.spelling import decimal_stamps, follow_periods
     from tsattn.data.text_stamps import LEAST_STAMP, spelt_stamps
 
     # The first value excludes most columns at little cost.
     first = column.iloc[0]
-    if not isinstance(first, Real) or not float(first) >= LEAST_STAMP:
+    # The first of a year may be 1.2024.
+    is_month = isinstance(first, float) and 1 < first < 13
+    if not isinstance(first, Real) or not (is_month or float(first) >= LEAST_STAMP):
         return False
     named_as_part = bool(part_of(column.name))
     stamps = None
@@ -591,8 +593,12 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     if numbers is not None:
         years = years and (named_as_part or column.dtype.kind in "iu")
         stamps = spelt_stamps(numbers, years=years)
-    elif named_as_part:
-        stamps = decimal_years(column.to_numpy(dtype=np.float64, na_value=np.nan))
+    else:
+        decimals = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        stamps = decimal_stamps(decimals)
+        # Numbers of one year may be other ones.
+        if stamps is not None and not named_as_part and stamps.dt.year.nunique() < 2:
+            return False
     if stamps is None or stamps.isna().any():
         return numbers is not None and follow_periods(numbers)
     if codes is None:
@@ -748,11 +754,13 @@ def _is_part(column: pd.Series) -> bool:
     if column.between(low, high).all():
         # Years may have decimals (1949.083).
         return part == "year" or numbers is not None
-    if part not in ("week", "quarter") or numbers is None:
-        return False
-    from tsattn.data.spelling import spelt_period
+    from tsattn.data.spelling import decimal_periods, spelt_period
 
-    # With a year before it, as 202401.
+    # With a year before it, as 2024.01 and 202401.
+    if numbers is None:
+        return decimal_periods(column.to_numpy(dtype=np.float64, na_value=np.nan)) is not None
+    if part not in ("week", "quarter"):
+        return False
     return spelt_period(numbers, weeks=part == "week") is not None
 
 

@@ -133,6 +133,7 @@ _SERIAL_ORIGIN = pd.Timestamp("1899-12-30")
 _DAY_SECONDS = 86_400
 # Rounding of a decimal year to three digits, in years.
 _DECIMAL_YEAR_ERROR = 0.002
+_YEAR_MONTHS = 12
 # How far the middle of a month lies from its half, in months at most: months differ in length.
 _MIDDLE_OF_MONTH = 0.15
 # Years of numbers that no name calls years.
@@ -157,6 +158,7 @@ _DATE_LAYOUTS = (
     "%m-%d-%y",
     "%d-%b-%Y",
     "%d-%b-%y",
+    "%d%b%Y",
     "%d %b %Y",
     "%d %B %Y",
     "%b %d, %Y",
@@ -166,10 +168,12 @@ _DATE_LAYOUTS = (
     "%YM%m",
     "%m/%Y",
     "%m-%Y",
+    "%m.%Y",
     "%b %Y",
     "%B %Y",
     "%b-%Y",
     "%b-%y",
+    "%b%Y",
     "%Y-%b",
     "%Y %b",
     "%G-W%V-%u",
@@ -776,13 +780,41 @@ def counts_in_text(text: pd.Series) -> np.ndarray | None:
     return text.astype(np.int64).to_numpy()
 
 
-def decimal_stamps(numbers: np.ndarray) -> pd.Series | None:
-    """Stamps of numbers with decimals: of years, as :func:`decimal_years` reads them, or of seconds
-    since 1970, to the millisecond, if all may be such.
+def decimal_periods(numbers: np.ndarray) -> pd.Series | None:
+    """First days of years with months or quarters behind a point, such as 2024.01 and 2024.1, or of
+    months with their years, such as 1.2024, if all numbers may be such.
+
+    Example:
+        >>> decimal_periods(np.array([12.2023, 1.2024])).dt.month.tolist()
+        [12, 1]
+        >>> decimal_periods(np.array([2023.4, 2024.1])).dt.month.tolist()
+        [10, 1]
     """
-    years = decimal_years(numbers)
-    if years is not None:
-        return years
+    whole = np.floor(numbers)
+    decimals = numbers - whole
+    for years, parts, n_months in (
+        (whole, 100 * decimals, 1),
+        (10_000 * decimals, whole, 1),
+        (whole, 10 * decimals, 3),
+    ):
+        are_whole = np.isclose([years, parts], np.rint([years, parts]), rtol=0, atol=1e-6).all()
+        parts = np.rint(parts)
+        are_parts = (parts >= 1) & (parts <= _YEAR_MONTHS / n_months)
+        if are_whole and are_parts.all() and are_years(years).all():
+            months = _YEAR_MONTHS * (np.rint(years) - 1970) + n_months * (parts - 1)
+            return pd.Series(months.astype("M8[M]").astype("M8[ns]"))
+    return None
+
+
+def decimal_stamps(numbers: np.ndarray) -> pd.Series | None:
+    """Stamps of numbers with decimals: of years, as :func:`decimal_years` reads them, of years with
+    months or quarters, as :func:`decimal_periods` does, or of seconds since 1970, to the
+    millisecond, if all may be such.
+    """
+    for read in (decimal_years, decimal_periods):
+        stamps = read(numbers)
+        if stamps is not None:
+            return stamps
     if not ((numbers >= FIRST_EPOCH_SECOND) & (numbers < LAST_EPOCH_SECOND)).all():
         return None
     milliseconds = np.rint(1000 * numbers).astype(np.int64)
