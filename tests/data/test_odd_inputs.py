@@ -171,6 +171,7 @@ def one_store(**more):
     return shops(items=["A"]).drop(columns="item").assign(**more)
 
 
+COUNTS = [1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 13, 15]
 SHOP = open_days("2023-01-02", "2024-03-30", range(6))
 OFFICE = open_hours("2024-01-01", "2024-02-02")
 STARTS = pd.date_range("2012-01-01", periods=N, freq="MS")
@@ -553,7 +554,7 @@ TABLES = {
     "numbers of observations": (lambda: timed(range(1, 1 + N), "obs"), {"obs": [13], "y": [2.75]}),
     "a day that is left out": (
         lambda: timed([*range(5), *range(6, N + 1)], "day"),
-        {"day": [12], "y": [2.75]},
+        {"day": [13], "y": [2.75]},
     ),
     "weeks of shops": (
         lambda: pd.DataFrame({"shop": [*"ab"] * 6, "week": np.repeat(range(1, 7), 2), "sold": Y}),
@@ -575,7 +576,7 @@ TABLES = {
     ),
     "halves of elapsed steps": (
         lambda: timed(np.arange(N) + 0.5, "elapsed"),
-        {"elapsed": [11.5], "y": [2.75]},
+        PARTS.format("elapsed"),
     ),
     "years before stamps": (
         lambda: timed(range(1672, 1672 + N), "year"),
@@ -975,6 +976,35 @@ TABLES = {
         lambda: timed(2012 + np.arange(1, N + 1) / 100),
         {"index": [12], "when": [2012.12], "y": [2.75]},
     ),
+    "counts as text": (
+        lambda: timed([*map(str, range(1, N + 1))], "ds"),
+        {"ds": [13], "naive": [2.75]},
+    ),
+    "counts of series as text": (
+        lambda: long(ds=[*map(str, range(1, 7))] * 2),
+        {"ds": [7, 7], "naive": [1.25, 2.75]},
+    ),
+    "counts as text in a column of steps": (
+        lambda: timed([*map(str, range(1, N + 1))], "step"),
+        {"step": [13], "y": [2.75]},
+    ),
+    "counts with gaps": (lambda: timed(COUNTS, "step"), {"step": [16], "y": [2.75]}),
+    "counts of two series with gaps": (
+        lambda: pd.DataFrame({"sku": [1] * 6 + [2] * 6, "week": [1, 2, 4, 5, 6, 8] * 2, "y": Y}),
+        {"sku": [1, 2], "week": [9, 9], "naive": [1.25, 2.75]},
+    ),
+    "counts with gaps beside sales": (
+        lambda: timed(COUNTS, "period", sales=Y),
+        {"period": [16], "y": [2.75], "sales": [2.75]},
+    ),
+    "Excel's numbers of months": (
+        lambda: timed((MONTHS - pd.Timestamp("1899-12-30")).days, "month"),
+        {"month": ["2013-01-01"], "y": [2.75]},
+    ),
+    "Excel's numbers of days as text": (
+        lambda: timed([str(45_292 + n) for n in range(N)], "date"),
+        {"date": ["2024-01-13"], "y": [2.75]},
+    ),
     "days of SAS": (lambda: text("%d%b%Y"), DAY),
     "months without a space": (lambda: text("%b%Y", MONTHS), MONTH),
     "quarters with a space": (lambda: quarters("{} Q{}"), QUARTER),
@@ -1049,6 +1079,7 @@ def check(frame, wanted):
 @pytest.mark.filterwarnings("ignore:.*off the days and hours")
 @pytest.mark.filterwarnings("ignore:.*series apart")
 @pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.filterwarnings("ignore:column .* numbers the rows")
 @pytest.mark.filterwarnings("ignore:.*years before the last")
 @pytest.mark.filterwarnings("ignore:column 'y' holds .* rounds")
 @pytest.mark.filterwarnings("ignore:column .* holds Excel's numbers of days")
@@ -1759,3 +1790,15 @@ def test_years_of_two_digits_are_refused():
     assert forecast(renamed[:10], 1)["ds"].tolist() == [200130]
     months = pd.date_range("2020-01-01", periods=30, freq="MS").strftime("%Y%m").astype(int)
     assert to_panel(frame.assign(date=months)).freq == "MS"
+
+
+@pytest.mark.parametrize("spelt", [False, True])
+def test_gaps_among_the_numbers_of_rows_are_told(spelt):
+    counts = [*map(str, COUNTS)] if spelt else COUNTS
+    table = pd.DataFrame({"t": counts, "y": Y})
+    told = "numbers the rows, of which some are absent, and is left out; .* by time_col='t'"
+    with pytest.warns(UserWarning, match=told):
+        assert forecast(table, 1, model="naive").columns.tolist() == ["y"]
+    with pytest.warns(UserWarning, match="such values are interpolated for naive"):
+        answer = forecast(table, 1, model="naive", time_col="t")
+    assert answer["t"].tolist() == [16]

@@ -20,7 +20,7 @@ from pandas.api.types import (
     is_object_dtype,
 )
 
-from tsattn.checks import Argument, InputError, InPython, Name, Piece, warn
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, Piece, warn
 from tsattn.data.calendar import (
     FIRST_YEAR,
     LAST_YEAR,
@@ -682,14 +682,15 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> 
     for column in columns:
         cells = df[column]
         if numbers_rows(cells):
-            warn(f"column {column!r} numbers the rows and is left out")
+            _tell_row_numbers(cells)
             continue
         if _NO_TIMES in df.attrs:
             names.append(column)
             continue
         refuse_blank_parts(cells)
-        is_year = not has_times and len(columns) > 1 and _counts_years(cells)
-        if is_year or _is_part(cells) or _reads_as_times(cells, None, years=False):
+        may_be_time = not has_times and len(columns) > 1
+        is_time = may_be_time and (_counts_years(cells) or _rises_as_time(cells))
+        if is_time or _is_part(cells) or _reads_as_times(cells, None, years=False):
             from tsattn.data.spelling import times_as_values
 
             raise times_as_values(cells, joined_parts(df, columns), has_times=has_times)
@@ -723,12 +724,33 @@ def numbers_rows(column: pd.Series) -> bool:
     """Whether the column is the index that a file was written with, or another count of rows."""
     if not names_rows(column.name):
         return False
-    numbers = whole_numbers(column)
+    from tsattn.data.part_columns import as_counts
+
+    numbers = whole_numbers(as_counts(column))
     if numbers is None or not pd.Index(numbers).is_unique:
         return False
-    # Rows may have been sorted since they were counted.
+    if names_index(column.name):
+        return True
+    # Rows may have been sorted since they were counted, or some may be absent.
+    steps = np.diff(numbers)
     is_whole_count = len(numbers) > 1 and np.ptp(numbers) == len(numbers) - 1
-    return names_index(column.name) or bool(is_whole_count)
+    rises = len(numbers) > 1 and numbers[0] in (0, 1) and steps.min() > 0
+    return bool(is_whole_count or (rises and np.median(steps) == 1))
+
+
+def _tell_row_numbers(column: pd.Series) -> None:
+    """Warn of a column that only numbers the rows, perhaps with gaps."""
+    numbers = column.astype(np.int64)
+    if names_index(column.name) or np.ptp(numbers) == len(numbers) - 1:
+        warn(f"column {column.name!r} numbers the rows and is left out")
+        return
+    warn(
+        InputWarning(
+            f"column {column.name!r} numbers the rows, of which some are absent, and is left out;"
+            " if values are missing there, name it by ",
+            Argument("time_col", column.name),
+        )
+    )
 
 
 def _counts_years(column: pd.Series) -> bool:
@@ -740,6 +762,17 @@ def _counts_years(column: pd.Series) -> bool:
         return False
     steps = np.diff(numbers)
     return bool(are_years(numbers).all() and np.isin(steps, (0, 1)).all() and steps.any())
+
+
+def _rises_as_time(column: pd.Series) -> bool:
+    """Whether a column is named by a word of times, and its numbers rise or fall in all rows."""
+    from tsattn.data.part_columns import as_counts, names_time
+
+    if not names_time(column.name):
+        return False
+    numbers = as_counts(column)
+    is_ordered = numbers.is_monotonic_increasing or numbers.is_monotonic_decreasing
+    return bool(is_ordered and numbers.is_unique and len(numbers) > 1)
 
 
 def _is_part(column: pd.Series) -> bool:
@@ -899,6 +932,9 @@ def read_stamps(
             " row needs one; ",
             *advice_on_blanks(column),
         )
+    if kind == "string" and _spells_count(series):
+        series = series.astype(np.int64)
+        kind = "integer"
     if kind == "integer":
         limit = _LARGEST_INTEGER_TIME
         far = np.flatnonzero((series < -limit) | (series > limit))
@@ -932,6 +968,18 @@ def read_stamps(
         cells = pd.Series(series.array, name=column.name)
         raise unread_stamp(cells, bad, place_of_first, is_named=candidates is not None)
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
+
+
+def _spells_count(column: pd.Series) -> bool:
+    """Whether text spells whole numbers that are no stamps, but for the days of Excel."""
+    from tsattn.data.part_columns import as_counts
+    from tsattn.data.text_stamps import spelt_stamps
+
+    # Most text is told by its first cell.
+    if not str(column.iloc[0]).isdigit():
+        return False
+    numbers = whole_numbers(as_counts(column))
+    return numbers is not None and spelt_stamps(numbers, years=True) is None
 
 
 def _stamps(

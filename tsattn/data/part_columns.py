@@ -53,6 +53,8 @@ _CLOCK_WORDS = {
     *("datum", "zeit", "zeitpunkt", "zeitstempel", "fecha"),
 }
 _LEAST_CLOCK = 30_000
+# A whole number as text; zeros in front are those of a code.
+_COUNT = re.compile("0|[1-9][0-9]{0,17}")
 # So many such columns there must be.
 _LEAST_STEPS = 12
 # Columns that only number such parts, from 0 or 1, and what they are by how many there are.
@@ -219,27 +221,49 @@ def _names_steps(name: Any) -> bool:
     return any(word.removesuffix("s") in _STEP_WORDS for word in words)
 
 
+def names_time(name: Any) -> bool:
+    """Whether a column is named by nothing but a word of times, such as day, step or month.
+
+    Example:
+        >>> names_time("Period"), names_time("Monat"), names_time("sales_per_day")
+        (True, True, False)
+    """
+    word = str(name).strip().lower()
+    return word.removesuffix("s") in _STEP_WORDS or bool(part_of(name)) or word in _CLOCK_WORDS
+
+
 def counts_steps(column: pd.Series, codes: np.ndarray | None = None) -> bool:
-    """Whether the whole numbers of a column count the steps of each series by one; years, which
-    say more than a count, may miss some.
+    """Whether the whole numbers of a column, which may be text, count the steps of each series by
+    one. In a column that is named by a word of times some may be absent.
 
     Args:
         column: The column, ``[rows]``, in any order.
         codes: Series of each row; None for one series.
     """
-    if not is_numeric_dtype(column.dtype):
-        return False
-    numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers = as_counts(column).to_numpy(dtype=np.float64, na_value=np.nan)
     if codes is None:
         codes = np.zeros(len(numbers), dtype=np.int64)
     order = np.lexsort((numbers, codes))
     is_same_series = np.diff(codes[order]) == 0
     steps = np.diff(numbers[order])[is_same_series]
     is_next = steps == 1
-    if part_of(column.name) == "year":
+    if names_time(column.name):
         is_next = steps > 0
     are_whole = (numbers % 1 == 0).all()
     return bool(len(steps) and are_whole and is_next.all())
+
+
+def as_counts(column: pd.Series) -> pd.Series:
+    """The numbers of a column; NaN for a column of other cells than numbers, but for text that
+    spells whole numbers in each cell.
+    """
+    if is_numeric_dtype(column.dtype):
+        return column
+    if infer_dtype(column) == "string":
+        texts = column.astype(object)
+        if texts.str.fullmatch(_COUNT).all():
+            return pd.Series(texts.astype(np.int64), name=column.name)
+    return pd.Series(np.nan, index=column.index, name=column.name)
 
 
 def is_clock(

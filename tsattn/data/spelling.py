@@ -128,7 +128,7 @@ _LARGEST_INTEGER = str(2**63 - 1)
 _OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6, "%Y%j": 7}
 # Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
 _SERIAL_DAYS = (30_000, 60_000)
-_DATE_WORDS = ("date", "datum", "fecha")
+_DATE_WORDS = ("date", "datum", "fecha", "day", "week", "month", "monat", "mois", "period")
 _SERIAL_ORIGIN = pd.Timestamp("1899-12-30")
 _DAY_SECONDS = 86_400
 # Rounding of a decimal year to three digits, in years.
@@ -895,7 +895,7 @@ def no_stamps(cells: pd.Series, kind: str, label: str) -> Exception:
     if not kind.startswith("mixed") or not len(odd):
         return TypeError(
             f"{label} must hold stamps, text that reads as stamps, or integers; got {kind}; convert"
-            " it to stamps"
+            " it to stamps, or number the rows 0, 1, 2 and so on in its place"
         )
     row = odd[0]
     remedy: list[Piece] = ["correct it, or leave such rows out, as those of totals"]
