@@ -1802,3 +1802,53 @@ def test_gaps_among_the_numbers_of_rows_are_told(spelt):
     with pytest.warns(UserWarning, match="such values are interpolated for naive"):
         answer = forecast(table, 1, model="naive", time_col="t")
     assert answer["t"].tolist() == [16]
+
+
+JANUARY = pd.date_range("2024-01-05", periods=60)
+
+
+def exchanged(day):
+    return day.replace(month=day.day, day=day.month) if day.day < 13 else day
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda days: pd.DataFrame({"date": days, "y": range(60)}),
+        lambda days: pd.DataFrame({"date": days.astype(str), "y": range(60)}),
+        lambda days: pd.DataFrame({"date": days[::-1], "y": range(59, -1, -1)}),
+        lambda days: pd.DataFrame({"y": range(60)}, index=days.rename("date")),
+    ],
+    ids=["days", "text", "falling", "index"],
+)
+def test_days_and_months_that_changed_places_are_told_by_the_order_of_rows(make):
+    table = make(JANUARY.map(exchanged))
+    with pytest.raises(ValueError, match="only if day and month of stamps change place") as caught:
+        forecast(table, 1, model="naive")
+    names = {"df": table.copy(), "pd": pd}
+    exec(re.search("exchange them: (.*); or, if", str(caught.value))[1], names)
+    answer = forecast(names["df"], 1, model="naive")
+    if "date" not in answer:
+        answer = answer.reset_index(names="date")
+    assert answer.to_numpy().tolist() == [[pd.Timestamp("2024-03-05"), 59]]
+
+
+def test_rows_in_no_order_of_time_are_read():
+    table = pd.DataFrame({"date": JANUARY, "y": range(60)}).sample(frac=1, random_state=0)
+    assert forecast(table, 1, model="naive")["y"].tolist() == [59]
+
+
+@pytest.mark.parametrize("name", ["week", "period", "ds"])
+def test_weeks_that_begin_again_are_refused(name):
+    table = pd.DataFrame({name: [*range(45, 53), *range(1, 9)], "y": range(16)})
+    with pytest.raises(ValueError, match="numbers of time begin again with 1 in row 8") as caught:
+        forecast(table, 1, model="naive")
+    names = {"df": table.copy()}
+    exec(re.search("number the rows: (.*); or sort", str(caught.value))[1], names)
+    answer = forecast(names["df"], 1, model="naive")
+    assert answer.to_numpy().tolist() == [[16, 15]]
+
+
+def test_a_late_row_among_counts_is_read():
+    table = pd.DataFrame({"ds": [1, 2, 4, 5, 3], "y": [1.0, 2, 4, 5, 3]})
+    assert forecast(table, 1, model="naive").to_numpy().tolist() == [[6, 5]]

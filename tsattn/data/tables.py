@@ -47,6 +47,9 @@ _NAMED_GROUPS = 3
 _LEAST_STEPS = 3
 # A month without a row is told of in tables that have rows in so many years, over more than two.
 _LEAST_YEARS = 3
+_YEAR_MONTHS = 12
+# So many rows of a series show an order, at least.
+_LEAST_ORDERED = 8
 _YEARS_SPAN = pd.Timedelta(730, "D")
 # Absent rows between a few rows and all others of their series, at least, also as a multiple of
 # those in other gaps; and how many these few are at most.
@@ -216,6 +219,8 @@ def regular(table: Table, rules: Rules) -> tuple[Table, str | int]:
         table = replace(table, times=stamps.tz_convert(rules.zone))
     _check_numbers(table)
     _check_duplicates(table, table_as_it_came)
+    if not rules.later and table is not table_as_it_came:
+        _check_order(table_as_it_came)
     grid = _find_grid(table, rules)
     check_kind(table.times, grid)
     table = _without_off_hours(table, grid, rules)
@@ -788,6 +793,58 @@ def _first_cell(mask: np.ndarray) -> tuple[int, int]:
     """Row and column of the first True of a mask, row by row."""
     row, column = np.argwhere(mask)[0]
     return int(row), int(column)
+
+
+def _check_order(table: Table) -> None:
+    """Refuse rows that are not in the order of time, where they would be if day and month changed
+    places, or if their numbers, such as weeks, did not begin again.
+
+    Args:
+        table: Rows as they came.
+    """
+    times = table.times
+    codes = table.codes
+    n_rows = np.bincount(codes)
+    if isinstance(times, pd.DatetimeIndex):
+        is_exchangeable = times.day <= _YEAR_MONTHS
+        is_day = (times == times.normalize()).all()
+        if not is_day or n_rows.max() < _LEAST_ORDERED or _are_ordered(codes, ticks(times)):
+            return
+        months = np.where(is_exchangeable, times.day, times.month)
+        days = np.where(is_exchangeable, times.month, times.day)
+        parts = pd.DataFrame({"year": times.year, "month": months, "day": days})
+        exchanged = pd.DatetimeIndex(pd.to_datetime(parts))
+        if not _are_ordered(codes, ticks(exchanged)):
+            return
+        row = int((is_exchangeable & (times.day != times.month)).argmax())
+        place = table.dialect.time_place
+        exchange = "lambda day: day.replace(month=day.day, day=day.month) if day.day < 13 else day"
+        raise InputError(
+            f"rows are in the order of time only if day and month of stamps change places, as of"
+            f" {times[row]:%Y-%m-%d} in row {row}, where both are at most 12; exchange them",
+            InPython(f": {place} = {table.reading_call()}.map({exchange})"),
+            "; or, if the stamps are right, sort the rows by time",
+        )
+    numbers = pd.Series(times).groupby(codes)
+    n_falls = (numbers.diff() < 0).groupby(codes).sum()
+    begins_again = (n_falls == 1) & (numbers.last() < numbers.first()) & (numbers.size() > 2)
+    if begins_again.any():
+        n = int(begins_again.argmax())
+        rows = np.flatnonzero(codes == n)
+        after = int(rows[1:][np.diff(times[rows]) < 0][0])
+        raise InputError(
+            f"{table.series(n)}: numbers of time begin again with {times[after]} in row {after},"
+            " as weeks or months of the next year do, but larger ones must be later; join them with"
+            " their year, or number the rows",
+            InPython(f": {_numbering(table.dialect)}"),
+            "; or sort the rows by time if they count it",
+        )
+
+
+def _are_ordered(codes: np.ndarray, clock: np.ndarray) -> bool:
+    """Whether the times of all series rise, or those of all fall."""
+    steps = pd.Series(clock).groupby(codes).diff().dropna()
+    return bool((steps > 0).all() or (steps < 0).all())
 
 
 def _check_duplicates(table: Table, table_as_it_came: Table) -> None:
