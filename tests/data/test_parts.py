@@ -9,6 +9,7 @@ import pytest
 from tables import FRENCH_MONTHS
 
 from tsattn import forecast
+from tsattn.data.frames import to_panel
 
 DAYS = pd.date_range("2024-01-01", periods=20)
 HOURS = pd.date_range("2024-01-01 01:00", periods=480, freq="h")
@@ -521,3 +522,14 @@ def test_columns_that_number_steps_are_turned(name, id_col):
         with pytest.raises(ValueError, match="column") as caught:
             forecast(other, 1)
         assert "number the steps" not in str(caught.value)
+
+
+@pytest.mark.parametrize("months", [[*range(1, 13)], ["Jan", "Feb", "Mar", "Apr"]])
+def test_years_and_months_in_levels_of_the_index_are_joined(months):
+    levels = pd.MultiIndex.from_product([(2021, 2022), months], names=["Year", "Month"])
+    df = pd.DataFrame({"sales": np.arange(len(levels), dtype=float)}, index=levels)
+    joined = advised(df, r"join them by (df = .*)")
+    first, *_, last = to_panel(joined).times
+    assert (first, last) == (pd.Timestamp("2021-01-01"), pd.Timestamp(2022, len(months), 1))
+    answer = forecast(df, 1, model="naive", id_col="Month")
+    assert sorted(answer["Month"], key=months.index) == months

@@ -808,7 +808,10 @@ def _levelled(frame: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, Schema
     is_unnamed = target_col == "y" and "y" not in columns
     if is_unnamed and (has_target or len(columns) == 1):
         target_col = "target" if has_target else columns[0]
+    has_default_ids = schema.id_col == "unique_id"
     frame, id_cols, time_col = with_levels(frame, schema.id_col, schema.time_col)
+    if has_default_ids:
+        refuse_parts(frame, time_col, id_cols, in_index=True)
     return frame, schema.changed(id_col=id_cols, time_col=time_col, target_col=target_col)
 
 

@@ -134,7 +134,9 @@ def _word(name: Any) -> str:
     return _SEPARATORS.sub("", str(name).lower())
 
 
-def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
+def refuse_parts(
+    df: pd.DataFrame, time_col: Any, keys: Sequence[Any], *, in_index: bool = False
+) -> None:
     """Refuse a table whose series would be the months or hours of the times that another column
     begins.
 
@@ -142,6 +144,7 @@ def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
         df: The table.
         time_col: Column of the times.
         keys: Columns that were found to tell series apart.
+        in_index: Whether all of them are levels of the index of the user's table.
 
     Raises:
         ValueError: With the call that joins the columns, if they can be joined.
@@ -154,6 +157,8 @@ def refuse_parts(df: pd.DataFrame, time_col: Any, keys: Sequence[Any]) -> None:
         id_cols: Any = [*keys]
         if len(keys) == 1:
             id_cols = keys[0]
+        if in_index:
+            call = call.replace("by df", "by df = df.reset_index(); df = df")
         raise InputError(
             f"column {parts[0]!r} holds parts of the times of column {time_col!r}, but one column"
             " must hold the times; join them, or, where its values name series, pass ",
