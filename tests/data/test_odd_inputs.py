@@ -1005,6 +1005,14 @@ TABLES = {
         lambda: timed([str(45_292 + n) for n in range(N)], "date"),
         {"date": ["2024-01-13"], "y": [2.75]},
     ),
+    "years among their months": (
+        lambda: timed([*MONTHS.strftime("%Y-%m"), "2012"], "month", y=[*Y, Y.sum()]),
+        r"column 'month' holds '2012' in row 12, .*; correct it, or leave such rows out, as those",
+    ),
+    "a year above its months": (
+        lambda: timed(["2012", *MONTHS.strftime("%Y-%m")], "month", y=[Y.sum(), *Y]),
+        r"column 'month' holds '2012' in row 0, .*; correct it, or leave such rows out, as those",
+    ),
     "days of SAS": (lambda: text("%d%b%Y"), DAY),
     "months without a space": (lambda: text("%b%Y", MONTHS), MONTH),
     "quarters with a space": (lambda: quarters("{} Q{}"), QUARTER),

@@ -39,6 +39,8 @@ _CLOCKS_BY_LENGTH = {8: "", 14: " %H:%M", 17: " %H:%M:%S"}
 _LEAST_MONTH_DAYS = 28
 # A reading is the likelier one where its stamps lie within a third of the time.
 _LIKELY_SPAN = 1 / 3
+# Characters of a day, at least; a year or a month has fewer.
+_LEAST_DAY_CHARACTERS = 8
 # So many stamps show no order.
 _FEW_STAMPS = 2
 _UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -131,7 +133,9 @@ def read_text(
         return local_or_utc(text, local)
     stamps = pd.to_datetime(text, format="ISO8601", errors="coerce")
     if not stamps.isna().iloc[0]:
-        return stamps
+        # A year or a month among days is that of a total.
+        n_characters = text.str.len().clip(upper=_LEAST_DAY_CHARACTERS)
+        return stamps.where(n_characters == n_characters.mode()[0])
     readings = _readings_by_layout(text, day_first)
     complete_readings = [reading for reading in readings if reading.notna().all()]
     year_first = _year_first_reading(text) if day_first is None else None
