@@ -56,13 +56,24 @@ _ENDINGS: tuple[tuple[str, str, dict[str, str], float], ...] = (
         0.5,
     ),
 )
-QUARTER = re.compile(r"(\d{4})[-:/ ]*Q([1-4])|Q([1-4])[-:/ ]*(\d{4})", re.IGNORECASE)
-# Quarters with the number first or a year of two digits, as companies report them, and half-years;
-# Eurostat calls these S1 and S2.
-_SHORT_QUARTER = re.compile(r"(?:([1-4])Q|Q([1-4]))[-'\u2019/ ]*(\d{4}|\d{2})", re.IGNORECASE)
-_HALF = re.compile(
-    r"(\d{4})[-:/ ]*[HS]([12])|(?:([12])H|[HS]([12]))[-'\u2019/ ]*(\d{4}|\d{2})", re.IGNORECASE
-)
+
+
+def _period_of_year(words: str, numbers: str) -> re.Pattern[str]:
+    """Text of a year and a period of it, which has a word and one of some numbers. Of fiscal years
+    the number is that of the year.
+    """
+    number = (
+        rf"(?:(?:{words})[. ]*([{numbers}])|([{numbers}])(?:\.|st|nd|rd|th|er|e)? ?(?:{words}))"
+    )
+    fiscal = "[FC]Y[- ]?"
+    behind = rf"[-:'\u2019/, ]*(?:{fiscal})?(\d{{4}}|\d{{2}})"
+    before = rf"(?:(\d{{4}})|{fiscal}(\d{{4}}|\d{{2}}))[-:/, ]*"
+    return re.compile(f"{number}{behind}|{before}{number}", re.IGNORECASE)
+
+
+# Eurostat calls half-years S1 and S2, INSEE quarters T1 to T4.
+QUARTER = _period_of_year("F?Q|T|Qtr|Quarter|Quartal|trimestre", "1234")
+_HALF = _period_of_year("H|S|half|Halbjahr|semestre", "12")
 # German tables number weeks by KW.
 _WEEK_WORD = "(?:W|KW|CW|WK|WEEK)[-: ]*"
 _WEEK_NAME = re.compile("week|woche|semaine|yyyyww|(?<![a-z])[kc]w(?![a-z])")
@@ -628,7 +639,6 @@ def first_days(text: pd.Series) -> pd.Series | None:
     """
     readings = (
         (QUARTER, partial(_first_month, n_months=3), "%Y-%m"),
-        (_SHORT_QUARTER, partial(_first_month, n_months=3), "%Y-%m"),
         (_HALF, partial(_first_month, n_months=6), "%Y-%m"),
         (WEEK, _monday, "%G-%V-%u"),
         (DAYS, r"\1", "%Y-%m-%d"),
