@@ -353,7 +353,7 @@ def test_names_of_columns_below_empty_lines_are_refused(folder):
 def test_lines_above_the_names_of_a_csv_file_are_to_be_deleted(folder):
     lines = ["Monthly report", "made in 2024", "", "ds,y", "2024-01-01,1", "2024-01-02,2"]
     (folder / "t.csv").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match="delete the lines above the names of the columns"):
+    with pytest.raises(ValueError, match="delete the lines above line 4"):
         read_table("t.csv")
 
 
@@ -432,6 +432,50 @@ def test_lines_of_several_cells_above_the_names_are_to_be_deleted(folder):
     (folder / "t.csv").write_text("\n".join(["ds,y,note", *rows]))
     with pytest.raises(ValueError, match=r"correct that line, or write .* in quotes$"):
         read_frame("t.csv")
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        ["# exported 2024-01-01, by SAP, x"],
+        ["# a", "# b, c"],
+        ["Sales, report, 2024"],
+        ["Sales of 2024,"],
+        ["Sales of 2024;", ""],
+        ['"exported 2024-01-01"'],
+        ["; exported"],
+        ["// exported"],
+    ],
+)
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_lines_above_the_names_are_deleted_as_advised(folder, above, mark):
+    rows = [f"2024-01-{day:02}{mark}{day}" for day in range(1, 20)]
+    lines = [*above, f"date{mark}sales", *rows]
+    (folder / "t.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="its columns are named below it, 'date' first") as refused:
+        read_frame("t.csv")
+    number = int(re.search(r"delete the lines above line (\d+)", str(refused.value))[1])
+    (folder / "t.csv").write_text("\n".join(lines[number - 1 :]))
+    assert read_frame("t.csv")["sales"].tolist() == [*range(1, 20)]
+
+
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_a_remark_below_the_names_is_named(folder, mark):
+    rows = [f"2024-01-{day:02}{mark}{day}" for day in range(1, 20)]
+    lines = [f"date{mark}sales", "# as of January", *rows]
+    (folder / "t.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"line 2 begins with # and is a remark\); delete it"):
+        read_frame("t.csv")
+    rows = [f"#{shop}{mark}{row}" for shop in (1, 2) for row in rows]
+    (folder / "t.csv").write_text("\n".join([f"shop{mark}date{mark}sales", *rows]))
+    assert read_table("t.csv").ids.tolist() == ["#1", "#2"]
+
+
+def test_a_title_of_a_spreadsheet_right_above_the_names_is_no_unit(folder):
+    rows = [[f"2024-01-{day:02}", float(day)] for day in range(1, 20)]
+    write_cells([["Sales of 2024", None], ["Date", "Sales"], *rows], folder / "t.xlsx")
+    with pytest.raises(ValueError, match=r"is a title, 'Sales of 2024', .* lines above these"):
+        read_frame("t.xlsx")
 
 
 def test_a_quote_that_is_not_closed_is_told_with_its_row(folder):
@@ -718,9 +762,9 @@ def test_row_names_of_r_are_left_out_with_a_word(folder):
 
 def test_what_is_the_matter_with_a_file_is_said_with_its_remedy(folder, run):
     (folder / "t.csv").write_text("# made in 2024; by hand\nds,y\n2024-01-01,1.5\n")
-    expected = (
-        "t.csv is no readable CSV table (its first line begins with # and is a remark); delete the"
-        " lines above the names of the columns\n"
+    wanted = (
+        "t.csv is no readable CSV table (its first line begins with # and is a remark, and its"
+        " columns are named below it, 'ds' first); delete the lines above line 2\n"
     )
     assert run("forecast", "t.csv", *ARGV) == (2, "", f"tsattn: {expected}")
     (folder / "t.json").write_text('[{"ds": "2024-01-01", "y": 1.5}]')

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -67,6 +68,12 @@ _SIZE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _LONG_LINE = re.compile(r"fields in line (\d+)")
 # Options of pandas that depend on the file, as a call that is advised names them.
 _TOLD_OPTIONS = ("sep", "decimal", "encoding", "skiprows")
+# A number or a time in a cell.
+_CELL = re.compile(r"\W*\d")
+# Characters of a line that show whether it is a title.
+_MOST_CHARACTERS = 10_000
+# A character that parts no cells.
+_NO_SEPARATOR = "\x1f"
 _CHUNK_BYTES = 2**20
 # The encoding of text that is no UTF-8: that of Windows in western Europe, whose Excel writes it.
 _OTHER_ENCODING = "cp1252"
@@ -259,10 +266,10 @@ def _read_excel(
     if _begins_with_values(read):
         return _without_names(read(header=None), path)
     _refuse_nested_years(read, path, n_empty)
-    _refuse_header_rows(read, path, options)
-    _refuse_equal_names(read)
     frame = read()
     _refuse_title(frame, read)
+    _refuse_header_rows(read, path, options)
+    _refuse_equal_names(read)
     blank_rows = _blank_rows(frame)
     if len(blank_rows):
         # The names stand above the first row.
@@ -307,6 +314,7 @@ def _read_csv(
             source.seek(0)
         return pd.read_csv(source, **(options | more))
 
+    _refuse_lines_above_names(read)
     options |= _separator_options(read)
     if _begins_with_values(read):
         return _without_names(read(header=None), path), schema
@@ -339,6 +347,50 @@ def _source_of(path: str | Path) -> str | Path | io.BytesIO:
 
 
 # --- the first line -------------------------------------------------------------------------------
+
+
+def _refuse_lines_above_names(read: _Reader) -> None:
+    """Refuse lines of a title or of remarks above the names of the columns, which have another
+    number of cells, and remarks below the names.
+    """
+    head = read(
+        header=None,
+        nrows=_TITLE_LINES,
+        sep=_NO_SEPARATOR,
+        quoting=csv.QUOTE_NONE,
+        dtype=str,
+        keep_default_na=False,
+        skip_blank_lines=False,
+    )
+    first, *others = head.iloc[:, 0].fillna("").tolist()
+    remarks = [number for number, line in enumerate(others, 2) if line.startswith("#")]
+    if not first.startswith("#") and 0 < 2 * len(remarks) < len(others):
+        raise ValueError(f"line {remarks[0]} begins with # and is a remark; delete it")
+    if _SEPARATOR_LINE.fullmatch(first):
+        return
+    for number, (line, next_line) in enumerate(pairwise(others), 2):
+        mark = max(";\t|,", key=line.count)
+        title, names, values = (_cells_of(text, mark) for text in (first, line, next_line))
+        are_words = all(re.search(r"[^\W\d]", name) and not _CELL.match(name) for name in names)
+        has_values = len(values) == len(names) and any(map(_CELL.match, values))
+        if len(names) < 2 or not are_words or not has_values:
+            continue
+        n_cells = sum(map(bool, title))
+        if len(title) == len(names) and n_cells > 1:
+            return
+        content = f"is a title, {first.strip(mark)!r:.60}" if n_cells else "is empty"
+        if first.startswith("#"):
+            content = "begins with # and is a remark"
+        raise ValueError(
+            f"its first line {content}, and its columns are named below it, {names[0]!r:.40} first;"
+            f" delete the lines above line {number}"
+        )
+
+
+def _cells_of(line: str, mark: str) -> list[str]:
+    """The cells of a line, of which the beginning tells."""
+    beginning = line[:_MOST_CHARACTERS]
+    return next(csv.reader([beginning], delimiter=mark), [])
 
 
 def _separator_options(read: _Reader) -> dict[str, Any]:
