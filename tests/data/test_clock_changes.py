@@ -13,6 +13,9 @@ AUTUMN = ("2024-10-23", "2024-10-30")
 SPRING = ("2024-03-27", "2024-04-03")
 YEAR = ("2024-01-01", "2024-12-31")
 SHAPES = ("one", "long", "shuffled ids", "keys", "wide", "index", "text", "days first", "spans")
+GERMAN = {3: "März", 4: "Apr.", 10: "Okt."}
+FRENCH = {3: "mars", 4: "avr.", 10: "oct."}
+NAMED = {"German": ("%d.", GERMAN), "French": ("%-d", FRENCH), "German index": ("%-d.", GERMAN)}
 
 
 def local_times(span, freq="h", zone="Europe/Berlin"):
@@ -31,7 +34,12 @@ def table(stamps, shape):
     if shape == "spans":
         ends = stamps + pd.Timedelta("30min")
         layout = "%d/%m/%Y %H:%M:%S"
-        return one_series.assign(ds=stamps.strftime(layout) + " - " + ends.strftime(layout)), {}
+        return one.assign(ds=stamps.strftime(layout) + " - " + ends.strftime(layout)), {}
+    if shape in NAMED:
+        day, months = NAMED[shape]
+        days = [stamp.strftime(f"{day} {months[stamp.month]} %Y %H:%M") for stamp in stamps]
+        named = one.assign(ds=days)
+        return named.set_index("ds") if "index" in shape else named, {}
     if shape == "wide":
         return pd.DataFrame({"date": stamps, "a": y, "b": -y}), {}
     if shape == "index":
@@ -62,7 +70,7 @@ def run(df, options):
 @pytest.mark.parametrize(
     ("span", "freq", "shape"),
     [
-        *[(span, "30min", shape) for span in (AUTUMN, SPRING) for shape in SHAPES],
+        *[(span, "30min", shape) for span in (AUTUMN, SPRING) for shape in (*SHAPES, *NAMED)],
         (YEAR, "h", "long"),
         (AUTUMN, "15min", "one"),
     ],
@@ -75,7 +83,7 @@ def test_the_advised_calls_work(span, freq, shape):
         run(df, options)
     calls = re.findall(r": (df.*?)(?:; or|$)", str(refused.value))
     zoned = run(followed(df, calls[0]), options)
-    stamps = zoned.index if shape == "index" else zoned["date" if shape == "wide" else "ds"]
+    stamps = zoned.index if "index" in shape else zoned["date" if shape == "wide" else "ds"]
     assert str(stamps.dtype) == "datetime64[ns, Europe/Berlin]"
     if span != SPRING:
         run(followed(df, calls[1]), options | {"missing": "interpolate"})

@@ -11,6 +11,7 @@ from pandas.api.types import infer_dtype
 from pandas.tseries.offsets import MonthEnd, QuarterEnd
 
 from tsattn.data.columns import read_stamps
+from tsattn.data.months import name_patterns
 from tsattn.data.spelling import (
     DAYS,
     FISCAL_YEAR,
@@ -102,10 +103,17 @@ def reading_call(cells: pd.Series | pd.Index, times: pd.Index, place: str) -> st
     if not begins.equals(text) and begins.equals(text.str[:n_characters]):
         text = begins
         place = f"{place}.str[:{n_characters}]"
-    for layout in layouts_of(text.iloc[0]):
-        stamps = pd.to_datetime(text, format=layout, errors="coerce")
-        if stamps.isin(times).all():
-            return f"pd.to_datetime({place}, format={layout!r})"
+    # The dot behind a day is that of German.
+    patterns = name_patterns(text) | {r"^(\d+)\.\s*": r"\1 "}
+    replaced = f".replace({patterns!r}, regex=True)"
+    of_names = f"{place}{replaced}"
+    if isinstance(cells, pd.Index):
+        of_names = f"pd.Index({place}.to_series(){replaced})"
+    for spelt, column in ((text, place), (text.replace(patterns, regex=True), of_names)):
+        for layout in layouts_of(spelt.iloc[0]):
+            stamps = pd.to_datetime(spelt, format=layout, errors="coerce")
+            if stamps.isin(times).all():
+                return f"pd.to_datetime({column}, format={layout!r})"
     return plain_call
 
 

@@ -34,6 +34,17 @@ def with_english_months(text: pd.Series) -> pd.Series:
     return text.str.replace(_NAME, _short_english, regex=True)
 
 
+def name_patterns(text: pd.Series) -> dict[str, str]:
+    """Patterns of the names of months that text holds, with the short English ones.
+
+    Example:
+        >>> name_patterns(pd.Series(["1. Mai 2024", "2. Mai 2024"]))
+        {'\\\\bMai\\\\b\\\\.?': 'May'}
+    """
+    names = text.str.extractall(_NAME)[0].drop_duplicates()
+    return {rf"\b{name}\b\.?": _ENGLISH[name.lower()] for name in names}
+
+
 def month_of(word: str) -> int:
     """The number of a month by its name, 0 for another word.
 
