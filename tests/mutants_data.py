@@ -514,8 +514,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/columns.py",
-        "is_year = not has_times and",
-        "is_year = has_times and",
+        "may_be_time = not has_times and",
+        "may_be_time = has_times and",
         ODD,
     ),
     Mutant("tsattn/data/files.py", "or (parts[1].isna().any() and not", "or (True and not", FILES),
