@@ -1874,3 +1874,17 @@ def test_weeks_that_begin_again_are_refused(name):
 def test_a_late_row_among_counts_is_read():
     table = pd.DataFrame({"ds": [1, 2, 4, 5, 3], "y": [1.0, 2, 4, 5, 3]})
     assert forecast(table, 1, model="naive").to_numpy().tolist() == [[6, 5]]
+
+
+@pytest.mark.filterwarnings("ignore:.*tell series apart")
+@pytest.mark.parametrize("ids", [["a"] * 12 + ["b"] * 12, [1] * 12 + [2] * 12, ["a", "b"] * 12])
+def test_numbers_of_weeks_of_several_series_are_refused_with_a_call_that_works(ids):
+    weeks = [*range(202345, 202353), *range(202401, 202405)]
+    order = np.repeat(weeks, 2) if ids[1] == "b" else weeks * 2
+    table = pd.DataFrame({"sku": ids, "week": order, "units": np.arange(24.0)})
+    with pytest.raises(ValueError, match="202345 in row 0, which spells a week") as caught:
+        forecast(table, 1, model="naive")
+    names = {"df": table.copy()}
+    exec(re.search(", as (df.*) does, or pass", str(caught.value))[1], names)
+    answer = forecast(names["df"], 1, model="naive")
+    assert answer["week"].tolist() == [pd.Timestamp("2024-01-29")] * 2

@@ -600,7 +600,9 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
         if stamps is not None and not named_as_part and stamps.dt.year.nunique() < 2:
             return False
     if stamps is None or stamps.isna().any():
-        return numbers is not None and follow_periods(numbers)
+        # The first series shows what they are.
+        is_first = slice(None) if codes is None else codes == codes[0]
+        return numbers is not None and follow_periods(numbers[is_first])
     if codes is None:
         codes = np.zeros(len(column), dtype=np.int64)
     if named_as_part:
