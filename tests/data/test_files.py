@@ -1121,3 +1121,30 @@ def test_sheets_of_merged_years_above_their_parts_are_turned(tmp_path, parts, ab
     assert panel.times[0] == pd.Timestamp("2022-01-01")
     values = panel.values[: panel.lengths[0], 0]
     assert values[~np.isnan(values)].tolist() == [*range(2 * len(parts))]
+    # Frames that pandas makes of the sheet by other calls are turned too.
+    for options in ({}, {"index_col": 0}, {"header": None}, {"header": [0, 1]}):
+        names = {"pd": pd, "path": path, "df": pd.read_excel(path, skiprows=above, **options)}
+        with pytest.raises(ValueError, match=r"turn the table: df = .*\.T; df.index") as told:
+            to_panel(names["df"])
+        call = (
+            str(told.value)
+            .split("turn the table: ")[1]
+            .replace("(path", f"(path, skiprows={above}")
+        )
+        exec(call, names)
+        assert to_panel(names["df"], Schema(missing="mask")).ids.tolist() == ["Nord", "Süd"]
+
+
+def test_names_below_merged_ones_are_joined_to_these(tmp_path):
+    path = tmp_path / "FILE.xlsx"
+    rows = [[day, 1.0, 2.0] for day in pd.date_range("2024-01-01", periods=12)]
+    pd.DataFrame([["Date", "North", None], [None, "A", "B"], *rows]).to_excel(
+        path, header=False, index=False
+    )
+    with pytest.raises(
+        ValueError, match="'A' in column 'North', and some columns have no name"
+    ) as told:
+        to_panel(pd.read_excel(path))
+    names = {"pd": pd}
+    exec(str(told.value).split("of both lines: ")[1].replace("'FILE.xlsx'", repr(str(path))), names)
+    assert to_panel(names["df"]).ids.tolist() == ["North A", "North B"]

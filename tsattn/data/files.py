@@ -482,7 +482,9 @@ def _count_empty_lines(read: _Reader) -> int:
 def _refuse_nested_years(read: _Reader, path: str | Path, n_skipped: int) -> None:
     """Refuse a sheet whose columns are named by merged years above their months or quarters."""
     lines = read(header=None, nrows=_TITLE_LINES, dtype=str)
-    call = nested_years_call(lines, repr(str(path)), n_skipped)
+    skipped = f", skiprows={n_skipped}" if n_skipped else ""
+    table = f"pd.read_excel({str(path)!r}{skipped}, header=[0, 1], index_col=0)"
+    call = nested_years_call(lines, table)
     if call:
         year, part = lines.iloc[:2, 1].tolist()
         raise InputError(

@@ -42,7 +42,13 @@ from tsattn.data.covariates import (
 )
 from tsattn.data.grid import owners_of
 from tsattn.data.panel import Panel, Skipped, starts_of, tell_alike, tell_ended
-from tsattn.data.parts import part_of, refuse_clock, refuse_parts, refuse_units
+from tsattn.data.parts import (
+    part_of,
+    refuse_clock,
+    refuse_nested_years,
+    refuse_parts,
+    refuse_units,
+)
 from tsattn.data.schema import Schema
 from tsattn.data.tables import Rules, Table, regular
 
@@ -630,6 +636,7 @@ def name_columns(
         # Few rows do not show what such a column is.
         is_read = [str(column) not in like.left_out for column in frame.columns]
         frame = frame.loc[:, is_read]
+    refuse_nested_years(frame)
     refuse_units(frame)
     id_names = {schema.id_col, "item_id"} - {None, *frame.columns}
     if frame.index.nlevels > 1:

@@ -192,6 +192,16 @@ def turning_call(df: pd.DataFrame, dated: Collection[Any]) -> str:
 
 def flattening_call(df: pd.DataFrame) -> str:
     """Advice on how a table whose columns have several levels gets one of them."""
+    names = df.columns.to_frame().T.reset_index(drop=True)
+    # Of merged cells the first one alone.
+    names.iloc[0] = names.iloc[0].mask(names.iloc[0] == names.iloc[0].shift())
+    # A sheet read without index_col has a first column, which names its series.
+    has_ids = not is_numeric_dtype(df.dtypes.iloc[0])
+    lines = names if has_ids else pd.concat([pd.Series([None, None]), names], axis=1)
+    table = f"df.set_index([{df.columns[0]!r}])" if has_ids else "df"
+    turning = nested_years_call(lines, table) if len(names) == 2 else ""
+    if turning:
+        return f"turn the table: {turning}"
     if df.index.nlevels > 1:
         # Their names are keys of series, as those of its rows.
         levels = [*range(1, df.columns.nlevels)]
@@ -250,16 +260,40 @@ def header_call(n_lines: int, path: str, options: Mapping[str, Any] | None = Non
     return f"df = pd.{reader}({path}{arguments}, header={header!r}, index_col=0); {_JOINED_NAMES}"
 
 
-def nested_years_call(lines: pd.DataFrame, path: str, n_skipped: int) -> str:
-    """The calls of pandas that read a sheet whose columns are named by years in merged cells above
-    their months or quarters, with a row for each of these; empty for other sheets.
+def refuse_nested_years(df: pd.DataFrame) -> None:
+    """Refuse a table whose columns are years in merged cells of a sheet, with their months or
+    quarters in the first row.
+
+    Raises:
+        ValueError: With the call that reads and turns the sheet.
+    """
+    lines = df.iloc[:2]
+    if df.index.nlevels == 1 and not isinstance(df.index, pd.RangeIndex):
+        lines = lines.reset_index()
+    names = pd.Series(lines.columns, dtype=object)
+    is_unnamed = names.astype(str).str.startswith("Unnamed: ")
+    if is_unnamed.any():
+        top = names.where(~is_unnamed)
+        lines = pd.DataFrame([top.tolist(), *lines.to_numpy().tolist()])
+    call = nested_years_call(lines, "pd.read_excel(path, header=[0, 1], index_col=0)")
+    if call:
+        year, part = lines.iloc[:2, 1].tolist()
+        raise InputError(
+            f"columns are named by years above parts of them, {year!r} above {part!r}, but a row"
+            " must be a time and a column a series; turn the table",
+            InPython(f": {call}"),
+        )
+
+
+def nested_years_call(lines: pd.DataFrame, table: str) -> str:
+    """The calls of pandas that turn a sheet whose columns are named by years in merged cells above
+    their months or quarters, so that it has a row for each of these; empty for other sheets.
 
     Args:
         lines: The first lines of the sheet; the first column names its series.
-        path: How Python writes the file.
-        n_skipped: Lines above the first one.
+        table: How Python writes the sheet as a frame whose columns have two levels.
     """
-    if len(lines) < 3 or lines.shape[1] < 3:
+    if len(lines) < 2 or lines.shape[1] < 3:
         return ""
     top = lines.iloc[0, 1:]
     years = pd.to_numeric(top, errors="coerce")
@@ -274,13 +308,11 @@ def nested_years_call(lines: pd.DataFrame, path: str, n_skipped: int) -> str:
     if names.map(month_of).all():
         stamp = "f'{part} {year}'"
     elif numbers.isin(range(1, 13)).all():
-        stamp = "f'{year}-{part:02}'"
+        stamp = "f'{year}-{int(part):02}'"
     elif names.str.fullmatch("Q[1-4]").all():
         stamp = "f'{year}{part}'"
     else:
         return ""
-    skipped = f", skiprows={n_skipped}" if n_skipped else ""
-    table = f"pd.read_excel({path}{skipped}, header=[0, 1], index_col=0)"
     return f"df = {table}.T; df.index = [{stamp} for year, part in df.index]"
 
 
@@ -333,6 +365,14 @@ def refuse_units(df: pd.DataFrame, name: str = "df") -> None:
     bases = [str(column).rpartition(".") for column in df.columns]
     # Where pandas numbers equal names, further names stand below them.
     has_equal_names = any(end.isdigit() and base in df.columns for base, _, end in bases)
+    if any(str(name).startswith("Unnamed: ") for name in units):
+        call = header_call(2, "'FILE.xlsx'")
+        raise InputError(
+            f"row 0 holds words above numbers, {df[units[0]].iloc[0]!r:.40} in column"
+            f" {units[0]!r}, and some columns have no name, as below merged cells of a sheet; join"
+            " the names of both lines",
+            InPython(f": {call}"),
+        )
     if units and not has_equal_names and names_row(df.iloc[:_SEEN_ROWS]) is None:
         column = units[0]
         others = df.columns.drop(units, errors="ignore").tolist()
