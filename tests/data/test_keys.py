@@ -491,3 +491,10 @@ def test_numbers_beside_words_for_missing_ones_are_proposed():
     with pytest.raises(ValueError, match=r"\['value'\] hold numbers and other text") as caught:
         tsattn.forecast(table, 1)
     assert "Schema(target_col='value')" in str(caught.value)
+
+
+def test_ids_that_end_are_no_merged_cells():
+    days = pd.date_range("2024-01-01", periods=9)
+    table = pd.DataFrame({"shop": ["a"] * 9 + [None] * 9, "ds": [*days, *days], "y": 1.0})
+    with pytest.raises(ValueError, match=r"no id in row 9 .*; fill in or drop these rows"):
+        tsattn.forecast(table, 1, model="naive")

@@ -399,7 +399,9 @@ def advice_on_blanks(column: pd.Series | pd.Index) -> list[Piece]:
         'have each value repeated in the rows below it'
     """
     is_blank = np.asarray(column.isna())
-    if isinstance(column, pd.Index) or is_blank[0] or is_blank.mean() < _MERGED_SHARE:
+    # Merged cells have no value right below an equal one.
+    is_other = isinstance(column, pd.Index) or bool((column == column.shift()).any())
+    if is_other or is_blank[0] or is_blank.mean() < _MERGED_SHARE:
         return ["fill in or drop these rows"]
     place = f"df[{column.name!r}]"
     call = f"{place} = {place}.ffill()"
