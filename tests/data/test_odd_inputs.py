@@ -1888,3 +1888,22 @@ def test_numbers_of_weeks_of_several_series_are_refused_with_a_call_that_works(i
     exec(re.search(", as (df.*) does, or pass", str(caught.value))[1], names)
     answer = forecast(names["df"], 1, model="naive")
     assert answer["week"].tolist() == [pd.Timestamp("2024-01-29")] * 2
+
+
+def test_days_and_months_in_two_orders_are_told():
+    halves = [JANUARY[:30].strftime("%m/%d/%Y"), JANUARY[30:].strftime("%d/%m/%Y")]
+    table = pd.DataFrame({"date": np.concatenate(halves), "y": range(60)})
+    told = "'13/02/2024' in row 39 .*; day and month are in the other order than in '01/05/2024'"
+    with pytest.raises(ValueError, match=told):
+        forecast(table, 1, model="naive")
+
+
+@pytest.mark.parametrize("layout", ["%d/%m/%Y", "%d.%m.%y"])
+def test_days_that_a_sheet_read_as_months_among_text_are_exchanged(layout):
+    cells = [exchanged(day) if day.day < 13 else day.strftime(layout) for day in JANUARY]
+    table = pd.DataFrame({"Date": cells, "y": range(60)})
+    with pytest.raises(ValueError, match="as where a sheet reads 05/01 as May 1") as caught:
+        forecast(table, 1, model="naive")
+    names = {"df": table.copy(), "pd": pd}
+    exec(re.search("exchange them: (.*)", str(caught.value))[1], names)
+    assert names["df"]["Date"].tolist() == JANUARY.tolist()

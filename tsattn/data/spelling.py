@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype
 
 from tsattn.checks import Argument, InputError, InputWarning, InPython, Piece, warn
 from tsattn.data.calendar import (
@@ -908,15 +909,56 @@ def no_stamps(cells: pd.Series, kind: str, label: str) -> Exception:
             " it to stamps, or number the rows 0, 1, 2 and so on in its place"
         )
     row = odd[0]
+    exchange_call = _exchange_call(cells, f"df[{cells.name!r}]")
     remedy: list[Piece] = ["correct it, or leave such rows out, as those of totals"]
     are_words = not cells.iloc[odd].astype(str).str.contains(r"\d").any()
     if len(odd) > _TOTALS_SHARE * len(cells) and not are_words:
         by_format = "datetimes, as from pd.to_datetime(..., format=...), or text alone"
         remedy = ["write all of them in one way", InPython(f": {by_format}")]
+    if exchange_call:
+        remedy = [
+            "day and month of the stamps up to day 12 have changed places, as where a sheet reads"
+            " 05/01 as May 1; exchange them",
+            InPython(f": {exchange_call}"),
+        ]
     return InputError(
         f"{label} holds {cells[row]!r:.60} in row {row}{more(len(odd))} and {cells[0]!r:.60} in row"
         " 0, but stamps must be of one type; ",
         *remedy,
+    )
+
+
+def _exchange_call(cells: pd.Series, place: str) -> str:
+    """The call of pandas that reads text of days beyond the twelfth among stamps up to it, of which
+    day and month have changed places; empty for other cells.
+    """
+    is_text = cells.map(lambda cell: isinstance(cell, str))
+    others = cells[~is_text]
+    if not is_text.any() or infer_dtype(others) not in ("datetime", "date", "datetime64"):
+        return ""
+    if not (pd.to_datetime(others).dt.day <= _YEAR_MONTHS).all():
+        return ""
+    texts = cells[is_text]
+    for layout in layouts_of(texts.iloc[0]):
+        days = pd.to_datetime(texts, format=layout, errors="coerce").dt.day
+        if (days > _YEAR_MONTHS).all():
+            exchanged = _exchanged(layout)
+            text = f"day if isinstance(day, str) else day.strftime({exchanged!r})"
+            return f"{place} = pd.to_datetime({place}.map(lambda day: {text}), format={layout!r})"
+    return ""
+
+
+def _exchanged(layout: str) -> str:
+    """A layout in which day and month have changed places."""
+    return layout.translate(str.maketrans("dm", "md"))
+
+
+def _change_places(bad: pd.Series, read: pd.Series) -> bool:
+    """Whether stamps that are not read are so with day and month in the other order than others."""
+    return any(
+        pd.to_datetime(bad, format=_exchanged(layout), errors="coerce").notna().all()
+        for layout in layouts_of(read.iloc[0])
+        if layout.startswith(("%d", "%m"))
     )
 
 
@@ -945,6 +987,9 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
     elif are_text and _differ_in_notes(cells.iloc[bad], read_cells):
         call = f"{column} = {column}.str.replace(r'{_NOTE}', '', regex=True)"
         remedy = ["remove the mark behind it", InPython(f": {call}")]
+    elif are_text and len(read_cells) and _change_places(cells.iloc[bad], read_cells):
+        first = f"{read_cells.iloc[0]!r:.60} in row {read_cells.index[0]}"
+        remedy = [f"day and month are in the other order than in {first}; write all as 2024-01-31"]
     elif len(bad) <= _TOTALS_SHARE * len(cells) or (len(read_cells) and are_words):
         remedy = ["correct it, or leave such rows out, as those of totals"]
     elif cells.iloc[bad].map(_is_other_year).all():
