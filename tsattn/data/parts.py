@@ -269,7 +269,7 @@ def refuse_nested_years(df: pd.DataFrame) -> None:
     """
     lines = df.iloc[:2]
     if df.index.nlevels == 1 and not isinstance(df.index, pd.RangeIndex):
-        lines = lines.reset_index()
+        lines = lines.reset_index(allow_duplicates=True)
     names = pd.Series(lines.columns, dtype=object)
     is_unnamed = names.astype(str).str.startswith("Unnamed: ")
     if is_unnamed.any():
