@@ -219,7 +219,7 @@ def regular(table: Table, rules: Rules) -> tuple[Table, str | int]:
         table = replace(table, times=stamps.tz_convert(rules.zone))
     _check_numbers(table)
     _check_duplicates(table, table_as_it_came)
-    if not rules.later and table is not table_as_it_came:
+    if rules.freq is None and table is not table_as_it_came:
         _check_order(table_as_it_came)
     grid = _find_grid(table, rules)
     check_kind(table.times, grid)
