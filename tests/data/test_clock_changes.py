@@ -34,11 +34,11 @@ def table(stamps, shape):
     if shape == "spans":
         ends = stamps + pd.Timedelta("30min")
         layout = "%d/%m/%Y %H:%M:%S"
-        return one.assign(ds=stamps.strftime(layout) + " - " + ends.strftime(layout)), {}
+        return one_series.assign(ds=stamps.strftime(layout) + " - " + ends.strftime(layout)), {}
     if shape in NAMED:
         day, months = NAMED[shape]
         days = [stamp.strftime(f"{day} {months[stamp.month]} %Y %H:%M") for stamp in stamps]
-        named = one.assign(ds=days)
+        named = one_series.assign(ds=days)
         return named.set_index("ds") if "index" in shape else named, {}
     if shape == "wide":
         return pd.DataFrame({"date": stamps, "a": y, "b": -y}), {}

@@ -762,7 +762,7 @@ def test_row_names_of_r_are_left_out_with_a_word(folder):
 
 def test_what_is_the_matter_with_a_file_is_said_with_its_remedy(folder, run):
     (folder / "t.csv").write_text("# made in 2024; by hand\nds,y\n2024-01-01,1.5\n")
-    wanted = (
+    expected = (
         "t.csv is no readable CSV table (its first line begins with # and is a remark, and its"
         " columns are named below it, 'ds' first); delete the lines above line 2\n"
     )
