@@ -365,7 +365,10 @@ def refuse_units(df: pd.DataFrame, name: str = "df") -> None:
     bases = [str(column).rpartition(".") for column in df.columns]
     # Where pandas numbers equal names, further names stand below them.
     has_equal_names = any(end.isdigit() and base in df.columns for base, _, end in bases)
-    if any(str(name).startswith("Unnamed: ") for name in units):
+    unnamed_cols = [str(column) for column in df.columns if str(column).startswith("Unnamed: ")]
+    # A title names the first column alone.
+    has_title = list(map(str, df.columns[1:])) == unnamed_cols
+    if not has_title and set(unnamed_cols).intersection(map(str, units)):
         call = header_call(2, "'FILE.xlsx'")
         raise InputError(
             f"row 0 holds words above numbers, {df[units[0]].iloc[0]!r:.40} in column"
