@@ -806,10 +806,10 @@ def _check_order(table: Table) -> None:
     codes = table.codes
     n_rows = np.bincount(codes)
     if isinstance(times, pd.DatetimeIndex):
-        is_exchangeable = times.day <= _YEAR_MONTHS
-        is_day = (times == times.normalize()).all()
-        if not is_day or n_rows.max() < _LEAST_ORDERED or _are_ordered(codes, ticks(times)):
+        is_short = n_rows.max() < _LEAST_ORDERED
+        if is_short or _are_ordered(codes, ticks(times)) or not times.equals(times.normalize()):
             return
+        is_exchangeable = times.day <= _YEAR_MONTHS
         months = np.where(is_exchangeable, times.day, times.month)
         days = np.where(is_exchangeable, times.month, times.day)
         parts = pd.DataFrame({"year": times.year, "month": months, "day": days})
