@@ -180,4 +180,17 @@ RECIPES = {
         teachers=("zero-5b",),
         loss="expected_pinball",
     ),
+    # Further series from where zero-5b-small ended.
+    "zero-5c-small": Recipe(
+        16_000,
+        seed=4,
+        rate=0.012,
+        other_rate=0.0012,
+        half=_NEVER,
+        decay=1.0,
+        phase=2000,
+        start="zero-5b-small",
+        teachers=("zero-5b",),
+        loss="expected_pinball",
+    ),
 }
