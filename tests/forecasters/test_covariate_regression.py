@@ -510,7 +510,7 @@ def test_the_pooled_regression_counts_only_where_it_is_clearly_better_with_it(ef
         columns=None,
         origins=Origins(numbers, numbers >= 0, 1.0),
         truth=truth,
-        level=None,
+        location=None,
         spread=np.ones((len(truth), 1, 1)),
         effect=no_effect,
         answers={0.0: _Answer(no_effect, no_effect)},
