@@ -107,8 +107,8 @@ MUTANTS = [
     Mutant("tsattn/suite.py", "del table[name]", "pass", "tests/test_benchmark.py"),
     Mutant(
         "tsattn/data/panel.py",
-        'if panel.missing != "mask" or not has_value.any():',
-        "if not has_value.any():",
+        'if panel.missing != "mask" or has_value.all() or not has_value.any():',
+        "if has_value.all() or not has_value.any():",
         BAD,
     ),
     Mutant(

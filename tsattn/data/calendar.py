@@ -34,6 +34,7 @@ from tsattn.data.grid import (
     pattern_cycles,
     pattern_season,
     rows_of,
+    stacked_rows,
 )
 
 # Rows after inserting the absent ones, as a multiple of those before, at most. A larger multiple
@@ -794,10 +795,11 @@ def place(
     Raises:
         ValueError: If series follow other frequencies, or a stamp does not lie on the grid.
     """
+    if is_even(times, starts, grid):
+        begins = np.zeros(len(starts) - 1, dtype=np.int64)
+        return stacked_rows(begins, np.diff(starts))
     owner = owners_of(starts)
     first_rows = starts[owner]
-    if is_even(times, starts, grid):
-        return np.arange(len(times)) - first_rows
     position, exact = locate(times, first_rows, grid)
     inner = np.diff(owner) == 0
     # Both occurrences of a repeated hour have the same position; only the first is allowed.

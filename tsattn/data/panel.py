@@ -835,7 +835,7 @@ def tell_empty_end(panel: Panel) -> None:
     """
     has_value = ~np.isnan(panel.values).all(axis=1)
     # Other policies fill these rows, as the user wants.
-    if panel.missing != "mask" or not has_value.any():
+    if panel.missing != "mask" or has_value.all() or not has_value.any():
         return
     last_time = panel.times[has_value].max()
     is_after = panel.times > last_time
@@ -924,6 +924,8 @@ def _least_gap(panel: Panel) -> tuple[int, int]:
     how many such pairs there are.
     """
     has_value = ~np.isnan(panel.values).all(axis=1)
+    if has_value.all():
+        return 1, len(has_value) - panel.n_series
     rows = np.flatnonzero(has_value)
     owners = owners_of(panel.starts)[rows]
     is_inner = np.diff(owners) == 0

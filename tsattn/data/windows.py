@@ -264,6 +264,8 @@ def known_rows(x: np.ndarray) -> np.ndarray:
 def known_lengths(panel: Panel) -> np.ndarray:
     """Rows of each series from the first one with a value on, ``[N]``."""
     has_value = ~np.isnan(panel.values).all(axis=1)
+    if has_value.all():
+        return panel.lengths
     observed = np.flatnonzero(has_value)
     places = np.searchsorted(observed, panel.starts[:-1])
     # The entry after the last one is for series without a value.
@@ -282,6 +284,8 @@ def tell_interpolated(panel: Panel, names: str) -> None:
         names: Name of the forecaster, or of several.
     """
     missing = np.isnan(panel.values)
+    if not missing.any():
+        return
     has_before = rows_before(missing)[:, 0] >= np.repeat(panel.starts[:-1], panel.lengths)
     rows = np.flatnonzero(missing[:, 0] & has_before)
     if not len(rows):
