@@ -1,6 +1,6 @@
 """Recipes of pretraining: sizes of networks, shapes of batches, rates and phases."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tsattn.pretrained.network import ZeroConfig
@@ -136,6 +136,19 @@ class Recipe:
 # been taken, and what the network had learnt till then was worth keeping.
 _RECENT_FROM = 132_000
 
+# A small network cannot tell apart what its teacher can, and has to learn wider intervals.
+_TAUGHT_SMALL = Recipe(
+    16_000,
+    seed=2,
+    rate=0.012,
+    other_rate=0.0012,
+    half=_NEVER,
+    decay=1.0,
+    phase=2000,
+    start="zero-5-small",
+    teachers=("zero-5b",),
+    loss="expected_pinball",
+)
 
 # Recipes of the next weights. A release before the end of a long recipe is a shorter one.
 RECIPES = {
@@ -167,30 +180,7 @@ RECIPES = {
         start="zero-5b",
         teachers=("zero-5", "zero-5a", "zero-4"),
     ),
-    # A small network cannot tell apart what its teacher can, and has to learn wider intervals.
-    "zero-5b-small": Recipe(
-        16_000,
-        seed=2,
-        rate=0.012,
-        other_rate=0.0012,
-        half=_NEVER,
-        decay=1.0,
-        phase=2000,
-        start="zero-5-small",
-        teachers=("zero-5b",),
-        loss="expected_pinball",
-    ),
+    "zero-5b-small": _TAUGHT_SMALL,
     # Further series from where zero-5b-small ended.
-    "zero-5c-small": Recipe(
-        16_000,
-        seed=4,
-        rate=0.012,
-        other_rate=0.0012,
-        half=_NEVER,
-        decay=1.0,
-        phase=2000,
-        start="zero-5b-small",
-        teachers=("zero-5b",),
-        loss="expected_pinball",
-    ),
+    "zero-5c-small": replace(_TAUGHT_SMALL, seed=4, start="zero-5b-small"),
 }
