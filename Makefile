@@ -68,9 +68,11 @@ bench: .venv/core
 	$(INSTALL) .
 	touch $@
 
-.venv/dev: .venv/core
+# One installation, also where there is no environment yet, and of both kinds: each takes half a minute at least.
+.venv/dev: pyproject.toml
+	$(PYTHON) -m venv .venv
 	$(INSTALL) ".[dev]"
-	touch $@
+	touch .venv/core $@
 
 # Runs the development tasks of the zero-shot pack (PACK=DIR) that are not on record yet.
 zeroshot: .venv/core

@@ -16,7 +16,9 @@ from typing import Any
 # Numbers that stand for a missing value in many tables, and values beside them that show where a
 # series lies, at least. They lie so many of its ranges outside.
 _LOW_SENTINELS = (-99, -999, -9999, -99999, -999999, -(2**15), -(2**31))
-SENTINELS = (*_LOW_SENTINELS, 999, 9999, 99999, 999999, 2**31 - 1)
+# As tables of weather write them. 999.99 is rather a price.
+_DECIMAL_SENTINELS = (-99.9, -99.99, -999.9, -9999.9, 999.9, 9999.9, 9999.99)
+SENTINELS = (*_LOW_SENTINELS, *_DECIMAL_SENTINELS, 999, 9999, 99999, 999999, 2**31 - 1)
 # From this size on fills such as 1e20 and the largest float32.
 LEAST_FILL = 1e15
 LEAST_OTHERS = 5

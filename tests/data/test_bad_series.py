@@ -348,6 +348,19 @@ def test_sentinels_in_the_middle_are_told_with_a_call_that_works(model, monkeypa
         assert answer.iloc[:, 1].between(10, 30).all()
 
 
+@pytest.mark.parametrize("number", [-99.9, -9999.9, 999.9, 9999.99])
+def test_sentinels_may_have_decimals(number):
+    df = daily(around(20, r50=number, r51=number, r80=number))
+    with pytest.warns(UserWarning, match=f"has {number} at 2024-02-20 00:00:00") as caught:
+        told = forecast(df, 2)
+    names = {"df": df.copy()}
+    exec(str(caught[0].message).split("empty: ")[1].split("; or, if")[0], names)
+    assert names["df"]["y"].isna().sum() == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pd.testing.assert_frame_equal(told, forecast(names["df"], 2))
+
+
 @pytest.mark.filterwarnings("ignore:.* such numbers are read as missing")
 @pytest.mark.filterwarnings("ignore:no series has a value in the last 2 rows")
 @pytest.mark.parametrize(
@@ -549,6 +562,7 @@ def test_each_wrong_value_is_told_once(model, rows):
     "values",
     [
         around(20, r50=0, r51=0, r80=0),
+        around(20, r50=999.99, r51=999.99),
         np.clip(around(1000) * np.linspace(0.5, 1.5, 120), None, 999),
         np.round(np.abs(around(0)) * 300, 0),
         around(999).round(0),
@@ -557,7 +571,7 @@ def test_each_wrong_value_is_told_once(model, rows):
         around(-100).round(0),
         np.where(np.arange(120) % 7 == 6, 0.0, 999.0),
     ],
-    ids=["zeros", "cap", "counts", "level", "a peak", "large", "decibels", "weekends"],
+    ids=["zeros", "prices", "cap", "counts", "level", "a peak", "large", "decibels", "weekends"],
 )
 def test_values_that_may_be_right_are_no_sentinels(values):
     with warnings.catch_warnings():

@@ -796,8 +796,8 @@ def _tell_left_out(panel: Panel, rows: np.ndarray) -> None:
 def _emptying_call(panel: Panel, rows: np.ndarray) -> InPython:
     """The call that empties cells with the numbers of some rows."""
     numbers = [
-        float(number) if abs(number) >= LEAST_FILL else int(number)
-        for number in np.unique(panel.values[rows, 0])
+        int(number) if number.is_integer() and abs(number) < LEAST_FILL else number
+        for number in np.unique(panel.values[rows, 0]).tolist()
     ]
     sentinels = numbers[0] if len(numbers) == 1 else numbers
     target = panel.dialect.target_col

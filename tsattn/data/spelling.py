@@ -193,6 +193,8 @@ _DATE_LAYOUTS = (
 _CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 # Layouts of stamps, other than ISO 8601.
 LAYOUTS = [date + clock for date, clock in product(_DATE_LAYOUTS, _CLOCK_LAYOUTS)]
+# The signs of each layout between its parts, in capitals. A stamp of this layout holds them too.
+_SIGNS_OF_LAYOUTS = {layout: set(re.sub(r"%\w|\s", "", layout).upper()) for layout in LAYOUTS}
 # Day and month in figures at the start of a stamp, maybe after the name of a weekday.
 _TWO_NUMBERS = re.compile(r"\D*(\d{1,2})\D(\d{1,2})\D")
 _LEADING_ZERO = re.compile(r"\s*[-+]?0\d")
@@ -1016,7 +1018,13 @@ def _is_other_year(cell: Any) -> bool:
 
 def layouts_of(text: str) -> list[str]:
     """The layouts, other than ISO 8601, that a stamp may have."""
-    return [layout for layout in LAYOUTS if _fits(text, layout)]
+    characters = set(text.upper())
+    # Reading by one layout takes long, since Python compiles it.
+    return [
+        layout
+        for layout, signs in _SIGNS_OF_LAYOUTS.items()
+        if signs <= characters and _fits(text, layout)
+    ]
 
 
 def _fits(text: str, layout: str) -> bool:
