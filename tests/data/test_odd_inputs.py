@@ -1907,3 +1907,18 @@ def test_days_that_a_sheet_read_as_months_among_text_are_exchanged(layout):
     names = {"df": table.copy(), "pd": pd}
     exec(re.search("exchange them: (.*)", str(caught.value))[1], names)
     assert names["df"]["Date"].tolist() == JANUARY.tolist()
+
+
+def test_mixed_rows_at_the_end_of_nanoseconds_are_sorted():
+    # With day and month exchanged, the 4th of May would be beyond.
+    days = pd.date_range("2262-02-11", "2262-04-11")
+    df = pd.DataFrame({"ds": days, "y": np.arange(60.0)}).sample(frac=1, random_state=0)
+    assert to_panel(df).values[:, 0].tolist() == list(range(60))
+
+
+def test_an_infinite_number_in_a_wide_table_is_named():
+    days = pd.date_range("2024-01-01", periods=40)
+    df = pd.DataFrame({"ds": days, "c0": np.arange(40) + 2.5}).set_index("ds")
+    df.iloc[3, 0] = np.inf
+    with pytest.raises(ValueError, match="holds inf at 2024-01-04"):
+        forecast(df, 1)

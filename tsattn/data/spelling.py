@@ -803,6 +803,8 @@ def decimal_periods(numbers: np.ndarray) -> pd.Series | None:
         >>> decimal_periods(np.array([2023.4, 2024.1])).dt.month.tolist()
         [10, 1]
     """
+    if not np.isfinite(numbers).all():
+        return None
     whole = np.floor(numbers)
     decimals = numbers - whole
     for years, parts, n_months in (

@@ -813,8 +813,9 @@ def _check_order(table: Table) -> None:
         months = np.where(is_exchangeable, times.day, times.month)
         days = np.where(is_exchangeable, times.month, times.day)
         parts = pd.DataFrame({"year": times.year, "month": months, "day": days})
-        exchanged = pd.DatetimeIndex(pd.to_datetime(parts))
-        if not _are_ordered(codes, ticks(exchanged)):
+        # Nanoseconds may not reach the other day.
+        exchanged = pd.DatetimeIndex(pd.to_datetime(parts, errors="coerce"))
+        if exchanged.hasnans or not _are_ordered(codes, ticks(exchanged)):
             return
         row = int((is_exchangeable & (times.day != times.month)).argmax())
         place = table.dialect.time_place
