@@ -1922,3 +1922,13 @@ def test_an_infinite_number_in_a_wide_table_is_named():
     df.iloc[3, 0] = np.inf
     with pytest.raises(ValueError, match="holds inf at 2024-01-04"):
         forecast(df, 1)
+
+
+@pytest.mark.parametrize("layout", ["%d.%m.", "%d.%m", "%m/%d", "%d-%m"])
+def test_days_without_a_year_are_no_numbers(layout):
+    days = pd.date_range("2024-01-05", periods=100)
+    df = pd.DataFrame({"day": days.strftime(layout), "y": np.arange(100) % 7})
+    told = r"write times with their year, as 2024-01-31, or drop the column, or name .* \('y'\)"
+    with pytest.raises(ValueError, match=told):
+        forecast(df, 3)
+    assert len(forecast(df.assign(day=days.strftime("%Y-%m-%d")), 3)) == 3

@@ -39,6 +39,8 @@ from tsattn.data.parts import header_call, header_rows, names_row
 _MOST_NAMED = 5
 # Rows in which further header rows are looked for.
 _SEEN_ROWS = 10
+# A day without its year.
+_DAY_AND_MONTH = r"\d\d[./-]\d\d[./-]?"
 # Days at the end of a series in which a day of the week without a row counts as closed.
 _WATCHED_DAYS = 56
 # Groups of series with their own hours that a message names, at most.
@@ -719,20 +721,29 @@ def _advice_on_words(table: Table, column: int, cell: Any) -> list[Piece] | None
     """What to do about a column of words in a wide table of which one column may be meant."""
     from tsattn.data.spelling import conversion
 
-    is_empty = np.isnan(table.values[:, column]).all()
-    if table.dialect.kind != "wide" or not is_empty:
+    if table.dialect.kind != "wide":
         return None
     texts = table.cells[column].astype(str)
     # Cells that differ, each with a digit, may be times in a spelling that is not read.
     may_be_times = bool(texts.is_unique and texts.str.contains(r"\d").all())
-    spelt_call = conversion(table.cells[column], table.values[:, column], "")
-    of_numbers = _columns_of_numbers(table)
+    # As 05.01 for a day of an unknown year, although some of these read as numbers.
+    are_days = may_be_times and bool(texts.str.fullmatch(_DAY_AND_MONTH).all())
+    is_empty = np.isnan(table.values[:, column]).all()
+    if not is_empty and not are_days:
+        return None
+    spelt_call = None
+    if not are_days:
+        spelt_call = conversion(table.cells[column], table.values[:, column], "")
+    of_numbers = [k for k in _columns_of_numbers(table) if k != column]
     is_word = _has_letters(cell) or (may_be_times and spelt_call is None)
     if not is_word or not of_numbers:
         return None
     names = ", ".join(repr(table.columns[k]) for k in of_numbers[:_MOST_NAMED])
     has_stamps = isinstance(table.times, pd.DatetimeIndex)
-    times = "write times as 2024-01-31, or " if may_be_times and not has_stamps else ""
+    times = ""
+    if may_be_times and not has_stamps:
+        year = "with their year, " if are_days else ""
+        times = f"write times {year}as 2024-01-31, or "
     return [
         f"{times}drop the column, or name the one that is forecast ({names}) by ",
         Argument("target_col"),
