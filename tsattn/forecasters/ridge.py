@@ -22,7 +22,7 @@ def ridge(scatter: Tensor, products: Tensor, penalty: Tensor | float) -> Tensor:
         tensor([2., 1.])
     """
     penalties = torch.as_tensor(penalty, dtype=scatter.dtype, device=scatter.device)
-    system = scatter + torch.diag_embed(
-        penalties.expand(torch.broadcast_shapes(penalties.shape, scatter.shape[:-1]))
-    )
+    shape = torch.broadcast_shapes(penalties.shape, scatter.shape[:-1])
+    system = scatter.expand(*shape, scatter.shape[-1]).clone()
+    system.diagonal(dim1=-2, dim2=-1).add_(penalties)
     return torch.cholesky_solve(products, torch.linalg.cholesky(system))
