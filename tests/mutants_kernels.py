@@ -322,8 +322,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/nn/decoder.py",
-        "series = self.revin(series[:, n_dropped:], level, spread)",
-        "series = self.revin(series[:, : series.shape[1] // length * length], level, spread)",
+        "series = self.revin(series[:, n_dropped:], location, spread)",
+        "series = self.revin(series[:, : series.shape[1] // length * length], location, spread)",
         VARIANTS,
     ),
     # structured matrices

@@ -98,8 +98,8 @@ def test_statistics_of_what_is_known_are_those_of_a_loop():
     x = torch.tensor(
         [[1.0, float("nan"), 4.0, 7.0], [float("nan")] * 4, [5.0, 5.0, float("nan"), 5.0]]
     ).double()
-    level, spread = RevIN("mean").statistics(x, observed=x.isfinite())
-    assert level.squeeze(1).tolist() == [4.0, 0.0, 5.0]
+    location, spread = RevIN("mean").statistics(x, observed=x.isfinite())
+    assert location.squeeze(1).tolist() == [4.0, 0.0, 5.0]
     assert spread.squeeze(1).tolist() == pytest.approx([6**0.5, 0.0, 0.0])
 
 

@@ -255,12 +255,12 @@ def test_gradients(kind):
     y = truth_of(kind, 2, 3)
     spread = torch.tensor([[0.5], [2.0]], dtype=F64)
     mask = torch.tensor([[True, True, False], [True, False, True]])
-    level = torch.tensor([[1.0], [-2.0]], dtype=F64) if head.shifts else None
+    location = torch.tensor([[1.0], [-2.0]], dtype=F64) if head.shifts else None
     for name in POINT_LOSSES if kind == "point" else [None]:
         options = {} if name is None else {"kind": name}
         assert torch.autograd.gradcheck(
             lambda raw, options=options: head.loss(
-                head.denormalise(raw, level, spread), y, mask, **options
+                head.denormalise(raw, location, spread), y, mask, **options
             ),
             raw_of(head, 2, 3).requires_grad_(),
         )
@@ -476,12 +476,12 @@ RAWS = st.integers(1, 7).flatmap(
     st.floats(-1e6, 1e6, width=32),
     st.lists(st.floats(0, 1), max_size=20),
 )
-def test_quantiles_cannot_cross(raw, spread, level, shares):
+def test_quantiles_cannot_cross(raw, spread, location, shares):
     n = raw.shape[1]
     head = QuantileHead(
         1, 1, 1, quantiles=[(i + 1) / (n + 1) for i in range(n)], generator=seeded()
     )
-    p = head.denormalise(torch.from_numpy(raw), torch.tensor([level]), torch.tensor([spread]))
+    p = head.denormalise(torch.from_numpy(raw), torch.tensor([location]), torch.tensor([spread]))
     assert (p.diff(dim=-1) >= 0).all()
     low = head.trained[0]
     high = head.trained[-1]
@@ -628,22 +628,22 @@ def test_forecasts_follow_shift_and_scale_exactly(kind, assert_close):
     head = build(kind)
     raw = raw_of(head, 4, 5)
     q = [0.05, 0.3, 0.5, 0.9]
-    level = torch.tensor([[3.0], [-70.0], [0.0], [1e4]], dtype=F64)
+    location = torch.tensor([[3.0], [-70.0], [0.0], [1e4]], dtype=F64)
     spread = torch.tensor([[2.0], [1e3], [0.1], [0.0]])
     spread = spread.double()
     plain = head.denormalise(raw)
-    moved = head.denormalise(raw, level, spread)
+    moved = head.denormalise(raw, location, spread)
     assert_close(
-        head.quantiles(moved, q), head.quantiles(plain, q) * spread[..., None] + level[..., None]
+        head.quantiles(moved, q), head.quantiles(plain, q) * spread[..., None] + location[..., None]
     )
-    assert_close(head.point(moved), head.point(plain) * spread + level)
-    drawn = head.sample(plain, 6, seeded(3)) * spread[..., None] + level[..., None]
+    assert_close(head.point(moved), head.point(plain) * spread + location)
+    drawn = head.sample(plain, 6, seeded(3)) * spread[..., None] + location[..., None]
     assert_close(head.sample(moved, 6, seeded(3)), drawn)
     assert (head.quantiles(moved, q)[3] == 1e4).all()
     # Change of variables: the density falls by the scale.
     if kind != "quantile":
         y = truth_of(kind, 3, 5)
-        loss = head.loss(moved[:3], y * spread[:3] + level[:3])
+        loss = head.loss(moved[:3], y * spread[:3] + location[:3])
         assert_close(loss, head.loss(plain[:3], y) + spread[:3].log().mean())
 
 
@@ -683,7 +683,7 @@ def test_log_normal_follows_scale_exactly_and_counts_in_the_mean(assert_close):
     assert torch.equal(values, values.round())
     for head in (positive, counts):
         with pytest.raises(
-            ValueError, match=rf"{head.family.name} begins at zero and cannot be moved by a level"
+            ValueError, match=rf"{head.family.name} begins at zero and cannot be moved"
         ):
             head.denormalise(raw, spread, spread)
 
@@ -699,10 +699,10 @@ def test_the_way_from_window_to_forecast_is_one_for_all_heads(kind):
     normaliser = head.normaliser()
 
     def forecast(series):
-        level, spread = normaliser.statistics(series)
-        normal = normaliser(series, level, spread)
+        location, spread = normaliser.statistics(series)
+        normal = normaliser(series, location, spread)
         raw = head.shift(head(normal.unflatten(1, (3, 4))), normal[:, :5])
-        return head.denormalise(raw, level, spread).unflatten(0, (2, 3)).transpose(1, 2)
+        return head.denormalise(raw, location, spread).unflatten(0, (2, 3)).transpose(1, 2)
 
     p = forecast(series)
     assert head.point(p).shape == (2, 5, 3)
@@ -724,9 +724,9 @@ def test_the_way_from_window_to_forecast_is_one_for_all_heads(kind):
 
 def test_mean_scale_against_gluonts_and_on_zeros(assert_close):
     x = torch.randn(3, 8, generator=seeded(), dtype=F64)
-    level, spread = MeanScale().statistics(x)
+    location, spread = MeanScale().statistics(x)
     scaled, _, scale = MeanScaler(keepdim=True)(x, torch.ones_like(x))
-    assert level is None
+    assert location is None
     assert_close(spread, scale)
     assert_close(MeanScale()(x, None, spread), scaled)
     assert_close(MeanScale().statistics(torch.zeros(2, 8, dtype=F64))[1], [[0.125], [0.125]])

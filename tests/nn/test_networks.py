@@ -75,13 +75,13 @@ def test_a_constant_window_gives_a_constant_forecast(backbone):
 def test_revin_undoes_itself():
     revin = RevIN("mean")
     x = torch.randn(4, 30, generator=seeded(), dtype=torch.float64) * 7 + 3
-    level, spread = revin.statistics(x)
-    normal = revin(x, level, spread)
+    location, spread = revin.statistics(x)
+    normal = revin(x, location, spread)
     torch.testing.assert_close(
         normal.mean(-1), torch.zeros(4, dtype=torch.float64), atol=1e-12, rtol=0
     )
     torch.testing.assert_close(normal.std(-1, unbiased=False), torch.ones(4, dtype=torch.float64))
-    torch.testing.assert_close(revin.inverse(normal, level, spread), x)
+    torch.testing.assert_close(revin.inverse(normal, location, spread), x)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_constant_window_has_a_gradient(backbone, masked):
         None
     ].requires_grad_()
     (slope,) = torch.autograd.grad(model(x).sum(), x)
-    # The forecast of a constant window is its level, hence the mean of its rows.
+    # The forecast of a constant window is its location, hence the mean of its rows.
     torch.testing.assert_close(slope[0, :, 0], torch.full((40,), 6 / 40))
     assert slope.isfinite().all()
 

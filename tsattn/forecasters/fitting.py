@@ -309,8 +309,8 @@ def _centred_rows(x: torch.Tensor, y: torch.Tensor, revin: RevIN) -> torch.Tenso
     context = rows[:, :length]
     observed = context.isfinite()
     options = {} if observed.all() else {"observed": observed}
-    level, _ = revin.statistics(context, **options)
-    return (rows - level).nan_to_num(0.0).double()
+    location, _ = revin.statistics(context, **options)
+    return (rows - location).nan_to_num(0.0).double()
 
 
 def check_same_covariates(ours: CovariateEncoder | None, theirs: CovariateEncoder | None) -> None:

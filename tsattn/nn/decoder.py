@@ -43,7 +43,7 @@ class PatchDecoder(nn.Module):
         """Forecast every channel of every window."""
         config = self.config
         batch, _, n_channels = x.shape
-        patches, level, spread = self._patches(x)
+        patches, location, spread = self._patches(x)
         n_steps = math.ceil(config.horizon / config.patch_len)
         # A cache has one type, and under an autocast keys and values have several.
         if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
@@ -53,7 +53,7 @@ class PatchDecoder(nn.Module):
         forecast = forecast.flatten(1)  # [BC steps*P]
         # The last patch may reach beyond the horizon.
         forecast = forecast[:, : config.horizon]  # [BC F]
-        forecast = self.revin.inverse(forecast, level, spread)
+        forecast = self.revin.inverse(forecast, location, spread)
         forecast = forecast.unflatten(0, (batch, n_channels))
         return forecast.transpose(1, 2)
 
@@ -76,15 +76,15 @@ class PatchDecoder(nn.Module):
         return maps.unflatten(1, (batch, n_channels))
 
     def _patches(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised patches [BC L P], and level and spread of each series [BC 1]."""
+        """Normalised patches [BC L P], and location and spread of each series [BC 1]."""
         length = self.config.patch_len
         series = x.transpose(1, 2).flatten(0, 1)  # [BC T]
-        level, spread = self.revin.statistics(series)
+        location, spread = self.revin.statistics(series)
         # Rows at the start that fill no patch count for the statistics only.
         n_dropped = series.shape[1] % length
-        series = self.revin(series[:, n_dropped:], level, spread)
+        series = self.revin(series[:, n_dropped:], location, spread)
         patches = series.unflatten(1, (-1, length))
-        return patches, level, spread
+        return patches, location, spread
 
     def _roll_full(self, patches: Tensor, n_steps: int) -> Tensor:
         """Forecast patches [BC steps P], each step a full pass."""

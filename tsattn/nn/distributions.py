@@ -69,8 +69,8 @@ class DistributionOutput(ABC):
     def _refuse_shift(self, loc: Tensor | None) -> None:
         if loc is not None:
             raise ValueError(
-                f"{self.name} begins at zero and cannot be moved by a level; got one; pass"
-                " level=None and normalise windows by MeanScale"
+                f"{self.name} begins at zero and cannot be moved; got a location; pass"
+                " location=None and normalise windows by MeanScale"
             )
 
 
@@ -259,7 +259,7 @@ class MeanScale(nn.Module):
     """
 
     def statistics(self, x: Float[Tensor, "*B T"]) -> tuple[None, Float[Tensor, "*B 1"]]:
-        """No shift, and the scale of each window along its last axis."""
+        """No location, and the spread of each window along its last axis."""
         mean = x.abs().mean(-1, keepdim=True)
         # The scale of T counts with one event, for a window without any.
         length = x.shape[-1]
@@ -268,7 +268,7 @@ class MeanScale(nn.Module):
         return None, spread
 
     def forward(
-        self, x: Float[Tensor, "*B T"], level: None, spread: Float[Tensor, "*B 1"]
+        self, x: Float[Tensor, "*B T"], location: None, spread: Float[Tensor, "*B 1"]
     ) -> Float[Tensor, "*B T"]:
         """Divide by the scale of :meth:`statistics`."""
         return x / spread

@@ -124,17 +124,17 @@ class PointHead(Head):
         return raw + skip
 
     def denormalise(
-        self, raw: Numbers, level: Tensor | None = None, spread: Tensor | None = None
+        self, raw: Numbers, location: Tensor | None = None, spread: Tensor | None = None
     ) -> Numbers:
-        """The forecast after y = x * spread + level.
+        """The forecast after y = x * spread + location.
 
         Args:
             raw: Result of :meth:`forward`; that of other heads has one more axis, the last.
-            level: Shift of each window, ``[*B, 1]`` or any shape that broadcasts with ``raw``;
+            location: Shift of each window, ``[*B, 1]`` or any shape that broadcasts with ``raw``;
                 ``None`` is no shift.
             spread: Scale of each window, at least 0; ``None`` is 1.
         """
-        return _scale_and_shift(raw, level, spread)
+        return _scale_and_shift(raw, location, spread)
 
     def point(self, parameters: Numbers) -> Numbers:
         """The forecast itself."""
@@ -222,15 +222,13 @@ class QuantileHead(Head):
                 f"quantiles must rise; got {shown(trained)}; sort them and drop repeated ones"
             )
         # The median is the point forecast, so it is always trained.
-        distances = [abs(q - 0.5) for q in trained]
-        if min(distances) > _QUANTILE_TOLERANCE:
+        if all(abs(q - 0.5) > _QUANTILE_TOLERANCE for q in trained):
             trained = sorted([*trained, 0.5])
         super().__init__(n_tokens, d_model, horizon, len(trained), generator=generator)
         self.trained = tuple(trained)
-        distances = [abs(q - 0.5) for q in trained]
-        self._median = distances.index(min(distances))
-        levels = torch.tensor(trained, dtype=torch.float64, device="cpu")
-        normal = torch.special.ndtri(levels)
+        self._median = min(range(len(trained)), key=lambda place: abs(trained[place] - 0.5))
+        probabilities = torch.tensor(trained, dtype=torch.float64, device="cpu")
+        normal = torch.special.ndtri(probabilities)
         # Softplus of zero is log 2: a step starts as long as that of the standard normal.
         first_step = math.log(2)
         self._gaps = [float(gap) / first_step for gap in normal.diff()]
@@ -240,7 +238,7 @@ class QuantileHead(Head):
         return _add_at(raw, self._median, skip)
 
     def denormalise(
-        self, raw: Parameters, level: Tensor | None = None, spread: Tensor | None = None
+        self, raw: Parameters, location: Tensor | None = None, spread: Tensor | None = None
     ) -> Parameters:
         """The trained quantiles, lowest first, scaled and shifted."""
         raw = _at_least_float32(raw)
@@ -257,9 +255,9 @@ class QuantileHead(Head):
         for step in reversed(steps[:median]):
             values.insert(0, values[0] - step)
         stacked = torch.stack(values, -1)
-        level = None if level is None else level[..., None]
+        location = None if location is None else location[..., None]
         spread = None if spread is None else spread[..., None]
-        return _scale_and_shift(stacked, level, spread)
+        return _scale_and_shift(stacked, location, spread)
 
     def point(self, parameters: Parameters) -> Numbers:
         """The median."""
@@ -272,22 +270,22 @@ class QuantileHead(Head):
         Raises:
             ValueError: If one is outside the trained range.
         """
-        levels = check_quantiles(q)
+        probabilities = check_quantiles(q)
         low = self.trained[0]
         high = self.trained[-1]
-        is_below = levels < low - _QUANTILE_TOLERANCE
-        is_above = levels > high + _QUANTILE_TOLERANCE
+        is_below = probabilities < low - _QUANTILE_TOLERANCE
+        is_above = probabilities > high + _QUANTILE_TOLERANCE
         outside = is_below | is_above
         if outside.any():
-            first = float(levels[outside][0])
+            first = float(probabilities[outside][0])
             raise ValueError(
                 f"this head was trained for quantiles from {low:g} to {high:g}; got"
                 f" {first:g}; ask for one between, or train with quantiles="
                 " that reach it"
             )
         leading_axes = (None,) * (parameters.ndim - 1)
-        levels = levels.to(parameters.device)
-        return self._interpolate(parameters, levels[leading_axes])
+        probabilities = probabilities.to(parameters.device)
+        return self._interpolate(parameters, probabilities[leading_axes])
 
     @torch.no_grad()
     def sample(self, parameters: Parameters, n: int, generator: torch.Generator) -> Samples:
@@ -319,10 +317,10 @@ class QuantileHead(Head):
         if mask is not None:
             y = torch.where(mask, y, torch.zeros_like(y))
         error = y[..., None] - parameters  # [*N P]
-        levels = parameters.new_tensor(self.trained)
+        probabilities = parameters.new_tensor(self.trained)
         is_below = (error < 0).to(error.dtype)  # truth below the forecast
         # Pinball loss: a value above the forecast costs q of the error, one below 1 - q.
-        slope = levels - is_below
+        slope = probabilities - is_below
         terms = (error * slope).mean(-1)
         if mask is None:
             return terms.mean()
@@ -332,21 +330,21 @@ class QuantileHead(Head):
         """Quantiles, piecewise linear in q (float64, in the trained range); rounding cannot change
         their order.
         """
-        levels = torch.tensor(self.trained, dtype=torch.float64, device=q.device)
-        middles = (levels[1:] + levels[:-1]) / 2
-        nearest = levels[torch.bucketize(q, middles)]
+        probabilities = torch.tensor(self.trained, dtype=torch.float64, device=q.device)
+        middles = (probabilities[1:] + probabilities[:-1]) / 2
+        nearest = probabilities[torch.bucketize(q, middles)]
         is_equal = (q - nearest).abs() <= _QUANTILE_TOLERANCE
         q = torch.where(is_equal, nearest, q)
         n_quantiles = q.shape[-1]
         shape = (*parameters.shape[:-1], n_quantiles)
-        n_levels = len(self.trained)
-        if n_levels == 1:
+        n_trained = len(self.trained)
+        if n_trained == 1:
             return parameters.expand(shape)
         # The trained quantile at or below q, and the next one above.
-        left = torch.bucketize(q, levels, right=True) - 1
-        left = left.clamp(0, n_levels - 2)
-        low = levels[left]
-        width = levels[left + 1] - low
+        left = torch.bucketize(q, probabilities, right=True) - 1
+        left = left.clamp(0, n_trained - 2)
+        low = probabilities[left]
+        width = probabilities[left + 1] - low
         share = (q - low) / width
         share = share.to(parameters.dtype)
         index = left.expand(shape)
@@ -399,20 +397,20 @@ class DistributionHead(Head):
         return _add_at(raw, self._location, skip)
 
     def denormalise(
-        self, raw: Parameters, level: Tensor | None = None, spread: Tensor | None = None
+        self, raw: Parameters, location: Tensor | None = None, spread: Tensor | None = None
     ) -> Parameters:
         """The arguments of the distribution on the scale of the data.
 
         Exact for all families but counts, whose mean is scaled and whose ``total_count`` does not
         change. A spread of zero (a constant window) gives a distribution at one point: quantiles
-        and draws are the level.
+        and draws are the location.
 
         Raises:
-            ValueError: If a level is given to a family that cannot be shifted.
+            ValueError: If a location is given to a family that cannot be shifted.
         """
         raw = _at_least_float32(raw)
         args = self.family.domain_map(*raw.unbind(-1))
-        args = self.family.affine(args, level, spread)
+        args = self.family.affine(args, location, spread)
         return torch.stack(args, -1)
 
     def distribution(self, parameters: Parameters) -> distributions.Distribution:
@@ -544,13 +542,13 @@ def _add_at(raw: Tensor, index: int, skip: Tensor) -> Tensor:
     return torch.cat((before, moved, after), -1)
 
 
-def _scale_and_shift(raw: Tensor, level: Tensor | None, spread: Tensor | None) -> Tensor:
-    """``raw * spread + level``; ``None`` is no scale or no shift."""
+def _scale_and_shift(raw: Tensor, location: Tensor | None, spread: Tensor | None) -> Tensor:
+    """``raw * spread + location``; ``None`` is no scale or no shift."""
     if spread is not None:
         raw = raw * spread
-    if level is None:
+    if location is None:
         return raw
-    return raw + level
+    return raw + location
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

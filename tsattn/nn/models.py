@@ -31,9 +31,9 @@ class PatchEncoder(nn.Module):
     share the weights.
 
     Window -> reversible normalisation -> overlapping patches -> blocks -> all states to the horizon
-    -> back to the window's level and scale. After PatchTST (Nie et al., ICLR 2023), with pre-norm
-    blocks. With ``config.masked`` missing values (NaN) are left out of the statistics and are the
-    mean after normalisation, and no patch attends to one that holds only missing values.
+    -> back to the window's location and spread. After PatchTST (Nie et al., ICLR 2023), with
+    pre-norm blocks. With ``config.masked`` missing values (NaN) are left out of the statistics and
+    are the mean after normalisation, and no patch attends to one that holds only missing values.
 
     Covariates of the context are added to the tokens. Future columns are added to the output of the
     head, step by step (:mod:`tsattn.nn.covariates`). All channels of a window share them. With
@@ -99,7 +99,7 @@ class PatchEncoder(nn.Module):
         """
         _check_rows(x, self.config)
         batch, _, n_channels = x.shape
-        tokens, series, level, spread = self._embed(x, past, known, static)
+        tokens, series, location, spread = self._embed(x, past, known, static)
         states = self.stack(tokens, key_mask=self._key_mask(x))
         forecast = self.head(states)
         if self.ahead is not None and known is not None:
@@ -110,7 +110,7 @@ class PatchEncoder(nn.Module):
         if self.skip is not None:
             linear_part = self.skip(series)
             forecast = self.head.shift(forecast, linear_part)
-        forecast = self.head.denormalise(forecast, level, spread)
+        forecast = self.head.denormalise(forecast, location, spread)
         forecast = forecast.unflatten(0, (batch, n_channels))
         return forecast.transpose(1, 2)
 
@@ -136,25 +136,25 @@ class PatchEncoder(nn.Module):
         known: Tensor | None = None,
         static: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Tokens [BC L D], the normalised series [BC T], and its level and spread [BC 1]."""
+        """Tokens [BC L D], the normalised series [BC T], and its location and spread [BC 1]."""
         require(self.config, past, known, static)
         n_channels = x.shape[2]
         series = x.transpose(1, 2).flatten(0, 1)  # [BC T]
         revin = cast(RevIN, self.revin)
         if self.config.masked:
             observed = series.isfinite()
-            level, spread = revin.statistics(series, observed=observed)
-            series = revin(series, level, spread).where(observed, 0.0)
+            location, spread = revin.statistics(series, observed=observed)
+            series = revin(series, location, spread).where(observed, 0.0)
         else:
-            level, spread = revin.statistics(series)
-            series = revin(series, level, spread)
+            location, spread = revin.statistics(series)
+            series = revin(series, location, spread)
         covariate_tokens = None
         if self.beside is not None:
             window_tokens = self.beside(past, known, static)  # [B L D]
             covariate_tokens = window_tokens.repeat_interleave(n_channels, 0)  # [BC L D]
         patches = patchify(series, self.config.patch_len, self.config.patch_stride)
         tokens = self.embedding(patches, extra_tokens=covariate_tokens)
-        return tokens, series, level, spread
+        return tokens, series, location, spread
 
     def _key_mask(self, x: Tensor) -> Tensor | None:
         """Patches [BC L] that hold an observed value, or ``None`` if values cannot be missing."""
@@ -199,15 +199,15 @@ class LinearModel(nn.Module):
         """Forecast every channel of every window."""
         _check_rows(x, self.config)
         series = x.transpose(1, 2)
-        level, spread = self.revin.statistics(series)
-        series = self.revin(series, level, spread)
+        location, spread = self.revin.statistics(series)
+        series = self.revin(series, location, spread)
         if self.trend is None:
             y = self.map(series)
         else:
             smooth = moving_average(series, self.KERNEL)
             remainder = series - smooth
             y = self.map(remainder) + self.trend(smooth)
-        forecast = self.revin.inverse(y, level, spread)
+        forecast = self.revin.inverse(y, location, spread)
         return forecast.transpose(1, 2)
 
 

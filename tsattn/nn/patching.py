@@ -45,25 +45,26 @@ class RevIN(nn.Module):
     def statistics(
         self, x: Series, *, observed: Bool[Tensor, "*B T"] | None = None
     ) -> tuple[PerSeries, PerSeries]:
-        """Shift and scale of each window along its last axis.
+        """Location (what is subtracted) and spread (what is divided by) of each window along its
+        last axis.
 
         Args:
             observed: True where a value counts; the others may be NaN. For the shift ``"mean"``
-                only.
+                only, and always with a scale.
         """
         if observed is not None:
             return self._masked_statistics(x, observed)
         mean = x.mean(-1, keepdim=True)
         if self.shift == "mean":
-            level = mean
+            location = mean
         elif self.shift == "last":
-            level = x[..., -1:]
+            location = x[..., -1:]
         else:
-            level = torch.zeros_like(mean)
+            location = torch.zeros_like(mean)
         if not self.scale:
-            return level, torch.ones_like(mean)
+            return location, torch.ones_like(mean)
         variance = (x - mean).square().mean(-1, keepdim=True)
-        return level, _deviation(x, variance)
+        return location, _deviation(x, variance)
 
     @staticmethod
     def _masked_statistics(x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,15 +76,15 @@ class RevIN(nn.Module):
         variance = errors.square().sum(-1, keepdim=True) / count
         return mean, _deviation(x, variance)
 
-    def forward(self, x: Series, level: PerSeries, spread: PerSeries) -> Series:
+    def forward(self, x: Series, location: PerSeries, spread: PerSeries) -> Series:
         """Normalise with the statistics of :meth:`statistics`."""
         # A constant window becomes zeros over one.
         divisor = torch.where(spread > 0, spread, torch.ones_like(spread))
-        return (x - level) / divisor
+        return (x - location) / divisor
 
-    def inverse(self, y: Future, level: PerSeries, spread: PerSeries) -> Future:
+    def inverse(self, y: Future, location: PerSeries, spread: PerSeries) -> Future:
         """Undo :meth:`forward` on forecasts."""
-        return y * spread + level
+        return y * spread + location
 
     def extra_repr(self) -> str:
         return f"shift={self.shift!r}, scale={self.scale}"
