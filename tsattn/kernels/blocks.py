@@ -235,13 +235,7 @@ def _find_block(
 
 def _is_next(run: BlockRun, block: BlockRun) -> bool:
     """Whether a block continues a run: same features and sizes, directly behind it."""
-    same_features = run.features == block.features
-    same_n_queries = run.n_queries == block.n_queries
-    same_n_keys = run.n_keys == block.n_keys
-    queries_follow = run.query_rows.stop == block.query
-    keys_follow = run.key_rows.stop == block.key
-    same_shape = same_features and same_n_queries and same_n_keys
-    return same_shape and queries_follow and keys_follow
+    return block == replace(run, query=run.query_rows.stop, key=run.key_rows.stop, count=1)
 
 
 @dataclass(frozen=True)

@@ -128,10 +128,8 @@ class Plan:
     def factors(self, q: Tensor) -> Tensor:
         """Factor per feature [K], 1 where q was padded."""
         relative = self.relative or ()
-        n_factors = len(relative)
-        factors = torch.ones(q.shape[3], dtype=q.dtype, device="cpu")
-        factors[:n_factors] = torch.tensor(relative, dtype=q.dtype, device="cpu")
-        return factors.to(q.device)
+        n_padded = q.shape[3] - len(relative)
+        return q.new_tensor((*relative, *[1.0] * n_padded))
 
 
 @functools.lru_cache(maxsize=256)

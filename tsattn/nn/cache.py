@@ -305,8 +305,8 @@ class HalvesCache:
     """Two caches for an attention that is the sum of two, each over a part of the features.
 
     Args:
-        far: The cache of the first features.
-        near: The cache of the others, with its own copy of the values in its window.
+        far: The cache of the first features, which sees all tokens.
+        near: The cache of the others, which sees a window and has its own copy of the values there.
     """
 
     def __init__(self, far: Cache, near: Cache) -> None:
