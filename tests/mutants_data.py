@@ -695,7 +695,7 @@ MUTANTS = [
     ),
     Mutant("tsattn/data/panel.py", "block.until(stops[first:last])", "block", BACKTEST),
     Mutant(
-        "tsattn/evaluate/backtest.py", "values=past.values.copy()", "values=known.values", BACKTEST
+        "tsattn/evaluate/backtest.py", "values=past.values.copy()", "values=past.values", BACKTEST
     ),
     Mutant(
         "tsattn/evaluate/backtest.py",

@@ -34,6 +34,7 @@ from tsattn.data.schema import Schema
 from tsattn.data.windows import (
     History,
     Scaler,
+    counts_before,
     known_lengths,
     make_scaler,
     tell_interpolated,
@@ -43,7 +44,6 @@ from tsattn.evaluate.rolling import (
     Rolled,
     judge_windows,
     judged_rows,
-    ratios,
     require_starts,
     roll,
     rolling_origins,
@@ -112,7 +112,7 @@ def seasonal_errors(panel: Panel, stops: np.ndarray, season: int) -> np.ndarray:
         first = starts_of(n_gaps[some])[:-1]
         total[series][some] = np.add.reduceat(observed_gap, first, axis=0)
         count[series][some] = np.add.reduceat(observed.astype(np.float64), first, axis=0)
-    return ratios(total, count)
+    return metrics.ratios(total, count)
 
 
 def _far_values(panel: Panel, stops: np.ndarray) -> np.ndarray:
@@ -127,14 +127,20 @@ def _far_values(panel: Panel, stops: np.ndarray) -> np.ndarray:
         distances = np.abs(panel.values[rows] - scaler.mean[n])
         deviations = distances / scaler.scale[n]
         # k equal values out of n lie (n / k)^1/2 deviations away.
-        most_wrong = max(_WRONG_SHARE * stop, _WRONG_COUNT)
-        possible = np.sqrt(stop / most_wrong)
+        possible = np.sqrt(stop / _most_wrong(stop))
         largest = np.nan_to_num(deviations).max(axis=0, initial=0.0)
-        for c in np.flatnonzero(largest > _SUSPICIOUS_SHARE * possible):
-            far[rows, c] = _far_of_series(panel.values[rows, c])
-        for channel in range(panel.n_channels):
-            far[rows, channel] |= find_sentinels(panel.values[rows, channel])
+        is_suspicious = largest > _SUSPICIOUS_SHARE * possible
+        for c in range(panel.n_channels):
+            values = panel.values[rows, c]
+            far[rows, c] = find_sentinels(values)
+            if is_suspicious[c]:
+                far[rows, c] |= _far_of_series(values)
     return far
+
+
+def _most_wrong(n_values: int) -> float:
+    """How many of so many values may be wrong."""
+    return max(_WRONG_SHARE * n_values, _WRONG_COUNT)
 
 
 def _far_of_series(values: np.ndarray) -> np.ndarray:
@@ -142,8 +148,7 @@ def _far_of_series(values: np.ndarray) -> np.ndarray:
     lower, middle, upper = np.nanquantile(values, (0.25, 0.5, 0.75))
     distance = np.nan_to_num(np.abs(values - middle))
     far = distance > _FAR_RANGES * (upper - lower)
-    most_wrong = max(_WRONG_SHARE * len(values), _WRONG_COUNT)
-    few = far.sum() <= most_wrong
+    few = far.sum() <= _most_wrong(len(values))
     # A gap between the far values and the others; a long tail has none.
     nearest = distance[far].min(initial=np.inf)
     usual = distance[~far].max(initial=0.0)
@@ -192,8 +197,7 @@ def _tell_unjudged(panel: Panel, origins: np.ndarray, horizon: int) -> None:
     """Warn once of series without a value in any judged window."""
     first = panel.starts[:-1, None] + origins
     observed = ~np.isnan(panel.values).all(axis=1)
-    # Values before each row, so that two of them tell whether there is one between their rows.
-    n_before = np.append(0, np.cumsum(observed))
+    n_before = counts_before(observed)
     stop = first + horizon
     is_empty = n_before[stop] == n_before[first]
     series = np.flatnonzero(is_empty.all(axis=1))
@@ -315,7 +319,7 @@ class BacktestResult:
         tables = {}
         for model, rolled in self.rolled.items():
             scores = rolled.by_series
-            mase = ratios(scores["mae_original"], seasonal)
+            mase = metrics.ratios(scores["mae_original"], seasonal)
             # These scores come first, and are taken out of the others.
             columns = {name: scores.pop(name).ravel() for name in _BEFORE_MASE}
             columns["mase"] = mase.ravel()
@@ -804,7 +808,7 @@ def compare(
     observed = ~np.isnan(gaps)
     # One mean over the series for each cutoff.
     totals = np.where(observed, gaps, 0.0).sum(axis=0)
-    by_cutoff = ratios(totals, observed.sum(axis=0))
+    by_cutoff = metrics.ratios(totals, observed.sum(axis=0))
     by_cutoff = by_cutoff[~np.isnan(by_cutoff)]
     n = len(by_cutoff)
     if n < 2:

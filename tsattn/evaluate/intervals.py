@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from tsattn.data.panel import Panel
-from tsattn.evaluate.rolling import ratios
+from tsattn.evaluate.metrics import ratios
 from tsattn.levels import check_request, quantile_to_level
 
 # An adaptive width beyond the largest error doubles each time its share of misses falls by this.
 _DOUBLING_SHARE = 0.05
 # More doublings could overflow.
 _MOST_DOUBLINGS = 64
-# Decimals of a rank before it is rounded up: a rounding error would otherwise raise it by one.
+# Decimals of a rank or of a share of errors that are no rounding errors.
 _RANK_DECIMALS = 9
 # A movement below this multiple of the largest value is a rounding error.
 _ROUNDING = 1e-12
@@ -80,10 +80,7 @@ class StepIntervals:
     def _widths(self, level: float) -> np.ndarray:
         n = self.counts
         # The rank of split conformal prediction: the least that covers the level among n + 1.
-        exact_rank = (n + 1) * level / 100
-        # Without the rounding, 99.9% of 1000 could be the 1000th error instead of the 999th.
-        rank = np.round(exact_rank, _RANK_DECIMALS)
-        k = np.ceil(rank).astype(np.int64)
+        k = _round_up((n + 1) * level / 100)
         if (k > n).any():
             fewest = int(n.min())
             odds = level / (100 - level)
@@ -140,6 +137,12 @@ class StepIntervals:
             distance = width * factor
             bounds[..., i] = point + distance
         return bounds
+
+
+def _round_up(ranks: np.ndarray) -> np.ndarray:
+    """Ranks as whole numbers, none below what it was."""
+    # Without the decimals, 99.9% of 1000 could be the 1000th error instead of the 999th.
+    return np.ceil(np.round(ranks, _RANK_DECIMALS)).astype(np.int64)
 
 
 def scale_of(x: np.ndarray) -> np.ndarray:
@@ -232,29 +235,14 @@ class SeriesScales:
         window_means = ratios(total, count)
         noise = _noise(window_means, known_mean, overlap)
         centre, weight = _shrinkage(step_ratio, has_errors, noise)
-
-        def shrink(size: np.ndarray, steps: np.ndarray) -> np.ndarray:
-            # A series without a size has that of the centre.
-            centre_ratio = np.exp(centre)
-            size_ratio = np.where(size > 0, size / steps, centre_ratio)
-            gap = np.log(size_ratio) - centre
-            shrunk_ratio = np.exp(centre + weight * gap)
-            return steps * shrunk_ratio
-
         size = np.where(has_errors, mean, 0.0)
-        scales = shrink(size, steps)
+        scales = steps * _shrunk(size / steps, centre, weight)
         left_out = np.broadcast_to(scales[:, None], total.shape)
         if len(errors) > 1:
-            other_total = total.sum(axis=1, keepdims=True) - total
-            other_count = count.sum(axis=1, keepdims=True) - count
-            other_mean = ratios(other_total, other_count)
-            # A single error would otherwise be divided by almost nothing.
-            n_windows = errors.shape[1]
-            least_mean = mean[:, None] / n_windows
-            other_mean = np.maximum(other_mean, least_mean)
-            other_mean = np.nan_to_num(other_mean)
+            other_mean = _means_without_window(total, count, mean)
             other_mean = np.where(has_errors[:, None], other_mean, 0.0)
-            left_out = shrink(other_mean, steps[:, None])
+            window_steps = steps[:, None]
+            left_out = window_steps * _shrunk(other_mean / window_steps, centre, weight)
             # A series without errors counts only where no series has any.
             none_has_errors = ~has_errors.any(axis=0)
             valid = has_errors[:, None] | none_has_errors
@@ -332,6 +320,27 @@ def _shrinkage(
     # One series has no others towards which its size could be shrunk.
     weight[n_series == 1] = 1.0
     return centre, weight
+
+
+def _shrunk(step_ratio: np.ndarray, centre: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Ratios of errors to steps, ``[N, ..., C]``, moved to the centre; 0 stands for the centre."""
+    log_ratio = np.log(np.where(step_ratio > 0, step_ratio, np.exp(centre)))
+    return np.exp(centre + weight * (log_ratio - centre))
+
+
+def _means_without_window(total: np.ndarray, count: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Mean error of each series without one window, ``[N, W, C]``; 0 where no other has errors.
+
+    Args:
+        total: Sum of the errors of each window, ``[N, W, C]``.
+        count: Their number, ``[N, W, C]``.
+        mean: Mean error of each series, ``[N, C]``.
+    """
+    other_total = total.sum(axis=1, keepdims=True) - total
+    other_count = count.sum(axis=1, keepdims=True) - count
+    # A single error would otherwise be divided by almost nothing.
+    least_mean = mean[:, None] / total.shape[1]
+    return np.nan_to_num(np.maximum(ratios(other_total, other_count), least_mean))
 
 
 def _noise(windows: np.ndarray, mean: np.ndarray, overlap: float) -> np.ndarray:
@@ -420,10 +429,7 @@ class AdaptiveIntervals:
         narrower.
         """
         n = self._count
-        # Rounded as in StepIntervals.widths, so that both give the same rank.
-        exact_rank = (n + 1) * (1 - self.alphas)
-        rank = np.round(exact_rank, _RANK_DECIMALS)
-        k = np.ceil(rank).astype(np.int64)
+        k = _round_up((n + 1) * (1 - self.alphas))
         places = np.clip(k, 1, n) - 1
         widths = np.take_along_axis(self._errors, places, axis=0)
         widths = np.where(k < 1, 0.0, widths)

@@ -482,10 +482,14 @@ def _mean(terms: np.ndarray, y: np.ndarray, axis: Axis) -> Score:
     count = np.sum(~missing, axis=axis)
     observed_terms = np.where(missing, 0.0, terms)
     total = np.sum(observed_terms, axis=axis)
-    # Where nothing is observed, the division leaves what is in the array.
-    mean = np.full(np.shape(total), np.nan)
-    mean = np.divide(total, count, out=mean, where=count > 0)
-    return _plain(mean)
+    return _plain(ratios(total, count))
+
+
+def ratios(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """``total / count`` element by element, NaN where nothing was counted."""
+    # The division leaves what is in the array there.
+    undefined = np.full(total.shape, np.nan)
+    return np.divide(total, count, out=undefined, where=count > 0)
 
 
 def _plain(value: Any) -> Score:

@@ -254,16 +254,16 @@ class Rolled:
     def _scores(self, sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The scores that sums give, in the order of ``BacktestResult.scores``."""
         count = sums["count"]
-        scores = {name: ratios(sums[term], count) for name, term in _MEANS.items()}
+        scores = {name: metrics.ratios(sums[term], count) for name, term in _MEANS.items()}
         scores["rmse_original"] = np.sqrt(scores["mse_original"])
         # Moved to the end of the scores without quantiles.
         scores["smape"] = scores.pop("smape")
         if self.quantiles:
             pinball = 2 * sums["pinball"] / len(self.quantiles)
-            scores["wql"] = ratios(pinball, sums["size"])
+            scores["wql"] = metrics.ratios(pinball, sums["size"])
         for level in self.tally.pairs:
             name = _inside(level)
-            scores[name] = ratios(sums[name], count)
+            scores[name] = metrics.ratios(sums[name], count)
         return scores
 
     def keep(self, slots: np.ndarray, point: np.ndarray | None, bounds: np.ndarray | None) -> None:
@@ -297,12 +297,6 @@ def ratio(total: float, count: float) -> float:
     if not count:
         return math.nan
     return float(total / count)
-
-
-def ratios(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """:func:`ratio` element by element."""
-    undefined = np.full(total.shape, np.nan)
-    return np.divide(total, count, out=undefined, where=count > 0)
 
 
 def roll(
