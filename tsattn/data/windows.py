@@ -590,16 +590,16 @@ def blocks_of(panel: Panel, n_rows: int) -> Iterator[np.ndarray]:
     """The rows of each series in blocks of ``n_rows`` from its end, several blocks of one length at
     a time, ``[B, rows]``.
     """
-    firsts: dict[int, list[int]] = {}
+    firsts_by_length: dict[int, list[int]] = {}
     for start, stop in itertools.pairwise(panel.starts.tolist()):
-        for last in range(stop, start, -n_rows):
-            first = max(last - n_rows, start)
-            firsts.setdefault(last - first, []).append(first)
-    for length, first_rows in firsts.items():
-        rows = np.array(first_rows)[:, None] + np.arange(length)
+        for block_stop in range(stop, start, -n_rows):
+            first = max(block_stop - n_rows, start)
+            firsts_by_length.setdefault(block_stop - first, []).append(first)
+    for length, firsts in firsts_by_length.items():
+        blocks = np.array(firsts)[:, None] + np.arange(length)
         size = chunk_size(length)
-        for first in range(0, len(rows), size):
-            yield rows[first : first + size]
+        for place in range(0, len(blocks), size):
+            yield blocks[place : place + size]
 
 
 def find_stuck_cells(panel: Panel) -> np.ndarray:
@@ -812,8 +812,7 @@ class WindowBatches:
         self._starts = torch.as_tensor(series_starts, dtype=torch.int64)
         self._values = values
         self._fill = fill
-        last_rows = torch.as_tensor(ends, dtype=torch.int64)
-        self._first = last_rows - spec.context
+        self._first = torch.as_tensor(ends, dtype=torch.int64) - spec.context
         self._part = slice(None)
         self._passes = 1
 
