@@ -938,26 +938,13 @@ def read_stamps(
         series = series.astype(np.int64)
         kind = "integer"
     if kind == "integer":
-        limit = _LARGEST_INTEGER_TIME
-        far = np.flatnonzero((series < -limit) | (series > limit))
-        if len(far):
-            raise ValueError(
-                f"{name(far[0])}: {label} holds {series[far[0]]} in row {far[0]}{more(len(far))},"
-                f" but integer time must stay within ±{limit}; correct it"
-            )
+        _refuse_far_integers(series, label, name)
         series = series.astype(np.int64)
     stamps = None
     if kind in ("integer", "floating"):
-        from tsattn.data.spelling import refuse_other_dates, serial_days
-        from tsattn.data.text_stamps import spelt_stamps
-
         numbers = whole_numbers(series)
         if unit != "integer":
-            stamps = serial_days(column, series, label)
-            if stamps is None and numbers is not None:
-                is_read = spelt_stamps(numbers) is not None
-                refuse_other_dates(column.name, numbers, label, is_read=is_read)
-                stamps = spelt_stamps(numbers, years=unit is not None)
+            stamps = _stamps_of_numbers(series, numbers, label, years=unit is not None)
         if stamps is None and numbers is not None:
             return pd.Index(numbers.copy())
     if stamps is None:
@@ -970,6 +957,37 @@ def read_stamps(
         cells = pd.Series(series.array, name=column.name)
         raise unread_stamp(cells, bad, place_of_first, is_named=candidates is not None)
     return pd.DatetimeIndex(stamps, copy=True).rename(None)
+
+
+def _refuse_far_integers(series: pd.Series, label: str, name: Callable[[int], str]) -> None:
+    """Refuse integer time beyond :data:`_LARGEST_INTEGER_TIME`."""
+    limit = _LARGEST_INTEGER_TIME
+    far = np.flatnonzero((series < -limit) | (series > limit))
+    if len(far):
+        row = far[0]
+        raise ValueError(
+            f"{name(row)}: {label} holds {series[row]} in row {row}{more(len(far))}, but integer"
+            f" time must stay within ±{limit}; correct it"
+        )
+
+
+def _stamps_of_numbers(
+    series: pd.Series, numbers: np.ndarray | None, label: str, *, years: bool
+) -> pd.Series | None:
+    """Days of Excel, or stamps that whole ``numbers`` spell; None if they are a count of steps.
+
+    Raises:
+        ValueError: If they are dates spelt in a way that is not read.
+    """
+    from tsattn.data.spelling import refuse_other_dates, serial_days
+    from tsattn.data.text_stamps import spelt_stamps
+
+    stamps = serial_days(series, label)
+    if stamps is not None or numbers is None:
+        return stamps
+    is_read = spelt_stamps(numbers) is not None
+    refuse_other_dates(series.name, numbers, label, is_read=is_read)
+    return spelt_stamps(numbers, years=years)
 
 
 def _spells_count(column: pd.Series) -> bool:

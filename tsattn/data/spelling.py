@@ -406,11 +406,11 @@ def _differ_in_notes(unread: pd.Series, read: pd.Series) -> bool:
     return bool(shapes[0].isin(shapes[1]).all() and unread.str.contains(_NOTE).all())
 
 
-def serial_days(column: pd.Series | pd.Index, series: pd.Series, label: str) -> pd.Series | None:
+def serial_days(column: pd.Series, label: str) -> pd.Series | None:
     """Stamps of the numbers of days that Excel stores, with a warning; None if a column holds other
     numbers, or is not named as one of dates.
     """
-    days = series.to_numpy(dtype=np.float64)
+    days = column.to_numpy(dtype=np.float64)
     first_day, last_day = _SERIAL_DAYS
     is_date = any(word in str(column.name).casefold() for word in _DATE_WORDS)
     if not is_date or not ((days > first_day) & (days < last_day)).all():
@@ -420,7 +420,7 @@ def serial_days(column: pd.Series | pd.Index, series: pd.Series, label: str) -> 
     stamps = pd.Series(_SERIAL_ORIGIN + pd.to_timedelta(seconds, "s"))
     if label:
         words = (
-            f"{label} holds Excel's numbers of days and is read as dates: {series.iloc[0]:.10g} in"
+            f"{label} holds Excel's numbers of days and is read as dates: {column.iloc[0]:.10g} in"
             f" row 0 is {stamps[0]}"
         )
         other: list[Any] = ["; ", Argument("freq", 1), " reads steps of a count"]
