@@ -575,7 +575,7 @@ def test_a_ridge_regression_is_that_of_standardised_features(assert_close):
     sums.add(x[:4], y[:4])
     rest.add(x[4:], y[4:])
     sums.join(rest)
-    regression = sums.solve(0.3, False)
+    regression = sums.solve(0.3, squares=False)
     observed = np.isfinite(y)
     a = x[observed][:, :4]
     t = y[observed]
@@ -636,7 +636,7 @@ def test_features_are_those_of_a_loop():
     point = base(x, ())[0][..., 0] + np.arange(H)
     effect = np.arange(2.0 * H).reshape(2, H)
     features = WindowFeatures(own.encoder, x[..., 0], covariates, rows=10, horizon=H)
-    pooled = features.of_point(point, False)
+    pooled = features.of_point(point, squares=False)
     trees = features.of_trees(point, effect, (7,))
     promo = (frame["promo"] - frame["promo"].mean()) / frame["promo"].std(ddof=0)
     day = frame["ds"].dt.dayofweek
@@ -682,7 +682,7 @@ def test_features_are_those_of_a_loop():
 def test_opinions_stand_before_and_after_the_base():
     own, x, covariates, *_ = by_hand()
     rng = np.random.default_rng(0)
-    pooled = PooledRegression(rng.normal(size=own.n_features(False)), 0.5, False)
+    pooled = PooledRegression(rng.normal(size=own.n_features(squares=False)), 0.5, False)
     table = rng.normal(size=(500, own.n_tree_features()))
     trees = BoostedTrees.fit(table, table[:, 0] + table[:, 3])
     effect = own.effects(x, covariates)
@@ -691,7 +691,7 @@ def test_opinions_stand_before_and_after_the_base():
     assert np.abs(left - plain).max() > 0.1
     for share, blend in ((0.0, plain), (0.5, (plain + left) / 2), (1.0, left)):
         features = own.features(x[..., 0], covariates)
-        errors = 0.25 * pooled(features.of_point(blend[..., 0], False))
+        errors = 0.25 * pooled(features.of_point(blend[..., 0], squares=False))
         errors += 0.5 * trees(features.of_trees(blend[..., 0], effect[:, 24:, 0], (7,)))
         expected = blend[..., 0] + features.spread * errors
         weights = {"pooled_weight": 0.25, "trees_weight": 0.5, "band_factor": 0.25}
@@ -816,7 +816,7 @@ def test_saved_models_answer_alike(name, tmp_path):
 def with_all_opinions(own):
     """The same with every regression, whose weights are drawn."""
     rng = np.random.default_rng(0)
-    pooled = PooledRegression(0.1 * rng.normal(size=own.n_features(True)), 0.5, True)
+    pooled = PooledRegression(0.1 * rng.normal(size=own.n_features(squares=True)), 0.5, True)
     table = rng.normal(size=(300, own.n_tree_features()))
     trees = BoostedTrees.fit(table, table[:, 0])
     return replace(

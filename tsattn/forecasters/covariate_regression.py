@@ -261,7 +261,7 @@ class CovariateRegression:
         """The expected error of points ``[B, F]`` in units of the window."""
         error = np.zeros(point.shape)
         if self.pooled is not None:
-            of_point = features.of_point(point, self.pooled.squares)
+            of_point = features.of_point(point, squares=self.pooled.squares)
             pooled_error = np.nan_to_num(self.pooled(of_point))
             error += self.pooled_weight * pooled_error
         if self.trees is not None:
@@ -270,10 +270,10 @@ class CovariateRegression:
             error += self.trees_weight * trees_error
         return error
 
-    def n_features(self, squares: bool) -> int:
+    def n_features(self, *, squares: bool) -> int:
         """Features that the pooled regression reads."""
         zero = np.zeros((1, 1))
-        features = self._example().of_point(zero, squares)
+        features = self._example().of_point(zero, squares=squares)
         return int(features.shape[2])
 
     def n_tree_features(self) -> int:
@@ -389,7 +389,7 @@ class CovariateRegression:
         squares = facts["squares"]
         are_numbers = type(squares) is bool and bool(np.isfinite(offset))
         require(are_numbers, "a pooled regression without numbers")
-        n_features = self.n_features(squares)
+        n_features = self.n_features(squares=squares)
         fits = weights.shape == (n_features,)
         is_finite = bool(np.isfinite(weights).all())
         is_valid = weights.dtype == np.float64 and is_finite

@@ -138,20 +138,19 @@ def fit_covariate_regression(
     # of each loss is theirs, so that no gain is a large share of it.
     truth = past.truth
     unit = past_without.spread
-    losses = _losses_by_window(truth - choice.point, unit)
-    losses_without = _losses_by_window(truth - choice_without.point, unit)
-    judged = np.isfinite(losses) & np.isfinite(losses_without)
-    if past.clearly_lower(losses_without[judged], losses[judged], worth=0.0):
+    errors = (truth - choice.point) / unit
+    errors_without = (truth - choice_without.point) / unit
+    both_known = np.isfinite(errors) & np.isfinite(errors_without)
+    judged = both_known.any(axis=(1, 2))
+    losses = _mean_losses(errors[judged])
+    if past.clearly_lower(_mean_losses(errors_without[judged]), losses, worth=0.0):
         return choice_without.regression
     return choice.regression
 
 
-def _losses_by_window(missed: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """Mean absolute errors of windows ``[W, F, C]`` in their units, ``[W]``; NaN without any."""
-    scaled = np.abs(missed / unit)
-    total = np.nansum(scaled, axis=(1, 2))
-    count = np.isfinite(scaled).sum(axis=(1, 2))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+def _mean_losses(errors: np.ndarray) -> np.ndarray:
+    """Mean absolute error of windows ``[W, F, C]`` that each have one, ``[W]``; NaN is missing."""
+    return np.nanmean(np.abs(errors), axis=(1, 2))
 
 
 class Origins(NamedTuple):
@@ -379,7 +378,7 @@ class PastForecasts:
         """Some windows, few at a time: their numbers, contexts and covariates."""
         horizon = self.regression.horizon
         longest = int(self.history.panel.lengths.max())
-        n_features = self.regression.n_features(True) * horizon
+        n_features = self.regression.n_features(squares=True) * horizon
         n_values = n_features + self.columns.width(longest, horizon)
         most_windows = max(1, CHUNK_VALUES // n_values)
         size = min(most_windows, _WINDOWS_A_PASS)
@@ -618,27 +617,27 @@ class PastForecasts:
             Errors of the windows that check, as expected by those that learn, ``[B, F, C]``; and
             the regression of both.
         """
-        n_features = self.regression.n_features(True)
+        n_features = self.regression.n_features(squares=True)
         learn_sums = NormalEquations(n_features)
         check_sums = NormalEquations(n_features)
         for features, target, *_ in self._pooled_rows(share, learn):
             learn_sums.add(features, target)
-        options = [learn_sums.solve(penalty, True) for penalty in _PENALTIES]
+        options = [learn_sums.solve(penalty, squares=True) for penalty in _PENALTIES]
         window_shape = self.truth.shape[1:]
         errors = np.zeros((len(options), len(check), *window_shape))
         for features, target, part, c in self._pooled_rows(share, check):
             check_sums.add(features, target)
             place = np.searchsorted(check, part)
             filled = np.nan_to_num(features)
-            for k, option in enumerate(options):
-                errors[k, place, :, c] = option(filled)
+            for option, option_errors in zip(options, errors, strict=True):
+                option_errors[place, :, c] = option(filled)
         mean_losses = []
         for expected in errors:
             losses = self.losses(share, expected, check)
             mean_losses.append(losses.mean())
         best = int(np.argmin(mean_losses))
         learn_sums.join(check_sums)
-        regression = learn_sums.solve(_PENALTIES[best], True)
+        regression = learn_sums.solve(_PENALTIES[best], squares=True)
         return errors[best], regression
 
     def _pooled_rows(
@@ -656,7 +655,7 @@ class PastForecasts:
             target = error / self.spread[part]
             for c in range(x.shape[2]):
                 features = self.regression.features(x[..., c], covariates)
-                of_point = features.of_point(part_point[..., c], True)
+                of_point = features.of_point(part_point[..., c], squares=True)
                 yield of_point, target[..., c], part, c
 
     def losses(self, share: float, errors: np.ndarray | float, pick: np.ndarray) -> np.ndarray:
@@ -669,10 +668,7 @@ class PastForecasts:
         """
         point = self.answers[share].point
         missed = self.truth[pick] - point[pick]
-        scaled = missed / self.spread[pick]
-        remaining = np.abs(scaled - errors)
-        by_window = remaining.reshape(len(pick), -1)
-        return np.nanmean(by_window, axis=1)
+        return _mean_losses(missed / self.spread[pick] - errors)
 
     def _band_factor(self, share: float, errors: np.ndarray, pick: np.ndarray) -> float:
         """Factor of the distance of bounds to points with which 80% of the truths lie inside."""

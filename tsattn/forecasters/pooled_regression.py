@@ -107,7 +107,7 @@ class WindowFeatures:
         parts = [self.future, *cycles.values()]
         self.columns = np.concatenate(parts, axis=2)
 
-    def of_point(self, point: np.ndarray, squares: bool) -> np.ndarray:
+    def of_point(self, point: np.ndarray, *, squares: bool) -> np.ndarray:
         """Features of the steps ahead that a forecast ``[B, F]`` has, ``[B, F, n]``."""
         n_steps = point.shape[1]
         ahead = slice(self.context, self.context + n_steps)
@@ -386,7 +386,7 @@ class NormalEquations:
 
     # On one thread, as outliers are searched: a forked process waits for ever for others.
     @limit_threads(1)
-    def solve(self, penalty: float, squares: bool) -> PooledRegression:
+    def solve(self, penalty: float, *, squares: bool) -> PooledRegression:
         """The ridge regression with standardised features; those that do not vary are left out."""
         # Products with the constant 1 are sums.
         sums = self.products[-1, :-1]
