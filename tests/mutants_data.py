@@ -689,8 +689,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/backtest.py",
-        "far_truths[rows[rows - panel.starts[owners] < stops[owners]]] = False",
-        "far_truths[rows[rows < stops[owners]]] = False",
+        "row_of_series = rows - panel.starts[owners]",
+        "row_of_series = rows",
         BACKTEST,
     ),
     Mutant("tsattn/data/panel.py", "block.until(stops[first:last])", "block", BACKTEST),
@@ -746,8 +746,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/evaluate/conformal.py",
-        "self._waiting[place][0][step] <= stamp",
-        "self._waiting[place][0][0] <= stamp",
+        "waiting.append((stamps[step],",
+        "waiting.append((stamps[0],",
         CONFORMAL,
     ),
     Mutant(

@@ -174,8 +174,9 @@ def _tell_far(panel: Panel, stops: np.ndarray) -> None:
     far_truths = _far_values(panel, panel.lengths)
     rows = np.flatnonzero(far_truths.any(axis=1))
     owners = panel.owners(rows + 1)
-    far_truths[rows[rows - panel.starts[owners] < stops[owners]]] = False
+    row_of_series = rows - panel.starts[owners]
     # Values of the past have a warning of their own.
+    far_truths[rows[row_of_series < stops[owners]]] = False
     far_past = _far_values(panel, stops)
     for far, consequence in (
         (far_past, "is left out of the scales of mse, mae and mase"),

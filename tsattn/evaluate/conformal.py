@@ -717,35 +717,29 @@ class _Feed:
 
     def __init__(self, adaptive: AdaptiveIntervals, horizon: int) -> None:
         self.adaptive = adaptive
-        self._waiting: deque[tuple[np.ndarray, np.ndarray, np.ndarray]] = deque()
-        # Which of those waiting is next, for each step.
-        self._next = np.zeros(horizon, dtype=np.int64)
+        # For each step the stamps of its truths, its misses [L, C] and its largest errors [C].
+        self._waiting: list[deque[tuple[int, np.ndarray, np.ndarray]]] = [
+            deque() for _ in range(horizon)
+        ]
 
     def wait(self, stamps: np.ndarray, missed: np.ndarray, largest: np.ndarray) -> None:
         """Keep the misses ``[L, F, C]`` of one moment, whose truths come at ``stamps [F]``."""
-        self._waiting.append((stamps, missed, largest))
+        for step, waiting in enumerate(self._waiting):
+            waiting.append((stamps[step], missed[:, step], largest[step]))
 
     def learn(self, stamp: int) -> None:
         """Feed what is known at a stamp, one moment a step at a time."""
         while True:
             # Steps whose next truth is known by the stamp.
-            ready = []
-            for step, place in enumerate(self._next):
-                is_waiting = place < len(self._waiting)
-                if is_waiting and self._waiting[place][0][step] <= stamp:
-                    ready.append(step)
+            ready = [
+                step
+                for step, waiting in enumerate(self._waiting)
+                if waiting and waiting[0][0] <= stamp
+            ]
             if not ready:
                 break
             missed = np.full_like(self.adaptive.alphas, np.nan)
             largest = np.full(missed.shape[1:], np.nan)
             for step in ready:
-                place = self._next[step]
-                _, waiting_missed, waiting_largest = self._waiting[place]
-                missed[:, step] = waiting_missed[:, step]
-                largest[step] = waiting_largest[step]
+                _, missed[:, step], largest[step] = self._waiting[step].popleft()
             self.adaptive.follow(missed, largest)
-            self._next[ready] += 1
-        # What all steps have learnt from is no longer needed.
-        while self._next.min() > 0:
-            self._waiting.popleft()
-            self._next -= 1
