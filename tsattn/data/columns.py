@@ -605,8 +605,11 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
         return numbers is not None and follow_periods(numbers[is_first])
     if codes is None:
         codes = np.zeros(len(column), dtype=np.int64)
-    if named_as_part:
-        return _occur_once(stamps, codes)
+    return _occur_once(stamps, codes) if named_as_part else _rise_evenly(stamps, codes)
+
+
+def _rise_evenly(stamps: pd.Series, codes: np.ndarray) -> bool:
+    """Whether the stamps of each series rise in the order of its rows, all by one frequency."""
     order = np.argsort(codes, kind="stable")
     sorted_codes = codes[order]
     sorted_stamps = stamps.iloc[order]
