@@ -1,4 +1,4 @@
-"""The base class of all forecasters, and forecasts as arrays and as a frame."""
+"""The base class of all forecasters, and the forecast of the rows after a panel."""
 
 import copy
 import inspect
@@ -695,12 +695,12 @@ class Forecaster(ABC):
         """The forecasts of :meth:`predict_windows`; ``options`` go on to :meth:`_forecast`."""
         probabilities = check_ascending(quantiles)
         columns = self.covariate_columns_
-        shape = np.shape(x)
+        windows_shape = np.shape(x)
         x = self._checked(x)
         if columns:
             from tsattn.data.encoding import check_windows_of
 
-            covariates = check_windows_of(covariates, columns, shape, self.horizon)
+            covariates = check_windows_of(covariates, columns, windows_shape, self.horizon)
             covariates = covariates.cut(x.shape[1], self.horizon)
         elif covariates is not None:
             raise ValueError(

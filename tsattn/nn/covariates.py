@@ -95,7 +95,7 @@ class StepNetwork(nn.Module):
         return self.narrow(hidden) + self.skip(known)
 
 
-def require(
+def check_covariates(
     config: ModelConfig, past: Tensor | None, known: Tensor | None, static: Tensor | None
 ) -> None:
     """Refuse covariates that a network was not built for, and missing ones.

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsattn.nn.config import ATTENTION_KINDS, LINEAR_KINDS, ModelConfig
-from tsattn.nn.covariates import CovariateTokens, StepNetwork, require
+from tsattn.nn.covariates import CovariateTokens, StepNetwork, check_covariates
 from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.heads import make_head
 from tsattn.nn.layers import RandomSource, linear
@@ -137,7 +137,7 @@ class PatchEncoder(nn.Module):
         static: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """Tokens [BC L D], the normalised series [BC T], and its location and spread [BC 1]."""
-        require(self.config, past, known, static)
+        check_covariates(self.config, past, known, static)
         n_channels = x.shape[2]
         series = x.transpose(1, 2).flatten(0, 1)  # [BC T]
         revin = cast(RevIN, self.revin)

@@ -378,7 +378,7 @@ class BilinearScore(Score):
     ``M^T x`` with ``y`` (D numbers for all heads together).
 
     Args:
-        matrix: D x D, with a head axis.
+        matrix: A :class:`tsattn.matrices.StructuredMatrix`, D x D, with a head axis.
         side: ``None`` is ``"split"`` where the matrix can be split and ``"key"`` elsewhere.
         norm: Normalise the transformed tokens over the features of each head (layer norm); the
             paper's block tensor trains do so on the side of the keys.

@@ -106,7 +106,8 @@ class ZeroConfig:
         max_tokens: Tokens of the context at most.
         near: Tokens of a near block.
         measure: Part of a window by whose mean and deviation it is measured: ``"whole"``, or
-            ``"recent"`` (:class:`RecentMeasure`), with which a series that grows is not squeezed.
+            ``"recent"`` (:class:`tsattn.pretrained.contexts.RecentMeasure`), with which a series
+            that grows is not squeezed.
         encode: Last tokens of the context that pass through the blocks. Earlier tokens are used as
             keys without encoding. Default all.
         quantiles: Probabilities of the answer, ascending, 0.5 among them.
