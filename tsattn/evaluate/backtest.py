@@ -301,9 +301,9 @@ class BacktestResult:
         known.
         """
         steps = pd.RangeIndex(1, self.horizon + 1, name="step")
-        tables = {}
-        for name, rolled in self.rolled.items():
-            tables[name] = pd.DataFrame(rolled.by_step, index=steps)
+        tables = {
+            name: pd.DataFrame(rolled.by_step, index=steps) for name, rolled in self.rolled.items()
+        }
         return pd.concat(tables, names=["model"])
 
     @cached_property

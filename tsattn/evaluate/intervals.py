@@ -101,12 +101,8 @@ class StepIntervals:
         """The quantiles for which there are enough errors."""
         n = int(self.counts.min())
         most = n / (n + 1) + 10.0**-_RANK_DECIMALS
-        supported = []
-        for q in quantiles:
-            level_share = abs(2 * q - 1)
-            if level_share <= most:
-                supported.append(q)
-        return tuple(supported)
+        # The interval between the quantiles q and 1 - q holds this share.
+        return tuple(q for q in quantiles if abs(2 * q - 1) <= most)
 
     def apply(
         self, point: np.ndarray, quantiles: Sequence[float], scale: np.ndarray | float = 1.0

@@ -488,12 +488,8 @@ class Geometry:
         """Blocks per level, the most over the heads."""
         counts = []
         for level in range(len(self.levels.ranks)):
-            most_blocks = 0
-            for offset in self.levels.offsets:
-                first, last = self.touched(level, offset)
-                n_blocks = last - first + 1
-                most_blocks = max(most_blocks, n_blocks)
-            counts.append(most_blocks)
+            ends = [self.touched(level, offset) for offset in self.levels.offsets]
+            counts.append(max(last - first + 1 for first, last in ends))
         return tuple(counts)
 
     @property

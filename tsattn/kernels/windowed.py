@@ -240,7 +240,8 @@ def _walk(
     A chunk has all sequences at once, or a few at a time where a key mask makes their biases
     differ.
     """
-    window = min(geometry.pattern.window or 1, geometry.n_keys)
+    assert geometry.pattern.window is not None  # window_refusal has seen to it
+    window = min(geometry.pattern.window, geometry.n_keys)
     masks = _Masks(geometry, window, queries[0])
     batch = len(queries[0])
     for chunk in _chunks(geometry, window):

@@ -393,10 +393,7 @@ class ModelConfig:
             ValueError: If a name is unknown.
         """
         names = {field.name for field in fields(cls)}
-        settings = {}
-        for name, value in values.items():
-            if name in names:
-                settings[name] = _to_plain(value)
+        settings = {name: _to_plain(value) for name, value in values.items() if name in names}
         unknown_names = sorted(values.keys() - names - _OLD_SETTINGS)
         if unknown_names:
             raise ValueError(

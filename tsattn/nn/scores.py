@@ -99,10 +99,7 @@ class RotaryEmbedding(nn.Module):
         # Angles of far positions need more digits than float32 has.
         all_rates = self.rates.to(torch.float64)
         slice_rates = all_rates.split(self._halves)
-        columns = []
-        for position in positions:
-            exact = position.to(torch.float64)
-            columns.append(exact[..., None])  # [... L 1]
+        columns = [position.to(torch.float64)[..., None] for position in positions]  # [... L 1]
         slice_positions = torch.broadcast_tensors(*columns)
         cosines = []
         sines = []
@@ -509,10 +506,7 @@ def default_ranks(d_head: int, n_levels: int = 3) -> tuple[int, ...]:
         >>> default_ranks(64), default_ranks(8, n_levels=2)
         ((32, 16, 16), (4, 4))
     """
-    ranks = []
-    for level in range(1, n_levels):
-        share = 2**level
-        ranks.append(d_head // share)
+    ranks = [d_head // 2**level for level in range(1, n_levels)]
     if ranks:
         # The first level counts for all pairs, so it is never empty.
         ranks[0] = max(ranks[0], 1)
