@@ -151,6 +151,11 @@ class ZeroConfig:
             raise ValueError(f"quantiles must ascend and hold 0.5; got {self.quantiles!r:.80}")
 
     @property
+    def median(self) -> int:
+        """Place of the median among the quantiles."""
+        return self.quantiles.index(0.5)
+
+    @property
     def token_context(self) -> int:
         """Steps of the context that have tokens at most, where tokens have their usual length."""
         return self.max_tokens * self.token_len
@@ -374,21 +379,21 @@ class ZeroNetwork(nn.Module):
         Returns:
             Quantiles of the slots; mean and deviation that the windows were measured by, float64.
         """
-        index, inside = tokens.slots()
-        values, observed = read_slots(x, index, inside)
+        step, inside = tokens.slots()
+        values, observed = read_slots(x, step, inside)
         facts = self._facts(seasons, x)
         if self.config.measure == "recent":
             n_recent = RecentMeasure().length(seasons.clear_cycle())
-            is_recent = index >= -n_recent[:, None, None]
+            is_recent = step >= -n_recent[:, None, None]
             scaled, mean, spread, more_facts = measure_recent(values, observed, is_recent)
             facts = torch.cat([facts.to(more_facts), more_facts], dim=1)
         else:
             scaled, mean, spread = measure_whole(values, observed)
         flags = observed.to(scaled.dtype)
         inputs = [scaled, flags, inside.to(scaled.dtype)]
-        inputs += self._more(x, seasons.period, index, mean, spread)
+        inputs += self._more(x, seasons.period, step, mean, spread)
         facts = facts[:, None].to(scaled.dtype)
-        inputs.append(facts.expand(-1, index.shape[1], -1))
+        inputs.append(facts.expand(-1, step.shape[1], -1))
         states = self._embed(torch.cat(inputs, dim=2), tokens)
         is_future = tokens.index >= 0
         # Tokens beyond the horizon are there because other series of the batch have shorter ones.
@@ -457,11 +462,11 @@ class ZeroNetwork(nn.Module):
             most: Steps ahead at most.
         """
         n_steps = ahead.shape[1]
-        middle = self.config.quantiles.index(0.5)
+        median = self.config.median
         step = torch.arange(n_steps, device=x.device)
         place = x.shape[1] - lag[:, None] + step % lag[:, None]
         point = filled_by_changes(x, lag).gather(1, place)[..., None]
-        change = ahead[..., middle, None]
+        change = ahead[..., median, None]
         point = point + sum_by_lag(change, lag, most)
         distance = ahead - change
         power = SteadyChanges().power
@@ -516,12 +521,12 @@ class ZeroNetwork(nn.Module):
     def _forecast_by_means(self, x: Tensor, step: int, horizon: int) -> Tensor:
         """Quantiles [B F Q] as the sum of a forecast of means of so many steps, and of the rest."""
         context = self.config.token_context
-        middle = self.config.quantiles.index(0.5)
+        median = self.config.median
         means = block_means(x, step)
         coarse = self.forecast(means, -(-horizon // step))
         past = means[:, -context:]
         n_past = past.shape[1] * step
-        lines = between_blocks(torch.cat([past, coarse[..., middle]], dim=1), step)
+        lines = between_blocks(torch.cat([past, coarse[..., median]], dim=1), step)
         # The first block may begin before the series.
         first = max(n_past - x.shape[1], 0)
         residual = x[:, -n_past:] - lines[:, first:n_past]
@@ -533,12 +538,12 @@ class ZeroNetwork(nn.Module):
 
     def added(self, line: Tensor, coarse: Tensor, fine: Tensor) -> Float[Tensor, "B F Q"]:
         """Quantiles of a sum, from those of means and of what the line ``[B, F, 1]`` leaves."""
-        middle = self.config.quantiles.index(0.5)
-        coarse_distance = coarse - coarse[..., middle, None]
-        fine_distance = fine - fine[..., middle, None]
+        median = self.config.median
+        coarse_distance = coarse - coarse[..., median, None]
+        fine_distance = fine - fine[..., median, None]
         distance = (coarse_distance.square() + fine_distance.square()).sqrt()
         sign = fine_distance.sign().where(fine_distance != 0, coarse_distance.sign())
-        point = line + fine[..., middle, None]
+        point = line + fine[..., median, None]
         return point + distance * sign
 
     def squeeze(
@@ -552,12 +557,12 @@ class ZeroNetwork(nn.Module):
 
         Slots without a value are NaN.
         """
-        index, inside = tokens.slots()
+        step, inside = tokens.slots()
         n_steps = y.shape[1]
-        place = index.clamp(0, n_steps - 1)
+        place = step.clamp(0, n_steps - 1)
         values = y.gather(1, place.flatten(1)).view(place.shape).to(torch.float64)
         scaled = torch.asinh(in_deviations(values, mean, spread))
-        usable = inside & (index < n_steps)
+        usable = inside & (step < n_steps)
         return torch.where(usable, scaled, torch.nan).to(torch.float32)
 
     def _seasons(self, x: Tensor, likely: int = 0) -> Seasons:
@@ -646,7 +651,7 @@ class ZeroNetwork(nn.Module):
         return torch.stack([has_season, length, strength, amount], 1)
 
     def _more(
-        self, x: Tensor, period: Tensor, index: Tensor, mean: Tensor, spread: Tensor
+        self, x: Tensor, period: Tensor, step: Tensor, mean: Tensor, spread: Tensor
     ) -> list[Tensor]:
         """Further inputs of each slot, for networks that have some."""
         return []
@@ -714,21 +719,21 @@ def last_value(
     return values.gather(1, last)[:, 0]
 
 
-def read_slots(x: Tensor, index: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+def read_slots(x: Tensor, step: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     """Values of slots of the context, and whether each has one.
 
     Args:
         x: Contexts, ``[B, T]``.
-        index: Steps of the slots, ``[B, L, P]``; -1 is the last of the context.
+        step: Steps of the slots, ``[B, L, P]``; -1 is the last of the context.
         inside: Whether a token is long enough to have the slot.
 
     Returns:
         Values, 0 where there is none, and whether one is observed, ``[B, L, P]`` each.
     """
     n_steps = x.shape[1]
-    place = index + n_steps
+    place = step + n_steps
     in_context = inside & (place >= 0) & (place < n_steps)
     nearest = place.clamp(0, n_steps - 1).flatten(1)
-    values = x.gather(1, nearest).view(index.shape)
+    values = x.gather(1, nearest).view(step.shape)
     observed = in_context & ~values.isnan()
     return torch.where(observed, values, 0.0), observed
