@@ -87,8 +87,8 @@ def attention(
         backend: ``"auto"``, ``"reference"``, ``"expanded"``, ``"masked"``, ``"dense"`` (the better
             of those two), ``"bands"`` (long sequences, memory linear in their length, nested blocks
             only) or ``"windowed"`` (one level and a window, as many queries as keys, time linear in
-            their length). All give the same numbers to rounding; only the reference (torch.func's
-            ``auto``) has second derivatives.
+            their length). All give the same numbers to rounding; only the reference, which
+            ``"auto"`` takes inside torch.func, has second derivatives.
 
     Returns:
         Attended values; rows with no visible key are zero.

@@ -358,8 +358,8 @@ def _reaches(
     """Whether P(X <= count) >= q, by the formula that is accurate for these odds."""
     from scipy.special import betainc  # torch has no incomplete beta function
 
-    # P(N <= n) is the regularised incomplete beta function I of (total count, n + 1) at the
-    # probability of a success, and one minus that with its arguments exchanged.
+    # P(X <= k) is I(total_count, k + 1) at the probability of a success, 1 / (1 + odds), and one
+    # minus I(k + 1, total_count) at that of a failure.
     probability = np.empty(counts.size)
     # The smaller of 1 / (1 + odds) and odds / (1 + odds) keeps its digits; the other rounds to 1.
     large = odds > 1
