@@ -150,23 +150,19 @@ class _Slots:
     def __init__(self, geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
         ranks = geometry.levels.ranks
         n_features = sum(ranks)
-        features_of_levels = torch.arange(n_features, device=device).split(ranks)
+        # The masks are made on the CPU: many small steps would cost launches elsewhere.
+        features_of_levels = torch.arange(n_features, device="cpu").split(ranks)
         sources = []
-        factors = []
         levels = []
         slots = []
         for level, n_slots in enumerate(geometry.n_slots):
-            rank = ranks[level]
-            factor = geometry.factors[level]
-            for slot in range(n_slots):
-                sources.append(features_of_levels[level])
-                factors += [factor] * rank
-                levels += [level] * rank
-                slots += [slot] * rank
-        # The masks are made on the CPU: many small steps would cost launches elsewhere.
-        level_of = torch.tensor(levels, device="cpu")  # [R]
-        slot_of = torch.tensor(slots, device="cpu")  # [R]
-        factor_of = torch.tensor(factors, dtype=dtype, device="cpu")  # [R]
+            level_slots = torch.arange(n_slots, device="cpu").repeat_interleave(ranks[level])
+            sources.append(features_of_levels[level].repeat(n_slots))
+            levels.append(torch.full_like(level_slots, level))
+            slots.append(level_slots)
+        level_of = torch.cat(levels)  # [R]
+        slot_of = torch.cat(slots)  # [R]
+        factor_of = torch.tensor(geometry.factors, dtype=dtype, device="cpu")[level_of]  # [R]
         queries, keys = token_positions(geometry.n_queries, geometry.n_keys, device="cpu")
         q_in_slot = self._in_slot(geometry, level_of, slot_of, queries)
         k_in_slot = self._in_slot(geometry, level_of, slot_of, keys)
@@ -174,7 +170,7 @@ class _Slots:
         self.k_mask = k_in_slot.to(device, dtype)  # [1|H Lk R]
         # A product with columns of the identity copies each feature to its slots.
         identity = torch.eye(n_features, dtype=dtype, device=device)
-        columns = torch.cat(sources)
+        columns = torch.cat(sources).to(device)
         self.spread = identity[:, columns]  # [K R]
 
     @staticmethod
