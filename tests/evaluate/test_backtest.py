@@ -553,6 +553,9 @@ def test_the_callers_forecaster_and_data_stay_as_they_were():
     np.testing.assert_array_equal(
         frame["naive"], backtest(Naive(2), panel, n_windows=3).frame["naive"]
     )
+    # The first rows of a single series are a view.
+    backtest(mine, panel.some(0, 1), n_windows=3)
+    np.testing.assert_array_equal(panel.values, before)
     with pytest.raises(ValueError, match="not fitted"):
         mine.predict()
     table = long_frame()
