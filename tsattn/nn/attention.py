@@ -88,7 +88,7 @@ class Attention(nn.Module):
         Args:
             context: Tokens of another sequence that give keys and values (cross-attention).
             key_mask: True where a token may be seen.
-            places: Groups and positions of the tokens, for a score by groups.
+            places: Groups and positions of the tokens, for a score by groups; others read none.
             n_last: With places: compute only the results of this many last tokens.
 
         Raises:

@@ -51,7 +51,7 @@ class TransformerBlock(nn.Module):
 
         Args:
             key_mask: True where a token may be seen.
-            places: Groups and positions of the tokens, for a score by groups.
+            places: Groups and positions of the tokens, for a score by groups; others read none.
             n_last: With places: compute only the results of this many last tokens.
         """
         attended = self.attention(
