@@ -93,7 +93,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/panel.py",
-        "if n_gaps < _LEAST_GAPS or gap <= _least_gap(fitted)[0]:",
+        "if is_part or len(gaps) < _LEAST_GAPS or gaps.min() == 1:",
         "if True:",
         JOINING,
     ),

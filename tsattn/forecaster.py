@@ -882,17 +882,16 @@ class Forecaster(ABC):
         """
         check_settings(self, "schema", "network", "training")
         columns = self.covariate_columns_ if fitted else self.covariate_columns
-        awaits_fill = False
-        if not isinstance(data, Panel):
-            data = self._read_table(data, fitted, later)
-            awaits_fill = later and self.missing_policy(fitted) == "interpolate"
-        panel = data.keep(columns)
+        is_part = isinstance(data, Panel)
+        rows = data if isinstance(data, Panel) else self._read_table(data, fitted, later)
+        awaits_fill = later and not is_part and self.missing_policy(fitted) == "interpolate"
+        panel = rows.keep(columns)
         if later:
             from tsattn.data.joining import known_alike
 
             panel = known_alike(self.panel_, panel)
         if fitted:
-            require_same_steps(self.panel_, panel)
+            require_same_steps(self.panel_, panel, is_part=is_part)
         masks = self.masks_ if fitted else self.masks
         if not masks and not awaits_fill:
             require_filled(panel, self.alias_)

@@ -229,6 +229,32 @@ def test_sparse_rows_may_follow_sparse_rows():
     make_forecaster("zero", 3).fit(sparse).predict(sparse)
 
 
+def weeks_beside_days():
+    """Thirty days of one series, and seven weeks of another one."""
+    dense = long_table(VALUES[:1, :30], ["dense"], freq="D")
+    return pd.concat([dense, long_table(VALUES[:1, :7], ["sparse"], freq="7D")])
+
+
+def test_sparse_series_of_a_fit_stand_alone():
+    table = weeks_beside_days()
+    sparse = table["unique_id"] == "sparse"
+    model = make_forecaster("zero", 3, freq="D").fit(table)
+    answer = model.predict(table[sparse])
+    whole = model.predict().query("unique_id == 'sparse'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(answer, whole, rtol=1e-4)
+    # Two values alone show no frequency.
+    rare = make_forecaster("zero", 3, freq="D").fit(table[~sparse | (table["ds"] < "2024-01-10")])
+    with pytest.raises(ValueError, match="the new values lie 7 or more of its steps apart"):
+        rare.predict(table[sparse])
+
+
+def test_chunks_of_a_table_have_sparse_series_as_the_table_has():
+    table = weeks_beside_days()
+    model = make_forecaster("zero", 3, freq="D").fit(table[table["unique_id"] == "dense"])
+    chunks = predict_many(model, table, n_chunks=2)
+    pd.testing.assert_frame_equal(chunks, model.predict(table), rtol=1e-4)
+
+
 def test_a_future_table_needs_the_names_of_the_table():
     table = long_table(VALUES[:2], ["a", "b"]).assign(promo=0.0)
     later = long_table(VALUES[:2, :3], ["a", "b"], start=table["ds"].max() + pd.Timedelta(1, "D"))

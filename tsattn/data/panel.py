@@ -891,48 +891,51 @@ def require_filled(panel: Panel, name: str) -> None:
         )
 
 
-def require_same_steps(fitted: Panel, panel: Panel) -> None:
-    """Refuse series of another frequency than those of a fit, of values that lie farther apart, or
-    with stamps in a time zone where those of the fit have none, or without one.
+def require_same_steps(fitted: Panel, panel: Panel, *, is_part: bool = False) -> None:
+    """Refuse series of another frequency than those of a fit, of values that lie farther apart than
+    those of each series of the fit, or with stamps in a time zone where those of the fit have none,
+    or without one.
 
     Args:
         fitted: Those of the fit.
         panel: New rows of the same or other series.
+        is_part: Whether other series of the same table perhaps have nearer values.
 
     Raises:
         ValueError: With the steps or stamps of both.
     """
-    if panel.freq == fitted.freq and (fitted.zone is None) != (panel.zone is None):
+    if panel.freq != fitted.freq:
+        raise _other_steps(fitted, f"got {panel.freq!r}")
+    if (fitted.zone is None) != (panel.zone is None):
         raise ValueError(
             f"the model was fitted on stamps in the time zone {fitted.zone}; got the time zone"
             f" {panel.zone}; give both the same: .dt.tz_localize('Europe/Berlin') names the zone of"
             " stamps without one, .dt.tz_localize(None) drops it"
         )
-    problem = f"got {panel.freq!r}"
-    if panel.freq == fitted.freq:
-        gap, n_gaps = _least_gap(panel)
-        if n_gaps < _LEAST_GAPS or gap <= _least_gap(fitted)[0]:
-            return
-        problem = f"the new values lie {gap} or more of its steps apart"
-    raise ValueError(
+    gaps, _ = _gaps(panel)
+    if is_part or len(gaps) < _LEAST_GAPS or gaps.min() == 1:
+        return
+    fitted_gaps, owners = _gaps(fitted)
+    _, firsts, counts = np.unique(owners, return_index=True, return_counts=True)
+    least_of_series = np.minimum.reduceat(fitted_gaps, firsts)
+    if gaps.min() > least_of_series[counts >= _LEAST_GAPS].max(initial=1):
+        problem = f"the new values lie {gaps.min()} or more of its steps apart"
+        raise _other_steps(fitted, problem)
+
+
+def _other_steps(fitted: Panel, problem: str) -> ValueError:
+    """The refusal of rows at other steps than those of a fit."""
+    return ValueError(
         f"the model was fitted on frequency {fitted.freq!r}; {problem}; resample, or fit anew"
     )
 
 
-def _least_gap(panel: Panel) -> tuple[int, int]:
-    """The fewest steps from one value of a series to the next one, 1 where there are no two, and
-    how many such pairs there are.
-    """
-    has_value = ~np.isnan(panel.values).all(axis=1)
-    if has_value.all():
-        return 1, len(has_value) - panel.n_series
-    rows = np.flatnonzero(has_value)
+def _gaps(panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """The steps from each value of a series to its next one, and the numbers of the series."""
+    rows = np.flatnonzero(~np.isnan(panel.values).all(axis=1))
     owners = owners_of(panel.starts)[rows]
     is_inner = np.diff(owners) == 0
-    gaps = np.diff(rows)[is_inner]
-    if not len(gaps):
-        return 1, 0
-    return int(gaps.min()), len(gaps)
+    return np.diff(rows)[is_inner], owners[1:][is_inner]
 
 
 def require_length(panel: Panel, n_rows: int, reason: str) -> None:
