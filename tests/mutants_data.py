@@ -318,8 +318,8 @@ MUTANTS = [
     Mutant("tsattn/data/frames.py", "(next_series == 0) & later)", "(next_series == 0))", ODD),
     Mutant(
         "tsattn/data/panel.py",
-        "gaps = np.diff(rows)[is_inner]",
-        "gaps = np.diff(rows)",
+        "return np.diff(rows)[is_inner], owners[1:][is_inner]",
+        "return np.diff(rows), owners[1:]",
         JOINING,
     ),
     Mutant("tsattn/data/frames.py", "if has_value.all():", "if has_value.any():", BAD),

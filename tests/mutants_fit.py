@@ -132,7 +132,9 @@ MUTANTS = [
         "if self.horizon > 2 * n_trained:",
         ESTIMATOR,
     ),
-    Mutant("tsattn/data/panel.py", "if panel.freq == fitted.freq:", "if panel.freq:", CONTRACTS),
+    Mutant(
+        "tsattn/data/panel.py", "if panel.freq != fitted.freq:", "if not panel.freq:", CONTRACTS
+    ),
     Mutant(
         NETWORK,
         "set(panel.ids) != set(fitted_ids)",
