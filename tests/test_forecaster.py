@@ -551,14 +551,20 @@ def test_opening_hours_are_those_of_the_zone_of_the_fit():
 
 @pytest.mark.parametrize("fitted", ["Europe/Berlin", None])
 def test_stamps_with_and_without_a_zone_do_not_meet(fitted):
-    zoned = in_berlin()
-    naive = zoned.assign(ds=zoned["ds"].dt.tz_convert("UTC").dt.tz_localize(None))
+    days = pd.date_range("2024-01-01", periods=60, tz="Europe/Berlin")
+    zoned = pd.DataFrame({"unique_id": "a", "ds": days, "y": np.arange(60.0) % 7})
+    naive = zoned.assign(ds=days.tz_localize(None))
     table, rows = (zoned, naive) if fitted else (naive, zoned)
     model = LinearForecaster(2, context=24, closed_form=True).fit(table)
-    message = f"stamps in the time zone {fitted}; got the time zone .*; give both the same"
+    kinds = ["stamps in a time zone", "stamps without a time zone"]
+    of_fit, got = kinds if fitted else kinds[::-1]
+    message = f"^the model was fitted on {of_fit}; got {got}; give both the same: df"
     for call in (model.predict, model.update):
-        with pytest.raises(ValueError, match=message):
+        names = {"df": rows.copy(), "pd": pd}
+        with pytest.raises(ValueError, match=message) as caught:
             call(rows)
+        exec(str(caught.value).split("the same: ")[1], names)
+        call(names["df"])
 
 
 @pytest.mark.parametrize("name", ["seasonal_naive", "ridge", "zero"])

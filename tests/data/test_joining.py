@@ -54,6 +54,20 @@ def test_numbers_name_the_same_series_in_any_type(fitted, later):
     pd.testing.assert_frame_equal(updated, expected, check_dtype=False)
 
 
+@pytest.mark.parametrize("later", [float, str, "Int64"])
+def test_names_keep_the_type_of_the_fit(later):
+    old, new = split(shops())
+    model = linear(id_col=["store", "item"]).fit(old)
+    answer = model.update(new.astype({"item": later})).predict()
+    assert answer["item"].dtype == old["item"].dtype
+    old, new = split(long_table(VALUES, range(4)))
+    updated = linear().fit(old).update(new.astype({"unique_id": later}))
+    assert updated.predict()["unique_id"].dtype == old["unique_id"].dtype
+    # A name that is no whole number needs another type.
+    further = pd.concat([old, new]).query("unique_id == 0").assign(unique_id=0.5)
+    assert 0.5 in updated.update(further).predict()["unique_id"].tolist()
+
+
 def test_names_that_a_file_turns_into_numbers_stay_text():
     old, new = split(long_table(VALUES[:3], ["1", "2", "X3"]))
     model = linear().fit(old)

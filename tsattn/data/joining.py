@@ -1,6 +1,7 @@
 """Panels continued by later rows."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -209,7 +210,7 @@ def _joined_table(old: Panel, new: Panel) -> tuple[pd.DataFrame, Schema]:
 
 def _joined_dialect(old: Panel, new: Panel, joined: Panel) -> Dialect:
     """The dialect of a panel that joins two others."""
-    dialect = _joined_types(old.dialect, new.dialect)
+    dialect = _joined_types(old.dialect, new.dialect, joined.ids)
     if dialect.key_cols:
         dialect = replace(dialect, id_dtype=joined.dialect.id_dtype)
     if dialect.columns:
@@ -328,15 +329,29 @@ def _to_one_end(table: pd.DataFrame, id_col: str, time_col: str) -> pd.DataFrame
     return pd.concat([table, *late], ignore_index=True)
 
 
-def _joined_types(old: Dialect, new: Dialect) -> Dialect:
+def _joined_types(old: Dialect, new: Dialect, ids: np.ndarray) -> Dialect:
     """The dialect of the new table, with types that hold the names of the series of both."""
     if not isinstance(new.id_dtype, pd.CategoricalDtype):
-        id_dtype = _common_type(old.id_dtype, new.id_dtype)
+        id_dtype = _joined_type(old.id_dtype, new.id_dtype, ids)
         new = replace(new, id_dtype=id_dtype)
-    key_dtypes = map(_common_type, old.key_dtypes, new.key_dtypes)
     pairs = zip(old.key_values, new.key_values, strict=True)
-    key_values = [{**of_old, **of_new} for of_old, of_new in pairs]
+    key_values = [{**of_new, **of_old} for of_old, of_new in pairs]
+    values = [[*of_key.values()] for of_key in key_values]
+    key_dtypes = map(_joined_type, old.key_dtypes, new.key_dtypes, values)
     return replace(new, key_dtypes=tuple(key_dtypes), key_values=tuple(key_values))
+
+
+def _joined_type(old: Any, new: Any, values: Sequence[Any] | np.ndarray) -> Any:
+    """The type of the old values of a column if it holds those of both tables, so that later rows
+    turn no 1 into 1.0; else one that holds both.
+    """
+    if old is None or isinstance(new, pd.CategoricalDtype):
+        return _common_type(old, new)
+    cells = pd.Index(values, dtype=object)
+    with suppress(ValueError, TypeError, OverflowError):
+        if (cells.astype(old) == cells).all():
+            return old
+    return _common_type(old, new)
 
 
 def _common_type(old: Any, new: Any) -> Any:

@@ -28,7 +28,7 @@ from tsattn.checks import (
     listed,
     warn,
 )
-from tsattn.data.calendar import index_of_ticks, more, more_of, ticks
+from tsattn.data.calendar import index_of_ticks, kind_of_times, more, more_of, ticks
 from tsattn.data.columns import Dialect, plain
 from tsattn.data.covariates import CovariateColumns, Covariates
 from tsattn.data.grid import lie_outside, owners_of, rows_of, stacked_rows
@@ -907,10 +907,13 @@ def require_same_steps(fitted: Panel, panel: Panel, *, is_part: bool = False) ->
     if panel.freq != fitted.freq:
         raise _other_steps(fitted, f"got {panel.freq!r}")
     if (fitted.zone is None) != (panel.zone is None):
-        raise ValueError(
-            f"the model was fitted on stamps in the time zone {fitted.zone}; got the time zone"
-            f" {panel.zone}; give both the same: .dt.tz_localize('Europe/Berlin') names the zone of"
-            " stamps without one, .dt.tz_localize(None) drops it"
+        zone = None if fitted.zone is None else str(fitted.zone)
+        place = panel.dialect.time_place
+        accessor = "" if panel.dialect.time_col is None else ".dt"
+        raise InputError(
+            f"the model was fitted on {kind_of_times(fitted.times)}; got"
+            f" {kind_of_times(panel.times)}; give both the same",
+            InPython(f": {place} = pd.to_datetime({place}){accessor}.tz_localize({zone!r})"),
         )
     gaps, _ = _gaps(panel)
     if is_part or len(gaps) < _LEAST_GAPS or gaps.min() == 1:
