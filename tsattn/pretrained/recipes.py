@@ -181,6 +181,7 @@ RECIPES = {
         teachers=("zero-5", "zero-5a", "zero-4"),
     ),
     "zero-5b-small": _TAUGHT_SMALL,
-    # Further series from where zero-5b-small ended.
+    # Further series from where zero-5b-small ended, twice.
     "zero-5c-small": replace(_TAUGHT_SMALL, seed=4, start="zero-5b-small"),
+    "zero-5d-small": replace(_TAUGHT_SMALL, seed=5, start="zero-5b-small"),
 }
