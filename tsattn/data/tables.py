@@ -449,8 +449,8 @@ def _tell_own_closed_days(table: Table, grid: Grid) -> None:
     warn(
         InputWarning(
             f"{table.series(n)}{others} has had no rows on {day_name} for {n_weeks} weeks, but the"
-            f" frequency {grid.alias!r} has them, since other rows of the table do: the forecast"
-            " has them too; forecast such series apart, or cut older rows off"
+            f" frequency {grid.alias!r} has them, as other rows of the table or the fit do: the"
+            " forecast has them too; forecast such series apart, or cut older rows off"
         )
     )
 
