@@ -348,6 +348,32 @@ def test_past_and_static_columns_beside_the_future_ones_are_not_taken_for_such()
     pd.testing.assert_frame_equal(answer, named)
 
 
+@pytest.mark.parametrize(
+    ("values", "alike", "other"),
+    [(["x", "y", "z"], "category", ["x", "y", "y"]), ([0.1, 0.2, 3.0], "float32", [0.1, 0.2, 4])],
+)
+def test_a_static_value_that_differs_ahead_is_refused(values, alike, other):
+    table = covariate_frame()
+    names = table["unique_id"].unique()
+    rows = table.groupby("unique_id").tail(H)
+
+    def with_site(frame, sites):
+        return frame.assign(site=frame["unique_id"].map(dict(zip(names, sites, strict=True))))
+
+    known = with_site(table.drop(rows.index), values)
+    model = make_forecaster("ridge", H, future_cols=["promo"], static_cols=["site"]).fit(known)
+    plain = model.predict(future=rows)
+    given = with_site(rows, values).astype({"site": alike})
+    pd.testing.assert_frame_equal(model.predict(future=given), plain)
+    told = (
+        rf"series '{names[2]}': static column 'site' holds .* in future= \(and {H - 1} more\), but"
+    )
+    with pytest.raises(ValueError, match=told):
+        model.predict(future=with_site(rows, other))
+    empty = with_site(rows, [None] * 3)
+    pd.testing.assert_frame_equal(model.predict(future=empty), plain)
+
+
 def test_a_future_that_nobody_reads_is_refused():
     for kwargs in ({}, {"calendar": ["weekday"]}):
         forecaster = attention(**kwargs).fit(covariate_frame())

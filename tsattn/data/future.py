@@ -26,6 +26,7 @@ from tsattn.data.parts import refuse_units
 _MOST_NAMED = 5
 # A number is far from those of the table if it lies so many of their ranges outside.
 _FAR_RANGES = 2
+_FLOAT32_ROUNDING = 1e-6
 _FILL = InPython(", or begin with make_future_frame(), which gives the rows")
 
 
@@ -256,6 +257,7 @@ def _rows_ahead(
         )
     slots = slot_of_row[rows]
     _refuse_twice(slots, rows, times, series, panel)
+    _refuse_other_statics(frame, rows, series, panel)
     return rows, slots, times
 
 
@@ -461,6 +463,37 @@ def _refuse_twice(
         f" has the row at {times[row]}{owner} twice{others}, but each may occur once; drop the"
         " duplicates",
     )
+
+
+def _refuse_other_statics(
+    frame: pd.DataFrame, rows: np.ndarray, series: np.ndarray, panel: Panel
+) -> None:
+    """Refuse a table of the future in which a series has another static value than in the table."""
+    if panel.covariates is None:
+        return
+    owners = series[rows]
+    for s, column in enumerate(panel.covariates.statics):
+        if column not in frame.columns:
+            continue
+        cells = frame[column].iloc[rows]
+        known = panel.covariates.static[owners, s]
+        if isinstance(known[0], float):
+            given = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
+            # Float32 rounds the same number.
+            is_equal = np.isclose(given, known.astype(np.float64), rtol=_FLOAT32_ROUNDING)
+        else:
+            is_equal = np.array([label(plain(cell)) for cell in cells], dtype=object) == known
+        is_other = cells.notna().to_numpy() & ~is_equal
+        if is_other.any():
+            place = int(is_other.argmax())
+            raise InputError(
+                f"{panel.series_label(int(owners[place]))}: static column {column!r} holds"
+                f" {known[place]!r:.60} in the table and {plain(cells.iloc[place])!r:.60} in ",
+                Argument("future"),
+                more(int(is_other.sum())),
+                ", but must have one value in a series; correct it, or leave the column out of the"
+                " future",
+            )
 
 
 def _stamps(future: pd.DataFrame, panel: Panel, times_ahead: pd.Index) -> pd.Index:
