@@ -476,19 +476,21 @@ def _refuse_other_statics(
         if column not in frame.columns:
             continue
         cells = frame[column].iloc[rows]
-        known = panel.covariates.static[owners, s]
-        if isinstance(known[0], float):
-            given = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
+        known_values = panel.covariates.static[owners, s]
+        if isinstance(known_values[0], float):
+            numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
             # Float32 rounds the same number.
-            is_equal = np.isclose(given, known.astype(np.float64), rtol=_FLOAT32_ROUNDING)
+            is_equal = np.isclose(numbers, known_values.astype(np.float64), rtol=_FLOAT32_ROUNDING)
         else:
-            is_equal = np.array([label(plain(cell)) for cell in cells], dtype=object) == known
+            names = np.array([label(plain(cell)) for cell in cells], dtype=object)
+            is_equal = names == known_values
         is_other = cells.notna().to_numpy() & ~is_equal
         if is_other.any():
             place = int(is_other.argmax())
+            other_value = plain(cells.iloc[place])
             raise InputError(
                 f"{panel.series_label(int(owners[place]))}: static column {column!r} holds"
-                f" {known[place]!r:.60} in the table and {plain(cells.iloc[place])!r:.60} in ",
+                f" {known_values[place]!r:.60} in the table and {other_value!r:.60} in ",
                 Argument("future"),
                 more(int(is_other.sum())),
                 ", but must have one value in a series; correct it, or leave the column out of the"
