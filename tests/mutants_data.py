@@ -93,7 +93,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/panel.py",
-        "if is_part or len(gaps) < _LEAST_GAPS or gaps.min() == 1:",
+        "if len(gaps) < _LEAST_GAPS or gaps.min() == 1:",
         "if True:",
         JOINING,
     ),
