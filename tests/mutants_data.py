@@ -598,7 +598,7 @@ MUTANTS = [
     ),
     Mutant("tsattn/forecaster.py", "type(self)(**{**current, **plain})", "current", FORECASTER),
     Mutant(
-        "tsattn/forecaster.py",
+        "tsattn/settings.py",
         "inside.setdefault(homes[name], {})[name] = value",
         "inside.setdefault(homes[name], {})",
         FORECASTER,

@@ -33,6 +33,7 @@ from tsattn.data.panel import (
 from tsattn.data.schema import Schema
 from tsattn.data.windows import (
     History,
+    TrainingScales,
     check_windows,
     chunk_size,
     is_intermittent,
@@ -43,7 +44,7 @@ from tsattn.data.windows import (
 from tsattn.forecasts import Answer, Data, Forecast, first_not_finite, with_skipped
 from tsattn.levels import Numbers, check_ascending, check_request
 from tsattn.locks import in_turn
-from tsattn.settings import Settings, check_settings, checked_group, is_default
+from tsattn.settings import Settings, arranged, check_settings, is_default
 
 if TYPE_CHECKING:  # what only covariates need is imported by the forecasters that read some
     from torch import Tensor
@@ -62,6 +63,7 @@ class Fitted:
         bound: Settings that the fit is bound to, by name; set by ``fit``.
         context: Rows of history that a forecast needs; ``None`` where a setting has the number.
         encoder: How covariates are read; ``None`` where there are none.
+        training_scales: Those of the training rows; ``fit`` sets those of all rows where ``None``.
     """
 
     # Fields of whole numbers that are saved, and their names in the file.
@@ -72,6 +74,7 @@ class Fitted:
     bound: Mapping[str, Any] = field(default_factory=dict)
     context: int | None = None
     encoder: "CovariateEncoder | None" = None
+    training_scales: TrainingScales | None = None
 
     @property
     def columns(self) -> CovariateColumns | None:
@@ -186,6 +189,7 @@ class Forecaster(ABC):
     panel_: Panel = learnt("panel", "The series of the last ``fit``, or their ends.")
     panel_in_: bool = learnt("from_panel", "Whether they were given as a ``Panel``.")
     encoder_: "CovariateEncoder | None" = learnt("encoder", "How covariates are read.")
+    training_scales_ = learnt("training_scales", "Scales of the training rows.")
 
     # --- what a subclass defines ------------------------------------------------------------------
 
@@ -280,39 +284,7 @@ class Forecaster(ABC):
         Raises:
             ValueError: If a name is unknown or a value out of its range.
         """
-        return cls(**cls.arranged(settings))
-
-    @classmethod
-    def arranged(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments of the constructor from settings by their bare names.
-
-        Args:
-            settings: As :meth:`from_settings` takes them.
-
-        Raises:
-            ValueError: If a name is unknown or a value out of its range.
-        """
-        parameters = inspect.signature(cls).parameters
-        groups: dict[str, Settings] = {}  # settings objects among the arguments, by argument
-        homes: dict[str, str] = {}  # argument of each field of these objects
-        for name, parameter in parameters.items():
-            if isinstance(parameter.default, Settings):
-                groups[name] = parameter.default
-                homes.update(dict.fromkeys(parameter.default.get_params(), name))
-        arguments: dict[str, Any] = {}
-        inside: dict[str, dict[str, Any]] = {}
-        for name, value in settings.items():
-            if name in parameters:
-                arguments[name] = value
-            elif name in homes:
-                inside.setdefault(homes[name], {})[name] = value
-            else:
-                names = ", ".join((*parameters, *homes))
-                raise ValueError(f"{cls.__name__} has no setting {name!r}; it has {names}")
-        for name, values in inside.items():
-            group = checked_group(name, arguments.get(name, groups[name]))
-            arguments[name] = group.changed(**values)
-        return arguments
+        return cls(**arranged(cls, settings))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments of the constructor and their values.
@@ -474,6 +446,7 @@ class Forecaster(ABC):
             fitted,
             from_panel=isinstance(data, Panel),
             bound={name: getattr(self, name) for name in self.bound},
+            training_scales=fitted.training_scales or TrainingScales.of(panel),
         )
         return self
 
@@ -655,6 +628,24 @@ class Forecaster(ABC):
         """
         forecast = self._forecast_table(data, horizon=horizon, future=future)
         return forecast.total(span, level=level, random_state=random_state)
+
+    def score(self, data: Data, y: None = None) -> float:
+        """Minus the mean absolute error over every window of a table, on the scale of the training
+        rows; series that ``fit`` has not seen have that of their own rows.
+
+        A window has ``max_context`` rows before it. Of a shorter series they begin at its middle.
+
+        Args:
+            data: The table: history and what came after it.
+            y: Ignored; scikit-learn passes it.
+
+        Raises:
+            ValueError: If not fitted, a table is faulty, or no series has a window.
+        """
+        from tsattn.scoring import mean_error
+
+        self.check_fitted()
+        return -mean_error(self, self.read(data, fitted=True))
 
     def reaching(self, steps: int) -> Self:
         """Itself, or a forecaster that gives so many steps without feeding forecasts back."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from tsattn.checks import warn
 from tsattn.data.panel import Panel
-from tsattn.data.windows import History, Values, chunk_size, counts_before, spread_places
+from tsattn.data.windows import History, Values, chunk_size, has_value_before, spread_places
 from tsattn.paths import Dependence, scores_of, values_at
 
 # Past windows of a series whose errors are scored, at most.
@@ -154,13 +154,8 @@ class PathSource:
         long_enough = places >= least
         ends = np.sort(all_ends[long_enough])
         # A forecaster that leaves missing values out needs one in each window.
-        observed = ~np.isnan(panel.values[:, 0])
-        n_values = counts_before(observed)
-        rows_read = getattr(forecaster, "least_context", forecaster.max_context)
-        first_rows = panel.starts[panel.owners(ends)]
-        read_from = np.maximum(ends - rows_read, first_rows)
-        has_value = n_values[ends] > n_values[read_from]
-        return ends[has_value]
+        n_rows = getattr(forecaster, "least_context", forecaster.max_context)
+        return ends[has_value_before(panel, ends, n_rows)]
 
 
 def rows_read(forecaster: Any) -> int:

@@ -1,5 +1,7 @@
 """The base of frozen groups of settings, which scikit-learn's ``clone`` and searches can read."""
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, Self
 
@@ -86,3 +88,36 @@ def checked_group(name: str, value: Any) -> Settings:
         class_name = f"tsattn.{name.title()}"
         raise TypeError(f"{name} must be a {class_name}, such as {class_name}(); got {value!r}")
     return value
+
+
+def arranged(cls: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a constructor from settings by their bare names.
+
+    Args:
+        cls: A class whose arguments may be groups of settings.
+        settings: Arguments, or fields of the groups among them.
+
+    Raises:
+        ValueError: If a name is unknown or a value out of its range.
+    """
+    parameters = inspect.signature(cls).parameters
+    groups: dict[str, Settings] = {}  # settings objects among the arguments, by argument
+    homes: dict[str, str] = {}  # argument of each field of these objects
+    for name, parameter in parameters.items():
+        if isinstance(parameter.default, Settings):
+            groups[name] = parameter.default
+            homes.update(dict.fromkeys(parameter.default.get_params(), name))
+    arguments: dict[str, Any] = {}
+    inside: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        if name in parameters:
+            arguments[name] = value
+        elif name in homes:
+            inside.setdefault(homes[name], {})[name] = value
+        else:
+            names = ", ".join((*parameters, *homes))
+            raise ValueError(f"{cls.__name__} has no setting {name!r}; it has {names}")
+    for name, values in inside.items():
+        group = checked_group(name, arguments.get(name, groups[name]))
+        arguments[name] = group.changed(**values)
+    return arguments

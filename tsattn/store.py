@@ -16,9 +16,9 @@ from tsattn.data.encoding import CovariateEncoder
 from tsattn.data.panel import Panel
 from tsattn.data.special_days import HolidaysMissing
 from tsattn.data.stored import check_panel, exact, panel_arrays, panel_facts, panel_from, require
-from tsattn.data.windows import History
+from tsattn.data.windows import History, TrainingScales
 from tsattn.limits import limit_threads, plain_torch
-from tsattn.settings import Settings
+from tsattn.settings import Settings, arranged
 from tsattn.storage import (
     file_digest,
     one_line,
@@ -35,6 +35,8 @@ from tsattn.storage import (
 FORMAT = 3
 _TENSORS = "model.safetensors"
 _FACTS = "config.json"
+# Tensor of the scales of the training rows.
+_SCALES = "score.scale"
 _MEASURES = ("mean", "scale", "static_mean", "static_scale")
 # Options of format 1 that say nothing about a fitted network, or that its description holds.
 _GONE = ("compile", "verbose", "warm_start", "learn_scales", "tt_rank", "n_kv_heads", "n_global")
@@ -160,6 +162,8 @@ def write_forecaster(forecaster: Any, path: Path) -> None:
     panel = panel.last(forecaster.max_context)
     covariate_tensors, covariates = covariate_files(fitted.encoder, panel)
     tensors = {**fitted.tensors(), **covariate_tensors, **tail_tensors(panel)}
+    if fitted.training_scales is not None:
+        tensors[_SCALES] = torch.as_tensor(fitted.training_scales.at(panel.ids))
     facts = {
         "own": is_own(type(forecaster)),
         "parameters": plain_value(parameters),
@@ -203,6 +207,7 @@ def read_forecaster(cls: Any, path: Path) -> Any:
             from_panel=facts["panel_in"],
             bound=bound,
             encoder=encoder,
+            training_scales=_scales_from(tensors, panel),
         )
         forecaster.state_ = fitted
         are_long = panel.lengths >= forecaster.min_context
@@ -211,6 +216,19 @@ def read_forecaster(cls: Any, path: Path) -> Any:
         return forecaster
 
     return read_model(path, cls, rebuild)
+
+
+def _scales_from(tensors: Tensors, panel: Panel) -> TrainingScales:
+    """The scales of the training rows; early files have those of networks only."""
+    if _SCALES not in tensors:
+        return TrainingScales.of(panel)
+    values = tensors[_SCALES].numpy()
+    fits = values.dtype == np.float64 and values.shape == (panel.n_series, 1)
+    require(fits, f"scales of {values.dtype} and shape {values.shape}")
+    # Series that an update has brought have none.
+    has_scale = ~np.isnan(values[:, 0])
+    require(bool((values[has_scale] > 0).all()), "a scale that is not above 0")
+    return TrainingScales(panel.ids[has_scale], values[has_scale])
 
 
 def _is_name(alias: Any) -> bool:
@@ -388,8 +406,7 @@ def of_present_format(facts: Facts, tensors: Tensors) -> tuple[Facts, Tensors]:
     facts = {**facts, "panel": panel}
     if "scaler.mean" in tensors:
         # Files of 0.1 before target transforms have one scale only.
-        scores = {f"score.{name}": tensors[f"scaler.{name}"] for name in ("mean", "scale")}
-        tensors = {**scores, **tensors}
+        tensors = {_SCALES: tensors["scaler.scale"], **tensors}
     if not wide:
         return facts, tensors
     n_series = len(names)
@@ -420,10 +437,10 @@ def of_present_format(facts: Facts, tensors: Tensors) -> tuple[Facts, Tensors]:
 
 def _scales_of_series(tensors: Tensors, *, mixed: bool) -> Tensors:
     """Scales and errors ``[n, F, C]`` of the channels of a wide table as those of series."""
-    scales = _transposed(tensors, "score")
+    scales = {_SCALES: tensors[_SCALES].T}
     if mixed:
         return scales
-    scales |= _transposed(tensors, "scaler")
+    scales |= {name: tensors[name].T for name in ("scaler.mean", "scaler.scale")}
     errors = tensors.get("intervals.errors")
     if errors is None:
         return scales
@@ -437,12 +454,6 @@ def _scales_of_series(tensors: Tensors, *, mixed: bool) -> Tensors:
         "intervals.scales": sizes[:, None],
         "intervals.per_step": sizes.mean().reshape(1),
     }
-
-
-def _transposed(tensors: Tensors, prefix: str) -> Tensors:
-    """Mean and scale of a scaler, with one row for each series instead of one column."""
-    names = [f"{prefix}.{name}" for name in ("mean", "scale")]
-    return {name: tensors[name].T for name in names}
 
 
 def made_of(cls: Any, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -459,7 +470,7 @@ def made_of(cls: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     if not groups.keys() & arguments.keys():
         # Files from before the groups have their settings one by one.
         present = {name: value for name, value in arguments.items() if name not in _GONE}
-        return cls.arranged(present)
+        return arranged(cls, present)
     for name, default in groups.items():
         if name in arguments:
             settings = {key: _tupled(value) for key, value in arguments[name].items()}

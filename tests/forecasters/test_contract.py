@@ -721,3 +721,59 @@ def test_a_fill_that_looks_ahead_is_caught():
 
     with pytest.raises(AssertionError, match="knew the future"):
         assert_blind(leaking, long_frame(holes=HOLES))
+
+
+def test_a_score_is_minus_the_error_of_all_windows_in_scales_of_the_fit(name):
+    forecaster = fitted(name)
+    frame = long_frame()
+    whole = frame[frame["unique_id"] == "s1"]
+    last = whole.tail(30)
+    values = last["y"].to_numpy()
+    has_context = forecaster.max_context <= len(last) - H
+    first = forecaster.max_context if has_context else (len(last) - H) // 2
+    errors = []
+    for end in range(first, len(last) - H + 1):
+        point = forecaster.predict(last.head(end))[forecaster.alias_]
+        errors.append(np.abs(point - values[end : end + H]))
+    trained = whole["y"].to_numpy()
+    if isinstance(forecaster, NetworkForecaster):
+        trained = trained[: -int(0.1 * len(trained))]
+    expected = -np.mean(errors) / trained.std()
+    assert forecaster.score(last) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["auto", "seasonal_naive", "conformal drift", "zero", "nlinear"])
+def test_later_rows_and_files_leave_the_score(name, tmp_path):
+    model = copy.deepcopy(fitted(name))
+    recent = long_frame().groupby("unique_id").tail(40)
+    score = model.score(recent)
+    later = later_rows(long_frame(), n_rows=12).assign(y=lambda rows: 9 * rows["y"])
+    new = later[later["unique_id"] == later["unique_id"].iloc[0]].assign(unique_id="new")
+    model.update(pd.concat([later, new])).save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model")
+    assert model.score(recent) == loaded.score(recent) == pytest.approx(score, rel=1e-6)
+
+
+def test_a_score_leaves_out_missing_truths_and_windows_without_a_value():
+    model = fitted("zero")
+    frame = long_frame()
+    last = frame[frame["unique_id"] == "s1"].tail(30).reset_index(drop=True)
+    holed = last.assign(y=last["y"].mask(last.index.isin([15, 20])))
+    values = holed["y"].to_numpy()
+    errors = []
+    for end in range(13, 27):
+        point = model.predict_windows(values[None, :end, None])[0].ravel()
+        errors.append(np.abs(point - values[end : end + H]))
+    scale = frame.loc[frame["unique_id"] == "s1", "y"].std(ddof=0)
+    assert model.score(holed) == pytest.approx(-np.nanmean(errors) / scale, rel=1e-5)
+    masked = FORECASTERS["mlr"](Schema(missing="mask")).fit(frame)
+    empty = frame.groupby("unique_id").cumcount().between(40, 60)
+    assert masked.score(frame.assign(y=frame["y"].mask(empty))) < 0
+
+
+def test_a_fit_needs_no_scale_and_a_score_does():
+    frame = long_frame()
+    large = Naive(H).fit(frame.assign(y=1e200 * frame["y"]))
+    assert large.predict()["naive"].notna().all()
+    with pytest.raises(ValueError, match=r"squares leave float64, .* give them in a larger unit"):
+        large.score(frame)

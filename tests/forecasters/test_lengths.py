@@ -233,10 +233,14 @@ def test_an_update_may_bring_a_short_series():
 def test_scores_count_windows_of_short_series():
     df = monthly([80, 26, 60])
     model = small("nlinear", context=24).fit(df)
-    assert model.score(df) != model.score(df[df["unique_id"] != "s0001"])
-    assert model.score(df[df["unique_id"] == "s0000"]) < 0
-    with pytest.raises(ValueError, match="score needs a context and a horizon"):
-        model.score(df[df["unique_id"] == "s0001"])
+    # Windows of each series, whose first one has a context before it or half of what there is.
+    counts = {"s0000": 80 - 24 - 6 + 1, "s0001": 26 - 10 - 6 + 1, "s0002": 60 - 24 - 6 + 1}
+    scores = {name: model.score(df[df["unique_id"] == name]) for name in counts}
+    total = sum(scores[name] * n for name, n in counts.items())
+    assert model.score(df) == pytest.approx(total / sum(counts.values()))
+    few = df[df["unique_id"] == "s0001"].head(13)
+    with pytest.raises(ValueError, match="a score of nlinear needs at least 14 rows"):
+        model.score(few)
 
 
 @pytest.mark.parametrize("kind", ["long", "wide"])

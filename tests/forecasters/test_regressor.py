@@ -21,8 +21,11 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator, check_n_features_in_after_fitting
 from tables import seasonal_table
 
+from tsattn.evaluate.conformal import SplitConformal
 from tsattn.forecasters.attention import AttentionForecaster
 from tsattn.forecasters.linear import LinearForecaster
+from tsattn.forecasters.naive import SeasonalNaive
+from tsattn.forecasters.pretrained import PretrainedForecaster
 from tsattn.forecasters.regressor import AttentionRegressor
 from tsattn.nn.config import Network
 from tsattn.training.settings import Training
@@ -330,6 +333,35 @@ def test_forecasters_on_frames_with_row_pairs(name):
     np.testing.assert_array_equal(
         cross_val_score(make_pipeline(FunctionTransformer(), model), df, cv=pairs), expected
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "grid"),
+    [
+        (PretrainedForecaster(4), {"point": ["median", "mean"]}),
+        (SeasonalNaive(4), {"season_length": [6, 13]}),
+        (
+            SplitConformal(SeasonalNaive(4), n_windows=4),
+            {"forecaster__season_length": [6, 13], "n_windows": [3]},
+        ),
+    ],
+    ids=["zero", "seasonal naive", "conformal"],
+)
+def test_searches_over_forecasters_without_a_network_of_their_own(model, grid):
+    df = long_frame(2)
+    pairs = time_pairs(df, [80, 100], 16)
+    before = repr(model)
+    search = GridSearchCV(model, grid, cv=pairs, error_score="raise").fit(df)
+    assert repr(model) == before
+    candidates = [clone(model).set_params(**params) for params in search.cv_results_["params"]]
+    expected = [
+        np.mean([clone(each).fit(df.iloc[a]).score(df.iloc[b]) for a, b in pairs])
+        for each in candidates
+    ]
+    np.testing.assert_allclose(search.cv_results_["mean_test_score"], expected, rtol=1e-9)
+    assert expected[0] != expected[1]
+    best = candidates[int(np.argmax(expected))]
+    pd.testing.assert_frame_equal(search.predict(None), best.fit(df).predict())
 
 
 def search_over_a_frame(n_jobs):

@@ -14,7 +14,7 @@ import numpy as np
 from tsattn.checks import Argument, InputError, InputWarning, check_whole, warn
 from tsattn.data.calendar import more, more_of
 from tsattn.data.grid import owners_of, stacked_rows
-from tsattn.data.panel import BadSeriesError, Panel, rows_after, rows_before
+from tsattn.data.panel import BadSeriesError, Panel, places_of, rows_after, rows_before
 
 if TYPE_CHECKING:
     import torch
@@ -317,6 +317,17 @@ def counts_before(flags: np.ndarray) -> np.ndarray:
     counts = np.zeros(shape, dtype=np.int64)
     np.cumsum(flags, axis=0, out=counts[1:])
     return counts
+
+
+def has_value_before(panel: Panel, ends: np.ndarray, n_rows: int) -> np.ndarray:
+    """Whether there is a value among the last ``n_rows`` rows of the same series before each of
+    some ends, ``[B]``.
+    """
+    observed = ~np.isnan(panel.values[:, 0])
+    n_values = counts_before(observed)
+    first_rows = panel.starts[panel.owners(ends)]
+    read_from = np.maximum(ends - n_rows, first_rows)
+    return n_values[ends] > n_values[read_from]
 
 
 def require_known(panel: Panel, reach: int) -> None:
@@ -669,21 +680,69 @@ def make_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
     Raises:
         ValueError: If values are so large that their squares leave float64.
     """
-    ends = panel.lengths if stops is None else np.broadcast_to(stops, (panel.n_series,))
-    mean = np.empty((panel.n_series, panel.n_channels))
-    scale = np.empty_like(mean)
-    for series, block in panel.heads(ends):
-        mean[series], scale[series] = _moments(block.values, block.starts)
-    is_finite = np.isfinite(scale)
+    scaler = unchecked_scaler(panel, stops)
+    is_finite = np.isfinite(scaler.scale)
     if not is_finite.all():
         n = int(np.argwhere(~is_finite)[0, 0])
-        values = panel.until(ends).values
+        values = (panel if stops is None else panel.until(stops)).values
         largest = np.nanmax(np.abs(values))
         raise ValueError(
             f"{panel.series_label(n)}: values must have squares within float64; got up to"
             f" {largest:.3g}; give them in a larger unit"
         )
+    return scaler
+
+
+def unchecked_scaler(panel: Panel, stops: int | np.ndarray | None = None) -> Scaler:
+    """As :func:`make_scaler`, but infinite where squares leave float64."""
+    ends = panel.lengths if stops is None else np.broadcast_to(stops, (panel.n_series,))
+    mean = np.empty((panel.n_series, panel.n_channels))
+    scale = np.empty_like(mean)
+    for series, block in panel.heads(ends):
+        mean[series], scale[series] = _moments(block.values, block.starts)
     return Scaler(mean, safe_scale(mean, scale))
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingScales:
+    """Standard deviations of the training rows of series, 1 of constant ones.
+
+    Args:
+        ids: Ids of the N series.
+        values: Deviations, ``[N, 1]``; infinite where squares leave float64.
+    """
+
+    ids: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, panel: Panel, stops: int | np.ndarray | None = None) -> Self:
+        """The scales of the first ``stops`` rows of each series, the same number or one per series;
+        ``None`` takes all rows.
+        """
+        return cls(panel.ids, unchecked_scaler(panel, stops).scale)
+
+    def at(self, ids: np.ndarray) -> np.ndarray:
+        """The scales of the series with some ids, ``[N, 1]``; NaN for others."""
+        places = places_of(self.ids, ids)
+        has_place = places[:, None] >= 0
+        return np.where(has_place, self.values[places], np.nan)
+
+    def of_series(self, panel: Panel) -> np.ndarray:
+        """The scales of the series of a panel, ``[N, 1]``; those without have that of all their
+        rows.
+
+        Raises:
+            ValueError: If values are so large that their squares leave float64.
+        """
+        scales = self.at(panel.ids)
+        scales = np.where(np.isnan(scales), make_scaler(panel).scale, scales)
+        if not np.isfinite(scales).all():
+            raise ValueError(
+                "the training rows hold values whose squares leave float64, so that no error has a"
+                " scale; give them in a larger unit"
+            )
+        return scales
 
 
 def safe_scale(mean: Any, scale: Any) -> np.ndarray:

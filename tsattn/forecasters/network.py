@@ -28,7 +28,7 @@ from tsattn.data.stored import require
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import (
     History,
-    Scaler,
+    TrainingScales,
     known_lengths,
     known_rows,
     least_rows,
@@ -61,13 +61,11 @@ class NetworkFitted(Fitted):
 
     Args:
         model: The network with all that its answers need.
-        score_scaler: Statistics of the training rows in original units.
         summary: What was fitted.
         history: Losses and learning rate, one row an epoch.
     """
 
     model: FittedNetwork
-    score_scaler: Scaler
     summary: dict[str, Any]
     history: pd.DataFrame
 
@@ -78,7 +76,7 @@ class NetworkFitted(Fitted):
 
     def tensors(self) -> Tensors:
         """Weights, scales and intervals."""
-        return network_tensors(self.model, self.panel, self.score_scaler)
+        return network_tensors(self.model, self.panel)
 
     def facts(self) -> Facts:
         """The description of the network, and the summary of its training."""
@@ -94,7 +92,7 @@ class NetworkFitted(Fitted):
     @classmethod
     def restored(cls, forecaster: "NetworkForecaster", saved: Saved, **common: Any) -> Self:
         """As :meth:`tsattn.forecaster.Fitted.restored`, on the device of the settings."""
-        model, score_scaler = network_from(saved, common["panel"], common["encoder"])
+        model = network_from(saved, common["panel"], common["encoder"])
         horizon = forecaster.horizon
         in_range = type(horizon) is int and 1 <= horizon <= model.config.horizon
         require(in_range, f"horizon = {horizon!r:.40}")
@@ -110,7 +108,6 @@ class NetworkFitted(Fitted):
             **common,
             context=model.config.context,
             model=replace(model, network=network),
-            score_scaler=score_scaler,
             summary=summary,
             history=history,
         )
@@ -214,7 +211,6 @@ class NetworkForecaster(Forecaster):
     # --- what was fitted --------------------------------------------------------------------------
 
     fitted_: FittedNetwork = learnt("model", "The network with all that its answers need.")
-    score_scaler_: Scaler = learnt("score_scaler", "Scale of the training rows in their units.")
     context_: int = learnt("context", "Rows of history a forecast reads.")
     summary_: dict[str, Any] = learnt("summary", "What was fitted.")
     history_: pd.DataFrame = learnt("history", "Losses and learning rate, one row an epoch.")
@@ -648,7 +644,7 @@ class NetworkForecaster(Forecaster):
             context=fitted.config.context,
             encoder=fitted.encoder,
             model=fitted,
-            score_scaler=make_scaler(panel, stops),
+            training_scales=TrainingScales.of(panel, stops),
             summary=summary,
             history=pd.DataFrame(progress.history, columns=list(_COURSE)),
         )
@@ -764,23 +760,17 @@ class NetworkForecaster(Forecaster):
     # --- afterwards -------------------------------------------------------------------------------
 
     def _continued(self, panel: Panel) -> Self:
-        """As in every forecaster; a series that the network cannot read is told, and new ones have
-        a scale of their own.
-        """
+        """As in every forecaster; a series that the network cannot read is told."""
         self._tell_short(panel, self.context_)
         old_ids = pd.Index(self.panel_.ids)
         places = old_ids.get_indexer(pd.Index(panel.ids))
         model = self.fitted_
-        score_scaler = self.score_scaler_
         same_series = np.array_equal(places, np.arange(self.panel_.n_series))
-        if not same_series:
-            own_scaler = make_scaler(panel)
-            if not model.by_place:
-                scaler = model.scaler.at(places, own_scaler)
-                model = replace(model, scaler=scaler, ids=pd.Index(panel.ids))
-            score_scaler = score_scaler.at(places, own_scaler)
+        if not same_series and not model.by_place:
+            scaler = model.scaler.at(places, make_scaler(panel))
+            model = replace(model, scaler=scaler, ids=pd.Index(panel.ids))
         tail = tail_of(panel, self.context_)
-        return self.revised(panel=tail, model=model, score_scaler=score_scaler)
+        return self.revised(panel=tail, model=model)
 
     def cross_validation(
         self,
@@ -815,33 +805,6 @@ class NetworkForecaster(Forecaster):
             quantiles=quantiles,
         )
         return result.frame
-
-    def score(self, df: Data, y: None = None) -> float:
-        """Minus the mean absolute error over every window of ``df``, on the training-standardised
-        scale.
-
-        Series that ``fit`` has not seen are standardised by their own statistics.
-        """
-        from tsattn.data.windows import WindowSpec
-        from tsattn.evaluate.rolling import roll
-
-        self.check_fitted()
-        panel = self.read(df, fitted=True)
-        least = None
-        shortest = int(panel.lengths.min())
-        if shortest < self.context_ + self.horizon:
-            least = least_rows(self.context_)
-        spec = WindowSpec(self.context_, self.horizon, least)
-        first = np.zeros(panel.n_series, dtype=np.int64)
-        ends = spec.ends(panel.starts, first, panel.lengths)
-        if not len(ends):
-            require_length(panel, spec.length, "score needs a context and a horizon")
-        fitted_ids = pd.Index(self.panel_.ids)
-        places = fitted_ids.get_indexer(pd.Index(panel.ids))
-        own_scaler = make_scaler(panel)
-        scaler = self.score_scaler_.at(places, own_scaler)
-        rolled = roll(self, panel, ends, scaler=scaler, keep=False)
-        return -rolled.mae
 
 
 def _solve_map(network: nn.Module, learn: "WindowBatches", *, is_warm: bool) -> None:

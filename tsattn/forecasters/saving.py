@@ -27,21 +27,18 @@ _SIZES = ("d_model", "n_heads", "n_layers", "d_ff", "patch_len", "patch_stride")
 _READS = ("n_past", "n_known", "n_static")
 
 
-def network_tensors(model: FittedNetwork, panel: Panel, score_scaler: Scaler) -> Tensors:
-    """Tensors of a fitted network and of a scaler in original units.
+def network_tensors(model: FittedNetwork, panel: Panel) -> Tensors:
+    """Tensors of a fitted network.
 
     Args:
         model: The network with its scales and intervals.
         panel: The series that are saved with it.
-        score_scaler: Statistics of the training rows in original units.
     """
     weights = model.network.state_dict()
     tensors = {f"network.{name}": value for name, value in weights.items()}
     tensors |= {
         "scaler.mean": torch.as_tensor(model.scaler.mean),
         "scaler.scale": torch.as_tensor(model.scaler.scale),
-        "score.mean": torch.as_tensor(score_scaler.mean),
-        "score.scale": torch.as_tensor(score_scaler.scale),
     }
     if model.intervals is not None:
         tensors["intervals.errors"] = torch.as_tensor(model.intervals.errors)
@@ -88,10 +85,8 @@ def regression_from(saved: Saved, encoder: CovariateEncoder | None) -> Covariate
     return CovariateRegression.rebuilt(encoder, facts, arrays)
 
 
-def network_from(
-    saved: Saved, panel: Panel, encoder: CovariateEncoder | None
-) -> tuple[FittedNetwork, Scaler]:
-    """The network out of the files, and the scaler in original units.
+def network_from(saved: Saved, panel: Panel, encoder: CovariateEncoder | None) -> FittedNetwork:
+    """The network out of the files.
 
     Args:
         saved: The files.
@@ -119,7 +114,7 @@ def network_from(
     series_shape = (panel.n_series, 1)
     scaler_shape = (1, panel.n_series) if mixed else series_shape
     scaler = _scaler("scaler", saved, scaler_shape)
-    model = FittedNetwork(
+    return FittedNetwork(
         network,
         config,
         scaler,
@@ -131,8 +126,6 @@ def network_from(
         covariate_regression=regression,
         sizes=_sizes(saved, panel),
     )
-    score_scaler = _scaler("score", saved, series_shape)
-    return model, score_scaler
 
 
 def _network(saved: Saved, config: ModelConfig, n_rows: int) -> nn.Module:
