@@ -533,3 +533,18 @@ def test_years_and_months_in_levels_of_the_index_are_joined(months):
     assert (first, last) == (pd.Timestamp("2021-01-01"), pd.Timestamp(2022, len(months), 1))
     answer = forecast(df, 1, model="naive", id_col="Month")
     assert sorted(answer["Month"], key=months.index) == months
+
+
+def test_calls_on_levels_of_an_index_make_columns_of_them_first():
+    weeks = [number for year in (202300, 202400) for number in range(year + 1, year + 53)]
+    levels = pd.MultiIndex.from_product([("a", "b"), weeks], names=["shop", "week"])
+    df = pd.DataFrame({"sales": np.arange(208.0)}, index=levels)
+    read = to_panel(advised(df, r"as (df = df\.reset_index\(\); df\['week'\] = .*) does"))
+    assert read.times[0] == pd.Timestamp("2023-01-02")
+    days = pd.date_range("2024-01-01", periods=104)
+    levels = pd.MultiIndex.from_product([("a", "b"), days], names=["unique_id", "ds"])
+    twice = pd.concat([pd.DataFrame({"y": np.arange(208.0)}, index=levels)] * 2)
+    # The ids alone may be in the index as well.
+    for table in (twice, twice.reset_index("ds")):
+        kept = advised(table, r"as (df\.reset_index\(\)\.drop_duplicates\(.*\)) does")
+        assert to_panel(kept).lengths.tolist() == [104, 104]

@@ -1,7 +1,9 @@
 """Tables of series read as panels, and panels as tables again."""
 
 import itertools
-from collections.abc import Collection, Hashable, Mapping, Sequence
+import re
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import tzinfo
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype, is_numeric_dtype
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, warn
+from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, Piece, warn
 from tsattn.data.calendar import more, parse_freq, ticks
 from tsattn.data.columns import (
     Dialect,
@@ -571,11 +573,12 @@ def to_panel(
     if isinstance(data, Panel):
         data.require(schema.columns)
         return data
-    frame, schema, is_long = name_columns(data, schema, like)
     day_first = None if like is None else like.day_first
-    rules = replace(_rules(schema, freq, zone), day_first=day_first)
-    read = _read_long if is_long else _read_wide
-    return read(frame, schema, rules)
+    with calls_for_index(data, schema):
+        frame, schema, is_long = name_columns(data, schema, like)
+        rules = replace(_rules(schema, freq, zone), day_first=day_first)
+        read = _read_long if is_long else _read_wide
+        return read(frame, schema, rules)
 
 
 def to_target_panel(data: TableLike | Panel, schema: Schema) -> Panel:
@@ -584,10 +587,40 @@ def to_target_panel(data: TableLike | Panel, schema: Schema) -> Panel:
     """
     if isinstance(data, Panel):
         return to_panel(data, schema)
-    frame, schema, is_long = name_columns(data, schema)
-    rules = replace(_rules(schema, None), fills_covariates=False)
-    read = _read_long if is_long else _read_wide
-    return read(frame, schema, rules)
+    with calls_for_index(data, schema):
+        frame, schema, is_long = name_columns(data, schema)
+        rules = replace(_rules(schema, None), fills_covariates=False)
+        read = _read_long if is_long else _read_wide
+        return read(frame, schema, rules)
+
+
+@contextmanager
+def calls_for_index(data: Any, schema: Schema) -> Iterator[None]:
+    """Let the calls in the message of an error begin with ``reset_index`` where the levels of an
+    index are read as columns.
+    """
+    try:
+        yield
+    except InputError as error:
+        if isinstance(data, pd.DataFrame) and _has_ids_in_index(data, schema):
+            error.args = tuple(map(_after_reset, error.args))
+        raise
+
+
+def _has_ids_in_index(frame: pd.DataFrame, schema: Schema) -> bool:
+    """Whether the index of a frame holds ids, so that it is read as columns."""
+    id_names = {schema.id_col, "item_id"} - {None, *frame.columns}
+    return frame.index.nlevels > 1 or frame.index.name in id_names
+
+
+def _after_reset(piece: Piece) -> Piece:
+    """A call of pandas on the columns of ``df`` as one that makes columns of the index first."""
+    if not isinstance(piece, InPython) or "reset_index" in piece.advice:
+        return piece
+    call = re.sub(r"\bdf(\[[^]]+\])? = ", r"df = df.reset_index(); \g<0>", piece.advice, count=1)
+    if call == piece.advice:
+        call = re.sub(r"\bdf\b", "df.reset_index()", call)
+    return InPython(call)
 
 
 def read_later_rows(frame: pd.DataFrame, schema: Schema, is_long: bool, last: Panel) -> Panel:
@@ -638,10 +671,9 @@ def name_columns(
         frame = frame.loc[:, is_read]
     refuse_nested_years(frame)
     refuse_units(frame)
-    id_names = {schema.id_col, "item_id"} - {None, *frame.columns}
     if frame.index.nlevels > 1:
         frame, schema = _levelled(frame, schema)
-    elif frame.index.name in id_names:
+    elif _has_ids_in_index(frame, schema):
         frame = frame.reset_index()
     other_roles = {*schema.id_cols, *schema.columns.in_table}
     refuse_clock(frame, other_roles)
