@@ -147,7 +147,7 @@ MUTANTS = [
         "tsattn/data/windows.py",
         "has_place = (places >= 0)[:, None]",
         "has_place = (places >= -1)[:, None]",
-        ESTIMATOR,
+        "tests/data/test_windows.py",
     ),
     Mutant(
         "tsattn/forecaster.py",

@@ -8,7 +8,15 @@ from tables import long_table, wide_table
 
 from tsattn.data.frames import from_long, from_wide
 from tsattn.data.schema import Schema
-from tsattn.data.windows import History, Split, Values, WindowBatches, WindowSpec, make_scaler
+from tsattn.data.windows import (
+    History,
+    Scaler,
+    Split,
+    Values,
+    WindowBatches,
+    WindowSpec,
+    make_scaler,
+)
 
 
 def wide(values, **kwargs):
@@ -374,3 +382,11 @@ def test_grids_are_found_and_forecasts_move_onto_them():
         within = np.clip(before, values.lower[row, 0, 0], values.upper[row, 0, 0])
         assert np.abs(after - within).max() <= step * (0.5 + 1e-6)
     np.testing.assert_array_equal(values.nearest(forecast[..., 4]), moved[..., 4])
+
+
+def test_a_scaler_takes_the_statistics_of_series_without_a_place_from_another():
+    known = Scaler(np.array([[1.0], [2.0]]), np.array([[3.0], [4.0]]))
+    others = Scaler(np.array([[5.0], [6.0]]), np.array([[7.0], [8.0]]))
+    chosen = known.at(np.array([1, -1]), others)
+    assert chosen.mean.tolist() == [[2.0], [6.0]]
+    assert chosen.scale.tolist() == [[4.0], [8.0]]
