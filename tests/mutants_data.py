@@ -160,13 +160,13 @@ MUTANTS = [
         WINDOWS,
     ),
     Mutant(
-        "tsattn/data/windows.py",
+        "tsattn/data/training_windows.py",
         "stop - self.horizon - lowest + 1",
         "stop - self.horizon - lowest",
         WINDOWS,
     ),
     Mutant(
-        "tsattn/data/windows.py",
+        "tsattn/data/training_windows.py",
         "return self._passes * -(-self.n_windows // self.batch_size)",
         "return self._passes * (self.n_windows // self.batch_size)",
         WINDOWS,

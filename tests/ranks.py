@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import torch
 
-from tsattn.data.windows import WindowBatches, WindowSpec
+from tsattn.data.training_windows import WindowBatches, WindowSpec
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.layers import Dropout
 from tsattn.nn.models import build_model

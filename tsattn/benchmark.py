@@ -28,7 +28,8 @@ from tsattn.data.cards import load_dataset
 from tsattn.data.files import read_table
 from tsattn.data.panel import Panel
 from tsattn.data.schema import COVARIATE_FIELDS, Schema
-from tsattn.data.windows import Split, make_scaler
+from tsattn.data.training_windows import Split
+from tsattn.data.windows import make_scaler
 from tsattn.distributed import distributed_map
 from tsattn.evaluate.backtest import roll
 from tsattn.evaluate.rolling import Rolled

@@ -37,7 +37,8 @@ from tsattn.catalogue import make_forecaster
 from tsattn.data.cards import load_dataset
 from tsattn.data.frames import to_long, to_panel
 from tsattn.data.panel import Panel
-from tsattn.data.windows import History, WindowSpec
+from tsattn.data.training_windows import WindowSpec
+from tsattn.data.windows import History
 from tsattn.evaluate.rolling import roll
 from tsattn.limits import limit_threads
 from tsattn.pretrained.network import ZeroConfig

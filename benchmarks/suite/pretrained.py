@@ -39,7 +39,8 @@ from suite.page import (
 from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.cards import load_dataset
 from tsattn.data.panel import Panel
-from tsattn.data.windows import History, Split, make_scaler
+from tsattn.data.training_windows import Split
+from tsattn.data.windows import History, make_scaler
 from tsattn.forecaster import Forecaster
 from tsattn.limits import limit_threads
 from tsattn.storage import write_atomic

@@ -21,7 +21,7 @@ from torch import nn
 
 from tsattn.catalogue import make_forecaster
 from tsattn.data.frames import to_panel
-from tsattn.data.windows import Split
+from tsattn.data.training_windows import Split
 from tsattn.matrices import BTT
 
 SCORES = (

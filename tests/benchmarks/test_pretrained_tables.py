@@ -15,7 +15,8 @@ from suite import page, pretrained
 
 from tsattn.data.cards import load_dataset
 from tsattn.data.frames import from_wide
-from tsattn.data.windows import Split, make_scaler
+from tsattn.data.training_windows import Split
+from tsattn.data.windows import make_scaler
 from tsattn.evaluate.rolling import roll
 from tsattn.forecasters.naive import Naive
 from tsattn.forecasters.pretrained import PretrainedForecaster

@@ -13,7 +13,7 @@ from side_by_side import columns_of
 
 from tsattn.data import cards
 from tsattn.data.cards import list_cards, load_dataset, read_card
-from tsattn.data.windows import Split, WindowSpec
+from tsattn.data.training_windows import Split, WindowSpec
 
 ETT = ("etth1", "etth2", "ettm1", "ettm2")
 ALL = ("electricity", *ETT, "weather")

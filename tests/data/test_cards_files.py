@@ -20,7 +20,7 @@ from side_by_side import columns_of
 
 from tsattn.data import cards
 from tsattn.data.cards import find_file, load_dataset, read_card, verify
-from tsattn.data.windows import Split
+from tsattn.data.training_windows import Split
 
 # ---------------------------------------------------------------- a small card to break
 

@@ -23,7 +23,7 @@ from tsattn.data.encoding import CovariateEncoder, CovariateHistory
 from tsattn.data.frames import from_long, from_wide, to_long, to_panel, to_target_panel, to_wide
 from tsattn.data.joining import continued_panel
 from tsattn.data.schema import Schema
-from tsattn.data.windows import WindowBatches, WindowSpec
+from tsattn.data.training_windows import WindowBatches, WindowSpec
 from tsattn.nn.config import ARCHITECTURES, READS, ModelConfig
 from tsattn.nn.covariates import StepNetwork
 from tsattn.nn.heads import HEADS

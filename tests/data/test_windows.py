@@ -8,15 +8,8 @@ from tables import long_table, wide_table
 
 from tsattn.data.frames import from_long, from_wide
 from tsattn.data.schema import Schema
-from tsattn.data.windows import (
-    History,
-    Scaler,
-    Split,
-    Values,
-    WindowBatches,
-    WindowSpec,
-    make_scaler,
-)
+from tsattn.data.training_windows import Split, WindowBatches, WindowSpec
+from tsattn.data.windows import History, Scaler, Values, make_scaler
 
 
 def wide(values, **kwargs):

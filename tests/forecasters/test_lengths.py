@@ -21,7 +21,7 @@ from tsattn import (
     make_forecaster,
 )
 from tsattn.data.frames import to_panel
-from tsattn.data.windows import WindowSpec
+from tsattn.data.training_windows import WindowSpec
 from tsattn.distributed import backtest_many, predict_many
 from tsattn.evaluate.metrics import mase
 

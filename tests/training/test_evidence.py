@@ -13,7 +13,7 @@ import torch
 from scipy.stats import ttest_1samp
 
 from tsattn import AttentionForecaster, make_forecaster
-from tsattn.data.windows import WindowBatches, WindowSpec
+from tsattn.data.training_windows import WindowBatches, WindowSpec
 from tsattn.forecaster import FitContext
 from tsattn.training.evidence import block_losses, block_of_windows, check_blocks, clearly_lower
 from tsattn.training.settings import Training

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tsattn import make_forecaster
-from tsattn.data.windows import WindowBatches, WindowSpec
+from tsattn.data.training_windows import WindowBatches, WindowSpec
 from tsattn.forecaster import FitContext
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.layers import Dropout, set_generator

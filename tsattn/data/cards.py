@@ -21,7 +21,7 @@ from tsattn.data.calendar import future_times, locate, parse_freq
 from tsattn.data.frames import from_wide
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
-from tsattn.data.windows import Split
+from tsattn.data.training_windows import Split
 from tsattn.storage import one_line
 
 StrPath = str | os.PathLike[str]

@@ -12,15 +12,8 @@ from tsattn.checks import Argument, InputError, InPython, check_whole, is_whole
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWindows
 from tsattn.data.panel import Panel, require_length
-from tsattn.data.windows import (
-    History,
-    Scaler,
-    WindowBatches,
-    WindowSpec,
-    counts_before,
-    least_rows,
-    make_scaler,
-)
+from tsattn.data.training_windows import WindowBatches, WindowSpec
+from tsattn.data.windows import History, Scaler, counts_before, least_rows, make_scaler
 from tsattn.forecasters.ridge import ridge
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import LinearModel, PatchEncoder

@@ -48,7 +48,7 @@ from tsattn.store import Facts, Saved, Tensors, plain_value
 from tsattn.training.settings import Training
 
 if TYPE_CHECKING:  # what only a fit needs is imported by the fit
-    from tsattn.data.windows import WindowBatches
+    from tsattn.data.training_windows import WindowBatches
     from tsattn.forecasters.fitting import FitPlan
     from tsattn.training.state import Checkpoint, Progress
 

@@ -7,14 +7,8 @@ import pandas as pd
 
 from tsattn.data.calendar import season_length
 from tsattn.data.panel import Panel, require_length
-from tsattn.data.windows import (
-    History,
-    WindowSpec,
-    check_windows,
-    chunk_size,
-    least_rows,
-    pad_front,
-)
+from tsattn.data.training_windows import WindowSpec
+from tsattn.data.windows import History, check_windows, chunk_size, least_rows, pad_front
 from tsattn.forecaster import Forecaster, learnt
 
 # Deviation of a window, in units of its largest value, that counts as none.

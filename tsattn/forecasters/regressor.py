@@ -10,7 +10,8 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tsattn.checks import check_choice, check_whole, is_whole
-from tsattn.data.windows import Scaler, WindowBatches, WindowSpec
+from tsattn.data.training_windows import WindowBatches, WindowSpec
+from tsattn.data.windows import Scaler
 from tsattn.forecasters.fitted import FittedNetwork, resolve_device
 from tsattn.forecasters.fitting import check_val_size
 from tsattn.limits import IN_SINGLE, limit_threads, plain_torch

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsattn.data.windows import WindowBatches
+from tsattn.data.training_windows import WindowBatches
 
 # More blocks would add little to the evidence, and a pass of the network for each to the cost.
 _MOST_BLOCKS = 64

@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment, TorchEl
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from tsattn.data.windows import WindowBatches
+from tsattn.data.training_windows import WindowBatches
 from tsattn.limits import Shared
 from tsattn.nn.heads import POINT_LOSSES, AnyHead, PointHead
 from tsattn.nn.layers import set_generator
