@@ -506,8 +506,6 @@ def test_the_pooled_regression_counts_only_where_it_is_clearly_better_with_it(ef
     past = PastForecasts(
         regression=None,
         windows=None,
-        history=None,
-        columns=None,
         origins=Origins(numbers, numbers >= 0, 1.0),
         truth=truth,
         location=None,

@@ -244,23 +244,73 @@ class _Answer(NamedTuple):
     point: np.ndarray
     bounds: np.ndarray
 
-    @classmethod
-    def joined(cls, answers: Sequence[_Answer], places: np.ndarray, n_windows: int) -> _Answer:
-        """The answers for the windows at some places, NaN for all others."""
-        parts = []
-        for values in zip(*answers, strict=True):
-            rows_at_places = np.concatenate(values)
-            row_shape = rows_at_places.shape[1:]
-            all_rows = np.full((n_windows, *row_shape), np.nan)
-            all_rows[places] = rows_at_places
-            parts.append(all_rows)
-        return cls(*parts)
-
     def mean_with(self, other: _Answer) -> _Answer:
         """The mean of these forecasts and others."""
         point = (self.point + other.point) / 2
         bounds = (self.bounds + other.bounds) / 2
         return _Answer(point, bounds)
+
+
+def _in_places(arrays: Sequence[np.ndarray], places: np.ndarray, n_windows: int) -> np.ndarray:
+    """Rows of the windows at some places, which are joined; NaN for all other windows."""
+    rows_at_places = np.concatenate(arrays)
+    row_shape = rows_at_places.shape[1:]
+    all_rows = np.full((n_windows, *row_shape), np.nan)
+    all_rows[places] = rows_at_places
+    return all_rows
+
+
+@dataclass(frozen=True, eq=False)
+class PastWindows:
+    """Windows of the past of a panel, cut a few at a time.
+
+    Attributes:
+        cut: As ``windows`` of :func:`fit_covariate_regression`.
+        history: Of the panel.
+        columns: Of the panel.
+        ends: Where the contexts end, ``[W]``.
+        horizon: Steps ahead.
+        size: Most windows that are cut at a time.
+    """
+
+    cut: Windows
+    history: History
+    columns: CovariateHistory
+    ends: np.ndarray
+    horizon: int
+    size: int
+
+    @classmethod
+    def of(
+        cls, regression: CovariateRegression, cut: Windows, panel: Panel, ends: np.ndarray
+    ) -> PastWindows:
+        """The windows before some ends, as many at a time as a regression has memory for."""
+        horizon = regression.horizon
+        columns = CovariateHistory(panel, regression.encoder.columns)
+        longest = int(panel.lengths.max())
+        n_features = regression.n_features(squares=True) * horizon
+        n_values = n_features + columns.width(longest, horizon)
+        most_windows = max(1, CHUNK_VALUES // n_values)
+        size = min(most_windows, _WINDOWS_A_PASS)
+        return cls(cut, History(panel), columns, ends, horizon, size)
+
+    def parts(self, pick: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, CovariateWindows]]:
+        """Some windows, few at a time: their numbers, contexts and covariates.
+
+        Raises:
+            OutOfTime: If the next part would not end in time if it took as long as the one before.
+        """
+        seconds = 0.0
+        for first in range(0, len(pick), self.size):
+            require_seconds(seconds)
+            begun = time.monotonic()
+            part = pick[first : first + self.size]
+            ends = self.ends[part]
+            x = self.cut(self.history, ends)
+            n_rows = x.shape[1]
+            covariates = self.columns.windows(ends, n_rows, self.horizon)
+            yield part, x, covariates
+            seconds = time.monotonic() - begun
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,25 +319,21 @@ class PastForecasts:
 
     Attributes:
         regression: The one without any weight.
-        windows: As for :func:`fit_covariate_regression`.
-        history: Of the panel.
-        columns: Of the panel.
-        origins: Where the windows end.
+        windows: The windows.
+        origins: Where they end, and which of them check.
         truth: Values that came, ``[W, F, C]``; NaN where one is missing.
-        location, spread: Of each window, ``[W, 1, C]``; the spread of a constant window is NaN.
         effect: What columns contribute to the steps ahead by the local regression, ``[W, F, C]``.
+        location, spread: Of each window, ``[W, 1, C]``; the spread of a constant window is NaN.
         answers: Forecasts by the share of the local regression.
     """
 
     regression: CovariateRegression
-    windows: Windows
-    history: History
-    columns: CovariateHistory
+    windows: PastWindows
     origins: Origins
     truth: np.ndarray
+    effect: np.ndarray
     location: np.ndarray
     spread: np.ndarray
-    effect: np.ndarray
     answers: dict[float, _Answer]
 
     @classmethod
@@ -295,7 +341,7 @@ class PastForecasts:
         cls,
         regression: CovariateRegression,
         base: Base,
-        windows: Windows,
+        cut: Windows,
         panel: Panel,
         origins: Origins,
         seconds: float,
@@ -303,13 +349,39 @@ class PastForecasts:
         """Let the base forecast the windows before all origins, or before as many as ``seconds``
         allow, which are spread evenly over all of them.
         """
-        begun = time.monotonic()
-        past = cls._unfilled(regression, windows, panel, origins)
+        end = time.monotonic() + seconds
+        windows = PastWindows.of(regression, cut, panel, origins.ends)
         n_windows = len(origins.ends)
         order = np.arange(n_windows)
         if math.isfinite(seconds):
             order = spread_order(n_windows)
-        past._fill(base, order, end=begun + seconds)
+        forecasts = []
+        n_done = 0
+        for part, x, covariates in windows.parts(order):
+            forecasts.append(_forecast(regression, base, x, covariates))
+            n_done += len(part)
+            # These seconds are a share of the limit that the parts must keep.
+            if time.monotonic() > end:
+                break
+        columns = zip(*forecasts, strict=True)
+        places = order[:n_done]
+        arrays = [_in_places(column, places, n_windows) for column in columns]
+        effect, location, spread, point, bounds, *with_effect = arrays
+        answers = {0.0: _Answer(point, bounds)}
+        if regression.reads_rows:
+            answers[1.0] = _Answer(*with_effect)
+            answers[0.5] = answers[0.0].mean_with(answers[1.0])
+        past = cls(
+            regression=regression,
+            windows=windows,
+            origins=origins,
+            truth=windows.history.futures(origins.ends, regression.horizon),
+            effect=effect,
+            location=location,
+            # No error is measured in units of a constant window.
+            spread=np.where(spread == 0, np.nan, spread),
+            answers=answers,
+        )
         # Truths at rows where a column is stuck would suggest that the column has no effect.
         beside_stuck = find_stuck_cells(panel).any(axis=1, keepdims=True)
         values = np.where(beside_stuck, np.nan, panel.values)
@@ -318,82 +390,11 @@ class PastForecasts:
         judged = replace(past, truth=trusted)
         return judged if origins.suffice(judged.usable) else past
 
-    @classmethod
-    def _unfilled(
-        cls, regression: CovariateRegression, windows: Windows, panel: Panel, origins: Origins
-    ) -> PastForecasts:
-        """The truths of all windows, without a forecast."""
-        history = History(panel)
-        truth = history.futures(origins.ends, regression.horizon)
-        location = np.full((len(origins.ends), 1, panel.n_channels), np.nan)
-        return cls(
-            regression=regression,
-            windows=windows,
-            history=history,
-            columns=CovariateHistory(panel, regression.encoder.columns),
-            origins=origins,
-            truth=truth,
-            location=location,
-            spread=np.full(location.shape, np.nan),
-            effect=np.full(truth.shape, np.nan),
-            answers={},
-        )
-
-    def _fill(self, base: Base, order: np.ndarray, end: float) -> None:
-        """Forecast windows in an order until all are done or the clock says ``end``."""
-        batches: dict[float, list[_Answer]] = {0.0: []}
-        if self.regression.reads_rows:
-            batches[1.0] = []
-        n_done = 0
-        for part, x, covariates in self.parts(order):
-            effects = self.regression.effects(x, covariates)
-            n_rows = x.shape[1]
-            self.effect[part] = effects[:, n_rows:]
-            for share, batch in batches.items():
-                shared = replace(self.regression, share=share)
-                point, bounds = shared.blended(base, x, _BAND, effects)
-                batch.append(_Answer(point, bounds))
-            for c in range(x.shape[2]):
-                features = self.regression.features(x[..., c], covariates)
-                self.location[part, :, c] = features.location
-                self.spread[part, :, c] = features.spread
-            n_done += len(part)
-            if time.monotonic() > end:
-                break
-        # No error is measured in units of a constant window.
-        self.spread[self.spread == 0] = np.nan
-        places = order[:n_done]
-        for share, batch in batches.items():
-            self.answers[share] = _Answer.joined(batch, places, len(order))
-        if self.regression.reads_rows:
-            self.answers[0.5] = self.answers[0.0].mean_with(self.answers[1.0])
-
     @property
     def usable(self) -> np.ndarray:
         """Windows that are not constant and whose future shows a value, ``[W]``."""
         is_usable = np.isfinite(self.truth / self.spread)
         return is_usable.any(axis=(1, 2))
-
-    def parts(self, pick: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, CovariateWindows]]:
-        """Some windows, few at a time: their numbers, contexts and covariates."""
-        horizon = self.regression.horizon
-        longest = int(self.history.panel.lengths.max())
-        n_features = self.regression.n_features(squares=True) * horizon
-        n_values = n_features + self.columns.width(longest, horizon)
-        most_windows = max(1, CHUNK_VALUES // n_values)
-        size = min(most_windows, _WINDOWS_A_PASS)
-        # Each part must end in time if it takes as long as the one before.
-        seconds = 0.0
-        for first in range(0, len(pick), size):
-            require_seconds(seconds)
-            begun = time.monotonic()
-            part = pick[first : first + size]
-            ends = self.origins.ends[part]
-            x = self.windows(self.history, ends)
-            n_rows = x.shape[1]
-            covariates = self.columns.windows(ends, n_rows, horizon)
-            yield part, x, covariates
-            seconds = time.monotonic() - begun
 
     def best(self) -> Choice:
         """Choose the share and weights with the least error on the windows held out.
@@ -593,7 +594,7 @@ class PastForecasts:
         drawn = generator.random(shape) < share
         tables = []
         places = []
-        for part, x, covariates in self.parts(pick):
+        for part, x, covariates in self.windows.parts(pick):
             for c in range(n_channels):
                 features = self.regression.features(x[..., c], covariates)
                 point = self.answers[0.0].point[part, :, c]
@@ -649,7 +650,7 @@ class PastForecasts:
             Features ``[B, F, n]``, targets ``[B, F]``, and the windows and the channel of both.
         """
         point = self.answers[share].point
-        for part, x, covariates in self.parts(pick):
+        for part, x, covariates in self.windows.parts(pick):
             part_point = point[part]
             error = self.truth[part] - part_point
             target = error / self.spread[part]
@@ -687,6 +688,31 @@ class PastForecasts:
             return 1.0
         factor = factor_needed(gap[usable], below[usable], above[usable], _COVERAGE)
         return float(np.clip(factor, _NARROWEST, _WIDEST))
+
+
+def _forecast(
+    regression: CovariateRegression, base: Base, x: np.ndarray, covariates: CovariateWindows
+) -> list[np.ndarray]:
+    """Forecasts of windows ``[B, T, C]``.
+
+    Returns:
+        The effect of columns on the steps ahead, location and spread of the windows, points and
+        bounds without the local regression, and those with it if it reads rows.
+    """
+    n_rows = x.shape[1]
+    effects = regression.effects(x, covariates)
+    location = np.empty((len(x), 1, x.shape[2]))
+    spread = np.empty_like(location)
+    for c in range(x.shape[2]):
+        features = regression.features(x[..., c], covariates)
+        location[..., c] = features.location
+        spread[..., c] = features.spread
+    arrays = [effects[:, n_rows:], location, spread]
+    shares = (0.0, 1.0) if regression.reads_rows else (0.0,)
+    for share in shares:
+        shared = replace(regression, share=share)
+        arrays += shared.blended(base, x, _BAND, effects)
+    return arrays
 
 
 def _tried_weights() -> np.ndarray:
