@@ -523,33 +523,57 @@ def running_max(x: Shaped[Tensor, "B M"]) -> Shaped[Tensor, "B M"]:
 
 def _likeness(x: Tensor, n_lags: int) -> Likeness:
     """Likeness of series to themselves at lags 1 to ``n_lags``."""
-    if torch.compiler.is_exporting():
-        return _likeness_at_once(x, n_lags)
     values, weights = _detrended(x)
+    if torch.compiler.is_exporting():
+        correlation, extent, pairs = _correlations_at_once(values, weights, n_lags)
+    else:
+        correlation, extent, pairs = _correlations_in_turn(values, weights, n_lags)
+    n_pairs = pairs.clamp_min(1)
+    lag = torch.arange(1, n_lags + 1, device=pairs.device)
+    length = weights.shape[1] - first_known(weights)[:, None]
+    fits = _LEAST_CYCLES * lag <= length
+    has_pairs = pairs[:, 1:] >= _MIN_PAIRS
+    tried = has_pairs & fits
+    squared_error = extent / n_pairs[:, 1:]
+    standard_error = squared_error.sqrt()
+    chance = _charges(n_lags, pairs) * standard_error
+    correlation = torch.where(tried, correlation, -1.0)
+    return Likeness(correlation, chance, tried)
+
+
+def _correlations_in_turn(
+    values: Tensor, weights: Tensor, n_lags: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Correlations of detrended series, from one moving average after the other.
+
+    Each serves some of the lags. No more than one is in memory.
+
+    Returns:
+        Correlations and Bartlett's extents at lags 1 to M, and counts of pairs at lags 0 to M.
+    """
+    n_steps = values.shape[1]
     # Where no value is missing, the counts of one series are those of all.
     if bool(weights.all()):
         weights = weights[:1]
     pairs = lag_products(weights, n_lags).round_()
     n_pairs = pairs.clamp_min(1)
-    correlation = values.new_zeros(len(x), n_lags)
+    correlation = values.new_zeros(len(values), n_lags)
     extent = torch.ones_like(correlation)
-    # Zeros on either side, for windows that reach beyond the series. Half of the widest window is
-    # the least power of two that is at least half of the longest lag.
-    n_doublings = max((n_lags - 1).bit_length() - 1, 1)
-    reach = 2**n_doublings
+    halves = _half_windows(n_lags)
+    # Zeros on either side, for windows that reach beyond the series.
+    reach = halves[-1]
     padded_values = pad(values, (reach, reach))
     padded_weights = pad(weights, (reach, reach))
     # Sums over two steps, later over each window, from those over its halves.
     sums = _with_earlier(padded_values, 1)
     counts = _with_earlier(padded_weights, 1)
-    half = 2
     first = 1
-    while first <= n_lags:
+    for half in halves:
         last = min(2 * half, n_lags)
         sums = _with_earlier(sums, half)
         counts = _with_earlier(counts, half)
         begin = reach - half
-        steps = slice(begin, begin + x.shape[1])
+        steps = slice(begin, begin + n_steps)
         window_sum = sums[:, steps]
         window_count = counts[:, steps]
         residual = _without_slow(values, weights, window_sum, window_count)
@@ -561,9 +585,8 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
         squares = alike[:, : first // 2].square()
         sum_of_squares = squares.sum(1, keepdim=True)
         extent[:, lags] = 1 + 2 * sum_of_squares
-        half = 2 * half
         first = last + 1
-    return _judged(correlation, extent, pairs, weights)
+    return correlation, extent, pairs
 
 
 def _with_earlier(sums: Tensor, n_steps: int) -> Tensor:
@@ -571,27 +594,14 @@ def _with_earlier(sums: Tensor, n_steps: int) -> Tensor:
     return sums[:, n_steps:] + sums[:, :-n_steps]
 
 
-def _judged(correlation: Tensor, extent: Tensor, pairs: Tensor, weights: Tensor) -> Likeness:
-    """Likeness from correlations and Bartlett's extents at all lags, and from counts of pairs."""
-    n_lags = correlation.shape[1]
-    n_pairs = pairs.clamp_min(1)
-    lag = torch.arange(1, n_lags + 1, device=pairs.device)
-    length = weights.shape[1] - first_known(weights)[:, None]
-    fits = _LEAST_CYCLES * lag <= length
-    has_pairs = pairs[:, 1:] >= _MIN_PAIRS
-    tried = has_pairs & fits
-    squared_error = extent / n_pairs[:, 1:]
-    standard_error = squared_error.sqrt()
-    chance = _charges(n_lags, pairs) * standard_error
-    correlation = torch.where(tried, correlation, -1.0)
-    return Likeness(correlation, chance, tried.expand_as(correlation))
+def _correlations_at_once(
+    values: Tensor, weights: Tensor, n_lags: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What :func:`_correlations_in_turn` returns, from all moving averages at once.
 
-
-def _likeness_at_once(x: Tensor, n_lags: int) -> Likeness:
-    """What :func:`_likeness` says, from all moving averages at once: with few operators."""
-    values, weights = _detrended(x)
-    n_steps = x.shape[1]
-    n_series = x.shape[0]
+    An exported program repeats the operators of a loop for each round; these are few.
+    """
+    n_series, n_steps = values.shape
     halves = _half_windows(n_lags)
     n_windows = len(halves)
     half = torch.tensor(halves)[:, None]
@@ -628,7 +638,7 @@ def _likeness_at_once(x: Tensor, n_lags: int) -> Likeness:
     sum_of_squares = squares.sum(2, keepdim=True)
     extents = 1 + 2 * sum_of_squares
     extent = torch.where(served, extents, 0.0).sum(1)
-    return _judged(correlation, extent, pairs, weights)
+    return correlation, extent, pairs
 
 
 def _half_windows(n_lags: int) -> list[int]:
