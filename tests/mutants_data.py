@@ -174,8 +174,8 @@ MUTANTS = [
     Mutant("tsattn/data/windows.py", "x[rows < first[:, None]] = np.nan", "pass", PRETRAINED),
     Mutant(
         "tsattn/data/windows.py",
-        "(n_touching_parts >= _COUNT_PARTS)",
-        "(n_touching_parts >= 1)",
+        "(n_quarters_touching >= _COUNT_QUARTERS)",
+        "(n_quarters_touching >= 1)",
         WINDOWS,
     ),
     Mutant(
@@ -496,8 +496,8 @@ MUTANTS = [
     Mutant("tsattn/data/files.py", "(frame, frame.assign(y=0.0))", "(frame,)", FILES),
     Mutant(
         "tsattn/data/windows.py",
-        "is_bound = repeat(n_lowest) | are_counts | cls._have_fallen(x, smallest)",
-        "is_bound = repeat(n_lowest) | are_counts",
+        "_repeat(n_smallest, n_values) | are_counts | _have_fallen(x, smallest)",
+        "_repeat(n_smallest, n_values) | are_counts",
         WINDOWS,
     ),
     Mutant(

@@ -556,13 +556,13 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/windows.py",
-        "part == np.arange(_N_PARTS)",
-        "part <= np.arange(_N_PARTS)",
+        "quarter == np.arange(_N_QUARTERS)",
+        "quarter <= np.arange(_N_QUARTERS)",
         "tests/data/test_windows.py",
     ),
     Mutant(
         "tsattn/data/windows.py",
-        "np.minimum(_GRID, count / 2)",
+        "np.minimum(_GRID, n_values / 2)",
         "_GRID",
         "tests/data/test_windows.py",
     ),

@@ -322,8 +322,10 @@ def test_a_glance_misses_no_bound_and_no_grid():
         (touching, bounded[:4], gridded[:4]),
         (grids, bounded[4:], gridded[4:]),
     ):
-        actual = Values.after(x[:, :, None])
-        for one, slow in zip(actual, Values._among(x[:, :, None]), strict=True):
+        windows = x[:, :, None]
+        ends = windows.min(axis=1, keepdims=True), windows.max(axis=1, keepdims=True)
+        actual = Values.after(windows)
+        for one, slow in zip(actual, Values._among(windows, *ends), strict=True):
             np.testing.assert_array_equal(one, slow)
         assert (np.isfinite(actual.lower) | np.isfinite(actual.upper)).ravel().tolist() == bounds
         assert (actual.step > 0).ravel().tolist() == steps

@@ -1,4 +1,4 @@
-"""Windows of rows, the filling of their values, and bounds, grids and scales of these."""
+"""Contexts and futures of series, their gaps and chunks, and bounds, grids and scales of values."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _GRID = 64
 _LEAST_VALUES = 32
 # One value in so many equals a bound.
 _BOUND_PERIOD = 20
-# Parts of a window, each of which must touch a bound that often.
-_N_PARTS = 4
-# Parts of a window of counts that hold a zero, at least.
-_COUNT_PARTS = 2
+# Quarters of the values of a window, each of which must touch a bound that often.
+_N_QUARTERS = 4
+# Quarters of a window of counts that hold a zero, at least.
+_COUNT_QUARTERS = 2
 # A fall to zero is so many mean changes.
 _FALL_CHANGES = 4
 # A gap below this multiple of the range is rounding, no step between two values.
@@ -207,39 +207,6 @@ def known_lengths(panel: Panel) -> np.ndarray:
     return np.maximum(lengths, 0)
 
 
-def tell_interpolated(panel: Panel, names: str) -> None:
-    """Warn once of missing values of a table just read that a forecaster interpolates: those after
-    the first value of a series.
-
-    Args:
-        panel: The series.
-        names: Name of the forecaster, or of several.
-    """
-    missing = np.isnan(panel.values)
-    if not missing.any():
-        return
-    has_before = rows_before(missing)[:, 0] >= np.repeat(panel.starts[:-1], panel.lengths)
-    rows = np.flatnonzero(missing[:, 0] & has_before)
-    if not len(rows):
-        return
-    owners = panel.owners(rows + 1)
-    first = rows[0]
-    others = more_of(owners)
-    # Of several series one may end before the others.
-    has_end = panel.n_series > 1 and missing[panel.starts[1:] - 1, 0].any()
-    at_ends = ", and the last value is repeated at ends" if has_end else ""
-    warn(
-        InputWarning(
-            f"{panel.series_label(int(owners[0]))} has no value at {panel.times[first]}{others};"
-            f" such values are interpolated for {names}{at_ends}; ",
-            Argument("missing", "interpolate"),
-            " says so, ",
-            Argument("missing", "error"),
-            " refuses them",
-        )
-    )
-
-
 def counts_before(flags: np.ndarray) -> np.ndarray:
     """Number of True flags ``[rows, ...]`` before each row and before the end,
     ``[rows + 1, ...]``; two of them show whether there is one between their rows.
@@ -293,27 +260,37 @@ def require_known(panel: Panel, reach: int) -> None:
         )
 
 
-def pad_front(x: np.ndarray, context: int, *, fill: bool) -> np.ndarray:
-    """Windows ``[B, T, C]`` with ``context`` rows; absent rows are added at the front.
+def tell_interpolated(panel: Panel, names: str) -> None:
+    """Warn once of missing values of a table just read that a forecaster interpolates: those after
+    the first value of a series.
 
     Args:
-        x: Windows with a value in each channel, T at most ``context``.
-        context: Rows of the result.
-        fill: Give the mean of the window and channel for missing values; otherwise the rows at the
-            front are NaN.
-
-    Example:
-        >>> pad_front(np.array([[[1.0], [3.0]]]), 3, fill=True).ravel()
-        array([2., 1., 3.])
+        panel: The series.
+        names: Name of the forecaster, or of several.
     """
-    n_absent = context - x.shape[1]
-    if n_absent:
-        x = np.pad(x, ((0, 0), (n_absent, 0), (0, 0)), constant_values=np.nan)
-    is_missing = np.isnan(x)
-    if not fill or not is_missing.any():
-        return x
-    mean = x.mean(axis=1, keepdims=True, where=~is_missing)
-    return np.where(is_missing, mean, x)
+    missing = np.isnan(panel.values)
+    if not missing.any():
+        return
+    has_before = rows_before(missing)[:, 0] >= np.repeat(panel.starts[:-1], panel.lengths)
+    rows = np.flatnonzero(missing[:, 0] & has_before)
+    if not len(rows):
+        return
+    owners = panel.owners(rows + 1)
+    first = rows[0]
+    others = more_of(owners)
+    # Of several series one may end before the others.
+    has_end = panel.n_series > 1 and missing[panel.starts[1:] - 1, 0].any()
+    at_ends = ", and the last value is repeated at ends" if has_end else ""
+    warn(
+        InputWarning(
+            f"{panel.series_label(int(owners[0]))} has no value at {panel.times[first]}{others};"
+            f" such values are interpolated for {names}{at_ends}; ",
+            Argument("missing", "interpolate"),
+            " says so, ",
+            Argument("missing", "error"),
+            " refuses them",
+        )
+    )
 
 
 def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.ndarray:
@@ -350,172 +327,27 @@ def check_windows(x: np.ndarray, context: int, *, padded: bool = False) -> np.nd
     return x
 
 
-class Values(NamedTuple):
-    """Bounds and grid of the values that may follow windows, ``[B, 1, C]`` each.
+def pad_front(x: np.ndarray, context: int, *, fill: bool) -> np.ndarray:
+    """Windows ``[B, T, C]`` with ``context`` rows; absent rows are added at the front.
 
-    A bound is the least or the largest value if it often repeats: at least 32 values are known, and
-    in each quarter of them one in twenty equals it. Sales, rain and sunshine have a lower bound of
-    zero, relative humidity an upper bound of 100. Zero is also a lower bound after a fall to it, as
-    where a shop has closed: no value is negative, the last two are 0, and the one before them is
-    at least four times the mean change between positive values. Without a bound ``lower`` and
-    ``upper`` are infinite. A grid has equal steps, such as the whole numbers of small counts. All
-    values must lie on it, at least 32; their range is at most 64 steps, and at most half as many as
-    there are values. Without a grid ``step`` is 0. A grid that begins at zero has its lower bound
-    there if two quarters touch it: temperatures that fall to zero for the first time may go on.
-    """
-
-    lower: np.ndarray
-    upper: np.ndarray
-    origin: np.ndarray
-    step: np.ndarray
-
-    @classmethod
-    def after(cls, x: np.ndarray) -> Self:
-        """Bounds and grid of windows ``[B, T, C]``; NaN is missing."""
-        smallest = np.fmin.reduce(x, axis=1, keepdims=True)
-        largest = np.fmax.reduce(x, axis=1, keepdims=True)
-        values = cls(
-            lower=np.full_like(smallest, -np.inf),
-            upper=np.full_like(largest, np.inf),
-            origin=smallest,
-            step=np.zeros_like(smallest),
-        )
-        # Most windows have neither bounds nor a grid. These cheap tests exclude them: the last
-        # values are many different ones, and few values equal the least or the largest one.
-        n_last = 2 * _GRID + 2
-        last_values = x[:, -n_last:]
-        ordered = np.sort(last_values, axis=1)
-        # Differences of very large values overflow, which the comparisons allow.
-        with np.errstate(over="ignore", invalid="ignore"):
-            least_gap = _EQUAL_VALUES * (largest - smallest)
-            is_apart = np.diff(ordered, axis=1) > least_gap
-        candidates = is_apart.sum(axis=1) <= _GRID
-        n_missing = np.isnan(x).sum(axis=1)
-        count = x.shape[1] - n_missing
-        for end in (smallest, largest):
-            n_equal = (x == end).sum(axis=1)
-            candidates |= _BOUND_PERIOD * n_equal >= count
-        smallest_is_zero = smallest[:, 0] == 0
-        last_is_zero = x[:, -1] == 0
-        candidates |= smallest_is_zero & last_is_zero
-        windows = candidates.any(axis=1)
-        if windows.any():
-            parts = cls._among(x[windows])
-            for array, part in zip(values, parts, strict=True):
-                array[windows] = part
-        return values
-
-    @classmethod
-    def _among(cls, x: np.ndarray) -> Self:
-        """Bounds and grid of windows that may have some."""
-        observed = np.isfinite(x)
-        count = observed.sum(axis=1, keepdims=True)
-        has_enough = count >= _LEAST_VALUES
-        smallest = np.fmin.reduce(x, axis=1, keepdims=True)
-        largest = np.fmax.reduce(x, axis=1, keepdims=True)
-        # The quarter of the window, by the number of values before, that each value belongs to.
-        number = observed.cumsum(axis=1) - 1
-        part = _N_PARTS * number // np.maximum(count, 1)
-
-        is_in_part = part == np.arange(_N_PARTS)[:, None, None, None]
-
-        def touches(end: np.ndarray) -> np.ndarray:
-            """How often each quarter equals a bound, ``[quarters, B, 1, C]``."""
-            return ((x == end) & is_in_part).sum(axis=2, keepdims=True)
-
-        def repeat(n_touches: np.ndarray) -> np.ndarray:
-            # The part that touches the bound least often decides.
-            fewest = n_touches.min(axis=0)
-            is_often = _BOUND_PERIOD * _N_PARTS * fewest >= count
-            return has_enough & is_often
-
-        # Differences of very large values overflow, which the comparisons allow.
-        with np.errstate(over="ignore", invalid="ignore"):
-            gaps = np.diff(np.sort(x, axis=1), axis=1)
-            value_range = largest - smallest
-            # Negated, since a gap to a missing value is NaN and must not count either.
-            is_step = gaps > _EQUAL_VALUES * value_range
-            gaps[~is_step] = np.inf
-            step = gaps.min(axis=1, keepdims=True, initial=np.inf)
-            position = (x - smallest) / step
-            distance = np.abs(position - np.rint(position))
-            off_grid = (distance > _OFF_GRID).any(axis=1, keepdims=True)
-            most_steps = np.minimum(_GRID, count / 2)
-            small = value_range <= step * most_steps
-        has_step = step < np.inf
-        has_grid = has_enough & small & ~off_grid & has_step
-        n_lowest = touches(smallest)
-        n_touching_parts = (n_lowest > 0).sum(axis=0)
-        are_counts = has_grid & (smallest == 0) & (n_touching_parts >= _COUNT_PARTS)
-        is_bound = repeat(n_lowest) | are_counts | cls._have_fallen(x, smallest)
-        is_upper_bound = repeat(touches(largest))
-        lower = np.where(is_bound, smallest, -np.inf)
-        upper = np.where(is_upper_bound, largest, np.inf)
-        step = np.where(has_grid, step, 0.0)
-        return cls(lower, upper, smallest, step)
-
-    @staticmethod
-    def _have_fallen(x: np.ndarray, smallest: np.ndarray) -> np.ndarray:
-        """Whether windows have fallen to zero, ``[B, 1, C]``."""
-        last_two = x[:, -2:]
-        are_zero = (last_two == 0).all(axis=1, keepdims=True)
-        ends_at_zero = (smallest == 0) & are_zero
-        is_positive = x > 0
-        # Pairs of neighbours that are both positive.
-        previous_is_positive = is_positive[:, :-1]
-        is_pair = is_positive[:, 1:] & previous_is_positive
-        n_pairs = is_pair.sum(axis=1, keepdims=True)
-        # Differences of very large values overflow, which the comparison allows.
-        with np.errstate(over="ignore", invalid="ignore"):
-            steps = np.abs(np.diff(x, axis=1))
-            changes = np.where(is_pair, steps, 0.0)
-            total = changes.sum(axis=1, keepdims=True)
-            change = total / np.maximum(n_pairs, 1)
-        # argmax is the place of the first True, from the end on.
-        from_the_end = is_positive[:, ::-1]
-        rows_after = from_the_end.argmax(axis=1, keepdims=True)
-        place = x.shape[1] - 1 - rows_after
-        last_positive = np.take_along_axis(x, place, axis=1)
-        has_fallen = ends_at_zero & (n_pairs > 0)
-        return has_fallen & (last_positive >= _FALL_CHANGES * change)
-
-    def above_zero(self, where: np.ndarray) -> Self:
-        """The same without values below 0 for the windows and channels ``where [B, 1, C]``."""
-        raised = np.maximum(self.lower, 0.0)
-        lower = np.where(where, raised, self.lower)
-        return self._replace(lower=lower)
-
-    def nearest(self, forecast: np.ndarray) -> np.ndarray:
-        """Forecasts ``[B, F, C, ...]``, each moved to the nearest of these values."""
-        # Axes after the channels, such as quantiles, share the values.
-        n_inner = forecast.ndim - 3
-        index = (..., *[None] * n_inner)
-        lower, upper, origin, step = (array[index] for array in self)
-        has_grid = step > 0
-        # Without a grid any origin and unit will do: their numbers are not taken.
-        origin = np.where(has_grid, origin, 0.0)
-        unit = np.where(has_grid, step, 1.0)
-        n_steps = np.rint((forecast - origin) / unit)
-        on_grid = origin + unit * n_steps
-        values = np.where(has_grid, on_grid, forecast)
-        return np.clip(values, lower, upper)
-
-
-def is_intermittent(x: np.ndarray) -> np.ndarray:
-    """Whether windows ``[B, T, C]`` hold rare sales, ``[B, 1, C]``: none is negative, and at least
-    half of the known values are 0, but not all.
+    Args:
+        x: Windows with a value in each channel, T at most ``context``.
+        context: Rows of the result.
+        fill: Give the mean of the window and channel for missing values; otherwise the rows at the
+            front are NaN.
 
     Example:
-        >>> is_intermittent(np.array([[[0.0], [0.0], [5.0]], [[0.0], [4.0], [5.0]]])).ravel()
-        array([ True, False])
+        >>> pad_front(np.array([[[1.0], [3.0]]]), 3, fill=True).ravel()
+        array([2., 1., 3.])
     """
-    observed = ~np.isnan(x)
-    n_known = observed.sum(axis=1, keepdims=True)
-    n_zeros = (x == 0).sum(axis=1, keepdims=True)
-    smallest = np.fmin.reduce(x, axis=1, keepdims=True, initial=np.inf)
-    some_are_positive = n_zeros < n_known
-    most_are_zero = (2 * n_zeros >= n_known) & some_are_positive
-    return most_are_zero & (smallest >= 0)
+    n_absent = context - x.shape[1]
+    if n_absent:
+        x = np.pad(x, ((0, 0), (n_absent, 0), (0, 0)), constant_values=np.nan)
+    is_missing = np.isnan(x)
+    if not fill or not is_missing.any():
+        return x
+    mean = x.mean(axis=1, keepdims=True, where=~is_missing)
+    return np.where(is_missing, mean, x)
 
 
 def chunk_size(n_values: int) -> int:
@@ -527,6 +359,18 @@ def chunk_size(n_values: int) -> int:
     """
     n_windows = _CHUNK_VALUES // max(1, n_values)
     return max(1, min(_CHUNK_WINDOWS, n_windows))
+
+
+def spread_places(n_items: int, most: int) -> np.ndarray:
+    """Numbers of at most ``most`` of so many items, evenly spread, ascending.
+
+    Example:
+        >>> spread_places(9, 3)
+        array([0, 4, 8])
+    """
+    n_places = min(n_items, most)
+    places = np.linspace(0, n_items - 1, n_places)
+    return np.unique(places.astype(np.int64))
 
 
 def blocks_of(panel: Panel, n_rows: int) -> Iterator[np.ndarray]:
@@ -565,16 +409,21 @@ def find_stuck_cells(panel: Panel) -> np.ndarray:
     return stuck
 
 
-def spread_places(n_items: int, most: int) -> np.ndarray:
-    """Numbers of at most ``most`` of so many items, evenly spread, ascending.
+def is_intermittent(x: np.ndarray) -> np.ndarray:
+    """Whether windows ``[B, T, C]`` hold rare sales, ``[B, 1, C]``: none is negative, and at least
+    half of the known values are 0, but not all.
 
     Example:
-        >>> spread_places(9, 3)
-        array([0, 4, 8])
+        >>> is_intermittent(np.array([[[0.0], [0.0], [5.0]], [[0.0], [4.0], [5.0]]])).ravel()
+        array([ True, False])
     """
-    n_places = min(n_items, most)
-    places = np.linspace(0, n_items - 1, n_places)
-    return np.unique(places.astype(np.int64))
+    observed = ~np.isnan(x)
+    n_known = observed.sum(axis=1, keepdims=True)
+    n_zeros = (x == 0).sum(axis=1, keepdims=True)
+    smallest = np.fmin.reduce(x, axis=1, keepdims=True, initial=np.inf)
+    some_are_positive = n_zeros < n_known
+    most_are_zero = (2 * n_zeros >= n_known) & some_are_positive
+    return most_are_zero & (smallest >= 0)
 
 
 @dataclass(frozen=True)
@@ -771,3 +620,166 @@ def last_of_ended(x: np.ndarray, season: int) -> np.ndarray:
     runs = EqualRuns.of(x)
     has_ended = runs.is_long(season) & runs.is_longest
     return np.where(has_ended, runs.last, np.nan)
+
+
+class Values(NamedTuple):
+    """Bounds and grid of the values that may follow windows, ``[B, 1, C]`` each.
+
+    A bound is the least or the largest value if it often repeats: at least 32 values are known, and
+    in each quarter of them one in twenty equals it. Sales, rain and sunshine have a lower bound of
+    zero, relative humidity an upper bound of 100. Zero is also a lower bound after a fall to it, as
+    where a shop has closed: no value is negative, the last two are 0, and the one before them is
+    at least four times the mean change between positive values. Without a bound ``lower`` and
+    ``upper`` are infinite. A grid has equal steps, such as the whole numbers of small counts. All
+    values must lie on it, at least 32; their range is at most 64 steps, and at most half as many as
+    there are values. Without a grid ``step`` is 0. A grid that begins at zero has its lower bound
+    there if two quarters touch it: temperatures that fall to zero for the first time may go on.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    origin: np.ndarray
+    step: np.ndarray
+
+    @classmethod
+    def after(cls, x: np.ndarray) -> Self:
+        """Bounds and grid of windows ``[B, T, C]``; NaN is missing."""
+        smallest = np.fmin.reduce(x, axis=1, keepdims=True)
+        largest = np.fmax.reduce(x, axis=1, keepdims=True)
+        values = cls(
+            lower=np.full_like(smallest, -np.inf),
+            upper=np.full_like(largest, np.inf),
+            origin=smallest,
+            step=np.zeros_like(smallest),
+        )
+        is_candidate = _may_have_some(x, smallest, largest)
+        if is_candidate.any():
+            parts = cls._among(x[is_candidate], smallest[is_candidate], largest[is_candidate])
+            for array, part in zip(values, parts, strict=True):
+                array[is_candidate] = part
+        return values
+
+    @classmethod
+    def _among(cls, x: np.ndarray, smallest: np.ndarray, largest: np.ndarray) -> Self:
+        """Bounds and grid of windows that may have some, with their least and largest values."""
+        observed = np.isfinite(x)
+        n_values = observed.sum(axis=1, keepdims=True)
+        n_before = observed.cumsum(axis=1) - 1
+        quarter = _N_QUARTERS * n_before // np.maximum(n_values, 1)
+        is_in_quarter = quarter == np.arange(_N_QUARTERS)[:, None, None, None]
+        n_smallest = ((x == smallest) & is_in_quarter).sum(axis=2, keepdims=True)
+        n_largest = ((x == largest) & is_in_quarter).sum(axis=2, keepdims=True)
+        step = _grid_step(x, n_values, smallest, largest)
+        n_quarters_touching = (n_smallest > 0).sum(axis=0)
+        are_counts = (step > 0) & (smallest == 0) & (n_quarters_touching >= _COUNT_QUARTERS)
+        is_lower_bound = _repeat(n_smallest, n_values) | are_counts | _have_fallen(x, smallest)
+        is_upper_bound = _repeat(n_largest, n_values)
+        lower = np.where(is_lower_bound, smallest, -np.inf)
+        upper = np.where(is_upper_bound, largest, np.inf)
+        return cls(lower, upper, smallest, step)
+
+    def above_zero(self, where: np.ndarray) -> Self:
+        """The same without values below 0 for the windows and channels ``where [B, 1, C]``."""
+        raised = np.maximum(self.lower, 0.0)
+        lower = np.where(where, raised, self.lower)
+        return self._replace(lower=lower)
+
+    def nearest(self, forecast: np.ndarray) -> np.ndarray:
+        """Forecasts ``[B, F, C, ...]``, each moved to the nearest of these values."""
+        # Axes after the channels, such as quantiles, share the values.
+        n_inner = forecast.ndim - 3
+        index = (..., *[None] * n_inner)
+        lower, upper, origin, step = (array[index] for array in self)
+        has_grid = step > 0
+        # Without a grid any origin and unit will do: their numbers are not taken.
+        origin = np.where(has_grid, origin, 0.0)
+        unit = np.where(has_grid, step, 1.0)
+        n_steps = np.rint((forecast - origin) / unit)
+        on_grid = origin + unit * n_steps
+        values = np.where(has_grid, on_grid, forecast)
+        return np.clip(values, lower, upper)
+
+
+def _may_have_some(x: np.ndarray, smallest: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """Windows that may have bounds or a grid, ``[B]``.
+
+    Most have neither. These cheap tests exclude them: the last values are many different ones, and
+    few values equal the least or the largest one.
+    """
+    n_last = 2 * _GRID + 2
+    last_values = x[:, -n_last:]
+    ordered = np.sort(last_values, axis=1)
+    # Differences of very large values overflow, which the comparisons allow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        least_gap = _EQUAL_VALUES * (largest - smallest)
+        is_apart = np.diff(ordered, axis=1) > least_gap
+    may_have_some = is_apart.sum(axis=1) <= _GRID
+    n_missing = np.isnan(x).sum(axis=1)
+    n_values = x.shape[1] - n_missing
+    for end in (smallest, largest):
+        n_equal = (x == end).sum(axis=1)
+        may_have_some |= _BOUND_PERIOD * n_equal >= n_values
+    smallest_is_zero = smallest[:, 0] == 0
+    last_is_zero = x[:, -1] == 0
+    may_have_some |= smallest_is_zero & last_is_zero
+    return may_have_some.any(axis=1)
+
+
+def _repeat(n_equal: np.ndarray, n_values: np.ndarray) -> np.ndarray:
+    """Whether a bound often repeats, ``[B, 1, C]``.
+
+    Args:
+        n_equal: How many values of each quarter equal it, ``[4, B, 1, C]``.
+        n_values: How many values are known.
+    """
+    # The quarter that touches the bound least often decides.
+    fewest = n_equal.min(axis=0)
+    is_often = _BOUND_PERIOD * _N_QUARTERS * fewest >= n_values
+    return is_often & (n_values >= _LEAST_VALUES)
+
+
+def _grid_step(
+    x: np.ndarray, n_values: np.ndarray, smallest: np.ndarray, largest: np.ndarray
+) -> np.ndarray:
+    """Step of the grid that holds all values of a window, ``[B, 1, C]``; 0 where there is none."""
+    # Differences of very large values overflow, which the comparisons allow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        gaps = np.diff(np.sort(x, axis=1), axis=1)
+        value_range = largest - smallest
+        # Negated, since a gap to a missing value is NaN and must not count either.
+        is_step = gaps > _EQUAL_VALUES * value_range
+        gaps[~is_step] = np.inf
+        step = gaps.min(axis=1, keepdims=True, initial=np.inf)
+        position = (x - smallest) / step
+        distance = np.abs(position - np.rint(position))
+        off_grid = (distance > _OFF_GRID).any(axis=1, keepdims=True)
+        most_steps = np.minimum(_GRID, n_values / 2)
+        is_small = value_range <= step * most_steps
+    has_step = (step < np.inf) & (n_values >= _LEAST_VALUES)
+    has_grid = has_step & is_small & ~off_grid
+    return np.where(has_grid, step, 0.0)
+
+
+def _have_fallen(x: np.ndarray, smallest: np.ndarray) -> np.ndarray:
+    """Whether windows have fallen to zero, ``[B, 1, C]``."""
+    last_two = x[:, -2:]
+    are_zero = (last_two == 0).all(axis=1, keepdims=True)
+    ends_at_zero = (smallest == 0) & are_zero
+    is_positive = x > 0
+    # Pairs of neighbours that are both positive.
+    previous_is_positive = is_positive[:, :-1]
+    is_pair = is_positive[:, 1:] & previous_is_positive
+    n_pairs = is_pair.sum(axis=1, keepdims=True)
+    # Differences of very large values overflow, which the comparison allows.
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.abs(np.diff(x, axis=1))
+        changes = np.where(is_pair, steps, 0.0)
+        total = changes.sum(axis=1, keepdims=True)
+        change = total / np.maximum(n_pairs, 1)
+    # argmax is the place of the first True, from the end on.
+    from_the_end = is_positive[:, ::-1]
+    rows_after = from_the_end.argmax(axis=1, keepdims=True)
+    place = x.shape[1] - 1 - rows_after
+    last_positive = np.take_along_axis(x, place, axis=1)
+    has_fallen = ends_at_zero & (n_pairs > 0)
+    return has_fallen & (last_positive >= _FALL_CHANGES * change)
