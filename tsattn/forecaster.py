@@ -40,6 +40,7 @@ from tsattn.data.windows import (
     known_lengths,
     tail_of,
     tell_interpolated,
+    window_sizes,
 )
 from tsattn.forecasts import Answer, Data, Forecast, first_not_finite, with_skipped
 from tsattn.levels import Numbers, check_ascending, check_request
@@ -1060,12 +1061,11 @@ def _answer_ends(
     ends = panel.starts[1:]
     point = np.empty((panel.n_series, steps, 1))
     bounds = np.empty((*point.shape, len(probabilities)))
-    longest = int(panel.lengths.max(initial=0))
-    n_read = min(forecaster.max_context, longest)
-    width = n_read + reach * (1 + len(probabilities))
-    if covariate_history is not None:
-        width += covariate_history.width(n_read, reach)
-    chunk = chunk_size(width)
+    n_answers = 1 + len(probabilities)
+    n_read, n_values = window_sizes(
+        panel, covariate_history, context=forecaster.max_context, n_steps=reach, n_answers=n_answers
+    )
+    chunk = chunk_size(n_values)
     for first in range(0, panel.n_series, chunk):
         stop = min(first + chunk, panel.n_series)
         part = slice(first, stop)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tsattn.data.grid import stacked_rows
 from tsattn.data.panel import Panel, require_length
-from tsattn.data.windows import History, chunk_size, has_value_before, least_rows
+from tsattn.data.windows import History, chunk_size, has_value_before, least_rows, window_sizes
 
 
 def mean_error(forecaster: Any, panel: Panel) -> float:
@@ -31,11 +31,10 @@ def mean_error(forecaster: Any, panel: Panel) -> float:
     history = History(panel)
     covariate_history = forecaster.covariate_history(panel)
     steps = forecaster.horizon
-    n_read = min(forecaster.max_context, int(panel.lengths.max()))
-    width = n_read + steps
-    if covariate_history is not None:
-        width += covariate_history.width(n_read, steps)
-    chunk = chunk_size(width)
+    n_read, n_values = window_sizes(
+        panel, covariate_history, context=forecaster.max_context, n_steps=steps, n_answers=1
+    )
+    chunk = chunk_size(n_values)
     total = 0.0
     count = 0
     for first in range(0, len(ends), chunk):

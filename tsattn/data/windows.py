@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from tsattn.checks import Argument, InputError, InputWarning, warn
 from tsattn.data.calendar import more, more_of
 from tsattn.data.grid import owners_of
 from tsattn.data.panel import BadSeriesError, Panel, places_of, rows_after, rows_before
+
+if TYPE_CHECKING:
+    from tsattn.data.encoding import CovariateHistory
 
 # Values in a chunk of windows at most (32 MB in float64), which limits the memory of one call.
 _CHUNK_VALUES = 2**22
@@ -359,6 +362,27 @@ def chunk_size(n_values: int) -> int:
     """
     n_windows = _CHUNK_VALUES // max(1, n_values)
     return max(1, min(_CHUNK_WINDOWS, n_windows))
+
+
+def window_sizes(
+    panel: Panel, covariates: CovariateHistory | None, *, context: int, n_steps: int, n_answers: int
+) -> tuple[int, int]:
+    """Rows that a forecast reads before each end, and the values of one window for
+    :func:`chunk_size`: those that are read and those of the forecast.
+
+    Args:
+        panel: The series.
+        covariates: Of the panel, if they are read.
+        context: Rows that are read at most.
+        n_steps: Steps ahead.
+        n_answers: Points and quantiles of a step.
+    """
+    longest = int(panel.lengths.max(initial=0))
+    n_rows = min(context, longest)
+    n_values = n_rows + n_steps * n_answers
+    if covariates is not None:
+        n_values += covariates.width(n_rows, n_steps)
+    return n_rows, n_values
 
 
 def spread_places(n_items: int, most: int) -> np.ndarray:

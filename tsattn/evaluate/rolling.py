@@ -8,7 +8,7 @@ import numpy as np
 
 from tsattn.checks import check_whole, check_whole_or_none
 from tsattn.data.panel import Panel
-from tsattn.data.windows import History, Scaler, chunk_size
+from tsattn.data.windows import History, Scaler, chunk_size, window_sizes
 from tsattn.evaluate import metrics
 from tsattn.forecaster import Forecaster
 from tsattn.forecasts import first_not_finite
@@ -401,13 +401,11 @@ def judge_windows(
     steps = forecaster.horizon
     _check_inside(panel, rolled.ends[slots], forecaster.min_context, steps)
     covariate_history = forecaster.covariate_history(panel)
-    longest = int(panel.lengths.max(initial=0))
-    n_read = min(forecaster.max_context, longest)
+    n_answers = 1 + len(rolled.quantiles)
+    n_read, n_values = window_sizes(
+        panel, covariate_history, context=forecaster.max_context, n_steps=steps, n_answers=n_answers
+    )
     if chunk is None:
-        n_answers = 1 + len(rolled.quantiles)
-        n_values = n_read + steps * n_answers
-        if covariate_history is not None:
-            n_values += covariate_history.width(n_read, steps)
         # Forecasts stand in memory up to three times: on their way out, as they came, and compared
         # with the truth.
         chunk = chunk_size(3 * n_values)
