@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from tsattn.checks import Argument, InputError, InputWarning, warn
 from tsattn.data.calendar import more, more_of
 from tsattn.data.grid import owners_of
 from tsattn.data.panel import BadSeriesError, Panel, places_of, rows_after, rows_before
-
-if TYPE_CHECKING:
-    from tsattn.data.encoding import CovariateHistory
 
 # Values in a chunk of windows at most (32 MB in float64), which limits the memory of one call.
 _CHUNK_VALUES = 2**22
@@ -364,8 +361,15 @@ def chunk_size(n_values: int) -> int:
     return max(1, min(_CHUNK_WINDOWS, n_windows))
 
 
+class Covariates(Protocol):
+    """What else a window holds."""
+
+    def width(self, context: int, horizon: int) -> int:
+        """Count of numbers in one window."""
+
+
 def window_sizes(
-    panel: Panel, covariates: CovariateHistory | None, *, context: int, n_steps: int, n_answers: int
+    panel: Panel, covariates: Covariates | None, *, context: int, n_steps: int, n_answers: int
 ) -> tuple[int, int]:
     """Rows that a forecast reads before each end, and the values of one window for
     :func:`chunk_size`: those that are read and those of the forecast.
