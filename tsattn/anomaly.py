@@ -72,10 +72,11 @@ def anomalies(
         **fields: Fields of the schema, which they override, such as ``id_col`` or ``freq``.
 
     Returns:
-        A long frame of the observed values: id (of more than one series), time and value under the
-        names of the table, or ``unique_id``, ``ds`` and ``y`` of a wide one; ``expected``, the
-        median; ``lo`` and ``hi``, the interval; ``score``, the distance from the median in halves
-        of the interval, negative below it; and ``anomaly``, True where the score is beyond 1 or -1.
+        A long frame of the observed values in order of id and time, with an index of its own: id
+        (of more than one series), time and value under the names of the table, or ``unique_id``,
+        ``ds`` and ``y`` of a wide one; ``expected``, the median; ``lo`` and ``hi``, the interval;
+        ``score``, the distance from the median in halves of the interval, negative below it; and
+        ``anomaly``, True where the score is beyond 1 or -1.
         A series of fewer than 200 values has NaN and no anomaly, and a warning says so. Series
         without a value are left out, with a warning.
 

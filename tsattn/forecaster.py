@@ -803,9 +803,10 @@ class Forecaster(ABC):
         for name, fitted in self.state_.bound.items():
             value = getattr(self, name)
             if value != fitted:
+                setting = name.removesuffix("_")
                 raise ValueError(
-                    f"{name} = {value!r} is not that of the fit, {fitted!r}; fit again, or set it"
-                    " back"
+                    f"{setting} = {value!r} is not that of the fit, {fitted!r}; fit again, or set"
+                    " it back"
                 )
 
     def series(self, data: Data | None = None) -> Panel:

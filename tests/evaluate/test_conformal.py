@@ -57,7 +57,10 @@ def test_levels_in_motion_are_bound_to_their_fit(change):
     model = AdaptiveConformal(Naive(3), n_windows=8, levels=(50,)).fit(frame)
     expected = model.predict(level=50)
     model.set_params(**change)
-    with pytest.raises(ValueError, match=r"is not that of the fit, .*; fit again, or set it back"):
+    changed = next(iter(change))
+    with pytest.raises(
+        ValueError, match=rf"^{changed} = .* not that of the fit, .*; fit again, or set it back"
+    ):
         model.predict(level=60)
     pd.testing.assert_frame_equal(
         model.set_params(levels=[50], gamma=None).predict(level=50), expected

@@ -693,8 +693,8 @@ def _by_name(
     named = dict(zip(names, several, strict=True))
     if len(named) < len(several):
         raise ValueError(
-            f"forecasters need names of their own; got {names}: set alias=, or pass a dict from"
-            " names, which are text"
+            f"forecasters need names of their own; got {names}: pass a dict, such as"
+            " {'first': ..., 'second': ...}, whose names are text"
         )
     if not named:
         raise ValueError("there is no forecaster to judge; pass at least one")
