@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tsattn.kernels import Levels, attention, bands, fused
-from tsattn.kernels.partition import Run, bands_refusal, make_plan, split_heads
+from tsattn.kernels.partition import StretchRun, bands_refusal, make_band_plan, split_heads
 
 # Calendar-like: a week of hours over days over quarters of a day, ragged at both ends.
 CALENDAR = {"ranks": (2, 1, 2, 1), "block_sizes": (1000, 168, 24, 6), "offset": 29}
@@ -329,7 +329,7 @@ def test_memory_is_linear(masked, kernel, monkeypatch):
 def test_every_pair_is_met_once_with_the_features_it_shares(causal, offset, dense):
     sizes = (100, 48, 12, 12, 4)
     ranks = (1, 2, 3, 4, 5)
-    plan = make_plan(geometry(90, 90, Levels(ranks, sizes, (offset,)), causal=causal), dense)
+    plan = make_band_plan(geometry(90, 90, Levels(ranks, sizes, (offset,)), causal=causal), dense)
     widths = torch.zeros(
         90, 90, dtype=torch.long
     )  # features counted for a pair; 0 for a pair not met
@@ -359,14 +359,17 @@ def test_every_pair_is_met_once_with_the_features_it_shares(causal, offset, dens
 
 
 def test_equal_stretches_are_one_call():
-    plan = make_plan(
+    plan = make_band_plan(
         geometry(4096, 4096, Levels((32, 16, 8, 8), (4096, 2048, 1024, 512), scales=(0.125,) * 4)),
         128,
     )
     assert plan.base is not None
-    assert plan.base.runs == (Run(0, 512, 0, 512, 512, 8),)
+    assert plan.base.runs == (StretchRun(0, 512, 0, 512, 512, 8),)
     assert [band.width for band in plan.bands] == [56, 48, 32]
-    assert plan.bands[0].runs == (Run(0, 512, 512, 512, 1024, 4), Run(512, 512, 0, 512, 1024, 4))
+    assert plan.bands[0].runs == (
+        StretchRun(0, 512, 512, 512, 1024, 4),
+        StretchRun(512, 512, 0, 512, 1024, 4),
+    )
     assert not plan.dense
     assert plan.relative is None
     assert {band.scale for band in (plan.base, *plan.bands)} == {0.125}
@@ -374,7 +377,7 @@ def test_equal_stretches_are_one_call():
 
 def test_the_mean_over_levels_is_in_the_scale_of_a_band():
     levels = Levels((32, 16, 8, 8), (4096, 4096, 1024, 512), mean=True)
-    plan = make_plan(geometry(4096, 4096, levels), 128)
+    plan = make_band_plan(geometry(4096, 4096, levels), 128)
     assert plan.base is not None
     assert [band.scale for band in (plan.base, *plan.bands)] == [1 / 4, 1 / 3, 1 / 2]
 
@@ -393,10 +396,10 @@ def test_heads_at_regular_distances_go_together():
 
 
 def test_one_level_is_one_call():
-    plan = make_plan(geometry(4096, 4096, Levels((64,), (4096,)), causal=True), 128)
+    plan = make_band_plan(geometry(4096, 4096, Levels((64,), (4096,)), causal=True), 128)
     assert (plan.bands, plan.dense) == ((), ())
     assert plan.base is not None
-    assert plan.base.runs == (Run(0, 4096, 0, 4096),)
+    assert plan.base.runs == (StretchRun(0, 4096, 0, 4096),)
     assert plan.base.causal
 
 

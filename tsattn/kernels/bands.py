@@ -24,7 +24,7 @@ from tsattn.kernels.geometry import (
     KeyMask,
     Queries,
 )
-from tsattn.kernels.partition import Band, Inside, Plan, Run, make_plan, split_heads
+from tsattn.kernels.partition import Band, BandPlan, Inside, StretchRun, make_band_plan, split_heads
 
 # Most tokens of a block that block products compute, finer levels included.
 DENSE_BLOCK = 64
@@ -83,7 +83,7 @@ def attention_bands(
     q, k, v = fused.dense_rows(q, k, v)
     plans = []
     for heads, part in split_heads(geometry):
-        plan = make_plan(part, DENSE_BLOCK)
+        plan = make_band_plan(part, DENSE_BLOCK)
         plans.append((heads, plan))
     out = differentiable(q, k, v, bias, _Bands(plans))
     # Padded features are no part of the result.
@@ -93,7 +93,7 @@ def attention_bands(
 class _Bands(Passes):
     """Base and bands; ``plans`` are pairs of some heads and their plan."""
 
-    def __init__(self, plans: list[tuple[slice, Plan]]) -> None:
+    def __init__(self, plans: list[tuple[slice, BandPlan]]) -> None:
         self.plans = plans
 
     def forward(
@@ -124,7 +124,7 @@ class _Bands(Passes):
 
 
 def _forward(
-    plan: Plan, q: Tensor, out: Tensor, lse: Tensor, k: Tensor, v: Tensor, *bias: Tensor
+    plan: BandPlan, q: Tensor, out: Tensor, lse: Tensor, k: Tensor, v: Tensor, *bias: Tensor
 ) -> None:
     """Fill ``out`` and ``lse``; the bias is there where a mask hides keys."""
     operand = plan.scaled(q)
@@ -155,7 +155,7 @@ def _band_forward(band: Band, piece: list[Tensor], fills: bool) -> None:
         _merge(out, lse, part, part_lse)
 
 
-def _backward(plan: Plan, *tensors: Tensor) -> None:
+def _backward(plan: BandPlan, *tensors: Tensor) -> None:
     """Fill ``dq``, ``dk`` and ``dv``."""
     q, grad, out, lse, dq, k, v, dk, dv, *bias = tensors
     operand = plan.scaled(q)
@@ -240,7 +240,7 @@ def _pieces(views: list[Tensor]) -> Iterator[list[Tensor]]:
             yield list(piece)
 
 
-def _slices(run: Run, tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+def _slices(run: StretchRun, tensors: list[Tensor]) -> Iterator[list[Tensor]]:
     """Views [b h count n F] of some blocks whose scores fit the cache."""
     views = run.queries(*tensors)
     batch, n_heads, count, length, _ = views[0].shape

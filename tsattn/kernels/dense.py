@@ -208,7 +208,7 @@ class _Slots:
         target.copy_(narrow.view(target.shape))
 
 
-class _Plan:
+class _DensePlan:
     """A backend and its masks, ready for every slice of a call."""
 
     def __init__(
@@ -321,10 +321,10 @@ def _build(
     dtype: torch.dtype,
     device: torch.device,
     groups: KeyGroups | None,
-) -> _Plan:
+) -> _DensePlan:
     # Autograd refuses tensors that were made in inference mode, and a plan may be used outside it.
     with torch.inference_mode(False), torch.no_grad():
-        return _Plan(geometry, backend, dtype, device, groups)
+        return _DensePlan(geometry, backend, dtype, device, groups)
 
 
 _build_cached = functools.lru_cache(maxsize=64)(_build)
@@ -335,7 +335,7 @@ class _Slices(Passes):
     pass or computed again.
     """
 
-    def __init__(self, plan: _Plan, stores_weights: bool) -> None:
+    def __init__(self, plan: _DensePlan, stores_weights: bool) -> None:
         self.plan = plan
         self.stores_weights = stores_weights
 

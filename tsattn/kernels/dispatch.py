@@ -1,4 +1,19 @@
-"""The dispatch of attention calls: the checks of their tensors and the choice of a backend."""
+"""The dispatch of attention calls: the checks of their tensors and the choice of a backend.
+
+All backends give the same numbers. :func:`choose` says which one has a call:
+
+- ``reference`` has all scores at once, in plain torch. Compilers and torch.func follow it.
+- ``fused`` is torch's own function. It knows one level, and no pattern but the causal one.
+- ``plain``, ``expanded`` and ``masked`` compute all scores, in slices of the batch, by the plan of
+  :mod:`tsattn.kernels.dense`. ``plain`` has one level. ``expanded`` makes one product of all
+  levels, whose features stand once for each block. Where these would be many, ``masked`` has a
+  product for each block of each level.
+- ``bands`` parts a long call into stretches of queries and keys that share the same levels, by the
+  plan of :mod:`tsattn.kernels.partition`, and has a fused kernel compute each.
+- ``windowed`` goes through the chunks of a sliding window.
+
+The last two keep no scores, so that memory grows with the length and not with its square.
+"""
 
 import functools
 import warnings

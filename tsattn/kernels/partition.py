@@ -15,7 +15,7 @@ from tsattn.kernels.geometry import Factors, Geometry, Levels
 
 
 @dataclass(frozen=True)
-class Run:
+class StretchRun:
     """``count`` pairs of a stretch of queries and a stretch of keys; each pair starts ``step``
     tokens after the previous one.
     """
@@ -50,7 +50,7 @@ class Band:
     """Pairs that share the same levels."""
 
     width: int  # leading features that count
-    runs: tuple[Run, ...]  # the pairs
+    runs: tuple[StretchRun, ...]  # the pairs
     causal: bool = False  # queries and keys are the same tokens, and none sees a later one
     scale: float = 1.0  # factor of the scores, above 0
 
@@ -66,7 +66,7 @@ class Inside:
         n_common: How many levels the first one stands for.
     """
 
-    run: Run
+    run: StretchRun
     blocks: Blocks
     geometry: Geometry
     n_common: int
@@ -80,7 +80,7 @@ class Inside:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class BandPlan:
     """The parts of a call in the order of their computation: the base, which covers every token
     once, then bands, finer ones first.
 
@@ -100,7 +100,7 @@ class Plan:
     dense: tuple[Inside, ...]
     bands: tuple[Band, ...]
 
-    def steps(self, operand: Tensor) -> Iterator[tuple[Band, Run]]:
+    def steps(self, operand: Tensor) -> Iterator[tuple[Band, StretchRun]]:
         """All runs of the base and the bands.
 
         Sets features of ``operand`` to zero in place as soon as no further band counts them.
@@ -198,7 +198,7 @@ def bands_refusal(geometry: Geometry) -> str | None:
 
 
 @functools.lru_cache(maxsize=64)
-def make_plan(geometry: Geometry, dense_block: int) -> Plan:
+def make_band_plan(geometry: Geometry, dense_block: int) -> BandPlan:
     """Find the stretches of queries and keys that share the same levels.
 
     Args:
@@ -225,7 +225,7 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
     blocks = []
     for start, stop in _spans(geometry, level):
         length = stop - start
-        blocks.append(Run(start, length, start, length))
+        blocks.append(StretchRun(start, length, start, length))
     base: Band | None = None
     dense: tuple[Inside, ...] = ()
     if is_small:
@@ -235,7 +235,7 @@ def make_plan(geometry: Geometry, dense_block: int) -> Plan:
         base_scale = scale / n_averaged
         base_runs = _join(blocks)
         base = Band(widths[-1], base_runs, geometry.pattern.causal, base_scale)
-    return Plan(
+    return BandPlan(
         relative=geometry.relative_factors,
         causal=geometry.pattern.causal,
         base=base,
@@ -270,7 +270,7 @@ def _spans(geometry: Geometry, level: int) -> list[tuple[int, int]]:
     return list(pairwise(borders))
 
 
-def _siblings(geometry: Geometry, level: int) -> Iterator[Run]:
+def _siblings(geometry: Geometry, level: int) -> Iterator[StretchRun]:
     """Each block of the next level with all tokens before it, and with all tokens after it, in its
     parent block of this level.
 
@@ -286,14 +286,14 @@ def _siblings(geometry: Geometry, level: int) -> Iterator[Run]:
             n_before = start - low
             n_after = high - stop
             if n_before > 0:
-                yield Run(start, length, low, n_before)
+                yield StretchRun(start, length, low, n_before)
             if n_after > 0 and not geometry.pattern.causal:
-                yield Run(start, length, stop, n_after)
+                yield StretchRun(start, length, stop, n_after)
 
 
-def _join(runs: Iterable[Run]) -> tuple[Run, ...]:
+def _join(runs: Iterable[StretchRun]) -> tuple[StretchRun, ...]:
     """Runs of the same shape at regular distances as one."""
-    groups: dict[tuple[int, int, int], list[Run]] = {}
+    groups: dict[tuple[int, int, int], list[StretchRun]] = {}
     for run in runs:
         shape = (run.n_queries, run.n_keys, run.key - run.query)
         group = groups.setdefault(shape, [])
@@ -312,14 +312,16 @@ def _join(runs: Iterable[Run]) -> tuple[Run, ...]:
     return tuple(run for group in groups.values() for run in group)
 
 
-def _inside(geometry: Geometry, level: int, blocks: list[Run], scale: float) -> Iterator[Inside]:
+def _inside(
+    geometry: Geometry, level: int, blocks: list[StretchRun], scale: float
+) -> Iterator[Inside]:
     """Blocks of a level with the finer levels inside them; equal blocks are joined."""
     ranks = geometry.levels.ranks
     offset = geometry.levels.offsets[0]
     fine_sizes = geometry.block_sizes[level + 1 :]
     n_coarse = len(ranks) - len(fine_sizes)
     # Blocks are equal where they have one length and their finer blocks begin alike.
-    equal_blocks: dict[tuple[int, int], list[Run]] = {}
+    equal_blocks: dict[tuple[int, int], list[StretchRun]] = {}
     for run in blocks:
         shift = 0
         if fine_sizes:
