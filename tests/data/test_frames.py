@@ -14,6 +14,7 @@ from side_by_side import columns_of
 
 from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.calendar import future_times
+from tsattn.data.columns import find_time_col
 from tsattn.data.frames import from_long, from_wide, to_long, to_panel, to_wide
 from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
@@ -848,3 +849,9 @@ def test_a_signalling_nan_of_decimals_is_missing(beside):
     assert frame["y"].iloc[-1].is_snan()
     with pytest.raises(ValueError, match=r"column 'y' is missing \(NaN\) at 2024-01-06"):
         from_long(frame, Schema(missing="error"))
+
+
+def test_a_column_of_counts_without_a_name_hides_no_times():
+    days = pd.date_range("2024-01-01", periods=9).strftime("%Y-%m-%d")
+    table = pd.DataFrame({None: range(5, 14), "when": days, "sales": np.arange(9.0) % 4})
+    assert find_time_col(table) == "when"

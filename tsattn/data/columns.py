@@ -1,6 +1,6 @@
 """Functions that find and read the id, time and value columns of a table."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import SequenceMatcher, get_close_matches
@@ -540,19 +540,11 @@ def find_time_col(
         return None
     if codes is None and len(columns) < 2:
         return None
-    matches = [column for column in columns if str(column).lower() in TIME_NAMES]
-    if not matches:
-        matches = [column for column in columns if _is_time(df[column])]
-    if not matches and df.index.name is None and df.index.dtype.kind in "iu":
-        matches = [column for column in columns if _reads_as_times(df[column], codes)]
-        # Some rows may be those of totals, which the reading of the stamps tells.
-        matches = matches or [name for name in columns if _text_mostly_reads(df[name])]
-        from tsattn.data.part_columns import counts_steps, is_clock, step_col
-
-        matches = matches or [name for name in columns if is_clock(df[name], codes, read_stamps)]
-        count_col = None if matches else step_col(df.columns)
-        if count_col in columns and counts_steps(df[count_col], codes):
-            return count_col
+    matches: list[Any] = []
+    for holds_stamps in _signs_of_time(df, codes):
+        matches = [column for column in columns if holds_stamps(column)]
+        if matches:
+            break
     if len(matches) > 1:
         # A column of days repeats if another column holds the hours.
         series = np.zeros(len(df)) if codes is None else codes
@@ -563,6 +555,23 @@ def find_time_col(
 
             raise several_times(matches, are_whole=bool(unique))
     return matches[0] if matches else None
+
+
+def _signs_of_time(df: pd.DataFrame, codes: np.ndarray | None) -> Iterator[Callable[[Any], bool]]:
+    """What tells by its name that a column of a frame holds the stamps, the surest sign first."""
+    yield lambda name: str(name).lower() in TIME_NAMES
+    yield lambda name: _is_time(df[name])
+    if df.index.name is not None or df.index.dtype.kind not in "iu":
+        return
+    yield lambda name: _reads_as_times(df[name], codes)
+    # Some rows may be those of totals, which the reading of the stamps tells.
+    yield lambda name: _text_mostly_reads(df[name])
+    from tsattn.data.part_columns import counts_steps, is_clock, step_col
+
+    yield lambda name: is_clock(df[name], codes, read_stamps)
+    count_col = step_col(df.columns)
+    if count_col is not None:
+        yield lambda name: name == count_col and counts_steps(df[name], codes)
 
 
 def _occur_once(column: pd.Series, series: np.ndarray) -> bool:
@@ -627,13 +636,7 @@ def _text_reads_as_times(column: pd.Series) -> bool:
         return False
     first = str(column.iloc[0])
     if first.isdigit() and len(first) not in (4, 8):
-        from tsattn.data.spelling import counts_in_text, names_weeks
-
-        # Other numbers in text are codes rather than stamps, but for months and weeks.
-        if len(first) != 6 or not (part_of(column.name) or names_weeks(column.name)):
-            return False
-        counts = counts_in_text(column)
-        return counts is not None and _reads_as_times(pd.Series(counts, name=column.name), None)
+        return len(first) == 6 and _digits_read_as_times(column)
     from tsattn.data.text_stamps import AmbiguousStampsError
 
     # The first row alone excludes most columns of text at little cost.
@@ -645,6 +648,16 @@ def _text_reads_as_times(column: pd.Series) -> bool:
         except (ValueError, TypeError):
             return False
     return True
+
+
+def _digits_read_as_times(column: pd.Series) -> bool:
+    """Whether six digits are months or weeks, as the name of their column says, and no codes."""
+    from tsattn.data.spelling import counts_in_text, names_weeks
+
+    if not (part_of(column.name) or names_weeks(column.name)):
+        return False
+    counts = counts_in_text(column)
+    return counts is not None and _reads_as_times(pd.Series(counts, name=column.name), None)
 
 
 def _text_mostly_reads(column: pd.Series) -> bool:
