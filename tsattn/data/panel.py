@@ -944,9 +944,9 @@ def _gaps(panel: Panel) -> tuple[np.ndarray, np.ndarray]:
     return np.diff(rows)[is_inner], owners[1:][is_inner]
 
 
-def places_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where ids stand among others, -1 where they do not."""
-    return pd.Index(ids).get_indexer(pd.Index(wanted))
+def places_of(ids: np.ndarray, other_ids: np.ndarray) -> np.ndarray:
+    """Where other ids stand among some, -1 where they do not."""
+    return pd.Index(ids).get_indexer(pd.Index(other_ids))
 
 
 def require_length(panel: Panel, n_rows: int, reason: str) -> None:
