@@ -379,6 +379,16 @@ def test_grids_are_found_and_forecasts_move_onto_them():
     np.testing.assert_array_equal(values.nearest(forecast[..., 4]), moved[..., 4])
 
 
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_series_without_rows_leaves_the_statistics_of_others(empty):
+    stops = np.full(3, 4)
+    stops[empty] = 0
+    scaler = make_scaler(long(*[[0.0, 2.0, 4.0, 6.0, 50.0]] * 3), stops)
+    expected = np.where(stops, np.sqrt(5.0), 1.0)
+    np.testing.assert_allclose(scaler.scale[:, 0], expected)
+    np.testing.assert_array_equal(scaler.mean[:, 0], np.where(stops, 3.0, 0.0))
+
+
 def test_a_scaler_takes_the_statistics_of_series_without_a_place_from_another():
     known = Scaler(np.array([[1.0], [2.0]]), np.array([[3.0], [4.0]]))
     others = Scaler(np.array([[5.0], [6.0]]), np.array([[7.0], [8.0]]))

@@ -564,21 +564,26 @@ def safe_scale(mean: Any, scale: Any) -> np.ndarray:
 
 def _moments(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and population standard deviation of the rows of each series, ``[N, C]``; they may be
-    infinite.
+    infinite, and are 0 of a series without rows.
     """
     observed = ~np.isnan(values)
     zeroed = np.where(observed, values, 0.0)
-    first_rows = starts[:-1]
     lengths = np.diff(starts)
+    has_rows = lengths > 0
+    # Sums over no rows would be the next value.
+    first_rows = starts[:-1][has_rows]
     count = np.add.reduceat(observed.astype(float), first_rows, axis=0)
     count = np.maximum(count, 1.0)
+    moments = np.zeros((2, len(lengths), values.shape[1]))
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.add.reduceat(zeroed, first_rows, axis=0) / count
-        row_mean = np.repeat(mean, lengths, axis=0)
+        row_mean = np.repeat(mean, lengths[has_rows], axis=0)
         centred = np.where(observed, zeroed - row_mean, 0.0)
         np.square(centred, out=centred)
         variance = np.add.reduceat(centred, first_rows, axis=0) / count
-        return mean, np.sqrt(variance)
+        moments[:, has_rows] = mean, np.sqrt(variance)
+    mean_of_all, deviation_of_all = moments
+    return mean_of_all, deviation_of_all
 
 
 class EqualRuns(NamedTuple):

@@ -170,6 +170,8 @@ class FittedNetwork:
             bounds_ahead[incomplete] = np.nan
         return point, bounds
 
+    # Where numbers leave float64, a forecast is not finite, which is refused.
+    @np.errstate(over="ignore", invalid="ignore")
     def learnt(
         self,
         x: np.ndarray,
