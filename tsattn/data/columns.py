@@ -636,6 +636,7 @@ def _text_reads_as_times(column: pd.Series) -> bool:
         return False
     first = str(column.iloc[0])
     if first.isdigit() and len(first) not in (4, 8):
+        # Other numbers in text are codes rather than stamps, but for months and weeks.
         return len(first) == 6 and _digits_read_as_times(column)
     from tsattn.data.text_stamps import AmbiguousStampsError
 

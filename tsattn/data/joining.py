@@ -19,7 +19,14 @@ from tsattn.data.frames import (
     name_columns,
     read_later_rows,
 )
-from tsattn.data.panel import Panel, as_objects, keys_alike, names_alike, tell_empty_end
+from tsattn.data.panel import (
+    Panel,
+    as_objects,
+    keys_alike,
+    names_alike,
+    places_of,
+    tell_empty_end,
+)
 from tsattn.data.schema import Schema
 from tsattn.data.windows import known_lengths
 
@@ -288,7 +295,7 @@ def _object_to_absent_columns(old: Panel, new: Panel) -> None:
 
 def _object_to_gap_between(old: Panel, new: Panel) -> None:
     """Object to new rows of a series that do not follow its old ones."""
-    places = pd.Index(old.ids).get_indexer(pd.Index(new.ids))
+    places = places_of(old.ids, new.ids)
     series = np.flatnonzero(places >= 0)
     if not len(series):
         return
@@ -371,8 +378,7 @@ def _common_type(old: Any, new: Any) -> Any:
 
 def _early_rows(old: Panel, new: Panel, context: float) -> np.ndarray:
     """Rows of both panels, the old ones first, that lie before ``context`` known ones."""
-    old_ids = pd.Index(old.ids)
-    places = old_ids.get_indexer(pd.Index(new.ids))
+    places = places_of(old.ids, new.ids)
     clock = ticks(new.times)
     is_old = places >= 0
     complete = is_old & (old.lengths[places] >= context)

@@ -23,7 +23,7 @@ from tsattn.data.columns import TableLike
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.future import read_future
-from tsattn.data.panel import Panel, require_length
+from tsattn.data.panel import Panel, places_of, require_length
 from tsattn.data.stored import require
 from tsattn.data.transforms import TargetTransform
 from tsattn.data.windows import (
@@ -762,8 +762,7 @@ class NetworkForecaster(Forecaster):
     def _continued(self, panel: Panel) -> Self:
         """As in every forecaster; a series that the network cannot read is told."""
         self._tell_short(panel, self.context_)
-        old_ids = pd.Index(self.panel_.ids)
-        places = old_ids.get_indexer(pd.Index(panel.ids))
+        places = places_of(self.panel_.ids, panel.ids)
         model = self.fitted_
         same_series = np.array_equal(places, np.arange(self.panel_.n_series))
         if not same_series and not model.by_place:
