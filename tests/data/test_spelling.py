@@ -124,6 +124,10 @@ WEEKDAYS = ["Mo", "Di", "Mi", "Do", "Fr", "Sa", "So"]
 STAMPS = {
     "German months": (named("{month} {time:%Y}", GERMAN, MONTHS), MONTHS),
     "German months of short years": (named("{month}-{time:%y}", GERMAN, MONTHS), MONTHS),
+    "months before marks of years": (MONTHS.strftime("%b'%y"), MONTHS),
+    "months before slanted marks of years": (MONTHS.strftime("%B \u2019%y"), MONTHS),
+    "Japanese months": (named("{time.year}年{time.month}月", GERMAN, MONTHS), MONTHS),
+    "Japanese days": (DAYS.strftime("%Y年%m月%d日"), DAYS),
     "years before German months": (named("{time:%Y} {month}", GERMAN, MONTHS), MONTHS),
     "French months": (named("{month} {time:%Y}", FRENCH_MONTHS, MONTHS), MONTHS),
     "German days": (named("{weekday}, {time.day}. {month} {time:%Y}", GERMAN, DAYS), DAYS),

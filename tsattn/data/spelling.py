@@ -101,6 +101,8 @@ _DAY_MARK = re.compile(r"^(\d{1,2})(?:\.|er)\s*(?=[A-Z])")
 _DOTTED_CLOCK = re.compile(r" (\d{1,2})\.(\d\d)$")
 _CLOCK_COMMA = re.compile(r",(?=\s+\d{1,2}:\d\d)")
 _YEAR_IN_TEXT = re.compile(r"(?<!\d)\d{4}(?!\d)")
+# What stands between the name of a month and a year of two digits.
+_YEAR_MARK = re.compile(r"(?<=[^\W\d]) ?['\u2019](?=\d\d$)")
 # Years as the World Bank has them.
 _DOUBLE_YEAR = re.compile(r"^(\d{4}) \[YR\1\]$")
 # A day of a year, as ISO 8601 and satellites number them.
@@ -189,6 +191,8 @@ _DATE_LAYOUTS = (
     "%Y-%b",
     "%Y %b",
     "%G-W%V-%u",
+    "%Y年%m月%d日",
+    "%Y年%m月",
 )
 _CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 # Layouts of stamps, other than ISO 8601.
@@ -747,6 +751,7 @@ def plain_stamps(text: pd.Series) -> pd.Series:
         (_SPAN, r"\1"),
         (_DOTTED_CLOCK, r" \1:\2"),
         (_CLOCK_COMMA, ""),
+        (_YEAR_MARK, "-"),
         (_DOUBLE_YEAR, r"\1"),
         (ORDINAL_DAY, _iso_day),
     ]
