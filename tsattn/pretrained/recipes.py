@@ -184,4 +184,12 @@ RECIPES = {
     # Further series from where zero-5b-small ended, twice.
     "zero-5c-small": replace(_TAUGHT_SMALL, seed=4, start="zero-5b-small"),
     "zero-5d-small": replace(_TAUGHT_SMALL, seed=5, start="zero-5b-small"),
+    # A better teacher than zero-5b alone: the mean of all that came before it, and itself.
+    "zero-5e-small": replace(
+        _TAUGHT_SMALL,
+        n_steps=14_000,
+        seed=6,
+        start="zero-5b-small",
+        teachers=("zero-5b", "zero-5", "zero-5a", "zero-4"),
+    ),
 }
