@@ -493,6 +493,33 @@ def test_numbers_beside_words_for_missing_ones_are_proposed():
     assert "Schema(target_col='value')" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "sales",
+    [
+        ["closed", *range(29)],
+        ["closed", *map(str, range(29))],
+        [f"{number},50 €" for number in range(30)],
+        [f"1.{number}" for number in range(200, 230)],
+    ],
+)
+def test_numbers_in_text_are_not_passed_over_for_another_column(sales):
+    one_shop = pd.DataFrame({"date": DAYS, "sales": sales, "staff": [*range(3, 8)] * 6})
+    table = pd.concat([one_shop.assign(shop=name) for name in "AB"])
+    with pytest.raises(ValueError, match=r"\['sales', 'staff'\] hold numbers, but one column must"):
+        tsattn.forecast(table, 1, model="naive")
+
+
+@pytest.mark.parametrize(
+    "remark", [["x"] * 29 + ["7"], [str(day.date()) for day in DAYS], ["10115"] * 30, ["07"] * 30]
+)
+def test_other_text_is_no_second_column_of_numbers(remark):
+    one_shop = pd.DataFrame({"date": DAYS, "remark": remark, "sales": np.arange(30.0)})
+    table = pd.concat([one_shop.assign(shop=name) for name in "AB"])
+    with pytest.warns(UserWarning, match="and 'sales' is forecast"):
+        answer = tsattn.forecast(table, 1, model="naive")
+    assert answer["naive"].tolist() == [29.0, 29.0]
+
+
 def test_ids_that_end_are_no_merged_cells():
     days = pd.date_range("2024-01-01", periods=9)
     table = pd.DataFrame({"shop": ["a"] * 9 + [None] * 9, "ds": [*days, *days], "y": 1.0})

@@ -26,6 +26,10 @@ _MOST_KEYS = 3
 _LEAST_ROWS = 3
 # Share of the stamps that each series must have on average.
 _LEAST_OVERLAP = 0.3
+# A number of text, maybe with groups of digits and a currency; zeros in front are those of a code.
+_SPELT_NUMBER = r"\W*(?!0\d)(?:\d{1,3}(?:[.,'\u2019\s]\d{3})+|\d+)(?:[.,]\d+)?\W*"
+# Share of the filled cells that must be numbers in a column that may hold the values.
+_MEASURED_SHARE = 0.5
 # Words in the names of columns that name series, by preference, before all others.
 _KEY_WORD = re.compile(
     "id|key|code|name|store|shop|item|sku|product|article|series|region|country|state|city|site"
@@ -342,6 +346,11 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
         elif np.isfinite(spelt_numbers(frame[column])[0]).any():
             spelt.append(column)
     if len(numbers) == 1:
+        # A few words among numbers, as on closed days, make no column of text.
+        found = numbers[0]
+        others = [name for name in columns if name not in keys]
+        numbers = [name for name in others if name == found or _is_measured(frame, keys, name)]
+    if len(numbers) == 1:
         return numbers[0]
     key_names = " and ".join(map(repr, keys))
     candidates = "none of the others holds numbers"
@@ -362,6 +371,18 @@ def value_col(frame: pd.DataFrame, keys: Sequence[Hashable], columns: Sequence[H
         Argument("target_col"),
         InPython(example),
     )
+
+
+def _is_measured(frame: pd.DataFrame, keys: Sequence[Hashable], name: Hashable) -> bool:
+    """Whether most cells of a column with text are numbers, and change within a series."""
+    column = frame[name]
+    texts = column.astype(str).str.strip()
+    is_number = column.notna() & texts.str.fullmatch(_SPELT_NUMBER)
+    if is_number.sum() <= _MEASURED_SHARE * column.notna().sum() or not unlike_ids(name):
+        return False
+    ids = [frame[key] for key in keys]
+    n_values = texts.where(is_number).groupby(ids, observed=True).nunique()
+    return bool((n_values > 1).any())
 
 
 def _is_mark(column: pd.Series) -> bool:
