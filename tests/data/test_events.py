@@ -15,6 +15,11 @@ def events(days):
     return pd.Timestamp("2024-01-13") + pd.to_timedelta(DRAWS.permutation(minutes), "min")
 
 
+def call_in(error, words):
+    """The call that an error gives behind some words."""
+    return str(error).split(words)[1].split("; or ")[0]
+
+
 LOGS = {
     "datetimes": lambda times: pd.DataFrame({"admitted": times}),
     "text": lambda times: pd.DataFrame({"admitted": times.astype(str)}),
@@ -32,11 +37,34 @@ def test_the_rows_of_each_day_are_counted(log):
     with pytest.raises(ValueError, match="count those of each day: ") as caught:
         forecast(df, 1)
     scope = {"pd": pd, "df": df}
-    exec(str(caught.value).split("each day: ")[1], scope)
+    exec(call_in(caught.value, "each day: "), scope)
     counts = scope["df"]
     assert counts["y"].tolist() == [5] * 40
     answer = forecast(counts, 1, model="naive")
     assert answer.iloc[0, 0] == pd.Timestamp("2024-02-22")
+
+
+@pytest.mark.parametrize("log", ["words", "the index", "text"])
+def test_kinds_of_events_are_counted_by_themselves(log):
+    times = events(40)
+    wards = ["A", "B", "C", "A", "A"] * 40
+    df = LOGS[log](times).assign(ward=wards)
+    # A day without an event of one kind, and one without any.
+    days = df.index if log == "the index" else pd.to_datetime(df.iloc[:, 0])
+    days = pd.DatetimeIndex(days).normalize()
+    df = df[~((df["ward"] == "B") & (days.day == 20)).to_numpy() & (days.day != 3)]
+    with pytest.raises(ValueError, match="each 'ward': ") as caught:
+        forecast(df, 1)
+    scope = {"pd": pd, "df": df}
+    exec(call_in(caught.value, "each 'ward': "), scope)
+    counts = scope["df"]
+    assert counts.to_numpy().sum() == len(df)
+    assert len(counts) == 40
+    assert counts.loc["2024-01-20", "B"] == 0
+    assert counts.loc["2024-02-03"].tolist() == [0, 0, 0]
+    answer = forecast(counts, 1, model="naive")
+    assert answer.index.tolist() == [pd.Timestamp("2024-02-22")]
+    assert answer.columns.tolist() == ["A", "B", "C"]
 
 
 def test_days_without_an_event_count_as_zero_and_short_logs_are_counted_by_hour():
@@ -45,7 +73,7 @@ def test_days_without_an_event_count_as_zero_and_short_logs_are_counted_by_hour(
     with pytest.raises(ValueError, match="of each hour: ") as caught:
         forecast(df, 1)
     scope = {"pd": pd, "df": df}
-    exec(str(caught.value).split("each hour: ")[1], scope)
+    exec(call_in(caught.value, "each hour: "), scope)
     counts = scope["df"].set_index("at")["y"]
     hours = pd.date_range(times.min().floor("h"), times.max(), freq="h")
     assert counts.index.tolist() == hours.tolist()

@@ -18,6 +18,9 @@ _KINDS_OF_TIMES = ("string", "date", "datetime", "datetime64")
 # A code such as P-17.
 _CODE = re.compile(r"[^\W\d_]+[-_]?\d")
 _LEAST_STAMPS = 3
+# Kinds of events that are counted by themselves at most, and events of each at least, on average.
+_MOST_KINDS = 50
+_LEAST_EVENTS = 10
 # Events over so many days are counted by day, others by hour.
 _LEAST_DAYS = 14
 
@@ -65,10 +68,17 @@ def refuse_events(df: pd.DataFrame, roles: Collection[Any]) -> None:
     where = "the index" if time_col is None else f"column {time_col!r}"
     stamps = reading_call(cells_by_name[time_col], times, place)
     index = place if time_col is None else f"pd.DatetimeIndex({stamps})"
+    counting = f": df = pd.Series(1, {index}, name='y').resample({unit!r}).sum().reset_index()"
+    kind_cols = [name for name in words if _names_kinds(df[name])]
+    if kind_cols:
+        kinds = f"df[{kind_cols[0]!r}].to_numpy()"
+        table = f"pd.crosstab({index}.floor({unit!r}), {kinds})"
+        counting += f"; or those of each {kind_cols[0]!r}"
+        counting += f": df = {table}.asfreq({unit!r}, fill_value=0)"
     raise InputError(
         f"{where} holds times, {first} to {last}, and no column holds numbers, but one must"
         f" hold the values; add it, or, where each row is an event, count those of each {step}",
-        InPython(f": df = pd.Series(1, {index}, name='y').resample({unit!r}).sum().reset_index()"),
+        InPython(counting),
     )
 
 
@@ -81,6 +91,12 @@ def _times(cells: pd.Series) -> pd.DatetimeIndex | None:
     except (ValueError, TypeError):
         return None
     return times if isinstance(times, pd.DatetimeIndex) else None
+
+
+def _names_kinds(cells: pd.Series) -> bool:
+    """Whether the words of a column part events into a few kinds of many each."""
+    n_kinds = cells.nunique()
+    return 1 < n_kinds <= min(_MOST_KINDS, len(cells) / _LEAST_EVENTS)
 
 
 def _may_be_values(cells: pd.Series) -> bool:
