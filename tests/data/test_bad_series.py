@@ -192,6 +192,18 @@ def test_last_rows_without_a_value_are_told():
         forecast(frame[frame["ds"] != last], 1)
 
 
+def test_rows_to_forecast_below_the_others_are_given_as_the_future():
+    frame = long_table([[*Y[:-2], None, None]], ["a"]).assign(price=1.0)
+    last = frame["ds"].iloc[-1]
+    with pytest.warns(UserWarning, match=EMPTY_END.format("2 rows, .*")) as caught:
+        forecast(frame, 2)
+    future_call, frame_call = str(caught[0].message).split("known ahead: ")[1].split(" and ")
+    scope = {"df": frame}
+    exec(f"{future_call}; {frame_call}", scope)
+    answer = forecast(scope["df"], 2, future=scope["future"])
+    assert answer["ds"].iloc[-1] == last
+
+
 def test_last_rows_that_are_empty_in_one_series_or_filled_are_not_told():
     uneven = long_table([[*Y[:-1], None], Y], ["a", "b"])
     filled = long_table([[*Y[:-1], None]], ["a"])

@@ -19,7 +19,7 @@ from tsattn.data.columns import (
     with_levels,
 )
 from tsattn.data.covariates import Categories, CovariateColumns, category_codes, label
-from tsattn.data.panel import Panel, as_word, keys_alike, names_alike
+from tsattn.data.panel import Panel, as_word, keys_alike, names_alike, rows_ahead_call
 from tsattn.data.parts import refuse_units
 
 # New categories of a column that a warning names.
@@ -173,10 +173,8 @@ def _refuse_rows_ahead(panel: Panel) -> None:
     if is_empty.all() or not is_empty[-1]:
         return
     n_ahead = int(is_empty[::-1].argmin())
-    target = panel.dialect.target_col
-    call = ""
-    if target is not None:
-        call = f": future = df[df[{target!r}].isna()] and df = df[df[{target!r}].notna()]"
+    is_long = panel.dialect.target_col is not None
+    call = [rows_ahead_call(panel)] if is_long else []
     label_of_first = panel.series_label(0)
     raise InputError(
         f"the last {n_ahead} rows of {label_of_first} have no value, and ",
@@ -184,7 +182,7 @@ def _refuse_rows_ahead(panel: Panel) -> None:
         " was not given; if these rows are to be forecast, take them out of the table and give"
         " them by ",
         Argument("future"),
-        InPython(call),
+        *call,
     )
 
 

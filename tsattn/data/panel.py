@@ -847,7 +847,23 @@ def tell_empty_end(panel: Panel) -> None:
     if len(empty) > 1:
         span = f"{empty.min()} to {empty.max()}"
         place = f"last {len(empty)} rows, {span}; a forecast begins after them, unless they are"
-    warn(f"no series has a value in the {place} left out of the table")
+    words = f"no series has a value in the {place} left out of the table"
+    if panel.dialect.target_col is None:
+        warn(words)
+        return
+    # Rows to forecast stand below the others where columns are known ahead.
+    remedy = (
+        ", and given by ",
+        Argument("future"),
+        " where they hold columns that are known ahead",
+    )
+    warn(InputWarning(words, *remedy, rows_ahead_call(panel)))
+
+
+def rows_ahead_call(panel: Panel) -> InPython:
+    """The call that parts rows without a value, which are to be forecast, from the others."""
+    target = f"df[{panel.dialect.target_col!r}]"
+    return InPython(f": future = df[{target}.isna()] and df = df[{target}.notna()]")
 
 
 def _tell_silent_series(panel: Panel, has_value: np.ndarray) -> None:
