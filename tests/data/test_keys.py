@@ -6,6 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 
 import tsattn
 from tsattn.catalogue import load_forecaster, make_forecaster
@@ -525,3 +526,11 @@ def test_ids_that_end_are_no_merged_cells():
     table = pd.DataFrame({"shop": ["a"] * 9 + [None] * 9, "ds": [*days, *days], "y": 1.0})
     with pytest.raises(ValueError, match=r"no id in row 9 .*; fill in or drop these rows"):
         tsattn.forecast(table, 1, model="naive")
+
+
+@pytest.mark.parametrize("id_col", [["store", "item"], ["store"], ("store", "item"), []])
+def test_scikit_learn_clones_a_forecaster_with_keys(id_col):
+    schema = Schema(id_col=id_col, time_col="date", target_col="sales")
+    twin = clone(make_forecaster("naive", 1, schema=schema))
+    assert twin.schema == schema
+    assert twin.schema is not schema

@@ -100,7 +100,10 @@ class Schema(Settings):
                 object.__setattr__(self, "freq", alias)
         if isinstance(self.id_col, list | tuple):
             names = tuple(map(plain, self.id_col))
-            object.__setattr__(self, "id_col", names[0] if len(names) == 1 else names or None)
+            # scikit-learn's clone wants back the very object that it passed.
+            if names != self.id_col or len(names) < 2:
+                id_col = names[0] if len(names) == 1 else names or None
+                object.__setattr__(self, "id_col", id_col)
         for name in ("past_cols", "future_cols", "static_cols", "calendar"):
             value = getattr(self, name)
             if isinstance(value, Iterable) and not isinstance(
