@@ -323,6 +323,22 @@ def test_combinations_are_tried_out_before_training(monkeypatch):
         search(attention(), space=many)
 
 
+def test_settings_that_need_filled_values_are_refused_before_training(monkeypatch):
+    df = long_frame()
+    df.loc[40, "y"] = np.nan
+    space = {"training__linear_skip": [True, "least_squares"]}
+    with monkeypatch.context() as patch:
+        patch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
+        with pytest.raises(
+            ValueError, match=r"\(training__linear_skip = 'least_squares'\): mlr .*"
+        ):
+            search(attention(), df=df, space=space)
+    filled = attention(schema=Schema(missing="interpolate"))
+    trials = search(filled, df=df, space=space).trials
+    assert set(trials["state"]) == {"done"}
+    assert set(trials["training__linear_skip"]) == {True, "least_squares"}
+
+
 def test_other_forecasters_are_refused():
     with pytest.raises(TypeError, match=r"needs a forecaster with a validation loss, .* got Naive"):
         tune(Naive(4), long_frame(), {"context": [1]})

@@ -313,7 +313,7 @@ def _check_corners(base: NetworkForecaster, panel: Panel, space: Space) -> None:
     for params in _corners(space):
         try:
             candidate = _copy(base, **params)
-            _, fitted = candidate._plan(panel)
+            _, fitted = candidate._plan(candidate.read(panel))
             config = fitted.config
             # Some settings, such as the rate, make no other network.
             if config not in built:
