@@ -24,10 +24,10 @@ from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
-from tsattn.forecaster import Fitted, forecast_panel
+from tsattn.forecaster import Fitted, Forecaster, forecast_panel
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Drift, Naive
-from tsattn.forecasts import Forecast
+from tsattn.forecasts import Forecast, unbounded
 from tsattn.levels import check_request, level_to_quantiles, quantile_to_level
 from tsattn.training.settings import Training
 
@@ -292,6 +292,37 @@ def test_a_wrong_shape_or_value_is_refused():
     numbered = long_frame().assign(unique_id=lambda frame: frame["unique_id"].factorize()[0])
     with pytest.raises(ValueError, match="not finite for series 1;"):
         forecast_panel(Odd(bad), to_panel(numbered))
+
+
+def test_levels_are_refused_for_a_forecaster_that_says_it_has_points_only():
+    class Own(Forecaster):
+        context = 1
+        gives_quantiles = False
+
+        def __init__(self, horizon=H, *, alias=None, schema=Schema()):
+            self.horizon = horizon
+            self.alias = alias
+            self.schema = schema
+
+        def _fit(self, panel, context):
+            return Fitted(panel=panel)
+
+        def _forecast(self, x, quantiles, covariates):
+            return unbounded(np.repeat(x[:, -1:], self.horizon, axis=1))
+
+    model = Own().fit(long_frame())
+    assert len(model.predict()) == 2 * H
+    with pytest.raises(ValueError, match=r"Own gives points only, no level .*SplitConformal\(Own"):
+        model.predict(level=80)
+
+    class Forgetful(Own):
+        gives_quantiles = True
+
+    message = (
+        r"must answer windows, steps, channels, quantiles as \(2, 3, 1, 2\); got \(2, 3, 1, 0\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        Forgetful().fit(long_frame()).predict(level=80)
 
 
 def test_a_context_that_is_still_open_is_refused():

@@ -43,7 +43,7 @@ from tsattn.data.windows import (
     window_sizes,
 )
 from tsattn.forecasts import Answer, Data, Forecast, first_not_finite, with_skipped
-from tsattn.levels import Numbers, check_ascending, check_request
+from tsattn.levels import Numbers, check_ascending, check_request, points_only
 from tsattn.locks import in_turn
 from tsattn.settings import Settings, arranged, check_settings, is_default
 
@@ -705,6 +705,9 @@ class Forecaster(ABC):
         curve = self.sampled_quantiles if wants_curve else ()
         all_quantiles = tuple(sorted({*probabilities, *curve}))
         point, bounds = self._forecast(x, all_quantiles, covariates, **options)
+        # Unless _forecast has refused them for a reason of its own.
+        if all_quantiles and not self.gives_quantiles:
+            raise points_only(self)
         shape = (x.shape[0], self.horizon, x.shape[2])
         point = self._shaped(point, shape)
         bounds = self._shaped(bounds, (*shape, len(all_quantiles)))
@@ -767,8 +770,9 @@ class Forecaster(ABC):
     def _shaped(self, answer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         answer = np.asarray(answer, dtype=np.float64)
         if answer.shape != shape:
+            axes = ("windows", "steps", "channels", "quantiles")[: len(shape)]
             raise ValueError(
-                f"{self.alias_} must answer windows, steps, channels as {shape}; got {answer.shape}"
+                f"{self.alias_} must answer {', '.join(axes)} as {shape}; got {answer.shape}"
             )
         return answer
 

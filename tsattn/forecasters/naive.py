@@ -14,7 +14,6 @@ from tsattn.data.panel import Panel, require_length
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext, Fitted, Forecaster, learnt
 from tsattn.forecasts import Answer, unbounded
-from tsattn.levels import points_only
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
@@ -44,13 +43,8 @@ class PointForecaster(Forecaster):
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> Answer:
-        self._refuse_quantiles(quantiles)
         point = self._points(x)
         return unbounded(point)
-
-    def _refuse_quantiles(self, quantiles: Sequence[float]) -> None:
-        if len(quantiles):
-            raise points_only(self)
 
 
 class Naive(PointForecaster):

@@ -505,7 +505,6 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
     def _forecast(
         self, x: np.ndarray, quantiles: Sequence[float], covariates: CovariateWindows | None
     ) -> Answer:
-        self._refuse_quantiles(quantiles)
         point = self._points(x, covariates)
         return unbounded(point)
 
