@@ -339,6 +339,25 @@ def test_settings_that_need_filled_values_are_refused_before_training(monkeypatc
     assert set(trials["training__linear_skip"]) == {True, "least_squares"}
 
 
+def test_contexts_that_are_judged_by_other_windows_are_told():
+    def rows(name, n):
+        y = np.sin(np.arange(n))
+        return pd.DataFrame({"unique_id": name, "ds": pd.date_range("2024", periods=n), "y": y})
+
+    df = pd.concat([rows("long", 120), rows("short", 40), rows("other", 40)])
+    space = {"context": [8, 28]}
+    counts = [
+        linear(context=context, val_size=30).fit(df).summary_["valid_windows"]
+        for context in space["context"]
+    ]
+    message = rf"losses on {counts[0]} .* \(context = 8\) .* {counts[1]} \(context = 28\)"
+    with pytest.warns(UserWarning, match=message):
+        search(linear(val_size=30), df=df, space=space, n_trials=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search(linear(val_size=0.1), df=df, space=space, n_trials=1)
+
+
 def test_other_forecasters_are_refused():
     with pytest.raises(TypeError, match=r"needs a forecaster with a validation loss, .* got Naive"):
         tune(Naive(4), long_frame(), {"context": [1]})

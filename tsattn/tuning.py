@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.checks import check_installed, check_whole, is_number
+from tsattn.checks import check_installed, check_whole, is_number, warn
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext
@@ -308,12 +308,16 @@ def _corners(space: Space) -> list[dict[str, Any]]:
 
 
 def _check_corners(base: NetworkForecaster, panel: Panel, space: Space) -> None:
-    """Refuse a space with combinations that a fit would refuse."""
+    """Refuse a space with combinations that a fit would refuse, and tell where they are judged by
+    other windows.
+    """
     built = set()
+    # Number of validation windows -> settings, by the channels of a window.
+    judged: dict[int, dict[int, str]] = {}
     for params in _corners(space):
         try:
             candidate = _copy(base, **params)
-            _, fitted = candidate._plan(candidate.read(panel))
+            plan, fitted = candidate._plan(candidate.read(panel))
             config = fitted.config
             # Some settings, such as the rate, make no other network.
             if config not in built:
@@ -321,9 +325,30 @@ def _check_corners(base: NetworkForecaster, panel: Panel, space: Space) -> None:
                 build_model(config, generator=generator)
             built.add(config)
         except (ValueError, TypeError) as error:
-            settings = [f"{name} = {value!r}" for name, value in params.items()]
-            values = ", ".join(settings)
+            values = _listed(params)
             raise ValueError(f"the space allows what a fit refuses ({values}): {error}") from None
+        window_counts = judged.setdefault(plan.panel.n_channels, {})
+        window_counts.setdefault(plan.n_valid_windows, _listed(params))
+    for window_counts in judged.values():
+        if len(window_counts) > 1:
+            _tell_other_windows(window_counts)
+
+
+def _listed(params: Mapping[str, Any]) -> str:
+    settings = [f"{name} = {value!r}" for name, value in params.items()]
+    return ", ".join(settings)
+
+
+def _tell_other_windows(window_counts: Mapping[int, str]) -> None:
+    """Warn that some combinations are judged by fewer windows than others."""
+    fewest = min(window_counts)
+    most = max(window_counts)
+    warn(
+        f"tune compares losses on {most} validation windows ({window_counts[most]}) with losses on"
+        f" {fewest} ({window_counts[fewest]}), since long contexts leave out windows of series with"
+        " few rows or values before them; narrow the range of context, or set val_size to a share"
+        " such as 0.1"
+    )
 
 
 def _first_choice(base: NetworkForecaster, space: Space) -> dict[str, Any]:

@@ -63,6 +63,11 @@ class FitPlan:
         shortest = int(histories.min(initial=self.spec.context))
         return self.spec.context - shortest
 
+    @property
+    def n_valid_windows(self) -> int:
+        """Windows that answer for validation rows."""
+        return len(self._check_ends())
+
     def batches(
         self, batch_size: int, order: torch.Generator, device: torch.device, *, masked: bool
     ) -> tuple[WindowBatches, WindowBatches | None]:
