@@ -1213,3 +1213,15 @@ def test_the_examples_in_the_docstrings_are_true():
     outcome = doctest.testmod(intervals)
     assert outcome.attempted >= 9
     assert outcome.failed == 0
+
+
+@pytest.mark.parametrize("inner", [SeasonalNaive(8), LinearForecaster(8, context=4, val_size=0)])
+def test_a_table_too_short_is_told_by_its_own_rows(inner):
+    quarters = pd.period_range("2015Q1", periods=13, freq="Q")
+    df = pd.DataFrame({"ds": quarters, "y": np.arange(13.0)})
+    rule = SplitConformal(inner, n_windows=4)
+    with pytest.raises(ValueError, match=r"13 rows.*calibration span of 11 rows") as refusal:
+        rule.fit(df)
+    n_needed = int(str(refusal.value).split("at least ")[1].split()[0])
+    enough = pd.period_range("2015Q1", periods=n_needed, freq="Q")
+    rule.fit(pd.DataFrame({"ds": enough, "y": np.arange(float(n_needed))}))

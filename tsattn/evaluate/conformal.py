@@ -19,7 +19,7 @@ from tsattn.catalogue import load_forecaster
 from tsattn.data.calendar import ticks
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
-from tsattn.data.panel import Panel, require_length, skip_bad
+from tsattn.data.panel import BadSeriesError, Panel, require_length, skip_bad
 from tsattn.data.stored import require
 from tsattn.data.windows import History, Scaler, Values, check_windows
 from tsattn.evaluate.intervals import (
@@ -272,10 +272,16 @@ class SplitConformal(Forecaster):
         origins = rolling_origins(
             panel.lengths, self.horizon, n_windows=self.n_windows, step_size=self.step_size
         )
-        forecaster = copy.deepcopy(self.forecaster).fit(panel.until(origins[:, 0]))
+        reason = f"a calibration span of {judged} rows with the context of {self.alias} before it"
+        try:
+            forecaster = copy.deepcopy(self.forecaster).fit(panel.until(origins[:, 0]))
+        except BadSeriesError as error:
+            # The forecaster knows only the rows before the span.
+            if error.n_rows:
+                require_length(panel, judged + error.n_rows, reason)
+            raise
         require_starts(forecaster, panel, origins)
         n_rows = forecaster.min_context
-        reason = f"a calibration span of {judged} rows with the context of {self.alias} before it"
         require_length(panel, judged + n_rows, reason)
         # A forecaster that was calibrated on one series takes every window for one of that series.
         longest = _SCALE_ROWS if panel.n_series > 1 else 1
