@@ -1225,3 +1225,15 @@ def test_a_table_too_short_is_told_by_its_own_rows(inner):
     n_needed = int(str(refusal.value).split("at least ")[1].split()[0])
     enough = pd.period_range("2015Q1", periods=n_needed, freq="Q")
     rule.fit(pd.DataFrame({"ds": enough, "y": np.arange(float(n_needed))}))
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 18, 31, 99, 5_000])
+def test_the_level_that_a_refusal_names_is_granted(n):
+    rule = intervals.StepIntervals(np.ones((n, 1, 1)))
+    with pytest.raises(ValueError, match="or a level of at most") as refusal:
+        rule.widths(99.9999)
+    named = float(str(refusal.value).split("at most ")[1])
+    assert rule.widths(named).tolist() == [[1.0]]
+    # One more in the last decimal is more than the errors support.
+    with pytest.raises(ValueError, match=f"got n = {n}"):
+        rule.widths(named + 0.01)

@@ -87,8 +87,9 @@ class StepIntervals:
             least = math.ceil(round(odds, _RANK_DECIMALS))
             remedy = "use more calibration windows"
             if fewest > 0:
-                highest = 100 * fewest / (fewest + 1)
-                remedy += f", or a level of at most {highest:.4g}"
+                # Two decimals, rounded down: a higher level would be refused again.
+                highest = 10_000 * fewest // (fewest + 1) / 100
+                remedy += f", or a level of at most {highest:g}"
             raise ValueError(
                 f"level {level} needs at least {least} calibration errors at every step; got n ="
                 f" {fewest}: {remedy}"
