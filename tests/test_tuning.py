@@ -160,6 +160,16 @@ def test_choices_may_be_of_any_kind():
     assert all(each in space["network__ranks"] for each in table["network__ranks"])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_combination_is_fitted_twice_while_others_are_left(seed):
+    space = {"kind": ["nlinear", "rlinear"], "context": (12, 14)}
+    trials = search(space=space, n_trials=7, random_state=seed).trials
+    combinations = trials[["kind", "context"]].apply(tuple, axis=1)
+    assert combinations[:6].nunique() == 6
+    # Nothing new is left for the last one.
+    assert combinations[6] in set(combinations[:6])
+
+
 def test_hopeless_fits_are_ended_early():
     space = {RATE: [1e-2, 1e-9]}
     table = search(

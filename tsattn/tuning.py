@@ -65,6 +65,8 @@ _LOGGERS = (
 # trials and the first epochs are never pruned.
 _UNPRUNED_TRIALS = 4
 _UNPRUNED_EPOCHS = 1
+# Draws of a combination that was not fitted yet, where there are some.
+_MOST_DRAWS = 100
 
 
 # Name of a setting -> what may be tried.
@@ -115,7 +117,8 @@ def tune(
         space: Name of a setting, such as ``"network__d_model"`` -> a list of choices; or
             ``(low, high)``, two whole numbers or two others, or ``(low, high, "log")`` by orders of
             magnitude; or a function of an Optuna trial.
-        n_trials: Number of fits.
+        n_trials: Number of fits. Choices and whole numbers are not tried twice while others are
+            left.
         test_size: Rows at the end of every series that the search does not read.
         prune: Whether to end a fit whose validation loss is above the median of the earlier trials
             at the same epoch.
@@ -424,8 +427,7 @@ def _run_trial(
     from optuna.trial import TrialState
 
     states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-    optuna_trial = study.ask()
-    params = {name: _draw(optuna_trial, name, range_) for name, range_ in space.items()}
+    optuna_trial, params = _draw_new(study, space)
     candidate = _copy(base)
     losses = list[float]()
     started = time.perf_counter()
@@ -456,6 +458,41 @@ def _run_trial(
     n_epochs = candidate.summary_["epochs"] if is_done else len(losses)
     forecaster = candidate if is_done else None
     return _Trial(params, state, valid_loss, n_epochs, seconds, message, forecaster)
+
+
+def _draw_new(study: "optuna.Study", space: Space) -> tuple["optuna.Trial", dict[str, Any]]:
+    """A trial and its settings, other ones than before as long as the space has some."""
+    from optuna.trial import TrialState
+
+    earlier = {tuple(trial.params.items()) for trial in study.get_trials(deepcopy=False)}
+    # A queued trial, the first, has no settings yet.
+    earlier.discard(())
+    is_exhausted = len(earlier) >= _n_combinations(space)
+    n_draws = 0
+    while True:
+        optuna_trial = study.ask()
+        params = {name: _draw(optuna_trial, name, range_) for name, range_ in space.items()}
+        n_draws += 1
+        is_new = tuple(optuna_trial.params.items()) not in earlier
+        if is_new or is_exhausted or n_draws == _MOST_DRAWS:
+            return optuna_trial, params
+        # Optuna learns nothing from a failed trial.
+        study.tell(optuna_trial, state=TrialState.FAIL)
+
+
+def _n_combinations(space: Space) -> float:
+    """Number of combinations; 0 where a function draws, which may give new values for ever."""
+    n_combinations: float = 1
+    for range_ in space.values():
+        if callable(range_):
+            return 0
+        if isinstance(range_, list):
+            n_combinations *= len(range_)
+        elif _are_whole(*range_[:2]):
+            n_combinations *= range_[1] - range_[0] + 1
+        else:
+            return math.inf
+    return n_combinations
 
 
 def _draw(optuna_trial: "optuna.Trial", name: str, range_: Any) -> Any:
