@@ -402,3 +402,23 @@ def test_bands_of_monthly_sums_hold_their_level_on_real_series(pack_dir, freq):
         assert total["unique_id"].tolist() == list(pasts)
         shares.append(((total["zero-lo-80"] <= truths) & (truths <= total["zero-hi-80"])).mean())
     assert 0.75 <= np.mean(shares) <= 0.85, shares
+
+
+@pytest.mark.parametrize(
+    "span", ["QE-FEB", "QS-FEB", "QS-JAN", "QS-DEC", "YE-JUN", "YS-APR", "QE", "QS", "YS", "ME"]
+)
+def test_spans_are_those_that_pandas_names(span):
+    months = pd.date_range("2015-01-01", periods=60, freq="MS")
+    table = pd.DataFrame({"ds": months, "y": np.arange(60.0) % 12})
+    model = make_forecaster("seasonal_naive", 30).fit(table)
+    totals = model.total(span)
+    sums = model.predict().set_index("ds")["seasonal_naive"].resample(span).agg(["sum", "size"])
+    assert totals["rows"].tolist() == sums["size"].tolist()
+    np.testing.assert_allclose(totals["seasonal_naive"], sums["sum"])
+
+
+@pytest.mark.parametrize("span", ["QS-MON", "QE-foo", "YE-", "BQE", "2QE"])
+def test_spans_that_are_none_are_refused(span):
+    table = pd.DataFrame({"ds": pd.date_range("2015-01-01", periods=60, freq="MS"), "y": 1.0})
+    with pytest.raises(ValueError, match=f"one calendar span .* got '{span}'"):
+        make_forecaster("naive", 6).fit(table).total(span)

@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 
 from tsattn.checks import check_whole, warn
+from tsattn.data.grid import MONTHS
 from tsattn.levels import check_request, interval_columns, refuse_twice
 
 # Name of the column with the number of rows in a span.
 ROWS = "rows"
 # The span that holds all rows.
 ALL = "all"
+# An offset of pandas, which names the first or the last day of spans, maybe with its month.
+_OFFSET = re.compile(r"([MQY])([SE])(?:-([A-Z]{3}))?")
 # One calendar span, maybe with the month or weekday of its end. Periods of several units, such as
 # "2W", are counted by single units, and business days have none for a weekend.
 _SPAN = re.compile(r"(s|min|h|D|W|M|Q|Y)(-[A-Z]{3})?")
@@ -103,11 +106,7 @@ def _period_numbers(times: pd.Index, span: str) -> np.ndarray:
             f"span must be {ALL!r} or a number of rows where time has no calendar; got {span!r};"
             " write span=7 for sums of seven rows"
         )
-    # Offsets name the ends of a span too, and periods do not.
-    name = span
-    has_end = span[:-1] in ("M", "Q", "Y")
-    if has_end:
-        name = span.removesuffix("S").removesuffix("E")
+    name = _period_name(span)
     message = (
         f"span must be {ALL!r}, a number of rows, or one calendar span such as 'W', 'M' or 'Q'; got"
         f" {span!r}; write span=14 for sums of fourteen rows"
@@ -120,6 +119,20 @@ def _period_numbers(times: pd.Index, span: str) -> np.ndarray:
     except ValueError:
         raise ValueError(message) from None
     return periods.astype(np.int64).to_numpy()
+
+
+def _period_name(span: str) -> str:
+    """The period of an offset, which also names a side: ``"Q-FEB"`` of ``"QE-FEB"``."""
+    offset = _OFFSET.fullmatch(span)
+    if offset is None:
+        return span
+    unit, side, month = offset.groups()
+    if month is None:
+        return unit
+    if side == "S" and month in MONTHS:
+        # A period is named by its last month, which is the one before the first.
+        month = MONTHS[MONTHS.index(month) - 1]
+    return f"{unit}-{month}"
 
 
 def _frame(
