@@ -126,6 +126,8 @@ STAMPS = {
     "German months of short years": (named("{month}-{time:%y}", GERMAN, MONTHS), MONTHS),
     "months before marks of years": (MONTHS.strftime("%b'%y"), MONTHS),
     "months before slanted marks of years": (MONTHS.strftime("%B \u2019%y"), MONTHS),
+    "months before short years": (MONTHS.strftime("%b %y"), MONTHS),
+    "long months before short years": (MONTHS.strftime("%B %y"), MONTHS),
     "Japanese months": (named("{time.year}年{time.month}月", GERMAN, MONTHS), MONTHS),
     "Japanese days": (DAYS.strftime("%Y年%m月%d日"), DAYS),
     "years before German months": (named("{time:%Y} {month}", GERMAN, MONTHS), MONTHS),
@@ -217,6 +219,13 @@ def test_short_years_that_may_be_days_are_refused(layout, between):
         r" as from pd\.to_datetime\(\.\.\., format='%y-%m-%d'\)"
     )
     with pytest.raises(ValueError, match=message):
+        forecast(df, 1, model="naive")
+
+
+@pytest.mark.parametrize("days", [DAYS, MONTHS[:9], MONTHS[[0, 1, 3]]])
+def test_numbers_behind_months_that_may_be_days_are_no_years(days):
+    df = pd.DataFrame({"when": days.strftime("%b %d"), "y": 1.0})
+    with pytest.raises(ValueError, match="write times as 2024-01-31"):
         forecast(df, 1, model="naive")
 
 

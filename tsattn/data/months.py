@@ -21,6 +21,7 @@ NAMES = {
 }
 _ENGLISH = {name: english for english, names in NAMES.items() for name in names}
 _LONGEST_FIRST = sorted(_ENGLISH, key=len, reverse=True)
+_MONTH_AND_NUMBER = re.compile(r"[A-Z][a-z]{2} \d\d")
 _NAME = re.compile(rf"\b({'|'.join(_LONGEST_FIRST)})\b\.?", re.IGNORECASE)
 
 
@@ -32,6 +33,31 @@ def with_english_months(text: pd.Series) -> pd.Series:
         ['2024 Mar', '3 Jan 2024']
     """
     return text.str.replace(_NAME, _short_english, regex=True)
+
+
+def with_marked_years(text: pd.Series) -> pd.Series:
+    """Months before years of two digits with a hyphen between them, if all are such and none is
+    absent between the first and the last; numbers that stay the same over several months may be
+    days.
+
+    Args:
+        text: Stamps with short English names of months.
+
+    Example:
+        >>> with_marked_years(pd.Series(["Dec 23", "Jan 24", "Feb 24"])).tolist()
+        ['Dec-23', 'Jan-24', 'Feb-24']
+        >>> with_marked_years(pd.Series(["Jan 01", "Jan 02", "Jan 03"])).tolist()
+        ['Jan 01', 'Jan 02', 'Jan 03']
+    """
+    # The first cell excludes most columns at little cost.
+    is_first_one = _MONTH_AND_NUMBER.fullmatch(text.iloc[0])
+    if not is_first_one or not text.str.fullmatch(_MONTH_AND_NUMBER).all():
+        return text
+    stamps = pd.to_datetime(text, format="%b %y", errors="coerce")
+    months = stamps.dt.to_period("M").drop_duplicates().sort_values()
+    has_years = len(months) == 1 or months.dt.year.nunique() > 1
+    is_even = stamps.notna().all() and (months.diff()[1:] == pd.offsets.MonthEnd()).all()
+    return text.str.replace(" ", "-") if has_years and is_even else text
 
 
 def name_patterns(text: pd.Series) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tsattn.data.calendar import (
     even_positions,
     more,
 )
-from tsattn.data.months import with_english_months
+from tsattn.data.months import with_english_months, with_marked_years
 
 # Ways to write numbers: a number, characters that mean nothing, the decimal mark. The first that
 # fits all cells counts: groups of three digits are more likely than three decimals. Groups stand
@@ -762,7 +762,7 @@ def plain_stamps(text: pd.Series) -> pd.Series:
         rules += [(_DAY_MARK, r"\1 "), (_MAIL_STAMP, _iso_stamp)]
     for pattern, plain in rules:
         text = text.str.replace(pattern, plain, regex=True)
-    return text
+    return with_marked_years(text)
 
 
 def _iso_day(ordinal_day: re.Match[str]) -> str:
