@@ -72,14 +72,24 @@ def test_a_write_that_fails_leaves_the_old_rows(tmp_path, monkeypatch):
 def test_processes_that_add_at_once_lose_no_line(tmp_path):
     path = tmp_path / "runs.jsonl"
     code = (
-        "import sys\nfrom pathlib import Path\nfrom tsattn.storage import add_row\nfor seed in"
-        " range(40):\n    add_row(Path(sys.argv[1]), {'who': sys.argv[2], 'seed': seed}, ('who',"
-        " 'seed'))\n"
+        "import sys\nfrom pathlib import Path\nfrom tsattn.storage import add_row\n"
+        "print('ready', flush=True)\nsys.stdin.readline()\nfor seed in range(40):\n"
+        "    add_row(Path(sys.argv[1]), {'who': sys.argv[2], 'seed': seed}, ('who', 'seed'))\n"
     )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     jobs = [
-        subprocess.Popen([sys.executable, "-c", code, str(path), who], cwd=ROOT) for who in "ab"
+        subprocess.Popen([sys.executable, "-c", code, str(path), who], cwd=ROOT, **pipes)
+        for who in "ab"
     ]
-    assert [job.wait() for job in jobs] == [0, 0]
+    # Neither is done before the other has begun.
+    for job in jobs:
+        assert job.stdout.readline() == "ready\n"
+    for job in jobs:
+        job.stdin.write("go\n")
+        job.stdin.flush()
+    for job in jobs:
+        job.communicate()
+    assert [job.returncode for job in jobs] == [0, 0]
     rows = read_rows(path)
     assert [row["seed"] for row in rows if row["who"] == "a"] == list(range(40))
     assert len(rows) == 80
