@@ -187,7 +187,7 @@ RECIPES = {
     # A better teacher than zero-5b alone: the mean of all that came before it, and itself.
     "zero-5e-small": replace(
         _TAUGHT_SMALL,
-        n_steps=14_000,
+        n_steps=12_000,
         seed=6,
         start="zero-5b-small",
         teachers=("zero-5b", "zero-5", "zero-5a", "zero-4"),
