@@ -1924,7 +1924,7 @@ def test_an_infinite_number_in_a_wide_table_is_named():
         forecast(df, 1)
 
 
-@pytest.mark.parametrize("layout", ["%d.%m.", "%d.%m", "%m/%d", "%d-%m"])
+@pytest.mark.parametrize("layout", ["%d.%m.", "%d.%m", "%m/%d", "%d-%m", "%b %d", "%B %d"])
 def test_days_without_a_year_are_no_numbers(layout):
     days = pd.date_range("2024-01-05", periods=100)
     df = pd.DataFrame({"day": days.strftime(layout), "y": np.arange(100) % 7})

@@ -222,10 +222,24 @@ def test_short_years_that_may_be_days_are_refused(layout, between):
         forecast(df, 1, model="naive")
 
 
-@pytest.mark.parametrize("days", [DAYS, MONTHS[:9], MONTHS[[0, 1, 3]]])
+def test_months_of_short_years_may_have_gaps():
+    months = pd.date_range("2022-01-01", periods=27, freq="MS")
+    cells = months.strftime("%b %y").delete(14)
+    df = pd.DataFrame({"when": cells[:-1], "y": np.arange(25.0)})
+    with pytest.warns(UserWarning, match="no value at 2023-03-01"):
+        answer = forecast(df, 1, model="naive")
+    assert answer["when"].tolist() == [months[-1]]
+
+
+YEAR_OF_DAYS = pd.date_range("2024-01-01", "2024-12-31")
+
+
+@pytest.mark.parametrize(
+    "days", [DAYS, MONTHS[:9], MONTHS[[0, 1, 3]], YEAR_OF_DAYS, YEAR_OF_DAYS[::7]]
+)
 def test_numbers_behind_months_that_may_be_days_are_no_years(days):
     df = pd.DataFrame({"when": days.strftime("%b %d"), "y": 1.0})
-    with pytest.raises(ValueError, match="write times as 2024-01-31"):
+    with pytest.raises(ValueError, match="write times with their year, as 2024-01-31"):
         forecast(df, 1, model="naive")
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 
 # Full and short names of each month by its short English one, in small letters.
@@ -21,6 +22,10 @@ NAMES = {
 }
 _ENGLISH = {name: english for english, names in NAMES.items() for name in names}
 _LONGEST_FIRST = sorted(_ENGLISH, key=len, reverse=True)
+# Days of the longest months, and the share of months from the first to the last one that must occur
+# where their years have two digits.
+_MONTH_DAYS = 31
+_LEAST_MONTHS_SHARE = 0.9
 _MONTH_AND_NUMBER = re.compile(r"[A-Z][a-z]{2} \d\d")
 _NAME = re.compile(rf"\b({'|'.join(_LONGEST_FIRST)})\b\.?", re.IGNORECASE)
 
@@ -36,9 +41,9 @@ def with_english_months(text: pd.Series) -> pd.Series:
 
 
 def with_marked_years(text: pd.Series) -> pd.Series:
-    """Months before years of two digits with a hyphen between them, if all are such and none is
-    absent between the first and the last; numbers that stay the same over several months may be
-    days.
+    """Months before years of two digits with a hyphen between them, if all are such and few are
+    absent between the first and the last. Numbers that stay the same over several months may be
+    days, and so may those of 31 years.
 
     Args:
         text: Stamps with short English names of months.
@@ -54,10 +59,15 @@ def with_marked_years(text: pd.Series) -> pd.Series:
     if not is_first_one or not text.str.fullmatch(_MONTH_AND_NUMBER).all():
         return text
     stamps = pd.to_datetime(text, format="%b %y", errors="coerce")
-    months = stamps.dt.to_period("M").drop_duplicates().sort_values()
-    has_years = len(months) == 1 or months.dt.year.nunique() > 1
-    is_even = stamps.notna().all() and (months.diff()[1:] == pd.offsets.MonthEnd()).all()
-    return text.str.replace(" ", "-") if has_years and is_even else text
+    if stamps.isna().any():
+        return text
+    distinct = stamps.drop_duplicates().dt
+    months = 12 * distinct.year + distinct.month
+    n_years = distinct.year.nunique()
+    n_months = len(months)
+    are_years = n_months == 1 or 1 < n_years < _MONTH_DAYS
+    is_dense = n_months >= _LEAST_MONTHS_SHARE * (np.ptp(months) + 1)
+    return text.str.replace(" ", "-") if are_years and is_dense else text
 
 
 def name_patterns(text: pd.Series) -> dict[str, str]:
@@ -80,6 +90,17 @@ def month_of(word: str) -> int:
     """
     english = _ENGLISH.get(word.strip().rstrip(".").lower())
     return [*NAMES].index(english) + 1 if english else 0
+
+
+def names_months(text: pd.Series) -> bool:
+    """Whether all texts are a month and a number, of a day or a year.
+
+    Example:
+        >>> names_months(pd.Series(["Jan 24", "Dez 3"])), names_months(pd.Series(["Shop 3"]))
+        (True, False)
+    """
+    words = text.str.extract(r"^(\w+)\.? \d\d?$")[0].drop_duplicates()
+    return bool(words.notna().all() and words.map(month_of).all())
 
 
 def _short_english(name: re.Match[str]) -> str:

@@ -719,15 +719,18 @@ def _advice_on_layout(table: Table, column: int) -> list[Piece] | None:
 
 def _advice_on_words(table: Table, column: int, cell: Any) -> list[Piece] | None:
     """What to do about a column of words in a wide table of which one column may be meant."""
+    from tsattn.data.months import names_months
     from tsattn.data.spelling import conversion
 
     if table.dialect.kind != "wide":
         return None
     texts = table.cells[column].astype(str)
-    # Cells that differ, each with a digit, may be times in a spelling that is not read.
-    may_be_times = bool(texts.is_unique and texts.str.contains(r"\d").all())
     # As 05.01 for a day of an unknown year, although some of these read as numbers.
-    are_days = may_be_times and bool(texts.str.fullmatch(_DAY_AND_MONTH).all())
+    are_days = bool(texts.is_unique and texts.str.fullmatch(_DAY_AND_MONTH).all())
+    # Several series repeat months such as Jan 24.
+    are_days |= names_months(texts)
+    # Cells that differ, each with a digit, may be times in a spelling that is not read.
+    may_be_times = are_days or bool(texts.is_unique and texts.str.contains(r"\d").all())
     is_empty = np.isnan(table.values[:, column]).all()
     if not is_empty and not are_days:
         return None
