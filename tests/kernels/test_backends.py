@@ -107,6 +107,39 @@ def test_patterns_and_key_masks_match_the_loops(ranks, options, masked, assert_c
     check(assert_close, draw(3, 2, 14, 14, 4), backends, ranks=ranks, key_mask=mask, **options)
 
 
+HIDING = [
+    *[("ranks", backend) for backend in (*BACKENDS, "bands")],
+    *[("window", backend) for backend in ("reference", "windowed", "auto")],
+]
+
+
+@pytest.mark.parametrize(("kind", "backend"), HIDING)
+@pytest.mark.parametrize("number", [math.nan, math.inf, 1e38])
+def test_a_hidden_key_may_hold_any_number(kind, backend, number):
+    options = {"ranks": (2, 1, 1)} if kind == "ranks" else {"window": 3, "n_global": 1}
+    q, k, v, g = draw(2, 2, 9, 9, 4, dtype=torch.float32)
+    mask = torch.arange(18).view(2, 9) % 4 > 0
+    options |= {"key_mask": mask, "backend": backend}
+    expected = answers(attention, q, k, v, g, **options)
+    for name in ("k", "v"):
+        tensors = {"k": k, "v": v}
+        filled = tensors[name].detach().masked_fill(~mask[:, None, :, None], number)
+        tensors[name] = filled.requires_grad_()
+        results = answers(attention, q, tensors["k"], tensors["v"], g, **options)
+        for actual, right in zip(results, expected, strict=True):
+            torch.testing.assert_close(actual, right)
+
+
+def test_the_weights_of_hidden_keys_have_no_gradient():
+    q, k, _, _ = draw(1, 2, 5, 5, 4)
+    mask = torch.tensor([[True, True, False, True, True]])
+    with torch.no_grad():
+        k[:, :, 2] = math.nan
+    weights = attention_weights(q, k, ranks=(2, 2), key_mask=mask)
+    for grad in torch.autograd.grad(weights.square().sum(), (q, k)):
+        assert grad.isfinite().all()
+
+
 @pytest.mark.parametrize("ranks", [(4,), (2, 2), (1, 1, 2)])
 @pytest.mark.parametrize("offset", [0, (1, 4)])
 def test_mean_levels_match_the_loops(ranks, offset, assert_close):

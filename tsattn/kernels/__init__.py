@@ -82,7 +82,7 @@ def attention(
         causal: Query i stands at position i + Lk - Lq and sees keys up to its own position.
         window: Number of keys seen, itself included. ``None`` is unlimited.
         n_global: Leading tokens that see, and are seen by, every token the mask allows in time.
-        key_mask: True where a key may be seen.
+        key_mask: True where a key may be seen. Hidden keys and their values may be NaN or infinite.
         scale: Default ``K ** -0.5``.
         backend: ``"auto"``, ``"reference"``, ``"expanded"``, ``"masked"``, ``"dense"`` (the better
             of those two), ``"bands"`` (long sequences, memory linear in their length, nested blocks

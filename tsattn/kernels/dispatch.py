@@ -52,6 +52,9 @@ BANDS_LENGTH = 768
 WINDOWED_LENGTH = 256
 # Most keys without a warning where level scores cannot use bands: cost grows with their square.
 WARN_LENGTH = 4096
+# Hidden keys and values of a smaller norm leave all sums finite, so that their weights of zero hide
+# them.
+HARMLESS_NORM = 1e9
 
 
 def traced() -> bool:
@@ -100,6 +103,9 @@ def attend(
             )
         backend = "reference"
     chosen = choose(geometry, backend, key_mask is not None, compiling)
+    if key_mask is not None and (chosen == "reference" or not _are_harmless(k, v, key_mask)):
+        k = _clear_hidden(k, key_mask)
+        v = _clear_hidden(v, key_mask)
     # Scores and softmax must not be narrowed by an autocast around the call.
     with torch.autocast(q.device.type, enabled=False):
         if chosen == "reference":
@@ -144,9 +150,32 @@ def weigh(
         k = k.to(narrow_dtype)
     _check_tensors(q, k, None, key_mask)
     geometry = make_geometry(q, k, levels=levels, pattern=pattern, groups=groups, scale=scale)
+    if key_mask is not None:
+        k = _clear_hidden(k, key_mask)
     with torch.autocast(q.device.type, enabled=False):
         weights = weights_reference(q, k, geometry=geometry, key_mask=key_mask, groups=groups)
     return weights.to(q.dtype)
+
+
+def _are_harmless(k: Tensor, v: Tensor, key_mask: Tensor) -> bool:
+    """Whether the keys and values that the mask hides are finite and not huge.
+
+    Only hidden tokens are read, which are few as a rule.
+    """
+    for x in (k, v):
+        hidden_tokens = x.detach().transpose(1, 2)[~key_mask]  # [tokens Hx F]
+        work = torch.promote_types(x.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(hidden_tokens, dtype=work)
+        # A norm of NaN is not below it either.
+        if not norm < HARMLESS_NORM:
+            return False
+    return True
+
+
+def _clear_hidden(x: Tensor, key_mask: Tensor) -> Tensor:
+    """Keys or values with zeros for hidden tokens: zero times NaN or infinity would be NaN."""
+    is_hidden = ~key_mask[:, None, :, None]
+    return x.masked_fill(is_hidden, 0.0)
 
 
 def _attend_fused(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
