@@ -606,7 +606,10 @@ BAD_NUMBERS = [
     ),
     ({"ranks": (2, 2), "level_scales": (1.0,)}, "level_scales needs one number a level"),
     ({"ranks": (2, 2), "level_scales": (1.0, math.nan)}, "several finite numbers; got .1.0, nan"),
-    ({"ranks": (2, 2), "offset": ()}, r"offset must be at least 0; got \(\)"),
+    (
+        {"ranks": (2, 2), "offset": ()},
+        r"offset must be one number or one per head; got \(\); leave",
+    ),
     ({"ranks": (2, 2), "offset": -1}, "offset must be at least 0; got -1"),
     (
         {"ranks": (2, 2), "offset": (1, 2, 3)},
@@ -673,6 +676,60 @@ def test_counts_are_told_by_number():
         unchecked(Pattern, window=(2, 3))
     with pytest.raises(ValueError, match=r"several finite numbers; got 1.0; give one factor"):
         unchecked(Levels, ranks=(2, 2), scales=1.0)
+
+
+BAD_KINDS = [
+    (Pattern, {"causal": "False"}, "causal must be True or False; got 'False'"),
+    (Levels, {"ranks": (2, 2), "mean": "no"}, "mean_levels must be True or False; got 'no'"),
+    (
+        Levels,
+        {"ranks": (2, 2), "scales": torch.nn.Parameter(torch.ones(2))},
+        "level_scales must be fixed numbers, which are not trained; got a tensor .* slices of q",
+    ),
+    (
+        Levels,
+        {"ranks": (2, 2), "scales": [1.0, torch.ones((), requires_grad=True)]},
+        "level_scales must be fixed numbers",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "message"), BAD_KINDS)
+def test_values_of_another_kind_are_refused(kind, values, message):
+    with pytest.raises(ValueError, match=message):
+        unchecked(kind, **values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("block_sizes", torch.tensor([9, 3])),
+        ("level_scales", torch.ones(2)),
+        ("offset", torch.tensor([0, 3])),
+    ],
+)
+def test_arrays_of_levels_are_refused_without_ranks(name, value):
+    options = {"block_sizes": None, "offset": 0, "level_scales": None, name: value}
+    build = without_hook(kernels._levels)
+    with pytest.raises(ValueError, match=rf"{name} has a meaning only with ranks; got tensor"):
+        build(None, mean_levels=False, **options)
+
+
+def test_a_tensor_is_no_scale_and_a_tuple_no_levels():
+    x = torch.zeros(1, 2, 8, 4)
+    build = without_hook(make_geometry)
+    with pytest.raises(ValueError, match=r"got tensor\(0.5000\); multiply the queries by it"):
+        build(x, x, scale=torch.tensor(0.5))
+    with pytest.raises(TypeError, match=r"levels must be Levels; got \(2, 2\); write Levels"):
+        build(x, x, levels=(2, 2))
+
+
+def test_offsets_come_in_any_sequence():
+    for offset in ([1, 2], torch.tensor([1, 2])):
+        assert unchecked(Levels, ranks=(2, 2), offset=offset).offset == (1, 2)
+    assert unchecked(Levels, ranks=(2, 2), offset=torch.tensor(3)).offset == 3
+    build = without_hook(kernels._levels)
+    assert build(None, None, [0, 0], None, False) is None
 
 
 def test_levels_and_patterns_are_equal_by_their_numbers():

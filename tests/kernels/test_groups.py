@@ -9,7 +9,7 @@ from conftest import assert_close as compare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsattn.kernels import attention, attention_weights
+from tsattn.kernels import Levels, attention, attention_weights, geometry
 from tsattn.nn.attention import Attention
 from tsattn.nn.blocks import TransformerBlock
 from tsattn.nn.layers import FeedForward
@@ -257,3 +257,16 @@ def test_places_that_do_not_fit_are_refused():
         score.place((torch.arange(4), torch.arange(4)))
     with pytest.raises(ValueError, match="call the layer with places="):
         layer()(torch.zeros(1, 4, 16, dtype=DOUBLE))
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (torch.arange(8), r"groups must be a tuple .*; got Tensor; write \(groups,\) for one"),
+        ((torch.arange(8).numpy(),), "groups must hold tensors; got ndarray; convert it with"),
+    ],
+)
+def test_groups_that_are_no_tensors_in_a_tuple_are_refused(groups, message):
+    x = torch.zeros(1, 2, 8, 4)
+    with pytest.raises(TypeError, match=message):
+        without_hook(geometry._check_groups)(groups, x, x, Levels((2, 2)))

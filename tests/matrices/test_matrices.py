@@ -499,7 +499,7 @@ def test_options_reach_the_structure():
             lambda: Kronecker(4, 4, factors=(2, 2)),
             r"factors must be four positive numbers.*got \(2, 2\)",
         ),
-        (lambda: BTT(4, 4, tt_rank=0), "rank must be a whole number of at least 1; got 0"),
+        (lambda: BTT(4, 4, tt_rank=0), "tt_rank must be a whole number of at least 1; got 0"),
         (
             lambda: Butterfly(12, 12),
             "square and a power of two, at least 2; got n_out = 12, n_in = 12; pad",

@@ -641,6 +641,19 @@ def test_bad_calls_of_decode_are_refused(keys, values, message):
     assert "\n" not in str(caught.value)
 
 
+def test_levels_of_another_number_than_the_keys_are_refused():
+    call = without_hook(decode)
+    q = zeros(1, 4, 1, 4)
+    keys = (zeros(1, 2, 3, 2), zeros(1, 2, 3, 2))
+    values = zeros(1, 2, 3, 4)
+    with pytest.raises(ValueError, match=r"one number a level; got \(0,\) for the keys of 2 lev"):
+        call(q, keys, values, starts=(0,))
+    with pytest.raises(ValueError, match=r"got ranks \(4,\) for 2 tensors; cut the keys by"):
+        call(q, keys, values, levels=Levels((4,)))
+    with pytest.raises(TypeError, match=r"keys must be a tuple .* got a tensor; write \(keys,\)"):
+        call(q, zeros(1, 2, 3, 4), values)
+
+
 def test_the_shape_hook_is_awake():
     """Must raise: if it does not, the annotations of the caches are checked by nobody."""
     k = zeros(2, 2, 9, 6)

@@ -2,6 +2,8 @@
 no meaning.
 """
 
+import math
+
 import pytest
 import torch
 from chance import seeded
@@ -371,6 +373,14 @@ def test_a_side_decides_what_a_cache_holds():
     [
         (lambda: RotaryEmbedding((2, 3)), r"every rank must be even; got 3 in \(2, 3\)"),
         (lambda: DotScore(8, 2, n_key_heads=3), "must divide n_heads; got 3 for n_heads = 2"),
+        (lambda: DotScore(8, 2, d_head=-1), "d_head must be a whole number of at least 1; got -1"),
+        (lambda: DotScore(8, 2, scale=math.nan), "scale must be a finite number; got nan"),
+        (
+            lambda: LevelScore(
+                8, 2, length=4, levels=Levels((2, 2), scales=(3.0, 4.0)), scaling="paper"
+            ),
+            r"takes no other factors; got scales \(3.0, 4.0\); leave them out, or the scaling",
+        ),
         (
             lambda: LevelScore(8, 2, length=4, scaling="mup"),
             "scaling must be one of default, paper; got 'mup'",

@@ -15,6 +15,7 @@ from tsattn.kernels.geometry import (
     Values,
     Weights,
     default_block_sizes,
+    is_listed,
 )
 
 __all__ = [
@@ -235,15 +236,15 @@ def _levels(
     """Levels of these ranks; without ranks ``None``, and the other arguments are refused."""
     if ranks is not None:
         return Levels(ranks, block_sizes, offset, level_scales, mean_levels)
-    is_shifted = any(offset) if isinstance(offset, tuple) else bool(offset)
+    is_shifted = any(offset) if is_listed(offset) else bool(offset)
     options = {
         "block_sizes": block_sizes,
         "level_scales": level_scales,
-        "mean_levels": mean_levels,
+        "mean_levels": mean_levels or None,
         "offset": offset if is_shifted else None,
     }
     for name, value in options.items():
-        if value:
+        if value is not None:
             raise ValueError(
                 f"{name} has a meaning only with ranks; got {value!r}; give ranks or leave it out"
             )

@@ -58,10 +58,13 @@ def decode(
         >>> decode(q, keys, v, starts=(0, 2), scale=0.0).item()
         3.0
     """
+    if isinstance(keys, Tensor):
+        raise TypeError("keys must be a tuple with one tensor a level; got a tensor; write (keys,)")
     n_levels = len(keys)
     if starts is None:
         starts = (0,) * n_levels
     _check_shapes(q, keys, values)
+    _check_levels(n_levels, levels, starts)
     batch, n_heads, _, key_width = q.shape
     n_key_heads = keys[0].shape[1]
     n_value_heads, n_tokens, value_width = values.shape[1:]
@@ -133,6 +136,20 @@ def _shared_levels(
         for heads, first in heads_by_start(start):
             count[heads, :, first:] += 1
     return count
+
+
+def _check_levels(n_levels: int, levels: Levels | None, starts: tuple[Start, ...]) -> None:
+    """Refuse another number of ranks or starts than of levels of keys."""
+    if len(starts) != n_levels:
+        raise ValueError(
+            f"starts must have one number a level; got {starts} for the keys of {n_levels} levels;"
+            " add or drop some"
+        )
+    if levels is not None and len(levels.ranks) != n_levels:
+        raise ValueError(
+            f"levels must have one rank for each tensor of keys; got ranks {levels.ranks} for"
+            f" {n_levels} tensors; cut the keys by these ranks"
+        )
 
 
 def _check_shapes(q: Tensor, keys: tuple[Tensor, ...], values: Tensor) -> None:

@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from tsattn.checks import check_switch
 
 # Queries, keys, values and results of a call, the weights of its keys, and which are visible.
 Queries = Float[Tensor, "B H Lq K"]
@@ -136,6 +138,13 @@ def _set_field(instance: object, name: str, value: object) -> None:
     object.__setattr__(instance, name, value)
 
 
+def is_listed(numbers: Any) -> TypeGuard[Iterable[Any]]:
+    """Whether a value holds several numbers, as lists and arrays do and an array of no axes does
+    not.
+    """
+    return isinstance(numbers, Iterable) and getattr(numbers, "ndim", 1) > 0
+
+
 def _to_integer(number: Any, name: str) -> int:
     """An integer of any type, such as NumPy's, as Python's own."""
     try:
@@ -158,6 +167,12 @@ def _to_integers(numbers: Any, name: str) -> Sizes:
 
 def _to_factors(numbers: Any, name: str) -> Factors:
     """Several finite numbers of any type as Python's own."""
+    candidates = [numbers, *numbers] if is_listed(numbers) else [numbers]
+    if any(getattr(candidate, "requires_grad", False) for candidate in candidates):
+        raise ValueError(
+            f"{name} must be fixed numbers, which are not trained; got a tensor that requires a"
+            " gradient; multiply the slices of q by its numbers, or detach() it"
+        )
     try:
         factors = tuple(float(number) for number in numbers)
     except (TypeError, ValueError):
@@ -202,12 +217,13 @@ class Levels:
         _set_field(self, "ranks", _to_integers(self.ranks, "ranks"))
         if self.block_sizes is not None:
             _set_field(self, "block_sizes", _to_integers(self.block_sizes, "block_sizes"))
-        if isinstance(self.offset, tuple | list):
+        if is_listed(self.offset):
             _set_field(self, "offset", _to_integers(self.offset, "offset"))
         else:
             _set_field(self, "offset", _to_integer(self.offset, "offset"))
         if self.scales is not None:
             _set_field(self, "scales", _to_factors(self.scales, "level_scales"))
+        check_switch("mean_levels", self.mean)
         _set_field(self, "mean", bool(self.mean))
         self._check_numbers()
 
@@ -224,7 +240,11 @@ class Levels:
                     f"{name} needs one number a level; got {numbers} for ranks {self.ranks}; add or"
                     " drop some, or leave it out"
                 )
-        if not self.offsets or min(self.offsets) < 0:
+        if not self.offsets:
+            raise ValueError(
+                f"offset must be one number or one per head; got {self.offset}; leave it out for 0"
+            )
+        if min(self.offsets) < 0:
             raise ValueError(
                 f"offset must be at least 0; got {self.offset}; add a multiple of every block size"
             )
@@ -346,6 +366,7 @@ class Pattern:
     n_global: int = 0
 
     def __post_init__(self) -> None:
+        check_switch("causal", self.causal)
         _set_field(self, "causal", bool(self.causal))
         if self.window is not None:
             _set_field(self, "window", _to_integer(self.window, "window"))
@@ -540,6 +561,8 @@ def make_geometry(
     Raises:
         ValueError: If levels or groups do not fit the tensors.
     """
+    if levels is not None:
+        check_levels(levels)
     if groups is not None:
         _check_groups(groups, q, k, levels)
     _, n_heads, n_queries, n_features = q.shape
@@ -551,12 +574,27 @@ def make_geometry(
     return _fit_levels(sizes, levels, pattern, scale, is_grouped)
 
 
+def check_levels(levels: Any) -> None:
+    """Refuse ranks without their object.
+
+    Raises:
+        TypeError: If these are no :class:`Levels`.
+    """
+    if not isinstance(levels, Levels):
+        raise TypeError(f"levels must be Levels; got {levels!r}; write Levels(ranks)")
+
+
 def check_scale(scale: Any) -> float:
     """The factor of the scores.
 
     Raises:
         ValueError: If it is no finite number.
     """
+    if isinstance(scale, Tensor):
+        raise ValueError(
+            f"scale must be a finite number; got {scale!r}; multiply the queries by it and set"
+            " scale=1.0"
+        )
     if not isinstance(scale, Real) or not math.isfinite(scale):
         raise ValueError(
             f"scale must be a finite number; got {scale!r}; leave it out for K ** -0.5"
@@ -587,6 +625,17 @@ def _fit_levels(
 
 def _check_groups(groups: tuple[Tensor, ...], q: Tensor, k: Tensor, levels: Levels | None) -> None:
     """Refuse groups that do not fit the levels or the tensors."""
+    if not isinstance(groups, tuple | list):
+        raise TypeError(
+            "groups must be a tuple with one tensor for each level after the first; got"
+            f" {type(groups).__name__}; write (groups,) for one such level"
+        )
+    for tensor in groups:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"groups must hold tensors; got {type(tensor).__name__}; convert it with"
+                " torch.as_tensor()"
+            )
     if levels is None or len(groups) != len(levels.ranks) - 1:
         ranks = None if levels is None else levels.ranks
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from tsattn.checks import check_choice
+from tsattn.checks import check_choice, check_whole
 from tsattn.matrices.levels import Level
 from tsattn.matrices.products import Butterfly, Kronecker, check_factors, default_factors
 from tsattn.matrices.structured import Dense, LeveledMatrix, RandomSource, StructuredMatrix
@@ -149,6 +149,7 @@ class BTT(LeveledMatrix):
         dtype: torch.dtype | None = None,
     ) -> None:
         a, b, c, d = check_factors(factors, n_in, n_out)
+        check_whole("tt_rank", tt_rank)
         # b left blocks of a rows and c right blocks of d columns.
         level = Level(b, c, tt_rank, shuffled=True)
         super().__init__(n_in, n_out, (level,), heads=heads, generator=generator, dtype=dtype)

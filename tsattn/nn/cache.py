@@ -12,7 +12,7 @@ from torch import Tensor
 from tsattn.checks import check_whole
 from tsattn.kernels import Levels, Pattern
 from tsattn.kernels.decode import Start, decode, heads_by_start
-from tsattn.kernels.geometry import Device
+from tsattn.kernels.geometry import Device, check_levels, check_scale
 
 # Numbers of CacheSizes that are at least 1.
 _SIZES = ("batch", "n_key_heads", "n_value_heads", "key_width", "value_width", "max_length")
@@ -48,9 +48,10 @@ class CacheSizes:
     def __post_init__(self) -> None:
         for name in _SIZES:
             check_whole(name, getattr(self, name))
-        if not self.dtype.is_floating_point:
+        is_dtype = isinstance(self.dtype, torch.dtype)
+        if not is_dtype or not self.dtype.is_floating_point:
             raise ValueError(
-                f"dtype must be a floating one; got {self.dtype}; take that of the keys"
+                f"dtype must be a floating one; got {self.dtype!r}; take that of the keys"
             )
 
 
@@ -78,7 +79,7 @@ class Cache(ABC):
         scale: float | None,
     ) -> None:
         self.sizes = sizes
-        self.scale = scale
+        self.scale = None if scale is None else check_scale(scale)
         self._length = 0
         # Buffers made in inference mode could not be written outside it.
         with torch.inference_mode(mode=False):
@@ -369,6 +370,7 @@ def make_cache(
             " causal=True"
         )
     if levels is not None:
+        check_levels(levels)
         if field := pattern.beyond("causal"):
             raise ValueError(
                 f"a cache of levels serves no pattern but causal; got {field}; leave out either"

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tsattn.checks import check_choice
+from tsattn.checks import check_choice, check_whole
 from tsattn.kernels import Levels
+from tsattn.kernels.geometry import check_levels, check_scale
 from tsattn.nn.layers import RandomSource, States, affine, linear
 
 # Tokens, tokens of another sequence, and features of the tokens by head.
@@ -206,10 +207,13 @@ class DotScore(Score):
         generator: RandomSource = None,
     ) -> None:
         super().__init__()
-        self.n_heads = n_heads
+        self.n_heads = check_whole("n_heads", n_heads)
         self.n_key_heads = group_heads(n_heads, n_key_heads)
-        self.d_key = head_width(d_model, n_heads) if d_head is None else d_head
-        self.scale = scale
+        if d_head is None:
+            self.d_key = head_width(d_model, n_heads)
+        else:
+            self.d_key = check_whole("d_head", d_head)
+        self.scale = None if scale is None else check_scale(scale)
         # One map for both: queries first, then keys.
         n_outputs = (n_heads + self.n_key_heads) * self.d_key
         self.project = linear(d_model, n_outputs, generator=generator)
@@ -288,7 +292,7 @@ class LevelScore(DotScore):
 
     Raises:
         ValueError: If ranks do not sum to ``d_head``, the first block does not cover the length, or
-            ``scaling`` is unknown.
+            ``scaling`` is unknown or beside scales of the levels.
     """
 
     def __init__(
@@ -318,8 +322,14 @@ class LevelScore(DotScore):
         )
         if levels is None:
             levels = Levels(default_ranks(self.d_key))
+        check_levels(levels)
         # Kuang et al. divide level l by its rank and average over the levels that a pair shares.
         if paper:
+            if levels.scales is not None:
+                raise ValueError(
+                    "scaling='paper' divides each level by its rank and takes no other factors; got"
+                    f" scales {levels.scales}; leave them out, or the scaling"
+                )
             scales = tuple(1 / rank for rank in levels.ranks)
             levels = replace(levels, scales=scales, mean=True)
         self.levels: Levels = levels.fit(self.d_key, length)
@@ -420,7 +430,7 @@ class BilinearScore(Score):
             both_normalised = norm_query and norm_key
             n_terms = self.d_key if both_normalised else matrix.n_in
             scale = n_terms**-0.5
-        self.scale = scale
+        self.scale = check_scale(scale)
 
     def features(
         self,
