@@ -1,5 +1,6 @@
 """All backends of attention against the loops, with their gradients, and what they refuse."""
 
+import functools
 import itertools
 import math
 import threading
@@ -11,8 +12,10 @@ import pytest
 import torch
 from calls import DOUBLE, answers, by_reference, check, draw, fit, lift_hook, truth, without_hook
 from conftest import assert_close as compare
+from fresh import in_fresh_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tsattn.kernels as kernels
 from tsattn.kernels import (
@@ -304,6 +307,36 @@ def test_a_mask_made_for_inference_serves_training():
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"ranks": (2, 2)}, {"causal": True, "window": 3}])
+def test_shapes_alone_disturb_no_later_call(options):
+    q, k, v, _ = draw(2, 2, 19, 19, 4)
+    with FakeTensorMode():
+        fake = torch.zeros(2, 2, 19, 4, dtype=DOUBLE)
+        assert attention(fake, fake, fake, **options).shape == (2, 2, 19, 4)
+    meta = torch.zeros(2, 2, 19, 4, device="meta")
+    assert attention(meta, meta, meta, **options).shape == (2, 2, 19, 4)
+    assert attention_weights(meta, meta, **options).shape == (2, 2, 19, 19)
+    # Plans are cached by shape, and one of fake masks would serve the real call.
+    assert attention(q, k, v, **options).isfinite().all()
+
+
+def trace_and_compare():
+    """Attention traced with one mask and called with another."""
+    q, k, v, _ = draw(2, 2, 9, 9, 4, grad=False)
+    everything = torch.ones(2, 9, dtype=torch.bool)
+    mask = torch.arange(18).view(2, 9) % 4 > 0
+    mask[1] = False
+    for options in ({}, {"ranks": (2, 2)}, {"causal": True, "window": 3}):
+        call = functools.partial(attention, q, k, v, **options)
+        traced = torch.jit.trace(lambda m, call=call: call(key_mask=m), everything)
+        compare(traced(mask), call(key_mask=mask))
+
+
+def test_a_trace_serves_any_key_mask():
+    # Sizes are tensors in a trace, which the shape hook of the tests refuses.
+    in_fresh_process(__file__, "trace_and_compare()")
+
+
 def test_threads_do_not_disturb_one_another():
     calls = [(draw(2, 2, length, length, 4, seed=length), length) for length in (5, 9, 17, 33)]
     expected = [
@@ -343,7 +376,7 @@ def test_functions_of_torch_are_refused_by_the_fast_backends(backend, assert_clo
         return attention(q, q, q, ranks=(2, 2), block_sizes=(8, 4), backend=backend).square().sum()
 
     q = draw(1, 1, 8, 8, 4, grad=False)[0]
-    message = f"backend '{backend}' does not work inside torch.func; use 'reference'"
+    message = f"backend '{backend}' does not work inside torch.func and torch.jit.trace; use 'ref"
     with pytest.raises(ValueError, match=message):
         torch.func.grad(loss)(q, backend)
     assert_close(torch.func.grad(loss)(q, "auto"), torch.func.grad(loss)(q, "reference"))

@@ -17,6 +17,7 @@ The last two keep no scores, so that memory grows with the length and not with i
 
 import functools
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -58,10 +59,33 @@ HARMLESS_NORM = 1e9
 
 
 def traced() -> bool:
-    """Whether a compiler or torch.func is at work: both need plain torch without autograd
-    functions of ours.
+    """Whether a compiler, torch.func or torch.jit.trace is at work: these need plain torch without
+    autograd functions of ours and without choices by the numbers of a tensor.
     """
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch.jit.is_tracing()
+    )
+
+
+def _lacks_numbers(x: Tensor) -> bool:
+    """Whether a tensor has a shape only: it is on the meta device, or made by FakeTensorMode."""
+    # The class has no public name.
+    return x.is_meta or type(x).__name__ == "FakeTensor"
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager[object]:
+    """No autocast inside; scores and softmax must not be narrowed by one around the call."""
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
+
+
+def _is_autocast(device_type: str) -> bool:
+    """Whether an autocast is around the call."""
+    is_available = torch.amp.is_autocast_available(device_type)
+    return is_available and torch.is_autocast_enabled(device_type)
 
 
 def attend(
@@ -86,7 +110,7 @@ def attend(
         ValueError: As :func:`tsattn.kernels.attention`.
     """
     _require_tensors(q=q, k=k, v=v, key_mask=key_mask)
-    if torch.is_autocast_enabled(q.device.type):
+    if _is_autocast(q.device.type):
         # Norms, rotary embeddings and learned scales return float32 queries and keys under an
         # autocast, while values are narrow.
         q = q.to(v.dtype)
@@ -98,16 +122,18 @@ def attend(
     if traced() and not compiling:
         if backend not in {"auto", "reference"}:
             raise ValueError(
-                f"backend {backend!r} does not work inside torch.func; use 'reference', which auto"
-                " chooses there"
+                f"backend {backend!r} does not work inside torch.func and torch.jit.trace; use"
+                " 'reference', which auto chooses there"
             )
+        backend = "reference"
+    elif _lacks_numbers(q) and not compiling:
+        # No backend finds out from shapes alone whether a mask hides anything.
         backend = "reference"
     chosen = choose(geometry, backend, key_mask is not None, compiling)
     if key_mask is not None and (chosen == "reference" or not _are_harmless(k, v, key_mask)):
         k = _clear_hidden(k, key_mask)
         v = _clear_hidden(v, key_mask)
-    # Scores and softmax must not be narrowed by an autocast around the call.
-    with torch.autocast(q.device.type, enabled=False):
+    with _no_autocast(q.device.type):
         if chosen == "reference":
             from tsattn.kernels.reference import attention_reference
 
@@ -144,7 +170,7 @@ def weigh(
     from tsattn.kernels.reference import weights_reference
 
     _require_tensors(q=q, k=k, key_mask=key_mask)
-    if torch.is_autocast_enabled(q.device.type):
+    if _is_autocast(q.device.type):
         narrow_dtype = min(q.dtype, k.dtype, key=lambda dtype: dtype.itemsize)
         q = q.to(narrow_dtype)
         k = k.to(narrow_dtype)
@@ -152,7 +178,7 @@ def weigh(
     geometry = make_geometry(q, k, levels=levels, pattern=pattern, groups=groups, scale=scale)
     if key_mask is not None:
         k = _clear_hidden(k, key_mask)
-    with torch.autocast(q.device.type, enabled=False):
+    with _no_autocast(q.device.type):
         weights = weights_reference(q, k, geometry=geometry, key_mask=key_mask, groups=groups)
     return weights.to(q.dtype)
 

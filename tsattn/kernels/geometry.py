@@ -168,7 +168,7 @@ def _to_integers(numbers: Any, name: str) -> Sizes:
 def _to_factors(numbers: Any, name: str) -> Factors:
     """Several finite numbers of any type as Python's own."""
     candidates = [numbers, *numbers] if is_listed(numbers) else [numbers]
-    if any(getattr(candidate, "requires_grad", False) for candidate in candidates):
+    if any(isinstance(one, Tensor) and one.requires_grad for one in candidates):
         raise ValueError(
             f"{name} must be fixed numbers, which are not trained; got a tensor that requires a"
             " gradient; multiply the slices of q by its numbers, or detach() it"
