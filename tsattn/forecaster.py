@@ -888,7 +888,7 @@ class Forecaster(ABC):
 
             panel = known_alike(self.panel_, panel)
         if fitted:
-            require_same_steps(self.panel_, panel, is_part=is_part)
+            require_same_steps(self.panel_, panel, is_part=is_part, is_later=later)
         masks = self.masks_ if fitted else self.masks
         if not masks and not awaits_fill:
             require_filled(panel, self.alias_)

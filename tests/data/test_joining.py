@@ -237,6 +237,21 @@ def test_rows_of_another_frequency_are_refused_where_values_may_be_missing(freq,
     model.predict(hours.drop(index=range(5, 20, 2)))
 
 
+@pytest.mark.parametrize("name", ["zero", "seasonal_naive"])
+def test_late_and_corrected_rows_may_lie_apart(name):
+    days = long_table(VALUES[:2], ["a", "b"])
+    late = days["ds"].isin(days["ds"].iloc[[20, 24, 30, 35]])
+    holed = days.assign(y=days["y"].mask(late))
+    model = make_forecaster(name, 3, missing="ffill").fit(holed)
+    expected = make_forecaster(name, 3).fit(days).predict()
+    pd.testing.assert_frame_equal(model.update(days[late]).predict(), expected)
+    # Rows after the last known ones show a frequency, also beside corrected rows.
+    start = days["ds"].max() + pd.Timedelta(7, "D")
+    weeks = long_table(VALUES[:2, :5], ["a", "b"], freq="7D", start=start)
+    with pytest.raises(ValueError, match="the new values lie 7 or more of its steps apart"):
+        model.update(pd.concat([days[late], weeks]))
+
+
 def test_sparse_rows_may_follow_sparse_rows():
     sparse = long_table(VALUES[:1], ["a"], freq="h")
     sparse.loc[sparse.index % 3 < 2, "y"] = np.nan

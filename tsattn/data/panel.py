@@ -907,7 +907,9 @@ def require_filled(panel: Panel, name: str) -> None:
         )
 
 
-def require_same_steps(fitted: Panel, panel: Panel, *, is_part: bool = False) -> None:
+def require_same_steps(
+    fitted: Panel, panel: Panel, *, is_part: bool = False, is_later: bool = False
+) -> None:
     """Refuse series of another frequency than those of a fit, of values that lie farther apart than
     those of each series of the fit, or with stamps in a time zone where those of the fit have none,
     or without one.
@@ -916,6 +918,8 @@ def require_same_steps(fitted: Panel, panel: Panel, *, is_part: bool = False) ->
         fitted: Those of the fit.
         panel: New rows of the same or other series.
         is_part: Whether other series of the same table perhaps have nearer values.
+        is_later: Whether the rows are joined to those of the fit. Late and corrected rows, which
+            lie before its last ones, may then lie apart.
 
     Raises:
         ValueError: With the steps or stamps of both.
@@ -934,7 +938,8 @@ def require_same_steps(fitted: Panel, panel: Panel, *, is_part: bool = False) ->
     # Rows that all have a value lie one step apart, of which no row need be looked at.
     if is_part or not np.isnan(panel.values).all(axis=1).any():
         return
-    gaps, _ = _gaps(panel)
+    known_ends = _known_ends(fitted, panel) if is_later else None
+    gaps, _ = _gaps(panel, known_ends)
     if len(gaps) < _LEAST_GAPS or gaps.min() == 1:
         return
     fitted_gaps, owners = _gaps(fitted)
@@ -952,12 +957,29 @@ def _other_steps(fitted: Panel, problem: str) -> ValueError:
     )
 
 
-def _gaps(panel: Panel) -> tuple[np.ndarray, np.ndarray]:
-    """The steps from each value of a series to its next one, and the numbers of the series."""
+def _known_ends(fitted: Panel, panel: Panel) -> np.ndarray:
+    """The tick of the last row that a fit knows of each series of a panel, int64; the lowest number
+    for a new series.
+    """
+    places = places_of(fitted.ids, panel.ids)
+    ends = ticks(fitted.last_times())[places]
+    return np.where(places < 0, np.iinfo(np.int64).min, ends)
+
+
+def _gaps(panel: Panel, first_ticks: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The steps from each value of a series to its next one, and the numbers of the series.
+
+    Args:
+        panel: The series.
+        first_ticks: Where the first steps of each series begin at the earliest; anywhere without
+            them.
+    """
     rows = np.flatnonzero(~np.isnan(panel.values).all(axis=1))
     owners = owners_of(panel.starts)[rows]
-    is_inner = np.diff(owners) == 0
-    return np.diff(rows)[is_inner], owners[1:][is_inner]
+    counts = np.diff(owners) == 0
+    if first_ticks is not None:
+        counts &= (ticks(panel.times[rows]) >= first_ticks[owners])[:-1]
+    return np.diff(rows)[counts], owners[1:][counts]
 
 
 def places_of(ids: np.ndarray, other_ids: np.ndarray) -> np.ndarray:
