@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -900,8 +901,11 @@ class Forecaster(ABC):
         schema = self.schema.changed(freq=None) if fitted else self.schema
         if later:
             from tsattn.data.joining import read_later
+            from tsattn.data.rules import KnownRows
 
-            return self.without_doubtful(read_later(data, schema, self.panel_), fitted)
+            known = KnownRows(self.panel_, self.max_context)
+            judge = partial(self.without_doubtful, fitted=fitted)
+            return known.judged(read_later(data, schema, known), judge)
         of_fit: dict[str, Any] = {}
         if fitted:
             last = self.panel_

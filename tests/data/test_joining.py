@@ -252,6 +252,54 @@ def test_late_and_corrected_rows_may_lie_apart(name):
         model.update(pd.concat([days[late], weeks]))
 
 
+@pytest.mark.parametrize("missing", [None, "error", "ffill"])
+@pytest.mark.parametrize("layout", ["long", "wide", "promo"])
+@pytest.mark.parametrize("name", ["zero", "least_squares"])
+def test_a_corrected_row_may_come_with_the_next_one(name, layout, missing):
+    # Far more rows lie between both than the new rows are.
+    table = long_table(np.tile(VALUES[:2], 4), ["a", "b"])
+    days = sorted(table["ds"].unique())
+    schema = Schema(missing=missing)
+    options = {}
+    if layout == "promo":
+        table["promo"] = np.arange(len(table)) % 3.0
+        schema = schema.changed(future_cols=["promo"])
+        future = long_table(VALUES[:2, :3], ["a", "b"], start=days[-1] + pd.Timedelta(1, "D"))
+        options["future"] = future.drop(columns="y").assign(promo=1.0)
+    if layout == "wide":
+        table = wide_of(table).reset_index()
+    first = table[table["ds"] < days[-1]]
+    numbers = table.columns.difference(["unique_id", "ds"])
+    wrong = first.assign(**{name: first[name].where(first["ds"] != days[9], 1) for name in numbers})
+    new = table[table["ds"].isin([days[9], days[-1]])]
+    model = make_forecaster(name, 3, schema=schema).fit(wrong)
+    expected = model.predict(table, **options)
+    pd.testing.assert_frame_equal(model.update(new).predict(**options), expected, rtol=1e-4)
+
+
+def test_a_known_row_without_a_new_value_stays_as_it_is():
+    table = long_table(VALUES[:2], ["a", "b"])
+    first, new = table.iloc[table.index % ROWS < 50], table.iloc[table.index % ROWS >= 48]
+    expected = linear().fit(first).update(new).predict()
+    blank = new.assign(y=new["y"].mask(new.index % ROWS < 50))
+    pd.testing.assert_frame_equal(linear().fit(first).update(blank).predict(), expected)
+
+
+@pytest.mark.parametrize("missing", [None, "error"])
+def test_rows_that_nobody_knows_are_absent_also_beside_corrected_ones(missing):
+    table = long_table(VALUES[:2], ["a", "b"])
+    days = sorted(table["ds"].unique())
+    model = make_forecaster("seasonal_naive", 3, missing=missing).fit(table[table["ds"] < days[50]])
+    new = table[table["ds"].isin([days[9], days[52]])]
+    place = f"{days[50]} \\(and 3 more, 2 series in all\\)"
+    if missing == "error":
+        with pytest.raises(ValueError, match=f"'a': gap: there is no row at {place}"):
+            model.update(new)
+        return
+    with pytest.warns(UserWarning, match=f"no value at {place}; such values are interpolated"):
+        model.update(new)
+
+
 def test_sparse_rows_may_follow_sparse_rows():
     sparse = long_table(VALUES[:1], ["a"], freq="h")
     sparse.loc[sparse.index % 3 < 2, "y"] = np.nan

@@ -51,8 +51,9 @@ from tsattn.data.parts import (
     refuse_parts,
     refuse_units,
 )
+from tsattn.data.rules import KnownRows, Rules
 from tsattn.data.schema import Schema
-from tsattn.data.tables import Rules, Table, regular
+from tsattn.data.tables import Table, regular
 
 __all__ = ["from_long", "from_wide", "to_long", "to_panel", "to_wide"]
 
@@ -623,17 +624,19 @@ def _after_reset(piece: Piece) -> Piece:
     return InPython(call)
 
 
-def read_later_rows(frame: pd.DataFrame, schema: Schema, is_long: bool, last: Panel) -> Panel:
+def read_later_rows(frame: pd.DataFrame, schema: Schema, is_long: bool, known: KnownRows) -> Panel:
     """A table of rows that follow known ones: their first values may be missing, and stay so,
     unless missing values are refused.
 
     Args:
         frame, schema, is_long: As :func:`name_columns` gives them.
-        last: The series that it continues, whose frequency, time zone and order of day and month
+        known: The series that it continues, whose frequency, time zone and order of day and month
             count.
     """
+    last = known.panel
     day_first = last.dialect.day_first
-    rules = replace(_rules(schema, last.freq, last.zone), later=True, day_first=day_first)
+    rules = _rules(schema, last.freq, last.zone)
+    rules = replace(rules, known=known, day_first=day_first)
     read = _read_long if is_long else _read_wide
     return read(frame, schema, rules)
 

@@ -27,6 +27,7 @@ from tsattn.data.panel import (
     places_of,
     tell_empty_end,
 )
+from tsattn.data.rules import KnownRows
 from tsattn.data.schema import Schema
 from tsattn.data.windows import known_lengths
 
@@ -39,7 +40,7 @@ _LEAST_REPEATED = 0.5
 _MOST_NAMED = 5
 
 
-def read_later(data: TableLike, schema: Schema, last: Panel) -> Panel:
+def read_later(data: TableLike, schema: Schema, known: KnownRows) -> Panel:
     """Rows that follow known ones, as :func:`tsattn.data.frames.to_panel` reads a table; their
     first values may be missing.
 
@@ -49,19 +50,20 @@ def read_later(data: TableLike, schema: Schema, last: Panel) -> Panel:
     Args:
         data: The table.
         schema: What its columns are.
-        last: The known series, whose frequency, names of columns and time zone count.
+        known: The known series, whose frequency, names of columns and time zone count.
 
     Raises:
         ValueError: As ``to_panel``; if rows have no stamps and the known ones have some, or it is
             not clear where they belong.
     """
+    last = known.panel
     frame, schema, is_long = name_columns(data, schema, last.dialect)
     if last.dialect.key_cols:
         frame = keys_alike(frame, last)
     are_numbered = not is_long and lacks_stamps(frame, schema)
     if are_numbered:
         _require_row_numbers(last)
-    new = read_later_rows(frame, schema, is_long, last)
+    new = read_later_rows(frame, schema, is_long, known)
     return _numbered_on(last, known_alike(last, new)) if are_numbered else new
 
 
@@ -251,11 +253,15 @@ def _object_to_empty(old: Panel, new: Panel) -> None:
 
 
 def _tell_blank_start(old: Panel, new: Panel) -> None:
-    """Warn of known series whose first new rows hold no value, though later ones do."""
+    """Warn of known series whose first new rows follow the known ones and hold no value, though
+    later ones do.
+    """
     n_known = known_lengths(new)
     starts_blank = (n_known > 0) & (n_known < new.lengths)
-    is_old = pd.Index(new.ids).isin(old.ids)
-    blank = np.flatnonzero(starts_blank & is_old)
+    places = places_of(old.ids, new.ids)
+    first_ticks = ticks(new.times[new.starts[:-1]])
+    follows = (places >= 0) & (first_ticks > ticks(old.last_times())[places])
+    blank = np.flatnonzero(starts_blank & follows)
     if len(blank):
         n = int(blank[0])
         first_time = new.times[new.starts[n]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from calendar import month_name
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import tzinfo
 from functools import cached_property
 from typing import Any, NoReturn, cast
 
@@ -21,6 +20,7 @@ from tsattn.data.calendar import (
     closing_grid,
     infer_grid,
     is_even,
+    locate,
     more,
     more_of,
     off_hours,
@@ -34,6 +34,7 @@ from tsattn.data.covariates import Categories
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid, owners_of, rows_of
 from tsattn.data.panel import starts_of
 from tsattn.data.parts import header_call, header_rows, names_row
+from tsattn.data.rules import KnownRows, Rules
 
 # Columns that an error names at most.
 _MOST_NAMED = 5
@@ -165,42 +166,6 @@ class Table:
         return replace(remaining, codes=codes, ids=self.ids[series_codes])
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What stamps must follow, and what is done about rows and values that are absent.
-
-    Attributes:
-        freq: Frequency for :func:`tsattn.data.calendar.parse_freq`, or None to infer it.
-        missing: Policy for missing values and absent rows.
-        gaps: What absent rows are, ``"closed"`` or ``"missing"``; None decides by the table.
-        fitted: Whether the frequency is that of a fit, which is followed as it is.
-        tells: Whether warnings name doubtful rows, and missing covariates that take the value
-            before them, since nobody chose the policy.
-        fills_covariates: Whether missing covariates are filled or refused; else they stay missing,
-            for a reader of the target alone.
-        later: Whether the rows follow known ones, before which their first values need not stand:
-            they stay missing until both are joined.
-        zone: Time zone of a fit, to which stamps with another one are converted; None keeps theirs.
-        day_first: Whether the day comes first in stamps of text that leave it open; None refuses
-            them.
-    """
-
-    freq: Any
-    missing: str
-    gaps: str | None = None
-    fitted: bool = False
-    tells: bool = False
-    fills_covariates: bool = True
-    later: bool = False
-    zone: tzinfo | None = None
-    day_first: bool | None = None
-
-    @property
-    def unit(self) -> str | None:
-        """Unit of the frequency (see :class:`tsattn.data.grid.Grid`), if it is known."""
-        return None if self.freq is None else parse_freq(self.freq).unit
-
-
 def regular(table: Table, rules: Rules) -> tuple[Table, str | int]:
     """Sort the rows, check them, and insert absent rows if the policy allows it.
 
@@ -234,25 +199,52 @@ def regular(table: Table, rules: Rules) -> tuple[Table, str | int]:
     own_rows = table
     if rules.fills_covariates and rules.tells and not rules.later:
         _refuse_mostly_blank(own_rows)
+    may_miss = np.zeros(len(table.codes), dtype=bool)
     if gaps.any():
-        words, zone = _words_on_gaps(table, position, gaps, grid)
-        if rules.missing == "error":
-            _refuse_gap(table, words, zone, grid, rules)
-        if rules.tells and zone is not None:
-            _tell_skipped_hours(table, words, zone)
-        table = _insert_rows(own_rows, position, grid)
-        has_far_rows = rules.tells and _tell_far_rows(own_rows, gaps)
-        if rules.gaps != "missing" and not has_far_rows:
-            _tell_own_hours(own_rows, grid)
-        if rules.tells and not has_far_rows:
-            _tell_longer_steps(own_rows, gaps, grid)
-            _tell_absent_months(own_rows, grid)
-    _check_missing(table, rules)
+        if rules.known is not None:
+            gaps = _unknown_gaps(own_rows, position, gaps, grid, rules.known)
+        if gaps.any() and rules.missing == "error":
+            _refuse_gap(own_rows, *_words_on_gaps(own_rows, position, gaps, grid), grid, rules)
+        table, may_miss = _insert_rows(own_rows, position, grid, rules.known)
+        if gaps.any():
+            _tell_gaps(own_rows, position, gaps, grid, rules)
+    _check_missing(table, rules, may_miss)
     if rules.fills_covariates:
-        table = _carry_covariates(table, rules)
+        table = _carry_covariates(table, rules, may_miss)
         if rules.tells:
             _tell_carried(own_rows)
     return table, grid.alias
+
+
+def _tell_gaps(
+    table: Table, position: np.ndarray, gaps: np.ndarray, grid: Grid, rules: Rules
+) -> None:
+    """Warn of absent rows that may be no missing ones; arguments as of :func:`_words_on_gaps`."""
+    if rules.tells:
+        words, zone = _words_on_gaps(table, position, gaps, grid)
+        if zone is not None:
+            _tell_skipped_hours(table, words, zone)
+    has_far_rows = rules.tells and _tell_far_rows(table, gaps)
+    if rules.gaps != "missing" and not has_far_rows:
+        _tell_own_hours(table, grid)
+    if rules.tells and not has_far_rows:
+        _tell_longer_steps(table, gaps, grid)
+        _tell_absent_months(table, grid)
+
+
+def _unknown_gaps(
+    table: Table, position: np.ndarray, gaps: np.ndarray, grid: Grid, known: KnownRows
+) -> np.ndarray:
+    """Absent rows after each row but the last, without those that a fit knows."""
+    firsts, _ = known.spans(table.ids)
+    lasts = known.last_stamps(table.ids, table.times)
+    n_rows = len(position)
+    first_rows = np.append(table.starts[table.codes], table.starts[:-1])
+    located, _ = locate(table.times.append(lasts), first_rows, grid)
+    last_position = located[n_rows:][table.codes]
+    is_known = ticks(table.times) >= firsts[table.codes]
+    known_position = np.where(is_known, np.maximum(position, last_position), position)
+    return np.where(gaps > 0, np.clip(position[1:] - 1 - known_position[:-1], 0, gaps), 0)
 
 
 def _find_grid(table: Table, rules: Rules) -> Grid:
@@ -600,7 +592,7 @@ def _words_on_gaps(
     codes = table.codes[rows]
     clock = clock_of(table.times[table.starts[codes]], grid)
     # The first row of each gap.
-    absent = stamps_at(clock, position[rows] + 1, grid, table.times)
+    absent = stamps_at(clock, position[rows + 1] - gaps[rows], grid, table.times)
     others = more(int(gaps.sum()), len(np.unique(codes)))
     words = f"{table.series(codes[0])}: gap: there is no row at {absent[0]}{others}"
     # Clocks skip one hour.
@@ -612,11 +604,24 @@ def _words_on_gaps(
     return words, zone_where(skipped, absent)
 
 
-def _insert_rows(table: Table, position: np.ndarray, grid: Grid) -> Table:
-    """Insert a row of NaN at every absent stamp; positions count steps since the first stamp."""
+def _insert_rows(
+    table: Table, position: np.ndarray, grid: Grid, known: KnownRows | None
+) -> tuple[Table, np.ndarray]:
+    """Insert a row of NaN at every absent stamp.
+
+    Args:
+        table: The rows that the table has.
+        position: Steps since the first stamp of the series.
+        grid: The frequency.
+        known: Rows that a fit knows.
+
+    Returns:
+        All rows, and whether a row was inserted that the fit knows, bool [rows].
+    """
     starts = table.starts
     lengths = position[starts[1:] - 1] + 1
-    if lengths.sum() > LARGEST_GROWTH * len(position):
+    n_rows = len(position) + (0 if known is None else len(known.panel.values))
+    if lengths.sum() > LARGEST_GROWTH * n_rows:
         n = int(np.argmax(lengths))
         first = table.times[starts[n]]
         last = table.times[starts[n + 1] - 1]
@@ -634,6 +639,7 @@ def _insert_rows(table: Table, position: np.ndarray, grid: Grid) -> Table:
     n_rows = new_starts[-1]
     codes = owners_of(new_starts)
     values = np.full((n_rows, len(table.columns)), np.nan)
+    is_known = np.zeros(n_rows, dtype=bool)
     # Where the rows of the table are among all rows.
     new_rows = new_starts[table.codes] + position
     values[new_rows] = table.values
@@ -641,7 +647,10 @@ def _insert_rows(table: Table, position: np.ndarray, grid: Grid) -> Table:
     first_clock = clock_of(table.times, grid)[first_rows]
     new_position = np.arange(n_rows) - new_starts[codes]
     times = stamps_at(first_clock, new_position, grid, table.times)
-    return replace(table, codes=codes, values=values, times=times)
+    if known is not None:
+        is_known = known.contain(table.ids, codes, times)
+        is_known[new_rows] = False
+    return replace(table, codes=codes, values=values, times=times), is_known
 
 
 def _check_numbers(table: Table) -> None:
@@ -932,11 +941,11 @@ def _call_on_duplicates(table: Table) -> str:
     return f"df.groupby({groups}).sum(numeric_only=True)"
 
 
-def _check_missing(table: Table, rules: Rules) -> None:
-    """Refuse missing values that the policy does not allow or cannot fill."""
+def _check_missing(table: Table, rules: Rules, may_miss: np.ndarray) -> None:
+    """Refuse missing values that the policy does not allow or cannot fill, but for some rows."""
     starts = table.starts
     missing = rules.missing
-    is_missing = np.isnan(table.targets)
+    is_missing = np.isnan(table.targets) & ~may_miss[:, None]
     if not is_missing.any():
         return
     is_empty = np.logical_and.reduceat(is_missing, starts[:-1], axis=0)
@@ -980,10 +989,12 @@ def _check_missing(table: Table, rules: Rules) -> None:
         )
 
 
-def _carry_covariates(table: Table, rules: Rules) -> Table:
-    """Fill missing covariates with the last value before them, unless the policy is ``"error"``."""
+def _carry_covariates(table: Table, rules: Rules, may_miss: np.ndarray) -> Table:
+    """Fill missing covariates with the last value before them, unless the policy is ``"error"``,
+    but for some rows.
+    """
     covariates = table.covariates
-    is_missing = np.isnan(covariates)
+    is_missing = np.isnan(covariates) & ~may_miss[:, None]
     if not is_missing.any():
         return table
     carried = pd.DataFrame(covariates).groupby(table.codes).ffill().to_numpy()
