@@ -358,7 +358,7 @@ TABLES = {
     "one series": (lambda: table(1).drop(columns="unique_id"), "is no long"),
     "no rows": (lambda: table().iloc[:0], "has no rows"),
     "no id": (lambda: table().replace({"unique_id": {"s05": None}}), "no id in row"),
-    "all bad": (lambda: table().assign(y=np.nan), "no series has a value"),
+    "all bad": (lambda: table().assign(y=np.nan), r"no series has a value: series '\w+'; give"),
 }
 
 
@@ -370,6 +370,26 @@ def test_a_faulty_table_is_refused(folder, name):
         forecast_file(Naive(HORIZON), "bad.parquet", "out.parquet", batch_series=20)
     assert "out.parquet" not in names(folder)
     assert not list(folder.glob(".*"))
+
+
+def test_ids_may_be_views_of_text(folder):
+    whole = pa.Table.from_pandas(table(), preserve_index=False)
+    for rows in (whole, whole.sort_by("ds")):
+        views = rows.set_column(0, "unique_id", rows["unique_id"].cast(pa.string_view()))
+        pq.write_table(views, "views.parquet")
+        forecast_file(Naive(HORIZON), "views.parquet", "out.parquet", batch_series=4)
+        answer = by_name(pd.read_parquet("out.parquet"))
+        expected = Naive(HORIZON).fit(table()).predict()
+        assert answer["unique_id"].tolist() == expected["unique_id"].tolist()
+        np.testing.assert_allclose(answer["naive"], expected["naive"])
+
+
+def test_nested_ids_are_refused(folder):
+    rows = pa.Table.from_pandas(table(), preserve_index=False)
+    ids = pa.array([[name] for name in table()["unique_id"]])
+    pq.write_table(rows.set_column(0, "unique_id", ids), "nested.parquet")
+    with pytest.raises(TypeError, match=r"'unique_id' of nested\.parquet holds list<.*, but ids"):
+        forecast_file(Naive(HORIZON), "nested.parquet", "out.parquet")
 
 
 def test_stamps_of_text_are_refused(folder):

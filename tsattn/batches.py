@@ -21,6 +21,7 @@ import pandas as pd
 
 from tsattn.catalogue import MODELS
 from tsattn.checks import Argument, InputWarning, InPython, Name, Piece, check_whole, warn
+from tsattn.data.calendar import more
 from tsattn.data.columns import plain
 from tsattn.data.files import kind_of
 from tsattn.data.frames import to_panel
@@ -314,8 +315,8 @@ class _Work:
         """The forecast of a panel."""
         if np.isnan(panel.values).all():
             raise BadSeriesError(
-                f"no series has a value: {panel.series_label(0)} and {panel.n_series - 1} more;"
-                " give values, or leave these series out",
+                f"no series has a value: {panel.series_label(0)}{more(panel.n_series)}; give"
+                " values, or leave these series out",
                 panel.ids,
                 "has no value",
             )
