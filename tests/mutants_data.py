@@ -137,8 +137,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/tables.py",
-        'if rules.missing == "error":\n            _refuse_gap',
-        'if rules.missing == "ffill":\n            _refuse_gap',
+        'if gaps.any() and rules.missing == "error":',
+        'if gaps.any() and rules.missing == "ffill":',
         FRAMES,
     ),
     Mutant(
@@ -318,7 +318,7 @@ MUTANTS = [
     Mutant("tsattn/data/frames.py", "(next_series == 0) & later)", "(next_series == 0))", ODD),
     Mutant(
         "tsattn/data/panel.py",
-        "return np.diff(rows)[is_inner], owners[1:][is_inner]",
+        "return np.diff(rows)[counts], owners[1:][counts]",
         "return np.diff(rows), owners[1:]",
         JOINING,
     ),

@@ -34,8 +34,8 @@ MUTANTS = [
     Mutant(JOINING, "_refuse_other_columns(old, new)\n    kinds", "kinds", JOINED),
     Mutant(
         "tsattn/data/frames.py",
-        "rules = replace(_rules(schema, last.freq, last.zone), later=True, day_first=day_first)",
-        "rules = _rules(schema, last.freq, last.zone)",
+        "rules = replace(rules, known=known, day_first=day_first)",
+        "rules = replace(rules, day_first=day_first)",
         f"{JOINED}::test_the_first_new_rows_may_hold_no_value",
     ),
     Mutant(

@@ -901,7 +901,7 @@ class Forecaster(ABC):
         schema = self.schema.changed(freq=None) if fitted else self.schema
         if later:
             from tsattn.data.joining import read_later
-            from tsattn.data.rules import KnownRows
+            from tsattn.data.schema import KnownRows
 
             known = KnownRows(self.panel_, self.max_context)
             judge = partial(self.without_doubtful, fitted=fitted)

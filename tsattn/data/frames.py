@@ -51,8 +51,7 @@ from tsattn.data.parts import (
     refuse_parts,
     refuse_units,
 )
-from tsattn.data.rules import KnownRows, Rules
-from tsattn.data.schema import Schema
+from tsattn.data.schema import KnownRows, Rules, Schema
 from tsattn.data.tables import Table, regular
 
 __all__ = ["from_long", "from_wide", "to_long", "to_panel", "to_wide"]

@@ -27,8 +27,7 @@ from tsattn.data.panel import (
     places_of,
     tell_empty_end,
 )
-from tsattn.data.rules import KnownRows
-from tsattn.data.schema import Schema
+from tsattn.data.schema import KnownRows, Schema
 from tsattn.data.windows import known_lengths
 
 # Columns of values that only the library or pandas has named.

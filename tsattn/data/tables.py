@@ -34,7 +34,7 @@ from tsattn.data.covariates import Categories
 from tsattn.data.grid import DAY_NANOSECONDS, WEEK_DAYS, WEEKDAYS, Grid, owners_of, rows_of
 from tsattn.data.panel import starts_of
 from tsattn.data.parts import header_call, header_rows, names_row
-from tsattn.data.rules import KnownRows, Rules
+from tsattn.data.schema import KnownRows, Rules
 
 # Columns that an error names at most.
 _MOST_NAMED = 5
