@@ -734,10 +734,9 @@ def _advice_on_words(table: Table, column: int, cell: Any) -> list[Piece] | None
     if table.dialect.kind != "wide":
         return None
     texts = table.cells[column].astype(str)
-    # As 05.01 for a day of an unknown year, although some of these read as numbers.
-    are_days = bool(texts.is_unique and texts.str.fullmatch(_DAY_AND_MONTH).all())
-    # Several series repeat months such as Jan 24.
-    are_days |= names_months(texts)
+    # As 05.01 for a day of an unknown year, although some of these read as numbers, or Jan 24.
+    is_day = texts.str.fullmatch(_DAY_AND_MONTH)
+    are_days = (texts.is_unique and is_day.all()) or names_months(texts)
     # Cells that differ, each with a digit, may be times in a spelling that is not read.
     may_be_times = are_days or bool(texts.is_unique and texts.str.contains(r"\d").all())
     is_empty = np.isnan(table.values[:, column]).all()
