@@ -262,7 +262,7 @@ class Rules:
 
     @property
     def unit(self) -> str | None:
-        """Unit of the frequency (see :class:`tsattn.data.grid.Grid`), if it is known."""
+        """Unit of the frequency as a grid of stamps has it, if it is known."""
         return None if self.freq is None else parse_freq(self.freq).unit
 
     @property
