@@ -150,6 +150,8 @@ _TAUGHT_SMALL = Recipe(
     loss="expected_pinball",
 )
 
+_ALL_TEACHERS = ("zero-5b", "zero-5", "zero-5a", "zero-4")
+
 # Recipes of the next weights. A release before the end of a long recipe is a shorter one.
 RECIPES = {
     "zero-5a": Recipe(192_000, decay=0.0625, recent_from=_RECENT_FROM),
@@ -190,6 +192,16 @@ RECIPES = {
         n_steps=12_000,
         seed=6,
         start="zero-5b-small",
-        teachers=("zero-5b", "zero-5", "zero-5a", "zero-4"),
+        teachers=_ALL_TEACHERS,
+    ),
+    # From there on at rates high enough to leave the place where the small ones before it ended.
+    "zero-5f-small": replace(
+        _TAUGHT_SMALL,
+        n_steps=12_000,
+        seed=7,
+        rate=0.024,
+        other_rate=0.0024,
+        start="zero-5e-small",
+        teachers=_ALL_TEACHERS,
     ),
 }
