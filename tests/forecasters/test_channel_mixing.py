@@ -246,6 +246,8 @@ def test_mixing_forecasters_live_as_others_do(tmp_path):
         ValueError, match="fitted on the series s0, s1, s2, which look at one another; got s0, s1;"
     ):
         model.predict(frame[["s0", "s1"]])
+    with pytest.raises(ValueError, match="which look at one another; got other, s0, s1;"):
+        model.predict(frame.rename(columns={"s2": "other"}))
     with pytest.raises(ValueError, match="windows must have the 3 fitted channels; got 2"):
         model.predict_windows(np.zeros((1, 12, 2)))[0]
 

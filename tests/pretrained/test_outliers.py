@@ -296,12 +296,15 @@ def test_a_wrong_value_costs_little(damage):
 
 
 @pytest.mark.filterwarnings("ignore:.* are read as missing")
-def test_a_sentinel_hides_neither_whole_numbers_nor_the_bound_at_zero():
+@pytest.mark.filterwarnings("ignore:.* far from its neighbours")
+# The first is read as missing, the second is a value like others.
+@pytest.mark.parametrize("wrong", [-9999, -1250.5])
+def test_a_wrong_value_hides_neither_whole_numbers_nor_the_bound_at_zero(wrong):
     rng = np.random.default_rng(0)
     sales = rng.poisson(0.5, 300) * 1.0
     days = pd.date_range("2024-01-01", periods=300)
     clean = PretrainedForecaster(14).fit(pd.DataFrame({"ds": days, "y": sales})).predict(level=98)
-    sales[100] = -9999
+    sales[100] = wrong
     dirty = PretrainedForecaster(14).fit(pd.DataFrame({"ds": days, "y": sales})).predict(level=98)
     numbers = dirty.drop(columns="ds").to_numpy()
     assert (numbers == np.round(numbers)).all()
