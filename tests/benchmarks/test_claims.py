@@ -321,8 +321,8 @@ def long_training_in_readme():
     _, loss, wql = long_training()
     lower = [100 * (1 - 1 / (1 + change / 100)) for change in (loss, wql)]
     yield (
-        f"Seasonal levels lower the loss of pretraining by {lower[0]:.0f}%, on real series by"
-        f" [about {lower[1]:.0f}%]"
+        f"Seasonal levels lower the pretraining loss by {lower[0]:.0f}%, and the WQL on real"
+        f" series by [about {lower[1]:.0f}%]"
     )
 
 
