@@ -661,7 +661,7 @@ class Forecaster(ABC):
         quantiles: Sequence[float] = (),
         covariates: "CovariateWindows | None" = None,
     ) -> Answer:
-        """Forecast each window by itself; points and quantiles come from one pass.
+        """Forecast the steps after each window; windows do not influence one another.
 
         Args:
             x: Histories in original units, ``[B, T, C]`` with T at least ``min_context``; the last

@@ -645,23 +645,23 @@ def roll_adaptive(
     quantiles: Sequence[float] | None = None,
     keep: bool = True,
 ) -> Rolled:
-    """Judge windows in the order of their cutoffs while the levels follow what is known at each.
+    """Score windows in the order of their cutoffs, with widths that adapt in between.
 
-    The truth at step h of a window is known at the first cutoff whose stamp is not before it; only
-    then the miss counts, against the width that the window was given. No interval depends on a row
-    after its cutoff. The forecaster itself stays as it is.
+    The observed value at step h of a window is used from the first cutoff on that is not before its
+    stamp, and compared with the interval that the window was given. No interval depends on a row
+    after its cutoff. The forecaster itself does not change.
 
     Args:
-        forecaster: Fitted; its state is where the levels start.
+        forecaster: A fitted forecaster, from whose widths the windows start.
         panel: The series.
-        ends: Absolute rows just after each context, any shape, read flat.
+        ends: Absolute rows just after each context, of any shape, which is flattened.
         scaler: As in :func:`tsattn.evaluate.rolling.roll`.
-        quantiles: Quantiles to judge; ``None`` takes the bounds of all levels followed.
-        keep: Keep forecasts. Points are kept meanwhile in any case.
+        quantiles: Quantiles to score; ``None`` takes the bounds of all levels.
+        keep: Whether the result keeps the forecasts.
 
     Raises:
         ValueError: As :func:`tsattn.evaluate.rolling.roll`, or if a quantile bounds a level that is
-            not followed.
+            not among ``levels``.
     """
     # By default the levels that are followed.
     levels = forecaster.levels_ if quantiles is None else None

@@ -503,7 +503,7 @@ class NetworkForecaster(Forecaster):
     ) -> np.ndarray:
         """Draw from the forecast distribution of a head, each step independently of the others.
 
-        For sums over steps, use :meth:`total`, whose sample paths have dependent steps.
+        Sums over steps are those of ``total``, whose sample paths have dependent steps.
 
         Args:
             n_samples: Draws for each step.
