@@ -539,8 +539,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/band_widths.py",
-        "return widths, float(np.sqrt(own_factor * factor_of_others))",
-        "return widths, float(factor_of_others)",
+        "return errors.widths(), factor_of_others",
+        "return errors.widths(), usual_factor",
         "tests/forecasters/test_band_widths.py",
     ),
     Mutant(

@@ -96,16 +96,16 @@ def test_widths_are_half_of_the_logarithm_within_bounds():
     np.testing.assert_allclose(widths(logarithms), [1.0, 2.0, 1 / 3, 10.0, 0.1])
 
 
-def test_the_factor_lies_between_that_of_known_and_of_unknown_errors():
+def test_the_factor_is_the_one_for_errors_that_taught_nothing():
     own = errors()
     widths, factor = fit_band_widths(own)
-    known = own.factor(widths(own.features))
     late = own.windows > np.median(own.windows)
     width = np.empty(len(own.gap))
     width[late] = own.some(~late).widths()(own.features[late])
     width[~late] = own.some(late).widths()(own.features[~late])
-    assert known < factor < own.factor(width)
-    assert factor == pytest.approx(np.sqrt(known * own.factor(width)))
+    assert factor == own.factor(width)
+    assert held(own, factor * width) == pytest.approx(0.8, abs=0.001)
+    assert held(own, factor * widths(own.features)) > 0.81
 
 
 def test_the_loss_is_that_of_both_ends():

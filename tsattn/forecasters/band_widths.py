@@ -93,8 +93,7 @@ def fit_band_widths(errors: BandErrors) -> tuple[BandWidths, float] | None:
 
     Widths of each half of the windows are also learnt from the other half. If these have no lower
     quantile loss than the band itself, each times the factor that it needs, there is nothing to
-    learn. The factor is the geometric mean of two: the one for widths of the other half, which knew
-    half as much, is too large, and the one for widths that have learnt from the same errors is too
+    learn. Their factor counts: the one for widths that have learnt from the same errors is too
     small.
 
     Args:
@@ -125,7 +124,4 @@ def fit_band_widths(errors: BandErrors) -> tuple[BandWidths, float] | None:
     usual_loss = errors.loss(usual_factor * usual_width)
     if errors.loss(factor_of_others * width_of_others) >= usual_loss:
         return None
-    widths = errors.widths()
-    own_width = widths(errors.features)
-    own_factor = errors.factor(own_width)
-    return widths, float(np.sqrt(own_factor * factor_of_others))
+    return errors.widths(), factor_of_others
