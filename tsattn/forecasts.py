@@ -14,7 +14,6 @@ from tsattn.data.calendar import future_times
 from tsattn.data.columns import Dialect, TableLike
 from tsattn.data.panel import Panel, as_objects
 from tsattn.levels import Numbers, interval_columns, refuse_twice
-from tsattn.storage import one_line
 
 if TYPE_CHECKING:
     from tsattn.sampling import PathSource
@@ -70,6 +69,8 @@ def _shaped(values: Any, shape: tuple[int, ...], alias: str, remedy: str) -> np.
         array = np.asarray(values, dtype=np.float64)
     # The last one is that of a tensor which cannot be an array.
     except (ValueError, TypeError, RuntimeError) as error:
+        from tsattn.storage import one_line
+
         raise TypeError(
             f"{alias} must answer {axes} as an array of numbers; got a {type(values).__name__}"
             f" ({one_line(error)}); {remedy}"
