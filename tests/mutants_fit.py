@@ -526,6 +526,36 @@ MUTANTS = [
         "::test_the_pooled_regression_counts_only_where_it_is_clearly_better_with_it",
     ),
     Mutant(
+        "tsattn/forecasters/band_widths.py",
+        "width_of_others[half] = other_half.widths()(errors.features[half])",
+        "width_of_others[half] = errors.widths()(errors.features[half])",
+        "tests/forecasters/test_band_widths.py",
+    ),
+    Mutant(
+        "tsattn/forecasters/band_widths.py",
+        "logarithm = _FOLLOWED * self.trees(features)",
+        "logarithm = self.trees(features)",
+        "tests/forecasters/test_band_widths.py",
+    ),
+    Mutant(
+        "tsattn/forecasters/band_widths.py",
+        "return errors.widths(), factor_of_others",
+        "return errors.widths(), usual_factor",
+        "tests/forecasters/test_band_widths.py",
+    ),
+    Mutant(
+        "tsattn/forecasters/covariate_regression.py",
+        "distance = self.band_factor * width[..., None] * distance",
+        "distance = self.band_factor * distance",
+        "tests/forecasters/test_covariate_regression.py",
+    ),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
+        "gap = self.truth[places] - point[places]",
+        "gap = self.truth[places] - base_point",
+        "tests/forecasters/test_covariate_regression.py",
+    ),
+    Mutant(
         "tsattn/forecasters/covariate_weights.py",
         "all_rows[places] = rows_at_places",
         "all_rows[: len(places)] = rows_at_places",

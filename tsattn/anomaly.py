@@ -54,18 +54,18 @@ def anomalies(
 ) -> pd.DataFrame:
     """Compare each value of a table with forecasts from both sides, and flag those that do not fit.
 
-    Blocks of six rows are forecast by the pretrained network from the rows before, and from the
-    rows after in the opposite direction of time. Median and interval are the means of both, with
-    weights that are inverse to the width of the intervals; an interval holds those of both sides
-    where their medians are farther apart than either is wide. The first and the last block have one
-    side only, and so has a block next to rows that do not change. A half of an interval is at least
-    .3 of the median half of its series. Long runs of one value in a series that else moves are not
-    read.
+    The pretrained network forecasts blocks of six rows from the rows before them, and from the rows
+    after them in the opposite direction of time. Median and interval are means of both forecasts,
+    with weights inverse to the widths of the intervals. If the medians are farther apart than
+    either interval is wide, the interval covers both. The first block, the last one, and a block
+    next to rows that do not change have a forecast from one side only. Half of an interval is at
+    least 0.3 of the median half of its series. Long runs of one value are not read in a series that
+    moves otherwise.
 
     Args:
         data: A table, as :func:`tsattn.forecast` takes it; missing values are left out.
-        level: Central interval in percent; a value outside is flagged. Beyond 98, the most that
-            the network knows, the halves of the interval grow as those of a normal distribution.
+        level: Central interval in percent; values outside are flagged. The network knows levels up
+            to 98; for higher ones its intervals are widened as those of a normal distribution.
         schema: How the table is read.
         weights: Name or file of pretrained weights.
         n_threads: Threads, as for :class:`tsattn.PretrainedForecaster`.

@@ -150,14 +150,14 @@ def _plain_name(name: str) -> str:
 
 
 def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
-    """Make the forecaster that a name of the catalogue stands for.
+    """Make a forecaster by its name in the catalogue.
 
     Args:
         name: One of ``MODELS``, such as ``"mlr"`` or ``"seasonal_naive"``.
         horizon: Rows to forecast, at least 1.
-        **params: Settings of its class by their bare names, those of ``network``, ``training`` and
-            ``schema`` among them: ``d_model=32, max_epochs=5, time_col="date"``. ``alias`` defaults
-            to ``name``.
+        **params: Settings of its class by name, including the fields of ``network``, ``training``
+            and ``schema``: ``d_model=32, max_epochs=5, time_col="date"``. ``alias`` defaults to
+            ``name``.
 
     Returns:
         A forecaster that is not fitted yet.
@@ -175,13 +175,13 @@ def make_forecaster(name: str, horizon: int, **params: Any) -> Forecaster:
 
 
 def load_forecaster(path: str | Path) -> Forecaster:
-    """Read a saved forecaster of any class, also of your own where its module is imported.
+    """Read a saved forecaster of any class. Import the module of a class of your own first.
 
     Args:
         path: The folder that ``save`` wrote.
 
     Raises:
-        ValueError: If files are missing, damaged, or of a class that nobody knows.
+        ValueError: If files are missing or damaged, or no imported module has the class.
     """
     from tsattn.store import ClassMissing, saved_class
 
@@ -246,7 +246,7 @@ def forecast(
     model: str = "zero",
     **settings: Any,
 ) -> pd.DataFrame | Forecast:
-    """Forecast the rows after a table: one call, and with the default model no training.
+    """Forecast the rows after a table in one call; the default model needs no training.
 
     Args:
         data: Long frame (id, time, value), wide frame (one column a series), one series with
@@ -255,25 +255,27 @@ def forecast(
             any library with ``to_pandas`` or the dataframe interchange protocol.
         horizon: Rows to forecast.
         level: Central intervals in percent, such as 80 or ``[80, 95]``.
-        quantiles: The same by probability, such as ``[0.1, 0.9]``.
-        future: Columns whose values are known after the last row, for models that read some: their
-            id, time and values in the rows to forecast. The columns must be in ``data`` as well.
-        schema: How a frame is read: names of columns, frequency, missing values; default
-            :class:`tsattn.Schema`'s.
-        model: Name in the catalogue, such as ``"zero"``, ``"mlr"`` or ``"seasonal_naive"``. A model
-            that needs a fit is fitted.
-        **settings: Fields of the schema, which they override, such as ``freq``, ``missing``,
-            ``id_col``, ``time_col``, ``target_col`` or ``gaps``; a column must be in the table. And
-            settings of the model, such as ``season_length``, ``point`` or ``max_time``.
+        quantiles: Quantiles as probabilities, such as ``[0.1, 0.9]``.
+        future: Id, time and covariates of the rows to forecast, for a model that reads covariates.
+            The columns must be in ``data`` as well.
+        schema: How a table is read: names of columns, frequency, missing values; default
+            ``Schema()``.
+        model: Name in the catalogue, such as ``"zero"``, ``"auto"``, ``"mlr"`` or
+            ``"seasonal_naive"``; it is fitted on ``data``.
+        **settings: Fields of the schema, such as ``freq``, ``missing`` or ``time_col``, which
+            override those of ``schema``, and settings of the model, such as ``season_length``,
+            ``point`` or ``max_time``.
 
     Returns:
-        A frame in the dialect of ``data``: its ids and stamps, or its index; the forecast, a column
-        named after the model (of a wide table, one a channel); and two a level and one a quantile.
-        A ``Panel`` gives a :class:`tsattn.Forecast`.
+        A frame in the layout of ``data``. A long one has ids, stamps, the forecast in a column
+        named after the model, two columns for each level (``zero-lo-80``, ``zero-hi-80``) and one
+        for each quantile (``zero-q0.1``). A wide one has such columns for each series. A ``Panel``
+        gives a :class:`tsattn.Forecast`.
 
     Raises:
-        TypeError: If ``data`` is of another kind.
-        ValueError: If the table is faulty, or the model is unknown or has no such forecast.
+        TypeError: If ``data`` is not a table.
+        ValueError: If the table is faulty, the model or a setting is unknown, or the model has no
+            such quantiles.
 
     Example:
         >>> forecast([3.0, 1.0, 2.0], 2, model="naive")["y"].tolist()

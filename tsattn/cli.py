@@ -91,7 +91,7 @@ Season = Annotated[int | None, typer.Option(help="Rows of a season [by frequency
 Threads = Annotated[int | None, typer.Option(help="Threads of torch [one for small networks].")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the files of published data sets.")]
 DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="Data set, such as ETTh1.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no warnings.")]
 Text = str | None
 Names = list[str] | None
@@ -174,7 +174,7 @@ def _table_options(
         Names, typer.Option(help="Cycle such as weekday, auto, or holidays:DE; repeatable.")
     ] = None,
     max_size: Annotated[
-        Text, typer.Option(help="Size of a packed file unpacked, such as 4GB [1GB; of Excel 50MB].")
+        Text, typer.Option(help="Largest unpacked size of a file, such as 4GB [1GB; Excel 50MB].")
     ] = None,
     encoding: Annotated[
         Text, typer.Option(help="Encoding of CSV, such as cp1250 [UTF-8, else cp1252].")
@@ -207,10 +207,10 @@ def _table_options(
 
 def _fit_options(
     context: Annotated[
-        int | None, typer.Option(help="Rows of history a forecast reads [by horizon, length].")
+        int | None, typer.Option(help="Rows of history a forecast reads [by horizon and length].")
     ] = None,
     max_epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training windows [10, more of few].")
+        int | None, typer.Option(help="Passes over the training windows [10; more if few].")
     ] = None,
     season_length: Season = None,
     max_time: Annotated[
@@ -239,14 +239,14 @@ def _answer_options(
         Path | None, typer.Option(help="Picture of up to twelve series, such as F.png.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Page of all series, drawn and judged, such as F.html.")
+        Path | None, typer.Option(help="Page with plots and scores of all series, such as F.html.")
     ] = None,
     batch_series: Annotated[
         int | None,
         typer.Option(help="Series at a time, Parquet to Parquet [20000 of a long file]."),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Where batches go: a number of processes, ray, dask, spark.")
+        str | None, typer.Option(help="What runs batches: a number of processes, ray, dask, spark.")
     ] = None,
 ) -> dict[str, Any]:
     """What is drawn of a forecast, and how a long file is forecast."""
@@ -258,7 +258,7 @@ def _grid_options(
     dataset: Annotated[Names, typer.Option(help="Published data set; repeatable.")] = None,
     data: Annotated[Path | None, typer.Option(help="Table without a card, such as F.csv.")] = None,
     split: Annotated[
-        Text, typer.Option(help="Its shares of train, validation, test: 0.7,0.1,0.2.")
+        Text, typer.Option(help="Shares of its rows to train, validate, test: 0.7,0.1,0.2.")
     ] = None,
     horizon: Annotated[
         list[int] | None, typer.Option(help="Rows to forecast; repeatable [the card's].", **_ROWS)
@@ -446,9 +446,7 @@ def _values_of(options: Sequence[str], arguments: Sequence[str]) -> list[str]:
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.")
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         from importlib import metadata
@@ -458,7 +456,7 @@ def _root(
         raise ValueError("no command given; see `tsattn --help`")
 
 
-@app.command(short_help="Forecast an example series, and judge models on it.")
+@app.command(short_help="Forecast an example series, and score models on it.")
 def demo(
     out: Annotated[
         Path, typer.Option(help="Folder for forecast.csv, backtest.csv, forecast.png.")
@@ -466,7 +464,7 @@ def demo(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Forecast a series that ships with a dependency, and judge models and baselines on it."""
+    """Forecast weekly CO2 at Mauna Loa, and score models and baselines on it."""
     console.check_target(out, folder=True)
     from tsattn.demo import run_demo
 
@@ -531,18 +529,19 @@ def forecast(
     ] = None,
     level: Levels = None,
     future: Annotated[
-        Path | None, typer.Option(help="Table of the future columns after each series.")
+        Path | None, typer.Option(help="Table with the future columns of the rows to forecast.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File for the forecast, by its ending [-, CSV on stdout].")
+        Path | None,
+        typer.Option(help="File for the forecast, its ending is the format [-, CSV on stdout]."),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Forecast the rows after a table, with intervals if --level is set.
 
-    Without --model the forecast needs no training. A long Parquet file is forecast in batches; the
-    same command goes on with what a killed one has left.
+    Without --model the forecast needs no training. A long Parquet file is forecast in batches; if
+    the command is killed, the same command continues.
     """
     plot = answer["plot"]
     report = answer["report"]
@@ -594,7 +593,7 @@ def forecast(
         write_report(report, forecaster, panel, result, judge=saved is None)
 
 
-@app.command(short_help="Judge models on the last windows of a table.")
+@app.command(short_help="Score models on the last windows of a table.")
 @_with_groups
 def backtest(
     data: Table,
@@ -604,19 +603,21 @@ def backtest(
     model: Annotated[
         list[str] | None, typer.Option(help="Model; repeatable [zero, naive, seasonal_naive].")
     ] = None,
-    n_windows: Annotated[int, typer.Option(help="Windows judged, ending at the last row.")] = 10,
+    n_windows: Annotated[
+        int, typer.Option(help="Windows scored, the last at the table's end.")
+    ] = 10,
     step: Annotated[int, typer.Option(help="Rows between windows.")] = 1,
     refit: Annotated[
-        int | None, typer.Option(help="Fit again before every so many windows [once].")
+        int | None, typer.Option(help="Fit again before every k-th window [once].")
     ] = None,
     level: Levels = None,
     out: Annotated[
-        Path | None, typer.Option(help="File for all forecasts and their truth; - is stdout.")
+        Path | None, typer.Option(help="File for all forecasts with observed values; - is stdout.")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Judge models on the last windows of a table, each fitted on the rows before them."""
+    """Score models on the last windows of a table, each fitted on the rows before them."""
     _check_out(out, as_json, data)
     from tsattn.evaluate.backtest import backtest as run_backtest
 
@@ -646,13 +647,13 @@ def backtest(
         console.print_table(result.scores)
 
 
-@app.command(short_help="Judge models on published data sets.")
+@app.command(short_help="Score models on published data sets.")
 @_with_groups
 def benchmark(
     grid: GridOptions,
     table: TableOptions,
     suite: Annotated[
-        Path | None, typer.Argument(metavar="[SUITE.toml]", help="What to run.")
+        Path | None, typer.Argument(metavar="[SUITE.toml]", help="File that lists the runs.")
     ] = None,
     threads: Threads = None,
     data_dir: DataDir = None,
@@ -660,12 +661,13 @@ def benchmark(
         Path | None, typer.Option(help="Folder of records; a run on record is not repeated.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Where runs go: a number of processes, ray, dask, spark.")
+        str | None,
+        typer.Option(help="What does the runs: a number of processes, ray, dask, spark."),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Judge models on published data sets by the published protocol, on every test window."""
+    """Score models on published data sets by the published protocol, on every test window."""
     if out is not None:
         console.check_target(out, folder=True)
     from tsattn.benchmark import Suite, run_suite

@@ -147,7 +147,7 @@ def learnt(name: str, doc: str) -> Any:
 
 
 class Forecaster(ABC):
-    """Anything that forecasts ``horizon`` rows from the rows before them.
+    """The base class: it forecasts ``horizon`` rows from the rows before them.
 
     A new forecaster is a subclass with ``context``, a constructor and two methods. The constructor
     stores its arguments under their names: ``horizon``, and ``alias`` and ``schema`` if it takes
@@ -158,11 +158,11 @@ class Forecaster(ABC):
     Attributes:
         horizon: Rows forecast ahead.
         alias: Name of the forecast columns; ``None`` is the forecaster's own name.
-        context: Rows of history that it needs, at least 1; ``None`` where ``fit`` chooses them and
-            puts them into ``context_``.
+        context: Rows of history that a forecast needs, at least 1; ``None`` where ``fit`` chooses
+            their number and stores it as ``context_``.
         schema: How tables are read.
-        nonnegative: Whether forecasts below 0 are raised to 0 for series without a negative value;
-            networks, for all.
+        nonnegative: Whether forecasts below 0 are raised to 0, for series without a negative value;
+            in networks for all series.
         state_: The result of the last ``fit``, an object that does not change; ``None`` before.
         panel_: The series of the last ``fit``, or as much of them as a forecast needs.
         panel_in_: Whether ``fit`` was given a ``Panel``.
@@ -398,20 +398,19 @@ class Forecaster(ABC):
     def fit(
         self, data: Data, y: None = None, *, warm_start: bool = False, verbose: bool = False
     ) -> Self:
-        """Learn from all rows of a table; what was learnt before is forgotten, unless
-        ``warm_start`` is set.
+        """Learn from all rows of a table, and forget an earlier fit unless ``warm_start`` is set.
 
         Args:
             data: A long or wide frame or a series, as :func:`tsattn.forecast` takes them, or a
                 panel.
             y: Ignored; scikit-learn passes it.
-            warm_start: Go on from the weights of the fit before, if there was one; for forecasters
-                with a network of their own.
-            verbose: Show progress on stderr where that is a terminal and learning takes time.
+            warm_start: Continue from the weights of the last fit, if there is one. Only forecasters
+                that train a network can.
+            verbose: Show progress on stderr, if that is a terminal and the fit takes time.
 
         Raises:
-            ValueError: If the table is faulty, a series too short, or a setting not usable. A fit
-                that fails or is interrupted leaves the one before it.
+            ValueError: If the table is faulty, a series is too short, or a setting cannot be used.
+                The forecaster then keeps its last fit, as after an interrupt.
         """
         if warm_start and not self.warm_starts:
             raise ValueError(
@@ -525,27 +524,27 @@ class Forecaster(ABC):
         future: TableLike | None = None,
         recursive: bool = False,
     ) -> pd.DataFrame | Forecast:
-        """Forecast the rows after the end of each series, without fitting again; series may be new.
+        """Forecast the rows after the last row of each series, without another fit.
 
         Args:
-            data: Series to continue; ``None`` continues those of ``fit``.
+            data: Series to continue, also new ones; ``None`` continues those of ``fit``.
             level: Central intervals in percent, such as 80 or ``[80, 95]``.
-            quantiles: The same numbers by probability, such as ``[0.1, 0.9]``.
-            horizon: Steps to give: up to the forecaster's own (the default) the first of them;
-                ``zero`` gives more.
-            future: Id, time and future columns of the rows after each series' end
-                (:meth:`make_future_frame`), in any order, for a forecaster that reads some. A wide
-                table's has no ids.
-            recursive: For more steps than the forecaster's, take the forecast for the history and
-                go on, again and again. Errors add up and nobody measured them, so there are points
-                only.
+            quantiles: Quantiles as probabilities, such as ``[0.1, 0.9]``.
+            horizon: Steps to forecast, by default the forecaster's own. Only ``zero`` forecasts
+                more steps than its own without ``recursive``.
+            future: Id, time and future columns of the rows to forecast (:meth:`make_future_frame`),
+                in any order, for a forecaster that reads such columns. A wide table has no ids.
+            recursive: Forecast more steps than the forecaster's own from its earlier forecasts. The
+                errors of such forecasts are unknown, so there are points only.
 
         Returns:
-            A frame in the dialect of ``data``, or a :class:`tsattn.Forecast` for a panel.
+            A frame in the layout of ``data`` with the columns ``zero``, ``zero-lo-80``,
+            ``zero-hi-80`` and ``zero-q0.1`` (for the alias ``zero``); a :class:`tsattn.Forecast`
+            for a panel.
 
         Raises:
-            ValueError: If not fitted, a table is faulty, a series too short, ``future`` not
-                complete, or more is asked than the forecaster can give.
+            ValueError: If the forecaster is not fitted, a table is faulty, a series is too short,
+                ``future`` is not complete, or the forecaster has no such steps or quantiles.
         """
         steps = {"horizon": horizon, "future": future, "recursive": recursive}
         answer = self._forecast_table(data, level=level, quantiles=quantiles, **steps)
@@ -565,17 +564,17 @@ class Forecaster(ABC):
 
     @in_turn
     def update(self, data: Data) -> Self:
-        """Take in rows that came after ``fit``, without another fit; forecasts start after them.
+        """Append rows that were observed after ``fit``, without another fit; later forecasts start
+        after them.
 
         Args:
-            data: The next rows of known series, as a frame or panel of the fitted kind, covariates
-                included; rows that are known already count as they stand in ``data``, where they
-                have a value. Series may be new. Rows without stamps, such as a list, follow the
-                last one, where those of the fit have none either.
+            data: The new rows, as a frame or panel of the layout of the fit, with its covariates. A
+                row that is known already is replaced if the new one has a value. Series may be new.
+                A list or another table without stamps follows the last row of a fit without stamps.
 
         Raises:
-            ValueError: If no column is one of the fit, stamps are lacking, the channels differ, or
-                missing values are refused and rows or values are missing. Nothing is changed then.
+            ValueError: If ``data`` has no column of the fit, has no stamps, has other channels, or
+                misses values under ``missing="error"``. Nothing is changed then.
         """
         from tsattn.data.future import tell_new_categories
         from tsattn.data.joining import continued_panel
@@ -618,31 +617,33 @@ class Forecaster(ABC):
         future: TableLike | None = None,
         random_state: Any = 0,
     ) -> pd.DataFrame:
-        """Forecast sums over calendar spans, with bands; see :meth:`tsattn.Forecast.total`.
+        """Forecast sums over spans of rows or of the calendar (:meth:`tsattn.Forecast.total`).
 
         Args:
             span: ``"all"`` rows, a number of rows, or a calendar span such as ``"M"``.
             data: Series to continue; ``None`` continues those of ``fit``.
             level: Central intervals of the sums in percent.
-            horizon: As for :meth:`predict`.
-            future: As for :meth:`predict`.
+            horizon, future: As in :meth:`predict`.
             random_state: Seed; ``None`` draws a new one from the operating system.
 
+        Returns:
+            One row a series and span: id, first stamp, ``rows`` (their number), sum and bounds.
+
         Raises:
-            ValueError: As :meth:`predict`, if a span is unknown, or if levels are asked of a
-                forecaster that gives points only.
+            ValueError: As :meth:`predict`, or if a span is unknown.
         """
         forecast = self._forecast_table(data, horizon=horizon, future=future)
         return forecast.total(span, level=level, random_state=random_state)
 
     def score(self, data: Data, y: None = None) -> float:
-        """Minus the mean absolute error over every window of a table, on the scale of the training
-        rows; series that ``fit`` has not seen have that of their own rows.
+        """Minus the mean absolute error over all windows of a table, so that higher is better.
 
-        A window has ``max_context`` rows before it. Of a shorter series they begin at its middle.
+        Errors are in units of the standard deviation of the training rows of their series; for a
+        series that ``fit`` has not seen, of its own rows. A window has ``max_context`` rows before
+        it. The windows of a shorter series begin in the middle of its rows.
 
         Args:
-            data: The table: history and what came after it.
+            data: The table, history and observed values.
             y: Ignored; scikit-learn passes it.
 
         Raises:
@@ -664,7 +665,7 @@ class Forecaster(ABC):
         quantiles: Sequence[float] = (),
         covariates: "CovariateWindows | None" = None,
     ) -> Answer:
-        """Forecast each window by itself; points and quantiles come from one pass.
+        """Forecast the steps after each window; windows do not influence one another.
 
         Args:
             x: Histories in original units, ``[B, T, C]`` with T at least ``min_context``; the last
@@ -774,14 +775,14 @@ class Forecaster(ABC):
     def make_future_frame(
         self, data: Data | None = None, *, horizon: int | None = None
     ) -> pd.DataFrame:
-        """The rows that ``predict`` needs as ``future``, with empty future columns.
+        """Make the frame for ``future`` of :meth:`predict`, with empty future columns to fill in.
 
         Args:
             data: Series to continue; ``None`` continues those of ``fit``.
             horizon: Steps; default the forecaster's.
 
         Returns:
-            Id, time and future columns, in the dialect of the table.
+            Id, time and future columns, in the layout of the table; a wide one has no ids.
         """
         from tsattn.data.future import future_frame
 

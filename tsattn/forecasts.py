@@ -101,11 +101,11 @@ def _check_rising(bounds: np.ndarray, quantiles: Sequence[float], alias: str) ->
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """An immutable answer: N series, F steps.
+    """An immutable forecast of N series and F steps, as arrays.
 
-    The point is what the forecaster gives: a median for ``"zero"`` and heads of quantiles, a mean
-    for the classical models. Medians do not sum to the median of a sum, and the median of rare
-    sales is 0: :meth:`total` sums, and ``point="mean"`` of a forecaster gives means.
+    The point is a median for ``"zero"`` and quantile heads, and a mean for the classical models.
+    The sum of medians is not the median of the sum, and the median of rare sales is 0:
+    :meth:`total` gives sums, and the setting ``point="mean"`` of a forecaster means.
 
     Args:
         point: Point forecasts, ``[N, F]``.
@@ -191,11 +191,12 @@ class Forecast:
         n_samples: int = 1000,
         random_state: Any = 0,
     ) -> pd.DataFrame:
-        """Sums over calendar spans, with bands from sample paths (:meth:`sample`).
+        """Sums over spans of rows or of the calendar, with intervals from sample paths
+        (:meth:`sample`).
 
-        The sum of a series whose points are medians is the median of the sums of its paths, and the
-        sum of its points where these are means. A forecaster without quantiles sums its points,
-        and a warning tells where they are medians.
+        If the points of a series are medians, its sum is the median of the sums of its paths; if
+        they are means, it is the sum of the points. A forecaster without quantiles sums its points,
+        with a warning if they are medians.
 
         Args:
             span: ``"all"`` rows, a number of rows, or a calendar span as pandas names it, such as
@@ -206,8 +207,9 @@ class Forecast:
             random_state: Seed; ``None`` draws a new one from the operating system.
 
         Returns:
-            One row a series and span, in the dialect of the data: the first stamp of the span that
-            was forecast, ``rows`` (their number), and the columns of :meth:`to_frame`.
+            One row for each series and span, in the layout of the data: the first stamp of the span
+            that was forecast, ``rows`` (the number of rows forecast in it), the sum and its bounds,
+            in the columns of :meth:`to_frame`.
 
         Raises:
             ValueError: If a span is unknown, or levels are asked of points without quantiles.

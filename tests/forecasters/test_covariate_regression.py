@@ -27,7 +27,8 @@ from tsattn.data.windows import History
 from tsattn.evaluate.backtest import backtest
 from tsattn.evaluate.conformal import SplitConformal
 from tsattn.evaluate.rolling import roll
-from tsattn.forecasters import boosted_trees, covariate_weights, deadlines
+from tsattn.forecasters import band_widths, boosted_trees, covariate_weights, deadlines
+from tsattn.forecasters.band_widths import BandWidths
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CovariateRegression, has_ended, make_encoder
 from tsattn.forecasters.covariate_weights import Origins, PastForecasts, _Answer
@@ -699,6 +700,13 @@ def test_opinions_stand_before_and_after_the_base():
         np.testing.assert_allclose(
             bounds[..., 0, :] - point, [-0.5, 0.5] * np.ones(point.shape), rtol=1e-9
         )
+        of_trees = features.of_trees(blend[..., 0], effect[:, 24:, 0], (7,))
+        half_width = 0.5 * np.exp(trees(of_trees) / 2)
+        with_widths = replace(made, widths=BandWidths(trees))
+        same_point, bounds = with_widths.forecast(base, x, (0.1, 0.9), covariates)
+        np.testing.assert_array_equal(same_point, point)
+        np.testing.assert_allclose(bounds[..., 0, 0], expected - half_width, rtol=1e-9)
+        np.testing.assert_allclose(bounds[..., 0, 1], expected + half_width, rtol=1e-9)
 
 
 def test_origins_are_apart_and_none_that_teaches_ends_in_rows_that_check():
@@ -822,6 +830,7 @@ def with_all_opinions(own):
         share=0.5,
         pooled=pooled,
         trees=trees,
+        widths=BandWidths(BoostedTrees.fit(table, table[:, 1])),
         pooled_weight=0.25,
         trees_weight=0.5,
         band_factor=1.5,
@@ -845,6 +854,7 @@ def test_every_opinion_is_saved(name, tmp_path):
     expected = model.predict(future=future, level=50)
     pd.testing.assert_frame_equal(loaded.predict(future=future, level=50), expected)
     assert regression_of(loaded).trees is not None
+    assert regression_of(loaded).widths is not None
 
 
 def test_regressions_over_other_features_are_refused():
@@ -891,6 +901,38 @@ def test_as_many_truths_lie_below_intervals_as_above_where_the_columns_tell_of_r
     judged = backtest(model, frame, n_windows=TEST // H, step_size=H, level=80).frame
     assert (judged["y"] < judged["zero-lo-80"]).mean() < 0.2
     assert (judged["y"] > judged["zero-hi-80"]).mean() < 0.2
+
+
+def gusts(rng, n):
+    """Wind that only makes a series uncertain, beside a column that explains it."""
+    heat = rng.normal(size=n)
+    wind = rng.random(n) < 0.3
+    noise = np.where(wind, 2.0, 0.2) * rng.normal(size=n)
+    return 3 * heat + noise, {"heat": heat, "wind": wind * 1.0}
+
+
+def test_bands_are_wider_where_a_column_tells_of_larger_errors(monkeypatch):
+    # So few are noisy, but enough for one column that matters much.
+    monkeypatch.setattr(band_widths, "_LEAST_ERRORS", 200)
+    schema = SCHEMA.changed(future_cols=["heat", "wind"])
+    frame = pd.concat([series(i, gusts).assign(unique_id=f"s{i}") for i in range(4)])
+    is_ahead = frame["ds"] > frame["ds"].max() - pd.Timedelta(days=H)
+    past, future = frame[~is_ahead], frame[is_ahead].drop(columns="y")
+    model = MAKERS["zero"](schema).fit(past)
+    answers = []
+    for wind in (0.0, 1.0):
+        answer = model.predict(future=future.assign(wind=wind), level=80)
+        answers.append((answer["zero-hi-80"] - answer["zero-lo-80"]).mean())
+    calm_width, windy_width = answers
+    assert windy_width > 1.5 * calm_width
+    # Without the time for it, all bands have one factor.
+    monkeypatch.setattr(PastForecasts, "_band_widths", out_of_time)
+    with time_limit(1000):
+        plain = MAKERS["zero"](schema).fit(past)
+    assert regression_of(plain).widths is None
+    assert regression_of(plain).band_factor != regression_of(model).band_factor
+    forecasts = [m.predict(future=future)["zero"] for m in (plain, model)]
+    pd.testing.assert_series_equal(*forecasts)
 
 
 def test_series_of_unlike_length_longer_horizons_and_missing_values():

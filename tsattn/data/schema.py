@@ -1,6 +1,4 @@
-"""How a table is read: what its columns are, how its stamps go on, which rows are known, what is
-done about missing values.
-"""
+"""How a table is read: its columns, its frequency, rows known from a fit, and missing values."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,55 +21,54 @@ COVARIATE_FIELDS = ("past_cols", "future_cols", "static_cols", "calendar")
 
 @dataclass(frozen=True, repr=False)
 class Schema(Settings):
-    """What the columns of a table are; every forecaster, ``backtest`` and the command line read
-    tables by one.
+    """The roles of the columns of a table, and how its rows are read.
 
-    The default recognises long tables with the columns ``unique_id, ds, y`` or
-    ``item_id, timestamp, target``, long tables of one series without a column of ids, and wide
-    tables with one column a series and their stamps in the index or in a column. A time column of
-    another name is found by its values.
+    Forecasters, ``backtest`` and the command line take a schema. The default recognises long
+    tables with the columns ``unique_id, ds, y`` or ``item_id, timestamp, target``, long tables of
+    one series without an id column, and wide tables with one column for each series and stamps in
+    the index or in a column. A time column with another name is found by its values.
 
     Args:
-        id_col: Column of the series' names in a long table, or a list of columns that name them
-            together, such as ``["store", "item"]``; ``None`` for a table of one series. Where
-            several series have the same stamps, or stand below one another, and no column is
-            called ``unique_id``, columns that tell them apart are found.
+        id_col: Column with the names of the series in a long table, or a list of columns that name
+            them together, such as ``["store", "item"]``; ``None`` for a table of one series. If no
+            column is called ``unique_id`` and a table holds several series, which repeat stamps,
+            the columns that tell the series apart are found.
         time_col: Column of stamps, of periods, of text that reads as stamps (days, months,
-            ``"2000Q1"``, weeks), or of integers: such as 20240131, 202401 or seconds and finer
-            units since 1970 are read as stamps, years and all others count steps.
+            ``"2000Q1"``, weeks), or of integers. Integers such as 20240131, 202401, and seconds or
+            finer units since 1970 are read as stamps; years and other integers count steps.
         target_col: Column of values in a long table.
         freq: Frequency such as ``"h"``, ``"15min"``, ``"W-SAT"``, ``"h[Mon-Fri 07:00-21:00]"``,
-            ``"M[1 15]"`` (days of the month), or the step of integer stamps; ``None`` infers it
+            ``"M[1 15]"`` (days of the month), or the step of integer stamps. ``None`` infers it
             over all series.
-        missing: ``"error"`` refuses missing values and absent rows; ``"interpolate"`` and
-            ``"ffill"`` fill them at each cutoff with what was known there; ``"mask"`` leaves them
-            out of account, for forecasters that can. ``None`` is ``"mask"`` for such forecasters,
-            and ``"interpolate"`` for others, with a warning; rows before the first value of a
-            series are left out. Numbers such as -9999, far from all other values, and in columns
-            also single values far outside the range of all others count as missing, but not under
-            ``"error"``. A warning names them.
-        gaps: What absent rows are. ``"closed"``: nobody counted then, as in a shop on Sundays or in
-            an office at night; rows are continued on the days and hours of the week that the past
-            has. ``"missing"``: values are unknown then, and ``missing`` says what is done. ``None``
-            takes those for closed that come again week after week, with a warning that names them.
-        bad: What is done about single series that cannot be forecast, since they have no value or
-            too few rows: ``"skip"`` warns of them once, forecasts the others and gives NaN for
-            them; ``"error"`` refuses the table. ``None`` skips them where others are left.
-        past_cols: Columns beside the target that are known up to the cutoff, such as measurements.
-        future_cols: Columns that are known through the horizon as well, such as prices or weather
+        missing: Policy for missing values and absent rows. ``"error"`` raises an error.
+            ``"interpolate"`` and ``"ffill"`` fill them, at each cutoff from earlier values only.
+            ``"mask"`` leaves them out, in forecasters that can. ``None`` is ``"mask"`` in such
+            forecasters, and ``"interpolate"`` with a warning in others; rows before the first
+            value of a series are then left out. Unless the policy is ``"error"``, numbers such as
+            -9999, far from all other values, count as missing, and so do single values of a
+            covariate far outside the range of its others. A warning names them.
+        gaps: What absent rows are. ``"closed"``: times without values, such as Sundays in a shop or
+            nights in an office; forecasts have rows on the days and hours of the week that the
+            past has. ``"missing"``: unknown values, for which ``missing`` is the policy. ``None``
+            takes absent rows that recur every week for closed, with a warning that names the
+            frequency, and others for missing.
+        bad: Policy for single series without a value, or with too few rows for the model.
+            ``"skip"`` warns once, forecasts the other series and gives NaN for these; ``"error"``
+            raises an error. ``None`` skips them if other series are left.
+        past_cols: Covariates that are known up to the cutoff, such as measurements.
+        future_cols: Covariates that are also known through the horizon, such as prices or weather
             forecasts; ``predict`` takes their values as ``future=``.
-        static_cols: Columns with one value in a series of a long table: numbers, or text and
+        static_cols: Columns with one value for each series of a long table: numbers, text or
             categories.
-        calendar: Cycles read off the stamps, known for ever: ``"hour"``, ``"weekday"``,
-            ``"monthday"``, ``"month"``, ``"yearday"``; ``"auto"`` takes those that fit the
-            frequency and that the training rows show whole. Beside them the holidays of a country
-            or of a part of it, ``"holidays:DE"``, ``"holidays:DE-BY"`` (needs
-            ``pip install 'tsattn[holidays]'``), and dates of your own by
-            :func:`tsattn.special_days`; both for steps of a day or less, with the days before and
-            after.
+        calendar: Cycles of the stamps: ``"hour"``, ``"weekday"``, ``"monthday"``, ``"month"``,
+            ``"yearday"``; ``"auto"`` takes those that fit the frequency and of which the training
+            rows hold at least one whole cycle. Also holidays of a country or of a part of it,
+            ``"holidays:DE"``, ``"holidays:DE-BY"`` (``pip install 'tsattn[holidays]'``), and dates
+            of your own (:func:`tsattn.special_days`), both with the days before and after, for
+            steps of at most a day.
 
-    The past and future columns of a wide table are no series; all series share them.
-    A forecaster that reads no covariates leaves these columns and the calendar unread.
+    Past and future columns of a wide table are not series; all series share them. A forecaster
+    that reads no covariates ignores these columns and the calendar.
 
     Raises:
         ValueError: If a policy or frequency is unknown, or a column is named twice.

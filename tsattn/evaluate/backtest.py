@@ -251,17 +251,17 @@ class BacktestPlan:
 
 @dataclass(frozen=True, eq=False)
 class BacktestResult:
-    """The results of a backtest.
+    """The forecasts and scores of a backtest: ``scores``, ``by_series``, ``by_step``, ``frame``.
 
     Attributes:
-        panel: The series judged.
-        origins: Rows of history before each forecast, ``[N, W]``.
-        rolled: Windows and sums of each model by name.
-        levels: Central levels asked.
-        asked_quantiles: Quantiles asked.
+        panel: The series that were forecast.
+        origins: Rows of history before each forecast, ``[N, W]``: N series, W windows.
+        rolled: Forecasts and sums of errors of each model, by name.
+        levels: Central levels in percent that were asked for.
+        asked_quantiles: Quantiles that were asked for.
         season_length: Season of MASE in rows.
         horizon: Steps ahead.
-        step_size: Rows between origins.
+        step_size: Rows between cutoffs.
     """
 
     panel: Panel
@@ -275,11 +275,13 @@ class BacktestResult:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """One row a model.
+        """The scores of all windows, one row for each model.
 
-        ``mse``, ``mae``: on the scale of the rows before the first cutoff. ``mse_original``,
-        ``mae_original``, ``rmse_original``: in units. ``smape``, ``mase``; ``wql`` and
-        ``coverage-80`` where asked. ``n_windows``: cutoffs judged in each series.
+        ``mse`` and ``mae`` are standardised by the rows before the first cutoff; ``mse_original``,
+        ``mae_original`` and ``rmse_original`` are in the units of the data. ``smape`` is from 0 to
+        2. ``mase`` is relative to the seasonal naive forecast of the rows before the first cutoff.
+        ``wql`` is there with levels or quantiles, ``coverage-80`` with ``level=80``. ``n_windows``
+        counts the cutoffs of each series.
         """
         seasonal = self._seasonal_errors()
         rows = []
@@ -297,8 +299,9 @@ class BacktestResult:
 
     @cached_property
     def by_step(self) -> pd.DataFrame:
-        """The scores but MASE of each step ahead, one row a model and step, NaN where no truth is
-        known.
+        """The scores of each step ahead except MASE, one row for each model and step.
+
+        A score is NaN if no value of the step was observed.
         """
         steps = pd.RangeIndex(1, self.horizon + 1, name="step")
         tables = {
@@ -308,10 +311,10 @@ class BacktestResult:
 
     @cached_property
     def by_series(self) -> pd.DataFrame:
-        """The scores of each series, one row a model and series in the order of ids.
+        """The scores of each series, one row for each model and series, in the order of ids.
 
-        A score that a series leaves undefined is NaN: all of one without a known truth, MASE of one
-        without a scale.
+        The scores of a series without an observed value are NaN, and so is the MASE of a series
+        whose rows before the first cutoff are constant or shorter than a season.
         """
         seasonal = self._seasonal_errors()
         id_name = _columns(self.panel)[0]
@@ -358,11 +361,11 @@ class BacktestResult:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Every forecast beside the truth, always long: id, time, ``cutoff`` (last stamp used), y,
-        models.
+        """All forecasts with the observed values, in long form: id, time, ``cutoff`` (the last
+        stamp that was read), observed value, and the columns of each model.
 
-        The names of a long frame stay; a wide frame becomes ``unique_id`` (its columns), ``ds``
-        and ``y``. Rows are sorted by id, cutoff and time. Truths that were missing stay missing.
+        The column names of a long table stay; of a wide one they are ``unique_id``, ``ds`` and
+        ``y``. Rows are sorted by id, cutoff and time. Missing values stay missing.
 
         Raises:
             ValueError: If forecasts were not kept.
@@ -409,7 +412,7 @@ class BacktestResult:
         return forecasts
 
     def window_errors(self, model: str, metric: str = "mae") -> np.ndarray:
-        """Error of each window on the standardised scale, ``[N, W]``; missing truths are left out.
+        """The standardised error of each window, ``[N, W]``, without missing values.
 
         Args:
             model: Name of a model.
@@ -455,43 +458,43 @@ def backtest(
     verbose: bool = False,
     judge: Callable[[BacktestPlan], Mapping[str, Rolled]] | None = None,
 ) -> BacktestResult:
-    """Judge forecasters on the last windows of every series.
+    """Score forecasters on the last windows of every series.
 
-    Each is copied before it is fitted, so the caller's stay as they were; it is given a copy of the
-    rows before a cutoff and nothing else. Windows without a refit are answered by
-    ``predict_windows`` in chunks.
+    A copy of each forecaster is fitted on the rows before a cutoff only, so the forecasters
+    themselves stay as they are. Missing values among the observed ones are not scored.
 
-    Standardised errors are in units of the deviation of the rows before the first cutoff, MASE in
-    seasonal differences of these. A few values far from all others, such as -9999, are left out of
-    both, with a warning; another one tells of those among the truths.
+    Standardised errors are in units of the standard deviation of the rows before the first cutoff,
+    and MASE in units of their seasonal differences. A few values far from all others, such as
+    -9999, are left out of both, with a warning. Another warning names such values in the windows,
+    which are scored.
 
-    Where one of several forecasters leaves missing values out, those that cannot read them filled
-    in at each cutoff, as ``missing="interpolate"`` does. Missing truths are not judged.
+    If some of several forecasters can leave missing values out, the others read them interpolated
+    at each cutoff, as under ``missing="interpolate"``.
 
     Args:
-        forecasters: One, several (named by alias), or a mapping from names. All have one horizon;
-            each reads the covariates that it declares, if any.
-        data: Long or wide frame, or a ``Panel``. Covariates of one forecaster are no series of a
-            wide frame for any.
-        n_windows: Windows a series; default 1.
+        forecasters: One, several (named by alias), or a mapping from names. All must have the same
+            horizon. Each reads the covariates that its schema names, if any.
+        data: Long or wide frame, or a ``Panel``. Covariates of one forecaster are not series of a
+            wide frame for any other.
+        n_windows: Windows of each series; default 1. The last one ends at the last row.
         step_size: Rows between cutoffs.
         refit: ``False`` fits once, on the rows before the first cutoff; ``True`` before every
             cutoff; an integer k before every k-th.
-        level: Central levels in percent.
-        quantiles: Quantiles.
-        schema: How the table is read, and what is done about short series, which a ``Panel``
-            may not have without it. ``None`` reads it as the forecasters do: what their schemas
-            name, which must not contradict one another.
-        season_length: Season of MASE in rows; ``None`` takes the frequency's.
-        keep: Keep forecasts for ``frame``; without them memory does not grow with the windows.
-        verbose: Show progress on stderr where that is a terminal.
-        judge: Carries the plan out; ``None`` fits and judges here, one after another. See
-            :func:`tsattn.distributed.backtest_many`.
+        level: Central intervals in percent; adds their coverage and WQL to the scores.
+        quantiles: Quantiles as probabilities; adds WQL to the scores.
+        schema: How the table is read, and the policy for short series; without a schema a
+            ``Panel`` with a short series raises an error. ``None`` joins the schemas of the
+            forecasters, which must not contradict one another.
+        season_length: Season of MASE in rows; ``None`` takes that of the frequency.
+        keep: Keep the forecasts for ``frame``. Without them memory does not grow with the windows.
+        verbose: Show progress on stderr, if that is a terminal.
+        judge: Function that carries out the plan; ``None`` fits and scores here, one model after
+            another. See :func:`tsattn.distributed.backtest_many`.
 
     Raises:
         TypeError: If a forecaster is a name or a class.
-        ValueError: If names repeat, horizons or schemas differ, a series is too short, or a
-            forecaster refuses.
+        ValueError: If names repeat, horizons or schemas differ, a series is too short for the
+            windows, intervals are asked of a model that has none, or a fit raises one.
     """
     named = _by_name(forecasters)
     horizon = _joint_horizon(named)
@@ -758,7 +761,7 @@ def _columns(panel: Panel) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mean difference of two models' errors, ``a - b``: negative where a is better.
+    """Mean difference of the errors of two models, ``a - b``: negative if a is better.
 
     Attributes:
         a: First model.
@@ -784,20 +787,20 @@ class Comparison:
 def compare(
     result: BacktestResult, a: str, b: str, *, metric: str = "mae", level: float = 95
 ) -> Comparison:
-    """Paired differences of two models' errors over the same windows, with a normal interval.
+    """Compare two models by the difference of their errors on the same windows, with an interval.
 
-    Differences are averaged over series at each cutoff. Windows closer than the horizon overlap and
-    share truths, so their differences are correlated: the variance of the mean adds
+    Differences are averaged over the series at each cutoff. Windows closer than the horizon share
+    observed values, so their differences are correlated. The variance of the mean therefore adds
     Bartlett-weighted covariances up to ``ceil(horizon / step_size) - 1`` cutoffs apart (Newey and
-    West, 1987). With few windows the interval is still too narrow; treat it as a yardstick, not as
-    a test.
+    West, 1987), and the interval is that of a normal distribution. With few windows it is too
+    narrow to serve as a test.
 
     Args:
-        result: Forecasts must have been kept.
-        a: A model.
-        b: Another.
-        metric: As :meth:`BacktestResult.window_errors` takes it.
-        level: Of the interval, in percent.
+        result: A backtest that kept its forecasts (``keep=True``).
+        a: Name of a model.
+        b: Name of another model.
+        metric: A point metric, such as ``"mae"`` (:meth:`BacktestResult.window_errors`).
+        level: Level of the interval in percent.
 
     Raises:
         ValueError: If a name is unknown or there are fewer than two cutoffs.

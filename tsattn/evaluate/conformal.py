@@ -1,6 +1,4 @@
-"""Conformal intervals around the points of any forecaster: fixed after a calibration, or following
-the misses.
-"""
+"""Conformal intervals around the points of any forecaster, fixed or adaptive."""
 
 import copy
 import math
@@ -126,32 +124,31 @@ class ConformalFitted(Fitted):
 
 
 class SplitConformal(Forecaster):
-    """A forecaster with calibrated intervals around the points of another.
+    """Intervals around the points of another forecaster, from its errors on the last windows.
 
-    ``fit`` fits a copy of the forecaster on the rows before the calibration span, the last
-    ``horizon + step_size * (n_windows - 1)`` rows of each series, and collects its absolute errors
-    on rolling windows of that span, step by step. It is not fitted again on the calibration rows:
-    the errors would then be another model's. If errors before and after the last row are
-    exchangeable, an interval holds its level; overlapping windows and drift weaken that to a good
-    approximation, which a backtest's coverage shows. For rare counts overlap costs most, and
+    The last ``horizon + step_size * (n_windows - 1)`` rows of each series are the calibration span.
+    ``fit`` fits a copy of the forecaster on the rows before this span, and collects its absolute
+    errors on rolling windows of the span, for each step ahead. The copy is not fitted again on
+    these rows, because the errors would then belong to another model. An interval holds its level
+    if errors before and after the last row are exchangeable. With overlapping windows and drift it
+    holds approximately; ``coverage`` in a backtest shows how well. Overlap costs rare counts most;
     ``step_size=horizon`` avoids it.
 
-    The series with errors share them, n = N * ``n_windows``, each relative to the size of its
-    series' errors (:class:`SeriesScales`), so that quiet and noisy series each hold the level. A
-    series that was not calibrated, such as one too short for the windows, and windows in
-    ``predict_windows``, which do not say whose they are, take that size from the steps between
-    their last rows: as many as the forecaster's context, 32 where that is shorter and so many are
-    there.
+    All N series share n = N * ``n_windows`` errors. Each error is divided by the size of the errors
+    of its series (:class:`SeriesScales`), so that quiet and noisy series both hold the level. For
+    series that were not calibrated, such as those too short, and in ``predict_windows``, the size
+    comes from the changes between the last rows: as many rows as the forecaster's context, or 32 if
+    that is shorter and the series has so many.
 
-    Bounds keep within those of :class:`tsattn.data.windows.Values`, or the point where that is
-    beyond, and above 0 for windows without a negative value if the forecaster raises its own
-    (``nonnegative``) or the data are counts: all values of the table of ``fit`` and of the window
-    are whole and none is negative.
+    Bounds stay within the repeated limits of a series (:class:`tsattn.data.windows.Values`), unless
+    the point is beyond. They are at least 0 for windows without a negative value if the forecaster
+    is ``nonnegative`` or the data are counts: whole numbers, none negative, in the table of ``fit``
+    and in the window.
 
     Args:
         forecaster: Any forecaster; it stays as it is.
-        n_windows: Calibration windows a series. Level 80 needs n >= 4, level 95 n >= 19.
-        step_size: Rows between them.
+        n_windows: Calibration windows for each series. Level 80 needs n >= 4, level 95 n >= 19.
+        step_size: Rows between the windows.
 
     Attributes:
         forecaster_: The fitted copy, set by ``fit``.
@@ -160,7 +157,8 @@ class SplitConformal(Forecaster):
 
     Raises:
         TypeError: If the forecaster is a name or a class.
-        ValueError: In ``fit``, if the windows do not fit into a series.
+        ValueError: In ``fit``, if the windows do not fit into a series; in ``predict``, if there
+            are too few errors for a level.
     """
 
     fitted_class: ClassVar[type[Fitted]] = ConformalFitted
@@ -516,30 +514,29 @@ class AdaptiveFitted(ConformalFitted):
 
 
 class AdaptiveConformal(SplitConformal):
-    """Calibrated intervals whose levels follow the misses, for streams that drift away from their
-    calibration.
+    """Conformal intervals that widen after misses and narrow after hits, for data that drift.
 
-    ``fit`` calibrates as :class:`SplitConformal` does. After that :meth:`update` is told truths as
-    they become known, moment by moment, and moves the level of each step ahead and channel
-    (:class:`AdaptiveIntervals`); the series of a long panel share theirs. ``predict`` and
-    ``predict_windows`` only read that state, so ``backtest`` judges the levels as ``fit`` left
-    them; :func:`roll_adaptive` judges them in motion.
+    ``fit`` calibrates as :class:`SplitConformal` does. :meth:`update` then takes observed values as
+    they become known, in the order of time, and adapts the width of each level and step ahead
+    (:class:`AdaptiveIntervals`); all series share it. ``predict`` and ``predict_windows`` do not
+    adapt anything. ``backtest`` therefore scores the widths after ``fit``, and
+    :func:`roll_adaptive` the adapting ones.
 
-    Only the levels named here are followed, so only they can be asked for. With fewer calibration
-    errors than a level needs, ``fit`` refuses; beyond the largest error the intervals widen by
-    doubling, see :class:`AdaptiveIntervals`.
+    Only the levels named here can be asked for. Beyond the largest calibration error the widths are
+    doubled (:class:`AdaptiveIntervals`).
 
     Args:
         forecaster: Any forecaster; it stays as it is.
-        n_windows: Calibration windows a series.
-        step_size: Rows between them.
-        levels: Central levels in percent that are followed.
-        gamma: How fast they follow, above 0. ``None`` takes 0.02, or 0.4 over the horizon where
-            that is less: the truth of the last step comes a horizon late, and a level that moves
-            much meanwhile swings.
+        n_windows: Calibration windows for each series.
+        step_size: Rows between the windows.
+        levels: Central levels in percent that adapt; default 80 and 95.
+        gamma: Step size of the adaptation, above 0. ``None`` takes 0.02, or 0.4 / ``horizon`` if
+            that is less: errors of the last step are known a horizon later, and widths that move
+            much in the meantime oscillate.
 
     Attributes:
-        adaptive_: The levels in motion, an :class:`AdaptiveIntervals`, set by ``fit``.
+        adaptive_: The current target shares and widths, an :class:`AdaptiveIntervals`, set by
+            ``fit``.
 
     Raises:
         TypeError: If the forecaster is a name or a class.
@@ -638,17 +635,18 @@ class AdaptiveConformal(SplitConformal):
         scale: np.ndarray | None = None,
         covariates: CovariateWindows | None = None,
     ) -> None:
-        """Tell the truths of one moment's forecasts, in the order of time.
+        """Adapt the widths to the observed values of forecasts from one cutoff; call it in the
+        order of time.
 
         Args:
-            x: The contexts those forecasts were made from, ``[B, T, C]``; B series.
-            y: What came, ``[B, F, C]``, NaN where it is not known. A truth is to be told once: a
-                later call may tell the steps that an earlier one left out. It must be given.
-            widths: ``adaptive_.widths()`` as it was when those forecasts were made; ``None`` takes
-                today's.
-            scale: Unit of the errors, ``[B, C]``, as :meth:`scale_before` gives it to forecasts of
-                a table; ``None`` is that of ``predict_windows``.
-            covariates: Of the same windows, for a forecaster that reads some.
+            x: The contexts of these forecasts, ``[B, T, C]``; B series.
+            y: The observed values, ``[B, F, C]``, NaN where not known. Required. Pass each value
+                once: a later call may pass the steps that an earlier one left out.
+            widths: ``adaptive_.widths()`` at the time of these forecasts; ``None`` takes the
+                current ones.
+            scale: Unit of the errors, ``[B, C]``, by :meth:`scale_before` for forecasts of a table;
+                ``None`` takes that of ``predict_windows``.
+            covariates: Covariates of the same windows, for a forecaster that reads some.
 
         Raises:
             ValueError: If not fitted, a shape is wrong, or a table is given instead.
@@ -683,23 +681,23 @@ def roll_adaptive(
     quantiles: Sequence[float] | None = None,
     keep: bool = True,
 ) -> Rolled:
-    """Judge windows in the order of their cutoffs while the levels follow what is known at each.
+    """Score windows in the order of their cutoffs, with widths that adapt in between.
 
-    The truth at step h of a window is known at the first cutoff whose stamp is not before it; only
-    then the miss counts, against the width that the window was given. No interval depends on a row
-    after its cutoff. The forecaster itself stays as it is.
+    The observed value at step h of a window is used from the first cutoff on that is not before its
+    stamp, and compared with the interval that the window was given. No interval depends on a row
+    after its cutoff. The forecaster itself does not change.
 
     Args:
-        forecaster: Fitted; its state is where the levels start.
+        forecaster: A fitted forecaster, from whose widths the windows start.
         panel: The series.
-        ends: Absolute rows just after each context, any shape, read flat.
+        ends: Absolute rows just after each context, of any shape, which is flattened.
         scaler: As in :func:`tsattn.evaluate.rolling.roll`.
-        quantiles: Quantiles to judge; ``None`` takes the bounds of all levels followed.
-        keep: Keep forecasts. Points are kept meanwhile in any case.
+        quantiles: Quantiles to score; ``None`` takes the bounds of all levels.
+        keep: Whether the result keeps the forecasts.
 
     Raises:
         ValueError: As :func:`tsattn.evaluate.rolling.roll`, or if a quantile bounds a level that is
-            not followed.
+            not among ``levels``.
     """
     # By default the levels that are followed.
     levels = forecaster.levels_ if quantiles is None else None

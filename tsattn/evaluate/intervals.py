@@ -192,18 +192,18 @@ def step_of(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class SeriesScales:
-    """Size of the errors of each series, by which series of different size share their errors.
+    """Size of the errors of each series, so that large and small series can share their errors.
 
-    The size of a series is its mean absolute error, shrunk towards a multiple of the steps of its
-    history that all series have in common. The fewer the windows, and the less the series differ
-    from this multiple, the stronger is the shrinkage.
+    The size of a series is its mean absolute error. It is shrunk towards the median absolute change
+    from row to row of its history, times a factor that all series share. The fewer the windows, and
+    the less the series differ from this rule, the stronger is the shrinkage.
 
     Attributes:
         scales: Size of each series, ``[N, C]``, positive.
-        left_out: Size without the errors of one window, ``[N, W, C]``, by which the errors of that
-            window are divided, since a future error is not part of the size either. A single series
+        left_out: Size without the errors of one window, ``[N, W, C]``. The errors of the window are
+            divided by it, because the size does not contain a future error either. A single series
             has the same size for all windows. NaN for a series without errors if others have some.
-        per_step: Typical ratio of an error to a step of the history, ``[C]``; 1 without errors.
+        per_step: Typical ratio of an error to a change of the history, ``[C]``; 1 without errors.
     """
 
     scales: np.ndarray

@@ -1,6 +1,4 @@
-"""The attention forecaster: a patch transformer with structured attention, from a frame to a
-forecast.
-"""
+"""The forecaster that trains a patch transformer with structured attention on a table."""
 
 from typing import Any
 
@@ -21,34 +19,33 @@ from tsattn.training.settings import Training
 
 
 class AttentionForecaster(NetworkForecaster):
-    """Patch transformer with structured attention, from a frame to a forecast.
+    """A patch transformer with structured attention, trained on the table of ``fit``.
 
-    Every channel or series is a sequence of its own under shared weights. The defaults are fixed by
-    validation on ETTh1 (docs/log.md), not by its test rows.
+    All series share the weights, and each is forecast by itself unless ``channel_mixing`` is set in
+    ``network``. The defaults were chosen on validation rows of ETTh1 (docs/log.md).
 
     Args:
         horizon: Future steps to forecast.
-        context: Rows of history read for each forecast; what a shorter series lacks is padded at
-            its front. Default: 3.5 horizons, at least 96, at most 512, and not more than the median
-            series leaves beside a horizon and ``val_size``, half of it where there is one series
-            alone.
+        context: Rows of history read for each forecast; shorter series are padded in front. The
+            default is 3.5 horizons, at least 96 and at most 512, and at most the rows of the median
+            series less a horizon and ``val_size`` (half of them in a table of one series).
         attention: ``"mlr"`` (distance-dependent multi-level low rank), ``"standard"``,
             ``"sliding_window"``, ``"global_local"`` (two softmaxes over split features), or a
             bilinear score whose matrix is structured: ``"bilinear_mlr"``, ``"bilinear_btt"``,
             ``"mlbtc"``.
-        network: How the network looks: width, layers, patches, ranks and blocks.
+        network: Settings of the network: width, layers, patches, ranks and blocks.
         architecture: ``"encoder"`` maps all patches to the horizon at once. ``"decoder"`` forecasts
-            patch by patch and feeds on its forecasts; it needs ``patch_stride == patch_len`` and
+            patch by patch from its own forecasts; it needs ``patch_stride == patch_len`` and
             ``linear_skip=False``.
-        head: What is forecast. ``None``: points, with intervals calibrated on the validation rows.
-            ``"quantile"``, ``"student_t"``, ``"normal"``, ``"negative_binomial"`` (counts) or
-            ``"log_normal"`` (positive values): quantiles and samples of its own, and the median or
-            the mean as point.
-        point: ``"median"``, ``"mean"``, or ``"auto"``, the mean for intermittent series and the
-            median for others, from the quantiles; ``None`` is the point of the head.
-        quantiles: Those that ``head="quantile"`` trains; default thirteen from 0.025 to 0.975.
-        training: How it learns: loss, rate, epochs, the linear map beside the transformer, device,
-            threads.
+        head: ``None`` forecasts points, with intervals from errors on the validation rows. The
+            heads ``"quantile"``, ``"student_t"``, ``"normal"``, ``"negative_binomial"`` (counts)
+            and ``"log_normal"`` (positive values) forecast quantiles and samples. Their point is
+            the median of ``"quantile"`` and the mean of the others.
+        point: ``"median"``, ``"mean"``, or ``"auto"`` (the mean for intermittent series, the median
+            for others), computed from the quantiles; ``None`` is the point of the head.
+        quantiles: Quantiles that ``head="quantile"`` trains; default thirteen from 0.025 to 0.975.
+        training: Settings of the training: loss, learning rate, epochs, the linear map beside the
+            transformer, device, threads.
         schema: How tables are read: columns, frequency, missing values, covariates.
         val_size: Rows (int) or share (float) cut from the end of every series for early stopping
             and calibration; a share gives at least one horizon.
@@ -56,14 +53,14 @@ class AttentionForecaster(NetworkForecaster):
         random_state: Seed; ``None`` draws a new one from the operating system.
 
     Attributes:
-        fitted_: The network with all that its answers need, a
+        fitted_: The network with all that a forecast needs, a
             :class:`tsattn.forecasters.fitted.FittedNetwork`.
         network_: The trained ``torch.nn.Module``.
-        context_: Rows of history a forecast reads.
-        covariate_columns_: What is read beside the target, the cycles of the calendar chosen.
-        summary_: What was fitted: parameters, context, patches, ranks, blocks, epochs, validation
+        context_: Rows of history that a forecast reads.
+        covariate_columns_: The covariates that are read, with the cycles that ``"auto"`` chose.
+        summary_: Facts of the fit: parameters, context, patches, ranks, blocks, epochs, validation
             loss.
-        history_: Losses and learning rate, one row an epoch.
+        history_: Losses and learning rate, one row for each epoch.
 
     Example:
         >>> import numpy as np, pandas as pd
@@ -120,18 +117,18 @@ class AttentionForecaster(NetworkForecaster):
 
     @plain_torch()
     def attention_maps(self, data: Data | None = None) -> np.ndarray:
-        """How much each patch of the last context of every series looks at each other one.
+        """Attention weights between the patches of the last context of every series.
 
         Args:
             data: A long or wide frame, or a panel; ``None`` takes the series of ``fit``.
 
         Returns:
-            ``[layers, series, heads, looking patch, patch looked at]``. Rows sum to one,
-            and to two for ``"global_local"``, which adds two softmaxes.
+            ``[layers, series, heads, query patches, key patches]``. Rows sum to one, or to two for
+            ``"global_local"``, which adds two softmaxes.
             :func:`tsattn.plotting.plot_attention` draws one map.
 
         Raises:
-            ValueError: If the channels differ from the fitted ones.
+            ValueError: If ``data`` cannot be read as the table of the fit was.
             sklearn.exceptions.NotFittedError: If :meth:`fit` has not run.
         """
         self.check_fitted()

@@ -1,4 +1,4 @@
-"""The default forecaster judges candidates on the table's own past and combines the best."""
+"""The forecaster that scores candidates on the table's own past and averages the best."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -182,47 +182,46 @@ def _member_from(
 
 
 class AutoForecaster(GapForecaster):
-    """The best forecast in a given time: candidates are judged on the table's own past, and the
-    good ones combined.
+    """A weighted mean of the models that score best on the end of the table's own past, found in a
+    given time.
 
-    Candidates are the pretrained network, a map solved by least squares, the theta method and
-    exponential smoothing, the seasonal naive, drift and naive rules, boosted trees where columns
-    are named, the pretrained network on a log scale (``zero_log``) for positive months, quarters
-    and years, and an attention network where rows and time suffice. ``fit`` lets each learn from
-    the rows before some windows at the end of every series, a horizon apart (closer ones in a table
-    of one short series), and forecast these; absolute errors count in units of each series'
-    seasonal differences.
+    The candidates are the pretrained network, a linear map solved by least squares, theta,
+    exponential smoothing, and the seasonal naive, drift and naive forecasts. Covariates add boosted
+    trees; positive months, quarters and years add the pretrained network on a log scale
+    (``zero_log``); an attention network takes part if rows and time suffice. Each candidate
+    forecasts windows at the end of every series, a horizon apart (closer in a table of one short
+    series), and learns from the rows before them. Errors are in units of the seasonal differences
+    of each series.
 
-    The point is a weighted mean of the candidates whose error is within a twentieth of the
-    smallest. The weights are those with the smallest error on the windows, drawn towards equal
-    ones, and, the fewer windows there are, towards the mean of the pretrained network, the theta
-    method and exponential smoothing, each the less the larger its error is. Bands are the members'
-    own around the point, made wider or narrower until those of level 80 hold 80% of the windows'
-    truths, as far as there are windows enough to tell. The pretrained network stands in where a
-    series is too short for a member. Counts (whole numbers, none negative) have no forecast below
-    zero.
+    The point is a weighted mean of the candidates whose error is at most 5% above the smallest. The
+    weights minimise the error on the windows. They are shrunk towards equal weights and, if windows
+    are few, towards a mean of the pretrained network, theta and exponential smoothing, in which
+    candidates with larger errors weigh less. Intervals are those of the members around the point,
+    scaled until level 80 holds 80% of the observed values in the windows; with few windows they are
+    scaled less. The pretrained network takes the place of a member for which a series is too short.
+    Counts (whole numbers, none negative) get no forecast below zero.
 
-    Each candidate may take a part of what is left of ``max_time``: it learns from as much of the
-    past, and is judged on as many of the windows, as that allows. One that would take more than
-    half of it is left out. Under a tight limit the forecast depends on the machine.
+    Each candidate may take a part of the remaining ``max_time``: the less time, the fewer rows it
+    learns from and the fewer windows it forecasts. Candidates that would need more than half of it
+    are left out. Under a tight limit the forecast depends on the machine.
 
     Args:
         horizon: Rows forecast ahead, 1 to 1,024.
         max_time: Time limit of ``fit`` and one ``predict``, such as ``"1m"`` or seconds.
         alias: Name of the columns; default ``"auto"``.
         point: ``"median"``, ``"mean"``, or ``"auto"``: the mean for intermittent series, at least
-            half of whose values are 0, and the median for others. The candidates are judged by
-            their absolute errors for a median and by their squared errors for a mean.
-        schema: How tables are read. Missing values are left out of account unless it says
-            otherwise.
+            half of whose values are 0, and the median for others. Candidates are compared by
+            absolute errors for medians and by squared errors for means. If a table has series of
+            both kinds, the kind with more windows decides, and only its windows count.
+        schema: How tables are read. Missing values are left out unless it says otherwise.
         random_state: Seed of the trained network.
 
     Attributes:
-        leaderboard_: One row a candidate, the best first: ``error`` (mean absolute error, or the
-            root of the mean squared one for means; seasonal differences are 1), ``weight``,
-            ``seconds``, and ``note``, which tells why it takes no part.
-        n_windows_: Windows that were judged, of all series together.
-        band_factor_: What the width of the members' bands is multiplied by.
+        leaderboard_: One row for each candidate, the best first: ``error`` (the mean absolute
+            error, or for means the root mean squared error; seasonal differences are 1),
+            ``weight``, ``seconds``, and ``note``, the reason if it takes no part.
+        n_windows_: Windows that were forecast, of all series together.
+        band_factor_: Factor by which the widths of the members' intervals are multiplied.
         chosen_: One line that says which models forecast, with which weights, and which took no
             part.
 

@@ -15,6 +15,7 @@ from tsattn.data.panel import Panel
 from tsattn.data.sensor_faults import find_stuck
 from tsattn.data.stored import require
 from tsattn.data.windows import EqualRuns
+from tsattn.forecasters.band_widths import BandWidths
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.local_regression import LocalRegression
 from tsattn.forecasters.pooled_regression import (
@@ -60,9 +61,10 @@ class CovariateRegression:
     (:class:`tsattn.forecasters.local_regression.LocalRegression`): the base forecasts what its
     effect leaves of the target, and the effect is added. The pooled one, a ridge regression, and
     the trees forecast the error that is left, from the columns, the calendar and the forecast, in
-    units of a window's spread, so that all series and channels share them. All weights are 0 where
-    "no columns" forecast as well on windows held out. A series that has ended has no effect of
-    columns (:func:`has_ended`).
+    units of a window's spread, so that all series and channels share them. Further trees may say
+    how wide the bands are (:class:`tsattn.forecasters.band_widths.BandWidths`). All weights are 0
+    where "no columns" forecast as well on windows held out. A series that has ended has no effect
+    of columns (:func:`has_ended`).
 
     Attributes:
         encoder: How columns are read.
@@ -75,6 +77,8 @@ class CovariateRegression:
         trees: Trees for the same error, if they have a weight.
         pooled_weight: Factor of the pooled regression.
         trees_weight: Factor of the trees; the sum of both is at most 1.
+        widths: Further factors of that distance, one for each step of a forecast, by the features
+            of the trees; ``None`` where the band follows the base's alone.
         band_factor: Factor of the distance of quantiles to the point.
         error_ratio: Error on the windows held out, as a share of the base's.
         leaves_out: Whether scattered values that are far from their neighbours are read as missing
@@ -88,6 +92,7 @@ class CovariateRegression:
     share: float = 0.0
     pooled: PooledRegression | None = None
     trees: BoostedTrees | None = None
+    widths: BandWidths | None = None
     pooled_weight: float = 0.0
     trees_weight: float = 0.0
     band_factor: float = 1.0
@@ -138,11 +143,11 @@ class CovariateRegression:
         # Products with 0 keep NaN where a column is missing.
         effect = np.where(ended, 0.0 * effect, effect)
         point, bounds = self.blended(base, x, quantiles, effect)
-        correction = self.corrections(point, x, covariates, effect)
+        correction, width = self.corrections(point, x, covariates, effect)
         correction = np.where(ended, 0.0 * correction, correction)
         corrected = point + correction
         distance = bounds - point[..., None]
-        distance = self.band_factor * distance
+        distance = self.band_factor * width[..., None] * distance
         return corrected, corrected[..., None] + distance
 
     def effects(self, x: np.ndarray, covariates: CovariateWindows) -> np.ndarray:
@@ -214,12 +219,12 @@ class CovariateRegression:
 
     def corrections(
         self, point: np.ndarray, x: np.ndarray, covariates: CovariateWindows, effect: np.ndarray
-    ) -> np.ndarray:
-        """What the pooled regression and the trees add to points ``[B, F, C]``.
-
-        It is NaN where a column is missing.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the pooled regression and the trees add to points ``[B, F, C]``, NaN where a column
+        is missing; and the widths of the bands in units of the base's.
         """
         correction = np.zeros(point.shape)
+        width = np.ones(point.shape)
         n_rows = x.shape[1]
         n_steps = point.shape[1]
         ahead = slice(n_rows, n_rows + n_steps)
@@ -235,15 +240,16 @@ class CovariateRegression:
                 features = self.features(x[part, :, c], part_covariates)
                 channel_point = point[part, :, c]
                 channel_effect = effect[part, ahead, c]
-                errors = self._errors(features, channel_point, channel_effect)
+                errors, widths = self._errors_and_widths(features, channel_point, channel_effect)
                 correction[part, :, c] = features.spread * errors
+                width[part, :, c] = widths
         future = covariates.known[:, ahead]
         missing = np.isnan(future).any(axis=2)
         n_future_steps = missing.shape[1]
         # A view, so that what is set is set in the correction.
         correction_of_future = correction[:, :n_future_steps]
         correction_of_future[missing] = np.nan
-        return correction
+        return correction, width
 
     def features(self, x: np.ndarray, covariates: CovariateWindows) -> WindowFeatures:
         """Contexts ``[B, T]`` of one channel and their columns as the regressions read them."""
@@ -255,20 +261,27 @@ class CovariateRegression:
         lengths = (self.season, self.cycle)
         return tuple(length for length in lengths if length > 1)
 
-    def _errors(
+    def _errors_and_widths(
         self, features: WindowFeatures, point: np.ndarray, effect: np.ndarray
-    ) -> np.ndarray:
-        """The expected error of points ``[B, F]`` in units of the window."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The expected error of points ``[B, F]`` in units of the window, and the widths of their
+        bands in units of the base's.
+        """
         error = np.zeros(point.shape)
+        width = np.ones(point.shape)
         if self.pooled is not None:
             of_point = features.of_point(point, squares=self.pooled.squares)
             pooled_error = np.nan_to_num(self.pooled(of_point))
             error += self.pooled_weight * pooled_error
+        if self.trees is None and self.widths is None:
+            return error, width
+        of_trees = features.of_trees(point, effect, self.seasons)
         if self.trees is not None:
-            of_trees = features.of_trees(point, effect, self.seasons)
             trees_error = self.trees(of_trees)
             error += self.trees_weight * trees_error
-        return error
+        if self.widths is not None:
+            width = self.widths(of_trees)
+        return error, width
 
     def n_features(self, *, squares: bool) -> int:
         """Features that the pooled regression reads."""
@@ -319,11 +332,14 @@ class CovariateRegression:
         return facts
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The weights of the pooled regression and the trees, by names that begin with PREFIX."""
+        """The weights of the pooled regression and all trees, by names that begin with PREFIX."""
         arrays = {}
         if self.trees is not None:
             for name, array in self.trees.arrays.items():
                 arrays[f"{PREFIX}trees.{name}"] = array
+        if self.widths is not None:
+            for name, array in self.widths.trees.arrays.items():
+                arrays[f"{PREFIX}widths.{name}"] = array
         if self.pooled is not None:
             weights = self.pooled.weights
             arrays[f"{PREFIX}pooled"] = weights
@@ -347,11 +363,10 @@ class CovariateRegression:
         sizes = cls._checked_sizes(facts)
         numbers = cls._checked_numbers(facts)
         regression = cls(encoder, **sizes, **numbers, leaves_out=leaves_out)
-        tree_arrays = part_of(arrays, f"{PREFIX}trees.")
-        if tree_arrays:
-            trees = BoostedTrees(**tree_arrays)
-            trees.check(regression.n_tree_features())
-            regression = replace(regression, trees=trees)
+        trees = regression._rebuilt_trees(part_of(arrays, f"{PREFIX}trees."))
+        width_trees = regression._rebuilt_trees(part_of(arrays, f"{PREFIX}widths."))
+        widths = None if width_trees is None else BandWidths(width_trees)
+        regression = replace(regression, trees=trees, widths=widths)
         if facts["pooled"] is None:
             return regression
         pooled = regression._rebuilt_pooled(facts["pooled"], arrays)
@@ -379,6 +394,14 @@ class CovariateRegression:
         in_range = numbers["share"] in SHARES and numbers["band_factor"] > 0
         require(in_range, f"numbers {numbers}")
         return numbers
+
+    def _rebuilt_trees(self, arrays: dict[str, np.ndarray]) -> BoostedTrees | None:
+        """Trees of saved arrays, checked; ``None`` where there are none."""
+        if not arrays:
+            return None
+        trees = BoostedTrees(**arrays)
+        trees.check(self.n_tree_features())
+        return trees
 
     def _rebuilt_pooled(
         self, facts: dict[str, Any], arrays: dict[str, np.ndarray]

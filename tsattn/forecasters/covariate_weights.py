@@ -16,6 +16,7 @@ from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWi
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History, find_stuck_cells, spread_places
 from tsattn.evaluate.intervals import factor_needed
+from tsattn.forecasters.band_widths import BAND, BandErrors, BandWidths, fit_band_widths
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CHUNK_VALUES, Base, CovariateRegression
 from tsattn.forecasters.deadlines import (
@@ -60,8 +61,6 @@ _HELD_OUT = 4
 _SURE = 2.0
 # ... and such a share of the error.
 _WORTH = 0.01
-# Quantiles whose band is corrected.
-_BAND = (0.1, 0.9)
 # Share of truths that the band shall hold.
 _COVERAGE = 0.8
 # Least and largest factor of the distance of the band to the points.
@@ -477,14 +476,20 @@ class PastForecasts:
             return Choice(regression, point)
         correction = self.spread[check] * mix.errors
         point[check] = self.answers[share].point[check] + correction
+        widths = None
+        band_factor = self._band_factor(share, mix.errors, check)
+        if rows is not None:
+            with suppress(OutOfTime):
+                widths, band_factor = self._band_widths(share, point, rows, band_factor)
         regression = replace(
             self.regression,
             share=share,
             pooled=pooled if mix.pooled_weight else None,
             trees=trees,
+            widths=widths,
             pooled_weight=mix.pooled_weight,
             trees_weight=mix.trees_weight,
-            band_factor=self._band_factor(share, mix.errors, check),
+            band_factor=band_factor,
             error_ratio=float(mix.losses.mean() / plain.mean()),
         )
         return Choice(regression, point)
@@ -671,6 +676,44 @@ class PastForecasts:
         missed = self.truth[pick] - point[pick]
         return _mean_losses(missed / self.spread[pick] - errors)
 
+    def _band_widths(
+        self, share: float, point: np.ndarray, rows: _TreeRows, band_factor: float
+    ) -> tuple[BandWidths | None, float]:
+        """Widths of the band that follow the features of the trees, if they fit the errors of the
+        windows held out better, and the factor of the band.
+
+        Args:
+            share: Of the local regression.
+            point: Forecasts of the windows held out, ``[W, F, C]``; NaN for the others.
+            rows: Steps of all windows.
+            band_factor: Of a band that follows the base's alone.
+        """
+        answer = self.answers[share]
+        if not answer.bounds.shape[3]:
+            return None, band_factor
+        has_forecast = np.isfinite(point[rows.places])
+        rows = rows.some(has_forecast)
+        places = rows.places
+        spread = np.broadcast_to(self.spread, point.shape)[places]
+        base_point = answer.point[places]
+        below = base_point - answer.bounds[..., 0][places]
+        above = answer.bounds[..., 1][places] - base_point
+        gap = self.truth[places] - point[places]
+        errors = BandErrors(
+            gap=gap / spread,
+            below=below / spread,
+            above=above / spread,
+            windows=places[0],
+            features=self._tree_features(share, rows),
+        )
+        has_error = np.isfinite(errors.gap)
+        has_width = errors.below + errors.above > 0
+        fitted = fit_band_widths(errors.some(has_error & has_width))
+        if fitted is None:
+            return None, band_factor
+        widths, factor = fitted
+        return widths, float(np.clip(factor, _NARROWEST, _WIDEST))
+
     def _band_factor(self, share: float, errors: np.ndarray, pick: np.ndarray) -> float:
         """Factor of the distance of bounds to points with which 80% of the truths lie inside."""
         point = self.answers[share].point[pick]
@@ -711,7 +754,7 @@ def _forecast(
     shares = (0.0, 1.0) if regression.reads_rows else (0.0,)
     for share in shares:
         shared = replace(regression, share=share)
-        arrays += shared.blended(base, x, _BAND, effects)
+        arrays += shared.blended(base, x, BAND, effects)
     return arrays
 
 
@@ -782,6 +825,11 @@ class _TreeRows(NamedTuple):
 
     features: np.ndarray
     places: tuple[np.ndarray, ...]
+
+    def some(self, chosen: np.ndarray) -> _TreeRows:
+        """The rows of a choice ``[R]``, true where one is taken."""
+        places = tuple(part[chosen] for part in self.places)
+        return _TreeRows(self.features[chosen], places)
 
     def join(self, other: _TreeRows) -> _TreeRows:
         """The rows of both."""

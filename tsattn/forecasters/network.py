@@ -501,8 +501,9 @@ class NetworkForecaster(Forecaster):
         random_state: Any = None,
         future: TableLike | None = None,
     ) -> np.ndarray:
-        """Draws from the forecast of a distribution or quantile head, steps independent of one
-        another.
+        """Draw from the forecast distribution of a head, each step independently of the others.
+
+        Sums over steps are those of ``total``, whose sample paths have dependent steps.
 
         Args:
             n_samples: Draws for each step.
@@ -511,11 +512,11 @@ class NetworkForecaster(Forecaster):
             future: As in :meth:`predict`.
 
         Returns:
-            ``[series, horizon, n_samples]`` in original units, in the order of :meth:`predict`: NaN
-            for series that are left out, after the others.
+            ``[series, horizon, n_samples]`` in the units of the data, in the order of
+            :meth:`predict`. Series that are left out come last, with NaN.
 
         Raises:
-            ValueError: If the head knows points only, a series is too short, or ``future`` is not
+            ValueError: If the network has no head, a series is too short, or ``future`` is not
                 complete.
         """
         self.check_fitted()

@@ -1,4 +1,4 @@
-"""The pretrained forecaster forecasts any table without training, with weights that are shipped."""
+"""The pretrained forecaster, which forecasts any table without training by shipped weights."""
 
 import copy
 import statistics
@@ -100,7 +100,8 @@ class GapForecaster(Forecaster):
         random_state: Any = None,
         future: TableLike | None = None,
     ) -> np.ndarray:
-        """Sample paths whose steps depend on one another (:meth:`tsattn.Forecast.sample`).
+        """Draw sample paths whose steps depend on one another as past forecast errors did
+        (:meth:`tsattn.Forecast.sample`).
 
         Args:
             n_samples: Paths of each series.
@@ -109,10 +110,10 @@ class GapForecaster(Forecaster):
             future: As in :meth:`predict`.
 
         Returns:
-            ``[series, horizon, n_samples]`` in original units.
+            ``[series, horizon, n_samples]`` in the units of the data.
 
         Raises:
-            ValueError: As :meth:`predict`, or if ``n_samples`` is no whole number above 0.
+            ValueError: As :meth:`predict`, or if ``n_samples`` is not a whole number above 0.
         """
         forecast = self._forecast_table(data, future=future)
         return forecast.sample(n_samples, random_state=random_state)
@@ -209,28 +210,27 @@ class PretrainedFitted(Fitted):
 class PretrainedForecaster(GapForecaster):
     """A network trained on synthetic series, which forecasts any series without training.
 
-    ``fit`` only stores the table. Each series, and each channel of a wide table, is forecast by
-    itself from its last ``max_context`` values. Series may have any lengths, from one value up; a
-    short one does not shorten the others. Missing values are left out, wherever they are, unless
-    the schema says otherwise.
+    ``fit`` only stores the table, unless covariates or ``fine_tune`` are set. Each series is
+    forecast by itself from its last ``max_context`` rows. Series may have different lengths, from
+    one value up. Missing values are left out unless the schema says otherwise.
 
-    The point is the median, which is 0 for rare sales; ``point="mean"`` gives the mean of the
-    quantile curve, whose tails go on as those of a normal distribution. Quantiles between two
-    levels of the network lie on the line through them over the quantiles of the normal
-    distribution: ``v = v_k + (z(q) - z(p_k)) / (z(p_k+1) - z(p_k)) * (v_k+1 - v_k)``. ``save``
-    writes the weights too, so that forecasts stay the same under every later version.
+    The point is the median, which is 0 for rare sales. ``point="mean"`` gives the mean of the
+    quantiles, with tails of a normal distribution beyond the outermost ones. Quantiles between two
+    levels of the network are interpolated over the quantiles z of the normal distribution:
+    ``v = v_k + (z(q) - z(p_k)) / (z(p_k+1) - z(p_k)) * (v_k+1 - v_k)``. ``save`` also writes the
+    weights, so that later versions give the same forecasts.
 
-    Regressions before and after the network read the covariates that the schema names: inside each
-    window, pooled over the table, and by boosted trees. Their weights come from forecasts of the
-    panel's own past, and are 0 where held-out windows do not clearly show a smaller error
+    Three regressions read the covariates that the schema names: one inside each window, one pooled
+    over the table, and boosted trees. ``fit`` chooses their weights by forecasts of the table's own
+    past. The weights are 0 unless covariates clearly lower the error on held-out windows
     (:class:`tsattn.forecasters.covariate_regression.CovariateRegression`).
 
-    ``fine_tune`` trains a copy of the network on windows of the table. Validation windows from the
-    last ``val_size`` rows of each series choose among its weights. The first weights stay where
-    these windows do not clearly show a smaller loss.
+    ``fine_tune`` trains a copy of the network on windows of the table. Validation windows in the
+    last ``val_size`` rows of each series decide which weights are kept: the shipped ones, unless
+    others have a clearly smaller loss.
 
     Args:
-        horizon: Rows forecast ahead, 1 to 1,024; ``predict`` may ask for another number of them.
+        horizon: Rows forecast ahead, 1 to 1,024; ``predict(horizon=...)`` may differ from it.
         alias: Name of the columns; default ``"zero"``.
         nonnegative: Raise forecasts below 0 to 0 for series without a negative value in the rows
             that are read.
@@ -239,21 +239,21 @@ class PretrainedForecaster(GapForecaster):
         weights: Name of shipped weights (``"zero-5b-small"`` for very many series), a file or
             folder that :func:`tsattn.pretrained.weights.save_network` wrote, or a network.
         schema: How tables are read: columns, frequency, missing values, covariates.
-        n_threads: Threads that share the series; ``None`` takes as many as torch has. A number of
-            them does not change a forecast, and torch's own number stays as it was.
+        n_threads: Threads that share the series; ``None`` takes as many as torch has. Forecasts do
+            not depend on the number, and the setting of torch does not change.
         fine_tune: Let ``fit`` train the network on the table.
         val_size: Rows (int) or share (float) held out at the end of every series by ``fine_tune``;
             a share is at least one horizon.
         random_state: Seed of ``fine_tune``: an int, a numpy generator, or ``None`` for a new one.
 
     Attributes:
-        network_: The network that forecasts, shared and not to be changed.
-        season_: Rows of the season that the frequency of the table usually has; the network takes
-            it on less evidence than others. 0 where the frequency has none.
-        covariate_regression_: What covariates add to its forecasts; ``None`` where none are read.
-        summary_: How ``fine_tune`` went, empty without it: ``parameters``, ``steps`` trained,
-            ``best_step`` (0 where the weights stayed as they were), ``valid_windows``, and the loss
-            on these before (``start_loss``) and after (``valid_loss``).
+        network_: The network that forecasts. Forecasters share it, so do not change it.
+        season_: Rows of the usual season of the table's frequency, 24 for hours. The network needs
+            less evidence for it than for other seasons. 1 if the frequency has none.
+        covariate_regression_: The fitted regressions on covariates; ``None`` without covariates.
+        summary_: Facts of ``fine_tune``, empty without it: ``parameters``, ``steps`` trained,
+            ``best_step`` (0 if the shipped weights were kept), ``valid_windows``, and the loss on
+            these before (``start_loss``) and after (``valid_loss``).
 
     Raises:
         ValueError: If ``horizon`` is not an integer from 1 to 1,024, ``point`` is another word, or
