@@ -603,7 +603,8 @@ MUTANTS = [
         "inside.setdefault(homes[name], {})",
         FORECASTER,
     ),
-    Mutant("tsattn/forecaster.py", "if answer.shape != shape:", "if answer.ndim < 2:", FORECASTER),
+    Mutant("tsattn/forecasts.py", "if array.shape != shape:", "if array.ndim < 2:", FORECASTER),
+    Mutant("tsattn/forecasts.py", "if not crosses.any():", "if True:", FORECASTER),
     Mutant(
         "tsattn/forecaster.py",
         '"freq": last.freq, "like"',

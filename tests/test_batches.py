@@ -278,7 +278,7 @@ def test_a_killed_run_goes_on(folder, monkeypatch, source):
         ),
         ({"batch_series": 3}, r"other options \(batch_series\)"),
         ({"forecaster": Naive(HORIZON)}, "another model"),
-        ({"table": None}, "another table"),
+        ({"source": "dates.parquet"}, "another table"),
     ],
 )
 def test_another_run_does_not_go_on(folder, monkeypatch, change, message):
@@ -292,15 +292,48 @@ def test_another_run_does_not_go_on(folder, monkeypatch, change, message):
         stop_after(patch, 2)
         with pytest.raises(Killed):
             forecast_file(**options)
-    if "table" in change:
-        table().assign(y=1.0).to_parquet("series.parquet", index=False, row_group_size=70)
-        change = {}
     with pytest.raises(ValueError, match=message):
         forecast_file(**options | change)
     # The advice of the message.
     for path in (folder / ".out.parquet.batches").iterdir():
         path.unlink()
     assert forecast_file(**options | change).n_resumed == 0
+
+
+@pytest.mark.parametrize("source", ["series", "dates"])
+def test_a_table_may_be_mended_after_a_run_that_failed(folder, source):
+    call = (Naive(HORIZON), f"{source}.parquet", "out.parquet")
+    mended = pd.read_parquet(f"{source}.parquet")
+    forecast_file(*call, batch_series=2)
+    last_series = pd.read_parquet("out.parquet")["unique_id"].iloc[-1]
+    faulty = mended.copy()
+    faulty.loc[faulty["unique_id"] == last_series, "y"] = np.inf
+    faulty.to_parquet(f"{source}.parquet", index=False)
+    with pytest.raises(ValueError, match="column 'y' holds inf"):
+        forecast_file(*call, batch_series=2)
+    parts = list(Path(".out.parquet.batches").glob("0*.parquet"))
+    mended.to_parquet(f"{source}.parquet", index=False)
+    with pytest.warns(UserWarning, match=f"the {len(parts)} batches of that run are forecast"):
+        run = forecast_file(*call, batch_series=2)
+    assert run.n_resumed == 0
+    forecast = by_name(pd.read_parquet("out.parquet"))
+    pd.testing.assert_frame_equal(forecast, by_name(Naive(HORIZON).fit(mended).predict()))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", None])
+def test_a_part_or_plan_that_lost_its_end_is_made_again(folder, monkeypatch, content):
+    call = (zero(), "series.parquet", "out.parquet")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Killed):
+            forecast_file(*call, batch_series=2)
+    if content is None:
+        Path(".out.parquet.batches/plan.json").write_bytes(b"{")
+    else:
+        Path(".out.parquet.batches/000001.parquet").write_bytes(content)
+    run = forecast_file(*call, batch_series=2)
+    assert run.n_resumed == (0 if content is None else 1)
+    assert run.n_rows == N_SERIES * HORIZON
 
 
 def test_a_run_without_a_batch_leaves_nothing(folder, monkeypatch):
@@ -357,7 +390,7 @@ TABLES = {
     "wide": (lambda: wide_table(np.ones((9, 2)), ["a", "b"]).reset_index(names="ds"), "is no long"),
     "one series": (lambda: table(1).drop(columns="unique_id"), "is no long"),
     "no rows": (lambda: table().iloc[:0], "has no rows"),
-    "no id": (lambda: table().replace({"unique_id": {"s05": None}}), "no id in row"),
+    "no id": (lambda: table().replace({"unique_id": {"s05": None}}), "no id in row 200,"),
     "all bad": (lambda: table().assign(y=np.nan), r"no series has a value: series '\w+'; give"),
 }
 
@@ -370,6 +403,42 @@ def test_a_faulty_table_is_refused(folder, name):
         forecast_file(Naive(HORIZON), "bad.parquet", "out.parquet", batch_series=20)
     assert "out.parquet" not in names(folder)
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("order", [["unique_id", "ds"], ["ds", "unique_id"]])
+def test_rows_of_errors_are_those_of_a_file(folder, order):
+    df = table().sort_values(order, ignore_index=True)
+    row = df.index[(df["unique_id"] == "s09") & (df["ds"] == "2024-01-11")][0]
+    df.loc[row, "ds"] = pd.NaT
+    df.to_parquet("bad.parquet", index=False)
+    with pytest.raises(ValueError, match="has no stamp in row") as caught:
+        forecast_file(Naive(HORIZON), "bad.parquet", "out.parquet", batch_series=2)
+    place, first, path = re.search(
+        r"in row (\d+).*\(row 0 is row (\d+) of (.*)\)$", str(caught.value)
+    ).groups()
+    faulty = pd.read_parquet(path).iloc[int(place) + int(first)]
+    assert faulty["unique_id"] == "s09"
+    assert pd.isna(faulty["ds"])
+
+
+@pytest.mark.parametrize("column", ["unique_id", "y"])
+def test_rows_that_cannot_be_decoded_are_named(folder, monkeypatch, column):
+    monkeypatch.setattr(parquet, "_HEAD_ROWS", 20)
+    content = bytearray(Path("series.parquet").read_bytes())
+    group = pq.ParquetFile("series.parquet").metadata.row_group(4)
+    place = group.column(0 if column == "unique_id" else 2).dictionary_page_offset
+    content[place : place + 40] = b"x" * 40
+    Path("series.parquet").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"series\.parquet cannot be read from row \d+ on \(.*; write"
+    ):
+        forecast_file(Naive(HORIZON), "series.parquet", "out.parquet", batch_series=2)
+
+
+def test_a_folder_is_no_file_to_write(folder):
+    Path("out.parquet").mkdir()
+    with pytest.raises(ValueError, match=r"out\.parquet is a folder; name a file to write to"):
+        forecast_file(Naive(HORIZON), "series.parquet", "out.parquet")
 
 
 def test_ids_may_be_views_of_text(folder):
@@ -475,10 +544,10 @@ def test_a_table_that_changes_during_a_run_is_refused(folder, monkeypatch):
         with pytest.raises(ValueError, match=r"series\.parquet has changed since this run began"):
             forecast_file(Naive(HORIZON), "series.parquet", "out.parquet", batch_series=2)
     assert not Path("out.parquet").exists()
-    with pytest.raises(ValueError, match=r"holds 1 batches of .* another table; .* begin anew"):
-        forecast_file(Naive(HORIZON), "series.parquet", "out.parquet", batch_series=2)
-    shutil.rmtree(".out.parquet.batches")
-    forecast_file(Naive(HORIZON), "series.parquet", "out.parquet", batch_series=2)
+    message = r"series\.parquet has changed since an earlier run, so the 1 batches of that run are"
+    with pytest.warns(UserWarning, match=message):
+        run = forecast_file(Naive(HORIZON), "series.parquet", "out.parquet", batch_series=2)
+    assert run.n_resumed == 0
     assert (pd.read_parquet("out.parquet")["naive"] > 900).all()
 
 

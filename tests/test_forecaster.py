@@ -325,6 +325,100 @@ def test_levels_are_refused_for_a_forecaster_that_says_it_has_points_only():
         Forgetful().fit(long_frame()).predict(level=80)
 
 
+class Smallest(Forecaster):
+    """Repeats the last row; without a schema and an alias."""
+
+    context = 1
+    change = None
+
+    def __init__(self, horizon=H):
+        self.horizon = horizon
+
+    def _fit(self, panel, context):
+        return Fitted(panel=panel)
+
+    def _forecast(self, x, quantiles, covariates):
+        point = np.repeat(x[:, -1:], self.horizon, axis=1)
+        bounds = point[..., None] + np.array(quantiles)
+        return (point, bounds) if self.change is None else self.change(point, bounds)
+
+
+def test_the_smallest_forecaster_forecasts(tmp_path):
+    model = Smallest().fit(long_frame())
+    forecast = model.predict(level=80)
+    assert list(forecast) == ["unique_id", "ds", "Smallest", "Smallest-lo-80", "Smallest-hi-80"]
+    model.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(Smallest.load(tmp_path / "model").predict(level=80), forecast)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            lambda point, bounds: point,
+            TypeError,
+            r"_forecast of Own must return points and quantiles, two arrays; got a ndarray: .*"
+            r" set gives_quantiles = False and return tsattn.forecasts.unbounded\(points\)",
+        ),
+        (lambda point, bounds: None, TypeError, "two arrays; got a NoneType"),
+        (
+            lambda point, bounds: (point, None),
+            ValueError,
+            r"quantiles as \(2, 3, 1, 2\); got None; return from _forecast the 2 quantiles that",
+        ),
+        (
+            lambda point, bounds: (point[..., 0], bounds),
+            ValueError,
+            r"got \(2, 3\); return points of this shape from _forecast",
+        ),
+        (
+            lambda point, bounds: ([["a"]], bounds),
+            TypeError,
+            r"channels as an array of numbers; got a list \(could not convert .*; return points of",
+        ),
+        (
+            lambda point, bounds: (point, point[..., None] + np.array([1.0, -1.0])),
+            ValueError,
+            r"quantiles of Own must not cross; got 1\.\d+ for 0\.1 and -0\.\d+ for 0\.9 at step 1: sort"
+            r" them by np\.sort\(bounds, axis=-1\)",
+        ),
+        (lambda point, bounds: (point, bounds * np.nan), ValueError, "not finite for series 's0'"),
+    ],
+)
+def test_an_answer_that_is_no_forecast_is_refused(change, error, message):
+    class Own(Smallest):
+        pass
+
+    Own.change = staticmethod(change)
+    with pytest.raises(error, match=message):
+        Own().fit(long_frame()).predict(level=80)
+
+
+def test_quantiles_may_cross_by_rounding():
+    class Own(Smallest):
+        change = staticmethod(lambda point, bounds: (point, 9 - 1e-8 * bounds.cumsum(axis=-1)))
+
+    assert (Own().fit(long_frame()).predict(level=80)["Own-hi-80"] < 9).all()
+
+
+def test_a_constructor_that_forgets_an_argument_is_named():
+    class Own(Smallest):
+        def __init__(self, size=3):
+            pass
+
+    with pytest.raises(ValueError, match="horizon must be a whole number of at least 1; got None"):
+        Own().fit(long_frame())
+    with pytest.raises(AttributeError, match=r"Own must store 'size' .*; write self.size = size"):
+        Own().get_params()
+
+    class Open(Smallest):
+        def __init__(self, **rest):
+            super().__init__(**rest)
+
+    with pytest.raises(AttributeError, match=r"of Open must name all .*; got \*\*rest: write them"):
+        Open().get_params()
+
+
 def test_a_context_that_is_still_open_is_refused():
     class Open(Naive):
         context = None
@@ -341,10 +435,24 @@ def test_a_fit_that_returns_nothing_is_refused():
         def _fit(self, panel, context):
             pass
 
-    with pytest.raises(
-        TypeError, match=r"_fit of Silent must return.*return Fitted\(panel=panel\)"
+    class Whole(Naive):
+        def _fit(self, panel, context):
+            return panel
+
+    class Empty(Naive):
+        def _fit(self, panel, context):
+            return Fitted(panel=None)
+
+    for kind, got in (
+        (Silent, "a NoneType"),
+        (Whole, "a Panel"),
+        (Empty, "a Fitted without a panel"),
     ):
-        Silent(H).fit(long_frame())
+        message = (
+            rf"_fit of {kind.__name__} must return .*; got {got}: end it with return Fitted\(panel="
+        )
+        with pytest.raises(TypeError, match=message):
+            kind(H).fit(long_frame())
 
 
 def test_a_fit_that_fails_leaves_the_one_before():

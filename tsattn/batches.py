@@ -20,7 +20,16 @@ import numpy as np
 import pandas as pd
 
 from tsattn.catalogue import MODELS
-from tsattn.checks import Argument, InputWarning, InPython, Name, Piece, check_whole, warn
+from tsattn.checks import (
+    Argument,
+    InputError,
+    InputWarning,
+    InPython,
+    Name,
+    Piece,
+    check_whole,
+    warn,
+)
 from tsattn.data.calendar import more
 from tsattn.data.columns import plain
 from tsattn.data.files import kind_of
@@ -98,7 +107,7 @@ def forecast_file(
 
     Each batch becomes a file in the folder ``.NAME.batches`` beside ``out``. ``out`` appears at the
     end, whole, and the folder goes. A call that was killed goes on when it is repeated: the batches
-    that stand are not forecast again.
+    that stand are not forecast again, unless the table has changed meanwhile.
 
     The names of the columns are found in the first rows, and the frequency in the first batch; both
     hold for all. A forecaster that is not fitted is fitted on each batch, so it must be one that
@@ -151,7 +160,7 @@ def forecast_file(
     with _claimed(folder, work.plan(batch_series)):
         batches = file.batches(batch_series, folder)
         work, remarks = _started(work, batches[0])
-        missing = [batch for batch in batches if not work.part(batch).exists()]
+        missing = [batch for batch in batches if not _is_whole(work.part(batch))]
         _forecast_missing(work, missing, file.n_rows, engine, verbose)
         parts = _join([work.part(batch) for batch in batches], out)
     _tell_remarks(remarks, [part["remarks"] for part in parts])
@@ -172,7 +181,7 @@ def check_files(source: Path, out: Path) -> None:
     """Refuse files that are not Parquet by their names, and one that is read and written.
 
     Raises:
-        ValueError: If one is of another kind, or both are one file.
+        ValueError: If one is of another kind, both are one file, or a folder is to be written.
         ImportError: If pyarrow is not installed.
         FileNotFoundError: If there is no file to read.
     """
@@ -183,6 +192,8 @@ def check_files(source: Path, out: Path) -> None:
             )
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}; check the path")
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; name a file to write to")
     if out.exists() and out.samefile(source):
         raise ValueError(f"{out} is the table that is read; name another file to write to")
 
@@ -291,7 +302,21 @@ class _Work:
         return json.loads(json.dumps(plan, default=list))
 
     def panel(self, batch: Batch) -> Panel:
-        """The series of a batch."""
+        """The series of a batch.
+
+        Raises:
+            ValueError: If they are faulty. Rows in the message are counted from the batch's first.
+        """
+        try:
+            return self._panel(batch)
+        except InputError as error:
+            is_head = batch.path == self.file.path and batch.start == 0
+            if is_head or " row " not in str(error):
+                raise
+            first = f" (row 0 is row {batch.start} of {batch.path})"
+            raise InputError(*error.args, first) from None
+
+    def _panel(self, batch: Batch) -> Panel:
         frame = self.file.frame(batch)
         schema = self.file.schema
         if self.freq is not None:
@@ -402,6 +427,18 @@ def _forecast_batch(work: _Work, batch: Batch) -> None:
     write_atomic(work.part(batch), lambda temporary: pq.write_table(table, temporary))
 
 
+def _is_whole(part: Path) -> bool:
+    """Whether a batch was forecast. Half a file stands where the power failed meanwhile."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_schema(part).metadata
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return False
+    return _FACTS in (metadata or {})
+
+
 def _join(parts: Sequence[Path], out: Path) -> list[dict[str, Any]]:
     """Put the forecasts of all batches into one file, and return the facts stored in their
     metadata.
@@ -463,21 +500,37 @@ def _parts_in(folder: Path) -> list[Path]:
 def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
     """Refuse to go on with the parts of another run."""
     path = folder / _PLAN
-    if path.exists():
+    try:
         earlier = read_json(path)
-        if earlier == plan:
-            return
-        n_parts = len(_parts_in(folder))
-        if n_parts:
-            raise ValueError(
-                f"{folder} holds {n_parts} batches of an earlier run with"
-                f" {_other_parts(earlier, plan)}; repeat that run to go on with it, or remove this"
-                " folder to begin anew"
-            )
+    except ValueError:
+        # Nobody knows of what the parts beside it are.
+        earlier = {}
+    if earlier == plan:
+        return
+    n_parts = len(_parts_in(folder))
+    if n_parts and _is_outdated(earlier, plan):
+        table = plan["table"]["path"]
+        warn(
+            f"{table} has changed since an earlier run, so the {n_parts} batches of that run are"
+            " forecast again"
+        )
+    elif n_parts and earlier:
+        raise ValueError(
+            f"{folder} holds {n_parts} batches of an earlier run with"
+            f" {_other_parts(earlier, plan)}; repeat that run to go on with it, or remove this"
+            " folder to begin anew"
+        )
     discard_rows(folder)
     for part in _parts_in(folder):
         part.unlink()
     write_json(path, plan)
+
+
+def _is_outdated(earlier: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
+    """Whether an earlier run cannot go on, since its table was written anew."""
+    table = plan["table"]
+    old_table = earlier.get("table") or {}
+    return old_table != table and old_table.get("path") == table["path"]
 
 
 def _other_parts(earlier: Mapping[str, Any], plan: Mapping[str, Any]) -> str:

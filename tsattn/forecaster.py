@@ -43,10 +43,10 @@ from tsattn.data.windows import (
     tell_interpolated,
     window_sizes,
 )
-from tsattn.forecasts import Answer, Data, Forecast, first_not_finite, with_skipped
+from tsattn.forecasts import Answer, Data, Forecast, checked_answer, first_not_finite, with_skipped
 from tsattn.levels import Numbers, check_ascending, check_request, points_only
 from tsattn.locks import in_turn
-from tsattn.settings import Settings, arranged, check_settings, is_default
+from tsattn.settings import Settings, arranged, check_settings, is_default, own_arguments
 
 if TYPE_CHECKING:  # what only covariates need is imported by the forecasters that read some
     from torch import Tensor
@@ -149,10 +149,11 @@ def learnt(name: str, doc: str) -> Any:
 class Forecaster(ABC):
     """The base class: it forecasts ``horizon`` rows from the rows before them.
 
-    A new forecaster is a subclass with a constructor and two methods. The constructor stores its
-    arguments under their names, ``horizon``, ``alias`` and ``schema`` among them. :meth:`_fit`
-    learns from a panel and returns a :class:`Fitted`; :meth:`_forecast` forecasts windows. This
-    class handles tables, covariates, chunks, intervals, frames, folders and errors.
+    A new forecaster is a subclass with ``context``, a constructor and two methods. The constructor
+    stores its arguments under their names: ``horizon``, and ``alias`` and ``schema`` if it takes
+    them. :meth:`_fit` learns from a panel and returns a :class:`Fitted`; :meth:`_forecast`
+    forecasts windows. This class handles tables, covariates, chunks, intervals, frames, folders and
+    errors.
 
     Attributes:
         horizon: Rows forecast ahead.
@@ -179,9 +180,9 @@ class Forecaster(ABC):
     warm_starts: ClassVar[bool] = False
 
     horizon: int
-    alias: str | None
+    alias: str | None = None
     context: Any
-    schema: Schema
+    schema: Schema = Schema()
     nonnegative: bool = False
     # "median" or "mean" of the quantiles; "auto" is the mean for intermittent series, the median
     # for others; None is the forecaster's own point.
@@ -204,7 +205,8 @@ class Forecaster(ABC):
         self, x: np.ndarray, quantiles: Sequence[float], covariates: "CovariateWindows | None"
     ) -> Answer:
         """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts ``x [B, T, C]``,
-        in one pass.
+        in one pass. There may be no ``quantiles``; a forecaster of points only sets
+        ``gives_quantiles = False`` and returns :func:`tsattn.forecasts.unbounded` points.
         """
 
     @property
@@ -294,7 +296,7 @@ class Forecaster(ABC):
         Args:
             deep: Also those inside of settings, as ``network__d_model``.
         """
-        params = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        params = own_arguments(self)
         if not deep:
             return params
         inside = {}
@@ -431,15 +433,17 @@ class Forecaster(ABC):
         """
         # A time limit of the fit is one of reading the table as well.
         context = replace(context, started=time.monotonic())
+        check_whole("horizon", getattr(self, "horizon", None))
         # The last fit must not decide how the table is read.
         fresh = self.with_state(None)
         panel = fresh.read(data)
         bad = self.bad_policy(data)
         fitted, panel = skip_bad(panel, lambda part: fresh._fit(part, context), bad)
-        if not isinstance(fitted, Fitted):
+        if not isinstance(fitted, Fitted) or not isinstance(fitted.panel, Panel):
+            without = " without a panel" if isinstance(fitted, Fitted) else ""
             raise TypeError(
-                f"_fit of {type(self).__name__} must return what it learnt; got {fitted!r}: end it"
-                " with return Fitted(panel=panel)"
+                f"_fit of {type(self).__name__} must return what it learnt; got a"
+                f" {type(fitted).__name__}{without}: end it with return Fitted(panel=panel)"
             )
         if not isinstance(data, Panel):
             tell_skipped(panel)
@@ -706,13 +710,12 @@ class Forecaster(ABC):
         wants_curve = self.derives_point and bool(differs.any())
         curve = self.sampled_quantiles if wants_curve else ()
         all_quantiles = tuple(sorted({*probabilities, *curve}))
-        point, bounds = self._forecast(x, all_quantiles, covariates, **options)
+        answer = self._forecast(x, all_quantiles, covariates, **options)
         # Unless _forecast has refused them for a reason of its own.
         if all_quantiles and not self.gives_quantiles:
             raise points_only(self)
         shape = (x.shape[0], self.horizon, x.shape[2])
-        point = self._shaped(point, shape)
-        bounds = self._shaped(bounds, (*shape, len(all_quantiles)))
+        point, bounds = checked_answer(answer, shape, all_quantiles, self.alias_)
         if wants_curve:
             from tsattn.paths import chosen_points
 
@@ -768,15 +771,6 @@ class Forecaster(ABC):
         needed = x[:, -context:] if x.ndim == 3 else x
         check_windows(needed, context)
         return x[:, -most:]
-
-    def _shaped(self, answer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        answer = np.asarray(answer, dtype=np.float64)
-        if answer.shape != shape:
-            axes = ("windows", "steps", "channels", "quantiles")[: len(shape)]
-            raise ValueError(
-                f"{self.alias_} must answer {', '.join(axes)} as {shape}; got {answer.shape}"
-            )
-        return answer
 
     def make_future_frame(
         self, data: Data | None = None, *, horizon: int | None = None

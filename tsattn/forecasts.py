@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,80 @@ Data = TableLike | Panel
 # Points [B, F, C] and quantiles [B, F, C, Q] of windows.
 Answer = tuple[np.ndarray, np.ndarray]
 
+# Crossings of quantiles up to this share of the largest one are due to rounding.
+_ROUNDING = 1e-6
+
 
 def unbounded(point: np.ndarray) -> Answer:
     """Points ``[B, F, C]`` with no quantiles."""
     return point, np.empty((*point.shape, 0))
+
+
+def checked_answer(
+    answer: object, shape: tuple[int, ...], quantiles: Sequence[float], alias: str
+) -> Answer:
+    """What a forecaster returned, as arrays of float64.
+
+    Args:
+        answer: Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]``.
+        shape: B, F and C.
+        quantiles: Q probabilities, ascending.
+        alias: Name of the forecaster, for messages.
+
+    Raises:
+        TypeError: If these are not two, or no numbers.
+        ValueError: If their shapes are others, or quantiles cross.
+    """
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
+        raise TypeError(
+            f"_forecast of {alias} must return points and quantiles, two arrays; got a"
+            f" {type(answer).__name__}: where there are points only, set gives_quantiles = False"
+            " and return tsattn.forecasts.unbounded(points)"
+        )
+    point = _shaped(answer[0], shape, alias, "return points of this shape from _forecast")
+    remedy = (
+        f"return from _forecast the {len(quantiles)} quantiles that it is asked for, or set"
+        " gives_quantiles = False and return tsattn.forecasts.unbounded(points)"
+    )
+    bounds = _shaped(answer[1], (*shape, len(quantiles)), alias, remedy)
+    _check_rising(bounds, quantiles, alias)
+    return point, bounds
+
+
+def _shaped(values: Any, shape: tuple[int, ...], alias: str, remedy: str) -> np.ndarray:
+    axes = ", ".join(("windows", "steps", "channels", "quantiles")[: len(shape)])
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    # The last one is that of a tensor which cannot be an array.
+    except (ValueError, TypeError, RuntimeError) as error:
+        from tsattn.storage import one_line
+
+        raise TypeError(
+            f"{alias} must answer {axes} as an array of numbers; got a {type(values).__name__}"
+            f" ({one_line(error)}); {remedy}"
+        ) from None
+    if array.shape != shape:
+        actual = None if values is None else array.shape
+        raise ValueError(f"{alias} must answer {axes} as {shape}; got {actual}; {remedy}")
+    return array
+
+
+def _check_rising(bounds: np.ndarray, quantiles: Sequence[float], alias: str) -> None:
+    lower_bounds = bounds[..., :-1]
+    upper_bounds = bounds[..., 1:]
+    if not (lower_bounds > upper_bounds).any():
+        return
+    largest = np.abs(bounds).max(axis=-1, keepdims=True)
+    crosses = lower_bounds > upper_bounds + _ROUNDING * largest
+    if not crosses.any():
+        return
+    window, step, channel, n = np.argwhere(crosses)[0].tolist()
+    lower, upper = bounds[window, step, channel, n : n + 2]
+    raise ValueError(
+        f"the quantiles of {alias} must not cross; got {lower:g} for {quantiles[n]:g} and"
+        f" {upper:g} for {quantiles[n + 1]:g} at step {step + 1}: sort them by"
+        " np.sort(bounds, axis=-1) in _forecast"
+    )
 
 
 @dataclass(frozen=True, eq=False)

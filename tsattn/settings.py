@@ -51,6 +51,29 @@ class Settings:
         return f"{type(self).__name__}({arguments})"
 
 
+def own_arguments(owner: Any) -> dict[str, Any]:
+    """The arguments of the constructor of an object, and their values.
+
+    Raises:
+        AttributeError: If the constructor does not store one under its name.
+    """
+    arguments = {}
+    class_name = type(owner).__name__
+    for name, parameter in inspect.signature(type(owner)).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise AttributeError(
+                f"the constructor of {class_name} must name all of its arguments; got {parameter}:"
+                " write them out"
+            )
+        if not hasattr(owner, name):
+            raise AttributeError(
+                f"the constructor of {class_name} must store {name!r} under its name; write"
+                f" self.{name} = {name} there"
+            )
+        arguments[name] = getattr(owner, name)
+    return arguments
+
+
 def is_default(value: Any, default: Any) -> bool:
     """Whether an argument equals its default and has its type."""
     # Other objects, such as arrays, may not compare to one truth value.

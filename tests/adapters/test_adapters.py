@@ -389,6 +389,26 @@ def test_sktime_missing_values_follow_the_forecaster(sk):
     assert not sk.make(linear(missing="error")).get_tag("capability:missing_values")
 
 
+@pytest.mark.parametrize("hole", [slice(68, 69), slice(60, 72), slice(76, None)])
+def test_sktime_missing_values_are_filled_from_before_the_context(sk, hole):
+    y = monthly(columns=("a",))
+    y.iloc[hole] = np.nan
+    model = sk.make(linear(missing="interpolate", val_size=10)).fit(y, fh=[1, 2, 3])
+    ours = linear(missing="interpolate", val_size=10).fit(y["a"].tolist()).predict()
+    np.testing.assert_allclose(model.predict().to_numpy()[:, 0], ours.iloc[:, -1], rtol=FLOAT32)
+
+
+def test_sktime_numbers_that_stand_for_missing_values_are_left_out(sk):
+    y = monthly(columns=("a",))
+    empty = y.copy()
+    y.iloc[[20, 70, 78]] = -9999
+    empty.iloc[[20, 70, 78]] = np.nan
+    with pytest.warns(UserWarning, match=r"'a' has -9999 at 20 \(and 2 more\)"):
+        forecast = sk.make(PretrainedForecaster(1)).fit(y, fh=[1, 2]).predict()
+    expected = sk.make(PretrainedForecaster(1)).fit(empty, fh=[1, 2]).predict()
+    pd.testing.assert_frame_equal(forecast, expected, rtol=FLOAT32)
+
+
 def test_sktime_seed_takes_the_place_of_the_forecasters(sk):
     y = monthly()
     answers = [
@@ -689,6 +709,30 @@ def test_gluonts_last_values_that_are_missing_are_filled_from_before_the_context
     entries[0]["target"][-1] = np.nan
     first, _ = predictor.predict(entries)
     np.testing.assert_array_equal(first.mean, entries[0]["target"][-2])
+
+
+def test_gluonts_numbers_that_stand_for_missing_values_are_left_out(gl):
+    entries = sine_entries(2)
+    entries[1]["target"][[20, 139]] = -9999
+    with pytest.warns(UserWarning, match=r"series 's1' has -9999 at .* \(and 1 more\)"):
+        predictor = gl.make(make_forecaster("naive", 3), quantiles=[]).train(entries)
+    with pytest.warns(UserWarning, match=r"series 's1' has -9999 at 20 \(and 1 more\)"):
+        _, second = predictor.predict(entries)
+    np.testing.assert_array_equal(second.mean, entries[1]["target"][138])
+    predictor.forecaster.set_params(schema__missing="error")
+    with pytest.warns(UserWarning, match="series 's1' ends with -9999"):
+        _, second = predictor.predict(entries)
+    np.testing.assert_array_equal(second.mean, -9999)
+
+
+def test_gluonts_entries_that_begin_late_have_few_rows(gl):
+    entries = sine_entries(2)
+    predictor = gl.make(make_forecaster("seasonal_naive", 3), quantiles=[]).train(entries)
+    entries[1]["target"][:136] = np.nan
+    with pytest.raises(
+        ValueError, match=r"series 's1' \(4 rows, .* seasonal_naive needs at least 7"
+    ):
+        list(predictor.predict(entries))
 
 
 def test_panel_from_gluonts_is_the_frames(gl):

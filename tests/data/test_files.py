@@ -837,6 +837,17 @@ def test_damaged_files_are_refused(folder, run, name):
     assert err.startswith(f"tsattn: {name} is no readable ")
 
 
+def test_damaged_rows_of_a_parquet_file_are_refused(folder, run):
+    long_frame().to_parquet("t.parquet", index=False)
+    content = bytearray((folder / "t.parquet").read_bytes())
+    content[4:40] = b"x" * 36
+    (folder / "t.parquet").write_bytes(content)
+    code, out, err = run("forecast", "t.parquet", *ARGV)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("tsattn: t.parquet is no readable Parquet table (")
+    assert err.endswith("; write it again, or as CSV\n")
+
+
 def test_kinds_that_are_not_read_are_refused_before_any_work(folder, run, monkeypatch):
     long_frame().to_csv("t.csv", index=False)
     code, out, err = run("forecast", "t.csv", *ARGV, "--out", "f.xls")

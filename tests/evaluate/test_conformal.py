@@ -271,6 +271,54 @@ def test_a_series_needs_no_more_rows_than_its_forecaster_and_one_step(make):
         fitted.predict(long({"new": [3.0]}).assign(ds=pd.Timestamp("2024-01-01")), level=80)
 
 
+@pytest.mark.parametrize(
+    "make", [SplitConformal, functools.partial(AdaptiveConformal, levels=(80,))]
+)
+@pytest.mark.parametrize("n_long", [1, 2])
+def test_a_series_too_short_to_be_calibrated_is_forecast(make, n_long, tmp_path):
+    walks = np.random.default_rng(0).normal(size=(4, 60)).cumsum(axis=1)
+    series = {"b": walks[1, :9], "d": walks[3, :3] / 1000, "e": walks[3]}
+    series = {"a": walks[0], **series} if n_long == 2 else series
+    table = long(series)
+    with pytest.warns(UserWarning, match="not calibrated") as caught:
+        fitted = make(Naive(2), n_windows=9).fit(table)
+    assert [str(warning.message) for warning in caught] == [
+        "series 'b' (and 1 more) is not calibrated, since it has too few rows; its intervals follow"
+        " the size of its steps"
+    ]
+    forecast = fitted.predict(level=80)
+    pd.testing.assert_frame_equal(fitted.predict(table, level=80), forecast)
+    pd.testing.assert_frame_equal(fitted.total(level=80), fitted.total(data=table, level=80))
+    width = (forecast["naive-hi-80"] - forecast["naive"]).to_numpy()
+    assert (width > 0).all()
+    of_small = (forecast["unique_id"] == "d").to_numpy()
+    assert (width[of_small] < 0.01).all()
+    assert (width[~of_small] > 0.1).all()
+    long_series = table[table["unique_id"].isin(["a", "e"])]
+    if n_long == 2:
+        alone = make(Naive(2), n_windows=9).fit(long_series).predict(level=80)
+        own_rows = forecast[forecast["unique_id"].isin(["a", "e"])]
+        pd.testing.assert_frame_equal(own_rows.reset_index(drop=True), alone)
+    fitted.save(tmp_path / "model")
+    loaded = make.load if make is SplitConformal else AdaptiveConformal.load
+    pd.testing.assert_frame_equal(loaded(tmp_path / "model").predict(level=80), forecast)
+
+
+def test_a_series_too_short_for_the_forecaster_is_left_out():
+    rows = np.random.default_rng(0).normal(size=60)
+    table = long({"a": rows, "b": rows[:12], "c": rows[:5]})
+    with (
+        pytest.warns(UserWarning, match="left out: series 'c' has too few rows"),
+        pytest.warns(UserWarning, match="series 'b' is not calibrated, since"),
+    ):
+        fitted = SplitConformal(SeasonalNaive(2, 7), n_windows=9).fit(table)
+    is_nan = fitted.predict(level=80).set_index("unique_id")["seasonal_naive-hi-80"].isna()
+    assert is_nan.to_dict() == {"a": False, "b": False, "c": True}
+    strict = SeasonalNaive(2, 7, schema=Schema(bad="error"))
+    with pytest.raises(ValueError, match="too short: series 'c'"):
+        SplitConformal(strict, n_windows=9).fit(table)
+
+
 def quiet_and_noisy(n_rows=900, seed=0):
     """Two series of one weekly rhythm, one with a tenth of the other's noise."""
     rng = np.random.default_rng(seed)

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tsattn.adapters.reading import read_panel
 from tsattn.adapters.refusals import refuse_covariates
 from tsattn.catalogue import load_forecaster
 from tsattn.checks import warn
 from tsattn.data.frames import from_long
-from tsattn.data.panel import Panel
+from tsattn.data.panel import Panel, find_sentinels, require_length
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.forecaster import Forecaster
@@ -76,8 +77,9 @@ class TsattnEstimator(Estimator):
                 "validation_data cannot be used: the forecaster holds back the last val_size rows"
                 " of every series; pass the whole series as training_data"
             )
-        policy = self.forecaster.missing_policy(fitted=False)
+        policy = self.forecaster.schema.missing
         panel = from_gluonts(training_data, missing=policy, drop=self.drop)
+        panel = read_panel(self.forecaster, panel, [*panel.ids], fitted=False)
         fitted = copy.deepcopy(self.forecaster).fit(panel)
         return TsattnPredictor(fitted, freq=panel.freq, quantiles=self.quantiles, drop=self.drop)
 
@@ -166,13 +168,16 @@ class TsattnPredictor(Predictor):
         """The last rows of each entry, in the order of the entries. Names may occur twice."""
         n_rows = self.forecaster.max_context
         targets = []
-        names = []
-        for entry in chunk:
+        ids = []
+        names: list[object] = []
+        for number, entry in enumerate(chunk):
             target = np.asarray(entry["target"], dtype=np.float64)
             # Missing values may be filled from rows before the context.
-            targets.append(target if np.isnan(target).any() else target[-n_rows:])
-            name = entry.get("item_id")
-            names.append(None if name is None else str(name))
+            is_whole = not (np.isnan(target) | find_sentinels(target)).any()
+            targets.append(target[-n_rows:] if is_whole else target)
+            item_id = entry.get("item_id")
+            ids.append(None if item_id is None else str(item_id))
+            names.append(_name(entry, number))
         lengths = [len(target) for target in targets]
         numbers = np.arange(len(chunk))
         # Rows are counted, since a forecast does not depend on the stamp of the last row.
@@ -184,10 +189,13 @@ class TsattnPredictor(Predictor):
                 "y": np.concatenate(targets),
             }
         )
-        policy = self.forecaster.missing_policy(fitted=True)
-        schema = Schema(missing=policy, bad=self.forecaster.schema.bad)
+        own_schema = self.forecaster.schema
+        schema = Schema(missing=own_schema.missing, bad=own_schema.bad)
         panel = from_long(frame, schema, freq=1)
-        return replace(panel, ids=np.array(names, dtype=object))
+        panel = read_panel(self.forecaster, panel, names, fitted=True)
+        reason = f"the context of {self.forecaster.alias_}"
+        require_length(panel, self.forecaster.min_context, reason)
+        return replace(panel, ids=np.array(ids, dtype=object))
 
     def _check_entry(self, entry: Entry, number: int) -> None:
         """Refuse an entry of another frequency, and one that is shorter than the context."""

@@ -9,10 +9,11 @@ import pandas as pd
 from sklearn.base import clone
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
+from tsattn.adapters.reading import read_panel
 from tsattn.adapters.refusals import refuse_covariates
 from tsattn.checks import warn
 from tsattn.data.frames import from_wide
-from tsattn.data.panel import Panel
+from tsattn.data.panel import Panel, find_sentinels, require_length
 from tsattn.data.schema import Schema
 from tsattn.data.windows import History
 from tsattn.forecasters.attention import AttentionForecaster
@@ -114,7 +115,7 @@ class TsattnForecaster(BaseForecaster):
             model.set_params(horizon=steps)
         if self.random_state is not None:
             model.set_params(random_state=self.random_state)
-        panel = _panel(y, template.missing_policy(fitted=False))
+        panel = _panel(y, model, fitted=False)
         self.forecaster_ = model.fit(panel)
         self._history = y.copy()
         return self
@@ -166,8 +167,10 @@ class TsattnForecaster(BaseForecaster):
                 f"a forecast from {cutoff} needs {n_needed} rows up to there; got"
                 f" {len(rows)}: update with more, or fit a forecaster with a smaller context"
             )
-        rows = rows.iloc[-self.forecaster_.max_context :]
-        panel = _panel(rows, self.forecaster_.missing_policy(fitted=True))
+        if _is_whole(rows):
+            rows = rows.iloc[-self.forecaster_.max_context :]
+        panel = _panel(rows, self.forecaster_, fitted=True)
+        require_length(panel, n_needed, f"the context of {self.forecaster_.alias_}")
         points, bounds = self.forecaster_.predict_before(
             History(panel), panel.starts[1:], quantiles=quantiles
         )
@@ -352,8 +355,15 @@ def _stretch(level: float, top_level: float) -> float:
     return width / top_width
 
 
-def _panel(y: pd.DataFrame, missing: str) -> Panel:
-    """Rows counted from 0, and columns by number, so that series keep their order.
+def _is_whole(y: pd.DataFrame) -> bool:
+    """Whether no value is missing, which may be filled from rows before the context."""
+    values = y.to_numpy(dtype=np.float64)
+    return not any((np.isnan(column) | find_sentinels(column)).any() for column in values.T)
+
+
+def _panel(y: pd.DataFrame, forecaster: _Wrapped, *, fitted: bool) -> Panel:
+    """Rows counted from 0, and columns by number, so that series keep their order; other arguments
+    as of :func:`tsattn.adapters.reading.read_panel`.
 
     Raises:
         ValueError: If a column has no value, or an infinite one.
@@ -371,7 +381,8 @@ def _panel(y: pd.DataFrame, missing: str) -> Panel:
     _, n_columns = values.shape
     columns = [f"c{i:06}" for i in range(n_columns)]
     frame = pd.DataFrame(values, columns=columns)
-    return from_wide(frame, Schema(missing=missing), freq=1)
+    panel = from_wide(frame, Schema(missing=forecaster.schema.missing), freq=1)
+    return read_panel(forecaster, panel, [*y.columns], fitted=fitted)
 
 
 def _check_index(index: pd.Index) -> None:

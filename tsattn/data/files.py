@@ -210,6 +210,11 @@ def read_frame(
         raise
     except _DAMAGED as error:  # empty files, ragged rows and broken encodings are all among them
         raise _unreadable(path, kind, error) from None
+    except OSError as error:
+        # Errors of the system have a number; pyarrow's own, of damaged rows, name no file.
+        if error.errno is not None:
+            raise
+        raise _unreadable(path, kind, error) from None
 
 
 def _unreadable(path: str | Path, kind: str, error: Exception) -> ValueError:

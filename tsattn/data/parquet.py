@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -90,7 +90,8 @@ class LongFile:
 
         Raises:
             TypeError: If stamps or values are text.
-            ValueError: If it is no long table with ids, or has no rows.
+            ValueError: If it is no long table with ids, has no rows or one without an id, or cannot
+                be decoded.
         """
         facts = _facts_of(path)
         schema = find_columns(path, schema, like)
@@ -100,6 +101,7 @@ class LongFile:
         row = 0
         last_hash = None
         for rows in _chunks(path, keys):
+            _refuse_blank_ids(rows, keys, path, row)
             places = _run_starts(rows, keys)
             hashes = _hashes(rows, keys, places)
             next_hash = hashes[-1]
@@ -285,12 +287,13 @@ def find_columns(path: Path, schema: Schema, like: Dialect | None) -> Schema:
 
     Raises:
         TypeError: If stamps or values are text.
-        ValueError: If it is no long table with ids, or has no rows.
+        ValueError: If it is no long table with ids, has no rows, or cannot be decoded.
     """
     import pyarrow as pa
 
     file = _open(path)
-    head = next(file.iter_batches(batch_size=_HEAD_ROWS), None)
+    with _damage_told(path, 0):
+        head = next(file.iter_batches(batch_size=_HEAD_ROWS), None)
     if head is None:
         raise ValueError(f"{path} has no rows; name a table with some")
     frame = head.replace_schema_metadata(None).to_pandas()
@@ -374,12 +377,35 @@ def _open(path: Path, text_keys: Sequence[Hashable] = ()) -> pq.ParquetFile:
         ) from None
 
 
+@contextmanager
+def _damage_told(path: Path, row: int) -> Iterator[None]:
+    """Let the error of rows that cannot be decoded name the file and the first of these rows."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        # Errors of the system have a number and name the file.
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise ValueError(
+            f"{path} cannot be read from row {row} on ({one_line(error)}); write it again"
+        ) from None
+
+
 def _chunks(path: Path, columns: Sequence[Hashable]) -> Iterator[pa.RecordBatch]:
     """Columns of a file, some rows at a time; those of text as categories."""
     schema = _open(path).schema_arrow
     text = [name for name in columns if _is_text(schema.field(name).type)]
     file = _open(path, text)
-    for rows in file.iter_batches(batch_size=_CHUNK_ROWS, columns=[*columns]):
+    row = 0
+    iterator = file.iter_batches(batch_size=_CHUNK_ROWS, columns=[*columns])
+    while True:
+        with _damage_told(path, row):
+            rows = next(iterator, None)
+        if rows is None:
+            return
+        row += rows.num_rows
         if rows.num_rows:
             yield rows.replace_schema_metadata(None)
 
@@ -397,16 +423,31 @@ def _read_rows(path: Path, columns: Sequence[Hashable], start: int, stop: int) -
     row = int(ends[first]) - sizes[first]
     groups = range(first, last + 1)
     parts = []
-    for rows in file.iter_batches(batch_size=_CHUNK_ROWS, row_groups=groups, columns=[*columns]):
+    iterator = file.iter_batches(batch_size=_CHUNK_ROWS, row_groups=groups, columns=[*columns])
+    while row < stop:
+        with _damage_told(path, row):
+            rows = next(iterator)
         begin = max(start - row, 0)
         end = min(stop - row, rows.num_rows)
         if begin < end:
             part = rows.slice(begin, end - begin)
             parts.append(part)
         row += rows.num_rows
-        if row >= stop:
-            break
     return pa.Table.from_batches(parts).replace_schema_metadata(None)
+
+
+def _refuse_blank_ids(
+    rows: pa.RecordBatch, keys: Sequence[Hashable], path: Path, first_row: int
+) -> None:
+    for key in keys:
+        ids = rows.column(key)
+        if ids.null_count:
+            is_blank = ids.is_null().to_numpy(zero_copy_only=False)
+            row = first_row + int(is_blank.argmax())
+            raise ValueError(
+                f"column {key!r} of {path} has no id in row {row}, but every row belongs to a"
+                " series; fill in or drop such rows"
+            )
 
 
 def _run_starts(rows: pa.RecordBatch, keys: Sequence[Hashable]) -> np.ndarray:

@@ -4,7 +4,7 @@ import copy
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 
 from tsattn.catalogue import load_forecaster
-from tsattn.data.calendar import ticks
+from tsattn.checks import warn
+from tsattn.data.calendar import more, ticks
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.encoding import CovariateWindows
 from tsattn.data.panel import BadSeriesError, Panel, require_length, skip_bad
@@ -130,13 +131,14 @@ class SplitConformal(Forecaster):
     errors on rolling windows of the span, for each step ahead. The copy is not fitted again on
     these rows, because the errors would then belong to another model. An interval holds its level
     if errors before and after the last row are exchangeable. With overlapping windows and drift it
-    holds approximately; ``coverage`` in a backtest shows how well.
+    holds approximately; ``coverage`` in a backtest shows how well. Overlap costs rare counts most;
+    ``step_size=horizon`` avoids it.
 
     All N series share n = N * ``n_windows`` errors. Each error is divided by the size of the errors
     of its series (:class:`SeriesScales`), so that quiet and noisy series both hold the level. For
-    series that were not calibrated, and in ``predict_windows``, the size comes from the changes
-    between the last rows: as many rows as the forecaster's context, or 32 if that is shorter and
-    the series has so many.
+    series that were not calibrated, such as those too short, and in ``predict_windows``, the size
+    comes from the changes between the last rows: as many rows as the forecaster's context, or 32 if
+    that is shorter and the series has so many.
 
     Bounds stay within the repeated limits of a series (:class:`tsattn.data.windows.Values`), unless
     the point is beyond. They are at least 0 for windows without a negative value if the forecaster
@@ -266,6 +268,40 @@ class SplitConformal(Forecaster):
         self.forecaster_.require_starts(panel)
 
     def _fit(self, panel: Panel, context: FitContext) -> ConformalFitted:
+        n_series = panel.n_series
+        # Others may have a category that no calibrated series has.
+        is_bound = self.shares_stamps or self.covariate_columns.static
+        bad = "error" if is_bound else self.schema.bad
+        fitted, calibrated = skip_bad(panel, lambda part: self._calibrated(part, n_series), bad)
+        return fitted if calibrated is panel else self._with_others(fitted, panel)
+
+    def _with_others(self, fitted: ConformalFitted, panel: Panel) -> ConformalFitted:
+        """The fit for all series of a panel, of which some could not be calibrated.
+
+        Raises:
+            BadSeriesError: Naming series that cannot be forecast either.
+        """
+        is_other = ~pd.Index(panel.ids).isin(fitted.panel.ids)
+        others = panel.chosen(np.flatnonzero(is_other))
+        n_needed = self.with_state(fitted).min_context
+        require_length(others, n_needed, f"the context of {self.alias}")
+        fitted.forecaster.require_starts(others)
+        reason = fitted.panel.skipped[-others.n_series].reason
+        warn(
+            f"{others.series_label(0)}{more(others.n_series)} is not calibrated, since it {reason};"
+            " its intervals follow the size of its steps"
+        )
+        ends = panel.starts[1:]
+        places = fitted.sizes.places(panel, ends)
+        last_rows = History(panel).reaching(ends, fitted.scale_rows)
+        step_scales = fitted.sizes.per_step * step_of(last_rows)
+        scales = fitted.sizes.at(places, step_scales)
+        sizes = KnownScales(pd.Index(panel.ids), scales, fitted.sizes.per_step)
+        counts = _hold_counts(panel) & _of_counts(fitted.counts, places)
+        return replace(fitted, panel=panel, sizes=sizes, counts=counts)
+
+    def _calibrated(self, panel: Panel, n_series: int) -> ConformalFitted:
+        """The fit on series that all have a calibration span, of a table of ``n_series``."""
         _, judged = judged_rows(self.horizon, n_windows=self.n_windows, step_size=self.step_size)
         require_length(panel, judged + 1, f"a calibration span of {judged} rows with one before it")
         origins = rolling_origins(
@@ -283,7 +319,7 @@ class SplitConformal(Forecaster):
         n_rows = forecaster.min_context
         require_length(panel, judged + n_rows, reason)
         # A forecaster that was calibrated on one series takes every window for one of that series.
-        longest = _SCALE_ROWS if panel.n_series > 1 else 1
+        longest = _SCALE_ROWS if n_series > 1 else 1
         scale_rows = max(n_rows, min(longest, int(origins.min())))
         history = History(panel)
         ends = panel.starts[:-1, None] + origins
@@ -317,13 +353,8 @@ class SplitConformal(Forecaster):
         scales = self.scale_before(History(panel), ends, places)
         ids = pd.Index(panel.ids)
         sizes = KnownScales(ids, scales, self._sizes.per_step)
-        counts = _hold_counts(panel) & self._of_counts(places)
+        counts = _hold_counts(panel) & _of_counts(self._counts, places)
         return self.revised(panel=panel, sizes=sizes, counts=counts)
-
-    def _of_counts(self, places: np.ndarray) -> np.ndarray:
-        """Whether the calibrated series at ``places [B]`` have counts; a new one where all have."""
-        counts = self._counts
-        return np.where(places >= 0, counts[places], counts.all())
 
     def _point(self, x: np.ndarray, covariates: CovariateWindows | None) -> np.ndarray:
         n_read = self.forecaster_.max_context
@@ -421,7 +452,7 @@ class SplitConformal(Forecaster):
         """As :meth:`bounded`, for the windows that end before rows ``ends [B]``, of the calibrated
         series at ``places [B]``.
         """
-        of_counts = self._of_counts(places)
+        of_counts = _of_counts(self._counts, places)
         x = self.windows(history, ends)
         return self.bounded(bounds, point, x, of_counts[:, None])
 
@@ -443,6 +474,11 @@ def _hold_counts(panel: Panel) -> np.ndarray:
     """Whether all values of a series are counts or missing, ``[N]``."""
     may_be_count = can_be_count(panel.values[:, 0])
     return np.logical_and.reduceat(may_be_count, panel.starts[:-1])
+
+
+def _of_counts(counts: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Whether the calibrated series at ``places [B]`` have counts; a new one where all have."""
+    return np.where(places >= 0, counts[places], counts.all())
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
