@@ -206,7 +206,7 @@ class Forecaster(ABC):
     ) -> Answer:
         """Points ``[B, F, C]`` and quantiles ``[B, F, C, Q]`` of checked contexts ``x [B, T, C]``,
         in one pass. There may be no ``quantiles``; a forecaster of points only sets
-        ``gives_quantiles = False`` and returns :func:`tsattn.forecasts.unbounded` points.
+        ``gives_quantiles = False`` and returns ``tsattn.forecasts.unbounded(points)``.
         """
 
     @property
