@@ -212,7 +212,8 @@ def read_frame(
         raise _unreadable(path, kind, error) from None
     except OSError as error:
         # Errors of the system have a number; pyarrow's own, of damaged rows, name no file.
-        if error.errno is not None:
+        is_of_pyarrow = kind in ("Parquet", "Feather") and error.errno is None
+        if not is_of_pyarrow:
             raise
         raise _unreadable(path, kind, error) from None
 
