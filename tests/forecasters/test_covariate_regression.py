@@ -918,7 +918,25 @@ def test_bands_are_wider_where_a_column_tells_of_larger_errors(monkeypatch):
     frame = pd.concat([series(i, gusts).assign(unique_id=f"s{i}") for i in range(4)])
     is_ahead = frame["ds"] > frame["ds"].max() - pd.Timedelta(days=H)
     past, future = frame[~is_ahead], frame[is_ahead].drop(columns="y")
+    expected = []
+    taught = []
+    band_widths_of = PastForecasts._band_widths
+    fit_band_widths = covariate_weights.fit_band_widths
+
+    def watched(self, share, point, rows, band_factor):
+        expected.append((self.truth - point) / self.spread)
+        return band_widths_of(self, share, point, rows, band_factor)
+
+    def watched_fit(errors):
+        taught.append(errors.gap)
+        return fit_band_widths(errors)
+
+    monkeypatch.setattr(PastForecasts, "_band_widths", watched)
+    monkeypatch.setattr(covariate_weights, "fit_band_widths", watched_fit)
     model = MAKERS["zero"](schema).fit(past)
+    # They learn from the errors that the trees leave, in the windows held out.
+    known = expected[-1][np.isfinite(expected[-1])]
+    np.testing.assert_allclose(np.sort(taught[-1]), np.sort(known), rtol=1e-9, atol=1e-12)
     answers = []
     for wind in (0.0, 1.0):
         answer = model.predict(future=future.assign(wind=wind), level=80)
