@@ -197,7 +197,7 @@ RECIPES = {
     # From there on at rates high enough to leave the place where the small ones before it ended.
     "zero-5f-small": replace(
         _TAUGHT_SMALL,
-        n_steps=7_000,
+        n_steps=8_000,
         seed=7,
         rate=0.024,
         other_rate=0.0024,
