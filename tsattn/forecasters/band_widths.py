@@ -12,7 +12,7 @@ from tsattn.forecasters.boosted_trees import BoostedTrees
 
 # The quantiles at the ends of a band, and the share of truths that it shall hold.
 BAND = (0.1, 0.9)
-_COVERAGE = 0.8
+COVERAGE = 0.8
 # Share of the logarithm of the expected size of an error that a width follows. Trees learn from
 # hundreds of windows only, and would make too much of what they see.
 _FOLLOWED = 0.5
@@ -79,7 +79,7 @@ class BandErrors:
 
     def factor(self, width: np.ndarray) -> float:
         """Factor with which a band of these widths holds the share of the truths."""
-        return factor_needed(self.gap, width * self.below, width * self.above, _COVERAGE)
+        return factor_needed(self.gap, width * self.below, width * self.above, COVERAGE)
 
     def loss(self, width: np.ndarray) -> float:
         """Mean quantile loss of both ends of a band of these widths."""

@@ -16,7 +16,13 @@ from tsattn.data.encoding import CovariateEncoder, CovariateHistory, CovariateWi
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History, find_stuck_cells, spread_places
 from tsattn.evaluate.intervals import factor_needed
-from tsattn.forecasters.band_widths import BAND, BandErrors, BandWidths, fit_band_widths
+from tsattn.forecasters.band_widths import (
+    BAND,
+    COVERAGE,
+    BandErrors,
+    BandWidths,
+    fit_band_widths,
+)
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CHUNK_VALUES, Base, CovariateRegression
 from tsattn.forecasters.deadlines import (
@@ -61,8 +67,6 @@ _HELD_OUT = 4
 _SURE = 2.0
 # ... and such a share of the error.
 _WORTH = 0.01
-# Share of truths that the band shall hold.
-_COVERAGE = 0.8
 # Least and largest factor of the distance of the band to the points.
 _NARROWEST = 0.1
 _WIDEST = 3.0
@@ -726,10 +730,10 @@ class PastForecasts:
         above = bounds[..., 1] - point
         below = point - bounds[..., 0]
         usable = np.isfinite(gap) & np.isfinite(spread)
-        usual_gap = np.quantile(np.abs(gap[usable]), _COVERAGE)
+        usual_gap = np.quantile(np.abs(gap[usable]), COVERAGE)
         if not usual_gap > 0:
             return 1.0
-        factor = factor_needed(gap[usable], below[usable], above[usable], _COVERAGE)
+        factor = factor_needed(gap[usable], below[usable], above[usable], COVERAGE)
         return float(np.clip(factor, _NARROWEST, _WIDEST))
 
 
