@@ -204,4 +204,14 @@ RECIPES = {
         start="zero-5e-small",
         teachers=_ALL_TEACHERS,
     ),
+    # The same once more, on further series.
+    "zero-5g-small": replace(
+        _TAUGHT_SMALL,
+        n_steps=8_000,
+        seed=8,
+        rate=0.024,
+        other_rate=0.0024,
+        start="zero-5f-small",
+        teachers=_ALL_TEACHERS,
+    ),
 }
