@@ -513,17 +513,58 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/covariate_weights.py",
-        "for pooled_weight, trees_weight in _pairs_of_weights():",
-        "for pooled_weight, trees_weight in [(1.0, 1.0)]:",
+        "for weights in _sets_of_weights():",
+        "for weights in [(1.0, 1.0, 0.0)]:",
         "tests/forecasters/test_covariate_regression.py"
         "::test_what_there_is_no_time_for_is_left_out_and_the_rest_stays",
     ),
     Mutant(
         "tsattn/forecasters/covariate_weights.py",
-        "if self.clearly_lower(best.losses, best_without_pooled.losses):",
+        "if self.clearly_lower(with_pooled.losses, best.losses):",
         "if True:",
         "tests/forecasters/test_covariate_regression.py"
         "::test_the_pooled_regression_counts_only_where_it_is_clearly_better_with_it",
+    ),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
+        "and target_weight <= _MOST_TARGET_WEIGHT",
+        "",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_target_trees_have_half_of_the_weight_at_most",
+    ),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
+        "if self.clearly_lower(with_target.losses, best.losses):",
+        "if True:",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_target_trees_count_only_where_it_is_clearly_better_with_them",
+    ),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
+        "if best.pooled_weight or not mix.pooled_weight",
+        "",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_a_declined_pooled_regression_does_not_come_back_with_target_trees",
+    ),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
+        "target_errors = target - self._scaled(share)[check]",
+        "target_errors = target",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_target_trees_count_where_the_base_forecasts_nothing",
+    ),
+    Mutant(
+        "tsattn/forecasters/covariate_regression.py",
+        "target_error = target - features.scaled(point)[..., 0]",
+        "target_error = target",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_opinions_stand_before_and_after_the_base",
+    ),
+    Mutant(
+        "tsattn/forecasters/pooled_regression.py",
+        "season_before = ahead - season * (steps // season + 1)",
+        "season_before = ahead - season",
+        "tests/forecasters/test_covariate_regression.py::test_features_are_those_of_a_loop",
     ),
     Mutant(
         "tsattn/forecasters/band_widths.py",

@@ -31,10 +31,21 @@ from tsattn.forecasters import band_widths, boosted_trees, covariate_weights, de
 from tsattn.forecasters.band_widths import BandWidths
 from tsattn.forecasters.boosted_trees import BoostedTrees
 from tsattn.forecasters.covariate_regression import CovariateRegression, has_ended, make_encoder
-from tsattn.forecasters.covariate_weights import Origins, PastForecasts, _Answer
+from tsattn.forecasters.covariate_weights import (
+    Origins,
+    PastForecasts,
+    _Answer,
+    _Opinions,
+    fit_covariate_regression,
+)
 from tsattn.forecasters.deadlines import OutOfTime, time_limit
 from tsattn.forecasters.linear import LinearForecaster
-from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression, WindowFeatures
+from tsattn.forecasters.pooled_regression import (
+    NormalEquations,
+    PooledRegression,
+    WindowFeatures,
+    target_features,
+)
 
 H = 4
 ROWS = 420
@@ -486,10 +497,10 @@ def test_trees_of_one_share_stay_where_those_of_the_next_do_not_end(monkeypatch)
             raise OutOfTime
         return with_trees(self, share, learn, check)
 
-    def watched(self, learn, check, options, rows):
+    def watched(self, learn, check, options, rows, target):
         kept.extend(option.share for option in options)
         assert rows is not None
-        return chosen(self, learn, check, options, rows)
+        return chosen(self, learn, check, options, rows, target)
 
     monkeypatch.setattr(PastForecasts, "_with_trees", first_alone)
     monkeypatch.setattr(PastForecasts, "_chosen", watched)
@@ -499,26 +510,108 @@ def test_trees_of_one_share_stay_where_those_of_the_next_do_not_end(monkeypatch)
     assert len(tried) == 2
 
 
-@pytest.mark.parametrize(("effect_seen", "weight"), [(0.84, 1.0), (0.801, 0.0)])
-def test_the_pooled_regression_counts_only_where_it_is_clearly_better_with_it(effect_seen, weight):
-    truth = np.random.default_rng(0).normal(size=(40, 3, 1))
-    no_effect = np.zeros_like(truth)
+def mixer(truth):
+    """Windows whose truths [B, F, C] were forecast as 0, in units of 1."""
+    zeros = np.zeros_like(truth)
     numbers = np.arange(len(truth))
-    past = PastForecasts(
+    return PastForecasts(
         regression=None,
         windows=None,
         origins=Origins(numbers, numbers >= 0, 1.0),
         truth=truth,
         location=None,
         spread=np.ones((len(truth), 1, 1)),
-        effect=no_effect,
-        answers={0.0: _Answer(no_effect, no_effect)},
+        effect=zeros,
+        answers={0.0: _Answer(zeros, zeros)},
     )
+
+
+@pytest.mark.parametrize(("effect_seen", "weight"), [(0.84, 1.0), (0.801, 0.0)])
+def test_the_pooled_regression_counts_only_where_it_is_clearly_better_with_it(effect_seen, weight):
+    truth = np.random.default_rng(0).normal(size=(40, 3, 1))
+    no_effect = np.zeros_like(truth)
+    numbers = np.arange(len(truth))
+    past = mixer(truth)
     # Trees see four fifths of what came. The pooled regression leaves a fifth less of the rest in the
     # first case and half a percent less in the second.
-    mix = past._best_mix(0.0, effect_seen * truth, 0.8 * truth, numbers)
+    opinions = _Opinions(effect_seen * truth, 0.8 * truth, no_effect)
+    mix = past._best_mix(0.0, opinions, numbers)
     assert mix.pooled_weight == weight
     assert mix.trees_weight == 1 - weight
+    assert mix.target_weight == 0
+
+
+@pytest.mark.parametrize(("effect_seen", "weight"), [(0.9, 0.5), (0.802, 0.0)])
+def test_target_trees_count_only_where_it_is_clearly_better_with_them(effect_seen, weight):
+    truth = np.random.default_rng(0).normal(size=(40, 3, 1))
+    opinions = _Opinions(np.zeros_like(truth), 0.8 * truth, effect_seen * truth)
+    mix = mixer(truth)._best_mix(0.0, opinions, np.arange(len(truth)))
+    assert mix.target_weight == weight
+    assert mix.trees_weight == 1 - weight
+
+
+def test_a_declined_pooled_regression_does_not_come_back_with_target_trees():
+    """It is half a percent better than the trees, and target trees leave half as much."""
+    truth = np.random.default_rng(0).normal(size=(40, 3, 1))
+    opinions = _Opinions(0.801 * truth, 0.8 * truth, 0.9 * truth)
+    mix = mixer(truth)._best_mix(0.0, opinions, np.arange(len(truth)))
+    assert mix[:3] == (0.0, 0.5, 0.5)
+
+
+def fitted_to_noise(monkeypatch):
+    """Of a table with promotions and a base that forecasts noise, without the pooled regression,
+    which would take the noise back.
+    """
+    panel = to_panel(series(2, promotion), SCHEMA.changed(future_cols=["promo"]))
+    encoder = make_encoder(CovariateColumns(future=("promo",)), panel)
+    monkeypatch.setattr(PastForecasts, "_pooled", out_of_time)
+    rng = np.random.default_rng(0)
+
+    def noise(x, quantiles):
+        point = 5.0 * rng.normal(size=(len(x), H, 1))
+        return point, point[..., None] + np.array(quantiles)
+
+    def windows(history, ends):
+        return history.reaching(ends, 28)
+
+    return fit_covariate_regression(noise, windows, panel, encoder, horizon=H, min_rows=28)
+
+
+def test_target_trees_count_where_the_base_forecasts_nothing(monkeypatch):
+    regression = fitted_to_noise(monkeypatch)
+    assert regression.target_weight == 0.5
+    monkeypatch.setattr(covariate_weights, "_MOST_TARGET_WEIGHT", 0.0)
+    without = fitted_to_noise(monkeypatch)
+    assert without.target_trees is None
+    assert regression.error_ratio < 0.9 * without.error_ratio
+
+
+@pytest.mark.parametrize("n_in_time", [0, 1])
+def test_target_trees_that_would_not_end_are_left_out_and_the_others_stay(monkeypatch, n_in_time):
+    target_trees = PastForecasts._target_trees
+    fitted = []
+
+    def late(self, rows):
+        fitted.append(rows)
+        if len(fitted) > n_in_time:
+            raise OutOfTime
+        return target_trees(self, rows)
+
+    monkeypatch.setattr(PastForecasts, "_target_trees", late)
+    regression = fitted_to_noise(monkeypatch)
+    assert len(fitted) == n_in_time + 1
+    assert regression.target_trees is None
+    assert regression.target_weight == 0
+    assert regression.trees is not None
+    assert regression.trees_weight > 0
+
+
+def test_target_trees_have_half_of_the_weight_at_most():
+    truth = np.random.default_rng(0).normal(size=(40, 3, 1))
+    none = np.zeros_like(truth)
+    mix = mixer(truth)._best_mix(0.0, _Opinions(none, 0.8 * truth, truth), np.arange(len(truth)))
+    assert mix[:3] == (0.0, 0.5, 0.5)
+    np.testing.assert_allclose(mix.losses, 0.1 * np.abs(truth).mean(axis=(1, 2)))
 
 
 def test_few_rows_teach_nothing():
@@ -637,6 +730,7 @@ def test_features_are_those_of_a_loop():
     features = WindowFeatures(own.encoder, x[..., 0], covariates, rows=10, horizon=H)
     pooled = features.of_point(point, squares=False)
     trees = features.of_trees(point, effect, (7,))
+    past = features.of_past(H, (7,))
     promo = (frame["promo"] - frame["promo"].mean()) / frame["promo"].std(ddof=0)
     day = frame["ds"].dt.dayofweek
     for b, end in enumerate(ends):
@@ -676,6 +770,27 @@ def test_features_are_those_of_a_loop():
             ]
             expected += [now - promo[last_week], (week - level) / spread]
             np.testing.assert_allclose(trees[b, h], expected, rtol=1e-4, atol=1e-4)
+            week_before = (end + h - 7) - (7 if h >= 7 else 0)
+            rows = [end - lag for lag in range(1, 9)]
+            rows += [week_before - 1, week_before + 1, week_before - 7, week_before - 14]
+            expected = [
+                (frame["y"][row] - level) / spread if row >= end - 24 else 0.0 for row in rows
+            ]
+            np.testing.assert_allclose(past[b, h], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_target_trees_read_no_forecast():
+    own, x, covariates, *_ = by_hand()
+    features = WindowFeatures(own.encoder, x[..., 0], covariates, rows=10, horizon=H)
+    past = features.of_past(H, (7,))
+    effect = np.zeros((2, H))
+    tables = []
+    for level in (0.0, 5.0):
+        point = np.full((2, H), level)
+        of_trees = features.of_trees(point, effect + level, (7,))
+        tables.append(target_features(of_trees, past))
+    np.testing.assert_array_equal(*tables)
+    assert tables[0].shape[2] == own.n_target_features()
 
 
 def test_opinions_stand_before_and_after_the_base():
@@ -684,6 +799,8 @@ def test_opinions_stand_before_and_after_the_base():
     pooled = PooledRegression(rng.normal(size=own.n_features(squares=False)), 0.5, False)
     table = rng.normal(size=(500, own.n_tree_features()))
     trees = BoostedTrees.fit(table, table[:, 0] + table[:, 3])
+    target_table = rng.normal(size=(500, own.n_target_features()))
+    target_trees = BoostedTrees.fit(target_table, target_table[:, 0] - target_table[:, -1])
     effect = own.effects(x, covariates)
     plain = base(x, ())[0]
     left = base(x - effect[:, :24], ())[0] + effect[:, 24:]
@@ -701,6 +818,12 @@ def test_opinions_stand_before_and_after_the_base():
             bounds[..., 0, :] - point, [-0.5, 0.5] * np.ones(point.shape), rtol=1e-9
         )
         of_trees = features.of_trees(blend[..., 0], effect[:, 24:, 0], (7,))
+        target = target_trees(target_features(of_trees, features.of_past(H, (7,))))
+        with_target = replace(made, target_trees=target_trees, target_weight=0.25)
+        target_point, _ = with_target.forecast(base, x, (), covariates)
+        in_units = features.location + features.spread * target
+        expected_target = expected + 0.25 * (in_units - blend[..., 0])
+        np.testing.assert_allclose(target_point[..., 0], expected_target, rtol=1e-9)
         half_width = 0.5 * np.exp(trees(of_trees) / 2)
         with_widths = replace(made, widths=BandWidths(trees))
         same_point, bounds = with_widths.forecast(base, x, (0.1, 0.9), covariates)
@@ -825,14 +948,17 @@ def with_all_opinions(own):
     pooled = PooledRegression(0.1 * rng.normal(size=own.n_features(squares=True)), 0.5, True)
     table = rng.normal(size=(300, own.n_tree_features()))
     trees = BoostedTrees.fit(table, table[:, 0])
+    target_table = rng.normal(size=(300, own.n_target_features()))
     return replace(
         own,
         share=0.5,
         pooled=pooled,
         trees=trees,
+        target_trees=BoostedTrees.fit(target_table, target_table[:, -1]),
         widths=BandWidths(BoostedTrees.fit(table, table[:, 1])),
         pooled_weight=0.25,
-        trees_weight=0.5,
+        trees_weight=0.25,
+        target_weight=0.25,
         band_factor=1.5,
         leaves_out=True,
     )
@@ -854,6 +980,7 @@ def test_every_opinion_is_saved(name, tmp_path):
     expected = model.predict(future=future, level=50)
     pd.testing.assert_frame_equal(loaded.predict(future=future, level=50), expected)
     assert regression_of(loaded).trees is not None
+    assert regression_of(loaded).target_trees is not None
     assert regression_of(loaded).widths is not None
 
 
@@ -863,9 +990,11 @@ def test_regressions_over_other_features_are_refused():
     arrays = own.arrays()
     assert CovariateRegression.rebuilt(own.encoder, facts, arrays).facts() == facts
     feature, left = (arrays[f"covariate_regression.trees.{name}"] for name in ("feature", "left"))
+    target_feature = arrays["covariate_regression.target_trees.feature"]
     for changes, reason in (
         ({"pooled": np.zeros(3)}, "weights of shape"),
         ({"trees.feature": feature + 100}, "over other features"),
+        ({"target_trees.feature": target_feature + 100}, "over other features"),
         ({"trees.left": np.zeros_like(left)}, "with loops"),
         ({"trees.value": arrays["covariate_regression.trees.value"] * np.nan}, "without values"),
         ({"trees.start": np.zeros(2)}, "of other sizes"),

@@ -23,6 +23,7 @@ from tsattn.forecasters.pooled_regression import (
     WindowFeatures,
     encoded_columns,
     numeric_columns,
+    target_features,
 )
 from tsattn.forecasts import Answer
 from tsattn.storage import part_of
@@ -61,10 +62,11 @@ class CovariateRegression:
     (:class:`tsattn.forecasters.local_regression.LocalRegression`): the base forecasts what its
     effect leaves of the target, and the effect is added. The pooled one, a ridge regression, and
     the trees forecast the error that is left, from the columns, the calendar and the forecast, in
-    units of a window's spread, so that all series and channels share them. Further trees may say
-    how wide the bands are (:class:`tsattn.forecasters.band_widths.BandWidths`). All weights are 0
-    where "no columns" forecast as well on windows held out. A series that has ended has no effect
-    of columns (:func:`has_ended`).
+    units of a window's spread, so that all series and channels share them. Target trees forecast
+    the target itself and know no other forecast: they err elsewhere than the network does. Further
+    trees may say how wide the bands are (:class:`tsattn.forecasters.band_widths.BandWidths`). All
+    weights are 0 where "no columns" forecast as well on windows held out. A series that has ended
+    has no effect of columns (:func:`has_ended`).
 
     Attributes:
         encoder: How columns are read.
@@ -75,8 +77,11 @@ class CovariateRegression:
             the base's own.
         pooled: Regression of the error that is left, if it has a weight.
         trees: Trees for the same error, if they have a weight.
+        target_trees: Trees for the target, in units of the window, if they have a weight.
         pooled_weight: Factor of the pooled regression.
-        trees_weight: Factor of the trees; the sum of both is at most 1.
+        trees_weight: Factor of the trees.
+        target_weight: Share of the forecast of the target trees. The sum of the three weights is at
+            most 1.
         widths: Further factors of that distance, one for each step of a forecast, by the features
             of the trees; ``None`` where the band follows the base's alone.
         band_factor: Factor of the distance of quantiles to the point.
@@ -92,9 +97,11 @@ class CovariateRegression:
     share: float = 0.0
     pooled: PooledRegression | None = None
     trees: BoostedTrees | None = None
+    target_trees: BoostedTrees | None = None
     widths: BandWidths | None = None
     pooled_weight: float = 0.0
     trees_weight: float = 0.0
+    target_weight: float = 0.0
     band_factor: float = 1.0
     error_ratio: float = 1.0
     leaves_out: bool = False
@@ -112,7 +119,8 @@ class CovariateRegression:
     @property
     def active(self) -> bool:
         """Whether a forecast differs from the base's."""
-        has_correction = self.pooled is not None or self.trees is not None
+        opinions = (self.pooled, self.trees, self.target_trees)
+        has_correction = any(opinion is not None for opinion in opinions)
         return self.share > 0 or has_correction
 
     @property
@@ -220,7 +228,7 @@ class CovariateRegression:
     def corrections(
         self, point: np.ndarray, x: np.ndarray, covariates: CovariateWindows, effect: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What the pooled regression and the trees add to points ``[B, F, C]``, NaN where a column
+        """What the pooled regression and all trees add to points ``[B, F, C]``, NaN where a column
         is missing; and the widths of the bands in units of the base's.
         """
         correction = np.zeros(point.shape)
@@ -273,12 +281,18 @@ class CovariateRegression:
             of_point = features.of_point(point, squares=self.pooled.squares)
             pooled_error = np.nan_to_num(self.pooled(of_point))
             error += self.pooled_weight * pooled_error
-        if self.trees is None and self.widths is None:
+        readers = (self.trees, self.target_trees, self.widths)
+        if all(reader is None for reader in readers):
             return error, width
         of_trees = features.of_trees(point, effect, self.seasons)
         if self.trees is not None:
             trees_error = self.trees(of_trees)
             error += self.trees_weight * trees_error
+        if self.target_trees is not None:
+            of_past = features.of_past(point.shape[1], self.seasons)
+            target = self.target_trees(target_features(of_trees, of_past))
+            target_error = target - features.scaled(point)[..., 0]
+            error += self.target_weight * target_error
         if self.widths is not None:
             width = self.widths(of_trees)
         return error, width
@@ -293,6 +307,15 @@ class CovariateRegression:
         """Features that the trees read."""
         zero = np.zeros((1, 1))
         features = self._example().of_trees(zero, zero, self.seasons)
+        return int(features.shape[2])
+
+    def n_target_features(self) -> int:
+        """Features that the target trees read."""
+        zero = np.zeros((1, 1))
+        example = self._example()
+        of_trees = example.of_trees(zero, zero, self.seasons)
+        of_past = example.of_past(1, self.seasons)
+        features = target_features(of_trees, of_past)
         return int(features.shape[2])
 
     def _example(self) -> WindowFeatures:
@@ -315,7 +338,14 @@ class CovariateRegression:
 
     _SIZES = ("horizon", "season", "cycle")
     _BOUNDS = ("least", "most")
-    _NUMBERS = ("share", "pooled_weight", "trees_weight", "band_factor", "error_ratio")
+    _NUMBERS = (
+        "share",
+        "pooled_weight",
+        "trees_weight",
+        "target_weight",
+        "band_factor",
+        "error_ratio",
+    )
 
     def facts(self) -> dict[str, Any]:
         """Facts for JSON, without the encoder."""
@@ -334,12 +364,12 @@ class CovariateRegression:
     def arrays(self) -> dict[str, np.ndarray]:
         """The weights of the pooled regression and all trees, by names that begin with PREFIX."""
         arrays = {}
-        if self.trees is not None:
-            for name, array in self.trees.arrays.items():
-                arrays[f"{PREFIX}trees.{name}"] = array
-        if self.widths is not None:
-            for name, array in self.widths.trees.arrays.items():
-                arrays[f"{PREFIX}widths.{name}"] = array
+        width_trees = None if self.widths is None else self.widths.trees
+        all_trees = {"trees": self.trees, "target_trees": self.target_trees, "widths": width_trees}
+        for kind, trees in all_trees.items():
+            if trees is not None:
+                for name, array in trees.arrays.items():
+                    arrays[f"{PREFIX}{kind}.{name}"] = array
         if self.pooled is not None:
             weights = self.pooled.weights
             arrays[f"{PREFIX}pooled"] = weights
@@ -363,10 +393,12 @@ class CovariateRegression:
         sizes = cls._checked_sizes(facts)
         numbers = cls._checked_numbers(facts)
         regression = cls(encoder, **sizes, **numbers, leaves_out=leaves_out)
-        trees = regression._rebuilt_trees(part_of(arrays, f"{PREFIX}trees."))
-        width_trees = regression._rebuilt_trees(part_of(arrays, f"{PREFIX}widths."))
+        n_features = regression.n_tree_features()
+        trees = _rebuilt_trees(arrays, "trees", n_features)
+        target_trees = _rebuilt_trees(arrays, "target_trees", regression.n_target_features())
+        width_trees = _rebuilt_trees(arrays, "widths", n_features)
         widths = None if width_trees is None else BandWidths(width_trees)
-        regression = replace(regression, trees=trees, widths=widths)
+        regression = replace(regression, trees=trees, target_trees=target_trees, widths=widths)
         if facts["pooled"] is None:
             return regression
         pooled = regression._rebuilt_pooled(facts["pooled"], arrays)
@@ -395,14 +427,6 @@ class CovariateRegression:
         require(in_range, f"numbers {numbers}")
         return numbers
 
-    def _rebuilt_trees(self, arrays: dict[str, np.ndarray]) -> BoostedTrees | None:
-        """Trees of saved arrays, checked; ``None`` where there are none."""
-        if not arrays:
-            return None
-        trees = BoostedTrees(**arrays)
-        trees.check(self.n_tree_features())
-        return trees
-
     def _rebuilt_pooled(
         self, facts: dict[str, Any], arrays: dict[str, np.ndarray]
     ) -> PooledRegression:
@@ -427,6 +451,18 @@ class CovariateRegression:
             require(is_valid, f"bounds of shape {bound.shape}")
             bounds[name] = bound
         return PooledRegression(weights, float(offset), squares, **bounds)
+
+
+def _rebuilt_trees(
+    arrays: dict[str, np.ndarray], kind: str, n_features: int
+) -> BoostedTrees | None:
+    """Trees of one kind of saved arrays, checked; ``None`` where there are none."""
+    tree_arrays = part_of(arrays, f"{PREFIX}{kind}.")
+    if not tree_arrays:
+        return None
+    trees = BoostedTrees(**tree_arrays)
+    trees.check(n_features)
+    return trees
 
 
 def has_ended(x: np.ndarray, effect: np.ndarray, season: int) -> np.ndarray:

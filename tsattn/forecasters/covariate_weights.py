@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,11 @@ from tsattn.forecasters.deadlines import (
     spread_order,
     time_limit,
 )
-from tsattn.forecasters.pooled_regression import NormalEquations, PooledRegression
+from tsattn.forecasters.pooled_regression import (
+    NormalEquations,
+    PooledRegression,
+    target_features,
+)
 
 # Contexts before ends, as a forecaster cuts them.
 Windows = Callable[[History, np.ndarray], np.ndarray]
@@ -41,6 +46,8 @@ Windows = Callable[[History, np.ndarray], np.ndarray]
 _PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 # Weights of the pooled regression and the trees that are tried are multiples of this.
 _WEIGHT_STEP = 0.25
+# Largest weight of the target trees. They know nothing of what the base has learnt elsewhere.
+_MOST_TARGET_WEIGHT = 0.5
 # Most steps of windows that trees learn from.
 _MOST_ROWS = 2**16
 # Most windows that are forecast.
@@ -85,14 +92,14 @@ def fit_covariate_regression(
     """Learn what covariates add to a base, from forecasts of the panel's own past.
 
     The base forecasts from rolling origins, with and without the effect of the local regression.
-    The pooled regression and the trees learn from the earlier origins, and the last quarter of each
+    The pooled regression and all trees learn from the earlier origins, and the last quarter of each
     series chooses shares and weights, those of "no columns" among them: others are taken if the
-    base's error falls by 1% and by two standard errors, and the pooled regression has a weight if
-    the error falls by as much once more. The pooled regression and the trees are then learnt from
-    all windows. Otherwise the local regression alone may have a share, by the same rule, where it
-    lowers the error of all windows: rare events are in few of them. Under a
-    :func:`tsattn.forecasters.deadlines.time_limit` there are as many windows, spread evenly, as can
-    be forecast in half of the time.
+    base's error falls by 1% and by two standard errors, and the target trees and the pooled
+    regression have a weight if the error falls by as much once more. The pooled regression and all
+    trees are then learnt from all windows. Otherwise the local regression alone may have a share,
+    by the same rule, where it lowers the error of all windows: rare events are in few of them.
+    Under a :func:`tsattn.forecasters.deadlines.time_limit` there are as many windows, spread
+    evenly, as can be forecast in half of the time.
 
     Args:
         base: Forecasts without covariates.
@@ -402,8 +409,8 @@ class PastForecasts:
     def best(self) -> Choice:
         """Choose the share and weights with the least error on the windows held out.
 
-        The pooled regression and the trees are then learnt from all windows. Trees that would not
-        end in time are left out, and so is the pooled regression.
+        The pooled regression and all trees are then learnt from all windows. Trees that would not
+        end in time are left out, the target trees first, and so is the pooled regression.
         """
         usable = self.usable
         held_out = self.origins.held_out
@@ -416,8 +423,11 @@ class PastForecasts:
             options = self._options(plain_options, rows, check_rows)
         except OutOfTime:
             return self._chosen(learn, check, plain_options, None)
+        target = None
+        with suppress(OutOfTime), time_limit(_FIRST_TREES_SHARE * seconds_left()):
+            target = self._target_of_trees(rows, check_rows)
         all_rows = rows.join(check_rows)
-        return self._chosen(learn, check, options, all_rows)
+        return self._chosen(learn, check, options, all_rows, target)
 
     def _options(
         self, plain_options: list[_TreesOption], learn: _TreeRows, check: _TreeRows
@@ -457,22 +467,43 @@ class PastForecasts:
         check: np.ndarray,
         options: list[_TreesOption],
         rows: _TreeRows | None,
+        target: np.ndarray | None = None,
     ) -> Choice:
-        """The regression with the best of the shares; its trees learn from some rows."""
+        """The regression with the best of the shares.
+
+        Args:
+            learn: Windows that learn.
+            check: Windows that check.
+            options: The shares.
+            rows: Steps that the trees learn from.
+            target: What target trees forecast for the windows that check, in units of the window,
+                ``[B, F, C]``.
+        """
         share, trees_errors, _ = min(options, key=_cautious_loss)
         no_errors = np.zeros_like(trees_errors)
         pooled_errors = no_errors
         pooled = None
         with suppress(OutOfTime):
             pooled_errors, pooled = self._pooled(share, learn, check)
+        target_errors = no_errors
+        if target is not None:
+            target_errors = target - self._scaled(share)[check]
+        opinions = _Opinions(pooled_errors, trees_errors, target_errors)
+        without_target = opinions._replace(target=no_errors)
+        without_trees = without_target._replace(trees=no_errors)
         plain = self.losses(0.0, 0.0, check)
-        trees = None
-        mix = self._best_mix(share, pooled_errors, trees_errors, check)
-        if rows is not None and mix.trees_weight and self.clearly_lower(mix.losses, plain):
-            try:
-                trees = self._trees(share, rows)
-            except OutOfTime:
-                mix = self._best_mix(share, pooled_errors, no_errors, check)
+        for affordable in (opinions, without_target, without_trees):
+            mix = self._best_mix(share, affordable, check)
+            trees = target_trees = None
+            if rows is None or not self.clearly_lower(mix.losses, plain):
+                break
+            with suppress(OutOfTime):
+                if mix.target_weight:
+                    with time_limit(_FIRST_TREES_SHARE * seconds_left()):
+                        target_trees = self._target_trees(rows)
+                if mix.trees_weight:
+                    trees = self._trees(share, rows)
+                break
         point = np.full(self.truth.shape, np.nan)
         if not self.clearly_lower(mix.losses, plain):
             regression = self._with_local_alone(np.union1d(learn, check))
@@ -490,35 +521,45 @@ class PastForecasts:
             share=share,
             pooled=pooled if mix.pooled_weight else None,
             trees=trees,
+            target_trees=target_trees,
             widths=widths,
             pooled_weight=mix.pooled_weight,
             trees_weight=mix.trees_weight,
+            target_weight=mix.target_weight,
             band_factor=band_factor,
             error_ratio=float(mix.losses.mean() / plain.mean()),
         )
         return Choice(regression, point)
 
-    def _best_mix(
-        self, share: float, pooled_errors: np.ndarray, trees_errors: np.ndarray, check: np.ndarray
-    ) -> _Mix:
-        """The weights of the pooled regression and of trees with the least loss on the windows held
-        out; of those that are alike the smallest.
+    def _best_mix(self, share: float, opinions: _Opinions, check: np.ndarray) -> _Mix:
+        """The weights of the pooled regression and of all trees with the least loss on the windows
+        held out; of those that are alike the smallest.
 
-        The pooled regression counts only where it is clearly better with it. It learns from all
-        rows as if they were of one time, and misleads where the table has changed since.
+        The pooled regression counts only where the error is clearly lower with it. It learns from
+        all rows as if they were of one time, and misleads where the table has changed since. The
+        target trees count only where the error is then clearly lower once more. They do not know
+        what the base does.
         """
         mixes = []
-        for pooled_weight, trees_weight in _pairs_of_weights():
-            errors = pooled_weight * pooled_errors + trees_weight * trees_errors
+        for weights in _sets_of_weights():
+            pairs = zip(weights, opinions, strict=True)
+            weighted = [weight * errors for weight, errors in pairs]
+            errors = np.sum(weighted, axis=0)
             losses = self.losses(share, errors, check)
-            mix = _Mix(float(pooled_weight), float(trees_weight), errors, losses)
+            mix = _Mix(*weights, errors, losses)
             mixes.append(mix)
-        mixes_without_pooled = [mix for mix in mixes if not mix.pooled_weight]
-        best = min(mixes, key=_mean_loss)
-        best_without_pooled = min(mixes_without_pooled, key=_mean_loss)
-        if self.clearly_lower(best.losses, best_without_pooled.losses):
-            return best
-        return best_without_pooled
+        without_target = [mix for mix in mixes if not mix.target_weight]
+        trees_alone = [mix for mix in without_target if not mix.pooled_weight]
+        best = min(trees_alone, key=_mean_loss)
+        with_pooled = min(without_target, key=_mean_loss)
+        if self.clearly_lower(with_pooled.losses, best.losses):
+            best = with_pooled
+        # With target trees, the pooled regression is not tried anew.
+        further = [mix for mix in mixes if best.pooled_weight or not mix.pooled_weight]
+        with_target = min(further, key=_mean_loss)
+        if self.clearly_lower(with_target.losses, best.losses):
+            best = with_target
+        return best
 
     def _with_local_alone(self, pick: np.ndarray) -> CovariateRegression:
         """The best share of the local regression, where it is clearly better than none.
@@ -582,11 +623,33 @@ class PastForecasts:
         features = self._tree_features(share, rows)
         return BoostedTrees.fit(features[usable], target[usable])
 
+    def _target_trees(self, rows: _TreeRows) -> BoostedTrees:
+        """Trees for the target itself, in units of the window."""
+        scaled_truth = (self.truth - self.location) / self.spread
+        target = scaled_truth[rows.places]
+        usable = np.isfinite(target)
+        features = target_features(rows.features, rows.past)
+        return BoostedTrees.fit(features[usable], target[usable])
+
+    def _target_of_trees(self, learn: _TreeRows, check: _TreeRows) -> np.ndarray:
+        """What target trees of the rows that learn forecast for the windows that check, in units of
+        the window, ``[B, F, C]``.
+        """
+        trees = self._target_trees(learn)
+        features = target_features(check.features, check.past)
+        target = np.full(self.truth.shape, np.nan)
+        target[check.places] = trees(features)
+        held_out = np.unique(check.places[0])
+        return target[held_out]
+
+    def _scaled(self, share: float) -> np.ndarray:
+        """Forecasts with a share of the local regression in units of the window, ``[W, F, C]``."""
+        point = self.answers[share].point
+        return (point - self.location) / self.spread
+
     def _tree_features(self, share: float, rows: _TreeRows) -> np.ndarray:
         """Features of rows, of which the first is the forecast with this share."""
-        point = self.answers[share].point
-        scaled = (point - self.location) / self.spread
-        scaled_of_rows = scaled[rows.places]
+        scaled_of_rows = self._scaled(share)[rows.places]
         features = rows.features.copy()
         features[:, 0] = np.nan_to_num(scaled_of_rows)
         return features
@@ -602,6 +665,7 @@ class PastForecasts:
         generator = np.random.default_rng(0)
         drawn = generator.random(shape) < share
         tables = []
+        pasts = []
         places = []
         for part, x, covariates in self.windows.parts(pick):
             for c in range(n_channels):
@@ -609,14 +673,16 @@ class PastForecasts:
                 point = self.answers[0.0].point[part, :, c]
                 effect = self.effect[part, :, c]
                 table = features.of_trees(point, effect, self.regression.seasons)
+                past = features.of_past(horizon, self.regression.seasons)
                 chosen = drawn[part, :, c]
                 tables.append(table[chosen])
+                pasts.append(past[chosen])
                 window, step = np.nonzero(chosen)
                 channel = np.full(len(step), c)
                 places.append((part[window], step, channel))
         columns = zip(*places, strict=True)
         windows, steps, channels = map(np.concatenate, columns)
-        return _TreeRows(np.concatenate(tables), (windows, steps, channels))
+        return _TreeRows(np.concatenate(tables), np.concatenate(pasts), (windows, steps, channels))
 
     def _pooled(
         self, share: float, learn: np.ndarray, check: np.ndarray
@@ -769,14 +835,15 @@ def _tried_weights() -> np.ndarray:
     return np.arange(0, end, _WEIGHT_STEP)
 
 
-def _pairs_of_weights() -> list[tuple[float, float]]:
-    """Weights of the pooled regression and of the trees whose sum is at most 1."""
-    weights = _tried_weights()
-    pairs = []
-    for pooled_weight in weights:
-        fitting = [weight for weight in weights if pooled_weight + weight <= 1]
-        pairs += [(pooled_weight, trees_weight) for trees_weight in fitting]
-    return pairs
+def _sets_of_weights() -> list[tuple[float, float, float]]:
+    """Weights of the pooled regression, the trees and the target trees whose sum is at most 1."""
+    tried = _tried_weights().tolist()
+    sets = []
+    for weights in itertools.product(tried, repeat=3):
+        target_weight = weights[-1]
+        if sum(weights) <= 1 and target_weight <= _MOST_TARGET_WEIGHT:
+            sets.append(weights)
+    return sets
 
 
 def _mean_loss(mix: _Mix) -> float:
@@ -804,17 +871,33 @@ class Choice(NamedTuple):
     point: np.ndarray
 
 
+class _Opinions(NamedTuple):
+    """Errors of forecasts of the windows held out in units of the window, ``[B, F, C]``, as
+    regressions expect them.
+
+    Attributes:
+        pooled: By the pooled regression.
+        trees: By the trees.
+        target: By the target trees: the difference of the target that they expect to the forecast.
+    """
+
+    pooled: np.ndarray
+    trees: np.ndarray
+    target: np.ndarray
+
+
 class _Mix(NamedTuple):
     """What is added to forecasts.
 
     Attributes:
-        pooled_weight, trees_weight: Weights of the pooled regression and the trees.
-        errors: Expected in the windows held out, by both.
+        pooled_weight, trees_weight, target_weight: Weights of the opinions.
+        errors: Expected in the windows held out, by all.
         losses: Of these windows.
     """
 
     pooled_weight: float
     trees_weight: float
+    target_weight: float
     errors: np.ndarray
     losses: np.ndarray
 
@@ -823,24 +906,27 @@ class _TreeRows(NamedTuple):
     """Steps of windows for trees.
 
     Attributes:
-        features: ``[R, n]``.
+        features: Of trees for the error, ``[R, n]``.
+        past: Further ones of target trees, ``[R, m]``.
         places: Window, step and channel of each, ``[R]``.
     """
 
     features: np.ndarray
+    past: np.ndarray
     places: tuple[np.ndarray, ...]
 
     def some(self, chosen: np.ndarray) -> _TreeRows:
         """The rows of a choice ``[R]``, true where one is taken."""
         places = tuple(part[chosen] for part in self.places)
-        return _TreeRows(self.features[chosen], places)
+        return _TreeRows(self.features[chosen], self.past[chosen], places)
 
     def join(self, other: _TreeRows) -> _TreeRows:
         """The rows of both."""
         features = np.concatenate([self.features, other.features])
+        past = np.concatenate([self.past, other.past])
         pairs = zip(self.places, other.places, strict=True)
         places = tuple(np.concatenate(parts) for parts in pairs)
-        return _TreeRows(features, places)
+        return _TreeRows(features, past, places)
 
 
 class _TreesOption(NamedTuple):

@@ -25,6 +25,14 @@ _ROUNDING = 1e-12
 _CONSTANT = 1e-9
 # Steps before a step whose values of future columns trees read.
 _TREE_LAGS = (1, 3)
+# The first features of trees are the forecast and the effect of the local regression.
+_N_FORECAST_FEATURES = 2
+# Last values of the window that target trees read.
+_N_LAST_VALUES = 8
+# Whole seasons before a step, beside the latest, whose values target trees read.
+_SEASONS_BEFORE = (1, 2)
+# Places beside the step one season before, whose values they read, too.
+_NEIGHBOURS = (-1, 1)
 
 
 class WindowFeatures:
@@ -177,6 +185,8 @@ class WindowFeatures:
     ) -> np.ndarray:
         """Features of the steps ahead for trees, ``[B, F, n]`` in float32.
 
+        The first ones are the forecast and the effect.
+
         Args:
             point: Forecast ``[B, F]``.
             effect: What columns contribute by the local regression, ``[B, F]``.
@@ -211,6 +221,28 @@ class WindowFeatures:
         features = np.concatenate(parts, axis=2)
         return np.nan_to_num(features).astype(np.float32)
 
+    def of_past(self, n_steps: int, seasons: tuple[int, ...]) -> np.ndarray:
+        """Features of the target's past for the steps ahead, ``[B, F, n]`` in float32.
+
+        They are the last values, and of each season the values around the step one season before,
+        and those of the two seasons before that one.
+        """
+        steps = np.arange(n_steps)
+        ahead = self.context + steps
+        last_rows = self.context - np.arange(1, _N_LAST_VALUES + 1)
+        places = [np.full(n_steps, row) for row in last_rows]
+        for season in seasons:
+            season_before = ahead - season * (steps // season + 1)
+            for neighbour in _NEIGHBOURS:
+                row = season_before + neighbour
+                places.append(np.minimum(row, self.context - 1))
+            places += [season_before - season * n for n in _SEASONS_BEFORE]
+        rows = np.stack(places, axis=1)
+        # Rows before the window are missing ones.
+        values = np.where(rows >= 0, self.x[:, np.maximum(rows, 0)], np.nan)
+        scaled = (values - self.location[..., None]) / self._unit()[..., None]
+        return np.nan_to_num(scaled).astype(np.float32)
+
     def _before_seasons(
         self, numbers: np.ndarray, steps: np.ndarray, season: int
     ) -> list[np.ndarray]:
@@ -240,6 +272,18 @@ class WindowFeatures:
         """Static columns, repeated for each step."""
         n_static = self.static.shape[1]
         return np.broadcast_to(self.static[:, None], (*shape, n_static))
+
+
+def target_features(of_trees: np.ndarray, of_past: np.ndarray) -> np.ndarray:
+    """What trees read that forecast the target itself, ``[..., n]``.
+
+    Args:
+        of_trees: Features as :meth:`WindowFeatures.of_trees` gives them. What they hold of a
+            forecast is left out.
+        of_past: Features of :meth:`WindowFeatures.of_past`.
+    """
+    of_columns = of_trees[..., _N_FORECAST_FEATURES:]
+    return np.concatenate([of_columns, of_past], axis=-1)
 
 
 def encoded_columns(
