@@ -592,8 +592,9 @@ def test_default_blocks_cover_and_nest():
         assert list(sizes) == oracles.default_blocks(length, n_levels)
         assert sizes[0] >= length
         assert all(coarse == 2 * fine for coarse, fine in itertools.pairwise(sizes))
-    with pytest.raises(ValueError, match="length and n_levels of at least 1; got length = 0"):
-        default_block_sizes(0, 2)
+    for name, numbers in {"length": (0, 2), "n_levels": (4, 0)}.items():
+        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1; got"):
+            default_block_sizes(*numbers)
 
 
 def test_a_backend_is_chosen_by_shape():
@@ -826,7 +827,16 @@ BAD_TENSORS = [
         None,
         "must share one floating dtype",
     ),
-    ((ones(2, 2, 9, 4).long(),) * 3, None, "must share one floating dtype; got torch.int64"),
+    (
+        (ones(2, 2, 9, 4).long(),) * 3,
+        None,
+        "must share one floating dtype of 16 bits or more; got torch.int64",
+    ),
+    (
+        (ones(2, 2, 9, 4).to(torch.float8_e4m3fn),) * 3,
+        None,
+        "16 bits or more; got torch.float8_e4m3fn, .*; convert them with",
+    ),
     (
         (ones(2, 2, 9, 4), ones(2, 2, 9, 4), ones(2, 2, 9, 4, dtype=torch.float32).to("meta")),
         None,

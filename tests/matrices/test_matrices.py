@@ -562,7 +562,9 @@ NO_NUMBERS = {
     ("low_rank", "rank", 2.5): "rank must be a whole number of at least 1; got 2.5",
     ("low_rank", "rank", "2"): "rank must be a whole number of at least 1; got '2'",
     ("low_rank", "rank", True): "rank must be a whole number of at least 1; got True",
-    ("mlr", "ranks", 3): "ranks must be a list of numbers, one a level; got 3; write [3]",
+    ("mlr", "ranks", 3): "ranks must be a list of numbers, one a level; got 3; write one",
+    ("mlr", "ranks", "12"): "ranks must be a list of numbers, one a level; got '12'; write one",
+    ("low_rank", "dtype", "float32"): "dtype of a structured matrix must be a floating one of",
     ("btt", "factors", (2.0, 4.0, 4.0, 2.0)): "factors must be four positive numbers",
     ("monarch", "factors", 8): "factors must be four positive numbers",
     (
@@ -587,6 +589,11 @@ def refusals():
         make_matrix("dense", 2, 2)(torch.arange(2))
     with pytest.raises(ValueError, match="base_width must be at least 1; got nan"):
         make_matrix("dense", 2, 2).lr_multipliers(float("nan"))
+    for name in STRUCTURES:
+        with pytest.raises(ValueError, match=r"(n_in|butterfly|factors) .*; got .*8"):
+            make_matrix(name, "8", 8)
+    with pytest.raises(ValueError, match="base_width must be at least 1; got '8'"):
+        make_matrix("dense", 2, 2).lr_multipliers("8")
     with pytest.raises(ValueError, match="must be a finite number and not 0; got 'a'"):
         Level(alpha="a")
     for levels in ((1, 2), Level()):
@@ -597,8 +604,9 @@ def refusals():
 
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_cores_of_whole_numbers_are_refused(name):
-    with pytest.raises(ValueError, match=r"a floating one; got torch\.int64; leave it out"):
-        make_matrix(name, 4, 4, dtype=torch.int64)
+    for dtype in (torch.int64, torch.float8_e4m3fn):
+        with pytest.raises(ValueError, match=f"16 bits or more; got {dtype}; leave it out"):
+            make_matrix(name, 4, 4, dtype=dtype)
 
 
 @pytest.mark.parametrize("name", STRUCTURES)

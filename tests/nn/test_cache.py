@@ -518,7 +518,8 @@ BAD_OPTIONS = [
     ({"key_width": 0}, "key_width must be a whole number of at least 1"),
     ({"value_width": 0}, "value_width must be a whole number of at least 1"),
     ({"max_length": 0}, "max_length must be a whole number of at least 1; got 0"),
-    ({"dtype": torch.int64}, "dtype must be a floating one; got torch.int64"),
+    ({"dtype": torch.int64}, "dtype must be a floating one of 16 bits or more; got torch.int64"),
+    ({"dtype": torch.float8_e4m3fn}, "16 bits or more; got torch.float8_e4m3fn; take that of"),
 ]
 
 

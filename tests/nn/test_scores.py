@@ -2,16 +2,18 @@
 no meaning.
 """
 
+import ast
 import math
 
 import pytest
 import torch
 from chance import seeded
+from fresh import in_fresh_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_oracles import dot_features, layer_output, level_score, rows_of_weights
 
-from tsattn.kernels import Levels, Pattern
+from tsattn.kernels import Levels, Pattern, attend
 from tsattn.matrices import make_matrix
 from tsattn.nn.attention import Attention, GlobalLocalAttention
 from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, RotaryEmbedding, default_ranks
@@ -407,6 +409,15 @@ def test_a_side_decides_what_a_cache_holds():
             lambda: GlobalLocalAttention(4, 4, window=2),
             "both halves of a head need features; got 1 a head; widen",
         ),
+        (lambda: RotaryEmbedding(()), "ranks must hold at least one number"),
+        (lambda: RotaryEmbedding((0,)), "ranks must hold at least one number, each at least 1"),
+        (lambda: RotaryEmbedding((4,), base=0.0), "must be a positive number; got 0.0; leave it"),
+        (lambda: default_ranks(0), "d_head must be a whole number of at least 1; got 0"),
+        (lambda: default_ranks(8, 0), "n_levels must be a whole number of at least 1; got 0"),
+        (
+            lambda: Attention(0, score=DotScore(8, 2)),
+            "d_model must be a whole number of at least 1; got 0",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_refused(build, message):
@@ -438,6 +449,53 @@ def test_cross_attention_is_refused_where_it_has_no_meaning(layer, message):
         layer(x, x)
     with pytest.raises(ValueError, match=message):
         layer.weights(x, x)
+
+
+# message -> what is refused with it
+OTHER_TYPES = {
+    "window must be a whole number of at least 1; got None": lambda: GlobalLocalAttention(
+        8, 2, window=None
+    ),
+    "base of a rotary embedding must be a positive number; got '9'": lambda: RotaryEmbedding(
+        (4,), base="9"
+    ),
+    "length must be an integer; got '7'; give": lambda: LevelScore(8, 2, length="7"),
+    "d_model must be a whole number of at least 1; got '8'": lambda: DotScore("8", 2),
+    "ranks must be made of integers; got '24'": lambda: RotaryEmbedding("24"),
+    "ranks must be made of integers; got (2.0,)": lambda: RotaryEmbedding((2.0,)),
+    "matrix of a bilinear score must be a structured one; got Linear": lambda: BilinearScore(
+        torch.nn.Linear(8, 8)
+    ),
+    "score must be a Score; got None; write DotScore": lambda: Attention(8, score=None),
+    "pattern must be a Pattern; got 'causal'; write Pattern(causal=True)": lambda: Attention(
+        8, score=DotScore(8, 2), pattern="causal"
+    ),
+    "pattern must be a Pattern; got None": lambda: attend(
+        *[torch.ones(1, 1, 2, 4)] * 3, pattern=None
+    ),
+    "(batch, tokens, features); got shape (5, 8); x.unsqueeze(0)": lambda: Attention(
+        8, score=DotScore(8, 2)
+    )(torch.ones(5, 8)),
+    "(batch, tokens, features); got shape (3, 8); x.unsqueeze(0)": lambda: Attention(
+        8, score=DotScore(8, 2)
+    ).weights(torch.ones(1, 5, 8), torch.ones(3, 8)),
+}
+
+
+def refusals():
+    messages = []
+    for build in OTHER_TYPES.values():
+        with pytest.raises((TypeError, ValueError)) as caught:
+            build()
+        messages.append(str(caught.value))
+    return messages
+
+
+def test_what_has_another_type_is_refused_before_torch_sees_it():
+    # In a process of its own: here the checks of types would speak first.
+    told = ast.literal_eval(in_fresh_process(__file__, "print(refusals())"))
+    for message, beginning in zip(told, OTHER_TYPES, strict=True):
+        assert beginning in message
 
 
 def test_a_cache_is_for_causal_layers():

@@ -336,10 +336,13 @@ def _check_tensors(q: Tensor, k: Tensor, v: Tensor | None, key_mask: Tensor | No
                 f"the heads of {name} must divide those of q, so that query head h uses {name}'s"
                 f" head h // (H // {x.shape[1]}); {shapes}; change the number of heads of one"
             )
-    if not q.is_floating_point() or any(x.dtype != q.dtype for x in tensors.values()):
+    # torch does not compute with floats of one byte.
+    is_float = q.is_floating_point() and q.dtype.itemsize > 1
+    if not is_float or any(x.dtype != q.dtype for x in tensors.values()):
         dtypes = ", ".join(str(x.dtype) for x in tensors.values())
         raise ValueError(
-            f"{names} must share one floating dtype; got {dtypes}; convert them with .to()"
+            f"{names} must share one floating dtype of 16 bits or more; got {dtypes}; convert them"
+            " with .to()"
         )
     if any(x.device != q.device for x in tensors.values()):
         devices = ", ".join(str(x.device) for x in tensors.values())

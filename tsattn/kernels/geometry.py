@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tsattn.checks import check_switch
+from tsattn.checks import check_switch, check_whole
 
 # Queries, keys, values and results of a call, the weights of its keys, and which are visible.
 Queries = Float[Tensor, "B H Lq K"]
@@ -55,16 +55,15 @@ def default_block_sizes(length: int, n_levels: int) -> Sizes:
 
     Raises:
         ValueError: If either number is below 1.
+        TypeError: If the length is no integer.
 
     Example:
         >>> default_block_sizes(42, 3)
         (44, 22, 11)
     """
-    if length < 1 or n_levels < 1:
-        raise ValueError(
-            f"default_block_sizes needs length and n_levels of at least 1; got length = {length}, "
-            f"n_levels = {n_levels}; give the number of tokens and of ranks"
-        )
+    # A trace gives a tensor for the length.
+    length = check_whole("length", _to_integer(length, "length"))
+    n_levels = check_whole("n_levels", n_levels)
     n_finest_blocks = 2 ** (n_levels - 1)
     finest_size = math.ceil(length / n_finest_blocks)
     doublings = reversed(range(n_levels))
@@ -563,6 +562,7 @@ def make_geometry(
     """
     if levels is not None:
         check_levels(levels)
+    check_pattern(pattern)
     if groups is not None:
         _check_groups(groups, q, k, levels)
     _, n_heads, n_queries, n_features = q.shape
@@ -582,6 +582,19 @@ def check_levels(levels: Any) -> None:
     """
     if not isinstance(levels, Levels):
         raise TypeError(f"levels must be Levels; got {levels!r}; write Levels(ranks)")
+
+
+def check_pattern(pattern: Any) -> None:
+    """Refuse the name of a pattern.
+
+    Raises:
+        TypeError: If it is no :class:`Pattern`.
+    """
+    if not isinstance(pattern, Pattern):
+        raise TypeError(
+            f"pattern must be a Pattern; got {pattern!r}; write Pattern(causal=True) or leave it"
+            " out"
+        )
 
 
 def check_scale(scale: Any) -> float:

@@ -15,7 +15,8 @@ from tsattn.matrices.structured import Dense, LeveledMatrix, RandomSource, Struc
 
 def _default_rank(n_in: int, n_out: int) -> int:
     """A quarter of the smaller side."""
-    return max(1, min(n_in, n_out) // 4)
+    smaller_side = min(check_whole("n_in", n_in), check_whole("n_out", n_out))
+    return max(1, smaller_side // 4)
 
 
 def _default_ranks(n_in: int, n_out: int) -> tuple[int, ...]:
@@ -95,8 +96,8 @@ class MLR(LeveledMatrix):
         for name, numbers in (("ranks", ranks), ("n_blocks", n_blocks)):
             if numbers is not None and np.ndim(numbers) != 1:
                 raise ValueError(
-                    f"{name} must be a list of numbers, one a level; got {numbers!r}; write"
-                    f" [{numbers!r}]"
+                    f"{name} must be a list of numbers, one a level; got {numbers!r}; write one"
+                    " such as (2, 1)"
                 )
         if ranks is None and n_blocks is not None:
             # One feature a block.

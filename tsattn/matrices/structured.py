@@ -3,13 +3,13 @@
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsattn.checks import check_whole, check_whole_or_none
+from tsattn.checks import check_whole, check_whole_or_none, is_number
 from tsattn.matrices.levels import (
     Level,
     apply_level,
@@ -25,6 +25,13 @@ RandomSource = torch.Generator | None
 Inputs = Float[Tensor, "... n_in"]
 Outputs = Float[Tensor, "... n_out"]
 Features = Float[Tensor, "... features"]
+
+
+def _is_drawable(dtype: Any) -> bool:
+    """Whether torch draws random numbers of this dtype."""
+    if not isinstance(dtype, torch.dtype) or dtype.itemsize < 2:
+        return False
+    return dtype.is_floating_point or dtype.is_complex
 
 
 class StructuredMatrix(nn.Module, ABC):
@@ -135,9 +142,9 @@ class StructuredMatrix(nn.Module, ABC):
         Raises:
             ValueError: If ``base_width`` is below 1.
         """
-        if not 1 <= base_width < float("inf"):
+        if not is_number(base_width) or not 1 <= base_width < float("inf"):
             raise ValueError(
-                f"base_width must be at least 1; got {base_width}; give the width the rate was"
+                f"base_width must be at least 1; got {base_width!r}; give the width the rate was"
                 " found at"
             )
         fans = self.fan_in()
@@ -162,10 +169,10 @@ class StructuredMatrix(nn.Module, ABC):
         return f"n_in={self.n_in}, n_out={self.n_out}{heads}"
 
     def _core(self, *shape: int, dtype: torch.dtype | None) -> nn.Parameter:
-        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
+        if dtype is not None and not _is_drawable(dtype):
             raise ValueError(
-                f"dtype of a structured matrix must be a floating one; got {dtype}; leave it out"
-                " for torch's default"
+                "dtype of a structured matrix must be a floating one of torch with 16 bits or more;"
+                f" got {dtype!r}; leave it out for torch's default"
             )
         if self.heads is not None:
             shape = (self.heads, *shape)

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tsattn.checks import check_whole
 from tsattn.kernels import Pattern, attend, weigh
-from tsattn.kernels.geometry import Device, KeyMask, Weights
+from tsattn.kernels.geometry import Device, KeyMask, Weights, check_pattern
 from tsattn.nn.layers import RandomSource, linear
 from tsattn.nn.scores import (
     ContextTokens,
@@ -52,6 +53,10 @@ class Attention(nn.Module):
         pattern: Who sees whom; default everybody.
         n_value_heads: Heads of the values, a divisor of the score's heads; default as many.
         generator: Source of the start values; ``None`` is torch's global one.
+
+    Raises:
+        TypeError: If ``score`` or ``pattern`` is no such object.
+        ValueError: If the heads of the score do not divide ``d_model``.
     """
 
     def __init__(
@@ -64,8 +69,13 @@ class Attention(nn.Module):
         generator: RandomSource = None,
     ) -> None:
         super().__init__()
+        if not isinstance(score, Score):
+            raise TypeError(
+                f"score must be a Score; got {score!r}; write DotScore(d_model, n_heads)"
+            )
         self.score = score
         self.pattern = Pattern() if pattern is None else pattern
+        check_pattern(self.pattern)
         self.n_value_heads = group_heads(score.n_heads, n_value_heads)
         self.d_value = head_width(d_model, score.n_heads)
         # Names of the maps stand in saved files.
@@ -177,6 +187,12 @@ class Attention(nn.Module):
         return self._join_heads(attended)
 
     def _features(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        for tokens in (x,) if context is None else (x, context):
+            if tokens.dim() != 3:
+                raise ValueError(
+                    "tokens must have the axes (batch, tokens, features); got shape"
+                    f" {tuple(tokens.shape)}; x.unsqueeze(0) makes a batch of one sequence"
+                )
         if context is not None:
             self._check_context()
         return self.score.features(x, context)
@@ -257,7 +273,8 @@ class GlobalLocalAttention(Attention):
         generator: Source of the start values; ``None`` is torch's global one.
 
     Raises:
-        ValueError: If a head has fewer than two features.
+        ValueError: If a head has fewer than two features, or ``window`` is no whole number of at
+            least 1.
     """
 
     def __init__(
@@ -271,6 +288,7 @@ class GlobalLocalAttention(Attention):
         norm: bool = False,
         generator: RandomSource = None,
     ) -> None:
+        check_whole("window", window)
         score = DotScore(d_model, n_heads, n_key_heads=n_key_heads, norm=norm, generator=generator)
         pattern = Pattern(causal=causal)
         super().__init__(

@@ -49,9 +49,10 @@ class CacheSizes:
         for name in _SIZES:
             check_whole(name, getattr(self, name))
         is_dtype = isinstance(self.dtype, torch.dtype)
-        if not is_dtype or not self.dtype.is_floating_point:
+        if not is_dtype or not self.dtype.is_floating_point or self.dtype.itemsize < 2:
             raise ValueError(
-                f"dtype must be a floating one; got {self.dtype!r}; take that of the keys"
+                f"dtype must be a floating one of 16 bits or more; got {self.dtype!r}; take that of"
+                " the keys"
             )
 
 

@@ -1,5 +1,6 @@
 """Scores, which make queries and keys from tokens, and the rotary embedding of both."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tsattn.checks import check_choice, check_whole
+from tsattn.checks import check_choice, check_whole, is_number
 from tsattn.kernels import Levels
 from tsattn.kernels.geometry import check_levels, check_scale
 from tsattn.nn.layers import RandomSource, States, affine, linear
@@ -49,21 +50,27 @@ class RotaryEmbedding(nn.Module):
         base: Longest wave length over 2 pi, in tokens.
 
     Raises:
-        ValueError: If a rank is odd.
+        ValueError: If a rank is odd or below 1, there is none, or ``base`` is not positive.
+        TypeError: If the ranks are no integers.
     """
 
     rates: Tensor
 
     def __init__(self, ranks: tuple[int, ...], *, base: float = 10_000.0) -> None:
         super().__init__()
-        self.ranks = tuple(ranks)
-        odd_ranks = [rank for rank in ranks if rank % 2]
+        self.ranks = Levels(ranks).ranks
+        odd_ranks = [rank for rank in self.ranks if rank % 2]
         if odd_ranks:
             raise ValueError(
                 "rotary embedding turns pairs of features, so every rank must be even; got"
-                f" {odd_ranks[0]} in {ranks}; change the ranks or the width of a head"
+                f" {odd_ranks[0]} in {self.ranks}; change the ranks or the width of a head"
             )
-        self._halves = [rank // 2 for rank in ranks]
+        if not is_number(base) or not 0 < base < math.inf:
+            raise ValueError(
+                f"base of a rotary embedding must be a positive number; got {base!r}; leave it out"
+                " for 10000"
+            )
+        self._halves = [rank // 2 for rank in self.ranks]
         rates = []
         for half in self._halves:
             exponents = torch.arange(half, dtype=torch.float64, device="cpu") / half
@@ -394,6 +401,7 @@ class BilinearScore(Score):
 
     Raises:
         ValueError: If the matrix is not square, has no head axis, or cannot be split.
+        TypeError: If it is no structured matrix.
     """
 
     def __init__(
@@ -404,7 +412,14 @@ class BilinearScore(Score):
         norm: bool = False,
         scale: float | None = None,
     ) -> None:
+        from tsattn.matrices import StructuredMatrix  # only bilinear scores need matrices
+
         super().__init__()
+        if not isinstance(matrix, StructuredMatrix):
+            raise TypeError(
+                f"matrix of a bilinear score must be a structured one; got {matrix!r}; write"
+                " make_matrix(name, d_model, d_model, heads=n_heads)"
+            )
         if matrix.heads is None or matrix.n_in != matrix.n_out:
             raise ValueError(
                 f"a bilinear score needs one square matrix a head; got {matrix.n_out} x"
@@ -482,6 +497,7 @@ def head_width(d_model: int, n_heads: int) -> int:
     Raises:
         ValueError: If ``n_heads`` does not divide ``d_model``.
     """
+    check_whole("d_model", d_model)
     if n_heads < 1 or d_model % n_heads:
         raise ValueError(
             f"n_heads must divide d_model; got n_heads = {n_heads} for d_model = {d_model}; change"
@@ -512,10 +528,15 @@ def default_ranks(d_head: int, n_levels: int = 3) -> tuple[int, ...]:
 
     Heads of fewer than four features get as many levels as leave none empty.
 
+    Raises:
+        ValueError: If either is no whole number of at least 1.
+
     Example:
         >>> default_ranks(64), default_ranks(8, n_levels=2)
         ((32, 16, 16), (4, 4))
     """
+    check_whole("d_head", d_head)
+    check_whole("n_levels", n_levels)
     ranks = [d_head // 2**level for level in range(1, n_levels)]
     if ranks:
         # The first level counts for all pairs, so it is never empty.
