@@ -730,7 +730,7 @@ def test_features_are_those_of_a_loop():
     features = WindowFeatures(own.encoder, x[..., 0], covariates, rows=10, horizon=H)
     pooled = features.of_point(point, squares=False)
     trees = features.of_trees(point, effect, (7,))
-    past = features.of_past(H, (7,))
+    past = features.of_past(H, (7, 3))
     promo = (frame["promo"] - frame["promo"].mean()) / frame["promo"].std(ddof=0)
     day = frame["ds"].dt.dayofweek
     for b, end in enumerate(ends):
@@ -770,9 +770,13 @@ def test_features_are_those_of_a_loop():
             ]
             expected += [now - promo[last_week], (week - level) / spread]
             np.testing.assert_allclose(trees[b, h], expected, rtol=1e-4, atol=1e-4)
-            week_before = (end + h - 7) - (7 if h >= 7 else 0)
             rows = [end - lag for lag in range(1, 9)]
-            rows += [week_before - 1, week_before + 1, week_before - 7, week_before - 14]
+            for season in (7, 3):
+                before = end + h - season
+                while before >= end:
+                    before -= season
+                after = min(before + 1, end - 1)
+                rows += [before - 1, after, before - season, before - 2 * season]
             expected = [
                 (frame["y"][row] - level) / spread if row >= end - 24 else 0.0 for row in rows
             ]
