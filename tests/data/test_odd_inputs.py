@@ -1018,6 +1018,31 @@ TABLES = {
         lambda: timed([f"FY0{year} Q{q}" for year in (0, 1, 2) for q in (1, 2, 3, 4)]),
         QUARTER,
     ),
+    "quarters of short years": (
+        lambda: timed([f"0{year}Q{q}" for year in (0, 1, 2) for q in (1, 2, 3, 4)]),
+        QUARTER,
+    ),
+    "weeks of short years": (
+        lambda: timed([f"W{week:02}-24" for week in range(1, N + 1)]),
+        {"when": ["2024-03-25"], "y": [2.75]},
+    ),
+    "weeks behind short years": (
+        lambda: timed([f"24W{week:02}" for week in range(1, N + 1)]),
+        {"when": ["2024-03-25"], "y": [2.75]},
+    ),
+    "weeks without a word": (
+        lambda: timed([f"{week:02}/2024" for week in range(1, N + 1)], "KW"),
+        {"KW": ["2024-03-25"], "y": [2.75]},
+    ),
+    "months as periods": (
+        lambda: timed([f"FY2012-P{number:02}" for number in range(1, N + 1)]),
+        MONTH,
+    ),
+    "thirteen periods of a year": (
+        lambda: timed([f"P{number:02}/23" for number in range(2, N + 2)], "period"),
+        r"column 'period' holds 'P13/23' in row 11, .*; more than 12 periods of a year are no"
+        r" months; number the rows 0, 1, 2 and so on",
+    ),
     "quarters before fiscal years": (lambda: quarters("Q{1} FY{0}"), QUARTER),
     "quarters in words": (lambda: quarters("Quarter {1}, {0}"), QUARTER),
     "quarters of INSEE": (lambda: quarters("{}-T{}"), QUARTER),
@@ -1669,6 +1694,7 @@ def test_numbers_of_days_are_told():
     ("parts", "first"),
     [
         ({"year": [2023] * 12, "week": range(1, 13)}, "2023-03-27"),
+        ({"iso_year": [2023] * 12, "iso_week": range(1, 13)}, "2023-03-27"),
         ({"Year": [2023] * 12, "Month": range(1, 13)}, "2024-01-01"),
         ({"year": [2023.0] * 12, "month": [1.0] * 12, "day": range(1, 13)}, "2023-01-13"),
         ({"year": np.repeat([2021, 2022, 2023], 4), "quarter": [1, 2, 3, 4] * 3}, "2024-01-01"),
@@ -1685,8 +1711,8 @@ def test_numbers_of_days_are_told():
         ),
     ],
     ids=[
-        *("weeks", "months", "days", "quarters", "names of months", "text of months"),
-        *("text of weeks", "text of quarters", "hours"),
+        *("weeks", "weeks of ISO years", "months", "days", "quarters"),
+        *("names of months", "text of months", "text of weeks", "text of quarters", "hours"),
     ],
 )
 def test_the_call_that_joins_parts_of_stamps_works(parts, first):

@@ -68,20 +68,30 @@ def _period_of_year(words: str, numbers: str) -> re.Pattern[str]:
     )
     fiscal = "[FC]Y[- ]?"
     behind = rf"[-:'\u2019/, ]*(?:{fiscal})?(\d{{4}}|\d{{2}})"
-    before = rf"(?:(\d{{4}})|{fiscal}(\d{{4}}|\d{{2}}))[-:/, ]*"
+    before = rf"(?:{fiscal})?(\d{{4}}|\d{{2}})[-:/, ]*"
     return re.compile(f"{number}{behind}|{before}{number}", re.IGNORECASE)
+
+
+def _numbered_period(words: str) -> re.Pattern[str]:
+    """Text of a year and a period of it, whose number of up to two digits stands behind a word."""
+    number = rf"(?:{words})[-:. ]*(\d{{1,2}})"
+    year = r"(?:FY[- ]?)?(\d{4}|\d{2})"
+    return re.compile(
+        rf"{year}[-:/, ]*{number}|{number}[-:'\u2019/, ]+{year}",
+        re.IGNORECASE,
+    )
 
 
 # Eurostat calls half-years S1 and S2, INSEE quarters T1 to T4.
 QUARTER = _period_of_year("F?Q|T|Qtr|Quarter|Quartal|trimestre", "1234")
 _HALF = _period_of_year("H|S|half|Halbjahr|semestre", "12")
 # German tables number weeks by KW.
-_WEEK_WORD = "(?:W|KW|CW|WK|WEEK)[-: ]*"
+WEEK = _numbered_period("W|KW|CW|WK|WEEK")
+# Months of a fiscal year are periods.
+_MONTH = _numbered_period("P|PD|PER|PERIOD")
+# Weeks without a word, which may be months unless their column is one of weeks.
+_BARE_WEEK = re.compile(r"(\d{4})[-/.](\d{1,2})|(\d{1,2})[-/.](\d{4})")
 _WEEK_NAME = re.compile("week|woche|semaine|yyyyww|(?<![a-z])[kc]w(?![a-z])")
-WEEK = re.compile(
-    rf"(\d{{4}})[-:/ ]*{_WEEK_WORD}(\d{{1,2}})|{_WEEK_WORD}(\d{{1,2}})[-:/, ]+(\d{{4}})",
-    re.IGNORECASE,
-)
 # First and last day, such as pandas writes weeks.
 DAYS = re.compile(r"(\d{4}-\d\d-\d\d)( ?(?:/|-|\u2013|to) ?)(\d{4}-\d\d-\d\d)")
 # From one stamp of a day and a time to another, which follows it.
@@ -628,8 +638,8 @@ def are_years(numbers: np.ndarray) -> np.ndarray:
 
 
 def first_days(text: pd.Series) -> pd.Series | None:
-    """First days of quarters, of weeks, or of periods that are written as their first and last day;
-    of fiscal years, the first day of the year that names them first.
+    """First days of quarters, of weeks, of months of a fiscal year, or of periods that are written
+    as their first and last day; of fiscal years, the first day of the year that names them first.
 
     Args:
         text: The cells.
@@ -644,12 +654,15 @@ def first_days(text: pd.Series) -> pd.Series | None:
         >>> first_days(pd.Series(["2024Q2"])).tolist()
         [Timestamp('2024-04-01 00:00:00')]
     """
-    readings = (
+    readings: list[tuple[re.Pattern[str], Any, str]] = [
         (QUARTER, partial(_first_month, n_months=3), "%Y-%m"),
         (_HALF, partial(_first_month, n_months=6), "%Y-%m"),
         (WEEK, _monday, "%G-%V-%u"),
+        (_MONTH, _numbered, "%Y-%m"),
         (DAYS, r"\1", "%Y-%m-%d"),
-    )
+    ]
+    if names_weeks(text.name):
+        readings.append((_BARE_WEEK, _monday, "%G-%V-%u"))
     first_cell = text.iloc[0]
     for pattern, first_day, layout in readings:
         if pattern.fullmatch(first_cell):
@@ -674,16 +687,16 @@ def _first_year(fiscal_year: re.Match[str]) -> str:
     return first if next_year.endswith(second) else fiscal_year[0]
 
 
-def _year_and_number(period: re.Match[str]) -> tuple[str, int]:
-    """The year of a quarter, half-year or week, and its number, which has fewer digits."""
-    number, year = sorted(filter(None, period.groups()), key=len)
-    return _whole_year(year), int(number)
-
-
 def _first_month(period: re.Match[str], n_months: int) -> str:
     """The first month of a quarter such as 1Q24, as ``2024-01``, or of a half-year."""
-    year, number = _year_and_number(period)
-    return f"{year}-{n_months * (number - 1) + 1:02}"
+    number, year = sorted(filter(None, period.groups()), key=len)
+    return f"{_whole_year(year)}-{n_months * (int(number) - 1) + 1:02}"
+
+
+def _numbered(period: re.Match[str]) -> str:
+    """The year and the number of a period such as P02-24, as ``2024-02``."""
+    first_year, number, first_number, year = period.groups()
+    return f"{_whole_year(first_year or year)}-{int(number or first_number):02}"
 
 
 def _whole_year(digits: str) -> str:
@@ -843,8 +856,7 @@ def decimal_stamps(numbers: np.ndarray) -> pd.Series | None:
 
 def _monday(week: re.Match[str]) -> str:
     """The first day of a week as ``2024-07-1``: the year, the week and the day of the week."""
-    year, number = _year_and_number(week)
-    return f"{year}-{number:02}-1"
+    return f"{_numbered(week)}-1"
 
 
 def several_times(columns: list[Any], *, are_whole: bool) -> InputError:
@@ -999,6 +1011,8 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
     elif are_text and len(read_cells) and _change_places(cells.iloc[bad], read_cells):
         first = f"{read_cells.iloc[0]!r:.60} in row {read_cells.index[0]}"
         remedy = [f"day and month are in the other order than in {first}; write all as 2024-01-31"]
+    elif are_text and cells.str.fullmatch(_MONTH).all():
+        remedy = ["more than 12 periods of a year are no months; number the rows 0, 1, 2 and so on"]
     elif len(bad) <= _TOTALS_SHARE * len(cells) or (len(read_cells) and are_words):
         remedy = ["correct it, or leave such rows out, as those of totals"]
     elif cells.iloc[bad].map(_is_other_year).all():
