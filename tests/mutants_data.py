@@ -314,7 +314,9 @@ MUTANTS = [
     ),
     Mutant(TEXT_STAMPS, "if stamps.notna().mean() > DATE_SHARE:", "if stamps.notna().all():", ODD),
     Mutant(TEXT_STAMPS, "(years or n_digits > 4)", "digits > 4", ODD),
-    Mutant("tsattn/data/spelling.py", "n_months * (number - 1) + 1", "n_months * number", ODD),
+    Mutant(
+        "tsattn/data/spelling.py", "n_months * (int(number) - 1) + 1", "n_months * int(number)", ODD
+    ),
     Mutant("tsattn/data/frames.py", "(next_series == 0) & later)", "(next_series == 0))", ODD),
     Mutant(
         "tsattn/data/panel.py",

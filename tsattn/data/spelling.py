@@ -690,7 +690,8 @@ def _first_year(fiscal_year: re.Match[str]) -> str:
 def _first_month(period: re.Match[str], n_months: int) -> str:
     """The first month of a quarter such as 1Q24, as ``2024-01``, or of a half-year."""
     number, year = sorted(filter(None, period.groups()), key=len)
-    return f"{_whole_year(year)}-{n_months * (int(number) - 1) + 1:02}"
+    first_month = n_months * (int(number) - 1) + 1
+    return f"{_whole_year(year)}-{first_month:02}"
 
 
 def _numbered(period: re.Match[str]) -> str:
