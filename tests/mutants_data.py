@@ -474,6 +474,12 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/data/files.py",
+        "<= _TITLE_LINES + 1:",
+        "<= 0:",
+        f"{FILES}::test_lines_of_several_cells_above_the_names_are_to_be_deleted",
+    ),
+    Mutant(
+        "tsattn/data/files.py",
         'or first_cell.startswith("#"))',
         "or False)",
         f"{FILES}::test_remarks_of_as_many_cells_as_the_table_are_to_be_deleted",
@@ -906,6 +912,12 @@ MUTANTS = [
         "is_usual = known_above.sum() > 1 or known_above[-1]",
         "is_usual = True",
         "tests/pretrained/test_outliers.py::test_a_number_is_judged_by_the_rows_that_are_known",
+    ),
+    Mutant(
+        "tsattn/data/panel.py",
+        "own_values[:first] = own_values[first]",
+        "pass",
+        f"{BAD}::test_a_series_may_begin_with_sentinels",
     ),
     Mutant(
         "tsattn/forecaster.py",

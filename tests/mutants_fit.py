@@ -332,7 +332,7 @@ MUTANTS = [
         "tsattn/pretrained/period.py",
         "weights.shape[1] - first_known(weights)[:, None]",
         "weights.shape[1] - 0 * first_known(weights)[:, None]",
-        PERIOD,
+        f"{PERIOD}::test_a_history_that_begins_later_has_no_longer_cycle",
     ),
     Mutant(
         "tsattn/pretrained/period.py",

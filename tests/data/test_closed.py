@@ -263,16 +263,6 @@ def test_a_row_off_the_hours_is_left_out_and_named():
     assert "Sat" in str(panel.freq)
 
 
-def test_too_many_rows_off_the_hours_are_no_exception():
-    every_hour = pd.date_range("2024-01-01", "2024-03-29 21:00", freq="h")
-    closed = every_hour.difference(CALLS)
-    rng = np.random.default_rng(0)
-    # 3% of the rows, and as small a part of the closed hours.
-    off = pd.DatetimeIndex(rng.choice(closed, 30, replace=False))
-    panel = from_long(one_series(CALLS.append(off).sort_values()), Schema(missing="interpolate"))
-    assert str(panel.freq) == "h"
-
-
 @pytest.mark.filterwarnings("ignore:rows are absent")
 def test_wide_tables_close_too():
     frame = pd.DataFrame({"a": 1.0, "b": 2.0}, index=SHOP)
@@ -298,15 +288,6 @@ def test_a_fit_fixes_the_hours_of_new_rows(schema, tmp_path):
     answer = loaded.predict(one_series(recent))
     expected = hours("2024-04-04", "2024-04-05")[:20]
     assert pd.DatetimeIndex(answer["ds"]).equals(expected)
-
-
-def test_a_fit_on_every_day_forecasts_every_day_of_new_rows_without_sundays():
-    schema = Schema(missing="interpolate")
-    every_day = one_series(pd.date_range("2023-01-02", "2024-03-30"))
-    forecaster = tsattn.make_forecaster("seasonal_naive", 3, schema=schema).fit(every_day)
-    with pytest.warns(UserWarning, match="no rows on Sun .* the forecast has them too"):
-        answer = forecaster.predict(one_series(SHOP))
-    assert answer["ds"].tolist() == pd.date_range("2024-03-31", periods=3).tolist()
 
 
 @pytest.mark.filterwarnings("ignore:rows are absent")

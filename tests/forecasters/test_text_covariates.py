@@ -489,14 +489,6 @@ def test_decimals_stored_as_text_are_numbers_in_table_and_future():
         by_text.predict(future=future.assign(size="big"))
 
 
-def test_numbers_with_a_decimal_comma_are_told_to_be_categories():
-    frame = skies_that_matter()
-    frame["size"] = frame["sky"].map({"clear": "1,5", "rain": "2,0", "snow": "3,25"})
-    forecaster = make_forecaster("ridge", 4, schema=Schema(future_cols=["size"]))
-    with pytest.warns(UserWarning, match="column 'size' holds text such as .* read as categories"):
-        forecaster.fit(frame)
-
-
 @pytest.mark.parametrize("name", ["zero", "ridge"])
 def test_files_with_text_and_booleans_are_forecast_and_warned_of_once(
     name, tmp_path, monkeypatch, run

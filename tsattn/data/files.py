@@ -65,7 +65,7 @@ _TITLE_LINES = 10
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *([kMGT]?)B?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 # What pandas says of a line with more cells than the lines above it.
-_LONG_LINE = re.compile(r"fields in line \d+")
+_LONG_LINE = re.compile(r"fields in line (\d+)")
 # Options of pandas that depend on the file, as a call that is advised names them.
 _TOLD_OPTIONS = ("sep", "decimal", "encoding", "skiprows")
 # A number or a time in a cell.
@@ -232,8 +232,14 @@ def _unreadable(path: str | Path, kind: str, error: Exception) -> ValueError:
         advice = "close the quote that opens in that row (row 0 is the first line), or delete it"
     elif "Expected 1 fields" in fact:
         advice = "delete the lines above the names of the columns, or correct that line"
-    elif _LONG_LINE.search(fact):
+    elif long_line := _LONG_LINE.search(fact):
         advice = "correct that line, or write cells that hold the separator in quotes"
+        # Lines of a title have few cells, and the names of the columns are the first long line.
+        number = int(long_line[1])
+        if number <= _TITLE_LINES + 1:
+            advice += (
+                f"; where a title stands above the table, delete the lines above line {number}"
+            )
     if not advice:
         advice = "write it again, or as CSV"
         if kind == "CSV":

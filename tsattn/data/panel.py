@@ -539,6 +539,13 @@ def without_sentinels(panel: Panel, *, n_judged: int = 0, keeps: bool = False) -
     _tell_left_out(panel, rows)
     values = panel.values.copy()
     values[rows] = np.nan
+    if panel.missing == "mask":
+        return replace(panel, values=values)
+    # Nothing stands before the first row, so that it takes the first value.
+    for n in np.flatnonzero(np.isin(panel.starts[:-1], rows)).tolist():
+        own_values = values[rows_of(panel.starts, n), 0]
+        first = int(np.isfinite(own_values).argmax())
+        own_values[:first] = own_values[first]
     return replace(panel, values=values)
 
 
