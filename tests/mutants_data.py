@@ -206,7 +206,8 @@ MUTANTS = [
         "tsattn/data/covariates.py",
         'if kind == "string":',
         'if kind == "no":',
-        "tests/forecasters/test_text_covariates.py",
+        "tests/data/test_covariates.py::"
+        "test_spelt_numbers_that_are_read_as_categories_are_told_with_a_call_that_works",
     ),
     Mutant(
         "tsattn/data/covariates.py",
@@ -457,14 +458,14 @@ MUTANTS = [
         "tsattn/data/grid.py",
         "few_strays = n_stray <= min(",
         "few_strays = n_stray <= max(",
-        CLOSED,
+        f"{CLOSED}::test_rows_at_closed_times_are_few_of_all_rows_and_of_these_times",
     ),
     Mutant("tsattn/data/grid.py", "_OPEN_SHARE = 0.25", "_OPEN_SHARE = 0.0", CLOSED),
     Mutant(
         "tsattn/data/tables.py",
         "is_fixed = rules.fitted or (",
         "is_fixed = rules.gaps == 'no' or (",
-        CLOSED,
+        f"{CLOSED}::test_new_rows_close_no_days_that_a_fit_has",
     ),
     Mutant(
         "tsattn/data/files.py",
@@ -917,7 +918,7 @@ MUTANTS = [
         "tsattn/data/panel.py",
         "own_values[:first] = own_values[first]",
         "pass",
-        f"{BAD}::test_a_series_may_begin_with_sentinels",
+        f"{BAD}::test_sentinels_before_the_first_value_take_it_where_missing_values_are_filled",
     ),
     Mutant(
         "tsattn/forecaster.py",

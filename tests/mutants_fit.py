@@ -332,7 +332,7 @@ MUTANTS = [
         "tsattn/pretrained/period.py",
         "weights.shape[1] - first_known(weights)[:, None]",
         "weights.shape[1] - 0 * first_known(weights)[:, None]",
-        f"{PERIOD}::test_a_history_that_begins_later_has_no_longer_cycle",
+        f"{PERIOD}::test_less_than_one_and_a_half_cycles_are_none",
     ),
     Mutant(
         "tsattn/pretrained/period.py",
@@ -389,12 +389,17 @@ MUTANTS = [
         "recent",
         OUTLIERS,
     ),
-    Mutant("tsattn/pretrained/network.py", "& (steps > 1)", "& (steps > 99)", PRETRAINING),
+    Mutant(
+        "tsattn/pretrained/network.py",
+        "& (steps > 1)",
+        "& (steps > 99)",
+        f"{PRETRAINING}::test_the_monday_after_a_weekend_of_five_minutes_is_forecast",
+    ),
     Mutant(
         "tsattn/pretrained/network.py",
         "(coarse_distance.square() + fine_distance.square()).sqrt()",
         "fine_distance.abs()",
-        PRETRAINING,
+        f"{PRETRAINING}::test_distances_of_a_sum_are_those_of_independent_parts",
     ),
     Mutant(
         "tsattn/pretrained/outliers.py",

@@ -410,6 +410,18 @@ def test_a_series_may_begin_with_sentinels(model):
 
 
 @pytest.mark.filterwarnings("ignore:.* such numbers are read as missing")
+@pytest.mark.parametrize("policy", ["interpolate", "ffill"])
+def test_sentinels_before_the_first_value_take_it_where_missing_values_are_filled(policy):
+    values = around(20, r0=-9999, r1=-9999)
+    filled = around(20, r0=values[2], r1=values[2])
+    schema = Schema(missing=policy)
+    panels = [
+        make_forecaster("naive", 2, schema=schema).fit(daily(v)).panel_ for v in (values, filled)
+    ]
+    np.testing.assert_array_equal(panels[0].values, panels[1].values)
+
+
+@pytest.mark.filterwarnings("ignore:.* such numbers are read as missing")
 @pytest.mark.parametrize("share", [0.7, 1.0])
 @pytest.mark.parametrize("model", ["zero", "ridge"])
 def test_a_dead_sensor_of_numbers_that_others_show_to_be_none(model, share):

@@ -264,6 +264,29 @@ def test_a_row_off_the_hours_is_left_out_and_named():
 
 
 @pytest.mark.filterwarnings("ignore:rows are absent")
+@pytest.mark.filterwarnings("ignore:.* the row at")
+@pytest.mark.filterwarnings("ignore:.* has had no rows on")
+@pytest.mark.parametrize(
+    ("stamps", "n_most", "n_more", "closed", "open_freq"),
+    [
+        # A fiftieth of all rows is less than a twentieth of the closed hours.
+        (CALLS, 19, 20, "h[Mon-Fri 07:00-21:00]", "h"),
+        # A twentieth of the Sundays is less than a fiftieth of all rows.
+        (SHOP, 3, 4, "D[Mon-Sat]", "D"),
+    ],
+)
+def test_rows_at_closed_times_are_few_of_all_rows_and_of_these_times(
+    stamps, n_most, n_more, closed, open_freq
+):
+    every_stamp = pd.date_range(stamps[0], stamps[-1], freq=open_freq)
+    others = every_stamp.difference(stamps)
+    for n_stray, freq in ((n_most, closed), (n_more, open_freq)):
+        strays = others[:: len(others) // n_stray][:n_stray]
+        panel = from_long(one_series(stamps.append(strays).sort_values()))
+        assert panel.freq == freq
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
 def test_wide_tables_close_too():
     frame = pd.DataFrame({"a": 1.0, "b": 2.0}, index=SHOP)
     assert to_panel(frame).freq == "D[Mon-Sat]"
@@ -288,6 +311,17 @@ def test_a_fit_fixes_the_hours_of_new_rows(schema, tmp_path):
     answer = loaded.predict(one_series(recent))
     expected = hours("2024-04-04", "2024-04-05")[:20]
     assert pd.DatetimeIndex(answer["ds"]).equals(expected)
+
+
+def test_new_rows_close_no_days_that_a_fit_has():
+    schema = Schema(missing="interpolate")
+    forecaster = tsattn.make_forecaster("naive", 2, schema=schema)
+    forecaster.fit(one_series(pd.date_range("2024-01-01", periods=60)))
+    # These rows alone would be those of a shop that is closed on Sundays.
+    recent = days("2024-03-01", "2024-04-27", range(6))
+    with pytest.warns(UserWarning, match="no rows on Sun for 8 weeks, but the frequency 'D' has"):
+        answer = forecaster.predict(one_series(recent))
+    assert answer["ds"].tolist() == [pd.Timestamp("2024-04-28"), pd.Timestamp("2024-04-29")]
 
 
 @pytest.mark.filterwarnings("ignore:rows are absent")

@@ -418,12 +418,13 @@ def test_the_call_that_joins_header_rows_reads_the_marks_and_letters_of_the_file
     assert panel.values[-19:, 0].tolist() == [day + 0.5 for day in range(1, 20)]
 
 
-def test_lines_of_several_cells_above_the_names_are_to_be_deleted(folder):
-    title = ["Name,Jane", "Account,123", "", ""]
+@pytest.mark.parametrize("n_title", [4, 9, 10])
+def test_lines_of_several_cells_above_the_names_are_to_be_deleted(folder, n_title):
+    title = ["Name,Jane", "Account,123", *[""] * (n_title - 2)]
     rows = [f"2024-01-{day:02},{day},x" for day in range(1, 20)]
     lines = [*title, "ds,y,note", *rows]
     (folder / "t.csv").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match="delete the lines above line 5") as refused:
+    with pytest.raises(ValueError, match=f"delete the lines above line {n_title + 1}") as refused:
         read_frame("t.csv")
     n_lines = int(re.search(r"above line (\d+)", str(refused.value))[1]) - 1
     (folder / "t.csv").write_text("\n".join(lines[n_lines:]))

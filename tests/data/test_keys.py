@@ -442,9 +442,11 @@ def test_ids_and_days_of_merged_cells_are_repeated(names):
         scope = {"df": df}
         exec(call, scope)
         pd.testing.assert_frame_equal(scope["df"], table)
-    lacking = whole_frame.assign(**{id_col: whole_frame[id_col].where(whole_frame.index != 5)})
-    with pytest.raises(ValueError, match=r"in row 5.*fill in or drop these rows"):
-        tsattn.forecast(lacking, 1)
+    # A single empty cell belongs to no merged ones, also where each id differs from the one above.
+    for table in (whole_frame, by_days):
+        lacking = table.assign(**{id_col: table[id_col].where(table.index != 5)})
+        with pytest.raises(ValueError, match=r"in row 5.*fill in or drop these rows"):
+            tsattn.forecast(lacking, 1)
 
 
 def test_the_column_that_is_proposed_is_no_mark_and_no_part_of_a_time():
