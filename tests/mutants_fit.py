@@ -321,6 +321,12 @@ MUTANTS = [
     Mutant(EXPORT_FILE, "return is_usable & ~has_negative", "return is_usable", EXPORT),
     Mutant(EXPORT_FILE, "return x.sqrt()", "return x", EXPORT),
     Mutant(EXPORT_FILE, "if not gap <= _TOLERANCE * size:", "if not gap <= size:", EXPORT),
+    Mutant(
+        "tsattn/limits.py",
+        "_await_end(numbers)\n\n\ndef",
+        "pass\n\n\ndef",
+        "tests/test_limits.py::test_a_pool_waits_for_threads_that_end_slowly_but_not_for_ever",
+    ),
     # the pretrained network
     Mutant(
         "tsattn/pretrained/period.py",

@@ -2,10 +2,13 @@
 afterwards.
 """
 
+import os
 import platform
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,7 +26,7 @@ from tsattn import (
 )
 from tsattn.adapters.export import export_pt2
 from tsattn.catalogue import load_forecaster
-from tsattn.limits import choose_threads, limit_threads
+from tsattn.limits import choose_threads, limit_threads, thread_pool
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.models import build_model, multiply_adds
 from tsattn.training.settings import Training
@@ -303,3 +306,37 @@ def test_memory_that_is_freed_is_kept():
     without, kept = map(int, process)
     assert without > 4000
     assert kept < without / 10
+
+
+# --- threads that have ended ----------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the list of threads")
+def test_threads_of_a_pool_are_gone_when_its_block_ends():
+    """A process that was forked before waited for ever in its first Fourier transform."""
+    for _ in range(50):
+        with thread_pool(2) as pool:
+            numbers = set(pool.map(lambda _: threading.get_native_id(), range(8)))
+        assert not numbers & {int(number) for number in os.listdir("/proc/self/task")}
+
+
+def test_a_pool_waits_for_threads_that_end_slowly_but_not_for_ever(tmp_path, monkeypatch):
+    """The system is made up: a file stands for each thread, and one goes late."""
+    monkeypatch.setattr(limits, "_TASKS", str(tmp_path))
+    monkeypatch.setattr(limits, "_END_SECONDS", 60.0)
+
+    def make_task(_):
+        task = Path(tmp_path, str(threading.get_native_id()))
+        task.touch()
+        threading.Timer(0.2, task.unlink).start()
+
+    started = time.monotonic()
+    with thread_pool(1) as pool:
+        list(pool.map(make_task, range(1)))
+    assert not any(tmp_path.iterdir())
+    assert time.monotonic() - started < 60
+    monkeypatch.setattr(limits, "_END_SECONDS", 0.1)
+    with thread_pool(1) as pool:
+        number = pool.submit(threading.get_native_id).result()
+        (tmp_path / str(number)).touch()
+    assert any(tmp_path.iterdir())

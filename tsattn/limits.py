@@ -1,9 +1,12 @@
 """Limits of a fit: threads of torch, time, and the place and precision of new networks."""
 
+import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -22,6 +25,11 @@ from tsattn.locks import TORCH_STATE
 ALL_THREADS_FROM = 1e9
 # 32 MiB less a page for the header of the block.
 _LARGEST_COUNTED_BLOCK_BYTES = 2**25 - 2**12
+# Where Linux lists the threads of this process.
+_TASKS = "/proc/self/task"
+# A thread needs less than a millisecond to end, on a crowded machine some tens of them.
+_END_SECONDS = 1.0
+_LOOK_SECONDS = 1e-4
 _SECONDS_PER_UNIT = {"": 1, "s": 1, "m": 60, "h": 3600}
 _TIME_LIMIT = re.compile(r"\s*(?P<number>\d+(?:\.\d*)?)\s*(?P<unit>[smh]?)\s*")
 
@@ -121,6 +129,37 @@ def limit_threads(n_threads: int) -> Iterator[int]:
         yield n_threads
     finally:
         _HOLDERS.leave(before)
+
+
+@contextmanager
+def thread_pool(n_threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads of Python that no longer exist when the block has ended.
+
+    Python joins a thread before the system has ended it. In between, the thread returns the memory
+    of MKL's Fourier transforms under a lock. A process that is forked then would wait for ever for
+    this lock in its first transform: on a crowded machine, one in six did.
+    """
+    numbers: list[int] = []
+
+    def note_number() -> None:
+        numbers.append(threading.get_native_id())
+
+    try:
+        with ThreadPoolExecutor(n_threads, initializer=note_number) as pool:
+            yield pool
+    finally:
+        _await_end(numbers)
+
+
+def _await_end(numbers: Sequence[int]) -> None:
+    """Wait until the system has ended the threads of these numbers, a second at most.
+
+    Without a list of threads, as on systems other than Linux, there is no waiting.
+    """
+    tasks = [f"{_TASKS}/{number}" for number in numbers]
+    until = time.monotonic() + _END_SECONDS
+    while any(os.path.exists(task) for task in tasks) and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
 
 
 class Shared:

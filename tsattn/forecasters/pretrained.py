@@ -3,7 +3,6 @@
 import copy
 import statistics
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
@@ -570,14 +569,14 @@ def _in_threads(
     Torch would put all threads into one part, where they wait for one another at each step. That is
     slow where other processes run.
     """
-    from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
+    from tsattn.limits import IN_SINGLE, limit_threads, plain_torch, thread_pool
 
     with limit_threads(1), IN_SINGLE, plain_torch():
         if n_threads == 1 or len(parts) < 2:
             for part in parts:
                 work(part)
             return
-        with ThreadPoolExecutor(min(n_threads, len(parts))) as pool:
+        with thread_pool(min(n_threads, len(parts))) as pool:
             for _ in pool.map(work, parts):
                 pass
 
