@@ -104,8 +104,10 @@ def test_the_season_follows_scale_and_level():
     assert detect_period(1e-9 * x)[0].tolist() == before.tolist()
 
 
-def test_a_history_that_begins_later_is_a_shorter_one():
-    x = seasonal(7, 90)
+@pytest.mark.parametrize("length", [90, 11, 12])
+def test_a_history_that_begins_later_is_a_shorter_one(length):
+    """Also at the shortest lengths that show a week."""
+    x = seasonal(7, length)
     padded = torch.cat([torch.full((len(x), 400), torch.nan, dtype=DOUBLE), x], 1)
     for alone, beside in zip(detect_period(x), detect_period(padded), strict=True):
         assert torch.allclose(alone.double(), beside.double())

@@ -531,7 +531,8 @@ def _likeness(x: Tensor, n_lags: int) -> Likeness:
     n_pairs = pairs.clamp_min(1)
     lag = torch.arange(1, n_lags + 1, device=pairs.device)
     length = weights.shape[1] - first_known(weights)[:, None]
-    fits = _LEAST_CYCLES * lag <= length
+    # The longest lag of a series alone, so that missing steps before it change nothing.
+    fits = _LEAST_CYCLES * lag <= length - 1
     has_pairs = pairs[:, 1:] >= _MIN_PAIRS
     tried = has_pairs & fits
     squared_error = extent / n_pairs[:, 1:]
