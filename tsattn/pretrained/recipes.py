@@ -152,6 +152,17 @@ _TAUGHT_SMALL = Recipe(
 
 _ALL_TEACHERS = ("zero-5b", "zero-5", "zero-5a", "zero-4")
 
+# At rates high enough to leave the place where the small ones before it ended.
+_FAST_SMALL = replace(
+    _TAUGHT_SMALL,
+    n_steps=8_000,
+    seed=7,
+    rate=0.024,
+    other_rate=0.0024,
+    start="zero-5e-small",
+    teachers=_ALL_TEACHERS,
+)
+
 # Recipes of the next weights. A release before the end of a long recipe is a shorter one.
 RECIPES = {
     "zero-5a": Recipe(192_000, decay=0.0625, recent_from=_RECENT_FROM),
@@ -194,24 +205,7 @@ RECIPES = {
         start="zero-5b-small",
         teachers=_ALL_TEACHERS,
     ),
-    # From there on at rates high enough to leave the place where the small ones before it ended.
-    "zero-5f-small": replace(
-        _TAUGHT_SMALL,
-        n_steps=8_000,
-        seed=7,
-        rate=0.024,
-        other_rate=0.0024,
-        start="zero-5e-small",
-        teachers=_ALL_TEACHERS,
-    ),
+    "zero-5f-small": _FAST_SMALL,
     # The same once more, on further series.
-    "zero-5g-small": replace(
-        _TAUGHT_SMALL,
-        n_steps=8_000,
-        seed=8,
-        rate=0.024,
-        other_rate=0.0024,
-        start="zero-5f-small",
-        teachers=_ALL_TEACHERS,
-    ),
+    "zero-5g-small": replace(_FAST_SMALL, seed=8, start="zero-5f-small"),
 }
