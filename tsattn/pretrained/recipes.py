@@ -208,4 +208,13 @@ RECIPES = {
     "zero-5f-small": _FAST_SMALL,
     # The same once more, on further series.
     "zero-5g-small": replace(_FAST_SMALL, seed=8, start="zero-5f-small"),
+    # Once more, longer and at rates half as high again.
+    "zero-5h-small": replace(
+        _FAST_SMALL,
+        n_steps=10_000,
+        seed=9,
+        rate=0.036,
+        other_rate=0.0036,
+        start="zero-5g-small",
+    ),
 }
