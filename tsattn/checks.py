@@ -7,7 +7,9 @@ for Python, and :meth:`InputError.for_command_line` spells them as options.
 
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
 from numbers import Integral, Real
@@ -132,6 +134,28 @@ class InputWarning(_InPieces, UserWarning):
     """
 
 
+# What is done to each piece of a message, where a table is read in another way than the calls in
+# messages expect.
+_change_of_pieces: ContextVar[Callable[[Piece], Piece] | None] = ContextVar("pieces", default=None)
+
+
+@contextmanager
+def changed_pieces(change: Callable[[Piece], Piece]) -> Iterator[None]:
+    """Change the pieces of errors and warnings that are raised inside.
+
+    Args:
+        change: The piece that stands in the place of another.
+    """
+    token = _change_of_pieces.set(change)
+    try:
+        yield
+    except InputError as error:
+        error.args = tuple(map(change, error.args))
+        raise
+    finally:
+        _change_of_pieces.reset(token)
+
+
 def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Warn at the line that called tsattn, however deep inside the remark is made.
 
@@ -139,6 +163,9 @@ def warn(message: str | Warning, category: type[Warning] = UserWarning) -> None:
         message: The text, or the warning itself.
         category: Its class, if it is a text.
     """
+    change = _change_of_pieces.get()
+    if change is not None and isinstance(message, InputWarning):
+        message.args = tuple(map(change, message.args))
     caller = frame = sys._getframe(1)
     # The outermost frame of the package has been called by the user; forecasters of the user's own
     # may lie between.

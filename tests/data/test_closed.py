@@ -398,6 +398,18 @@ def test_local_hours_in_utc_are_told(first, last, aware, zone):
 
 
 @pytest.mark.filterwarnings("ignore:rows are absent")
+def test_the_call_of_a_warning_makes_columns_of_an_index():
+    local = hours("2023-01-02", "2023-12-29", start=9, end=16).tz_localize("Europe/Berlin")
+    df = one_series(local.tz_convert("UTC")).set_index(["unique_id", "ds"])
+    with pytest.warns(UserWarning, match="clock of a zone such as Europe/Berlin") as record:
+        to_panel(df)
+    message = next(str(w.message) for w in record if "clocks change" in str(w.message))
+    names = {"df": df, "pd": pd}
+    exec(message.rsplit("zone: ", 1)[1], names)
+    assert to_panel(names["df"]).freq == "h[Mon-Fri 09:00-16:00]"
+
+
+@pytest.mark.filterwarnings("ignore:rows are absent")
 @pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
 def test_hours_that_do_not_move_are_not_told(zone):
     stamps = hours("2023-01-02", "2023-12-29", start=9, end=16).tz_localize(zone)

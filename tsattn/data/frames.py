@@ -12,7 +12,16 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype, is_numeric_dtype
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, Piece, warn
+from tsattn.checks import (
+    Argument,
+    InputError,
+    InputWarning,
+    InPython,
+    Name,
+    Piece,
+    changed_pieces,
+    warn,
+)
 from tsattn.data.calendar import more, parse_freq, ticks
 from tsattn.data.columns import (
     Dialect,
@@ -596,15 +605,14 @@ def to_target_panel(data: TableLike | Panel, schema: Schema) -> Panel:
 
 @contextmanager
 def calls_for_index(data: Any, schema: Schema) -> Iterator[None]:
-    """Let the calls in the message of an error begin with ``reset_index`` where the levels of an
-    index are read as columns.
+    """Let the calls in messages begin with ``reset_index`` where the levels of an index are read as
+    columns.
     """
-    try:
+    if isinstance(data, pd.DataFrame) and _has_ids_in_index(data, schema):
+        with changed_pieces(_after_reset):
+            yield
+    else:
         yield
-    except InputError as error:
-        if isinstance(data, pd.DataFrame) and _has_ids_in_index(data, schema):
-            error.args = tuple(map(_after_reset, error.args))
-        raise
 
 
 def _has_ids_in_index(frame: pd.DataFrame, schema: Schema) -> bool:
