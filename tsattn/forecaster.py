@@ -6,6 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 
 from tsattn.checks import Argument, InputError, check_whole, is_whole
 from tsattn.data.calendar import future_times
-from tsattn.data.columns import TableLike
+from tsattn.data.columns import TableLike, columns_of_fit
 from tsattn.data.covariates import CovariateColumns
 from tsattn.data.frames import to_panel
 from tsattn.data.panel import (
@@ -876,7 +877,11 @@ class Forecaster(ABC):
         check_settings(self, "schema", "network", "training")
         columns = self.covariate_columns_ if fitted else self.covariate_columns
         is_part = isinstance(data, Panel)
-        rows = data if isinstance(data, Panel) else self._read_table(data, fitted, later)
+        if isinstance(data, Panel):
+            rows = data
+        else:
+            with columns_of_fit() if fitted else nullcontext():
+                rows = self._read_table(data, fitted, later)
         awaits_fill = later and not is_part and self.missing_policy(fitted) == "interpolate"
         panel = rows.keep(columns)
         if later:

@@ -825,3 +825,17 @@ def test_threads_that_update_one_forecaster_lose_no_rows():
     with ThreadPoolExecutor(len(parts)) as pool:
         [*pool.map(forecaster.update, parts)]
     pd.testing.assert_frame_equal(forecaster.predict(), forecaster.predict(frame))
+
+
+@pytest.mark.parametrize("method", ["update", "predict"])
+@pytest.mark.parametrize("column", ["shop", "date", "sales"])
+def test_a_column_that_the_fit_named_can_be_renamed(column, method):
+    days = pd.date_range("2024-01-01", periods=60, name="date")
+    df = pd.DataFrame({"shop": "a", "date": days, "sales": np.arange(60.0) % 7})
+    schema = Schema(id_col="shop", time_col="date", target_col="sales")
+    model = SeasonalNaive(7, schema=schema).fit(df[:40])
+    new = df[40:].rename(columns={column: column.capitalize()})
+    remedy = "; the fit had it, so rename a column to it, or add it"
+    with pytest.raises(ValueError, match=f"column '{column}' is missing .*{remedy}"):
+        getattr(model, method)(new)
+    getattr(model, method)(new.rename(columns={column.capitalize(): column}))

@@ -1,6 +1,7 @@
 """Functions that find and read the id, time and value columns of a table."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import SequenceMatcher, get_close_matches
@@ -355,17 +356,42 @@ def require_named(df: pd.DataFrame, fields: Mapping[str, Any]) -> None:
             require_columns(df, {parameter: others})
 
 
+class MissingColumn(InputError):
+    """A table lacks a column.
+
+    Args:
+        fault: What is missing.
+        *remedy: What is done about it in a table that is read for the first time.
+    """
+
+    def __init__(self, fault: str, *remedy: Piece) -> None:
+        super().__init__(fault, "; ", *remedy)
+        self.fault = fault
+
+
+@contextmanager
+def columns_of_fit() -> Iterator[None]:
+    """Let errors on missing columns advise what can be done after a fit, which has named them."""
+    try:
+        yield
+    except MissingColumn as error:
+        remedy = "; the fit had it, so rename a column to it, or add it"
+        raise InputError(f"{error.fault}{remedy}") from None
+
+
 def require_column(df: pd.DataFrame, column: Any, *remedy: Piece) -> None:
-    """Refuse a frame without a column, with what is done about it."""
+    """Refuse a frame without a column, with what is done about it.
+
+    Raises:
+        MissingColumn: If it is absent.
+    """
     if column not in df.columns:
         table_columns = [str(name) for name in df.columns]
         matches = get_close_matches(str(column), table_columns, n=1, cutoff=0.6)
         question = f" (did you mean {matches[0]!r}?)" if matches else ""
-        raise InputError(
-            f"column {column!r} is missing{question}; the table has columns"
-            f" {_listed(df, str(column))}; ",
-            *remedy,
-        )
+        columns = _listed(df, str(column))
+        fault = f"column {column!r} is missing{question}; the table has columns {columns}"
+        raise MissingColumn(fault, *remedy)
 
 
 def long_names(
