@@ -84,6 +84,17 @@ def test_heads_give_means_and_medians(head):
             assert (answer[column] != frame[column]).any()
 
 
+def test_absolute_errors_give_medians_and_squared_errors_means():
+    table = walks(1)
+    assert attention(loss="mae").fit(table).own_point == "median"
+    for loss, other, own in [("mae", "mean", "median"), ("mse", "median", "mean")]:
+        for point in (other, "auto"):
+            with pytest.raises(ValueError, match=f"point must be '{own}' .* got '{point}'"):
+                attention(loss=loss, point=point).fit(table)
+        attention(loss=loss, point=own).fit(table)
+        attention(head="quantile", point=other).fit(table)
+
+
 def test_unknown_point_is_refused():
     for make in (PretrainedForecaster, AutoForecaster):
         with pytest.raises(ValueError, match="point must be one of median, mean, auto; got 'mode'"):
@@ -336,7 +347,9 @@ def test_a_sum_of_medians_without_paths_is_told():
     table = walks(2).assign(y=lambda f: f["y"].abs())
     known = {"target_transform": "log1p", "closed_form": True, "context": 12}
     bent = LinearForecaster.from_settings(horizon=6, val_size=0, **known).fit(table)
-    with pytest.warns(UserWarning, match=r"totals of nlinear: the points are medians.*val_size"):
+    with pytest.warns(
+        UserWarning, match=r"totals of nlinear: the points are medians.*SplitConformal"
+    ):
         total = bent.total()["nlinear"]
     points = bent.predict().groupby("unique_id")["nlinear"].sum()
     np.testing.assert_allclose(total, points)
@@ -346,6 +359,16 @@ def test_a_sum_of_medians_without_paths_is_told():
         warnings.simplefilter("error")
         straight.total()
         with_paths.total(data=table)
+
+
+def test_gbm_gives_medians_whose_sum_is_told_and_the_remedy_has_paths():
+    table = long_table(rare_sales(share=0.3, size=10)[None])
+    trees = make_forecaster("gbm", 6)
+    with pytest.warns(UserWarning, match=r"totals of gbm: the points are medians.*SplitConformal"):
+        trees.fit(table).total()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SplitConformal(trees, n_windows=5).fit(table).total()
 
 
 def test_unknown_spans_are_refused():

@@ -42,7 +42,8 @@ class AttentionForecaster(NetworkForecaster):
             and ``"log_normal"`` (positive values) forecast quantiles and samples. Their point is
             the median of ``"quantile"`` and the mean of the others.
         point: ``"median"``, ``"mean"``, or ``"auto"`` (the mean for intermittent series, the median
-            for others), computed from the quantiles; ``None`` is the point of the head.
+            for others), computed from the quantiles; ``None`` is the point of the head. Without a
+            head ``loss="mae"`` gives medians, and other losses give means.
         quantiles: Quantiles that ``head="quantile"`` trains; default thirteen from 0.025 to 0.975.
         training: Settings of the training: loss, learning rate, epochs, the linear map beside the
             transformer, device, threads.
@@ -192,6 +193,14 @@ class AttentionForecaster(NetworkForecaster):
             raise ValueError(
                 f"loss is for points; got loss = {self.training.loss!r} with head = {self.head!r};"
                 " leave out either"
+            )
+        # Intervals from validation errors are symmetric: their mean is their median.
+        has_one_point = self._head == "point" and not TargetTransform(transform).bends
+        if has_one_point and self.point not in (None, self.own_point):
+            raise ValueError(
+                f"point must be {self.own_point!r} for a network without a head and with loss ="
+                f" {self.training.loss!r}; got {self.point!r}; leave it out, or take"
+                " head='quantile'"
             )
         derived |= {
             "backbone": self.attention,

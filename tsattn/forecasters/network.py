@@ -189,12 +189,12 @@ class NetworkForecaster(Forecaster):
 
     @property
     def own_point(self) -> str:
-        """A head of quantiles gives the median, another one the mean: on a bent scale, where the
-        distribution is symmetric, it is the median of the target.
+        """A head of quantiles and absolute errors give the median, all others the mean: on a bent
+        scale, where the distribution is symmetric, it is the median of the target.
         """
         transform = TargetTransform(self.training.target_transform)
-        is_median = self._head == "quantile" or transform.bends
-        return "median" if is_median else "mean"
+        learns_median = self._head == "quantile" or self.training.loss == "mae"
+        return "median" if learns_median or transform.bends else "mean"
 
     @property
     def sampled_quantiles(self) -> tuple[float, ...]:
