@@ -71,8 +71,8 @@ def _tell_medians(forecast: Any) -> None:
     if not (forecast.is_mean | left_out).all():
         warn(
             f"totals of {forecast.alias}: the points are medians without quantiles, whose sum is"
-            " not the median of the sum; fit with intervals, such as val_size=0.2, for the whole"
-            " horizon"
+            " not the median of the sum; take a forecaster with intervals for the whole horizon,"
+            " such as one inside SplitConformal"
         )
 
 

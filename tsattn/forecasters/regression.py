@@ -349,6 +349,11 @@ class SklearnForecaster(PooledForecaster, PointForecaster):
             return self.regressor
         return type(self.regressor).__name__
 
+    @property
+    def own_point(self) -> str:
+        """``"gbm"`` learns from absolute errors."""
+        return "median" if self.regressor == "gbm" else "mean"
+
     def _fit(self, panel: Panel, context: FitContext) -> RegressionFitted:
         pairs = self.regressor == "gbm"
         season = None
