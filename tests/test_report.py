@@ -148,6 +148,7 @@ def test_missing_values_are_gaps():
     page, _ = page_of(frame)
     past = data_of(page)["past"][0]
     assert [place for place, value in enumerate(past) if value is None] == [len(past) - 5]
+    assert "seasonal naive" in page
 
 
 def test_page_of_wide_tables_and_of_series_that_end_apart():

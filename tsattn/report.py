@@ -160,11 +160,10 @@ def _judged(
     forecaster: Forecaster, panel: Panel
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None, str]:
     """Scores of the forecaster and of the seasonal naive rule, those of each series, and a note."""
-    judged = {forecaster.alias_: forecaster}
     # The rule cannot leave missing values out.
-    if panel.missing != "mask" or not np.isnan(panel.values).any():
-        rule = SeasonalNaive(forecaster.horizon, schema=forecaster.schema, alias="seasonal naive")
-        judged[rule.alias_] = rule
+    schema = forecaster.schema.changed(missing="interpolate")
+    rule = SeasonalNaive(forecaster.horizon, schema=schema, alias="seasonal naive")
+    judged = {forecaster.alias_: forecaster, rule.alias_: rule}
     judged_panel = replace(panel, skipped=())
     try:
         result = backtest(judged, judged_panel, schema=forecaster.schema)
