@@ -56,6 +56,23 @@ def test_several_columns_name_series():
     pd.testing.assert_frame_equal(back, shops().astype({"sales": float}))
 
 
+def test_rows_that_occur_twice_hide_no_keys():
+    frame = shops()
+    twice = pd.concat([frame, frame.iloc[[3, 40]]])
+    with (
+        pytest.warns(UserWarning, match=FOUND),
+        pytest.raises(ValueError, match=r"duplicate stamp.*drop_duplicates\(\['store', 'item'"),
+    ):
+        to_panel(twice)
+    with pytest.raises(ValueError, match=r"\['store', 'item'\] tell the rows apart: pass id_col="):
+        from_long(twice, NAMED.changed(id_col="store"))
+    # Rows of which the keys say all differ by nothing else.
+    with pytest.raises(ValueError, match=r"duplicate stamp.*drop_duplicates"):
+        from_long(twice.assign(note="x"), NAMED)
+    unhashable = twice.assign(tags=[["x"]] * len(twice))
+    assert find_keys(unhashable, unhashable["date"], ["store", "item"]) == ()
+
+
 @pytest.mark.filterwarnings("ignore:the values of")
 def test_whole_floats_name_series():
     """pandas reads whole numbers as floats where a cell of their column was empty in the file."""

@@ -848,7 +848,7 @@ TABLES = {
     ),
     "a row twice": (
         lambda: pd.concat([one_store(), one_store().iloc[[3]]]),
-        "duplicate stamp 2024-01-01 .*name the column that tells them by id_col=",
+        r"series 1: duplicate stamp 2024-01-04 .*drop_duplicates\(\['store', 'date'\]\)",
     ),
     "a row twice in one series": (
         lambda: pd.concat([timed(DAYS), timed(DAYS).iloc[[3]]]),

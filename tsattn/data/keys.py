@@ -188,7 +188,7 @@ def find_keys(
     """The fewest columns whose values, with the stamp, occur once; none if there are no such.
 
     Among as many columns those count that are named like ids, then those that make the fewest
-    series.
+    series. Rows that are alike in all cells count once.
 
     Args:
         frame: A long table.
@@ -211,7 +211,7 @@ def find_keys(
         if 1 < n_values <= most_values:
             codes[column] = values
     complete_codes = {column: values for column, values in codes.items() if (values >= 0).all()}
-    keys = _fewest_keys(complete_codes, stamp)
+    keys = _fewest_keys(complete_codes, stamp) or _keys_of_distinct(frame, complete_codes, stamp)
     if keys or len(complete_codes) == len(codes):
         return keys
     # A row without an id is one of a further series.
@@ -290,6 +290,23 @@ def _fewest_keys(codes: dict[Hashable, np.ndarray], stamp: np.ndarray) -> tuple[
             _, _, best_keys = min(options, key=lambda option: option[:2])
             return best_keys
     return ()
+
+
+def _keys_of_distinct(
+    frame: pd.DataFrame, codes: dict[Hashable, np.ndarray], stamp: np.ndarray
+) -> tuple[Hashable, ...]:
+    """As :func:`_fewest_keys`, of a table in which some rows occur twice; none of another one."""
+    rows = frame.reset_index(drop=True)
+    try:
+        is_distinct = ~pd.concat([rows, pd.Series(stamp)], axis=1).duplicated().to_numpy()
+    except TypeError:
+        # Cells that are lists have no hash.
+        return ()
+    stamps = stamp[is_distinct]
+    has_repeated_stamps = len(np.unique(stamps)) < len(stamps)
+    if is_distinct.all() or not has_repeated_stamps:
+        return ()
+    return _fewest_keys({key: values[is_distinct] for key, values in codes.items()}, stamps)
 
 
 def _key_codes(column: pd.Series) -> np.ndarray | None:
