@@ -394,3 +394,12 @@ def test_it_is_quiet_and_leaves_the_loggers_as_they_were(capfd):
     assert capfd.readouterr() == ("", "")
     assert [(each.level, list(each.filters), list(each.handlers)) for each in loggers] == before
     assert optuna.logging.get_verbosity() == verbosity
+
+
+def test_series_without_a_value_are_told_and_left_out():
+    df = long_frame()
+    empty = df[df["unique_id"] == "s0"].assign(unique_id="empty", y=np.nan)
+    with pytest.warns(UserWarning, match="'empty' has no value; the search reads nothing of them"):
+        found = search(df=pd.concat([df, empty]), test_size=20, n_trials=1)
+    expected = search(test_size=20, n_trials=1).forecaster.predict()
+    pd.testing.assert_frame_equal(found.forecaster.predict(), expected)

@@ -5,7 +5,7 @@ import itertools
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral, Real
 from types import MappingProxyType
@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from tsattn.checks import check_installed, check_whole, is_number, warn
-from tsattn.data.panel import Panel
+from tsattn.data.panel import Panel, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext
 from tsattn.forecasters.network import NetworkForecaster
@@ -146,7 +146,9 @@ def tune(
     """
     check_installed("tune", ("optuna",), "'tsattn[tune]'")
     _check_arguments(forecaster, space, n_trials, test_size, prune, random_state)
-    panel = _without_test_rows(forecaster.read(data), test_size)
+    table = forecaster.read(data)
+    tell_skipped(table, "the search reads nothing of them, and the winner does not forecast them")
+    panel = _without_test_rows(replace(table, skipped=()), test_size)
     sequence = np.random.SeedSequence(seed_from(random_state))
     search_seed, spare_fit_seed = sequence.generate_state(2)
     fit_seed = seed_from(forecaster.random_state)
@@ -172,8 +174,8 @@ def tune(
             f"none of {n_trials} trials could be fitted; the first said: {first_error}"
         )
     forecaster = best.forecaster.revised(from_panel=isinstance(data, Panel))
-    table = pd.DataFrame(rows).rename_axis("trial")
-    return Tuned(forecaster, MappingProxyType(best.params), best.valid_loss, table)
+    trials = pd.DataFrame(rows).rename_axis("trial")
+    return Tuned(forecaster, MappingProxyType(best.params), best.valid_loss, trials)
 
 
 def _make_study(seed: int, prune: bool) -> "optuna.Study":
