@@ -981,6 +981,20 @@ def test_packed_files_are_read_up_to_a_size(folder, run, ending):
         read_frame(path, max_size="many")
 
 
+@pytest.mark.parametrize("name", ["t", "t.csv", "Zürich.csv"])
+def test_packed_files_unpack_to_tables(folder, name):
+    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=3), "y": np.arange(3.0)})
+    unpacked_name = name if name.endswith(".csv") else f"{name}.csv"
+    write_frame(frame, folder / f"{name}.zip", index=False)
+    with zipfile.ZipFile(folder / f"{name}.zip") as file:
+        assert file.namelist() == [unpacked_name]
+    write_frame(frame, folder / f"{name}.gz", index=False)
+    # The name stands behind ten bytes.
+    stored_name, _, _ = (folder / f"{name}.gz").read_bytes()[10:].partition(b"\0")
+    assert stored_name.decode("latin-1") == unpacked_name
+    assert len(read_frame(folder / f"{name}.gz")) == 3
+
+
 def test_a_file_of_zeros_without_end_is_not_unpacked(folder, monkeypatch):
     monkeypatch.setitem(files._MOST_UNPACKED, "CSV", 10**6)
     (folder / "t.csv.gz").write_bytes(gzip.compress(b"y\n" + b"1\n" * 10**7))

@@ -994,8 +994,10 @@ def write_frame(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
     kind = kind_of(path)
     suffix = path.suffix.lower()
     packed = {"method": _PACKED.get(suffix)}
-    if packed["method"] == "zip":
-        packed["archive_name"] = path.stem
+    # Otherwise the file that programs unpack has the name of the temporary one.
+    name_setting = {".zip": "archive_name", ".gz": "filename"}.get(suffix)
+    if name_setting:
+        packed[name_setting] = path.stem if Path(path.stem).suffix else f"{path.stem}.csv"
     if index and kind in ("Feather", "Excel"):
         index_name = frame.index.name or "ds"
         frame = frame.reset_index(names=index_name)
