@@ -332,6 +332,11 @@ def test_future_columns_are_looked_up_by_all_keys():
     assert len(answer) == 12
     with pytest.raises(ValueError, match=r"series '10/B.*: column 'promo' of future= is missing"):
         forecaster.predict(future=rows.assign(promo=1)[:-1])
+    for column in ("item", "date", "promo"):
+        names = [name for name in rows if name != column]
+        message = f"column '{column}' is missing from future=, which has the columns {names}; its"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            forecaster.predict(future=rows.drop(columns=column))
 
 
 def test_levels_of_an_index_are_keys():

@@ -235,11 +235,11 @@ def _rows_ahead(
     times_ahead = future_times(panel.last_times(), panel.freq, steps)
     times = _stamps(frame, panel, times_ahead)
     for column in columns.future:
-        _require_column(frame, column)
+        _require_column(frame, column, panel)
     id_col = panel.dialect.id_col
     series = np.zeros(len(frame), dtype=np.int64)
     if id_col is not None:
-        _require_column(frame, id_col)
+        _require_column(frame, id_col, panel)
         series = _series_of(frame[id_col], panel)
     series_ahead = np.repeat(np.arange(panel.n_series), steps)
     steps_ahead = pd.MultiIndex.from_arrays([series_ahead, ticks(times_ahead)])
@@ -320,12 +320,13 @@ def _refuse_other_spelling(frame: pd.DataFrame | None, panel: Panel, n: int) -> 
     )
 
 
-def _require_column(frame: pd.DataFrame, column: Hashable) -> None:
+def _require_column(frame: pd.DataFrame, column: Hashable, panel: Panel) -> None:
     """Refuse a table of the future without a column, which must have the same name as in the table
     of the past.
     """
     if column not in frame.columns:
-        names = [*map(plain, frame.columns)]
+        joined_keys = panel.dialect.id_col if panel.dialect.key_cols else None
+        names = [plain(name) for name in frame.columns if name != joined_keys]
         raise InputError(
             f"column {column!r} is missing from ",
             Argument("future"),
@@ -344,6 +345,8 @@ def _with_columns(future: TableLike, panel: Panel) -> pd.DataFrame:
         frame, *_ = with_levels(frame, id_col, panel.dialect.time_col)
     elif names_ids:
         frame = frame.reset_index()
+    for key in panel.dialect.key_cols:
+        _require_column(frame, key, panel)
     if panel.dialect.key_cols:
         frame = keys_alike(frame, panel)
     return panel.dialect.with_ids(frame)
@@ -508,7 +511,7 @@ def _stamps(future: pd.DataFrame, panel: Panel, times_ahead: pd.Index) -> pd.Ind
         column = future.index
         where = "the index of the future table"
     else:
-        _require_column(future, time_col)
+        _require_column(future, time_col, panel)
         column = future[time_col]
         where = f"column {time_col!r} of the future table"
     times = read_stamps(column, where, lambda row: "the future table", unit, times_ahead)
