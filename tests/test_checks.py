@@ -11,7 +11,7 @@ import pytest
 
 import tsattn
 from tsattn import backtest, fill, forecast, make_forecaster
-from tsattn.checks import Argument, InputError, InPython, Name, check_whole, pieces_of
+from tsattn.checks import Argument, InputError, InPython, Name, check_choice, check_whole, pieces_of
 from tsattn.forecasters.naive import Naive
 
 PACKAGE = Path(tsattn.__file__).parent
@@ -90,6 +90,15 @@ def test_other_values_are_refused(value):
     message = f"n_windows must be a whole number of at least 1; got {value!r}"
     with pytest.raises(InputError, match=re.escape(message)):
         check_whole("n_windows", value)
+
+
+def test_a_number_is_no_choice_of_true_or_false():
+    for value in (True, np.True_, "auto"):
+        check_choice("scaled", value, (True, "auto"))
+    check_choice("count", 1, (0, 1))
+    for value, choices in ((1, (True, "auto")), (1.0, (True, "auto")), (True, (0, 1))):
+        with pytest.raises(InputError, match=f"must be one of .*; got {value!r}"):
+            check_choice("scaled", value, choices)
 
 
 def hand_spelt(source):

@@ -213,6 +213,12 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def is_switch(value: Any) -> bool:
+    """Whether a value is True or False, of Python or numpy."""
+    # Flags of numpy, which is not imported here, have a type of their own.
+    return type(value).__name__ in ("bool", "bool_")
+
+
 def check_whole(name: str, value: Any, least: int = 1) -> int:
     """Return ``value`` as an int.
 
@@ -248,7 +254,8 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], advice: str = ""
         InputError: If it is none of them.
     """
     allowed = [*choices]
-    if value not in allowed:
+    # Python's 1 equals True, and a choice of True is none of 1.
+    if value not in [choice for choice in allowed if is_switch(choice) == is_switch(value)]:
         names = ", ".join(map(str, allowed))
         raise InputError(Name(name), f" must be one of {names}; got {value!r}{advice}")
 
@@ -263,8 +270,7 @@ def check_switch(name: str, value: Any) -> None:
     Raises:
         InputError: If it is something else.
     """
-    # Flags of numpy, which is not imported here, have a type of their own.
-    if type(value).__name__ not in ("bool", "bool_"):
+    if not is_switch(value):
         raise InputError(Name(name), f" must be True or False; got {value!r}")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsattn.checks import check_installed, check_whole, is_number, warn
+from tsattn.checks import check_installed, check_switch, check_whole, is_number, warn
 from tsattn.data.panel import Panel, tell_skipped
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext
@@ -203,8 +203,7 @@ def _check_arguments(
         )
     check_whole("n_trials", n_trials)
     check_whole("test_size", test_size, 0)
-    if not isinstance(prune, bool):
-        raise ValueError(f"prune must be True or False; got {prune!r}")
+    check_switch("prune", prune)
     if not forecaster.val_size:
         raise ValueError(
             "tune compares validation losses, and val_size = 0 leaves none; set val_size above 0"

@@ -596,6 +596,9 @@ def refusals():
         make_matrix("dense", 2, 2).lr_multipliers("8")
     with pytest.raises(ValueError, match="must be a finite number and not 0; got 'a'"):
         Level(alpha="a")
+    for shuffled in ("no", 1):
+        with pytest.raises(ValueError, match=f"shuffled must be True or False; got {shuffled!r}"):
+            Level(2, 2, shuffled=shuffled)
     for levels in ((1, 2), Level()):
         with pytest.raises(TypeError, match="must be a list of Level; got "):
             make_matrix("mlbtc", 2, 2, levels=levels)

@@ -16,7 +16,15 @@ from layer_oracles import dot_features, layer_output, level_score, rows_of_weigh
 from tsattn.kernels import Levels, Pattern, attend
 from tsattn.matrices import make_matrix
 from tsattn.nn.attention import Attention, GlobalLocalAttention
-from tsattn.nn.scores import BilinearScore, DotScore, LevelScore, RotaryEmbedding, default_ranks
+from tsattn.nn.patching import RevIN
+from tsattn.nn.scores import (
+    BilinearScore,
+    DotScore,
+    GroupLevelScore,
+    LevelScore,
+    RotaryEmbedding,
+    default_ranks,
+)
 
 PATTERNS = [
     Pattern(),
@@ -473,6 +481,17 @@ OTHER_TYPES = {
     "pattern must be a Pattern; got None": lambda: attend(
         *[torch.ones(1, 1, 2, 4)] * 3, pattern=None
     ),
+    "norm must be True or False; got 'no'": lambda: DotScore(8, 2, norm="no"),
+    "rotary must be True or False; got 'no'": lambda: DotScore(8, 2, rotary="no"),
+    "learn_scales must be True or False; got 1": lambda: LevelScore(8, 2, length=4, learn_scales=1),
+    "rotary must be True or False; got 1": lambda: LevelScore(8, 2, length=4, rotary=1),
+    "norm must be True or False; got 'off'": lambda: BilinearScore(
+        make_matrix("mlr", 8, 8, heads=2), norm="off"
+    ),
+    "norm must be True or False; got None": lambda: GroupLevelScore(8, 2, ranks=(2, 2), norm=None),
+    "norm must be True or False; got 0": lambda: GlobalLocalAttention(8, 2, window=2, norm=0),
+    "scale must be True or False; got 'no'": lambda: RevIN(scale="no"),
+    "shift must be one of mean, last, none; got 'first'": lambda: RevIN("first"),
     "(batch, tokens, features); got shape (5, 8); x.unsqueeze(0)": lambda: Attention(
         8, score=DotScore(8, 2)
     )(torch.ones(5, 8)),

@@ -325,6 +325,7 @@ def test_a_loss_that_explodes_stops_with_a_message():
         ({"skip_rate": None}, "skip_rate must be a finite number above 0; got None"),
         ({"skip_rate": True}, "skip_rate must be a finite number above 0; got True"),
         ({"skip_rate": 0.0}, "skip_rate"),
+        ({"linear_skip": 1}, "linear_skip must be one of True, False, least_squares; got 1"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1; got 0"),
         ({"max_epochs": 1.5}, "max_epochs must be a whole number"),
         ({"patience": 0}, "patience must be a whole number"),

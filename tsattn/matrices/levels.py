@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tsattn.checks import check_whole, is_number
+from tsattn.checks import check_switch, check_whole, is_number
 
 # Vectors, the core of one side of a level, and features of each block.
 Vectors = Float[Tensor, "... n"]
@@ -47,6 +47,7 @@ class Level:
     def __post_init__(self) -> None:
         for name in ("left_blocks", "right_blocks", "rank"):
             check_whole(name, getattr(self, name))
+        check_switch("shuffled", self.shuffled)
         if not self.shuffled and self.left_blocks != self.right_blocks:
             raise ValueError(
                 "a level without shuffle needs as many left as right blocks; got"

@@ -1,11 +1,12 @@
 """Reversible normalisation of windows, overlapping patches and their embedding as tokens."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from tsattn.checks import check_choice, check_switch
 from tsattn.nn.layers import Dropout, RandomSource, States, linear
 
 Shift = Literal["mean", "last", "none"]
@@ -35,10 +36,15 @@ class RevIN(nn.Module):
         shift: The number that is subtracted: the window's ``"mean"``, its ``"last"`` value, or
             ``"none"``.
         scale: Whether to divide by the window's population standard deviation.
+
+    Raises:
+        ValueError: If ``shift`` is unknown, or ``scale`` neither True nor False.
     """
 
     def __init__(self, shift: Shift = "mean", *, scale: bool = True) -> None:
         super().__init__()
+        check_choice("shift", shift, get_args(Shift))
+        check_switch("scale", scale)
         self.shift: Shift = shift
         self.scale = scale
 

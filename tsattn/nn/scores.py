@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tsattn.checks import check_choice, check_whole, is_number
+from tsattn.checks import check_choice, check_switch, check_whole, is_number
 from tsattn.kernels import Levels
 from tsattn.kernels.geometry import check_levels, check_scale
 from tsattn.nn.layers import RandomSource, States, affine, linear
@@ -214,6 +214,8 @@ class DotScore(Score):
         generator: RandomSource = None,
     ) -> None:
         super().__init__()
+        check_switch("norm", norm)
+        check_switch("rotary", rotary)
         self.n_heads = check_whole("n_heads", n_heads)
         self.n_key_heads = group_heads(n_heads, n_key_heads)
         if d_head is None:
@@ -317,6 +319,8 @@ class LevelScore(DotScore):
         generator: RandomSource = None,
     ) -> None:
         check_choice("scaling", scaling, SCALINGS)
+        check_switch("learn_scales", learn_scales)
+        check_switch("rotary", rotary)
         paper = scaling == "paper"
         super().__init__(
             d_model,
@@ -426,6 +430,7 @@ class BilinearScore(Score):
                 f" {matrix.n_in} with heads = {matrix.heads}; build it with n_in = n_out and heads="
             )
         check_choice("side", side, (None, *SIDES))
+        check_switch("norm", norm)
         if side == "split" and not matrix.splits:
             raise ValueError(
                 f"side='split' needs levels without shuffle; {type(matrix).__name__} has none; use"
