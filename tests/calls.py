@@ -96,7 +96,7 @@ def without_hook(function):
 
 def lift_hook(monkeypatch):
     """Let ``attention`` check what it is given by itself."""
-    checks = ((dispatch, "_require_tensors"), (dispatch, "_check_tensors"))
+    checks = ((dispatch, "require_tensors"), (dispatch, "_check_tensors"))
     for module, name in (*checks, (kernels, "attend"), (kernels, "weigh")):
         monkeypatch.setattr(module, name, without_hook(getattr(module, name)))
 

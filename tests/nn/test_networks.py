@@ -1,5 +1,8 @@
 """Networks: shapes, equivariance, explicit chance, and what the layers promise."""
 
+import ast
+
+import numpy as np
 import pytest
 import torch
 from chance import seeded
@@ -41,6 +44,35 @@ def test_shapes_channel_independence_and_float64(backbone):
     assert y.shape == (3, 6, 2)
     torch.testing.assert_close(model(x[:, :, 1:]), y[:, :, 1:])
     assert model.double()(x.double()).dtype == torch.float64
+
+
+def window_refusals():
+    decoder = ModelConfig(
+        40, 6, backbone="standard", architecture="decoder", patch_stride=16, linear_skip=False
+    )
+    networks = [build_model(small("mlr")), build_model(small("nlinear")), build_model(decoder)]
+    calls = [*networks, networks[0].attention_maps, networks[2].attention_maps]
+    messages = []
+    for call in calls:
+        for windows in (np.ones((2, 40, 1)), torch.ones(2, 40)):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                call(windows)
+            messages.append(str(caught.value))
+    return messages
+
+
+def test_windows_of_another_kind_are_refused_before_torch_sees_them():
+    # In a process of its own: here the checks of types would speak first.
+    told = ast.literal_eval(in_fresh_process(__file__, "print(window_refusals())"))
+    assert len(told) == 10
+    for no_tensor, no_channels in zip(told[::2], told[1::2], strict=True):
+        assert no_tensor == (
+            "windows must be a tensor; got ndarray; convert it with torch.as_tensor()"
+        )
+        assert no_channels == (
+            "windows must have the axes (batch, rows, channels); got shape (2, 40);"
+            " x.unsqueeze(-1) makes one channel"
+        )
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

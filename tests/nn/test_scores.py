@@ -5,6 +5,7 @@ no meaning.
 import ast
 import math
 
+import numpy as np
 import pytest
 import torch
 from chance import seeded
@@ -22,6 +23,7 @@ from tsattn.nn.scores import (
     DotScore,
     GroupLevelScore,
     LevelScore,
+    Places,
     RotaryEmbedding,
     default_ranks,
 )
@@ -492,6 +494,21 @@ OTHER_TYPES = {
     "norm must be True or False; got 0": lambda: GlobalLocalAttention(8, 2, window=2, norm=0),
     "scale must be True or False; got 'no'": lambda: RevIN(scale="no"),
     "shift must be one of mean, last, none; got 'first'": lambda: RevIN("first"),
+    "tokens must be a tensor; got ndarray; convert it with torch.as_tensor()": lambda: Attention(
+        8, score=DotScore(8, 2)
+    )(np.ones((1, 5, 8))),
+    "tokens must be a tensor; got list; convert": lambda: Attention(8, score=DotScore(8, 2))(
+        torch.ones(1, 5, 8), [[[1.0] * 8]]
+    ),
+    "tokens must be a tensor; got int; convert": lambda: Attention(
+        8, score=GroupLevelScore(8, 2, ranks=(4,))
+    )(0, places=Places((), None)),
+    "tokens must be a tensor; got tuple; convert": lambda: Attention(
+        8, score=DotScore(8, 2)
+    ).weights((1.0,)),
+    "tokens must be a tensor; got NoneType; convert": lambda: Attention(
+        8, score=DotScore(8, 2), pattern=Pattern(causal=True)
+    ).step(None, None),
     "(batch, tokens, features); got shape (5, 8); x.unsqueeze(0)": lambda: Attention(
         8, score=DotScore(8, 2)
     )(torch.ones(5, 8)),

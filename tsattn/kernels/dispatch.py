@@ -109,7 +109,7 @@ def attend(
     Raises:
         ValueError: As :func:`tsattn.kernels.attention`.
     """
-    _require_tensors(q=q, k=k, v=v, key_mask=key_mask)
+    require_tensors(q=q, k=k, v=v, key_mask=key_mask)
     if _is_autocast(q.device.type):
         # Norms, rotary embeddings and learned scales return float32 queries and keys under an
         # autocast, while values are narrow.
@@ -169,7 +169,7 @@ def weigh(
     """:func:`tsattn.kernels.attention_weights` with the levels and the pattern as objects."""
     from tsattn.kernels.reference import weights_reference
 
-    _require_tensors(q=q, k=k, key_mask=key_mask)
+    require_tensors(q=q, k=k, key_mask=key_mask)
     if _is_autocast(q.device.type):
         narrow_dtype = min(q.dtype, k.dtype, key=lambda dtype: dtype.itemsize)
         q = q.to(narrow_dtype)
@@ -296,8 +296,15 @@ def _is_fusible(geometry: Geometry, masked_keys: bool) -> bool:
     return whole and square and one_factor
 
 
-def _require_tensors(**inputs: Tensor | None) -> None:
-    """Refuse arrays and lists; the key mask may be None."""
+def require_tensors(**inputs: Tensor | None) -> None:
+    """Refuse arrays and lists.
+
+    Args:
+        **inputs: Tensors by name; a ``key_mask`` may be ``None``.
+
+    Raises:
+        TypeError: Naming the first that is no tensor.
+    """
     for name, x in inputs.items():
         may_lack = name == "key_mask" and x is None
         if not may_lack and not isinstance(x, Tensor):

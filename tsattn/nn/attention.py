@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tsattn.checks import check_whole
 from tsattn.kernels import Pattern, attend, weigh
+from tsattn.kernels.dispatch import require_tensors
 from tsattn.kernels.geometry import Device, KeyMask, Weights, check_pattern
 from tsattn.nn.layers import RandomSource, linear
 from tsattn.nn.scores import (
@@ -41,6 +42,16 @@ class TokenCache(Protocol):
     def attend(self, q: Tensor) -> Tensor:
         """Attended values of the newest token."""
         ...
+
+
+def _check_tokens(tokens: Tensor) -> None:
+    """Refuse tokens [B L D] that are no tensor or have other axes."""
+    require_tensors(tokens=tokens)
+    if tokens.dim() != 3:
+        raise ValueError(
+            "tokens must have the axes (batch, tokens, features); got shape"
+            f" {tuple(tokens.shape)}; x.unsqueeze(0) makes a batch of one sequence"
+        )
 
 
 class Attention(nn.Module):
@@ -102,10 +113,12 @@ class Attention(nn.Module):
             n_last: With places: compute only the results of this many last tokens.
 
         Raises:
+            TypeError: If tokens are no tensor.
             ValueError: If ``context`` is given and the score or the pattern has no meaning for two
                 sequences.
         """
         if places is not None and isinstance(self.score, GroupLevelScore):
+            _check_tokens(x)
             q, k = self.score.features_at(x, places, n_last)
             v = self._values(x)
             attended = self._attend(q, k, v, key_mask, groups=places.groups)
@@ -165,6 +178,7 @@ class Attention(nn.Module):
             cache: From :meth:`make_cache`, with the keys and values of earlier tokens; the new
                 tokens are added to it.
         """
+        _check_tokens(x)
         # Queries and keys depend on positions, values do not.
         start = cache.length
         q, k = self.score.features(x, start=start)
@@ -187,13 +201,9 @@ class Attention(nn.Module):
         return self._join_heads(attended)
 
     def _features(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        for tokens in (x,) if context is None else (x, context):
-            if tokens.dim() != 3:
-                raise ValueError(
-                    "tokens must have the axes (batch, tokens, features); got shape"
-                    f" {tuple(tokens.shape)}; x.unsqueeze(0) makes a batch of one sequence"
-                )
+        _check_tokens(x)
         if context is not None:
+            _check_tokens(context)
             self._check_context()
         return self.score.features(x, context)
 

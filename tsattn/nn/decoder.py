@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tsattn.nn.config import ModelConfig
 from tsattn.nn.layers import RandomSource, linear
-from tsattn.nn.patching import PatchEmbedding, RevIN, Windows
+from tsattn.nn.patching import PatchEmbedding, RevIN, Windows, check_windows
 from tsattn.nn.variants import make_stack
 
 
@@ -41,6 +41,7 @@ class PatchDecoder(nn.Module):
 
     def forward(self, x: Windows) -> Float[Tensor, "B F C"]:
         """Forecast every channel of every window."""
+        check_windows(x)
         config = self.config
         batch, _, n_channels = x.shape
         patches, location, spread = self._patches(x)
@@ -69,6 +70,7 @@ class PatchDecoder(nn.Module):
         Returns:
             Layers, windows, channels, heads, looking patch, patch looked at.
         """
+        check_windows(x)
         batch, _, n_channels = x.shape
         patches, _, _ = self._patches(x)
         tokens = self.embedding(patches)

@@ -13,17 +13,8 @@ from tsattn.nn.covariates import CovariateTokens, StepNetwork, check_covariates
 from tsattn.nn.decoder import PatchDecoder
 from tsattn.nn.heads import make_head
 from tsattn.nn.layers import RandomSource, linear
-from tsattn.nn.patching import PatchEmbedding, RevIN, Windows, patchify
+from tsattn.nn.patching import PatchEmbedding, RevIN, Windows, check_windows, patchify
 from tsattn.nn.variants import make_stack
-
-
-def _check_rows(x: Tensor, config: ModelConfig) -> None:
-    """Refuse windows ``[B T C]`` of other rows than the context's."""
-    if x.dim() != 3 or x.shape[1] != config.context:
-        raise ValueError(
-            f"windows must have the shape (batch, {config.context}, channels), as the context says;"
-            f" got {tuple(x.shape)}; cut them, or build the network for another context"
-        )
 
 
 class PatchEncoder(nn.Module):
@@ -97,7 +88,7 @@ class PatchEncoder(nn.Module):
             ValueError: If the rows of the windows or the covariates are not those that the network
                 was built for.
         """
-        _check_rows(x, self.config)
+        check_windows(x, self.config.context)
         batch, _, n_channels = x.shape
         tokens, series, location, spread = self._embed(x, past, known, static)
         states = self.stack(tokens, key_mask=self._key_mask(x))
@@ -122,7 +113,7 @@ class PatchEncoder(nn.Module):
             Layers, windows, channels, heads, looking patch, patch looked at. Rows sum to one, and
             to two for ``"global_local"`` (:class:`tsattn.nn.attention.GlobalLocalAttention`).
         """
-        _check_rows(x, self.config)
+        check_windows(x, self.config.context)
         batch, _, n_channels = x.shape
         tokens, _, _, _ = self._embed(x, **covariates)
         key_mask = self._key_mask(x)
@@ -197,7 +188,7 @@ class LinearModel(nn.Module):
 
     def forward(self, x: Windows) -> Float[Tensor, "B F C"]:
         """Forecast every channel of every window."""
-        _check_rows(x, self.config)
+        check_windows(x, self.config.context)
         series = x.transpose(1, 2)
         location, spread = self.revin.statistics(series)
         series = self.revin(series, location, spread)

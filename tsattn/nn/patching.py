@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from tsattn.checks import check_choice, check_switch
+from tsattn.kernels.dispatch import require_tensors
 from tsattn.nn.layers import Dropout, RandomSource, States, linear
 
 Shift = Literal["mean", "last", "none"]
@@ -22,6 +23,30 @@ Windows = Float[Tensor, "B T C"]
 CONSTANT_EPSILONS = 4
 # Position vectors start uniformly within this distance of zero, as in PatchTST.
 POSITION_BOUND = 0.02
+
+
+def check_windows(x: Windows, context: int | None = None) -> None:
+    """Refuse windows that are no tensor, or have other axes or rows than a network reads.
+
+    Args:
+        x: The windows.
+        context: Rows of each; ``None`` allows any number.
+
+    Raises:
+        TypeError: If they are no tensor.
+        ValueError: If they have another shape.
+    """
+    require_tensors(windows=x)
+    if x.dim() != 3:
+        raise ValueError(
+            "windows must have the axes (batch, rows, channels); got shape"
+            f" {tuple(x.shape)}; x.unsqueeze(-1) makes one channel"
+        )
+    if context is not None and x.shape[1] != context:
+        raise ValueError(
+            f"windows must have the shape (batch, {context}, channels), as the context says;"
+            f" got {tuple(x.shape)}; cut them, or build the network for another context"
+        )
 
 
 class RevIN(nn.Module):
