@@ -298,7 +298,9 @@ def test_started_processes_start_no_others(monkeypatch):
 
 def test_a_bad_trainer_is_refused_before_training(monkeypatch):
     monkeypatch.setattr("tsattn.training.loop.train", lambda *a, **k: pytest.fail("training began"))
-    with pytest.raises(TypeError, match=r"None or a tsattn\.distributed\.DDPSettings; got int"):
+    with pytest.raises(
+        TypeError, match="must be None, DDPSettings or TrainerParts; got int; write"
+    ):
         linear(trainer=2).fit(long_frame())
     with pytest.raises(ValueError, match="needs a launcher such as torchrun"):
         linear(trainer=DDPSettings()).fit(long_frame())

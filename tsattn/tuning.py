@@ -25,6 +25,7 @@ from tsattn.nn.models import build_model
 from tsattn.random import seed_from
 from tsattn.settings import Settings
 from tsattn.silence import silenced
+from tsattn.training.processes import DDPSettings
 
 if TYPE_CHECKING:
     import optuna
@@ -209,14 +210,15 @@ def _check_arguments(
             "tune compares validation losses, and val_size = 0 leaves none; set val_size above 0"
         )
     trainer = forecaster.training.trainer
-    if prune and trainer is not None and trainer.starts_some:
+    processes = trainer if isinstance(trainer, DDPSettings) else None
+    if prune and processes is not None and processes.starts_some:
         raise ValueError(
             "prune=True looks at each epoch, which processes that fit starts keep to themselves;"
             " set one"
         )
     if not isinstance(space, Mapping) or not space:
         raise ValueError(f"space must map names of settings to what may be tried; got {space!r}")
-    if trainer is not None and trainer.joins_some and random_state is None:
+    if processes is not None and processes.joins_some and random_state is None:
         raise ValueError("processes of a launcher must search alike; give random_state")
     names = _tunable_names(forecaster)
     for name, range_ in space.items():

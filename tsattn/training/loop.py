@@ -4,12 +4,13 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
+from lightning.pytorch.callbacks import LambdaCallback, ModelSummary, ProgressBar
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from tsattn.random import Generators
 from tsattn.silence import LIGHTNING, interruptible, silenced
 from tsattn.terminal import NO_LINE, progress_line
 from tsattn.training.evidence import block_losses, check_blocks, clearly_lower
+from tsattn.training.parts import TrainerParts
 from tsattn.training.processes import DDPSettings, Team, run_processes
 from tsattn.training.settings import Training
 from tsattn.training.state import Checkpoint, Progress
@@ -42,6 +44,12 @@ _SWITCHED_OFF: dict[str, Any] = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
     "num_sanity_val_steps": 0,
+}
+# Options that Lightning wants switched on beside callbacks of these kinds.
+_NEEDS = {
+    "enable_checkpointing": CheckpointCallback,
+    "enable_progress_bar": ProgressBar,
+    "enable_model_summary": ModelSummary,
 }
 
 
@@ -245,6 +253,10 @@ class ForecastModule(lightning.LightningModule):
             "learning_rate": rate,
         }
         progress.history.append(record)
+        if isinstance(self.config.trainer, TrainerParts):
+            # Lightning counts the epochs itself.
+            metrics = {name: x for name, x in record.items() if name != "epoch" and x is not None}
+            self.log_dict(metrics)
         self._keep_best(score)
         self.line.draw(progress.epoch, progress.step, train_loss, score)
         for action in self.after_epoch:
@@ -458,6 +470,8 @@ def _run(
         seconds=config.max_seconds,
     )
     n_epochs_left = config.n_epochs - progress.epoch
+    parts = config.trainer if isinstance(config.trainer, TrainerParts) else TrainerParts()
+    callbacks = parts.make_callbacks()
     with (
         silenced(*LIGHTNING),
         _ONE_WARNING,
@@ -466,14 +480,27 @@ def _run(
     ):
         trainer = lightning.Trainer(
             **_places(module.team, processes),
-            **_SWITCHED_OFF,
-            callbacks=at_start(restore_handlers),
+            **_SWITCHED_OFF | _options(parts, callbacks),
+            callbacks=[at_start(restore_handlers), *callbacks],
             max_epochs=n_epochs_left,
             gradient_clip_val=_GRADIENT_NORM,
             limit_val_batches=0 if valid_windows is None else 1.0,
         )
         trainer.fit(module, train_windows, validation_batches)
         module.line.finish(_ending(progress, config.n_epochs))
+
+
+def _options(parts: TrainerParts, callbacks: Sequence[lightning.Callback]) -> dict[str, Any]:
+    """Options of Lightning's trainer for what the user adds to it."""
+    options: dict[str, Any] = {
+        name: True
+        for name, kind in _NEEDS.items()
+        if any(isinstance(callback, kind) for callback in callbacks)
+    }
+    if logger := parts.make_logger():
+        # An epoch may have fewer steps than Lightning leaves between two log lines.
+        options |= {"logger": logger, "log_every_n_steps": 1}
+    return options
 
 
 def _ending(progress: Progress, n_epochs: int) -> str:

@@ -20,6 +20,7 @@ from torch import distributed as dist
 
 from tsattn.checks import check_choice, is_number, is_whole
 from tsattn.storage import full_disk_names
+from tsattn.training.parts import TrainerParts
 
 _BACKENDS = ("gloo", "nccl")
 # Environment variables that a launcher such as torchrun sets for each process.
@@ -161,12 +162,13 @@ def processes_for(trainer: Any, device: torch.device) -> tuple[DDPSettings | Non
         TypeError: If it is anything else.
         ValueError: If the settings cannot work here.
     """
-    if trainer is None:
+    if trainer is None or isinstance(trainer, TrainerParts):
         return None, device
     if not isinstance(trainer, DDPSettings):
         raise TypeError(
-            "trainer must be None or a tsattn.distributed.DDPSettings; got"
-            f" {type(trainer).__name__}"
+            f"trainer must be None, DDPSettings or TrainerParts; got {type(trainer).__name__};"
+            " write TrainerParts(callbacks=lambda: [...]) of tsattn.training.parts for callbacks of"
+            " Lightning"
         )
     trainer.check(device)
     alone = not trainer.starts_some and not trainer.joins_some

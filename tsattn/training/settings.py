@@ -66,7 +66,8 @@ class Training(Settings):
             again. ``None`` is one for a small network, which more threads make hardly faster, and
             all of torch's for a large one.
         trainer: Several processes that train together
-            (:class:`tsattn.training.processes.DDPSettings`); ``None`` trains in this one.
+            (:class:`tsattn.training.processes.DDPSettings`), or callbacks and a logger of Lightning
+            (:class:`tsattn.training.parts.TrainerParts`); ``None`` trains in this process.
         checkpoint_dir: Folder in which each epoch is kept, so that an unfinished fit goes on, and a
             finished one is not repeated, not even with ``random_state=None``; ``None`` writes
             nothing.

@@ -1,0 +1,101 @@
+"""Callbacks and a logger of Lightning that the user adds to a training."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.loggers import Logger
+
+
+# Name of each part, and what its function may return.
+_EXAMPLES = (("callbacks", "[EarlyStopping('valid_loss')]"), ("logger", "CSVLogger('logs')"))
+
+
+@dataclass(frozen=True, repr=False)
+class TrainerParts:
+    """Callbacks and a logger for Lightning's trainer: ``Training(trainer=TrainerParts(...))``.
+
+    Both are functions, which each fit calls once: copies of a forecaster, such as those of a
+    backtest, then share neither the counts of a callback nor a log. After each epoch
+    ``train_loss``, ``valid_loss`` (where there are validation windows) and ``learning_rate`` are
+    logged, and callbacks may monitor them. After the training the network has the weights with the
+    least validation loss, whatever a callback has done to it. A saved forecaster is loaded without
+    its parts. A forecaster with a lambda cannot be pickled; one with a function of a module can.
+    A fit that goes on from ``checkpoint_dir`` has new callbacks.
+
+    Args:
+        callbacks: Makes the callbacks, such as ``lambda: [EarlyStopping("valid_loss")]``; ``None``
+            adds none.
+        logger: Makes the logger, such as ``lambda: CSVLogger("logs")``; ``None`` logs nothing.
+
+    Raises:
+        TypeError: If one of them is no function.
+
+    Example:
+        >>> def make_callbacks():
+        ...     from lightning.pytorch.callbacks import EarlyStopping
+        ...
+        ...     return [EarlyStopping("valid_loss", patience=2)]
+        >>> parts = TrainerParts(callbacks=make_callbacks)
+        >>> [type(callback).__name__ for callback in parts.make_callbacks()]
+        ['EarlyStopping']
+    """
+
+    callbacks: Callable[[], "Iterable[Callback]"] | None = None
+    logger: Callable[[], "Logger"] | None = None
+
+    def __post_init__(self) -> None:
+        for name, example in _EXAMPLES:
+            make = getattr(self, name)
+            if make is not None and not callable(make):
+                raise TypeError(
+                    f"{name} must be a function that makes them, so that each fit has its own; got"
+                    f" {make!r}; write {name}=lambda: {example}"
+                )
+
+    def __repr__(self) -> str:
+        # Without addresses in memory: a checkpoint belongs to a fit with the same parts.
+        return f"TrainerParts(callbacks={_name(self.callbacks)}, logger={_name(self.logger)})"
+
+    def make_callbacks(self) -> "list[Callback]":
+        """New callbacks for one fit.
+
+        Raises:
+            TypeError: If the function returns anything else.
+        """
+        from lightning.pytorch.callbacks import Callback
+
+        made: Any = [] if self.callbacks is None else self.callbacks()
+        listed = [*made] if isinstance(made, Iterable) else [made]
+        for callback in listed:
+            if not isinstance(callback, Callback):
+                raise TypeError(
+                    "callbacks must return Lightning callbacks in a list; got"
+                    f" {type(callback).__name__}; derive the class from"
+                    " lightning.pytorch.callbacks.Callback"
+                )
+        return listed
+
+    def make_logger(self) -> "Logger | None":
+        """A new logger for one fit.
+
+        Raises:
+            TypeError: If the function returns anything else.
+        """
+        from lightning.pytorch.loggers import Logger
+
+        made = None if self.logger is None else self.logger()
+        if self.logger is not None and not isinstance(made, Logger):
+            raise TypeError(
+                f"logger must return a Lightning logger; got {type(made).__name__}; return one such"
+                " as lightning.pytorch.loggers.CSVLogger('logs')"
+            )
+        return made
+
+
+def _name(make: Callable[[], Any] | None) -> str:
+    """A function by its name and module."""
+    name = getattr(make, "__qualname__", None)
+    return repr(make) if name is None else f"{getattr(make, '__module__', '')}.{name}"
