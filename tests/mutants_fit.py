@@ -933,9 +933,9 @@ MUTANTS = [
     Mutant(STORE, "isinstance(value, Path | torch.device)", "isinstance(value, Path)", SAVED),
     Mutant(STORE, "if not _is_name(alias):", "if False:", SAVED),
     Mutant(
-        "tsattn/nn/models.py",
-        "if x.dim() != 3 or x.shape[1] != config.context:",
-        "if x.dim() != 3:",
+        "tsattn/nn/patching.py",
+        "if context is not None and x.shape[1] != context:",
+        "if False:",
         "tests/nn/test_networks.py::test_windows_of_another_length_are_refused",
     ),
 ]
