@@ -839,3 +839,17 @@ def test_a_column_that_the_fit_named_can_be_renamed(column, method):
     with pytest.raises(ValueError, match=f"column '{column}' is missing .*{remedy}"):
         getattr(model, method)(new)
     getattr(model, method)(new.rename(columns={column.capitalize(): column}))
+
+
+@pytest.mark.parametrize(
+    ("start", "is_told"), [("2024-03-04", False), ("2024-04-30", True), ("2026-03-04", True)]
+)
+def test_two_new_rows_far_from_those_known_are_told(start, is_told):
+    df = long_table([np.arange(60.0) % 7], ["a"], end="2024-03-01")
+    model = make_forecaster("zero", horizon=7).fit(df)
+    new = long_table([[3.0, 4.0]], ["a"], end=pd.Timestamp(start) + pd.Timedelta(days=1))
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        model.update(new)
+    gaps = [str(w.message) for w in record if f"those of update begin at {start}" in str(w.message)]
+    assert bool(gaps) == is_told

@@ -28,6 +28,7 @@ from tsattn.data.panel import (
     tell_empty_end,
 )
 from tsattn.data.schema import KnownRows, Schema
+from tsattn.data.tables import FAR_ROWS, MOST_FAR_ROWS
 from tsattn.data.windows import known_lengths
 
 # Columns of values that only the library or pandas has named.
@@ -176,6 +177,9 @@ def _object_to_rows(old: Panel, new: Panel, policy: str, tells: bool) -> None:
         _object_to_empty(old, new)
         _tell_blank_start(old, new)
         _object_to_gap_between(old, new)
+    elif tells:
+        # Single rows may be absent anywhere, but a stamp far from all others may be wrong.
+        _object_to_gap_between(old, new, far=True)
 
 
 def _joined_table(old: Panel, new: Panel) -> tuple[pd.DataFrame, Schema]:
@@ -298,8 +302,10 @@ def _object_to_absent_columns(old: Panel, new: Panel) -> None:
         )
 
 
-def _object_to_gap_between(old: Panel, new: Panel) -> None:
-    """Object to new rows of a series that do not follow its old ones."""
+def _object_to_gap_between(old: Panel, new: Panel, *, far: bool = False) -> None:
+    """Object to new rows of a series that do not follow its old ones, or only to those ``far`` from
+    them.
+    """
     places = places_of(old.ids, new.ids)
     series = np.flatnonzero(places >= 0)
     if not len(series):
@@ -310,7 +316,13 @@ def _object_to_gap_between(old: Panel, new: Panel) -> None:
     # Steps from the last old row of each series to its first new one.
     steps, _ = locate(last.append(first), np.tile(np.arange(len(last)), 2), grid)
     steps = steps[len(last) :]
-    gaps = np.flatnonzero(steps > 1)
+    n_absent = steps - 1
+    is_gap = n_absent > 0
+    if far:
+        few_new = new.lengths[series] <= MOST_FAR_ROWS
+        exceeds_old = n_absent > old.lengths[places[series]]
+        is_gap = (n_absent >= FAR_ROWS) & (few_new | exceeds_old)
+    gaps = np.flatnonzero(is_gap)
     if not len(gaps):
         return
     n = int(gaps[0])

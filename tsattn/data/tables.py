@@ -56,9 +56,9 @@ _LEAST_ORDERED = 8
 _YEARS_SPAN = pd.Timedelta(730, "D")
 # Absent rows between a few rows and all others of their series, at least, also as a multiple of
 # those in other gaps; and how many these few are at most.
-_FAR_ROWS = 30
+FAR_ROWS = 30
 _FAR_RATIO = 10
-_MOST_FAR_ROWS = 2
+MOST_FAR_ROWS = 2
 # What is open, and how a frequency says so.
 _OPEN_HOURS = ("hours", "h[Mon-Fri 07:00-21:00]")
 _OPEN_DAYS = ("days", "D[Mon-Sat]")
@@ -559,13 +559,13 @@ def _tell_far_rows(table: Table, gaps: np.ndarray) -> bool:
     # No row is absent after the last one of a series.
     after = np.append(gaps, 0)
     longest = np.maximum.reduceat(after, table.starts[:-1])
-    for n in np.flatnonzero(longest >= _FAR_ROWS).tolist():
+    for n in np.flatnonzero(longest >= FAR_ROWS).tolist():
         own_gaps = after[rows_of(table.starts, n)]
         row = int(own_gaps.argmax())
         n_rows = len(own_gaps)
         other_gaps = np.delete(own_gaps, row)
         n_far = min(row + 1, n_rows - row - 1)
-        is_far = n_far <= _MOST_FAR_ROWS or longest[n] > n_rows
+        is_far = n_far <= MOST_FAR_ROWS or longest[n] > n_rows
         if longest[n] < _FAR_RATIO * other_gaps.max(initial=1) or not is_far:
             continue
         before = table.starts[n] + row
