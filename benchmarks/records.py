@@ -147,8 +147,8 @@ def _names(rows: Iterable[Record], pick: Callable[[Record], str]) -> str:
 def parse(
     argv: Sequence[str] | None, about: str | None, defaults: Mapping[str, Any], **more: Any
 ) -> Any:
-    """The options of a script by their defaults: a tuple may be repeated, and ``out`` is the file
-    of records.
+    """The options of a script by their defaults: a tuple stands for one or more values, and ``out``
+    is the file of records.
 
     Args:
         argv: The command line; ``None`` takes that of the process.
@@ -185,19 +185,24 @@ def parse(
 
 
 def _option_settings(default: Any, choices: Iterable[Any] | None) -> dict[str, Any]:
-    """What argparse needs for an option with a default: a flag for False, repeats for a tuple."""
+    """What argparse needs for an option with a default: a flag for False, one or more values for a
+    tuple, and positive whole numbers for such a one.
+    """
     if default is False:
         return {"action": "store_true"}
-    action = "store"
+    settings = {"choices": choices, "help": f"default {default}"}
     sample = default
     if isinstance(default, tuple):
-        action = "append"
+        settings |= {"action": "extend", "nargs": "+"}
         sample = default[0] if default else ""
     if sample is None:
         sample = ""
-    return {
-        "action": action,
-        "type": type(sample),
-        "choices": choices,
-        "help": f"default {default}",
-    }
+    is_count = type(sample) is int and sample > 0
+    return {"type": _count if is_count else type(sample), **settings}
+
+
+def _count(text: str) -> int:
+    """The whole number of a text, at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}")
+    return int(text)

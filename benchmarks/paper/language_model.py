@@ -280,6 +280,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = records.parse(argv, __doc__, {**DEFAULTS, "out": records.RESULTS / FILE}, **more)
     text, name = read_text(Path(options.text) if options.text else None)
     corpus = make_corpus(text, name)
+    # Each part is refused if it is too short, before any training.
+    for part in (corpus.train, corpus.validation, corpus.test):
+        pieces(part, options.length)
     files = {kind: Records(options.out, key) for kind, key in KEYS.items()}
     sizes = {size: getattr(options, size) for size in SIZES} | {"text_sha256": corpus.sha256}
     with limit_threads(1):

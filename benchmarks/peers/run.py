@@ -648,12 +648,13 @@ def main(argv: list[str] | None = None) -> None:
         "series": 10_000,
         "weights": ("zero-5b",),
         "forecaster": tuple(FORECASTERS),
+        "out": RESULTS / FILE,
     }
     choices = {"part": PARTS, "setting": SETTINGS, "peer": PEERS, "forecaster": FORECASTERS}
     options = parse(argv, __doc__, defaults, choices=choices)
     if options.steps <= WARM + 1 or options.turns < 1:
         raise ValueError(f"--steps must be above {WARM + 1} and --turns at least 1")
-    file = Records(RESULTS / FILE, KEY)
+    file = Records(options.out, KEY)
     with limit_threads(options.threads):
         for row in measured(options):
             place = {"threads": options.threads, "processor": processor()}

@@ -507,6 +507,15 @@ def test_a_grid_is_run_once_and_shown(tmp_path, monkeypatch):
     assert "| mlr_paper | " in text
 
 
+def test_a_text_too_short_for_a_sequence_is_refused_before_any_training(tmp_path, monkeypatch):
+    path = tmp_path / "tiny.txt"
+    path.write_text("some words " * 20, encoding="utf-8")
+    monkeypatch.setattr(language_model, "run", None)
+    argv = ["--text", str(path), "--length", "64", "--out", str(tmp_path / "runs.jsonl")]
+    with pytest.raises(ValueError, match="a part of 11 characters has no sequence of 64; take a"):
+        language_model.main(argv)
+
+
 def test_losses_are_compared_at_equal_compute():
     def row(variant, test, work):
         return [{"variant": variant, "test": test, "multiply_adds": work}]

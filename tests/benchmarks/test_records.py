@@ -196,5 +196,15 @@ def test_options_are_those_of_the_defaults_and_the_paper():
     )
     values = (options.steps, options.width, options.name, options.fast, options.data_dir)
     assert values == (9, (4,), ("b",), True, "d")
+    assert parsed("--width", "4", "8", "--name", "b", "a").width == (4, 8)
     with pytest.raises(SystemExit):
         parsed("--name", "c")
+
+
+@pytest.mark.parametrize("number", ["0", "-5", "x"])
+@pytest.mark.parametrize("option", ["--steps", "--width"])
+def test_numbers_that_count_are_positive(option, number, capsys):
+    with pytest.raises(SystemExit):
+        records.parse([option, number], "What.\n", {"steps": 3, "width": (8,), "seed": (0, 1)})
+    assert f"must be a whole number of at least 1; got {number!r}" in capsys.readouterr().err
+    assert records.parse(["--seed", "0"], "What.\n", {"seed": (0, 1)}).seed == (0,)
