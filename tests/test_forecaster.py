@@ -731,3 +731,26 @@ def test_a_pipeline_of_scikit_learn_ends_in_a_forecaster(name):
     model = make_forecaster(name, H)
     pipeline = make_pipeline("passthrough", model).fit(long_frame())
     pd.testing.assert_frame_equal(pipeline.predict(None), model.predict())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("warm_start", "no"), ("verbose", 1), ("keep", "points"), ("recursive", "no")],
+)
+def test_switches_are_true_or_false(name, value):
+    df = long_table([np.arange(40.0) % 7], ["a"])
+    model = LinearForecaster(2, "rlinear", closed_form=True)
+    calls = {
+        "warm_start": lambda: model.fit(df, warm_start=value),
+        "verbose": lambda: model.fit(df, verbose=value),
+        "keep": lambda: backtest({"a": model}, df, keep=value),
+        "recursive": lambda: model.fit(df).predict(horizon=3, recursive=value),
+    }
+    with pytest.raises(ValueError, match=f"{name} must be True or False; got {value!r}"):
+        calls[name]()
+
+
+def test_a_closed_form_is_asked_for_by_true():
+    df = long_table([np.arange(40.0) % 7], ["a"])
+    with pytest.raises(ValueError, match="closed_form must be True or False; got 'no'"):
+        LinearForecaster(2, "rlinear", closed_form="no").fit(df)

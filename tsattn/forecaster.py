@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, check_whole, is_whole
+from tsattn.checks import Argument, InputError, check_switch, check_whole, is_whole
 from tsattn.data.calendar import future_times
 from tsattn.data.columns import TableLike, columns_of_fit
 from tsattn.data.covariates import CovariateColumns
@@ -413,6 +413,8 @@ class Forecaster(ABC):
             ValueError: If the table is faulty, a series is too short, or a setting cannot be used.
                 The forecaster then keeps its last fit, as after an interrupt.
         """
+        check_switch("warm_start", warm_start)
+        check_switch("verbose", verbose)
         if warm_start and not self.warm_starts:
             raise ValueError(
                 f"{type(self).__name__} learns anew in every fit; got warm_start = {warm_start!r}:"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsattn.checks import Argument, InputError, InPython
+from tsattn.checks import Argument, InputError, InPython, check_switch
 
 if TYPE_CHECKING:
     from tsattn.data.encoding import CovariateWindows
@@ -23,6 +23,7 @@ def check_recursive(
     Raises:
         ValueError: With what may be asked instead.
     """
+    check_switch("recursive", recursive)
     name = forecaster.alias_
     horizon = forecaster.horizon
     if not recursive:

@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsattn.checks import Argument, InputError, InPython, Name, check_whole_or_none, pieces_of, warn
+from tsattn.checks import (
+    Argument,
+    InputError,
+    InPython,
+    Name,
+    check_switch,
+    check_whole_or_none,
+    pieces_of,
+    warn,
+)
 from tsattn.data.calendar import more
 from tsattn.data.calendar import season_length as season_of
 from tsattn.data.covariates import CovariateColumns
@@ -496,6 +505,8 @@ def backtest(
         ValueError: If names repeat, horizons or schemas differ, a series is too short for the
             windows, intervals are asked of a model that has none, or a fit raises one.
     """
+    check_switch("keep", keep)
+    check_switch("verbose", verbose)
     named = _by_name(forecasters)
     horizon = _joint_horizon(named)
     levels, asked_quantiles, all_quantiles = check_request(level, quantiles)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from tsattn.checks import check_choice
+from tsattn.checks import check_choice, check_switch
 from tsattn.data.panel import Panel
 from tsattn.data.schema import Schema
 from tsattn.forecaster import FitContext
@@ -105,6 +105,7 @@ class LinearForecaster(NetworkForecaster):
 
     def _describe(self, context: int, freq: str | int, **derived: Any) -> ModelConfig:
         check_choice("kind", self.kind, LINEAR_KINDS)
+        check_switch("closed_form", self.closed_form)
         loss = self.training.loss
         # Only one map of the squared error is least squares.
         is_solvable = self.kind != "dlinear" and loss == "mse"
