@@ -193,6 +193,18 @@ RECIPES = {
         start="zero-5b",
         teachers=("zero-5", "zero-5a", "zero-4"),
     ),
+    # The same at three times its rates, which helped small networks, with zero-5b among the teachers.
+    "zero-5d": Recipe(
+        8_000,
+        seed=10,
+        rate=0.018,
+        other_rate=0.0018,
+        half=_NEVER,
+        decay=1.0,
+        phase=2000,
+        start="zero-5b",
+        teachers=_ALL_TEACHERS,
+    ),
     "zero-5b-small": _TAUGHT_SMALL,
     # Further series from where zero-5b-small ended, twice.
     "zero-5c-small": replace(_TAUGHT_SMALL, seed=4, start="zero-5b-small"),
