@@ -28,7 +28,7 @@ FILE = "million.jsonl"
 KEY = ("kind", "series", "rows", "horizon", "model", "engine", "batch_series")
 ROWS = 200
 HORIZON = 7
-WEIGHTS = "zero-5b-small"
+WEIGHTS = "zero-5h-small"
 # Series of a batch of the command, and of one row group of the table.
 _BATCH = 20_000
 _GROUP_SERIES = 5_000

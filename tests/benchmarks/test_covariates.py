@@ -570,7 +570,7 @@ def test_what_is_on_record_is_not_run_again_but_for_other_columns(start):
 
 def test_weights_tell_runs_apart(start):
     start("--model", "zero", "--task", "long")
-    start("--model", "zero", "--task", "long", "--weights", "zero-5b-small")
+    start("--model", "zero", "--task", "long", "--weights", "zero-5h-small")
     assert start.runs == [("zero", "long", True)]
     assert len({row["weights"] for row in lines_of(start.out)}) == 2
 

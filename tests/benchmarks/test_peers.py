@@ -73,7 +73,7 @@ def test_each_processor_and_size_has_a_column_of_its_own(results, measures, monk
         rows[0]["processor"],
         "Another, family 1, model 2",
     ]
-    small = {**measured[1], "model": "zero-5b-small"}
+    small = {**measured[1], "model": "zero-5h-small"}
     rows = [
         {**row, "ratio": ratio}
         for row, ratio in zip([*measured, small], (2.0, 3.0, 9.0), strict=True)

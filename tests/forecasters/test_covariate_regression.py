@@ -1167,8 +1167,8 @@ def test_columns_have_no_effect_on_series_that_have_ended(monkeypatch):
     past = frame[frame["ds"] < frame["ds"].max() - pd.Timedelta(days=H - 1)]
     future = frame[frame["ds"] > past["ds"].max()].drop(columns="y")
     schema = Schema(future_cols=("price", "promo"))
-    model = PretrainedForecaster(H, weights="zero-5b-small", schema=schema).fit(past)
-    own_model = PretrainedForecaster(H, weights="zero-5b-small").fit(past[["unique_id", "ds", "y"]])
+    model = PretrainedForecaster(H, weights="zero-5h-small", schema=schema).fit(past)
+    own_model = PretrainedForecaster(H, weights="zero-5h-small").fit(past[["unique_id", "ds", "y"]])
 
     def points(forecaster, **columns):
         forecasts = forecaster.predict(**columns)

@@ -936,7 +936,7 @@ def test_a_folder_in_the_working_directory_is_no_name(tmp_path, monkeypatch):
     )
     pd.testing.assert_frame_equal(own, known)
     with pytest.raises(
-        ValueError, match=r"under the name 'zero3'; there are zero-5b, zero-5b-small; a path"
+        ValueError, match=r"under the name 'zero3'; there are zero-5b, zero-5h-small; a path"
     ):
         make(weights="zero3").fit(daily_table(30))
 

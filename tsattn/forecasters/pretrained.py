@@ -235,7 +235,7 @@ class PretrainedForecaster(GapForecaster):
             that are read.
         point: ``"median"``, ``"mean"``, or ``"auto"``: the mean for intermittent series, at least
             half of whose values are 0, and the median for others.
-        weights: Name of shipped weights (``"zero-5b-small"`` for very many series), a file or
+        weights: Name of shipped weights (``"zero-5h-small"`` for very many series), a file or
             folder that :func:`tsattn.pretrained.weights.save_network` wrote, or a network.
         schema: How tables are read: columns, frequency, missing values, covariates.
         n_threads: Threads that share the series; ``None`` takes as many as torch has. Forecasts do
