@@ -193,7 +193,7 @@ RECIPES = {
         start="zero-5b",
         teachers=("zero-5", "zero-5a", "zero-4"),
     ),
-    # The same at three times its rates, which helped small networks, with zero-5b among the teachers.
+    # The same at three times its rates, which helped small networks, and with one more teacher.
     "zero-5d": Recipe(
         8_000,
         seed=10,
