@@ -802,7 +802,7 @@ class Forecaster(ABC):
             ValueError: If it has not run, or has run with another ``horizon``, say.
         """
         if self.state_ is None:
-            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) before predict")
+            raise ValueError(f"{type(self).__name__} is not fitted; call fit(data) first")
         for name, fitted in self.state_.bound.items():
             value = getattr(self, name)
             if value != fitted:

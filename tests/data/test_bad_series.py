@@ -327,6 +327,7 @@ def around(level, **at):
     return values
 
 
+@pytest.mark.filterwarnings("ignore:series .* has had no rows on")
 @pytest.mark.parametrize("names", [("shop 1", "Shop 1"), ("a", "a "), ("b  1", "b 1")])
 def test_ids_that_differ_in_spaces_or_capitals_are_told(names):
     frame = table(empty=False)
@@ -336,6 +337,11 @@ def test_ids_that_differ_in_spaces_or_capitals_are_told(names):
     message = f"series '{first}' and series '{second}' differ in spaces or capitals only"
     with pytest.warns(UserWarning, match=message):
         to_panel(one_series.assign(unique_id=ids))
+    # So are ids in alternating rows, between which stamps without a value are filled in.
+    rng = np.random.default_rng(0)
+    mixed_ids = np.where(rng.random(len(one_series)) < 0.3, *names)
+    with pytest.warns(UserWarning, match=message):
+        to_panel(one_series.assign(unique_id=mixed_ids))
     # Series that last together are two, as those of random ids.
     both_series = pd.concat([one_series.assign(unique_id=name) for name in names])
     with warnings.catch_warnings():

@@ -853,3 +853,20 @@ def test_two_new_rows_far_from_those_known_are_told(start, is_told):
         model.update(new)
     gaps = [str(w.message) for w in record if f"those of update begin at {start}" in str(w.message)]
     assert bool(gaps) == is_told
+
+
+@pytest.mark.parametrize(("end", "is_told"), [("2023-12-31", False), ("2022-03-04", True)])
+def test_rows_far_before_those_known_are_told(end, is_told):
+    df = long_table([np.arange(60.0) % 7] * 2, ["a", "b"], end="2024-03-01")
+    model = make_forecaster("zero", horizon=7).fit(df)
+    new = pd.concat(
+        [
+            long_table([np.arange(9.0)], ["a"], end="2024-03-04"),
+            long_table([np.arange(20.0) % 7], ["b"], end=end),
+        ]
+    )
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        model.update(new)
+    told = f"series 'b': the new rows end at {end} 00:00:00, before the first row kept, 2024-01-02"
+    assert any(told in str(w.message) for w in record) == is_told

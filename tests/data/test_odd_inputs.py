@@ -848,11 +848,12 @@ TABLES = {
     ),
     "a row twice": (
         lambda: pd.concat([one_store(), one_store().iloc[[3]]]),
-        r"series 1: duplicate stamp 2024-01-04 .*drop_duplicates\(\['store', 'date'\]\)",
+        r"series 1: duplicate stamp 2024-01-04 .*; drop the further rows, whose values are equal,"
+        r" as df.drop_duplicates\(\['store', 'date'\]\) does; or, if ids repeat, join a further",
     ),
     "a row twice in one series": (
         lambda: pd.concat([timed(DAYS), timed(DAYS).iloc[[3]]]),
-        "duplicate stamp 2024-01-04 00:00:00, .*add up, average or drop",
+        "duplicate stamp 2024-01-04 00:00:00, .*; drop the further rows, whose values are equal",
     ),
     "an id that is missing": (
         lambda: long(unique_id=["a"] * 6 + [None] * 6),

@@ -10,6 +10,7 @@ import re
 import statistics
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -561,6 +562,19 @@ def test_a_series_without_a_value_is_left_out_or_refused_by_name():
     assert answer.set_index("unique_id").loc["s00", "zero"].notna().all()
     with pytest.warns(UserWarning, match="left out: series 'b' has no value among"):
         assert make().fit(wide).predict()["b"].isna().all()
+
+
+def test_sentinels_at_the_end_are_read_as_missing_whatever_missing_says():
+    values = weekly_values(200)
+    values[-30:] = -999.0
+    df = daily_table(200, values=[values])
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        answer = PretrainedForecaster(H, schema=Schema(missing="error")).fit(df).predict()
+    assert (answer["zero"] > 0).all()
+    first, second = (str(w.message) for w in record)
+    assert "where forecasts may go on" in first
+    assert "such values are read as missing" in second
 
 
 def test_windows_that_cannot_be_read_are_refused():

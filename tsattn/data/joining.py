@@ -180,6 +180,8 @@ def _object_to_rows(old: Panel, new: Panel, policy: str, tells: bool) -> None:
     elif tells:
         # Single rows may be absent anywhere, but a stamp far from all others may be wrong.
         _object_to_gap_between(old, new, far=True)
+    if tells:
+        _tell_rows_before(old, new)
 
 
 def _joined_table(old: Panel, new: Panel) -> tuple[pd.DataFrame, Schema]:
@@ -312,10 +314,7 @@ def _object_to_gap_between(old: Panel, new: Panel, *, far: bool = False) -> None
         return
     last = old.last_times()[places[series]]
     first = new.times[new.starts[:-1][series]]
-    grid = parse_freq(new.freq)
-    # Steps from the last old row of each series to its first new one.
-    steps, _ = locate(last.append(first), np.tile(np.arange(len(last)), 2), grid)
-    steps = steps[len(last) :]
+    steps = _steps_between(last, first, new.freq)
     n_absent = steps - 1
     is_gap = n_absent > 0
     if far:
@@ -336,6 +335,32 @@ def _object_to_gap_between(old: Panel, new: Panel, *, far: bool = False) -> None
         f" those of update begin at {first[n]}",
         f"give {listed} too, or have gaps filled: first call"
         " set_params(schema__missing='interpolate')",
+    )
+
+
+def _steps_between(times: pd.Index, later: pd.Index, freq: Any) -> np.ndarray:
+    """Steps from each time to the later one."""
+    series = np.tile(np.arange(len(times)), 2)
+    steps, _ = locate(times.append(later), series, parse_freq(freq))
+    return steps[len(times) :]
+
+
+def _tell_rows_before(old: Panel, new: Panel) -> None:
+    """Warn once of known series whose new rows all lie far before the known ones."""
+    places = places_of(old.ids, new.ids)
+    series = np.flatnonzero(places >= 0)
+    ends = new.last_times()[series]
+    first_known = old.times[old.starts[:-1][places[series]]]
+    early = np.flatnonzero(ends < first_known)
+    steps = _steps_between(ends[early], first_known[early], new.freq)
+    early = early[steps > FAR_ROWS]
+    if not len(early):
+        return
+    n = int(early[0])
+    warn(
+        f"{new.series_label(series[n])}{more(len(early))}: the new rows end at {ends[n]}, before"
+        f" the first row kept, {first_known[n]}; update takes later rows, so correct their stamps,"
+        " or call fit with all rows"
     )
 
 

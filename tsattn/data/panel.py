@@ -503,12 +503,15 @@ def tell_alike(panel: Panel) -> None:
     if panel.ids.dtype.kind in "iuf":
         return
     words: dict[str, int] = {}
+    has_value = ~np.isnan(panel.values).all(axis=1)
+    known_times = panel.times.to_series().where(has_value)
     for n, name in enumerate(panel.ids.tolist()):
         word = as_word(name)
         first = words.setdefault(word, n)
         if first == n:
             continue
-        times = [panel.times[rows_of(panel.starts, k)] for k in (first, n)]
+        # A row without a value may only fill a gap.
+        times = [known_times.iloc[rows_of(panel.starts, k)].dropna() for k in (first, n)]
         if not times[0].isin(times[1]).any():
             warn(
                 f"{panel.series_label(first)} and {panel.series_label(n)} differ in spaces or"
@@ -809,7 +812,9 @@ def _tell_sentinels(panel: Panel, rows: np.ndarray, effect: str = "") -> None:
     """Warn once of rows that stay as they are, first of those at the end of series, at which
     forecasts may go on; ``effect`` as in :func:`tell_sentinels`.
     """
-    place = f"{_words_on_sentinels(panel, rows)}, {effect or 'which forecasts may follow'}"
+    place = (
+        f"{_words_on_sentinels(panel, rows)}, {effect or 'which forecasts may follow or leave out'}"
+    )
     ends_series = np.isin(panel.starts[1:] - 1, rows)
     if ends_series.any():
         n = int(ends_series.argmax())

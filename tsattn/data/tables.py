@@ -904,40 +904,39 @@ def _advice_on_duplicates(table: Table, stamps: pd.Index) -> list[Piece]:
             "keep one row of each such hour",
             InPython(f": df = {call}"),
         ]
-    remedy: list[Piece] = ["if its rows are of several series, name the column that tells them"]
+    naming = "if its rows are of several series, name the column that tells them by "
     if dialect.id_col is not None:
-        remedy = ["if ids repeat, join a further column to the id, and name the joined column"]
-    return [
-        *remedy,
-        " by ",
-        Argument("id_col"),
-        "; else add up, average or drop the further rows",
-        InPython(f", as {_call_on_duplicates(table)} does"),
-    ]
+        naming = "if ids repeat, join a further column to the id, and name the joined column by "
+    call, are_equal = _call_on_duplicates(table)
+    example = InPython(f", as {call} does")
+    if are_equal:
+        remedy = "drop the further rows, whose values are equal"
+        return [remedy, example, f"; or, {naming}", Argument("id_col")]
+    remedy = "; else add up, average or drop the further rows"
+    return [naming, Argument("id_col"), remedy, example]
 
 
-def _call_on_duplicates(table: Table) -> str:
-    """The call of pandas that drops repeated rows where they are equal, else adds them up."""
+def _call_on_duplicates(table: Table) -> tuple[str, bool]:
+    """The call of pandas that drops repeated rows where they are equal, else adds; and if so."""
+    from tsattn.data.keys import unlike_ids
+
     dialect = table.dialect
     columns = [*dialect.id_cols, dialect.time_col]
-    rows = pd.DataFrame(table.values)
-    rows["series"] = table.codes
-    rows["time"] = ticks(table.times)
+    rows = pd.DataFrame(table.values).assign(series=table.codes, time=ticks(table.times))
     is_repeated = rows.duplicated(["series", "time"])
     is_equal = is_repeated == rows.duplicated()
     has_index = dialect.time_col is None
     if is_equal.all():
-        return "df[~df.index.duplicated()]" if has_index else f"df.drop_duplicates({columns!r})"
+        call = "df[~df.index.duplicated()]" if has_index else f"df.drop_duplicates({columns!r})"
+        return call, True
     groups = "level=0" if has_index else f"{columns!r}, as_index=False"
-    from tsattn.data.keys import unlike_ids
-
     # Numbers of orders or customers make no sum.
     is_whole = [whole_numbers(cells) is not None for cells in table.cells]
     named = zip(table.columns, is_whole, strict=True)
     summed = [name for name, whole in named if unlike_ids(name) or not whole]
     if 0 < len(summed) < len(table.columns):
-        return f"df.groupby({groups})[{summed!r}].sum()"
-    return f"df.groupby({groups}).sum(numeric_only=True)"
+        return f"df.groupby({groups})[{summed!r}].sum()", False
+    return f"df.groupby({groups}).sum(numeric_only=True)", False
 
 
 def _check_missing(table: Table, rules: Rules, may_miss: np.ndarray) -> None:

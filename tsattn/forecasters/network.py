@@ -277,9 +277,7 @@ class NetworkForecaster(Forecaster):
         if self.state_ is None:
             from sklearn.exceptions import NotFittedError
 
-            raise NotFittedError(
-                f"{type(self).__name__} is not fitted; call fit(data) before predict"
-            )
+            raise NotFittedError(f"{type(self).__name__} is not fitted; call fit(data) first")
         fitted_kind = self.config_.backbone
         if self.name != fitted_kind:
             raise ValueError(

@@ -521,7 +521,8 @@ def _around_last(bounds: np.ndarray, x: np.ndarray, season: int) -> np.ndarray:
     equal = np.flatnonzero(is_equal)
     if not len(equal):
         return bounds
-    last = last_of_ended(x[equal][:, :, None], season)[:, 0]
+    read = without_outliers(x[equal][:, :, None])
+    last = last_of_ended(read, season)[:, 0]
     has_ended = ~np.isnan(last)
     ended = equal[has_ended]
     bounds = bounds.copy()
