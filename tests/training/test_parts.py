@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from sklearn.base import clone
@@ -83,6 +84,65 @@ def test_callbacks_of_lightning_that_need_an_option_have_it(tmp_path):
     assert len([*(tmp_path / "kept").iterdir()]) == 1
 
 
+def four_fifths_below(points, truth):
+    """A multiple of the pinball loss of the quantile 0.8."""
+    return torch.maximum(truth - points, (points - truth) / 4)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "encoder with gaps", "linear"])
+def test_an_own_loss_is_learnt(kind):
+    rng = np.random.default_rng(0)
+    y = rng.normal(0, 1, 2000)
+    if "gaps" in kind:
+        y[rng.random(2000) < 0.1] = np.nan
+    df = pd.DataFrame({"ds": pd.date_range("2020", periods=2000), "y": y})
+    parts = TrainerParts(loss=four_fifths_below)
+    training = Training(max_epochs=8, learning_rate=0.02, trainer=parts)
+    model = LinearForecaster(4, context=24, training=training, random_state=0)
+    if kind != "linear":
+        model = network(max_epochs=8, trainer=parts)
+    later = model.cross_validation(df, n_windows=150).dropna()
+    is_below = later["y"] < later[model.alias_]
+    assert 0.72 < is_below.mean() < 0.88
+
+
+def test_the_own_loss_of_each_value_gives_the_forecast_of_the_usual_one():
+    def squares(points, truth):
+        return (points - truth) ** 2
+
+    own = network(trainer=TrainerParts(loss=squares)).fit(frame()).predict()
+    usual = network().fit(frame()).predict()
+    np.testing.assert_allclose(own["mlr"], usual["mlr"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: TrainerParts(loss="mse"), TypeError, "loss must be a function .*; got 'mse'; wr"),
+        (
+            lambda: Training(loss="mae", trainer=TrainerParts(loss=four_fifths_below)),
+            ValueError,
+            "there are two losses, 'mae' and that of TrainerParts; leave out loss",
+        ),
+        (
+            lambda: network(trainer=TrainerParts(loss=torch.nn.functional.l1_loss)).fit(frame()),
+            ValueError,
+            r"the loss of each value, of shape \(\d+, .*; got \(\); take no mean, as",
+        ),
+        (
+            lambda: AttentionForecaster(
+                4, head="quantile", training=Training(trainer=TrainerParts(loss=four_fifths_below))
+            ).fit(frame()),
+            ValueError,
+            "loss is for points; got loss = <function .* with head = 'quantile'",
+        ),
+    ],
+)
+def test_a_loss_that_cannot_be_learnt_is_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
 def test_a_forecaster_with_parts_is_cloned_pickled_and_saved(tmp_path):
     model = network(trainer=TrainerParts(stops_early)).fit(frame())
     copies = [clone(model), pickle.loads(pickle.dumps(model))]
@@ -101,7 +161,7 @@ def test_a_finished_fit_with_parts_is_found_again(tmp_path):
         network(max_epochs=2, trainer=parts, checkpoint_dir=tmp_path).fit(frame())
     assert recorder.rows == []
     assert repr(TrainerParts(stops_early)) == (
-        f"TrainerParts(callbacks={__name__}.stops_early, logger=None)"
+        f"TrainerParts(callbacks={__name__}.stops_early, logger=None, loss=None)"
     )
 
 

@@ -189,10 +189,11 @@ class AttentionForecaster(NetworkForecaster):
                 f"linear_skip='least_squares' forecasts values, and the map of head = {self.head!r}"
                 " moves a logarithm; take linear_skip=True"
             )
-        if self._head != "point" and self.training.loss != "mse":
+        loss = self.training.own_loss or self.training.loss
+        if self._head != "point" and loss != "mse":
             raise ValueError(
-                f"loss is for points; got loss = {self.training.loss!r} with head = {self.head!r};"
-                " leave out either"
+                f"loss is for points; got loss = {loss!r} with head = {self.head!r}; leave out"
+                " either"
             )
         # Intervals from validation errors are symmetric: their mean is their median.
         has_one_point = self._head == "point" and not TargetTransform(transform).bends

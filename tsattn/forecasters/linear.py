@@ -106,7 +106,7 @@ class LinearForecaster(NetworkForecaster):
     def _describe(self, context: int, freq: str | int, **derived: Any) -> ModelConfig:
         check_choice("kind", self.kind, LINEAR_KINDS)
         check_switch("closed_form", self.closed_form)
-        loss = self.training.loss
+        loss = self.training.own_loss or self.training.loss
         # Only one map of the squared error is least squares.
         is_solvable = self.kind != "dlinear" and loss == "mse"
         if self.closed_form and not is_solvable:

@@ -42,6 +42,8 @@ POINT_LOSSES: dict[str, Callable[..., Tensor]] = {
     "mae": nn.functional.l1_loss,
     "huber": nn.functional.huber_loss,
 }
+# The name of a loss of points, or a function of points and truth.
+PointLoss = str | Callable[[Tensor, Tensor], Tensor]
 # Quantiles that differ by at most this are the same: 1 - 0.9 is not exactly 0.1.
 _QUANTILE_TOLERANCE = 1e-6
 
@@ -168,7 +170,7 @@ class PointHead(Head):
         y: Numbers,
         mask: Mask | None = None,
         *,
-        kind: str = "mse",
+        kind: PointLoss = "mse",
     ) -> Loss:
         """Mean error of the observed values.
 
@@ -176,19 +178,36 @@ class PointHead(Head):
             parameters: The forecast.
             y: Truth; values where ``mask`` is False have no effect, and may be NaN.
             mask: True where ``y`` counts; all of it by default. The loss is 0 where nothing counts.
-            kind: ``"mse"``, ``"mae"`` or ``"huber"`` (threshold 1).
+            kind: ``"mse"``, ``"mae"``, ``"huber"`` (threshold 1), or a function of points and truth
+                that gives the loss of each value.
 
         Raises:
-            ValueError: If ``kind`` is another.
+            ValueError: If ``kind`` is another, or does not give the loss of each value.
         """
+        return point_loss(parameters, y, mask, kind=kind)
+
+
+def point_loss(
+    points: Numbers, y: Numbers, mask: Mask | None = None, *, kind: PointLoss = "mse"
+) -> Loss:
+    """Mean error of the observed values, as :meth:`PointHead.loss` gives it."""
+    if mask is not None:
+        # Values that do not count are replaced by valid ones: NaN times zero is NaN in gradients.
+        y = torch.where(mask, y, torch.zeros_like(y))
+    if callable(kind):
+        terms = kind(points, y)
+        if terms.shape != y.shape:
+            raise ValueError(
+                f"loss must give the loss of each value, of shape {tuple(y.shape)}; got"
+                f" {tuple(terms.shape)}; take no mean, as reduction='none' of torch's losses says"
+            )
+    else:
         check_choice("loss", kind, POINT_LOSSES)
         loss = POINT_LOSSES[kind]
         if mask is None:
-            return loss(parameters, y)
-        # Values that do not count are replaced by valid ones: NaN times zero is NaN in gradients.
-        y = torch.where(mask, y, torch.zeros_like(y))
-        terms = loss(parameters, y, reduction="none")
-        return _masked_mean(terms, mask)
+            return loss(points, y)
+        terms = loss(points, y, reduction="none")
+    return terms.mean() if mask is None else _masked_mean(terms, mask)
 
 
 class QuantileHead(Head):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tsattn.data.training_windows import WindowBatches
 from tsattn.limits import Shared
-from tsattn.nn.heads import POINT_LOSSES, AnyHead, PointHead
+from tsattn.nn.heads import AnyHead, PointHead, point_loss
 from tsattn.nn.layers import set_generator
 from tsattn.random import Generators
 from tsattn.silence import LIGHTNING, interruptible, silenced
@@ -82,7 +82,7 @@ class ForecastModule(lightning.LightningModule):
         self.line = NO_LINE
         self.team = Team() if team is None else team
         self._masks = masks
-        self._loss = POINT_LOSSES[config.loss]
+        self._loss = config.own_loss or config.loss
         head = getattr(model, "head", None)
         if not isinstance(head, AnyHead):
             head = None
@@ -198,8 +198,8 @@ class ForecastModule(lightning.LightningModule):
         forecast = self._network(x, covariates or {})
         head = self._head[0]
         if head is None:
-            return self._loss(forecast, y), y.numel()
-        kind = {"kind": self.config.loss} if isinstance(head, PointHead) else {}
+            return point_loss(forecast, y, kind=self._loss), y.numel()
+        kind = {"kind": self._loss} if isinstance(head, PointHead) else {}
         if not self.masked:
             return head.loss(forecast, y, None, **kind), y.numel()
         # A channel of which the context shows nothing has no forecast.

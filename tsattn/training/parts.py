@@ -1,4 +1,4 @@
-"""Callbacks and a logger of Lightning that the user adds to a training."""
+"""Callbacks and a logger of Lightning, and a loss, that the user adds to a training."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.loggers import Logger
+    from torch import Tensor
 
 
 # Name of each part, and what its function may return.
@@ -15,20 +16,24 @@ _EXAMPLES = (("callbacks", "[EarlyStopping('valid_loss')]"), ("logger", "CSVLogg
 
 @dataclass(frozen=True, repr=False)
 class TrainerParts:
-    """Callbacks and a logger for Lightning's trainer: ``Training(trainer=TrainerParts(...))``.
+    """Callbacks, a logger and a loss for a training: ``Training(trainer=TrainerParts(...))``.
 
-    Both are functions, which each fit calls once: copies of a forecaster, such as those of a
-    backtest, then share neither the counts of a callback nor a log. After each epoch
-    ``train_loss``, ``valid_loss`` (where there are validation windows) and ``learning_rate`` are
-    logged, and callbacks may monitor them. After the training the network has the weights with the
-    least validation loss, whatever a callback has done to it. A saved forecaster is loaded without
-    its parts. A forecaster with a lambda cannot be pickled; one with a function of a module can.
-    A fit that goes on from ``checkpoint_dir`` has new callbacks.
+    The first two are functions, which each fit calls once: copies of a forecaster, such as
+    those of a backtest, then share neither the counts of a callback nor a log. After each epoch
+    ``train_loss``, ``valid_loss`` (where there are validation windows) and ``learning_rate``
+    are logged, and callbacks may monitor them. After the training the network has the weights
+    with the least validation loss, whatever a callback has done to it. A saved forecaster is
+    loaded without its parts. A forecaster with a lambda cannot be pickled; one with a function
+    of a module can. A fit that goes on from ``checkpoint_dir`` has new callbacks.
 
     Args:
         callbacks: Makes the callbacks, such as ``lambda: [EarlyStopping("valid_loss")]``; ``None``
             adds none.
         logger: Makes the logger, such as ``lambda: CSVLogger("logs")``; ``None`` logs nothing.
+        loss: The loss of each value, from points and truth of one shape on the standardised scale,
+            in place of ``Training.loss``. With ``lambda point, truth: torch.maximum(truth - point,
+            (point - truth) / 4)`` four fifths of the truth lie below the points. Missing values do
+            not count.
 
     Raises:
         TypeError: If one of them is no function.
@@ -45,6 +50,7 @@ class TrainerParts:
 
     callbacks: Callable[[], "Iterable[Callback]"] | None = None
     logger: Callable[[], "Logger"] | None = None
+    loss: "Callable[[Tensor, Tensor], Tensor] | None" = None
 
     def __post_init__(self) -> None:
         for name, example in _EXAMPLES:
@@ -54,10 +60,18 @@ class TrainerParts:
                     f"{name} must be a function that makes them, so that each fit has its own; got"
                     f" {make!r}; write {name}=lambda: {example}"
                 )
+        if self.loss is not None and not callable(self.loss):
+            raise TypeError(
+                f"loss must be a function of points and truth; got {self.loss!r}; write"
+                " loss=lambda point, truth: (truth - point) ** 4, or name a usual loss by"
+                " Training(loss=...)"
+            )
 
     def __repr__(self) -> str:
         # Without addresses in memory: a checkpoint belongs to a fit with the same parts.
-        return f"TrainerParts(callbacks={_name(self.callbacks)}, logger={_name(self.logger)})"
+        fields = ("callbacks", "logger", "loss")
+        parts = [f"{name}={_name(getattr(self, name))}" for name in fields]
+        return f"TrainerParts({', '.join(parts)})"
 
     def make_callbacks(self) -> "list[Callback]":
         """New callbacks for one fit.
@@ -95,7 +109,7 @@ class TrainerParts:
         return made
 
 
-def _name(make: Callable[[], Any] | None) -> str:
+def _name(make: Callable[..., Any] | None) -> str:
     """A function by its name and module."""
     name = getattr(make, "__qualname__", None)
     return repr(make) if name is None else f"{getattr(make, '__module__', '')}.{name}"

@@ -1,6 +1,7 @@
 """Settings that decide how a network learns."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tsattn.checks import (
 )
 from tsattn.limits import seconds_from
 from tsattn.settings import Settings
+from tsattn.training.parts import TrainerParts
 
 LOSSES = ("mse", "mae", "huber")
 SCALES = ("window", "series")
@@ -66,8 +68,8 @@ class Training(Settings):
             again. ``None`` is one for a small network, which more threads make hardly faster, and
             all of torch's for a large one.
         trainer: Several processes that train together
-            (:class:`tsattn.training.processes.DDPSettings`), or callbacks and a logger of Lightning
-            (:class:`tsattn.training.parts.TrainerParts`); ``None`` trains in this process.
+            (:class:`tsattn.training.processes.DDPSettings`), or callbacks, a logger and a loss of
+            your own (:class:`tsattn.training.parts.TrainerParts`); ``None`` trains in this process.
         checkpoint_dir: Folder in which each epoch is kept, so that an unfinished fit goes on, and a
             finished one is not repeated, not even with ``random_state=None``; ``None`` writes
             nothing.
@@ -96,6 +98,10 @@ class Training(Settings):
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, LOSSES)
+        if self.own_loss is not None and self.loss != "mse":
+            raise ValueError(
+                f"there are two losses, {self.loss!r} and that of TrainerParts; leave out loss"
+            )
         check_choice("scale", self.scale, SCALES)
         check_choice("linear_skip", self.linear_skip, SKIPS)
         check_whole("batch_size", self.batch_size)
@@ -151,6 +157,11 @@ class Training(Settings):
             return 1
         steps = max(steps, 1)
         return -(-_LEAST_STEPS // steps)  # rounded up
+
+    @property
+    def own_loss(self) -> Callable[..., Any] | None:
+        """The loss of the user, in place of ``loss``."""
+        return self.trainer.loss if isinstance(self.trainer, TrainerParts) else None
 
     @property
     def max_seconds(self) -> float | None:
