@@ -272,6 +272,29 @@ def test_no_window_at_all_gives_no_forecast(backbone, head):
     )
 
 
+def largest_gap_of_a_compiler():
+    """Largest difference of a whole compiled graph for several sizes of batches.
+
+    The scale of a bilinear score is a number that the compiler does not know.
+    """
+    gaps = []
+    for backbone in ("mlr", "bilinear_mlr"):
+        torch._dynamo.reset()
+        network = build_model(small(backbone), generator=seeded()).eval()
+        compiled = torch.compile(network, backend="eager", fullgraph=True, dynamic=True)
+        for n_windows in (1, 7):
+            x = torch.randn(n_windows, 40, 1, generator=seeded(n_windows))
+            with torch.no_grad():
+                gaps.append((compiled(x) - network(x)).abs().max().item())
+    return max(gaps)
+
+
+def test_a_compiler_takes_whole_encoders_for_batches_of_any_size():
+    # In a process of its own: the checks of types cannot be compiled.
+    source = "import warnings; warnings.simplefilter('ignore'); print(largest_gap_of_a_compiler())"
+    assert float(in_fresh_process(__file__, source)) < 1e-5
+
+
 SETTINGS = [
     *((backbone, {}) for backbone in ATTENTION_KINDS),
     ("mlr", {"scaling": "paper", "learn_scales": True}),

@@ -320,28 +320,35 @@ def _check_tensors(q: Tensor, k: Tensor, v: Tensor | None, key_mask: Tensor | No
     if v is not None:
         tensors["v"] = v
         names = "q, k and v"
-    shapes = "got " + ", ".join(f"{name} {tuple(x.shape)}" for name, x in tensors.items())
     if any(x.ndim != 4 for x in tensors.values()):
         raise ValueError(
-            f"{names} must have the axes (batch, heads, tokens, features); {shapes}; add what is"
-            " missing"
+            f"{names} must have the axes (batch, heads, tokens, features); {_shapes(tensors)}; add"
+            " what is missing"
         )
     if any(x.shape[0] != q.shape[0] for x in tensors.values()):
-        raise ValueError(f"{names} must agree in batch; {shapes}; expand the smaller ones")
+        raise ValueError(
+            f"{names} must agree in batch; {_shapes(tensors)}; expand the smaller ones"
+        )
     if q.shape[3] != k.shape[3]:
-        raise ValueError(f"q and k must have as many features; {shapes}; project both to one width")
+        raise ValueError(
+            f"q and k must have as many features; {_shapes(tensors)}; project both to one width"
+        )
     if v is not None and k.shape[2] != v.shape[2]:
-        raise ValueError(f"k and v must have as many tokens; {shapes}; give one value a key")
+        raise ValueError(
+            f"k and v must have as many tokens; {_shapes(tensors)}; give one value a key"
+        )
     # An empty batch is allowed.
     if any(0 in x.shape[1:] for x in tensors.values()):
         raise ValueError(
-            f"{names} must have at least one head, token and feature; {shapes}; drop the empty call"
+            f"{names} must have at least one head, token and feature; {_shapes(tensors)}; drop the"
+            " empty call"
         )
     for name, x in tensors.items():
         if q.shape[1] % x.shape[1]:
             raise ValueError(
                 f"the heads of {name} must divide those of q, so that query head h uses {name}'s"
-                f" head h // (H // {x.shape[1]}); {shapes}; change the number of heads of one"
+                f" head h // (H // {x.shape[1]}); {_shapes(tensors)}; change the number of heads of"
+                " one"
             )
     # torch does not compute with floats of one byte.
     is_float = q.is_floating_point() and q.dtype.itemsize > 1
@@ -356,6 +363,11 @@ def _check_tensors(q: Tensor, k: Tensor, v: Tensor | None, key_mask: Tensor | No
         raise ValueError(f"{names} must be on one device; got {devices}; move them with .to()")
     if key_mask is not None:
         _check_key_mask(key_mask, k)
+
+
+def _shapes(tensors: dict[str, Tensor]) -> str:
+    """What an error says of the tensors; a compiler cannot write sizes that it does not know."""
+    return "got " + ", ".join(f"{name} {tuple(x.shape)}" for name, x in tensors.items())
 
 
 def _check_key_mask(key_mask: Tensor, k: Tensor) -> None:

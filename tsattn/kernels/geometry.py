@@ -176,7 +176,7 @@ def _to_factors(numbers: Any, name: str) -> Factors:
         factors = tuple(float(number) for number in numbers)
     except (TypeError, ValueError):
         factors = (math.nan,)
-    if not all(math.isfinite(factor) for factor in factors):
+    if not all(-math.inf < factor < math.inf for factor in factors):
         raise ValueError(
             f"{name} must be several finite numbers; got {numbers!r}; give one factor a level"
         )
@@ -608,7 +608,8 @@ def check_scale(scale: Any) -> float:
             f"scale must be a finite number; got {scale!r}; multiply the queries by it and set"
             " scale=1.0"
         )
-    if not isinstance(scale, Real) or not math.isfinite(scale):
+    # A compiler can compare a number that it does not know, but not ask whether it is finite.
+    if not isinstance(scale, Real) or not -math.inf < float(scale) < math.inf:
         raise ValueError(
             f"scale must be a finite number; got {scale!r}; leave it out for K ** -0.5"
         )
