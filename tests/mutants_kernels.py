@@ -341,7 +341,7 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/kernels/geometry.py",
-        "if not isinstance(scale, Real) or not math.isfinite(scale):",
+        "if not isinstance(scale, Real) or not -math.inf < float(scale) < math.inf:",
         "if not isinstance(scale, Real):",
         KERNELS,
     ),
