@@ -889,7 +889,7 @@ def test_no_table_takes_the_place_of_one_that_is_read(folder, run):
 
 
 def test_endings_that_are_not_written_are_refused_before_any_work(folder, run, monkeypatch):
-    known = ".csv, .gz, .bz2, .xz, .zst, .zip, .parquet, .pq, .feather, .xlsx, .xlsm"
+    known = ".csv, .tsv, .gz, .bz2, .xz, .zst, .zip, .parquet, .pq, .feather, .xlsx, .xlsm"
     for argv in (["forecast", "none.csv", *ARGV], ["backtest", "none.csv", *ARGV]):
         expected = f"tsattn: f.json names no kind of table; end it in one of {known}\n"
         assert run(*argv, "--out", "f.json") == (2, "", expected)
@@ -1174,3 +1174,15 @@ def test_names_below_merged_ones_are_joined_to_these(tmp_path):
     names = {"pd": pd}
     exec(str(told.value).split("of both lines: ")[1].replace("'FILE.xlsx'", repr(str(path))), names)
     assert to_panel(names["df"]).ids.tolist() == ["North A", "North B"]
+
+
+@pytest.mark.parametrize("name", ["f.tsv", "F.TSV", "f.tsv.gz"])
+def test_a_forecast_is_written_with_tabs(folder, run, name):
+    days = pd.date_range("2024-01-01", periods=30)
+    frame = pd.DataFrame({"unique_id": "a,b", "ds": days, "y": np.arange(30) % 7 + 0.5})
+    frame.to_csv("a.tsv", sep="\t", index=False)
+    argv = ["forecast", "a.tsv", "--horizon", "3", "--model", "naive", "--out", name]
+    assert run(*argv)[0] == 0
+    written = pd.read_csv(name, sep="\t", compression="infer")
+    assert written.columns.tolist() == ["unique_id", "ds", "naive"]
+    assert written["naive"].tolist() == [frame["y"].iloc[-1]] * 3

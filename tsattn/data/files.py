@@ -146,7 +146,7 @@ def check_ending(path: Path) -> None:
         ValueError, ImportError: If no such file is written.
     """
     kind_of(path)
-    endings = (".csv", *_PACKED, *_KINDS)
+    endings = (".csv", ".tsv", *_PACKED, *_KINDS)
     if path.suffix.lower() not in ("", *endings):
         listed = ", ".join(endings)
         raise ValueError(f"{path} names no kind of table; end it in one of {listed}")
@@ -994,6 +994,8 @@ def write_frame(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
     kind = kind_of(path)
     suffix = path.suffix.lower()
     packed = {"method": _PACKED.get(suffix)}
+    text_name = path.stem if suffix in _PACKED else path.name
+    separator = "\t" if text_name.lower().endswith(".tsv") else ","
     # Otherwise the file that programs unpack has the name of the temporary one.
     name_setting = {".zip": "archive_name", ".gz": "filename"}.get(suffix)
     if name_setting:
@@ -1016,6 +1018,6 @@ def write_frame(frame: pd.DataFrame, path: Path, *, index: bool) -> None:
             elif kind == "Excel":
                 frame.to_excel(file, engine="openpyxl", index=index)
             else:
-                frame.to_csv(file, index=index, compression=packed)
+                frame.to_csv(file, sep=separator, index=index, compression=packed)
 
     write_atomic(path, write)
