@@ -478,7 +478,7 @@ def test_bad_long_tables_are_refused(change, message):
 BAD_WIDE = {
     "duplicate": (
         lambda df: pd.concat([df, df.iloc[[3]]]),
-        r"the table: duplicate stamp 2024-01-01 03:00:00, .* name the column that tells them by id_col=;",
+        r"the table: duplicate stamp 2024-01-01 03:00:00, .* name the column that tells them by id_col=",
     ),
     "gap": (
         lambda df: df.drop(index=df.index[3]),

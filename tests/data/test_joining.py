@@ -868,5 +868,5 @@ def test_rows_far_before_those_known_are_told(end, is_told):
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")
         model.update(new)
-    told = f"series 'b': the new rows end at {end} 00:00:00, before the first row kept, 2024-01-02"
+    told = f"series 'b': the new rows end at {end} 00:00:00, before the first row known, 2024-01-02"
     assert any(told in str(w.message) for w in record) == is_told

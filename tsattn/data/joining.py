@@ -147,6 +147,8 @@ def continued_panel(
             a static value is another one now.
     """
     _object_to_rows(old, new, policy, tells)
+    if tells:
+        _tell_rows_before(old, new, context)
     table, schema = _joined_table(old, new)
     id_col, time_col, target_col = table.columns[:3]
     keys = [id_col, time_col]
@@ -180,8 +182,6 @@ def _object_to_rows(old: Panel, new: Panel, policy: str, tells: bool) -> None:
     elif tells:
         # Single rows may be absent anywhere, but a stamp far from all others may be wrong.
         _object_to_gap_between(old, new, far=True)
-    if tells:
-        _tell_rows_before(old, new)
 
 
 def _joined_table(old: Panel, new: Panel) -> tuple[pd.DataFrame, Schema]:
@@ -345,10 +345,12 @@ def _steps_between(times: pd.Index, later: pd.Index, freq: Any) -> np.ndarray:
     return steps[len(times) :]
 
 
-def _tell_rows_before(old: Panel, new: Panel) -> None:
-    """Warn once of known series whose new rows all lie far before the known ones."""
+def _tell_rows_before(old: Panel, new: Panel, context: float) -> None:
+    """Warn once of known series whose new rows all lie far before the known ones, of which none is
+    forgotten: fewer than ``context`` rows are known.
+    """
     places = places_of(old.ids, new.ids)
-    series = np.flatnonzero(places >= 0)
+    series = np.flatnonzero((places >= 0) & (old.lengths[places] < context))
     ends = new.last_times()[series]
     first_known = old.times[old.starts[:-1][places[series]]]
     early = np.flatnonzero(ends < first_known)
@@ -359,7 +361,7 @@ def _tell_rows_before(old: Panel, new: Panel) -> None:
     n = int(early[0])
     warn(
         f"{new.series_label(series[n])}{more(len(early))}: the new rows end at {ends[n]}, before"
-        f" the first row kept, {first_known[n]}; update takes later rows, so correct their stamps,"
+        f" the first row known, {first_known[n]}; update takes later rows, so correct their stamps,"
         " or call fit with all rows"
     )
 
