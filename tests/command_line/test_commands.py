@@ -4,15 +4,18 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from checkout import ROOT
 from tables import long_table, wide_of
 
 from tsattn import cli, demo
@@ -432,6 +435,58 @@ def test_interrupts_end_with_130_and_defects_are_not_hidden(run, monkeypatch):
     monkeypatch.setattr("tsattn.data.cards.list_cards", defect)
     with pytest.raises(RuntimeError, match="a defect"):
         cli.main(["datasets", "list"])
+
+
+# An interrupt in the middle of an import, and in one that Python replaces by a RuntimeError.
+INTERRUPTED_TYPER = """
+import os
+import signal
+
+
+class Name:
+    def __set_name__(self, *_):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+class Holder:
+    name = Name()
+
+
+print("typer is imported")
+raise SystemExit(3)
+"""
+STARTS = {
+    "module": ["-m", "tsattn"],
+    "command": ["-c", "import sys; from {module} import {name}; sys.exit({name}())"],
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_an_interrupt_of_the_start_ends_with_130(start, tmp_path):
+    (tmp_path / "typer.py").write_text(INTERRUPTED_TYPER)
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    module, _, name = pyproject["project"]["scripts"]["tsattn"].partition(":")
+    argv = [part.format(module=module, name=name) for part in STARTS[start]]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+
+    def run_start(**options):
+        done = subprocess.run(
+            [sys.executable, *argv, "--help"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            **options,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert run_start() == (130, "", "")
+
+    def ignore():
+        """As shells do before they start a command in the background."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    assert run_start(preexec_fn=ignore) == (3, "typer is imported\n", "")
 
 
 @pytest.mark.parametrize("options", [(), ("--json", "--out", "f.csv"), ("--out", "-")])
