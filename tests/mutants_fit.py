@@ -57,6 +57,48 @@ TUNING_FILE = "tsattn/forecasters/fine_tuning.py"
 
 MUTANTS = [
     Mutant(
+        "tsattn/forecasters/network.py",
+        "text = facts_text + loss_sample + panel.fingerprint()",
+        "text = facts_text + panel.fingerprint()",
+        "tests/training/test_parts.py",
+    ),
+    Mutant(
+        "tsattn/forecasters/attention.py",
+        "if self.training.own_loss is not None and self.point is not None:",
+        "if False:",
+        "tests/training/test_parts.py",
+    ),
+    Mutant(
+        "tsattn/training/loop.py",
+        "self._loss = config.own_loss or config.loss",
+        "self._loss = config.loss",
+        "tests/training/test_parts.py",
+    ),
+    Mutant(
+        "tsattn/nn/heads.py",
+        "return terms.mean() if mask is None else _masked_mean(terms, mask)",
+        "return terms.mean()",
+        "tests/nn/test_heads.py",
+    ),
+    Mutant(
+        "tsattn/__main__.py",
+        "if handler is signal.default_int_handler:",
+        "if True:",
+        "tests/command_line/test_commands.py::test_an_interrupt_of_the_start_ends_with_130",
+    ),
+    Mutant(
+        "tsattn/__main__.py",
+        "signal.signal(signal.SIGINT, _leave)",
+        "pass",
+        "tests/command_line/test_commands.py::test_an_interrupt_of_the_start_ends_with_130",
+    ),
+    Mutant(
+        "tsattn/__main__.py",
+        "signal.signal(signal.SIGINT, handler)",
+        "pass",
+        "tests/command_line/test_commands.py::test_after_the_start_an_interrupt_lets_a_command_clean_up",
+    ),
+    Mutant(
         "tsattn/forecasters/pretrained.py",
         "Values.after(without_outliers(x[:, -self.least_context :]))",
         "Values.after(x[:, -self.least_context :])",

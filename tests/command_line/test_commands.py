@@ -18,6 +18,7 @@ import torch
 from checkout import ROOT
 from tables import long_table, wide_of
 
+import tsattn.__main__ as entry_point
 from tsattn import cli, demo
 from tsattn.catalogue import MODELS
 from tsattn.data.frames import to_panel
@@ -487,6 +488,12 @@ def test_an_interrupt_of_the_start_ends_with_130(start, tmp_path):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     assert run_start(preexec_fn=ignore) == (3, "typer is imported\n", "")
+
+
+def test_after_the_start_an_interrupt_lets_a_command_clean_up(monkeypatch):
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(cli, "main", lambda: signal.getsignal(signal.SIGINT))
+    assert entry_point.main() is handler
 
 
 @pytest.mark.parametrize("options", [(), ("--json", "--out", "f.csv"), ("--out", "-")])

@@ -26,6 +26,7 @@ from tsattn.nn.heads import (
     PointHead,
     QuantileHead,
     make_head,
+    point_loss,
 )
 from tsattn.nn.patching import RevIN
 
@@ -187,6 +188,18 @@ def test_point_losses_against_a_loop(kind, assert_close):
     kept = [e for e, seen in zip(errors, mask.ravel().tolist(), strict=True) if seen]
     assert 0 < len(kept) < 20
     assert_close(head.loss(f, y, mask, kind=kind), math.fsum(kept) / len(kept))
+
+
+def test_missing_values_stay_out_of_an_own_loss(assert_close):
+    generator = torch.Generator().manual_seed(0)
+    points, y = torch.randn(2, 5, 4, 1, generator=generator)
+    mask = torch.rand(5, 4, 1, generator=generator) < 0.6
+    y = torch.where(mask, y, torch.nan)
+
+    def loss(points, truth):
+        return (truth - points) ** 4
+
+    assert_close(point_loss(points, y, mask, kind=loss), loss(points, y)[mask].mean())
 
 
 def test_pinball_against_a_loop_and_gluonts(assert_close):

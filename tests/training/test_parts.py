@@ -115,6 +115,26 @@ def test_the_own_loss_of_each_value_gives_the_forecast_of_the_usual_one():
     np.testing.assert_allclose(own["mlr"], usual["mlr"], rtol=1e-4)
 
 
+def test_another_loss_of_the_same_name_is_another_fit(tmp_path):
+    forecasts = []
+    for beta in (0.01, 10.0, 0.01):
+        parts = TrainerParts(loss=torch.nn.SmoothL1Loss(reduction="none", beta=beta))
+        training = Training(max_epochs=2, trainer=parts, checkpoint_dir=tmp_path)
+        model = LinearForecaster(4, context=24, training=training, random_state=0)
+        forecasts.append(model.fit(frame()).predict())
+        assert len([*tmp_path.iterdir()]) == (1 if beta == 0.01 and len(forecasts) == 1 else 2)
+    assert not forecasts[0].equals(forecasts[1])
+    pd.testing.assert_frame_equal(forecasts[0], forecasts[2])
+
+
+@pytest.mark.parametrize("point", ["mean", "median"])
+def test_points_of_an_own_loss_are_neither_means_nor_medians(point):
+    model = network(trainer=TrainerParts(loss=four_fifths_below)).set_params(point=point)
+    message = f"point must be None with a loss of your own, .*; got '{point}'; leave it out"
+    with pytest.raises(ValueError, match=message):
+        model.fit(frame())
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -128,6 +148,11 @@ def test_the_own_loss_of_each_value_gives_the_forecast_of_the_usual_one():
             lambda: network(trainer=TrainerParts(loss=torch.nn.functional.l1_loss)).fit(frame()),
             ValueError,
             r"the loss of each value, of shape \(\d+, .*; got \(\); take no mean, as",
+        ),
+        (
+            lambda: network(trainer=TrainerParts(loss=lambda *_: 0.5)).fit(frame()),
+            TypeError,
+            "loss must give a tensor, .*; got float; compute it from points",
         ),
         (
             lambda: AttentionForecaster(

@@ -195,6 +195,11 @@ class AttentionForecaster(NetworkForecaster):
                 f"loss is for points; got loss = {loss!r} with head = {self.head!r}; leave out"
                 " either"
             )
+        if self.training.own_loss is not None and self.point is not None:
+            raise ValueError(
+                "point must be None with a loss of your own, which decides what the points are; got"
+                f" {self.point!r}; leave it out"
+            )
         # Intervals from validation errors are symmetric: their mean is their median.
         has_one_point = self._head == "point" and not TargetTransform(transform).bends
         if has_one_point and self.point not in (None, self.own_point):

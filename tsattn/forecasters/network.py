@@ -42,7 +42,7 @@ from tsattn.forecasters.saving import network_from, network_tensors, regression_
 from tsattn.forecasts import Answer, Data
 from tsattn.limits import IN_SINGLE, limit_threads, plain_torch
 from tsattn.nn.config import ATTENTION_KINDS, READS, ModelConfig
-from tsattn.nn.heads import QUANTILES, QuantileHead
+from tsattn.nn.heads import QUANTILES, QuantileHead, point_loss
 from tsattn.random import Generators, seed_from
 from tsattn.store import Facts, Saved, Tensors, plain_value
 from tsattn.training.settings import Training
@@ -53,6 +53,8 @@ if TYPE_CHECKING:  # what only a fit needs is imported by the fit
     from tsattn.training.state import Checkpoint, Progress
 
 _COURSE = ("epoch", "train_loss", "valid_loss", "learning_rate")
+# Windows for which a loss of the user is computed.
+_N_LOSS_SAMPLES = 16
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -618,7 +620,8 @@ class NetworkForecaster(Forecaster):
             if self._solved:
                 _solve_map(fitted.network.to(home), learn, is_warm=is_warm)
             start_weights = fitted.network.state_dict() if is_warm else {}
-            checkpoint = self._checkpoint(panel, generators, seed, start_weights)
+            loss_sample = self._loss_sample(fitted.config, home)
+            checkpoint = self._checkpoint(panel, generators, seed, start_weights, loss_sample)
             progress = self._run(
                 fitted.network,
                 learn,
@@ -690,8 +693,26 @@ class NetworkForecaster(Forecaster):
         training = self.training.changed(learning_rate=rate)
         return train(network, learn, check, training, **how)
 
+    def _loss_sample(self, config: ModelConfig, device: torch.device) -> str:
+        """What a loss of the user gives for drawn values, since its name does not identify it."""
+        loss = self.training.own_loss
+        if loss is None or self.training.checkpoint_dir is None:
+            return ""
+        shape = (2, _N_LOSS_SAMPLES, config.horizon, config.mixed_channels or 1)
+        generator = torch.Generator().manual_seed(0)
+        points, truth = torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
+        with torch.no_grad():
+            mean = point_loss(points, truth, kind=loss)
+        # Devices differ in the last digits.
+        return f"{float(mean):.5g}"
+
     def _checkpoint(
-        self, panel: Panel, generators: Generators, seed: int | None, start: Tensors
+        self,
+        panel: Panel,
+        generators: Generators,
+        seed: int | None,
+        start: Tensors,
+        loss_sample: str,
     ) -> "Checkpoint | None":
         folder = self.training.checkpoint_dir
         if folder is None:
@@ -707,7 +728,7 @@ class NetworkForecaster(Forecaster):
         # What was drawn of a generator, which has no words of its own.
         facts["random_state"] = seed
         facts_text = json.dumps(facts, sort_keys=True, default=repr)
-        text = facts_text + panel.fingerprint()
+        text = facts_text + loss_sample + panel.fingerprint()
         key = hashlib.sha256(text.encode())
         # A warm start is another fit than the one before.
         for weights in start.values():

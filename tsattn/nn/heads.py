@@ -182,6 +182,7 @@ class PointHead(Head):
                 that gives the loss of each value.
 
         Raises:
+            TypeError: If a function gives no tensor.
             ValueError: If ``kind`` is another, or does not give the loss of each value.
         """
         return point_loss(parameters, y, mask, kind=kind)
@@ -196,6 +197,11 @@ def point_loss(
         y = torch.where(mask, y, torch.zeros_like(y))
     if callable(kind):
         terms = kind(points, y)
+        if not isinstance(terms, Tensor):
+            raise TypeError(
+                "loss must give a tensor, the loss of each value; got"
+                f" {type(terms).__name__}; compute it from points and truth by torch"
+            )
         if terms.shape != y.shape:
             raise ValueError(
                 f"loss must give the loss of each value, of shape {tuple(y.shape)}; got"

@@ -23,8 +23,9 @@ class TrainerParts:
     ``train_loss``, ``valid_loss`` (where there are validation windows) and ``learning_rate``
     are logged, and callbacks may monitor them. After the training the network has the weights
     with the least validation loss, whatever a callback has done to it. A saved forecaster is
-    loaded without its parts. A forecaster with a lambda cannot be pickled; one with a function
-    of a module can. A fit that goes on from ``checkpoint_dir`` has new callbacks.
+    loaded without its parts: set them again before another fit. A forecaster with a lambda
+    cannot be pickled; one with a function of a module can. A fit that goes on from
+    ``checkpoint_dir`` has new callbacks; a loss that gives other values begins another fit.
 
     Args:
         callbacks: Makes the callbacks, such as ``lambda: [EarlyStopping("valid_loss")]``; ``None``
