@@ -51,6 +51,30 @@ class StructuredMatrix(nn.Module, ABC):
 
     Raises:
         ValueError: If a number is below 1.
+
+    Example:
+        A matrix whose entry depends on the distance of row and column, in the score of an
+        attention with two heads:
+
+        >>> from tsattn import Attention
+        >>> from tsattn.matrices import StructuredMatrix
+        >>> from tsattn.nn.scores import BilinearScore
+        >>> class Circulant(StructuredMatrix):
+        ...     def __init__(self, n_in, n_out, *, heads=None, generator=None, dtype=None):
+        ...         super().__init__(n_in, n_out, heads=heads)
+        ...         self.weight = self._core(n_in, dtype=dtype)
+        ...         self.reset_parameters(generator)
+        ...
+        ...     def fan_in(self):
+        ...         return {"weight": float(self.n_in)}
+        ...
+        ...     def forward(self, x):
+        ...         self.check_input(x, "n_in")
+        ...         product = torch.fft.rfft(self.weight) * torch.fft.rfft(x)
+        ...         return torch.fft.irfft(product, n=self.n_in)
+        >>> score = BilinearScore(Circulant(8, 8, heads=2))
+        >>> Attention(8, score=score)(torch.ones(1, 5, 8)).shape
+        torch.Size([1, 5, 8])
     """
 
     options: ClassVar[tuple[str, ...]] = ()
