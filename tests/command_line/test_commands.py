@@ -470,24 +470,20 @@ def test_an_interrupt_of_the_start_ends_with_130(start, tmp_path):
     argv = [part.format(module=module, name=name) for part in STARTS[start]]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
 
-    def run_start(**options):
+    def run_start(handler):
+        """The program under a handler that its shell has set: in the background it ignores."""
         done = subprocess.run(
             [sys.executable, *argv, "--help"],
             env=environment,
             capture_output=True,
             text=True,
             timeout=120,
-            **options,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
         )
         return done.returncode, done.stdout, done.stderr
 
-    assert run_start() == (130, "", "")
-
-    def ignore():
-        """As shells do before they start a command in the background."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    assert run_start(preexec_fn=ignore) == (3, "typer is imported\n", "")
+    assert run_start(signal.SIG_DFL) == (130, "", "")
+    assert run_start(signal.SIG_IGN) == (3, "typer is imported\n", "")
 
 
 def test_after_the_start_an_interrupt_lets_a_command_clean_up(monkeypatch):
