@@ -496,6 +496,13 @@ def tell_ended(panel: Panel) -> None:
     )
 
 
+def _known_times(panel: Panel, n: int) -> pd.Index:
+    """The times of series n that have a value; a row without one may only fill a gap."""
+    rows = rows_of(panel.starts, n)
+    has_value = ~np.isnan(panel.values[rows]).all(axis=1)
+    return panel.times[rows][has_value]
+
+
 def tell_alike(panel: Panel) -> None:
     """Warn of two series without a common stamp whose ids differ in spaces or capitals only, such
     as one series that was written in two ways.
@@ -503,15 +510,12 @@ def tell_alike(panel: Panel) -> None:
     if panel.ids.dtype.kind in "iuf":
         return
     words: dict[str, int] = {}
-    has_value = ~np.isnan(panel.values).all(axis=1)
-    known_times = panel.times.to_series().where(has_value)
     for n, name in enumerate(panel.ids.tolist()):
         word = as_word(name)
         first = words.setdefault(word, n)
         if first == n:
             continue
-        # A row without a value may only fill a gap.
-        times = [known_times.iloc[rows_of(panel.starts, k)].dropna() for k in (first, n)]
+        times = [_known_times(panel, k) for k in (first, n)]
         if not times[0].isin(times[1]).any():
             warn(
                 f"{panel.series_label(first)} and {panel.series_label(n)} differ in spaces or"

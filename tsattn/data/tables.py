@@ -917,7 +917,7 @@ def _advice_on_duplicates(table: Table, stamps: pd.Index) -> list[Piece]:
 
 
 def _call_on_duplicates(table: Table) -> tuple[str, bool]:
-    """The call of pandas that drops repeated rows where they are equal, else adds; and if so."""
+    """The call of pandas for repeated rows, and whether it drops equal ones: it adds up others."""
     from tsattn.data.keys import unlike_ids
 
     dialect = table.dialect

@@ -521,9 +521,11 @@ def _around_last(bounds: np.ndarray, x: np.ndarray, season: int) -> np.ndarray:
     equal = np.flatnonzero(is_equal)
     if not len(equal):
         return bounds
-    read = without_outliers(x[equal][:, :, None])
-    last = last_of_ended(read, season)[:, 0]
+    last = last_of_ended(x[equal][:, :, None], season)[:, 0]
     has_ended = ~np.isnan(last)
+    # Where the last values stand for missing ones, the series may go on.
+    read = without_outliers(x[equal[has_ended]][:, :, None])
+    has_ended[has_ended] = ~np.isnan(read[:, -1, 0])
     ended = equal[has_ended]
     bounds = bounds.copy()
     distance = last[has_ended, None, None] - bounds[ended][..., -1:]

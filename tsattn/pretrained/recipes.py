@@ -150,6 +150,19 @@ _TAUGHT_SMALL = Recipe(
     loss="expected_pinball",
 )
 
+# From where zero-5b ended, nearer to what the teachers forecast.
+_TAUGHT_AGAIN = Recipe(
+    8_000,
+    seed=3,
+    rate=0.006,
+    other_rate=0.0006,
+    half=_NEVER,
+    decay=1.0,
+    phase=2000,
+    start="zero-5b",
+    teachers=("zero-5", "zero-5a", "zero-4"),
+)
+
 _ALL_TEACHERS = ("zero-5b", "zero-5", "zero-5a", "zero-4")
 
 # At rates high enough to leave the place where the small ones before it ended.
@@ -181,29 +194,10 @@ RECIPES = {
         start="zero-5",
         teachers=("zero-5", "zero-5a", "zero-4"),
     ),
-    # From where zero-5b ended, nearer to what the teachers forecast.
-    "zero-5c": Recipe(
-        8_000,
-        seed=3,
-        rate=0.006,
-        other_rate=0.0006,
-        half=_NEVER,
-        decay=1.0,
-        phase=2000,
-        start="zero-5b",
-        teachers=("zero-5", "zero-5a", "zero-4"),
-    ),
+    "zero-5c": _TAUGHT_AGAIN,
     # The same at three times its rates, which helped small networks, and with one more teacher.
-    "zero-5d": Recipe(
-        8_000,
-        seed=10,
-        rate=0.018,
-        other_rate=0.0018,
-        half=_NEVER,
-        decay=1.0,
-        phase=2000,
-        start="zero-5b",
-        teachers=_ALL_TEACHERS,
+    "zero-5d": replace(
+        _TAUGHT_AGAIN, seed=10, rate=0.018, other_rate=0.0018, teachers=_ALL_TEACHERS
     ),
     "zero-5b-small": _TAUGHT_SMALL,
     # Further series from where zero-5b-small ended, twice.
