@@ -223,4 +223,12 @@ RECIPES = {
         other_rate=0.0036,
         start="zero-5g-small",
     ),
+    # Once more, at rates half as high again.
+    "zero-5i-small": replace(
+        _FAST_SMALL,
+        seed=11,
+        rate=0.054,
+        other_rate=0.0054,
+        start="zero-5h-small",
+    ),
 }
