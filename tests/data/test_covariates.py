@@ -781,3 +781,26 @@ def test_codes_and_words_are_categories_without_a_word(cells):
     df = pd.DataFrame({"ds": days, "y": 1.0, "kind": cells * 4})
     panel = from_long(df, Schema(past_cols=["kind"]))
     assert panel.covariates.categories == (tuple(cells),)
+
+
+@pytest.mark.parametrize("kind", ["naive", "zoned", "dates", "datetimes"])
+def test_a_column_of_dates_gets_the_call_that_counts_days(kind):
+    days = pd.date_range("2022-12-01 12:00", periods=30)
+    column = {
+        "naive": days,
+        "zoned": days.tz_localize("Europe/Berlin"),
+        "dates": pd.Series(days.date),
+        "datetimes": pd.Series(days.to_pydatetime(), dtype=object),
+    }[kind]
+    stamps = pd.date_range("2024-01-01", periods=30)
+    df = pd.DataFrame({"ds": stamps, "y": np.arange(30.0) % 7, "ordered": column})
+    # A cell without a date stays without a number.
+    df.loc[3, "ordered"] = None
+    schema = Schema(past_cols=["ordered"], missing="ffill")
+    with pytest.raises(ValueError, match="makes days since 1970 of dates; or ") as caught:
+        to_panel(df, schema)
+    (call,) = re.findall(r"; (df\['ordered'\] = .*) makes days", str(caught.value))
+    exec(call, {"df": df, "pd": pd})
+    assert df["ordered"].isna().sum() == 1
+    numbers = to_panel(df, schema).covariates.values[:, 0]
+    assert (np.diff(numbers)[4:] == 1.0).all()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
-from tables import long_table, wide_table
+from tables import long_table, wide_of, wide_table
 
 from tsattn.catalogue import load_forecaster, make_forecaster
 from tsattn.data.frames import to_panel
@@ -1285,3 +1285,22 @@ def test_the_level_that_a_refusal_names_is_granted(n):
     # One more in the last decimal is more than the errors support.
     with pytest.raises(ValueError, match=f"got n = {n}"):
         rule.widths(named + 0.01)
+
+
+@pytest.mark.parametrize("layout", ["long", "wide"])
+def test_adaptive_intervals_go_on_after_the_rows_of_a_table(layout):
+    values = np.random.default_rng(0).normal(50, 3, (2, 60))
+    frame = long_table(values, ["a", "b"])
+    if layout == "wide":
+        frame = wide_of(frame).reset_index()
+    first_new = np.sort(frame["ds"].unique())[-4]
+    old, new = frame[frame["ds"] < first_new], frame[frame["ds"] >= first_new]
+    fitted = AdaptiveConformal(Naive(2), n_windows=20).fit(old)
+    x = values[:, -6:-4, None]
+    fitted.update(x, np.full((2, 2, 1), 1e6))
+    widths = fitted.adaptive_.widths()
+    expected = fitted.predict(frame, level=80)
+    pd.testing.assert_frame_equal(fitted.update(new).predict(level=80), expected)
+    np.testing.assert_array_equal(fitted.adaptive_.widths(), widths)
+    with pytest.raises(ValueError, match="got no y: pass it, or the rows of a table alone"):
+        fitted.update(x)

@@ -475,6 +475,10 @@ def numbers_call(
     """
     if pd.api.types.is_timedelta64_dtype(cells.dtype):
         return f"{place} = {place}.dt.total_seconds() makes seconds of durations"
+    if infer_dtype(cells, skipna=True) in ("date", "datetime", "datetime64"):
+        start = "pd.Timestamp(0, tz='UTC')"
+        stamps = f"pd.to_datetime({place}, utc=True)"
+        return f"{place} = ({stamps} - {start}) / pd.Timedelta('1D') makes days since 1970 of dates"
     call = (
         conversion(cells, values, place)
         or truth_call(cells, place)

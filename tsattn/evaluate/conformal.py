@@ -516,11 +516,11 @@ class AdaptiveFitted(ConformalFitted):
 class AdaptiveConformal(SplitConformal):
     """Conformal intervals that widen after misses and narrow after hits, for data that drift.
 
-    ``fit`` calibrates as :class:`SplitConformal` does. :meth:`update` then takes observed values as
-    they become known, in the order of time, and adapts the width of each level and step ahead
-    (:class:`AdaptiveIntervals`); all series share it. ``predict`` and ``predict_windows`` do not
-    adapt anything. ``backtest`` therefore scores the widths after ``fit``, and
-    :func:`roll_adaptive` the adapting ones.
+    ``fit`` calibrates as :class:`SplitConformal` does. :meth:`update` then takes the contexts of
+    forecasts and observed values as they become known, in the order of time, and adapts the width
+    of each level and step ahead (:class:`AdaptiveIntervals`); all series share it. ``predict`` and
+    ``predict_windows`` do not adapt anything. ``backtest`` therefore scores the widths after
+    ``fit``, and :func:`roll_adaptive` the adapting ones.
 
     Only the levels named here can be asked for. Beyond the largest calibration error the widths are
     doubled (:class:`AdaptiveIntervals`).
@@ -626,21 +626,21 @@ class AdaptiveConformal(SplitConformal):
         return places
 
     @in_turn
-    def update(  # type: ignore[override]  # the truths of windows, not the rows of a table
+    def update(
         self,
-        x: np.ndarray,
+        x: Data,
         y: np.ndarray | None = None,
         *,
         widths: np.ndarray | None = None,
         scale: np.ndarray | None = None,
         covariates: CovariateWindows | None = None,
-    ) -> None:
+    ) -> Self:
         """Adapt the widths to the observed values of forecasts from one cutoff; call it in the
-        order of time.
+        order of time. Or append the rows of a table, as every forecaster does; the widths stay.
 
         Args:
-            x: The contexts of these forecasts, ``[B, T, C]``; B series.
-            y: The observed values, ``[B, F, C]``, NaN where not known. Required. Pass each value
+            x: The contexts of these forecasts, ``[B, T, C]``; B series. Without ``y``, a table.
+            y: The observed values, ``[B, F, C]``, NaN where not known. Pass each value
                 once: a later call may pass the steps that an earlier one left out.
             widths: ``adaptive_.widths()`` at the time of these forecasts; ``None`` takes the
                 current ones.
@@ -649,13 +649,16 @@ class AdaptiveConformal(SplitConformal):
             covariates: Covariates of the same windows, for a forecaster that reads some.
 
         Raises:
-            ValueError: If not fitted, a shape is wrong, or a table is given instead.
+            ValueError: If not fitted, a shape is wrong, ``y`` is missing, or a table is faulty.
         """
         if y is None:
-            raise ValueError(
-                f"update(x, y) of {type(self).__name__} takes windows and what came after them,"
-                " not the rows of a table; fit on all rows, or call predict(data) with them"
-            )
+            if isinstance(x, np.ndarray) and x.ndim == 3:
+                raise ValueError(
+                    f"update(x, y) of {type(self).__name__} takes windows and what came after them;"
+                    " got no y: pass it, or the rows of a table alone"
+                )
+            return super().update(x)
+        x = np.asarray(x)
         point = self.predict_windows(x, covariates=covariates)[0]
         y = np.asarray(y, dtype=np.float64)
         if y.shape != point.shape:
@@ -670,6 +673,7 @@ class AdaptiveConformal(SplitConformal):
         adaptive = copy.copy(self.adaptive_)
         adaptive.update(errors, widths)
         self.state_ = self.revised(adaptive=adaptive).state_
+        return self
 
 
 def roll_adaptive(
