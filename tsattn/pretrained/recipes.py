@@ -231,4 +231,13 @@ RECIPES = {
         other_rate=0.0054,
         start="zero-5h-small",
     ),
+    # Those rates were too high: a short one at a third of them.
+    "zero-5j-small": replace(
+        _FAST_SMALL,
+        n_steps=2_000,
+        seed=12,
+        rate=0.018,
+        other_rate=0.0018,
+        start="zero-5i-small",
+    ),
 }
