@@ -926,7 +926,7 @@ TABLES = {
     ),
     "editions": (
         lambda: timed([f"No. {year}" for year in range(2000, 2000 + N)], "ds"),
-        "'No. 2000' in row 0 .*; correct it, or pass datetimes, .*; or number the rows 0, 1, 2 and",
+        r"'No. 2000' in row 0 .*; if these are years, write them alone: df\['ds'\] = ",
     ),
     "days with two digits of the year": (lambda: text("%d.%m.%y"), DAY),
     "no value in the only column": (
@@ -1901,6 +1901,37 @@ def test_weeks_that_begin_again_are_refused(name):
 def test_a_late_row_among_counts_is_read():
     table = pd.DataFrame({"ds": [1, 2, 4, 5, 3], "y": [1.0, 2, 4, 5, 3]})
     assert forecast(table, 1, model="naive").to_numpy().tolist() == [[6, 5]]
+
+
+@pytest.mark.parametrize("label", ["{year}-W{week:02}", "W{week}-{year}"])
+def test_a_week_that_its_year_does_not_have_is_refused(label):
+    # 2020 has 53 weeks, 2021 only 52.
+    weeks = [(2020, 52), (2020, 53), (2021, 1)]
+    later = [(2021, week) for week in range(2, 54)]
+    labels = [label.format(year=year, week=week) for year, week in weeks + later]
+    frame = pd.DataFrame({"ds": labels, "y": np.arange(55.0) % 5})
+    read = to_panel(frame[:-1])
+    assert read.last_times()[0] == pd.Timestamp("2021-12-27")
+    rule = f"'{labels[-1]}' in row 54, which cannot be read .*; years of ISO 8601 have 52 weeks"
+    with pytest.raises(ValueError, match=rule):
+        to_panel(frame)
+
+
+@pytest.mark.parametrize(
+    ("label", "call", "last"),
+    [
+        ("GJ {}", r"df\['ds'\] = .*expand=False\)", "2019-01-01"),
+        ("{}A", r"df\['ds'\] = .*expand=False\)", "2019-01-01"),
+        ("{1}-2020", r"df = df\.rename.*", "2020-07-20"),
+    ],
+)
+def test_years_with_words_and_weeks_get_a_call_that_works(label, call, last):
+    labels = [label.format(year, week) for week, year in enumerate(range(1990, 2020), start=1)]
+    names = {"df": pd.DataFrame({"ds": labels, "y": np.arange(30.0) % 5})}
+    with pytest.raises(ValueError, match="cannot be read as a stamp") as caught:
+        to_panel(names["df"])
+    exec(re.search(call, str(caught.value))[0], names)
+    assert to_panel(names["df"]).last_times()[0] == pd.Timestamp(last)
 
 
 @pytest.mark.filterwarnings("ignore:.*tell series apart")

@@ -671,7 +671,12 @@ def first_days(text: pd.Series) -> pd.Series | None:
     for pattern, first_day, layout in readings:
         if pattern.fullmatch(first_cell):
             days = text.str.replace(pattern, first_day, regex=True)
-            return pd.to_datetime(days, format=layout, errors="coerce")
+            stamps = pd.to_datetime(days, format=layout, errors="coerce")
+            if first_day is not _monday:
+                return stamps
+            # A week 53 that its year does not have is read as the first week of the next year.
+            is_read_back = stamps.dt.isocalendar().week.eq(1) & days.str.endswith("-53-1")
+            return stamps.mask(is_read_back)
     if FISCAL_YEAR.fullmatch(first_cell):
         years = text.str.replace(FISCAL_YEAR, _first_year, regex=True)
         month = pd.to_datetime(first_cell, format="ISO8601", errors="coerce")
@@ -1013,11 +1018,19 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
     elif are_text and _differ_in_notes(cells.iloc[bad], read_cells):
         call = f"{column} = {column}.str.replace(r'{_NOTE}', '', regex=True)"
         remedy = ["remove the mark behind it", InPython(f": {call}")]
+    elif are_text and cells.str.fullmatch(_BARE_WEEK).all():
+        call = f": df = df.rename(columns={{{cells.name!r}: 'week'}})"
+        remedy = ["if these are weeks, name the column 'week'", InPython(call)]
     elif are_text and len(read_cells) and _change_places(cells.iloc[bad], read_cells):
         first = f"{read_cells.iloc[0]!r:.60} in row {read_cells.index[0]}"
         remedy = [f"day and month are in the other order than in {first}; write all as 2024-01-31"]
     elif are_text and cells.str.fullmatch(_MONTH).all():
         remedy = ["more than 12 periods of a year are no months; number the rows 0, 1, 2 and so on"]
+    elif are_text and cells.str.fullmatch(WEEK).all():
+        remedy = ["years of ISO 8601 have 52 weeks, some 53; write days in place of weeks"]
+    elif are_text and not len(read_cells) and _is_year_with_word(cells):
+        call = rf": {column} = {column}.str.extract(r'(\d{{4}})', expand=False)"
+        remedy = ["if these are years, write them alone", InPython(call)]
     elif len(bad) <= _TOTALS_SHARE * len(cells) or (len(read_cells) and are_words):
         remedy = ["correct it, or leave such rows out, as those of totals"]
     elif cells.iloc[bad].map(_is_other_year).all():
@@ -1040,6 +1053,14 @@ def _is_other_year(cell: Any) -> bool:
     else:
         year = getattr(cell, "year", FIRST_YEAR)
     return not FIRST_YEAR <= year <= LAST_YEAR
+
+
+def _is_year_with_word(cells: pd.Series) -> bool:
+    """Whether the cells are years with the same word, such as ``GJ 2005`` or ``2005A``."""
+    years = cells.str.extract(r"(\d{4})", expand=False)
+    words = cells.str.replace(r"\d{4}", "", n=1, regex=True)
+    has_further_digits = words.str.contains(r"\d").any()
+    return bool(years.notna().all() and not has_further_digits and words.nunique() == 1)
 
 
 def layouts_of(text: str) -> list[str]:
