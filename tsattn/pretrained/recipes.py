@@ -231,7 +231,7 @@ RECIPES = {
         other_rate=0.0054,
         start="zero-5h-small",
     ),
-    # Those rates were too high: a short one at a third of them.
+    # A short one after it, at a third of those rates.
     "zero-5j-small": replace(
         _FAST_SMALL,
         n_steps=2_000,
