@@ -83,7 +83,7 @@ class Cache(ABC):
         self.scale = None if scale is None else check_scale(scale)
         self._length = 0
         # Buffers made in inference mode could not be written outside it.
-        with torch.inference_mode(mode=False):
+        with torch.inference_mode(False):
             self.keys = tuple(
                 _empty_buffer(sizes, sizes.n_key_heads, n_tokens, rank) for n_tokens, rank in slots
             )
@@ -113,7 +113,6 @@ class Cache(ABC):
         """Forget every token; the buffers stay."""
         self._length = 0
 
-    @torch.no_grad()
     def append(self, k: Float[Tensor, "B Hk n K"], v: Float[Tensor, "B Hv n V"]) -> None:
         """Store n tokens, a prompt or a single one; the result is the same as one by one.
 
@@ -126,10 +125,11 @@ class Cache(ABC):
                 more than ``max_length`` tokens.
         """
         self._check_tokens(k, v)
-        self._store(k, v)
+        # A compiler takes no method of a new object that a decorator has wrapped.
+        with torch.no_grad():
+            self._store(k, v)
         self._length += k.shape[2]
 
-    @torch.no_grad()
     def attend(self, q: Float[Tensor, "B H 1 K"]) -> Float[Tensor, "B H 1 V"]:
         """Attention of the newest token, the last one appended, over all tokens that it may see.
 
@@ -148,7 +148,8 @@ class Cache(ABC):
                 "an empty cache has nothing to attend to; got length = 0; append the token itself"
                 " first"
             )
-        return self._attend(q)
+        with torch.no_grad():
+            return self._attend(q)
 
     @abstractmethod
     def _store(self, k: Tensor, v: Tensor) -> None:

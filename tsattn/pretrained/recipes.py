@@ -200,7 +200,7 @@ RECIPES = {
         _TAUGHT_AGAIN, seed=10, rate=0.018, other_rate=0.0018, teachers=_ALL_TEACHERS
     ),
     # From zero-5b by the series alone, as teachers that are no better than it no longer help.
-    "zero-5e": replace(_TAUGHT_AGAIN, seed=13, teachers=None),
+    "zero-5e": replace(_TAUGHT_AGAIN, n_steps=16_000, seed=13, teachers=None),
     "zero-5b-small": _TAUGHT_SMALL,
     # Further series from where zero-5b-small ended, twice.
     "zero-5c-small": replace(_TAUGHT_SMALL, seed=4, start="zero-5b-small"),
