@@ -1,7 +1,6 @@
 """The public names of the library, each imported on first use and not before."""
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -88,10 +87,8 @@ _HOMES = {
 # Rooms that the guide names, which need no import of their own.
 _ROOMS = ("adapters", "catalogue", "distributed", "evaluate", "plotting", "tuning")
 
-try:
-    __version__ = version("tsattn")
-except PackageNotFoundError:  # the sources stand on the path without having been installed
-    __version__ = "0+unknown"
+# Looked up on first use, as reading it takes ten times as long as the rest of this module.
+__version__: str
 
 
 def __getattr__(name: str) -> Any:
@@ -100,13 +97,25 @@ def __getattr__(name: str) -> Any:
     """
     if name in _ROOMS:
         return import_module(f"{__name__}.{name}")
-    if name not in _HOMES:
+    if name == "__version__":
+        attribute = _installed_version()
+    elif name in _HOMES:
+        attribute = getattr(import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module 'tsattn' has no attribute {name!r}")
-    attribute = getattr(import_module(_HOMES[name]), name)
     globals()[name] = attribute
     return attribute
 
 
 def __dir__() -> list[str]:
     """Names for completion, those not imported yet included."""
-    return sorted({*globals(), *__all__, *_ROOMS})
+    return sorted({*globals(), *__all__, *_ROOMS, "__version__"})
+
+
+def _installed_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tsattn")
+    except PackageNotFoundError:  # the sources stand on the path without having been installed
+        return "0+unknown"

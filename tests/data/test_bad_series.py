@@ -152,17 +152,49 @@ def test_updates_bring_values_of_a_series_that_had_none():
     assert len(answer) == 6
 
 
+# A series that ended is told, by each forecaster that goes on with its last value.
+UNMOVING = "series '{}' has 0 in each of its last {} rows{}, longer than ever before; its forecast"
+
+
 def test_a_dead_series_is_forecast_as_dead():
     sales = np.random.default_rng(0).poisson(5, 150)
     frame = long_table([np.r_[sales, np.zeros(150)], np.r_[sales, sales]], ["dead", "alive"])
-    answer = forecast(frame, 3).set_index("unique_id")
+    with pytest.warns(UserWarning, match=UNMOVING.format("dead", 150, "")):
+        answer = forecast(frame, 3).set_index("unique_id")
     assert answer.loc["dead", "zero"].tolist() == [0.0, 0.0, 0.0]
     assert (answer.loc["alive", "zero"] > 2).all()
     # Fewer zeros, which the network alone took for a bad month.
     short = table(empty=False, dead=True)
-    bands = forecast(short, 3, level=80).set_index("unique_id").loc["dead"]
+    with pytest.warns(UserWarning, match=UNMOVING.format("dead", 30, "")):
+        bands = forecast(short, 3, level=80).set_index("unique_id").loc["dead"]
     assert bands["zero"].tolist() == [0.0, 0.0, 0.0]
     assert (bands["zero-lo-80"] == 0).all()
+
+
+@pytest.mark.parametrize("model", ["zero", "auto"])
+def test_one_warning_tells_of_all_dead_series(model):
+    sales = np.random.default_rng(0).poisson(5, 80)
+    dead = np.r_[sales, np.zeros(40)]
+    frame = long_table([dead, np.r_[sales, sales[:40]], dead], ["x", "y", "z"])
+    with pytest.warns(UserWarning, match=UNMOVING.format("x", 40, r" \(and 1 more\)")) as caught:
+        forecast(frame, 3, model=model)
+    assert len(caught) == 1
+
+
+def test_a_dead_series_with_empty_cells_goes_on():
+    sales = np.random.default_rng(0).poisson(5, 200)
+    frame = long_table([np.r_[sales, np.full(40, np.nan)], np.r_[sales, sales[:40]]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        answer = forecast(frame, 3)
+    assert (answer["zero"] > 2).all()
+
+
+def test_of_two_series_one_that_ended_long_before_is_told():
+    frame = long_table([Y], ["new"])
+    early = long_table([Y], ["old"], end="2021-03-01")
+    with pytest.warns(UserWarning, match="series 'old' ends at 2021-03-01 .*a forecast of it"):
+        from_long(pd.concat([frame, early]))
 
 
 @pytest.mark.parametrize(("end", "days"), [("2021-03-01", 1096), ("2023-11-01", 121)])

@@ -233,6 +233,24 @@ def test_facade_lists_and_refuses():
         from tsattn import Atention  # noqa: F401
 
 
+VERSION = """
+import sys, tsattn
+# A start that is interrupted ends the more quietly the sooner the command handles it.
+was_loaded = "importlib.metadata" in sys.modules
+print(was_loaded, "__version__" in dir(tsattn), bool(tsattn.__version__))
+"""
+
+
+def test_the_version_is_looked_up_on_first_use():
+    # Without the site, whose finders of packages may load what reads the version.
+    command = [sys.executable, "-S", "-c", VERSION]
+    process = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert process.stderr == ""
+    assert process.stdout.split() == ["False", "True", "True"]
+
+
 ROOMS = """
 import json, sys, tsattn
 loaded = [f"tsattn.{room}" in sys.modules for room in tsattn._ROOMS]

@@ -469,14 +469,16 @@ def as_word(name: Any) -> str:
 
 
 def tell_ended(panel: Panel) -> None:
-    """Warn once of series that end long before most others: forecasts of them begin there."""
+    """Warn once of series that end long before half of all or more: forecasts of them begin
+    there.
+    """
     if not isinstance(panel.times, pd.DatetimeIndex) or panel.n_series < 2:
         return
     ends = panel.last_times()
     latest = ends.max()
     # Series of unlike length are common; one among series that end together has ended.
     n_latest = (ends == latest).sum()
-    if 2 * n_latest <= panel.n_series:
+    if 2 * n_latest < panel.n_series:
         return
     first_times = panel.times[panel.starts[:-1]]
     spans: pd.Index = ends - first_times

@@ -43,6 +43,7 @@ from tsattn.forecasters.pretrained import (
     tell_outliers,
     tell_stuck,
     tell_stuck_columns,
+    tell_unmoving,
     without_wrong_values,
 )
 from tsattn.forecasters.trials import Limit, Trial, refitted, try_candidate
@@ -324,9 +325,11 @@ class AutoForecaster(GapForecaster):
     def without_doubtful(self, panel: Panel, fitted: bool) -> Panel:
         """As in every forecaster; also warns of values that are taken for wrong."""
         panel = super().without_doubtful(panel, fitted)
-        n_rows = load_network().config.token_context
+        config = load_network().config
+        n_rows = config.token_context
         tell_outliers(panel, n_rows, self.covariate_columns.future)
         tell_stuck(panel, n_rows)
+        tell_unmoving(panel, config.max_context)
         tell_stuck_columns(panel)
         return panel
 

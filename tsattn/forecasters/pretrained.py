@@ -29,6 +29,7 @@ from tsattn.data.frames import to_panel
 from tsattn.data.panel import Panel, skip_bad
 from tsattn.data.schema import Schema
 from tsattn.data.windows import (
+    EqualRuns,
     History,
     Values,
     blocks_of,
@@ -333,6 +334,7 @@ class PretrainedForecaster(GapForecaster):
         if self.covariate_columns:
             tell_stuck(panel, n_rows)
             tell_stuck_columns(panel)
+        tell_unmoving(panel, network.config.max_context)
         return panel
 
     def _fit(self, panel: Panel, context: FitContext) -> PretrainedFitted:
@@ -515,26 +517,36 @@ def _around_last(bounds: np.ndarray, x: np.ndarray, season: int) -> np.ndarray:
     """Quantiles ``[B, F, Q]``, the median last, moved to the last value of the windows ``[B, T]``
     that no longer move: the network has seen few series that end.
     """
-    # Few windows end in equal values, and only these are looked at as a whole.
-    tail = x[:, -_EQUAL_ROWS:]
-    is_equal = np.fmax.reduce(tail, axis=1) == np.fmin.reduce(tail, axis=1)
-    equal = np.flatnonzero(is_equal)
-    if not len(equal):
+    last = _last_of_ended(x, season)
+    ended = np.flatnonzero(~np.isnan(last))
+    if not len(ended):
         return bounds
-    last = last_of_ended(x[equal][:, :, None], season)[:, 0]
-    has_ended = ~np.isnan(last)
-    # Where the last values stand for missing ones, the series may go on.
-    read = without_outliers(x[equal[has_ended]][:, :, None])
-    has_ended[has_ended] = ~np.isnan(read[:, -1, 0])
-    ended = equal[has_ended]
     bounds = bounds.copy()
-    distance = last[has_ended, None, None] - bounds[ended][..., -1:]
+    distance = last[ended, None, None] - bounds[ended][..., -1:]
     moved = bounds[ended] + distance
     # A move must not bring negative values to a series that has none.
     smallest = np.fmin.reduce(x[ended], axis=1)
     floor = np.where(smallest >= 0, 0.0, -np.inf)
     bounds[ended] = np.maximum(moved, floor[:, None, None])
     return bounds
+
+
+def _last_of_ended(x: np.ndarray, season: int) -> np.ndarray:
+    """The last value of windows ``[B, T]`` that no longer move, NaN of all others, ``[B]``."""
+    last = np.full(len(x), np.nan)
+    # Few windows end in equal values, and only these are looked at as a whole.
+    tail = x[:, -_EQUAL_ROWS:]
+    is_equal = np.fmax.reduce(tail, axis=1) == np.fmin.reduce(tail, axis=1)
+    equal = np.flatnonzero(is_equal)
+    if not len(equal):
+        return last
+    last[equal] = last_of_ended(x[equal][:, :, None], season)[:, 0]
+    ended = equal[~np.isnan(last[equal])]
+    # Where the last values stand for missing ones, the series may go on.
+    read = without_outliers(x[ended][:, :, None])
+    missing = np.isnan(read[:, -1, 0])
+    last[ended[missing]] = np.nan
+    return last
 
 
 def _passes(lengths: np.ndarray, horizon: int) -> Iterator[np.ndarray]:
@@ -806,6 +818,32 @@ def tell_stuck(panel: Panel, n_rows: int) -> None:
             Argument("model", "ets"),
             ", which reads them",
         )
+    )
+
+
+def tell_unmoving(panel: Panel, n_rows: int) -> None:
+    """Warn once of series that end in one value for longer than ever before in the last ``n_rows``
+    rows, and whose forecasts are this value.
+    """
+    season = season_length(panel.freq)
+
+    def find(series: np.ndarray) -> np.ndarray:
+        is_last = np.zeros(series.shape, dtype=bool)
+        is_last[:, -1] = ~np.isnan(_last_of_ended(series, season))
+        return is_last
+
+    last_rows = _flagged_rows(panel, n_rows, find)
+    if not len(last_rows):
+        return
+    end = last_rows[:1] + 1
+    series = panel.owners(end)[0]
+    window = History(panel).reaching(end, n_rows)
+    n_equal = EqualRuns.of(window).n_last[0, 0]
+    warn(
+        f"{panel.series_label(series)} has {panel.values[last_rows[0], 0]:g} in each of its last"
+        f" {n_equal} rows{more(len(last_rows))}, longer than ever before; its forecast stays"
+        " there; leave the series out if it has ended, or its cells empty if they stand for"
+        " missing values"
     )
 
 
