@@ -294,7 +294,7 @@ MUTANTS = [
         f"{FILES}::test_columns_without_name_and_cells_are_no_series",
     ),
     Mutant(
-        "tsattn/data/spelling.py",
+        "tsattn/data/stamp_errors.py",
         "elif len(read_cells):",
         "elif len(cells) == 0:",
         "tests/data/test_odd_inputs.py",
@@ -339,7 +339,12 @@ MUTANTS = [
     Mutant(SPELLING, "_MIDDLE_OF_MONTH = 0.15", "_MIDDLE_OF_MONTH = 0.05", PARTS),
     Mutant(SPELLING, '"[kK]": "e3"', '"[kK]": ""', SPELLINGS),
     Mutant(SPELLING, "is_plain.mean() < least_plain", "False", SPELLINGS),
-    Mutant(SPELLING, "{is_end}.astype(int), 'D')", "{is_end}.astype(int), 'h')", PARTS),
+    Mutant(
+        "tsattn/data/stamp_errors.py",
+        "{is_end}.astype(int), 'D')",
+        "{is_end}.astype(int), 'h')",
+        PARTS,
+    ),
     Mutant(SPELLING, '"%y%m%d": 6, "%Y%j": 7', '"%y%m%d": 6', PARTS),
     Mutant(
         COLUMNS,
@@ -932,7 +937,31 @@ MUTANTS = [
         "if False:",
         "tests/test_checks.py::test_a_warning_names_the_line_that_called_the_package",
     ),
+    Mutant(
+        "tsattn/data/panel.py",
+        "2 * n_latest < panel.n_series",
+        "2 * n_latest <= panel.n_series",
+        "tests/data/test_bad_series.py::test_of_two_series_one_that_ended_long_before_is_told",
+    ),
+    Mutant(
+        "tsattn/forecasters/pretrained.py",
+        "n_equal = EqualRuns.of(window).n_last[0, 0]",
+        "n_equal = window.shape[1]",
+        "tests/data/test_bad_series.py",
+    ),
     # advice that works
+    Mutant(
+        "tsattn/data/stamp_errors.py",
+        "((years[0] + 1) % 100 == years[1]).all()",
+        "(years[0] >= 0).all()",
+        ODD,
+    ),
+    Mutant(
+        "tsattn/data/stamp_errors.py",
+        "if read is even]",
+        "if read is not None]",
+        "tests/data/test_parts.py::test_hour_24_is_read_in_other_layouts",
+    ),
     Mutant(
         "tsattn/data/spelling.py",
         "if units.nunique() != 1:",
@@ -1156,7 +1185,7 @@ MUTANTS = [
         "tests/data/test_files.py::test_tabs_part_cells_also_where_commas_stand_in_the_first_name",
     ),
     Mutant(
-        "tsattn/data/spelling.py",
+        "tsattn/data/stamp_errors.py",
         "if not names.isin([*_ZONE_OFFSETS]).all():",
         "if names.isna().any():",
         "tests/data/test_spelling.py::test_stamps_with_other_words_behind_are_no_zones",
@@ -1174,7 +1203,7 @@ MUTANTS = [
         "tests/forecasters/test_future_columns.py::test_columns_of_the_future_in_other_capitals_are_renamed",
     ),
     Mutant(
-        "tsattn/data/spelling.py",
+        "tsattn/data/stamp_errors.py",
         "elif are_text and _differ_in_notes(",
         "elif False and _differ_in_notes(",
         "tests/data/test_spelling.py::test_marks_behind_stamps_are_removed_and_no_row_is",

@@ -158,6 +158,7 @@ def test_steps_of_paths_of_walks_follow_one_another():
     assert np.mean(correlation) > 0.7
 
 
+@pytest.mark.filterwarnings("ignore:series .* ends at")
 def test_paths_of_counts_are_counts():
     rng = np.random.default_rng(0)
     table = long_table([rng.poisson(2, 100).astype(float), rare_sales(0.05, 3)])

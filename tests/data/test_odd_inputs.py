@@ -1129,6 +1129,7 @@ def check(frame, wanted):
 @pytest.mark.filterwarnings("ignore:left out")
 @pytest.mark.filterwarnings("ignore:column .* numbers the rows")
 @pytest.mark.filterwarnings("ignore:.*years before the last")
+@pytest.mark.filterwarnings("ignore:series .* ends at")
 @pytest.mark.filterwarnings("ignore:column 'y' holds .* rounds")
 @pytest.mark.filterwarnings("ignore:column .* holds Excel's numbers of days")
 @pytest.mark.filterwarnings("ignore:opening hours move by an hour")
@@ -1932,6 +1933,30 @@ def test_years_with_words_and_weeks_get_a_call_that_works(label, call, last):
         to_panel(names["df"])
     exec(re.search(call, str(caught.value))[0], names)
     assert to_panel(names["df"]).last_times()[0] == pd.Timestamp(last)
+
+
+@pytest.mark.parametrize(
+    ("labels", "last"),
+    [
+        ([f"{year % 100:02}/{(year + 1) % 100:02}" for year in range(1985, 2015)], "2014"),
+        ([f"{half // 2:02}:{half % 2 * 30:02}" for half in range(30)], "2024-01-31 14:30"),
+        ([f"{day:02}.03." for day in range(1, 31)], "2024-03-30"),
+    ],
+)
+def test_text_that_lacks_a_part_of_its_time_gets_a_call_that_works(labels, last):
+    names = {"df": pd.DataFrame({"ds": labels, "y": np.arange(30.0) % 5}), "pd": pd}
+    with pytest.raises(ValueError, match="cannot be read as a stamp") as caught:
+        to_panel(names["df"])
+    exec(re.search(r": (df\['ds'\] = .*)", str(caught.value))[1], names)
+    assert str(to_panel(names["df"]).last_times()[0]).startswith(last)
+
+
+def test_pairs_of_numbers_that_do_not_follow_are_not_called_years():
+    labels = [f"{month:02}/{day:02}" for month in (1, 2, 3) for day in range(1, 11)]
+    table = pd.DataFrame({"ds": labels, "y": np.arange(30.0) % 5})
+    with pytest.raises(ValueError, match=r"'01/01' in row 0.*cannot be read as a stamp") as caught:
+        to_panel(table)
+    assert "if these are years" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:.*tell series apart")

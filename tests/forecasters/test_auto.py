@@ -128,7 +128,9 @@ def test_a_series_that_has_ended_is_forecast_by_its_last_value():
     sales = np.random.default_rng(0).poisson(5, (2, 120)).astype(float)
     sales[0, 60:] = 0
     frame = long_table(sales, ["dead", "alive"])
-    answer = Quick(14).fit(frame).predict(level=80).set_index("unique_id")
+    with pytest.warns(UserWarning, match="series 'dead' has 0 in each of its last 60 rows"):
+        forecaster = Quick(14).fit(frame)
+    answer = forecaster.predict(level=80).set_index("unique_id")
     assert (answer.loc["dead", "auto"] == 0).all()
     assert (answer.loc["dead", "auto-lo-80"] == 0).all()
     assert answer.loc["alive", "auto"].min() > 2
@@ -360,6 +362,7 @@ def test_logarithms_are_tried_on_positive_months_quarters_and_years_alone():
     np.testing.assert_allclose(point[:1], expected)
 
 
+@pytest.mark.filterwarnings("ignore:series .* ends at")
 def test_one_line_says_what_was_chosen():
     auto = Quick(H).fit(table(*[120] * 6, kind="year"))
     members = auto.leaderboard_["weight"].sort_values(ascending=False)

@@ -892,6 +892,7 @@ def test_a_limited_time_forecasts_some_windows_that_are_spread_evenly(monkeypatc
 # --- everywhere -----------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:series .* has 99 in each")
 @EACH
 def test_no_forecast_knows_what_comes_after_it(name):
     both = series(
@@ -1158,6 +1159,7 @@ def sold(rng, n_dead, n=260):
     return pd.DataFrame({"ds": days, "y": y, "price": price, "promo": promo})
 
 
+@pytest.mark.filterwarnings("ignore:series .* has 0 in each")
 def test_columns_have_no_effect_on_series_that_have_ended(monkeypatch):
     rng = np.random.default_rng(0)
     series = {f"live{k}": sold(rng, 0) for k in range(3)} | {"dead": sold(rng, 160)}

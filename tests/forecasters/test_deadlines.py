@@ -179,6 +179,7 @@ def test_the_time_of_loading_a_package_is_no_time_of_a_fit(clock):
     assert rows == [1000, 1000, 20_000]
 
 
+@pytest.mark.filterwarnings("ignore:series .* ends at")
 def test_a_part_of_a_table_is_the_end_of_series_from_all_over_it():
     part = recent_rows(panel_of(*[500] * 40), 1000, 256)
     assert part.n_series == 3

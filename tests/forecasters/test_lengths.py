@@ -176,7 +176,7 @@ def test_covariates_of_short_series_are_read():
 
 @pytest.mark.parametrize("name", ["mlr", "nlinear"])
 def test_a_series_too_short_for_the_network_is_forecast_by_another(name, tmp_path):
-    df = monthly([80, 5, 80, 1])
+    df = monthly([80, 5, 79, 1])
     model = small(name, context=24)
     message = (
         rf"2 of 4 series have fewer than 8 rows of history, too few for {name}; .* by the"

@@ -109,6 +109,7 @@ def two_series(freq):
     return pd.concat(frames, ignore_index=True)
 
 
+@pytest.mark.filterwarnings("ignore:series .* ends at")
 @pytest.mark.parametrize(("freq", "season", "horizon"), [("D", 7, 30), ("h", 24, 5), ("MS", 12, 1)])
 def test_the_rules_equal_statsforecasts(freq, season, horizon):
     """An outside oracle, on the same frame; its drift takes the whole history, so each series is

@@ -287,6 +287,7 @@ def test_a_constant_window_forecasts_its_value_whatever_was_learnt():
     )
 
 
+@pytest.mark.filterwarnings("ignore:series .* ends at")
 def test_context_follows_the_data():
     assert SklearnForecaster(4).fit(long((200, 90))).context_ == 8
     assert SklearnForecaster(4).fit(long((200, 90), "h")).context_ == 24, (

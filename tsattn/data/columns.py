@@ -577,7 +577,7 @@ def find_time_col(
         unique = [column for column in matches if _occur_once(df[column], series)]
         matches = unique or matches
         if len(matches) > 1:
-            from tsattn.data.spelling import several_times
+            from tsattn.data.stamp_errors import several_times
 
             raise several_times(matches, are_whole=bool(unique))
     return matches[0] if matches else None
@@ -736,7 +736,7 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> 
         may_be_time = not has_times and len(columns) > 1
         is_time = may_be_time and (_counts_years(cells) or _rises_as_time(cells))
         if is_time or _is_part(cells) or _reads_as_times(cells, None, years=False):
-            from tsattn.data.spelling import times_as_values
+            from tsattn.data.stamp_errors import times_as_values
 
             raise times_as_values(cells, joined_parts(df, columns), has_times=has_times)
         names.append(column)
@@ -994,7 +994,7 @@ def read_stamps(
         stamps = _stamps(series, kind, label, candidates, day_first)
     bad = np.flatnonzero(stamps.isna())
     if len(bad):
-        from tsattn.data.spelling import unread_stamp
+        from tsattn.data.stamp_errors import unread_stamp
 
         place_of_first = f"{name(bad[0])}: {label}"
         cells = pd.Series(series.array, name=column.name)
@@ -1078,7 +1078,7 @@ def _stamps(
             local = series.map(lambda cell: cell.replace(tzinfo=None))
             return local_or_utc(series, local)
         return pd.to_datetime(series, errors="coerce")
-    from tsattn.data.spelling import no_stamps
+    from tsattn.data.stamp_errors import no_stamps
 
     raise no_stamps(series, kind, label)
 
