@@ -49,7 +49,7 @@ def test_hour_24_is_the_first_of_the_next_day():
     assert read["date"].tolist() == HOURS.tolist()
 
 
-@pytest.mark.parametrize("layout", ["%d.%m.%Y", "%m/%d/%Y", "%Y/%m/%d"])
+@pytest.mark.parametrize("layout", ["%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d"])
 def test_hour_24_is_read_in_other_layouts(layout):
     days = DAYS.repeat(24).strftime(layout)
     hours = [f"{hour:02}:00" for hour in range(1, 25)] * 20
