@@ -581,7 +581,21 @@ def forecast(
     tell_skipped(panel)
     _tell_choice(forecaster, quiet)
     _write_forecast(result, frame, panel, out, as_json)
-    # The picture comes last, so that the forecast is not lost where it fails.
+    # The pictures come last, so that the forecast is not lost where they fail. A saved model has
+    # read the rows that would judge it.
+    _draw(plot, report, forecaster, panel, result, judge=saved is None)
+
+
+def _draw(
+    plot: Path | None,
+    report: Path | None,
+    forecaster: Any,
+    panel: Any,
+    result: Any,
+    *,
+    judge: bool,
+) -> None:
+    """Write the picture and the page of a forecast that were asked for."""
     if plot is not None:
         from tsattn.plotting import plot_forecast, save_plot
 
@@ -589,8 +603,7 @@ def forecast(
     if report is not None:
         from tsattn.report import write_report
 
-        # A saved model has read the rows that would judge it.
-        write_report(report, forecaster, panel, result, judge=saved is None)
+        write_report(report, forecaster, panel, result, judge=judge)
 
 
 @app.command(short_help="Score models on the last windows of a table.")

@@ -480,30 +480,9 @@ class PastForecasts:
                 ``[B, F, C]``.
         """
         share, trees_errors, _ = min(options, key=_cautious_loss)
-        no_errors = np.zeros_like(trees_errors)
-        pooled_errors = no_errors
-        pooled = None
-        with suppress(OutOfTime):
-            pooled_errors, pooled = self._pooled(share, learn, check)
-        target_errors = no_errors
-        if target is not None:
-            target_errors = target - self._scaled(share)[check]
-        opinions = _Opinions(pooled_errors, trees_errors, target_errors)
-        without_target = opinions._replace(target=no_errors)
-        without_trees = without_target._replace(trees=no_errors)
+        opinions, pooled = self._opinions(share, trees_errors, target, learn, check)
         plain = self.losses(0.0, 0.0, check)
-        for affordable in (opinions, without_target, without_trees):
-            mix = self._best_mix(share, affordable, check)
-            trees = target_trees = None
-            if rows is None or not self.clearly_lower(mix.losses, plain):
-                break
-            with suppress(OutOfTime):
-                if mix.target_weight:
-                    with time_limit(_FIRST_TREES_SHARE * seconds_left()):
-                        target_trees = self._target_trees(rows)
-                if mix.trees_weight:
-                    trees = self._trees(share, rows)
-                break
+        mix, trees, target_trees = self._affordable_mix(share, opinions, rows, check, plain)
         point = np.full(self.truth.shape, np.nan)
         if not self.clearly_lower(mix.losses, plain):
             regression = self._with_local_alone(np.union1d(learn, check))
@@ -530,6 +509,57 @@ class PastForecasts:
             error_ratio=float(mix.losses.mean() / plain.mean()),
         )
         return Choice(regression, point)
+
+    def _opinions(
+        self,
+        share: float,
+        trees_errors: np.ndarray,
+        target: np.ndarray | None,
+        learn: np.ndarray,
+        check: np.ndarray,
+    ) -> tuple[_Opinions, PooledRegression | None]:
+        """The errors that each regression expects of the windows that check, zeros of one for which
+        there is no time, and the pooled regression.
+        """
+        no_errors = np.zeros_like(trees_errors)
+        pooled_errors = no_errors
+        pooled = None
+        with suppress(OutOfTime):
+            pooled_errors, pooled = self._pooled(share, learn, check)
+        target_errors = no_errors
+        if target is not None:
+            target_errors = target - self._scaled(share)[check]
+        return _Opinions(pooled_errors, trees_errors, target_errors), pooled
+
+    def _affordable_mix(
+        self,
+        share: float,
+        opinions: _Opinions,
+        rows: _TreeRows | None,
+        check: np.ndarray,
+        plain: np.ndarray,
+    ) -> tuple[_Mix, BoostedTrees | None, BoostedTrees | None]:
+        """The best mix whose trees can be learnt from the rows in time: first the target trees are
+        left out, then the others. The trees and the target trees come with it.
+
+        No trees are learnt where the losses of the mix are not clearly below the ``plain`` ones.
+        """
+        no_errors = np.zeros_like(opinions.trees)
+        without_target = opinions._replace(target=no_errors)
+        without_trees = without_target._replace(trees=no_errors)
+        for affordable in (opinions, without_target, without_trees):
+            mix = self._best_mix(share, affordable, check)
+            if rows is None or not self.clearly_lower(mix.losses, plain):
+                break
+            trees = target_trees = None
+            with suppress(OutOfTime):
+                if mix.target_weight:
+                    with time_limit(_FIRST_TREES_SHARE * seconds_left()):
+                        target_trees = self._target_trees(rows)
+                if mix.trees_weight:
+                    trees = self._trees(share, rows)
+                return mix, trees, target_trees
+        return mix, None, None
 
     def _best_mix(self, share: float, opinions: _Opinions, check: np.ndarray) -> _Mix:
         """The weights of the pooled regression and of all trees with the least loss on the windows
