@@ -1,6 +1,7 @@
 """Regression on lags: its windows, its regressors, its refusals."""
 
 import doctest
+import tracemalloc
 import warnings
 from types import SimpleNamespace
 
@@ -285,6 +286,35 @@ def test_a_constant_window_forecasts_its_value_whatever_was_learnt():
     np.testing.assert_array_equal(
         forecaster.predict_windows(np.full((1, 7, 1), 0.1))[0].ravel(), [0.1] * 3
     )
+
+
+def windows_of(n_rows, context, horizon=2):
+    """All training windows of a series."""
+    panel = to_panel(long((n_rows,), "min"))
+    return training_windows(
+        panel,
+        context=context,
+        horizon=horizon,
+        max_windows=10_000,
+        generator=np.random.default_rng(0),
+        centre="mean",
+    )
+
+
+def test_wide_windows_are_in_memory_once():
+    tracemalloc.start()
+    try:
+        z, *_ = windows_of(6000, 2000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert z.shape == (3999, 2000)
+    assert peak < 2 * z.nbytes
+
+
+def test_windows_are_read_only_while_there_is_time():
+    with time_limit(0.0), pytest.raises(deadlines.OutOfTime):
+        windows_of(400, 20)
 
 
 @pytest.mark.filterwarnings("ignore:series .* ends at")

@@ -10,6 +10,7 @@ from tsattn.data.panel import Panel, require_length
 from tsattn.data.training_windows import WindowSpec
 from tsattn.data.windows import History, check_windows, chunk_size, least_rows, pad_front
 from tsattn.forecaster import Forecaster, learnt
+from tsattn.forecasters.deadlines import require_seconds
 
 # Deviation of a window, in units of its largest value, that counts as none.
 _ROUNDING_DEVIATION = 1e-12
@@ -143,6 +144,7 @@ def training_windows(
 
     Raises:
         ValueError: If no series has room for a window, or no future is complete.
+        OutOfTime: If the time limit of the caller ends before.
     """
     ends = _window_ends(panel, context, horizon)
     if len(ends) > max_windows:
@@ -150,13 +152,17 @@ def training_windows(
         picked.sort()
         ends = ends[picked]
     history = History(panel)
-    x = np.empty((len(ends), context))
+    z = np.empty((len(ends), context))
     y = np.empty((len(ends), horizon))
+    location = np.empty((len(ends), 1))
+    spread = np.empty((len(ends), 1))
     size = chunk_size(context + horizon)
     for first in range(0, len(ends), size):
+        require_seconds()
         part = slice(first, first + size)
         contexts = history.reaching(ends[part], context)
-        x[part] = pad_front(contexts, context, fill=True)[..., 0]
+        x = pad_front(contexts, context, fill=True)[..., 0]
+        z[part], location[part], spread[part] = standardise(x, centre=centre)
         y[part] = history.futures(ends[part], horizon)[..., 0]
     missing = np.isnan(y)
     complete = ~(missing.all(axis=1) if gaps else missing.any(axis=1))
@@ -165,12 +171,13 @@ def training_windows(
             f"no window has {horizon} rows in a row that are all known after its cutoff; give a"
             " table with fewer missing values, or a shorter horizon"
         )
-    z, location, spread = standardise(x, centre=centre)
     spreads = pd.Series(spread[:, 0])
     usual_spreads = spreads.groupby(panel.owners(ends)).transform("median")
     moving = complete & (spreads > _STILL_SHARE * usual_spreads).to_numpy()
     used = moving if moving.any() else complete
     future = (y - location) / np.where(spread > 0, spread, 1.0)
+    if used.all():
+        return z, future, ends
     return z[used], future[used], ends[used]
 
 
