@@ -1951,6 +1951,16 @@ def test_text_that_lacks_a_part_of_its_time_gets_a_call_that_works(labels, last)
     assert str(to_panel(names["df"]).last_times()[0]).startswith(last)
 
 
+def test_of_columns_of_one_name_the_call_keeps_the_first():
+    columns = np.c_[np.arange(30.0), np.ones(30)]
+    days = pd.date_range("2024-01-01", periods=30)
+    names = {"df": pd.DataFrame(columns, index=days, columns=["a", "a"])}
+    with pytest.raises(ValueError, match="column 'a' occurs more than once") as caught:
+        to_panel(names["df"])
+    exec(re.search(r"as (df = .*) does", str(caught.value))[1], names)
+    assert to_panel(names["df"]).values.ravel().tolist() == list(range(30))
+
+
 def test_pairs_of_numbers_that_do_not_follow_are_not_called_years():
     labels = [f"{month:02}/{day:02}" for month in (1, 2, 3) for day in range(1, 11)]
     table = pd.DataFrame({"ds": labels, "y": np.arange(30.0) % 5})

@@ -278,9 +278,10 @@ def check_frame(data: Any) -> pd.DataFrame:
         )
     twice = df.columns[df.columns.duplicated()]
     if len(twice):
-        raise ValueError(
+        raise InputError(
             f"column {twice[0]!r} occurs more than once, but names must be unique; rename or"
-            " drop one"
+            " drop one",
+            InPython(", as df = df.loc[:, ~df.columns.duplicated()] does"),
         )
     if not len(df):
         raise ValueError(
