@@ -155,8 +155,9 @@ def points_only(forecaster: Any) -> InputError:
     """The refusal of quantiles by a forecaster that knows none."""
     kind = type(forecaster).__name__
     return InputError(
-        f"{forecaster.alias_} gives points only, no level or quantiles",
-        InPython(f"; wrap it for intervals: SplitConformal({kind}(...), n_windows=...)"),
+        f"{forecaster.alias_} gives points only, no level or quantiles; leave them out, or take"
+        " another model",
+        InPython(f"; or wrap it for intervals: SplitConformal({kind}(...), n_windows=...)"),
     )
 
 

@@ -293,7 +293,8 @@ BAD_USAGE = {
     "backtest long.csv --horizon 4 --model naive --max-time 5s": "nothing to naive; .* --model auto",
     "forecast long.csv --horizon 4 --model naive --past-col x": "--past-col means nothing to naive",
     "forecast long.csv --horizon 4 --model arima": "'arima' is unknown; did you mean sarimax or auto_arima",
-    "forecast long.csv --horizon 4 --model naive --level 80": "naive gives points only",
+    "forecast long.csv --horizon 4 --model naive --level 80": "naive gives points only, no level or"
+    " quantiles; leave them out, or take another model",
     "forecast long.csv --horizon 2000": "horizon must be at most 1024 steps",
     "forecast long.csv --from nowhere": "nowhere.*is missing",
     "forecast long.csv --horizon 4 --plot f.xyz": "f.xyz names no picture format",
