@@ -945,8 +945,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/forecasters/pretrained.py",
-        "n_equal = EqualRuns.of(window).n_last[0, 0]",
-        "n_equal = window.shape[1]",
+        'f" {runs.n_last[0, 0]} rows',
+        'f" {n_rows} rows',
         "tests/data/test_bad_series.py",
     ),
     # advice that works

@@ -153,7 +153,7 @@ def test_updates_bring_values_of_a_series_that_had_none():
 
 
 # A series that ended is told, by each forecaster that goes on with its last value.
-UNMOVING = "series '{}' has 0 in each of its last {} rows{}, longer than ever before; its forecast"
+UNMOVING = "series '{}' has 0 in each of its last {} rows with a value{}, longer than ever before"
 
 
 def test_a_dead_series_is_forecast_as_dead():
@@ -179,6 +179,14 @@ def test_one_warning_tells_of_all_dead_series(model):
     with pytest.warns(UserWarning, match=UNMOVING.format("x", 40, r" \(and 1 more\)")) as caught:
         forecast(frame, 3, model=model)
     assert len(caught) == 1
+
+
+def test_the_last_value_of_a_dead_series_is_told():
+    sales = np.random.default_rng(0).poisson(5, 120)
+    dead = np.r_[sales[:80], np.zeros(37), np.full(3, np.nan)]
+    with pytest.warns(UserWarning, match=UNMOVING.format("dead", 37, "")):
+        answer = forecast(long_table([dead, sales], ["dead", "alive"]), 3)
+    assert (answer.set_index("unique_id").loc["dead", "zero"] == 0).all()
 
 
 def test_a_dead_series_with_empty_cells_goes_on():

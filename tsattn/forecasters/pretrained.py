@@ -544,8 +544,8 @@ def _last_of_ended(x: np.ndarray, season: int) -> np.ndarray:
     ended = equal[~np.isnan(last[equal])]
     # Where the last values stand for missing ones, the series may go on.
     read = without_outliers(x[ended][:, :, None])
-    missing = np.isnan(read[:, -1, 0])
-    last[ended[missing]] = np.nan
+    is_left_out = EqualRuns.of(read).last[:, 0] != last[ended]
+    last[ended[is_left_out]] = np.nan
     return last
 
 
@@ -837,13 +837,13 @@ def tell_unmoving(panel: Panel, n_rows: int) -> None:
         return
     end = last_rows[:1] + 1
     series = panel.owners(end)[0]
-    window = History(panel).reaching(end, n_rows)
-    n_equal = EqualRuns.of(window).n_last[0, 0]
+    # Its last rows may lack a value.
+    runs = EqualRuns.of(History(panel).reaching(end, n_rows))
     warn(
-        f"{panel.series_label(series)} has {panel.values[last_rows[0], 0]:g} in each of its last"
-        f" {n_equal} rows{more(len(last_rows))}, longer than ever before; its forecast stays"
-        " there; leave the series out if it has ended, or its cells empty if they stand for"
-        " missing values"
+        f"{panel.series_label(series)} has {runs.last[0, 0]:g} in each of its last"
+        f" {runs.n_last[0, 0]} rows with a value{more(len(last_rows))}, longer than ever before;"
+        " its forecast stays there; leave the series out if it has ended, or its cells empty if"
+        " they stand for missing values"
     )
 
 
