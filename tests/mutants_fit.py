@@ -333,7 +333,10 @@ MUTANTS = [
         SAVED,
     ),
     Mutant(
-        "tsattn/storage.py", "if _identity(standing_folder(path)) == identity:", "if True:", SAVED
+        "tsattn/storage.py",
+        "if standing == folder and _identity(standing) == identity:",
+        "if True:",
+        SAVED,
     ),
     # the command line
     Mutant(

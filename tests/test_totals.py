@@ -397,6 +397,7 @@ COVERAGE_TASKS = {
 
 
 @pytest.mark.filterwarnings("ignore:.* far from its neighbours")
+@pytest.mark.filterwarnings("ignore:series .* in each of its last")
 # Some series of the weekly task ended years before others.
 @pytest.mark.filterwarnings("ignore:series .* ends at")
 @pytest.mark.parametrize("freq", COVERAGE_TASKS)

@@ -198,8 +198,8 @@ def standing_folder(path: Path) -> Path:
 def read_folder(path: Path, read: Callable[[Path], _AnyT]) -> _AnyT:
     """What ``read`` makes of the folder that :func:`write_folder` wrote.
 
-    It reads again where it fails and a writer has replaced the folder meanwhile, so that it sees
-    the files of one writer.
+    It reads again where it fails and a writer has replaced or set aside the folder meanwhile, so
+    that it sees the files of one writer.
 
     Args:
         path: The folder.
@@ -214,7 +214,9 @@ def read_folder(path: Path, read: Callable[[Path], _AnyT]) -> _AnyT:
         try:
             return read(folder)
         except ValueError:
-            if _identity(standing_folder(path)) == identity:
+            # A folder that was only set aside is the same under another name.
+            standing = standing_folder(path)
+            if standing == folder and _identity(standing) == identity:
                 raise
     return read(standing_folder(path))
 

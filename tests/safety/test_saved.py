@@ -306,6 +306,24 @@ def test_a_folder_replaced_while_it_is_read_is_read_again(tmp_path):
         assert len(reads) == n_replacements + 1
 
 
+def test_a_folder_set_aside_while_it_is_read_is_read_there(tmp_path):
+    path = tmp_path / "model"
+    left = tmp_path / ".model.old.0123456789ab"
+    facts = {"format": 1, "class": "old"}
+    write_folder(path, lambda folder: (folder / "config.json").write_text(json.dumps(facts)))
+    reads = []
+
+    def read(folder):
+        reads.append(folder)
+        if len(reads) == 1:
+            # The first of the two renames of a writer.
+            path.replace(left)
+        return read_json(folder / "config.json")
+
+    assert read_folder(path, read) == facts
+    assert reads == [path, left]
+
+
 def test_a_damaged_folder_that_stays_is_read_once(tmp_path):
     reads = []
 
