@@ -242,4 +242,13 @@ RECIPES = {
         other_rate=0.0018,
         start="zero-5i-small",
     ),
+    # From zero-5h-small at a sixth of its rates.
+    "zero-5k-small": replace(
+        _FAST_SMALL,
+        n_steps=2_000,
+        seed=14,
+        rate=0.006,
+        other_rate=0.0006,
+        start="zero-5h-small",
+    ),
 }
