@@ -87,7 +87,7 @@ _HOMES = {
 # Rooms that the guide names, which need no import of their own.
 _ROOMS = ("adapters", "catalogue", "distributed", "evaluate", "plotting", "tuning")
 
-# Looked up on first use, as reading it takes ten times as long as the rest of this module.
+# Looked up on first use, as reading it takes eight times as long as the rest of this module.
 __version__: str
 
 

@@ -823,7 +823,7 @@ def tell_stuck(panel: Panel, n_rows: int) -> None:
 
 def tell_unmoving(panel: Panel, n_rows: int) -> None:
     """Warn once of series that end in one value for longer than ever before in the last ``n_rows``
-    rows, and whose forecasts are this value.
+    rows, and whose forecasts stay near this value: medians are equal to it, means nearly so.
     """
     season = season_length(panel.freq)
 
@@ -842,7 +842,7 @@ def tell_unmoving(panel: Panel, n_rows: int) -> None:
     warn(
         f"{panel.series_label(series)} has {runs.last[0, 0]:g} in each of its last"
         f" {runs.n_last[0, 0]} rows with a value{more(len(last_rows))}, longer than ever before;"
-        " its forecast stays there; leave the series out if it has ended, or its cells empty if"
+        " its forecast stays near that; leave the series out if it has ended, or its cells empty if"
         " they stand for missing values"
     )
 
