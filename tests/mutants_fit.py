@@ -852,8 +852,8 @@ MUTANTS = [
     ),
     Mutant(
         TRIALS,
-        "in_time = candidate.by_row or trial.fit.seconds",
-        "in_time = candidate.by_row and trial.fit.seconds",
+        "elif trial.refits and _refit_seconds(trial) < seconds:",
+        "elif trial.candidate.by_row:",
         f"{COMBINED}::test_a_candidate_that_learns_is_fitted_again_on_all_rows",
     ),
     Mutant(
@@ -893,12 +893,32 @@ MUTANTS = [
         "return larger",
         DEADLINES_TESTS,
     ),
-    Mutant(DEADLINES, "require_seconds(seconds)", "require_seconds()", DEADLINES_TESTS),
     Mutant(
         DEADLINES,
-        "if part > _LEAST_TREE_PARTS and seconds_left() < seconds:",
+        "n_next = self.n_wanted - self.n_trees",
+        "n_next = 1",
+        DEADLINES_TESTS,
+    ),
+    Mutant(
+        DEADLINES,
+        "if clock.n_trees < _LEAST_TREE_SHARE * learner.max_iter:",
         "if False:",
         DEADLINES_TESTS,
+    ),
+    Mutant(DEADLINES, "learner.set_params(**settings)", "pass", DEADLINES_TESTS),
+    Mutant(
+        "tsattn/forecasters/covariate_weights.py",
+        "return replace(regression, pooled=pooled, trees=trees, target_trees=target_trees)",
+        "return replace(regression, trees=trees, target_trees=target_trees)",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_a_refit_keeps_what_was_chosen_and_learns_the_rest_again",
+    ),
+    Mutant(
+        "tsattn/forecasters/pretrained.py",
+        "if regression is None or not encoder.reads_as(regression.encoder):",
+        "if regression is None:",
+        "tests/forecasters/test_covariate_regression.py"
+        "::test_a_refit_on_rows_with_a_new_category_is_a_fit",
     ),
     Mutant(AUTO, "np.where(np.isnan(last), point, last)", "point", COMBINED),
     Mutant(

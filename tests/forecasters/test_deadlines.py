@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
+from sklearn.ensemble import HistGradientBoostingRegressor
 from tables import long_table
 
 from tsattn.data.frames import to_panel
@@ -120,57 +121,138 @@ def test_the_earliest_of_limits_inside_one_another_counts(clock):
 
 
 class SlowLearner(BaseEstimator):
-    """1,000 rows take a second to prepare, and a fifth for each tree that is added."""
+    """1,000 rows take four seconds to prepare, and a fifth for each tree that is added."""
 
-    def __init__(self, clock=None, slowed=1.0, max_iter=200, warm_start=False):
+    def __init__(
+        self,
+        clock=None,
+        slowed=1.0,
+        max_iter=200,
+        early_stopping=False,
+        validation_fraction=0.1,
+        scoring="loss",
+        n_iter_no_change=10,
+        tol=1e-7,
+    ):
         self.clock = clock
         self.slowed = slowed
         self.max_iter = max_iter
-        self.warm_start = warm_start
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.scoring = scoring
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
 
     def fit(self, features, target):
         assert features[:, 0].tolist() == target.tolist()
-        n_before = getattr(self, "n_trees_", 0) if self.warm_start else 0
-        slowed = self.slowed if self.warm_start else 1.0
-        n_more = self.max_iter - n_before
-        self.clock.seconds += slowed * (1 + n_more / 5) * len(target) / 1000
-        self.n_trees_ = self.max_iter
+        size = len(target) / 1000
+        self.clock.seconds += 4 * size
+        self.n_trees_ = 0
         self.target_ = target
+        if self.early_stopping:
+            assert (self.n_iter_no_change, self.tol, self.validation_fraction) == (1, 0.0, None)
+            score = self.scoring(self, features, target)
+        while self.n_trees_ < self.max_iter:
+            # Those after the tenth one may take longer than was seen.
+            slowed = self.slowed if self.n_trees_ >= 10 else 1.0
+            self.clock.seconds += slowed * size / 5
+            self.n_trees_ += 1
+            if self.early_stopping:
+                before, score = score, self.scoring(self, features, target)
+                if score <= before:
+                    break
         return self
-
-    def __sklearn_clone__(self):
-        return SlowLearner(self.clock, self.slowed, self.max_iter)
 
 
 ROWS = np.arange(1000.0)
 
 
-@pytest.mark.parametrize(("seconds", "n_rows"), [(20.0, 297), (80.0, 1000), (np.inf, 1000)])
+@pytest.mark.parametrize(
+    ("seconds", "n_rows"), [(12.0, 121), (20.0, 272), (44.5, 1000), (80.0, 1000), (np.inf, 1000)]
+)
 def test_boosting_learns_from_as_many_rows_as_the_time_allows(clock, seconds, n_rows):
-    """Four parts of 200 trees are 44 seconds, 53.8 expected ones, after 4 seconds for ten trees."""
+    """All rows take 44 seconds, 52.8 with a margin. The first eight trees take 5.6."""
+    learner = SlowLearner(clock)
+    settings = learner.get_params()
     with time_limit(seconds):
-        learner = fit_boosted(SlowLearner(clock), ROWS[:, None], ROWS)
+        assert fit_boosted(learner, ROWS[:, None], ROWS) is learner
     assert learner.n_trees_ == 200
-    assert not learner.warm_start
+    assert learner.get_params() == settings
     assert len(learner.target_) == n_rows
     # Drawn ones are spread over all of them.
     assert abs(learner.target_.mean() - 499.5) < 60
     assert clock.seconds <= seconds
 
 
-@pytest.mark.parametrize(("slowed", "n_trees"), [(1.1, 200), (1.5, 150), (2.2, 100)])
+@pytest.mark.parametrize(("slowed", "n_trees"), [(1.1, 200), (1.5, 190), (2.2, 132)])
 def test_boosting_that_takes_longer_than_expected_ends_with_fewer_trees(clock, slowed, n_trees):
     with time_limit(60.0):
         learner = fit_boosted(SlowLearner(clock, slowed), ROWS[:, None], ROWS)
     assert learner.n_trees_ == n_trees
+    assert len(learner.target_) == 1000
     assert clock.seconds <= 60
 
 
-@pytest.mark.parametrize(("seconds", "slowed"), [(6.0, 1.0), (60.0, 4.0)])
+@pytest.mark.parametrize(("seconds", "slowed"), [(6.0, 1.0), (60.0, 4.0), (20.0, 9.0)])
 def test_boosting_that_would_not_end_in_time_is_given_up(clock, seconds, slowed):
+    learner = SlowLearner(clock, slowed)
+    settings = learner.get_params()
     with time_limit(seconds), pytest.raises(OutOfTime):
-        fit_boosted(SlowLearner(clock, slowed), ROWS[:, None], ROWS)
+        fit_boosted(learner, ROWS[:, None], ROWS)
     assert clock.seconds <= seconds
+    assert learner.get_params() == settings
+
+
+def boosting(n_trees):
+    return HistGradientBoostingRegressor(max_iter=n_trees, early_stopping=False, random_state=0)
+
+
+def boosted_table():
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(400, 3))
+    target = features[:, 0] + generator.normal(size=400)
+    return features, target
+
+
+def test_boosting_in_time_learns_what_it_learns_without_a_limit():
+    features, target = boosted_table()
+    expected = boosting(30).fit(features, target).predict(features)
+    with time_limit(1e6):
+        learner = fit_boosted(boosting(30), features, target)
+    np.testing.assert_array_equal(learner.predict(features), expected)
+
+
+def test_boosting_prepares_the_features_once(monkeypatch):
+    """It takes as long as many trees."""
+    features, target = boosted_table()
+    calls = []
+    fit = HistGradientBoostingRegressor.fit
+
+    def counted(self, *args):
+        calls.append(self.max_iter)
+        return fit(self, *args)
+
+    monkeypatch.setattr(HistGradientBoostingRegressor, "fit", counted)
+    with time_limit(1e6):
+        fit_boosted(boosting(30), features, target)
+    assert calls == [30]
+
+
+def test_boosting_stops_with_the_trees_that_the_time_allowed(clock):
+    """A look at the clock takes a tenth of a second, and a second when the pace has been judged."""
+    looks = iter([0.1] * 22 + [1.0] * 100)
+
+    def monotonic():
+        clock.seconds += next(looks)
+        return clock.seconds
+
+    clock.monotonic = monotonic
+    features, target = boosted_table()
+    with time_limit(20.0):
+        learner = fit_boosted(boosting(24), features, target)
+    assert 12 <= learner.n_iter_ < 24
+    expected = boosting(learner.n_iter_).fit(features, target).predict(features)
+    np.testing.assert_array_equal(learner.predict(features), expected)
 
 
 def test_the_time_of_loading_a_package_is_no_time_of_a_fit(clock):

@@ -33,12 +33,10 @@ _SLOW_FIRST_SECONDS = 0.3
 _CHUNK_SECONDS = 0.25
 # Windows that must be forecast, at least, where there are so many.
 _LEAST_WINDOWS = 8
-# Trees of the two fits that time boosting: the first one prepares the features as well.
-_TIMED_TREES = (1, 9)
-# Parts in which boosting takes its trees, between which it looks at the clock.
-_TREE_PARTS = 4
-# Parts that are enough: those after them add little.
-_LEAST_TREE_PARTS = 2
+# Trees after which it is judged how long all of them take.
+_JUDGED_TREES = 8
+# Share of the trees that is enough: those after them add little.
+_LEAST_TREE_SHARE = 0.5
 # Share of the rows that boosting learns from at least.
 _LEAST_ROW_SHARE = 0.1
 # Time at which the work of this thread must be done.
@@ -91,7 +89,7 @@ def fit_boosted(learner: Any, features: np.ndarray, target: np.ndarray) -> Any:
     Where it takes longer than expected, half of the trees are enough.
 
     Args:
-        learner: A ``HistGradientBoostingRegressor``.
+        learner: A ``HistGradientBoostingRegressor`` that does not stop early.
         features: ``[rows, n]``.
         target: ``[rows]``.
 
@@ -100,47 +98,82 @@ def fit_boosted(learner: Any, features: np.ndarray, target: np.ndarray) -> Any:
     """
     if math.isinf(seconds_left()):
         return learner.fit(features, target)
-    n_rows = _boosting_rows(learner, features, target)
-    if n_rows < len(target):
+    require_seconds()
+    clock = _BoostingClock(learner.max_iter, judges_pace=True)
+    clock.fit(learner, features, target)
+    if clock.is_slow:
+        row_share = seconds_left() / (_FIT_MARGIN * clock.needed_seconds)
+        if row_share < _LEAST_ROW_SHARE:
+            raise OutOfTime
+        n_rows = int(len(target) * row_share)
         chosen = np.sort(np.random.default_rng(0).permutation(len(target))[:n_rows])
-        features = features[chosen]
-        target = target[chosen]
-    n_trees = learner.max_iter
-    # Trees are added to those of the part before, as one fit would do.
-    learner.set_params(warm_start=True)
-    seconds = 0.0
-    for part in range(1, _TREE_PARTS + 1):
-        if part > _LEAST_TREE_PARTS and seconds_left() < seconds:
-            break
-        require_seconds(seconds)
-        begun = time.monotonic()
-        learner.set_params(max_iter=n_trees * part // _TREE_PARTS).fit(features, target)
-        seconds = time.monotonic() - begun
-    return learner.set_params(warm_start=False)
+        clock = _BoostingClock(learner.max_iter, judges_pace=False)
+        clock.fit(learner, features[chosen], target[chosen])
+    if clock.n_trees < _LEAST_TREE_SHARE * learner.max_iter:
+        raise OutOfTime
+    return learner
 
 
-def _boosting_rows(learner: Any, features: np.ndarray, target: np.ndarray) -> int:
-    """Rows on which boosting is expected to end in time, by fits of few trees.
+class _BoostingClock:
+    """A score of boosted trees that says whether there is time for the next one.
 
-    Raises:
-        OutOfTime: If they are less than a tenth.
+    scikit-learn asks for it before the first tree and after each one, and stops when it does not
+    rise. To fit in parts would prepare the features anew for each of them, which takes as long as
+    fifty trees.
+
+    Args:
+        n_wanted: Trees of the whole fit.
+        judges_pace: Whether to stop after few trees if all of them would not end in time.
+
+    Attributes:
+        n_trees: Trees so far.
+        is_slow: Whether it stopped after few trees.
     """
-    from sklearn.base import clone
 
-    seconds = []
-    for n_trees in _TIMED_TREES:
-        require_seconds()
-        begun = time.monotonic()
-        clone(learner).set_params(max_iter=n_trees).fit(features, target)
-        seconds.append(time.monotonic() - begun)
-    fewer_trees, more_trees = _TIMED_TREES
-    seconds_per_tree = max(seconds[1] - seconds[0], 0.0) / (more_trees - fewer_trees)
-    # The first fit prepares the features, as each part of the trees does.
-    all_parts = _TREE_PARTS * seconds[0] + seconds_per_tree * learner.max_iter
-    expected_seconds = _FIT_MARGIN * all_parts
-    require_seconds(_LEAST_ROW_SHARE * expected_seconds)
-    row_share = min(seconds_left() / expected_seconds, 1.0)
-    return int(len(target) * row_share)
+    def __init__(self, n_wanted: int, *, judges_pace: bool) -> None:
+        self.n_wanted = n_wanted
+        self.judges_pace = judges_pace
+        self.n_trees = 0
+        self.is_slow = False
+        self._begun = 0.0
+        self._first_tree_begun: float | None = None
+        self._prepared_seconds = 0.0
+        self._tree_seconds = 0.0
+
+    @property
+    def needed_seconds(self) -> float:
+        """Seconds that the whole fit takes at the pace so far."""
+        return self._prepared_seconds + self.n_wanted * self._tree_seconds
+
+    def fit(self, learner: Any, features: np.ndarray, target: np.ndarray) -> None:
+        """Fit a learner for as long as there is time; its settings are then as before."""
+        settings = learner.get_params()
+        self._begun = time.monotonic()
+        learner.set_params(
+            early_stopping=True, validation_fraction=None, scoring=self, n_iter_no_change=1, tol=0.0
+        )
+        try:
+            learner.fit(features, target)
+        finally:
+            learner.set_params(**settings)
+
+    def __call__(self, learner: Any, features: np.ndarray, target: np.ndarray) -> float:
+        """The number of trees while there is time for more, then less than any number."""
+        now = time.monotonic()
+        if self._first_tree_begun is None:
+            self._first_tree_begun = now
+            self._prepared_seconds = now - self._begun
+            return 0.0
+        self.n_trees += 1
+        self._tree_seconds = (now - self._first_tree_begun) / self.n_trees
+        n_next = 1
+        is_judged = self.judges_pace and self.n_trees == _JUDGED_TREES
+        if is_judged:
+            n_next = self.n_wanted - self.n_trees
+        if seconds_left() > n_next * self._tree_seconds:
+            return float(self.n_trees)
+        self.is_slow = self.judges_pace and self.n_trees <= _JUDGED_TREES
+        return -math.inf
 
 
 class Progress(NamedTuple):

@@ -201,6 +201,9 @@ RECIPES = {
     ),
     # From zero-5b by the series alone, as teachers that are no better than it no longer help.
     "zero-5e": replace(_TAUGHT_AGAIN, n_steps=16_000, seed=13, teachers=None),
+    # From zero-5b by the mixture of its teachers, where zero-5c and zero-5d went for the mean of
+    # their quantiles.
+    "zero-5f": replace(_TAUGHT_AGAIN, seed=15, teachers=_ALL_TEACHERS, loss="expected_pinball"),
     "zero-5b-small": _TAUGHT_SMALL,
     # Further series from where zero-5b-small ended, twice.
     "zero-5c-small": replace(_TAUGHT_SMALL, seed=4, start="zero-5b-small"),
