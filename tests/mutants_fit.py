@@ -852,8 +852,8 @@ MUTANTS = [
     ),
     Mutant(
         TRIALS,
-        "elif trial.refits and _refit_seconds(trial) < seconds:",
-        "elif trial.candidate.by_row:",
+        "in_time = candidate.by_row or trial.fit.seconds",
+        "in_time = candidate.by_row and trial.fit.seconds",
         f"{COMBINED}::test_a_candidate_that_learns_is_fitted_again_on_all_rows",
     ),
     Mutant(
@@ -906,20 +906,6 @@ MUTANTS = [
         DEADLINES_TESTS,
     ),
     Mutant(DEADLINES, "learner.set_params(**settings)", "pass", DEADLINES_TESTS),
-    Mutant(
-        "tsattn/forecasters/covariate_weights.py",
-        "return replace(regression, pooled=pooled, trees=trees, target_trees=target_trees)",
-        "return replace(regression, trees=trees, target_trees=target_trees)",
-        "tests/forecasters/test_covariate_regression.py"
-        "::test_a_refit_keeps_what_was_chosen_and_learns_the_rest_again",
-    ),
-    Mutant(
-        "tsattn/forecasters/pretrained.py",
-        "if regression is None or not encoder.reads_as(regression.encoder):",
-        "if regression is None:",
-        "tests/forecasters/test_covariate_regression.py"
-        "::test_a_refit_on_rows_with_a_new_category_is_a_fit",
-    ),
     Mutant(AUTO, "np.where(np.isnan(last), point, last)", "point", COMBINED),
     Mutant(
         TRIALS,

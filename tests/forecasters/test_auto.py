@@ -18,7 +18,7 @@ from tsattn.data.schema import Schema
 from tsattn.forecasters import candidates, judged_windows, trials
 from tsattn.forecasters.auto import AutoForecaster
 from tsattn.forecasters.covariate_weights import PastForecasts
-from tsattn.forecasters.deadlines import OutOfTime, fit_in_time, require_seconds, seconds_left
+from tsattn.forecasters.deadlines import fit_in_time, require_seconds, seconds_left
 from tsattn.forecasters.linear import LinearForecaster
 from tsattn.forecasters.naive import Naive
 from tsattn.forecasters.pretrained import PretrainedForecaster, clean_panel
@@ -654,35 +654,19 @@ def test_no_second_fit_begins_with_fewer_rows(monkeypatch):
 
 
 def test_the_last_fit_on_columns_has_nearly_all_that_is_left(monkeypatch):
-    fitted_on = PretrainedForecaster.fitted_on
+    fit = PretrainedForecaster._fit
     limits = []
 
-    def watch(self, panel):
+    def watch(self, panel, context):
         limits.append(seconds_left())
-        return fitted_on(self, panel)
+        return fit(self, panel, context)
 
-    monkeypatch.setattr(PretrainedForecaster, "fitted_on", watch)
+    monkeypatch.setattr(PretrainedForecaster, "_fit", watch)
     frame = table(400)
     frame["price"] = np.arange(400) % 5.0
-    model = Quick(H, max_time=600, schema=Schema(past_cols=["price"])).fit(frame)
-    assert len(limits) == 1
+    Quick(H, max_time=600, schema=Schema(past_cols=["price"])).fit(frame)
+    assert len(limits) == 2
     assert 0.8 < limits[-1] / 540 <= 0.9
-    assert model.covariate_columns_.past == ("price",)
-
-
-def test_of_a_last_fit_on_columns_that_does_not_end_the_first_one_stays(monkeypatch):
-    def late(self, panel):
-        firsts.append(self.covariate_regression_)
-        raise OutOfTime
-
-    firsts = []
-    monkeypatch.setattr(PretrainedForecaster, "fitted_on", late)
-    frame = table(400)
-    frame["price"] = np.arange(400) % 5.0
-    model = Quick(H, max_time=600, schema=Schema(past_cols=["price"])).fit(frame)
-    (first,) = firsts
-    assert model._members[0].forecaster.covariate_regression_ is first
-    assert len(model.panel_.values) == 400
 
 
 @pytest.mark.parametrize("name", ["zero", "gbm"])

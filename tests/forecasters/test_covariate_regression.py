@@ -875,9 +875,7 @@ def test_a_limited_time_forecasts_some_windows_that_are_spread_evenly(monkeypatc
     known = {}
     for seconds in (10.0, np.inf):
         with time_limit(2 * seconds):
-            past = PastForecasts.of(
-                regression, slow, windows, panel, origins, seconds, shares=(0.0, 1.0)
-            )
+            past = PastForecasts.of(regression, slow, windows, panel, origins, seconds)
         known[seconds] = past
     some, every = known.values()
     is_done = some.usable
@@ -889,80 +887,6 @@ def test_a_limited_time_forecasts_some_windows_that_are_spread_evenly(monkeypatc
         assert np.isnan(answer.point[~is_done]).all()
         for made, whole in zip(answer, every.answers[share], strict=True):
             np.testing.assert_array_equal(made[is_done], whole[is_done])
-
-
-# --- a fit on further rows ------------------------------------------------------------------------
-
-
-def same_trees(trees, others):
-    return all(np.array_equal(trees.arrays[name], others.arrays[name]) for name in trees.arrays)
-
-
-def test_a_refit_on_the_same_rows_learns_the_same():
-    schema = SCHEMA.changed(future_cols=["heat", "wind"])
-    model = MAKERS["zero"](schema).fit(series(2, storm))
-    learnt = model.covariate_regression_
-    assert learnt.trees is not None
-    again = model.fitted_on(model.panel_).covariate_regression_
-    assert again is not learnt
-    assert same_trees(again.trees, learnt.trees)
-    kept = {"trees", "target_trees", "pooled"}
-    for name, value in vars(learnt).items():
-        if name not in kept:
-            assert getattr(again, name) is value
-
-
-@pytest.mark.parametrize(("share", "n_forecasts"), [(0.0, 1), (0.5, 2), (1.0, 1)])
-def test_a_refit_keeps_what_was_chosen_and_learns_the_rest_again(share, n_forecasts, monkeypatch):
-    frame = series(2, storm).assign(sky="rain")
-    schema = SCHEMA.changed(future_cols=["heat", "wind"])
-    model = MAKERS["zero"](schema).fit(frame[:-TEST])
-    drawn = replace(with_all_opinions(model.covariate_regression_), share=share)
-    panel = model.with_state(None).read(frame)
-    answer = PretrainedForecaster._answer
-    n_windows = []
-
-    def counted(self, x, *args):
-        n_windows.append(len(x))
-        return answer(self, x, *args)
-
-    monkeypatch.setattr(PretrainedForecaster, "_answer", counted)
-    refitted = model.revised(covariate_regression=drawn).fitted_on(panel)
-    n_origins = len(Origins.of(panel, H, 1, drawn.rows).ends)
-    assert sum(n_windows) == n_forecasts * n_origins
-    assert len(refitted.panel_.values) == ROWS
-    again = refitted.covariate_regression_
-    for name in ("encoder", "share", "widths", "pooled_weight", "trees_weight", "target_weight"):
-        assert getattr(again, name) is getattr(drawn, name)
-    assert not same_trees(again.trees, drawn.trees)
-    assert not same_trees(again.target_trees, drawn.target_trees)
-    assert not np.array_equal(again.pooled.weights, drawn.pooled.weights)
-
-
-def test_a_refit_needs_no_forecast_where_nothing_was_learnt(monkeypatch):
-    frame = series(1, promotion)
-    model = promoted()
-    alone = replace(
-        model.covariate_regression_, pooled=None, trees=None, target_trees=None, share=1.0
-    )
-    monkeypatch.setattr(PretrainedForecaster, "_answer", None)
-    refitted = model.revised(covariate_regression=alone).fitted_on(
-        model.with_state(None).read(frame)
-    )
-    assert refitted.covariate_regression_ is alone
-    assert len(refitted.panel_.values) == len(frame)
-
-
-def test_a_refit_on_rows_with_a_new_category_is_a_fit():
-    frame = series(3, sky)
-    frame.loc[frame.index[-H:], "sky"] = "hail"
-    schema = SCHEMA.changed(future_cols=["sky"])
-    model = MAKERS["zero"](schema).fit(frame[:-H])
-    panel = model.with_state(None).read(frame)
-    refitted = model.fitted_on(panel)
-    future = refitted.make_future_frame().assign(sky="hail")
-    expected = MAKERS["zero"](schema).fit(panel).predict(future=future)
-    np.testing.assert_array_equal(refitted.predict(future=future).point, expected.point)
 
 
 # --- everywhere -----------------------------------------------------------------------------------

@@ -204,10 +204,6 @@ class CovariateEncoder:
     static_scale: np.ndarray
     categories: tuple[Categories, ...]
 
-    def reads_as(self, other: CovariateEncoder) -> bool:
-        """Whether both have the same features, though perhaps in other units."""
-        return self.columns == other.columns and self.categories == other.categories
-
     @classmethod
     def fit(cls, columns: CovariateColumns, panel: Panel, stops: np.ndarray) -> CovariateEncoder:
         """Learn scales and categories, and choose the cycles of the calendar.

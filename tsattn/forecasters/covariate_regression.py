@@ -119,17 +119,9 @@ class CovariateRegression:
     @property
     def active(self) -> bool:
         """Whether a forecast differs from the base's."""
-        return self.share > 0 or self.learns
-
-    @property
-    def reads_trees(self) -> bool:
-        """Whether trees correct the point."""
-        return self.trees is not None or self.target_trees is not None
-
-    @property
-    def learns(self) -> bool:
-        """Whether it holds more than shares and factors: a pooled regression or trees."""
-        return self.pooled is not None or self.reads_trees
+        opinions = (self.pooled, self.trees, self.target_trees)
+        has_correction = any(opinion is not None for opinion in opinions)
+        return self.share > 0 or has_correction
 
     @property
     def reads_rows(self) -> bool:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -67,8 +66,6 @@ _NEAR_LOSS = 1.1
 _FIRST_TREES_SHARE = 0.5
 # Factor of the time that the next trees are expected to take.
 _FIT_MARGIN = 1.2
-# Shares of the local regression that are forecast for each share: half is the mean of both others.
-_SHARES_FORECAST = MappingProxyType({0.0: (0.0,), 0.5: (0.0, 1.0), 1.0: (1.0,)})
 # Fewest windows from which something is learnt.
 _LEAST_WINDOWS = 32
 # One in so many windows of a series, the last ones, checks what the others taught.
@@ -131,8 +128,7 @@ def fit_covariate_regression(
     n_panels = 1 if without_doubtful is None else 2
     seconds = _FORECAST_SHARE * seconds_left() / n_panels
     begun = time.monotonic()
-    shares = _SHARES_FORECAST[0.5] if regression.reads_rows else _SHARES_FORECAST[0.0]
-    past = PastForecasts.of(regression, base, windows, panel, origins, seconds, shares)
+    past = PastForecasts.of(regression, base, windows, panel, origins, seconds)
     if not origins.suffice(past.usable):
         return regression
     choice = past.best()
@@ -143,7 +139,7 @@ def fit_covariate_regression(
         require_seconds(time.monotonic() - begun)
         leaving_out = replace(regression, leaves_out=True)
         past_without = PastForecasts.of(
-            leaving_out, base, windows, without_doubtful, origins, seconds, shares
+            leaving_out, base, windows, without_doubtful, origins, seconds
         )
         choice_without = past_without.best()
     except OutOfTime:
@@ -160,35 +156,6 @@ def fit_covariate_regression(
     if past.clearly_lower(_mean_losses(errors_without[judged]), losses, worth=0.0):
         return choice_without.regression
     return choice.regression
-
-
-def refit_covariate_regression(
-    regression: CovariateRegression, base: Base, windows: Windows, panel: Panel, *, min_rows: int
-) -> CovariateRegression:
-    """Learn the pooled regression and the trees anew from a panel with further rows.
-
-    What was chosen stays: the shares and weights, how columns are read, and the widths of bands.
-    This takes less than half of the time of :func:`fit_covariate_regression`, which tries others.
-
-    Args:
-        regression: A fitted one.
-        base: As there.
-        windows: As there.
-        panel: The series.
-        min_rows: As there.
-
-    Raises:
-        OutOfTime: If that would not end in time.
-    """
-    if not regression.learns:
-        return regression
-    origins = Origins.of(panel, regression.horizon, min_rows, regression.rows)
-    seconds = _FORECAST_SHARE * seconds_left()
-    shares = _SHARES_FORECAST[regression.share]
-    past = PastForecasts.of(regression, base, windows, panel, origins, seconds, shares)
-    if not origins.suffice(past.usable):
-        return regression
-    return past.learnt_again()
 
 
 def _mean_losses(errors: np.ndarray) -> np.ndarray:
@@ -361,7 +328,7 @@ class PastForecasts:
     """Forecasts of windows of the past of a panel, with and without the local regression.
 
     Attributes:
-        regression: The one without any weight, or one that is learnt again.
+        regression: The one without any weight.
         windows: The windows.
         origins: Where they end, and which of them check.
         truth: Values that came, ``[W, F, C]``; NaN where one is missing.
@@ -388,10 +355,9 @@ class PastForecasts:
         panel: Panel,
         origins: Origins,
         seconds: float,
-        shares: Sequence[float],
     ) -> PastForecasts:
         """Let the base forecast the windows before all origins, or before as many as ``seconds``
-        allow, which are spread evenly over all of them, with some shares of the local regression.
+        allow, which are spread evenly over all of them.
         """
         end = time.monotonic() + seconds
         windows = PastWindows.of(regression, cut, panel, origins.ends)
@@ -402,7 +368,7 @@ class PastForecasts:
         forecasts = []
         n_done = 0
         for part, x, covariates in windows.parts(order):
-            forecasts.append(_forecast(regression, base, x, covariates, shares))
+            forecasts.append(_forecast(regression, base, x, covariates))
             n_done += len(part)
             # These seconds are a share of the limit that the parts must keep.
             if time.monotonic() > end:
@@ -410,11 +376,10 @@ class PastForecasts:
         columns = zip(*forecasts, strict=True)
         places = order[:n_done]
         arrays = [_in_places(column, places, n_windows) for column in columns]
-        effect, location, spread, *forecasts_by_share = arrays
-        points = forecasts_by_share[::2]
-        bounds = forecasts_by_share[1::2]
-        answers = dict(zip(shares, map(_Answer, points, bounds), strict=True))
-        if len(answers) > 1:
+        effect, location, spread, point, bounds, *with_effect = arrays
+        answers = {0.0: _Answer(point, bounds)}
+        if regression.reads_rows:
+            answers[1.0] = _Answer(*with_effect)
             answers[0.5] = answers[0.0].mean_with(answers[1.0])
         past = cls(
             regression=regression,
@@ -447,7 +412,10 @@ class PastForecasts:
         The pooled regression and all trees are then learnt from all windows. Trees that would not
         end in time are left out, the target trees first, and so is the pooled regression.
         """
-        learn, check = self._usable_windows()
+        usable = self.usable
+        held_out = self.origins.held_out
+        learn = np.flatnonzero(usable & ~held_out)
+        check = np.flatnonzero(usable & held_out)
         plain_options = [self._without_trees(share, check) for share in self.answers]
         try:
             rows = self._tree_rows(learn, _MOST_ROWS)
@@ -460,32 +428,6 @@ class PastForecasts:
             target = self._target_of_trees(rows, check_rows)
         all_rows = rows.join(check_rows)
         return self._chosen(learn, check, options, all_rows, target)
-
-    def learnt_again(self) -> CovariateRegression:
-        """The pooled regression and the trees that have a weight, from all windows.
-
-        Raises:
-            OutOfTime: If they are not learnt in time.
-        """
-        regression = self.regression
-        share = regression.share
-        learn, check = self._usable_windows()
-        pooled = trees = target_trees = None
-        if regression.pooled is not None:
-            _, pooled = self._pooled(share, learn, check)
-        if regression.reads_trees:
-            rows = self._tree_rows(learn, _MOST_ROWS).join(self._tree_rows(check, None))
-            if regression.target_trees is not None:
-                target_trees = self._target_trees(rows)
-            if regression.trees is not None:
-                trees = self._trees(share, rows)
-        return replace(regression, pooled=pooled, trees=trees, target_trees=target_trees)
-
-    def _usable_windows(self) -> tuple[np.ndarray, np.ndarray]:
-        """The usable windows that learn, and those that check."""
-        usable = self.usable
-        held_out = self.origins.held_out
-        return np.flatnonzero(usable & ~held_out), np.flatnonzero(usable & held_out)
 
     def _options(
         self, plain_options: list[_TreesOption], learn: _TreeRows, check: _TreeRows
@@ -755,12 +697,10 @@ class PastForecasts:
         tables = []
         pasts = []
         places = []
-        # Trees read the forecast of one of the shares (`_tree_features`), which is not this one.
-        any_point = next(iter(self.answers.values())).point
         for part, x, covariates in self.windows.parts(pick):
             for c in range(n_channels):
                 features = self.regression.features(x[..., c], covariates)
-                point = any_point[part, :, c]
+                point = self.answers[0.0].point[part, :, c]
                 effect = self.effect[part, :, c]
                 table = features.of_trees(point, effect, self.regression.seasons)
                 past = features.of_past(horizon, self.regression.seasons)
@@ -894,17 +834,13 @@ class PastForecasts:
 
 
 def _forecast(
-    regression: CovariateRegression,
-    base: Base,
-    x: np.ndarray,
-    covariates: CovariateWindows,
-    shares: Sequence[float],
+    regression: CovariateRegression, base: Base, x: np.ndarray, covariates: CovariateWindows
 ) -> list[np.ndarray]:
     """Forecasts of windows ``[B, T, C]``.
 
     Returns:
-        The effect of columns on the steps ahead, location and spread of the windows, and points and
-        bounds with each share of the local regression.
+        The effect of columns on the steps ahead, location and spread of the windows, points and
+        bounds without the local regression, and those with it if it reads rows.
     """
     n_rows = x.shape[1]
     effects = regression.effects(x, covariates)
@@ -915,6 +851,7 @@ def _forecast(
         location[..., c] = features.location
         spread[..., c] = features.spread
     arrays = [effects[:, n_rows:], location, spread]
+    shares = (0.0, 1.0) if regression.reads_rows else (0.0,)
     for share in shares:
         shared = replace(regression, share=share)
         arrays += shared.blended(base, x, BAND, effects)

@@ -386,33 +386,6 @@ class PretrainedForecaster(GapForecaster):
             tell_outliers(panel, n_rows, future_cols, scattered=True)
         return replace(fitted, covariate_regression=regression, encoder=encoder)
 
-    def fitted_on(self, panel: Panel) -> Self:
-        """A copy fitted on a panel with further rows, which keeps what was chosen from its columns.
-
-        It is fitted as by :meth:`fit` where the panel has other columns, categories or cycles.
-
-        Args:
-            panel: The series, with the columns of the schema.
-
-        Raises:
-            OutOfTime: If that does not end in time.
-        """
-        from tsattn.forecasters.covariate_regression import make_encoder
-        from tsattn.forecasters.covariate_weights import refit_covariate_regression
-
-        regression = self.covariate_regression_
-        encoder = make_encoder(self.covariate_columns, panel)
-        if regression is None or not encoder.reads_as(regression.encoder):
-            return self.with_state(None).fit(panel)
-        n_rows = self.network_.config.token_context
-        clean = clean_panel(
-            panel, n_rows, self.covariate_columns.future, scattered=regression.leaves_out
-        )
-        regression = refit_covariate_regression(
-            regression, self._answer, self.windows, clean, min_rows=1
-        )
-        return self.revised(panel=panel, covariate_regression=regression)
-
     def with_network(self, network: ZeroNetwork, season: int = 0) -> Self:
         """A copy that forecasts windows by a network and was fitted on no table.
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from tsattn.data.panel import Panel
 from tsattn.data.windows import History
-from tsattn.forecaster import Forecaster
 from tsattn.forecasters.candidates import Candidate, answer_windows, no_answer
 from tsattn.forecasters.deadlines import (
     OutOfTime,
@@ -24,7 +23,7 @@ from tsattn.forecasters.deadlines import (
     work_at_once,
     work_in_time,
 )
-from tsattn.forecasters.pretrained import PretrainedForecaster, fit_without_columns
+from tsattn.forecasters.pretrained import fit_without_columns
 from tsattn.forecasts import Answer
 from tsattn.silence import ignored
 
@@ -47,8 +46,6 @@ _NEW_ROWS_SHARE = 0.05
 # and the share of the remaining time that they have for it.
 _LEARNERS = ("zero", "gbm")
 _LEARNERS_SHARE = 0.6
-# Share of the time of a fit on columns that one which keeps the choices of the first takes, about.
-_KEPT_CHOICE_SHARE = 0.5
 # Share of the time that is left in the end, which the last fit on columns may take.
 _LAST_SHARE = 0.9
 # Seconds that must be left for a classical model; one estimation may take as long as a second.
@@ -216,34 +213,6 @@ def _fit(candidate: Candidate, panel: Panel) -> None:
         forecaster.fit(panel.keep(forecaster.covariate_columns))
 
 
-def _refit_seconds(trial: Trial) -> float:
-    """Seconds that a refit is expected to take."""
-    if trial.candidate.by_row:
-        return 0.0
-    if _reader_of_columns(trial.candidate) is not None:
-        return _KEPT_CHOICE_SHARE * trial.fit.seconds
-    return trial.fit.seconds
-
-
-def _reader_of_columns(candidate: Candidate) -> PretrainedForecaster | None:
-    """The pretrained forecaster that reads columns, a refit of which keeps what it chose."""
-    forecaster = candidate.forecaster
-    if isinstance(forecaster, PretrainedForecaster) and forecaster.covariate_columns_:
-        return forecaster
-    return None
-
-
-def _refit_until(trial: Trial, panel: Panel, seconds: float) -> Forecaster:
-    """The candidate's forecaster fitted on all rows, or on those that can be fitted in time."""
-    candidate = trial.candidate
-    reader = _reader_of_columns(candidate)
-    if reader is not None:
-        with time_limit(seconds):
-            return reader.fitted_on(panel.keep(reader.covariate_columns))
-    _fit_until(candidate, panel, seconds, trial.fit.n_rows)
-    return candidate.forecaster
-
-
 def refitted(trial: Trial, panel: Panel, until: float) -> Candidate:
     """The candidate fitted on all rows, unless that is not worth the time or takes more of it than
     is left.
@@ -252,12 +221,13 @@ def refitted(trial: Trial, panel: Panel, until: float) -> Candidate:
     forecaster = candidate.forecaster
     share = _LAST_SHARE if forecaster.covariate_columns_ else _CANDIDATE_SHARE
     seconds = share * (until - time.monotonic())
+    in_time = candidate.by_row or trial.fit.seconds < seconds
     if trial.without_columns:
         fit_without_columns(forecaster, panel)
-    elif trial.refits and _refit_seconds(trial) < seconds:
+    elif trial.refits and in_time:
         # The fit before it counts where this one does not end.
         with suppress(OutOfTime):
-            forecaster = _refit_until(trial, panel, seconds)
+            _fit_until(candidate, panel, seconds, trial.fit.n_rows)
     # The rows of the series are stored once, with the pretrained network.
     if candidate.name == "zero":
         tail = panel.keep(forecaster.covariate_columns_)
