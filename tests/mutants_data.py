@@ -380,7 +380,24 @@ MUTANTS = [
     Mutant(SPELLING, 'century = "20" if digits < "69" else "19"', 'century = "20"', SPELLINGS),
     Mutant(SPELLING, "n_months=6", "n_months=3", SPELLINGS),
     Mutant(SPELLING, "and text.max() > _LARGEST_INTEGER:", "and False:", SPELLINGS),
-    Mutant(COLUMNS, "if first.isdigit() and len(first) not in (4, 8):", "if False:", SPELLINGS),
+    Mutant(
+        COLUMNS,
+        "counts = counts_in_text(column) if named or codes is None else None",
+        "counts = counts_in_text(column)",
+        SPELLINGS,
+    ),
+    Mutant(
+        COLUMNS,
+        "return names_time(column.name) or (whole is not None and spell_dates(whole))",
+        "return names_time(column.name)",
+        "tests/data/test_odd_inputs.py::test_a_table_is_forecast_or_refused",
+    ),
+    Mutant(
+        SPELLING,
+        'texts = texts.str.replace(r"24$", "23", regex=True)',
+        "pass",
+        "tests/data/test_odd_inputs.py::test_a_table_is_forecast_or_refused",
+    ),
     Mutant(
         "tsattn/data/parts.py",
         "or is_blank.mean() < _MERGED_SHARE",

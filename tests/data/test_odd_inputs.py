@@ -26,6 +26,7 @@ Y = np.arange(N) / 4  # the last is 2.75
 DAYS = pd.date_range("2024-01-01", periods=N)
 # Seconds since 1970, every five minutes but for a second or two.
 UNEVEN = 1_700_000_000 + 300 * np.arange(N) + np.resize([0, 2, 1], N) - 1
+HALF_DAY = pd.date_range("2024-01-01", periods=N, freq="h")
 MONTHS = pd.date_range("2012-01-01", periods=N, freq="MS")
 HALVES = [*DAYS[:6], *DAYS[:6]]
 HALVED = ["a"] * 6 + ["b"] * 6
@@ -120,6 +121,7 @@ def weeks(layout):
 
 LONG = {"unique_id": ["a", "b"], "ds": ["2024-01-07"] * 2, "naive": [1.25, 2.75]}
 DAY = {"when": ["2024-01-13"], "y": [2.75]}
+HOUR = {"when": ["2024-01-01 12:00"], "y": [2.75]}
 MONTH = {"when": ["2013-01-01"], "y": [2.75]}
 FIRST_DAYS = pd.date_range("2000-01-01", periods=N, freq="QS")
 QUARTER = {"when": ["2003-01-01"], "y": [2.75]}
@@ -398,6 +400,31 @@ TABLES = {
     "years and months in decimals": (
         lambda: timed(np.round(2012 + np.arange(N) / 12, 3), "time"),
         {"time": ["2013-01-01"], "y": [2.75]},
+    ),
+    "hours without minutes": (lambda: text("%d.%m.%Y %H", HALF_DAY), HOUR),
+    "hours without minutes or a zero": (
+        lambda: timed([f"2024-01-01 {hour}" for hour in range(N)]),
+        HOUR,
+    ),
+    "hours of half a day": (lambda: text("%m/%d/%Y %I %p", HALF_DAY), HOUR),
+    "hours with a point": (lambda: text("%d/%m/%Y %H.%M", HALF_DAY), HOUR),
+    "times of Oracle": (lambda: text("%d-%b-%y %I.%M.%S.%f %p", HALF_DAY), HOUR),
+    "hours in ten digits of text": (lambda: text("%Y%m%d%H", HALF_DAY), HOUR),
+    "minutes in twelve digits of text": (lambda: text("%Y%m%d%H%M", HALF_DAY), HOUR),
+    "months in six digits of text": (lambda: text("%Y%m", MONTHS), MONTH),
+    "seconds in text": (
+        lambda: timed((HALF_DAY.astype("M8[s]").astype(int)).astype(str)),
+        HOUR,
+    ),
+    "days of years in seven digits": (lambda: whole("%Y%j"), PARTS.format("when")),
+    "days of years in seven digits of text": (lambda: text("%Y%j"), PARTS.format("when")),
+    "hours up to 24 in ten digits": (
+        lambda: timed(range(2024010113, 2024010125)),
+        PARTS.format("when"),
+    ),
+    "days in eight digits, newest first": (
+        lambda: whole("%Y%m%d", DAYS[::-1]),
+        PARTS.format("when"),
     ),
     "years in odd decimals": (lambda: timed(2000 + Y / 7, "year"), PARTS.format("year")),
     "weeks in decimals": (

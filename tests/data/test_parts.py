@@ -61,6 +61,23 @@ def test_hour_24_is_read_in_other_layouts(layout):
     assert early["date"].tolist() == HOURS[: 12 * 24].tolist()
 
 
+@pytest.mark.parametrize("kind", [int, str])
+def test_hour_24_is_read_in_ten_digits(kind):
+    days = DAYS.repeat(24).strftime("%Y%m%d")
+    hours = [f"{hour:02}" for hour in range(1, 25)] * 20
+    df = pd.DataFrame({"date": (days + hours).astype(kind), "load": LOAD})
+    read = advised(df, r"hour 24 is 00:00 of the next day: (df.*)")
+    assert read["date"].tolist() == HOURS.tolist()
+
+
+def test_hour_24_is_read_without_minutes():
+    days = DAYS.repeat(24).strftime("%Y-%m-%d")
+    hours = [str(hour) for hour in range(1, 25)] * 20
+    df = pd.DataFrame({"date": days + " " + hours, "load": LOAD})
+    read = advised(df, r"hour 24 is 00:00 of the next day: (df.*)")
+    assert read["date"].tolist() == HOURS.tolist()
+
+
 def test_hour_24_of_days_that_may_be_months_is_not_read():
     hours = ["01/02/2024 06:00", "01/02/2024 24:00", "03/04/2024 06:00"]
     df = pd.DataFrame({"date": hours, "load": LOAD[:3]})

@@ -613,7 +613,7 @@ def _reads_as_times(column: pd.Series, codes: np.ndarray | None, *, years: bool 
     is named like a part of a time, they must rise evenly too.
     """
     if not is_numeric_dtype(column.dtype):
-        return _text_reads_as_times(column)
+        return _text_reads_as_times(column, codes)
     from tsattn.data.spelling import decimal_stamps, follow_periods
     from tsattn.data.text_stamps import LEAST_STAMP, spelt_stamps
 
@@ -655,16 +655,19 @@ def _rise_evenly(stamps: pd.Series, codes: np.ndarray) -> bool:
     return bool(rises.all()) and is_even(sorted_stamps, sorted_codes)
 
 
-def _text_reads_as_times(column: pd.Series) -> bool:
+def _text_reads_as_times(column: pd.Series, codes: np.ndarray | None = None) -> bool:
     """Whether every row of a column is text that reads as a stamp, if it were known which of two
     numbers is the month.
     """
     if infer_dtype(column.iloc[:9], skipna=True) != "string":
         return False
-    first = str(column.iloc[0])
-    if first.isdigit() and len(first) not in (4, 8):
-        # Other numbers in text are codes rather than stamps, but for months and weeks.
-        return len(first) == 6 and _digits_read_as_times(column)
+    if _may_be_code(column.iloc[0]):
+        from tsattn.data.spelling import counts_in_text, names_weeks
+
+        # Beside ids they are codes rather than stamps. Else they are judged as numbers are.
+        named = part_of(column.name) or names_weeks(column.name)
+        counts = counts_in_text(column) if named or codes is None else None
+        return counts is not None and _reads_as_times(pd.Series(counts, name=column.name), codes)
     from tsattn.data.text_stamps import AmbiguousStampsError
 
     # The first row alone excludes most columns of text at little cost.
@@ -678,21 +681,18 @@ def _text_reads_as_times(column: pd.Series) -> bool:
     return True
 
 
-def _digits_read_as_times(column: pd.Series) -> bool:
-    """Whether six digits are months or weeks, as the name of their column says, and no codes."""
-    from tsattn.data.spelling import counts_in_text, names_weeks
-
-    if not (part_of(column.name) or names_weeks(column.name)):
-        return False
-    counts = counts_in_text(column)
-    return counts is not None and _reads_as_times(pd.Series(counts, name=column.name), None)
+def _may_be_code(cell: Any) -> bool:
+    """Whether text is a number that is neither a year nor a day."""
+    text = str(cell)
+    return text.isdigit() and len(text) not in (4, 8)
 
 
 def _text_mostly_reads(column: pd.Series) -> bool:
     """Whether text reads as stamps but for the last row, or for a few rows."""
     if _text_reads_as_times(column.iloc[:-1]):
         return True
-    if not _text_reads_as_times(column.iloc[:1]):
+    # A code alone rises evenly.
+    if _may_be_code(column.iloc[0]) or not _text_reads_as_times(column.iloc[:1]):
         return False
     from tsattn.data.text_stamps import DATE_SHARE, read_text
 
@@ -811,14 +811,16 @@ def _counts_years(column: pd.Series) -> bool:
 
 
 def _rises_as_time(column: pd.Series) -> bool:
-    """Whether a column is named by a word of times, and its numbers rise or fall in all rows."""
+    """Whether numbers rise or fall in all rows, and spell days or are named by a word of times."""
     from tsattn.data.part_columns import as_counts, names_time
+    from tsattn.data.spelling import spell_dates
 
-    if not names_time(column.name):
-        return False
     numbers = as_counts(column)
     is_ordered = numbers.is_monotonic_increasing or numbers.is_monotonic_decreasing
-    return bool(is_ordered and numbers.is_unique and len(numbers) > 1)
+    if not (is_ordered and numbers.is_unique and len(numbers) > 1):
+        return False
+    whole = whole_numbers(numbers)
+    return names_time(column.name) or (whole is not None and spell_dates(whole))
 
 
 def _is_part(column: pd.Series) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Hashable
 from datetime import datetime
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,16 @@ _MAIL_STAMP = re.compile(r"^(\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d(?::\d\d)?) (G
 _LARGEST_INTEGER = str(2**63 - 1)
 # Layouts of days that only columns of stamps may have, and their digits.
 _OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6, "%Y%j": 7}
+# Layouts of days and times without signs, by their number of digits, and how many of such numbers
+# are no chance.
+_WHOLE_LAYOUTS = {
+    7: "%Y%j",
+    8: "%Y%m%d",
+    10: "%Y%m%d%H",
+    12: "%Y%m%d%H%M",
+    14: "%Y%m%d%H%M%S",
+}
+_LEAST_DATES = 8
 # Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
 _SERIAL_DAYS = (30_000, 60_000)
 _DATE_WORDS = ("date", "datum", "fecha", "day", "week", "month", "monat", "mois", "period")
@@ -177,8 +187,16 @@ _DATE_LAYOUTS = (
     "%Y年%m月",
 )
 _CLOCK_LAYOUTS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+# Clocks without a colon. Behind a year and a month they would be days.
+_BARE_CLOCK_LAYOUTS = (" %H", " %I %p", " %H.%M", " %I.%M.%S.%f %p")
+_DAY_LAYOUTS = tuple(layout for layout in _DATE_LAYOUTS if "%d" in layout)
 # Layouts of stamps, other than ISO 8601.
-LAYOUTS = [date + clock for date, clock in product(_DATE_LAYOUTS, _CLOCK_LAYOUTS)]
+LAYOUTS = [
+    date + clock
+    for date, clock in chain(
+        product(_DATE_LAYOUTS, _CLOCK_LAYOUTS), product(_DAY_LAYOUTS, _BARE_CLOCK_LAYOUTS)
+    )
+]
 # The signs of each layout between its parts, in capitals. A stamp of this layout holds them too.
 _SIGNS_OF_LAYOUTS = {layout: set(re.sub(r"%\w|\s", "", layout).upper()) for layout in LAYOUTS}
 # Day and month in figures at the start of a stamp, maybe after the name of a weekday.
@@ -540,6 +558,26 @@ def follow_periods(numbers: np.ndarray) -> bool:
     is_ordered = bool((steps > 0).all() or (steps < 0).all())
     is_chance = len(numbers) < _LEAST_PERIODS
     return is_ordered and not is_chance and spelt_period(numbers, weeks=False) is not None
+
+
+def spell_dates(numbers: np.ndarray) -> bool:
+    """Whether all of eight whole numbers or more are days, such as 20240131 and 2024031, or hours,
+    minutes or seconds of days, written without signs. Hour 24 ends a day.
+
+    Example:
+        >>> spell_dates(np.arange(2024013117, 2024013125))
+        True
+    """
+    if len(numbers) < _LEAST_DATES:
+        return False
+    texts = pd.Series(numbers).astype(str)
+    layout = _WHOLE_LAYOUTS.get(len(texts.iloc[0]))
+    if layout is None:
+        return False
+    if layout == "%Y%m%d%H":
+        texts = texts.str.replace(r"24$", "23", regex=True)
+    stamps = pd.to_datetime(texts, format=layout, errors="coerce")
+    return bool(stamps.notna().all())
 
 
 def _all_read(numbers: np.ndarray, layout: str) -> bool:

@@ -18,6 +18,10 @@ from tsattn.data.spelling import (
     layouts_of,
 )
 
+# Hour 24 behind a day.
+_MIDNIGHT = "(?<=[ T])24(?=:00|$)"
+# Days and hours in ten digits.
+_DAY_AND_HOUR = r"\d{8}(?:[01]\d|2[0-4])"
 # Times without a day, days without a year, and years of sports or farming such as 05/06.
 _CLOCK = r"\d{1,2}:\d\d(?::\d\d)?"
 _DAY_OF_MONTH = r"\d{1,2}\.\d{1,2}\."
@@ -61,8 +65,8 @@ def midnight_call(cells: pd.Series, place: str) -> str | None:
         cells: The stamps.
         place: How Python writes their column.
     """
-    ends_day = cells.str.contains(r"[ T]24:00", regex=True)
-    starts = cells.str.replace(r"(?<=[ T])24:00", "00:00", regex=True)
+    ends_day = cells.str.contains(_MIDNIGHT, regex=True)
+    starts = cells.str.replace(_MIDNIGHT, "00", regex=True)
     times = {}
     for layout in ("ISO8601", *layouts_of(starts.iloc[0])):
         read = pd.to_datetime(starts, format=layout, errors="coerce")
@@ -75,10 +79,28 @@ def midnight_call(cells: pd.Series, place: str) -> str | None:
         layouts = [layout for layout, read in times.items() if read is even]
     if not ends_day.any() or not layouts:
         return None
-    is_end = f"{place}.str.contains('[ T]24:00')"
-    texts = f"{place}.str.replace('(?<=[ T])24:00', '00:00', regex=True)"
+    is_end = f"{place}.str.contains({_MIDNIGHT!r})"
+    texts = f"{place}.str.replace({_MIDNIGHT!r}, '00', regex=True)"
     arguments = texts if layouts[0] == "ISO8601" else f"{texts}, format={layouts[0]!r}"
     return f"{place} = pd.to_datetime({arguments}) + pd.to_timedelta({is_end}.astype(int), 'D')"
+
+
+def _compact_call(cells: pd.Series, place: str) -> str | None:
+    """The call of pandas that reads days and hours up to 24 in ten digits, as numbers or text; None
+    for other cells.
+
+    Example:
+        >>> _compact_call(pd.Series([2024013123, 2024013124]), "df['ds']").partition(" + ")[0]
+        "df['ds'] = pd.to_datetime(df['ds'].astype(str).str[:8])"
+    """
+    texts = cells.astype(str)
+    if not texts.str.fullmatch(_DAY_AND_HOUR).all():
+        return None
+    if pd.to_datetime(texts.str[:8], format="%Y%m%d", errors="coerce").isna().any():
+        return None
+    text = f"{place}.astype(str).str"
+    hours = f"pd.to_timedelta({text}[8:].astype(int), 'h')"
+    return f"{place} = pd.to_datetime({text}[:8]) + {hours}"
 
 
 def zone_call(cells: pd.Series, place: str) -> str | None:
@@ -251,7 +273,9 @@ def unread_stamp(cells: pd.Series, bad: np.ndarray, place: str, *, is_named: boo
     column = f"df[{cells.name!r}]"
     are_text = cells.map(lambda cell: isinstance(cell, str)).all()
     are_words = not cells.iloc[bad].astype(str).str.contains(r"\d").any()
-    midnight = midnight_call(cells, column) if are_text else None
+    midnight = _compact_call(cells, column)
+    if midnight is None and are_text:
+        midnight = midnight_call(cells, column)
     zones = zone_call(cells, column) if are_text else None
     remedy: list[Piece]
     if midnight is not None:

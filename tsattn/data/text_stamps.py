@@ -132,12 +132,13 @@ def read_text(
         local = text.str.replace(_UTC_OFFSET, r"\1", regex=True)
         return local_or_utc(text, local)
     stamps = pd.to_datetime(text, format="ISO8601", errors="coerce")
-    if not stamps.isna().iloc[0]:
-        # A year or a month among days is that of a total.
-        n_characters = text.str.len().clip(upper=_LEAST_DAY_CHARACTERS)
-        return stamps.where(n_characters == n_characters.mode()[0])
+    if stamps.notna().all():
+        return _without_totals(stamps, text)
     readings = _readings_by_layout(text, day_first)
     complete_readings = [reading for reading in readings if reading.notna().all()]
+    # Hours without a zero before them are in none.
+    if not stamps.isna().iloc[0] and not complete_readings:
+        return _without_totals(stamps, text)
     year_first = _year_first_reading(text) if day_first is None else None
     if year_first is not None and _comes_year_first(
         text, year_first, complete_readings, candidates, label
@@ -153,6 +154,12 @@ def read_text(
             InPython(", or pass datetimes, as from pd.to_datetime(..., dayfirst=True)"),
         )
     return max(readings, key=lambda reading: int(reading.notna().sum()), default=stamps)
+
+
+def _without_totals(stamps: pd.Series, text: pd.Series) -> pd.Series:
+    """Stamps without years and months among days, which are those of totals."""
+    n_characters = text.str.len().clip(upper=_LEAST_DAY_CHARACTERS)
+    return stamps.where(n_characters == n_characters.mode()[0])
 
 
 def _readings_by_layout(text: pd.Series, day_first: bool | None) -> list[pd.Series]:
