@@ -26,6 +26,7 @@ Y = np.arange(N) / 4  # the last is 2.75
 DAYS = pd.date_range("2024-01-01", periods=N)
 # Seconds since 1970, every five minutes but for a second or two.
 UNEVEN = 1_700_000_000 + 300 * np.arange(N) + np.resize([0, 2, 1], N) - 1
+NEW_YEAR = pd.date_range("2023-12-25", periods=N)
 HALF_DAY = pd.date_range("2024-01-01", periods=N, freq="h")
 MONTHS = pd.date_range("2012-01-01", periods=N, freq="MS")
 HALVES = [*DAYS[:6], *DAYS[:6]]
@@ -416,15 +417,27 @@ TABLES = {
         lambda: timed((HALF_DAY.astype("M8[s]").astype(int)).astype(str)),
         HOUR,
     ),
-    "days of years in seven digits": (lambda: whole("%Y%j"), PARTS.format("when")),
-    "days of years in seven digits of text": (lambda: text("%Y%j"), PARTS.format("when")),
+    "days of years in seven digits": (lambda: whole("%Y%j", NEW_YEAR), PARTS.format("when")),
+    "days of years in seven digits of text": (
+        lambda: text("%Y%j", NEW_YEAR),
+        PARTS.format("when"),
+    ),
     "hours up to 24 in ten digits": (
-        lambda: timed(range(2024010113, 2024010125)),
+        lambda: timed([*range(2024010119, 2024010125), *range(2024010201, 2024010207)]),
         PARTS.format("when"),
     ),
     "days in eight digits, newest first": (
-        lambda: whole("%Y%m%d", DAYS[::-1]),
+        lambda: whole("%Y%m%d", NEW_YEAR[::-1]),
         PARTS.format("when"),
+    ),
+    "days in eight digits, day first": (lambda: whole("%d%m%Y", NEW_YEAR), PARTS.format("when")),
+    "values like days of one month": (
+        lambda: pd.DataFrame({"u": 20240101 + np.arange(N) ** 2 // 8, "v": 2 * Y}),
+        {"u": [20240116.0], "v": [5.5]},
+    ),
+    "days of years as the index": (
+        lambda: pd.DataFrame({"u": Y}, index=NEW_YEAR.strftime("%Y%j").astype(int)),
+        r"as pd.to_datetime\(df.index.astype\(str\).str.zfill\(7\), format='%Y%j'\) does",
     ),
     "years in odd decimals": (lambda: timed(2000 + Y / 7, "year"), PARTS.format("year")),
     "weeks in decimals": (

@@ -811,16 +811,16 @@ def _counts_years(column: pd.Series) -> bool:
 
 
 def _rises_as_time(column: pd.Series) -> bool:
-    """Whether numbers rise or fall in all rows, and spell days or are named by a word of times."""
+    """Whether numbers spell days, or are named by a word of times and rise or fall in all rows."""
     from tsattn.data.part_columns import as_counts, names_time
     from tsattn.data.spelling import spell_dates
 
-    numbers = as_counts(column)
-    is_ordered = numbers.is_monotonic_increasing or numbers.is_monotonic_decreasing
-    if not (is_ordered and numbers.is_unique and len(numbers) > 1):
-        return False
-    whole = whole_numbers(numbers)
-    return names_time(column.name) or (whole is not None and spell_dates(whole))
+    counts = as_counts(column)
+    numbers = whole_numbers(counts)
+    if numbers is not None and spell_dates(numbers):
+        return True
+    is_ordered = counts.is_monotonic_increasing or counts.is_monotonic_decreasing
+    return bool(names_time(column.name) and is_ordered and counts.is_unique and len(counts) > 1)
 
 
 def _is_part(column: pd.Series) -> bool:

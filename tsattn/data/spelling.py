@@ -122,15 +122,18 @@ _MAIL_STAMP = re.compile(r"^(\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d(?::\d\d)?) (G
 _LARGEST_INTEGER = str(2**63 - 1)
 # Layouts of days that only columns of stamps may have, and their digits.
 _OTHER_LAYOUTS = {"%d%m%Y": 8, "%m%d%Y": 8, "%y%m%d": 6, "%Y%j": 7}
-# Layouts of days and times without signs, by their number of digits, and how many of such numbers
-# are no chance.
+# Layouts of days and times without signs, their number of digits, and the period of which several
+# must be there: other numbers jump at its end by chance only.
 _WHOLE_LAYOUTS = {
-    7: "%Y%j",
-    8: "%Y%m%d",
-    10: "%Y%m%d%H",
-    12: "%Y%m%d%H%M",
-    14: "%Y%m%d%H%M%S",
+    "%Y%j": (7, "Y"),
+    "%Y%m%d": (8, "M"),
+    "%d%m%Y": (8, "M"),
+    "%m%d%Y": (8, "M"),
+    "%Y%m%d%H": (10, "D"),
+    "%Y%m%d%H%M": (12, "h"),
+    "%Y%m%d%H%M%S": (14, "min"),
 }
+# Numbers that say so, at least.
 _LEAST_DATES = 8
 # Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
 _SERIAL_DAYS = (30_000, 60_000)
@@ -482,17 +485,17 @@ def refuse_other_dates(column: Hashable, numbers: np.ndarray, label: str, *, is_
         return
     layouts = [layout for layout in _OTHER_LAYOUTS if _all_read(distinct, layout)]
     period = spelt_period(numbers, weeks=is_week)
+    place = "df.index" if label == "the index" else f"df[{column!r}]"
     if layouts and not is_week:
         kind = "day"
         layout = layouts[0]
-        texts = f"df[{column!r}].astype(str).str.zfill({_OTHER_LAYOUTS[layout]})"
+        texts = f"{place}.astype(str).str.zfill({_OTHER_LAYOUTS[layout]})"
         call = f", as pd.to_datetime({texts}, format={layout!r}) does"
         # Of several layouts none is known to be the right one.
         advice = InPython(call if len(layouts) == 1 else "")
         remedy: list[Piece] = ["write the days as 20240131", advice]
     elif period is not None:
         kind, spelt = period
-        place = "df.index" if label == "the index" else f"df[{column!r}]"
         texts = f"{place}.astype(int).astype(str)"
         call = f"{texts}.str.replace(r'(.{{4}})(.+)', r'{_PERIODS[kind]}', regex=True)"
         remedy = [f"write it as {spelt!r}"]
@@ -561,23 +564,28 @@ def follow_periods(numbers: np.ndarray) -> bool:
 
 
 def spell_dates(numbers: np.ndarray) -> bool:
-    """Whether all of eight whole numbers or more are days, such as 20240131 and 2024031, or hours,
+    """Whether different whole numbers are days, such as 20240131, 31012024 and 2024031, or hours,
     minutes or seconds of days, written without signs. Hour 24 ends a day.
 
     Example:
-        >>> spell_dates(np.arange(2024013117, 2024013125))
+        >>> hours = np.arange(17, 25)
+        >>> spell_dates(np.concatenate([2024013100 + hours, 2024020100 + hours]))
         True
     """
-    if len(numbers) < _LEAST_DATES:
+    if len(np.unique(numbers)) < max(len(numbers), _LEAST_DATES):
         return False
     texts = pd.Series(numbers).astype(str)
-    layout = _WHOLE_LAYOUTS.get(len(texts.iloc[0]))
-    if layout is None:
-        return False
-    if layout == "%Y%m%d%H":
-        texts = texts.str.replace(r"24$", "23", regex=True)
-    stamps = pd.to_datetime(texts, format=layout, errors="coerce")
-    return bool(stamps.notna().all())
+    most_digits = texts.str.len().max()
+    for layout, (n_digits, period) in _WHOLE_LAYOUTS.items():
+        if n_digits != most_digits:
+            continue
+        padded = texts.str.zfill(n_digits)
+        if layout == "%Y%m%d%H":
+            padded = padded.str.replace(r"24$", "23", regex=True)
+        stamps = pd.to_datetime(padded, format=layout, errors="coerce")
+        if stamps.notna().all() and stamps.dt.to_period(period).nunique() > 1:
+            return True
+    return False
 
 
 def _all_read(numbers: np.ndarray, layout: str) -> bool:
