@@ -382,8 +382,8 @@ MUTANTS = [
     Mutant(SPELLING, "and text.max() > _LARGEST_INTEGER:", "and False:", SPELLINGS),
     Mutant(
         COLUMNS,
-        "counts = counts_in_text(column) if named or codes is None else None",
-        "counts = counts_in_text(column)",
+        "return is_named and _digits_read_as_times(column, codes)",
+        "return _digits_read_as_times(column, codes)",
         SPELLINGS,
     ),
     Mutant(

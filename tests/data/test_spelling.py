@@ -275,6 +275,14 @@ def test_offsets_of_hours_are_no_spans():
     assert forecast(df, 1, model="naive")["ds"].tolist() == [last + pd.Timedelta("1h")]
 
 
+def test_digits_that_count_the_rows_are_no_stamps_beside_times():
+    codes = [str(200_101 + number) for number in range(12)]
+    days = pd.date_range("2024-01-01", periods=12)
+    df = pd.DataFrame({"zip": codes, "when": days.strftime("%d.%m.%Y"), "y": np.arange(12.0)})
+    answer = forecast(df, 1, model="naive")
+    assert answer["when"].tolist() == [pd.Timestamp("2024-01-13")]
+
+
 def test_digits_of_ids_are_no_stamps():
     codes = [str(1_700_000_000 + number) for number in range(2)]
     df = pd.concat([pd.DataFrame({"day": DAYS.astype(str), "n": 1.0, "who": who}) for who in codes])

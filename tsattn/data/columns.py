@@ -21,7 +21,7 @@ from pandas.api.types import (
     is_object_dtype,
 )
 
-from tsattn.checks import Argument, InputError, InputWarning, InPython, Name, Piece, warn
+from tsattn.checks import Argument, InputError, InPython, Name, Piece, warn
 from tsattn.data.calendar import (
     FIRST_YEAR,
     LAST_YEAR,
@@ -599,6 +599,9 @@ def _signs_of_time(df: pd.DataFrame, codes: np.ndarray | None) -> Iterator[Calla
     count_col = step_col(df.columns)
     if count_col is not None:
         yield lambda name: name == count_col and counts_steps(df[name], codes)
+    # Beside ids and other times, digits are codes.
+    if codes is None:
+        yield lambda name: _may_be_code(df[name].iloc[0]) and _digits_read_as_times(df[name], None)
 
 
 def _occur_once(column: pd.Series, series: np.ndarray) -> bool:
@@ -662,12 +665,11 @@ def _text_reads_as_times(column: pd.Series, codes: np.ndarray | None = None) -> 
     if infer_dtype(column.iloc[:9], skipna=True) != "string":
         return False
     if _may_be_code(column.iloc[0]):
-        from tsattn.data.spelling import counts_in_text, names_weeks
+        from tsattn.data.spelling import names_weeks
 
-        # Beside ids they are codes rather than stamps. Else they are judged as numbers are.
-        named = part_of(column.name) or names_weeks(column.name)
-        counts = counts_in_text(column) if named or codes is None else None
-        return counts is not None and _reads_as_times(pd.Series(counts, name=column.name), codes)
+        # Other codes come last.
+        is_named = bool(part_of(column.name)) or names_weeks(column.name)
+        return is_named and _digits_read_as_times(column, codes)
     from tsattn.data.text_stamps import AmbiguousStampsError
 
     # The first row alone excludes most columns of text at little cost.
@@ -683,8 +685,15 @@ def _text_reads_as_times(column: pd.Series, codes: np.ndarray | None = None) -> 
 
 def _may_be_code(cell: Any) -> bool:
     """Whether text is a number that is neither a year nor a day."""
-    text = str(cell)
-    return text.isdigit() and len(text) not in (4, 8)
+    return isinstance(cell, str) and cell.isdigit() and len(cell) not in (4, 8)
+
+
+def _digits_read_as_times(column: pd.Series, codes: np.ndarray | None) -> bool:
+    """Whether all cells are numbers in text that are stamps, as numbers are judged."""
+    from tsattn.data.spelling import counts_in_text
+
+    counts = counts_in_text(column) if infer_dtype(column) == "string" else None
+    return counts is not None and _reads_as_times(pd.Series(counts, name=column.name), codes)
 
 
 def _text_mostly_reads(column: pd.Series) -> bool:
@@ -728,7 +737,9 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> 
     for column in columns:
         cells = df[column]
         if numbers_rows(cells):
-            _tell_row_numbers(cells)
+            from tsattn.data.part_columns import tell_row_numbers
+
+            tell_row_numbers(cells)
             continue
         if _NO_TIMES in df.attrs:
             names.append(column)
@@ -782,21 +793,6 @@ def numbers_rows(column: pd.Series) -> bool:
     is_whole_count = len(numbers) > 1 and np.ptp(numbers) == len(numbers) - 1
     rises = len(numbers) > 1 and numbers[0] in (0, 1) and steps.min() > 0
     return bool(is_whole_count or (rises and np.median(steps) == 1))
-
-
-def _tell_row_numbers(column: pd.Series) -> None:
-    """Warn of a column that only numbers the rows, perhaps with gaps."""
-    numbers = column.astype(np.int64)
-    if names_index(column.name) or np.ptp(numbers) == len(numbers) - 1:
-        warn(f"column {column.name!r} numbers the rows and is left out")
-        return
-    warn(
-        InputWarning(
-            f"column {column.name!r} numbers the rows, of which some are absent, and is left out;"
-            " if values are missing there, name it by ",
-            Argument("time_col", column.name),
-        )
-    )
 
 
 def _counts_years(column: pd.Series) -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype, is_datetime64_any_dtype, is_numeric_dtype
 
-from tsattn.checks import InputError, InputWarning, InPython, warn
+from tsattn.checks import Argument, InputError, InputWarning, InPython, warn
 from tsattn.data.months import month_of
-from tsattn.data.parts import TIME_NAMES, days_of, part_of
+from tsattn.data.parts import TIME_NAMES, days_of, names_index, part_of
 from tsattn.data.spelling import are_years
 
 # Names of columns that are the quarters of the year of their row, in small letters.
@@ -264,6 +264,21 @@ def as_counts(column: pd.Series) -> pd.Series:
         if texts.str.fullmatch(_COUNT).all():
             return pd.Series(texts.astype(np.int64), name=column.name)
     return pd.Series(np.nan, index=column.index, name=column.name)
+
+
+def tell_row_numbers(column: pd.Series) -> None:
+    """Warn of a column that only numbers the rows, perhaps with gaps."""
+    numbers = column.astype(np.int64)
+    if names_index(column.name) or np.ptp(numbers) == len(numbers) - 1:
+        warn(f"column {column.name!r} numbers the rows and is left out")
+        return
+    warn(
+        InputWarning(
+            f"column {column.name!r} numbers the rows, of which some are absent, and is left out;"
+            " if values are missing there, name it by ",
+            Argument("time_col", column.name),
+        )
+    )
 
 
 def is_clock(
