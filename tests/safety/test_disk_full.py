@@ -43,11 +43,15 @@ def table(n_rows=60):
 def little_room(n_bytes=256):
     """No file of this process may grow beyond so many bytes, as on a disk with no more room."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writes_no_bytecode = sys.dont_write_bytecode
+    # A module that is compiled now would be kept in part, and could not be imported any more.
+    sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = writes_no_bytecode
 
 
 def network():
