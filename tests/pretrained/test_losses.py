@@ -6,6 +6,7 @@ import torch
 from pretrained_networks import SMALL, recent_by_loops, shaken, some_series
 
 from tsattn.pretrained import losses, pretraining
+from tsattn.pretrained.faults import add_faults
 from tsattn.pretrained.losses import Teachers, distance, expected_pinball, pinball, weigh
 from tsattn.pretrained.network import QUANTILES, ZeroConfig
 from tsattn.pretrained.period import detect_period
@@ -189,13 +190,19 @@ def nearest_of_loops(place):
     [(distance, distance_of_loops), (expected_pinball, expected_pinball_of_loops)],
 )
 @pytest.mark.parametrize(("measure", "farthest"), [("whole", 3.5), ("recent", 4.5)])
-def test_what_teachers_teach_against_loops(loss, loss_of_loops, measure, farthest):
+@pytest.mark.parametrize("has_faults", [False, True])
+def test_what_teachers_teach_against_loops(loss, loss_of_loops, measure, farthest, has_faults):
     network = shaken(measure=measure)
     teachers = Teachers([shaken(n_layers=1), shaken(n_layers=3)])
     x, seasons = network.look(series_with_gaps(), 20)
     target = teachers.forecast(x, 20, None, seasons).numpy()
-    _, tokens, mean, spread = network(x, 20, None, seasons)
-    slots = network(x, 20, None, seasons)[0].detach().numpy()
+    seen = series_with_gaps()
+    if has_faults:
+        seen[:, 40:60] = seen[:, 40:41]
+        seen[3, 5::7] = 0.0
+    seen_values, seen_seasons = network.look(seen, 20)
+    slots, tokens, mean, spread = network(seen_values, 20, None, seen_seasons)
+    slots = slots.detach().numpy()
     token, slot = (index.numpy() for index in tokens.find(20))
     importance = weigh(x, seasons.period, measure).numpy()
     total = weights = 0.0
@@ -207,8 +214,8 @@ def test_what_teachers_teach_against_loops(loss, loss_of_loops, measure, farthes
             answer = slots[row, token[row, step], slot[row, step]]
             total += weight * loss_of_loops(answer, squeezed)
             weights += weight
-    actual = float(loss(network, teachers, series_with_gaps(), 20).detach())
-    assert actual == pytest.approx(total / weights, rel=1e-4)
+    actual = loss(network, teachers, series_with_gaps(), 20, seen=seen if has_faults else None)
+    assert float(actual.detach()) == pytest.approx(total / weights, rel=1e-4)
 
 
 def test_a_network_that_cannot_tell_windows_apart_learns_their_mixture():
@@ -255,3 +262,17 @@ def test_steps_of_a_taught_run_follow_its_loss(monkeypatch, name, loss):
     x, _ = draw_batch(shape, rng)
     expected = float(loss(work.network, work.teachers, x, 48, 32).detach())
     assert work.advance() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_taught_network_sees_faults_that_its_teachers_do_not(monkeypatch):
+    monkeypatch.setattr(pretraining, "SHAPES", (shape := Shape(32, 48, 12, 1.0),))
+    work = Pretraining(ZeroConfig(**SMALL), Recipe(10, seed=3, faults=0.9))
+    work.teachers = Teachers([shaken()])
+    rng = np.random.default_rng([3, 0])
+    rng.choice(1, p=[1.0])
+    x, _ = draw_batch(shape, rng)
+    seen = torch.from_numpy(add_faults(x.numpy(), rng, 0.9))
+    expected = float(distance(work.network, work.teachers, x, 48, 32, seen).detach())
+    without_faults = float(distance(work.network, work.teachers, x, 48, 32).detach())
+    assert work.advance() == pytest.approx(expected, rel=1e-6)
+    assert without_faults != pytest.approx(expected, rel=1e-2)

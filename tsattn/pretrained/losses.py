@@ -219,6 +219,7 @@ def expected_pinball(
     x: Float[Tensor, "B T"],
     horizon: int,
     n_tokens: int | None = None,
+    seen: Float[Tensor, "B T"] | None = None,
 ) -> Tensor:
     """Mean pinball loss of a network, expected if truths are as its teachers forecast.
 
@@ -232,8 +233,9 @@ def expected_pinball(
         x: Contexts.
         horizon: Steps ahead.
         n_tokens: Tokens of the context at most; default that of each network.
+        seen: What the network sees of the contexts; default all.
     """
-    lesson = _lesson(network, teachers, x, horizon, n_tokens)
+    lesson = _lesson(network, teachers, x, horizon, n_tokens, seen)
     levels = torch.tensor(network.quantile_levels, device=x.device)[:, None]
     # [B F Q Q]: quantiles of the network down, truths that are quantiles of the teachers across.
     error = lesson.target[..., None, :] - lesson.quantiles[..., None]
@@ -249,6 +251,7 @@ def distance(
     x: Float[Tensor, "B T"],
     horizon: int,
     n_tokens: int | None = None,
+    seen: Float[Tensor, "B T"] | None = None,
 ) -> Tensor:
     """Mean distance of the quantiles of a network to those of its teachers.
 
@@ -263,8 +266,9 @@ def distance(
         x: Contexts.
         horizon: Steps ahead.
         n_tokens: Tokens of the context at most; default that of each network.
+        seen: What the network sees of the contexts; default all.
     """
-    lesson = _lesson(network, teachers, x, horizon, n_tokens)
+    lesson = _lesson(network, teachers, x, horizon, n_tokens, seen)
     low, high = (network.quantile_levels.index(level) for level in _MOST)
     spread = lesson.target[..., high] - lesson.target[..., low]
     width = spread.clamp_min(_LEAST_WIDTH)[..., None]
@@ -291,11 +295,17 @@ class _Lesson(NamedTuple):
 
 
 def _lesson(
-    network: ZeroNetwork, teachers: Teachers, x: Tensor, horizon: int, n_tokens: int | None
+    network: ZeroNetwork,
+    teachers: Teachers,
+    x: Tensor,
+    horizon: int,
+    n_tokens: int | None,
+    seen: Tensor | None,
 ) -> _Lesson:
-    """Forecasts of a network and its teachers from the same contexts [B T]."""
+    """Forecasts of a network from what it sees, and of its teachers from the contexts [B T]."""
     x, seasons = network.look(x, horizon)
-    slots, tokens, mean, spread = network(x, horizon, n_tokens, seasons)
+    seen, seen_seasons = (x, seasons) if seen is None else network.look(seen, horizon)
+    slots, tokens, mean, spread = network(seen, horizon, n_tokens, seen_seasons)
     quantiles = network.squeezed_by_step(slots, tokens, horizon)
     taught = teachers.forecast(x, horizon, n_tokens, seasons)
     scaled = in_deviations(taught, mean, spread)

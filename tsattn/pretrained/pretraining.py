@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tsattn.limits import keep_memory
+from tsattn.pretrained.faults import add_faults
 from tsattn.pretrained.losses import Teachers, distance, expected_pinball, pinball
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 from tsattn.pretrained.recipes import RECIPES, SHAPES, SIZES, Recipe, Shape
@@ -226,7 +227,8 @@ class Pretraining:
             loss = pinball(self.network, x, y, shape.n_tokens, weighed=True)
         else:
             compare = _COMPARISONS[recipe.loss]
-            loss = compare(self.network, self.teachers, x, shape.horizon, shape.n_tokens)
+            seen = self._seen(x, rng)
+            loss = compare(self.network, self.teachers, x, shape.horizon, shape.n_tokens, seen)
         take_step(self.network, self.optimizers, loss, rates)
         self._move_average()
         self.step += 1
@@ -237,6 +239,13 @@ class Pretraining:
         """A batch on the device of the run."""
         x, y = draw_batch(shape, rng)
         return x.to(self.device), y.to(self.device)
+
+    def _seen(self, x: Tensor, rng: np.random.Generator) -> Tensor | None:
+        """What the network sees of the contexts of its teachers; None if it is all."""
+        if self.recipe.faults is None:
+            return None
+        faulty = add_faults(x.cpu().numpy(), rng, self.recipe.faults)
+        return torch.from_numpy(faulty).to(self.device)
 
     @torch.no_grad()
     def _move_average(self) -> None:

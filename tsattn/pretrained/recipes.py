@@ -84,6 +84,8 @@ class Recipe:
         teachers: Names of the weights to learn from; default none, the truths teach.
         loss: Function of :mod:`tsattn.pretrained.losses` that compares with the teachers,
             ``"expected_pinball"`` or by default ``distance``.
+        faults: Share of the contexts in which the network sees faults, and its teachers do not;
+            default none.
 
     Raises:
         ValueError: If ``recent_from`` lies inside a phase.
@@ -102,6 +104,7 @@ class Recipe:
     start: str | None = None
     teachers: tuple[str, ...] | None = None
     loss: str | None = None
+    faults: float | None = None
 
     def __post_init__(self) -> None:
         if self.recent_from % self.phase:
@@ -204,6 +207,14 @@ RECIPES = {
     # From zero-5b by the mixture of its teachers, where zero-5c and zero-5d went for the mean of
     # their quantiles.
     "zero-5f": replace(_TAUGHT_AGAIN, seed=15, teachers=_ALL_TEACHERS, loss="expected_pinball"),
+    # From zero-5b to forecast from contexts with faults what it forecasts from those without.
+    "zero-5g": replace(
+        _TAUGHT_AGAIN,
+        seed=16,
+        teachers=("zero-5b", "zero-4"),
+        loss="expected_pinball",
+        faults=0.4,
+    ),
     "zero-5b-small": _TAUGHT_SMALL,
     # Further series from where zero-5b-small ended, twice.
     "zero-5c-small": replace(_TAUGHT_SMALL, seed=4, start="zero-5b-small"),
