@@ -483,6 +483,26 @@ MUTANTS = [
     Mutant(
         "tsattn/pretrained/outliers.py", "n_moving > _LEAST_MOVING_SHARE", "n_moving > 0", OUTLIERS
     ),
+    Mutant("tsattn/pretrained/outliers.py", "(n_far <= n_most) &", "(n_far <= count) &", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "are_usable |= _are_scattered",
+        "_ = _are_scattered",
+        OUTLIERS,
+    ),
+    Mutant("tsattn/pretrained/outliers.py", "_ORDER_RANGES * (largest", "3.0 * (largest", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/faults.py",
+        "(draws < faulty_share) & is_early",
+        "draws < faulty_share",
+        "tests/pretrained/test_faults.py",
+    ),
+    Mutant(
+        "tsattn/pretrained/losses.py",
+        "if seen is None else network.look(seen, horizon)",
+        "if True else network.look(seen, horizon)",
+        LOSSES,
+    ),
     Mutant("tsattn/pretrained/period.py", "is_whole & is_day", "is_whole | is_day", PERIOD),
     Mutant("tsattn/pretrained/period.py", "_LIKELY_CHANCE / _CALENDAR_CHANCE", "1", PERIOD),
     Mutant("tsattn/pretrained/network.py", "4 * steps < 3 *", "steps < 3 *", PRETRAINING),

@@ -29,19 +29,68 @@ def waves(n=8, length=400, seed=0):
 
 def by_loops(series):
     """The rule number by number, for a series without missing values."""
+    other_order = another_order_by_loops(series)
+    others = [math.nan if t in other_order else value for t, value in enumerate(series)]
+    return sorted(other_order + near_others_by_loops(others))
+
+
+def another_order_by_loops(series):
+    """Steps of values that lie more than 50 ranges of all others away."""
     n = len(series)
+    n_most = max(n // 8, 1)
+    inner = sorted(series)[n_most : n - n_most]
+    inner_far = far_from(series, inner)
+    others = [value for t, value in enumerate(series) if t not in inner_far]
+    far = far_from(series, others)
+    if len(far) > n_most or not is_moving(series):
+        return []
+    if len(far) > 3 and (not is_spread(series, far) or pairs(series, far) > 0.5 * len(far)):
+        return []
+    last_near = max(t for t in range(n) if t not in far)
+    return [t for t in far if t < last_near or (t == n - 1 and n - 2 not in far)]
+
+
+def far_from(series, others):
+    """Steps of values that lie more than 50 ranges of others away from them."""
+    low, high = min(others), max(others)
+    reach = 50 * (high - low)
+    return [t for t, value in enumerate(series) if max(value - high, low - value) > reach]
+
+
+def is_moving(series):
+    """Whether more than half of the values differ from the one before."""
+    n_moving = sum(abs(after - before) > 0 for before, after in itertools.pairwise(series))
+    return n_moving > 0.5 * len(without_missing(series))
+
+
+def is_spread(series, steps):
+    """Whether a quarter of some steps lies in each half of the values."""
+    n_early = sum(
+        len(without_missing(series[: t + 1])) <= len(without_missing(series)) / 2 for t in steps
+    )
+    return min(n_early, len(steps) - n_early) >= 0.25 * len(steps)
+
+
+def pairs(series, steps):
+    """Steps at most that have another one at one distance."""
+    return max(sum(t + lag in steps for t in steps) for lag in range(1, len(series) // 2 + 1))
+
+
+def without_missing(values):
+    return [value for value in values if not math.isnan(value)]
+
+
+def near_others_by_loops(series):
+    """Steps of values that lie far from their neighbours."""
+    n = len(without_missing(series))
     most = max(int(min(max(0.01 * n, 3), n / 16)), 1)
     few = far_by_loops(series, max(math.ceil(0.02 * n), 2 * most), 200)
     if len(few) > most:
         few = []
     scattered = far_by_loops(series, math.ceil(0.12 * n), 20)
-    n_moving = sum(before != after for before, after in itertools.pairwise(series))
-    most_pairs = max(sum(t + lag in scattered for t in scattered) for lag in range(1, n // 2 + 1))
-    is_regular = most_pairs >= 0.3 * len(scattered)
-    n_early = sum(t < n // 2 for t in scattered)
-    is_spread = min(n_early, len(scattered) - n_early) >= 0.25 * len(scattered)
+    is_regular = pairs(series, scattered) >= 0.3 * len(scattered)
     are_some = 4 <= len(scattered) <= 0.05 * n
-    if not are_some or is_regular or not is_spread or n_moving <= 0.5 * n:
+    if not are_some or is_regular or not is_spread(series, scattered) or not is_moving(series):
         scattered = []
     return sorted({*few, *scattered})
 
@@ -54,19 +103,22 @@ def far_by_loops(series, n_trimmed, far_at_the_end):
     distance = []
     for t in range(n):
         first = min(max(t - 4, 0), n - 9)
-        distance.append(abs(series[t] - sorted(series[first : first + 9])[4]))
+        around = sorted(without_missing(series[first : first + 9]))
+        distance.append(abs(series[t] - around[(len(around) - 1) // 2]))
     changes = [abs(after - before) for before, after in itertools.pairwise(series)]
-    usual = [value for value in sorted(changes, reverse=True)[n_trimmed:] if value > 0]
+    changes = sorted(without_missing(changes), reverse=True)
+    usual = [value for value in changes[n_trimmed:] if value > 0]
     if not usual:
         return []
     unit = sum(usual) / len(usual)
     far = [value > 20 * unit for value in distance]
-    last_near = max((t for t in range(n) if not far[t]), default=-1)
+    near = [t for t in range(n) if not far[t] and not math.isnan(series[t])]
+    last_near = max(near, default=-1)
     last_alone = far[-1] and not far[-2] and distance[-1] > far_at_the_end * unit
     return [t for t in range(n) if far[t] and (t < last_near or (t == n - 1 and last_alone))]
 
 
-@pytest.mark.parametrize("length", [30, 90, 400])
+@pytest.mark.parametrize("length", [12, 30, 90, 400])
 def test_the_rule_against_loops(length):
     x = waves(18, length)
     generator = torch.Generator().manual_seed(1)
@@ -154,6 +206,29 @@ def test_one_value_is_found_anywhere(size):
         flags = find_outliers(x)
         assert flags[:, at].all()
         assert flags.sum() == len(x)
+
+
+@pytest.mark.parametrize("length", [9, 12, 16, 24, 40])
+def test_values_of_another_order_are_found_in_short_series(length):
+    """Up to an eighth of the values; a series of 16 values was not searched."""
+    x = waves(6, length)
+    wrong = torch.zeros_like(x, dtype=torch.bool)
+    places = [length // 3, length - 5, 2, 7, length // 2][: max(length // 8, 1)]
+    wrong[:, places] = True
+    flags = find_outliers(torch.where(wrong, 100 * x, x))
+    assert torch.equal(flags, wrong)
+    one_more = wrong.clone()
+    one_more[:, [0, 1]] = True
+    assert not find_outliers(torch.where(one_more, 100 * x, x))[:, 0].any()
+
+
+def test_values_of_another_order_that_follow_a_rule_or_come_late_are_right():
+    x = waves(3, 80)
+    x[0, 3::10] *= 100
+    x[1, [50, 57, 61, 70]] *= 100
+    x[2, -2:] *= 100
+    assert not find_outliers(x).any()
+    assert not find_outliers(x, scattered=False).any()
 
 
 def test_sentinels_are_found_side_by_side():

@@ -43,7 +43,13 @@ _SUSPICIOUS_KURTOSIS = 10.0
 # what is possible.
 _SUSPICIOUS_SHARE = 0.5
 # Series with fewer values are not searched: a running median needs neighbours.
-_LEAST_VALUES = 2 * _WINDOW
+_LEAST_VALUES = _WINDOW
+# Values are of another order if they lie so many ranges of all others away, ...
+_ORDER_RANGES = 50.0
+# ... and are at most this share of the values.
+_ORDER_SHARE = 1 / 8
+# More than half of them with another one at one distance follow a rule.
+_ORDER_REGULAR_SHARE = 0.51
 
 
 def find_outliers(x: Float[Tensor, "B T"], *, scattered: bool = True) -> Bool[Tensor, "B T"]:
@@ -59,6 +65,10 @@ def find_outliers(x: Float[Tensor, "B T"], *, scattered: bool = True) -> Bool[Te
     at most three tenths have another one at any one number of steps and at least a quarter lies in
     each half of the series, most of whose changes are not zero. The usual change then leaves out
     the largest 12%, and the last value is far as any other.
+
+    Values of another order of size, more than 50 ranges of all others away, are wrong up to an
+    eighth of the values, four and more if at most half of them have another one at any one number of
+    steps.
 
     Numbers that stand for a missing value in many tables, such as -9999, are wrong up to half of
     the values, where they lie far outside the range of all others.
@@ -174,6 +184,8 @@ def _most_wrong(count: Tensor) -> Tensor:
 
 def _find(x: Tensor, scattered: bool, first: Tensor | int = 0) -> Tensor:
     """Values of suspicious series that are taken for wrong; ``first [B 1]`` steps are padding."""
+    another_order = _of_another_order(x, scattered)
+    x = torch.where(another_order, torch.nan, x)
     observed = x.isfinite()
     count = observed.sum(1, keepdim=True)
     median = _running_median(x, first)
@@ -188,15 +200,51 @@ def _find(x: Tensor, scattered: bool, first: Tensor | int = 0) -> Tensor:
     are_few = n_far <= _most_wrong(count)
     few_far = far & are_few
     if not scattered:
-        return few_far
+        return another_order | few_far
     # ... unless it comes without any rule.
     n_trimmed = (_SCATTERED_TRIMMED_SHARE * count).ceil()
     # The last value will be near again, as all others were.
     far_of_most = _far(distance, _usual_change(x, n_trimmed), observed, _FAR)
+    are_scattered = _are_scattered(far_of_most, observed, count, _SCATTERED_SHARE, _REGULAR_SHARE)
+    are_scattered &= _are_moving(x, count)
+    return another_order | few_far | (far_of_most & are_scattered)
+
+
+def _of_another_order(x: Tensor, scattered: bool) -> Tensor:
+    """Values of another order of size than all others, which are near again later or at the end
+    alone.
+    """
+    observed = x.isfinite()
+    count = observed.sum(1, keepdim=True)
+    n_most = (_ORDER_SHARE * count).long().clamp_min(1)
+    # The range of what is left without so many values on both sides is not larger than that of all
+    # others.
+    ordered = torch.where(observed, x, torch.inf).sort(dim=1).values
+    last_place = x.shape[1] - 1
+    low = ordered.gather(1, n_most.clamp_max(last_place))
+    high = ordered.gather(1, (count - 1 - n_most).clamp(0, last_place))
+    is_other = observed & (_distance(x, low, high) <= _ORDER_RANGES * (high - low))
+    smallest = torch.where(is_other, x, torch.inf).amin(1, keepdim=True)
+    largest = torch.where(is_other, x, -torch.inf).amax(1, keepdim=True)
+    reach = _ORDER_RANGES * (largest - smallest)
+    far = observed & (_distance(x, smallest, largest) > reach) & (reach > 0)
+    n_far = far.sum(1, keepdim=True)
+    are_usable = n_far <= _WRONG_COUNT
+    if scattered:
+        are_usable |= _are_scattered(far, observed, count, _ORDER_SHARE, _ORDER_REGULAR_SHARE)
+    are_usable &= (n_far <= n_most) & _are_moving(x, count)
+    return far & are_usable & (_near_later(observed, far) | _far_end(observed, far, far))
+
+
+def _distance(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """How far values lie outside a range."""
+    return torch.maximum(x - high, low - x)
+
+
+def _are_moving(x: Tensor, count: Tensor) -> Tensor:
+    """Whether most values of series differ from the ones before them."""
     n_moving = (x.diff(dim=1).abs() > 0).sum(1, keepdim=True)
-    are_scattered = _are_scattered(far_of_most, observed, count)
-    are_scattered &= n_moving > _LEAST_MOVING_SHARE * count
-    return few_far | (far_of_most & are_scattered)
+    return n_moving > _LEAST_MOVING_SHARE * count
 
 
 def _far(distance: Tensor, usual: Tensor, observed: Tensor, far_at_the_end: float) -> Tensor:
@@ -210,7 +258,9 @@ def _far(distance: Tensor, usual: Tensor, observed: Tensor, far_at_the_end: floa
     return far & (_near_later(observed, far) | _far_end(observed, far, very_far))
 
 
-def _are_scattered(far: Tensor, observed: Tensor, count: Tensor) -> Tensor:
+def _are_scattered(
+    far: Tensor, observed: Tensor, count: Tensor, most_share: float, regular_share: float
+) -> Tensor:
     """Whether the far values of series are few enough, and follow one another without rule."""
     n_far = far.sum(1, keepdim=True)
     n_lags = far.shape[1] // 2
@@ -219,9 +269,9 @@ def _are_scattered(far: Tensor, observed: Tensor, count: Tensor) -> Tensor:
     is_early = observed.cumsum(1) <= count / 2
     n_early = (far & is_early).sum(1, keepdim=True)
     n_of_rarer_half = torch.minimum(n_early, n_far - n_early)
-    has_number = (n_far >= _LEAST_SCATTERED) & (n_far <= _SCATTERED_SHARE * count)
+    has_number = (n_far >= _LEAST_SCATTERED) & (n_far <= most_share * count)
     is_spread = n_of_rarer_half >= _HALF_SHARE * n_far
-    return has_number & is_spread & (n_most_pairs < _REGULAR_SHARE * n_far)
+    return has_number & is_spread & (n_most_pairs < regular_share * n_far)
 
 
 def _running_median(x: Tensor, first: Tensor | int) -> Tensor:
