@@ -454,8 +454,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/pretrained/outliers.py",
-        "_near_later(observed, far) |",
-        "_near_later(observed, far) &",
+        "far & (_near_later(observed, far) |",
+        "far & (_near_later(observed, far) &",
         OUTLIERS,
     ),
     Mutant(

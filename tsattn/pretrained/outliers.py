@@ -67,8 +67,8 @@ def find_outliers(x: Float[Tensor, "B T"], *, scattered: bool = True) -> Bool[Te
     the largest 12%, and the last value is far as any other.
 
     Values of another order of size, more than 50 ranges of all others away, are wrong up to an
-    eighth of the values, four and more if at most half of them have another one at any one number of
-    steps.
+    eighth of the values, four and more if at most half of them have another one at any one number
+    of steps.
 
     Numbers that stand for a missing value in many tables, such as -9999, are wrong up to half of
     the values, where they lie far outside the range of all others.
