@@ -476,8 +476,8 @@ MUTANTS = [
     ),
     Mutant(
         "tsattn/pretrained/outliers.py",
-        "n_most_pairs < _REGULAR_SHARE",
-        "-1 < _REGULAR_SHARE",
+        "n_most_pairs < regular_share",
+        "-1 < regular_share",
         OUTLIERS,
     ),
     Mutant(
