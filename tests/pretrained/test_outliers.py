@@ -222,6 +222,14 @@ def test_values_of_another_order_are_found_in_short_series(length):
     assert not find_outliers(torch.where(one_more, 100 * x, x))[:, 0].any()
 
 
+def test_values_of_another_order_on_both_sides_are_counted_together():
+    x = waves(6, 12)
+    x[:, 3] *= 100
+    assert find_outliers(x)[:, 3].all()
+    x[:, 7] *= -100
+    assert not find_outliers(x).any()
+
+
 def test_values_of_another_order_that_follow_a_rule_or_come_late_are_right():
     x = waves(3, 80)
     x[0, 3::10] *= 100

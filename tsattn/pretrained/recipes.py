@@ -215,6 +215,15 @@ RECIPES = {
         loss="expected_pinball",
         faults=0.4,
     ),
+    # From zero-5g back to what zero-5b forecasts, with faults in fewer contexts.
+    "zero-5h": replace(
+        _TAUGHT_AGAIN,
+        n_steps=10_000,
+        seed=17,
+        start="zero-5g",
+        teachers=("zero-5b",),
+        faults=0.25,
+    ),
     "zero-5b-small": _TAUGHT_SMALL,
     # Further series from where zero-5b-small ended, twice.
     "zero-5c-small": replace(_TAUGHT_SMALL, seed=4, start="zero-5b-small"),
