@@ -1243,4 +1243,9 @@ MUTANTS = [
         "False",
         "tests/data/test_parts.py::test_indicators_of_weekdays_beside_days_are_no_parts",
     ),
+    Mutant("tsattn/data/part_columns.py", "if len(even) == len(numeric):", "if not even:", ODD),
+    Mutant("tsattn/data/part_columns.py", "error < _STEP_ERROR *", "error < 1.0 *", ODD),
+    Mutant("tsattn/data/stamp_errors.py", '"mjd|modified', '"modified', ODD),
+    Mutant("tsattn/data/stamp_errors.py", '" - 719529", "unix"', '" - 719528", "unix"', ODD),
+    Mutant(SPELLING, "_DATE_WORDS if is_whole else (*_DATE_WORDS", "(*_DATE_WORDS", ODD),
 ]

@@ -537,10 +537,6 @@ def test_bad_wide_tables_are_refused(change, message):
             lambda df: [[1, 2]],
             r"data must be a frame, a series, .*; got list; make a DataFrame of it",
         ),
-        (
-            lambda df: df.assign(ds=np.tile(np.arange(10) / 2, 2)),
-            r"column 'ds' must hold stamps.*got floating",
-        ),
     ],
 )
 def test_wrong_types_name_the_way_out(make, message):

@@ -442,7 +442,7 @@ TABLES = {
     "years in odd decimals": (lambda: timed(2000 + Y / 7, "year"), PARTS.format("year")),
     "weeks in decimals": (
         lambda: timed(np.round(2012 + np.arange(N) / 52, 3), "time"),
-        "column 'time' must hold stamps.*; got floating",
+        "column 'time' must hold stamps.* but holds 2012.0 in row 0; convert it",
     ),
     "years of a country": (
         lambda: pd.DataFrame(
@@ -1730,6 +1730,55 @@ def test_numbers_of_days_are_told():
         assert to_panel(frame.rename(columns={"date": "Datum"})).freq == "D"
     with pytest.warns(UserWarning, match=r"Excel's numbers of days .* 2024-01-01 00:00:00$"):
         assert to_panel(frame.assign(date=45292 + np.arange(N) / 24)).freq == "h"
+
+
+def test_days_and_hours_of_excel_may_be_named_times():
+    hours = timed(45292 + np.arange(N) / 24, "Excel time")
+    with pytest.warns(UserWarning, match="45292 in row 0 is 2024-01-01 00:00:00$"):
+        assert to_panel(hours, Schema(time_col="Excel time")).freq == "h"
+    # Whole numbers of a time are steps.
+    assert to_panel(timed(45292 + np.arange(N), "up time"), Schema(time_col="up time")).freq == 1
+    # Times of another kind are values.
+    values = pd.DataFrame({"run time": 70_292.5 + np.arange(N) ** 2, "load": Y})
+    assert to_panel(values).ids.tolist() == ["load", "run time"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "name", "first"),
+    [
+        (2_460_310.5 + np.arange(N) / 24, "JD", "2024-01-01 00:00"),
+        (60_310 + np.arange(N) / 24, "MJD", "2024-01-01 00:00"),
+        (58_849 + np.arange(N) / 24, "modified_julian_date", "2020-01-01 00:00"),
+        (739_252 + np.arange(N) / 24, "datenum", "2024-01-01 00:00"),
+        (45_292 + np.arange(N) / 24, "x", "2024-01-01 00:00"),
+        (np.arange(N) / 2, "seconds", "2000-01-01 00:00"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("in_index", [False, True])
+def test_the_call_that_makes_stamps_of_decimals_works(numbers, name, first, in_index):
+    df = timed(numbers, name)
+    time_col = name
+    if in_index:
+        df = df.set_index(name)
+        time_col = "ds"
+    with pytest.raises(ValueError, match="must hold stamps, text that reads as stamps") as error:
+        to_panel(df, Schema(time_col=name))
+    call = str(error.value).partition("convert it to stamps: ")[2].partition(" counts ")[0]
+    exec(call, {"df": df, "pd": pd})
+    panel = to_panel(df, Schema(time_col=time_col))
+    assert panel.times[0] == pd.Timestamp(first)
+    assert panel.freq == ("500ms" if name == "seconds" else "h")
+
+
+def test_a_column_of_equal_steps_is_told():
+    df = pd.DataFrame({"depth": np.arange(0, 100, 5), "y": np.arange(20) % 7})
+    with pytest.warns(UserWarning, match=r"'depth', which is 0, 5 and so on .* time_col='depth'"):
+        to_panel(df)
+    to_panel(df, Schema(time_col="depth"))
+    to_panel(df[["depth"]])
+    to_panel(df.assign(ds=pd.date_range("2024-01-01", periods=20)))
+    to_panel(df.assign(depth=[*df["depth"][:-1], 96]))
 
 
 @pytest.mark.parametrize(

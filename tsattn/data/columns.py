@@ -752,6 +752,10 @@ def value_cols(df: pd.DataFrame, columns: Sequence[Any], *, has_times: bool) -> 
 
             raise times_as_values(cells, joined_parts(df, columns), has_times=has_times)
         names.append(column)
+    if not has_times and df.index.dtype.kind in "iu" and _NO_TIMES not in df.attrs:
+        from tsattn.data.part_columns import tell_equal_steps
+
+        tell_equal_steps(df, names)
     return names
 
 

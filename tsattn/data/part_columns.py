@@ -55,8 +55,10 @@ _CLOCK_WORDS = {
 _LEAST_CLOCK = 30_000
 # A whole number as text; zeros in front are those of a code.
 _COUNT = re.compile("0|[1-9][0-9]{0,17}")
-# So many such columns there must be.
+# So many such columns there must be, and so many steps of a column of numbers, which are equal but
+# for such a share.
 _LEAST_STEPS = 12
+_STEP_ERROR = 1e-4
 # Columns that only number such parts, from 0 or 1, and what they are by how many there are.
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _UNITS = {12: "month", 24: "hour", 48: "time", 96: "time", 144: "time", 288: "time"}
@@ -279,6 +281,40 @@ def tell_row_numbers(column: pd.Series) -> None:
             Argument("time_col", column.name),
         )
     )
+
+
+def tell_equal_steps(df: pd.DataFrame, columns: Sequence[Any]) -> None:
+    """Warn of a column that rises or falls by equal steps beside ones that do not, in a wide table
+    without times: it may say when or where a row was measured.
+
+    Args:
+        df: The table.
+        columns: Its columns that are forecast.
+    """
+    numeric = [column for column in columns if is_numeric_dtype(df[column].dtype)]
+    even = [column for column in numeric if _rises_by_equal_steps(df[column])]
+    if len(even) == len(numeric):
+        return
+    for column in even:
+        first, second = df[column].iloc[:2]
+        warn(
+            InputWarning(
+                f"column {column!r}, which is {first:.10g}, {second:.10g} and so on in equal steps,"
+                " is forecast as a series; if it tells when or where a row was measured, name it"
+                " by ",
+                Argument("time_col", column),
+                ", or drop it",
+            )
+        )
+
+
+def _rises_by_equal_steps(column: pd.Series) -> bool:
+    numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    steps = np.diff(numbers)
+    if len(steps) < _LEAST_STEPS or not steps[0]:
+        return False
+    error = np.abs(steps - steps[0]).max()
+    return bool(error < _STEP_ERROR * abs(steps[0]))
 
 
 def is_clock(

@@ -138,6 +138,7 @@ _LEAST_DATES = 8
 # Excel's numbers of days from 1982 to 2064, and the day that has the number 0.
 _SERIAL_DAYS = (30_000, 60_000)
 _DATE_WORDS = ("date", "datum", "fecha", "day", "week", "month", "monat", "mois", "period")
+_TIME_WORDS = ("time", "zeit", "stamp", "hora", "heure")
 _SERIAL_ORIGIN = pd.Timestamp("1899-12-30")
 _DAY_SECONDS = 86_400
 # Rounding of a decimal year to three digits, in years.
@@ -362,7 +363,11 @@ def serial_days(column: pd.Series, label: str) -> pd.Series | None:
     """
     days = column.to_numpy(dtype=np.float64)
     first_day, last_day = _SERIAL_DAYS
-    is_date = any(word in str(column.name).casefold() for word in _DATE_WORDS)
+    is_whole = bool((days == np.rint(days)).all())
+    # Whole numbers of a time may count its steps.
+    words_of_dates = _DATE_WORDS if is_whole else (*_DATE_WORDS, *_TIME_WORDS)
+    name = str(column.name).casefold()
+    is_date = any(word in name for word in words_of_dates) and "julian" not in name
     if not is_date or not ((days > first_day) & (days < last_day)).all():
         return None
     # A fraction of a day has less than a second of error.
@@ -374,7 +379,6 @@ def serial_days(column: pd.Series, label: str) -> pd.Series | None:
             f" row 0 is {stamps[0]}"
         )
         other: list[Any] = ["; ", Argument("freq", 1), " reads steps of a count"]
-        is_whole = bool((days == np.rint(days)).all())
         warn(InputWarning(words, *(other if is_whole else [])))
     return stamps
 

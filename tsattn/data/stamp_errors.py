@@ -53,6 +53,15 @@ _ZONE_OFFSETS = {
     "AEST": "+10:00",
     "AEDT": "+11:00",
 }
+# Numbers of days from the year 1900 to 2100, with what pandas counts them from: Julian days, those
+# of Matlab less the number of 1970-01-01, and those of Excel.
+_DAY_COUNTS = (
+    (2_415_020, 2_488_070, "", "julian"),
+    (693_961, 767_011, " - 719529", "unix"),
+    (30_000, 60_000, "", "1899-12-30"),
+)
+# Modified Julian days are as large as Excel's, and only the name tells them.
+_MODIFIED_JULIAN = re.compile("mjd|modified.?julian", re.IGNORECASE)
 # Rows whose stamp is none, as a share of all, that may be totals or remarks, at most.
 _TOTALS_SHARE = 0.1
 
@@ -190,13 +199,20 @@ def times_as_values(cells: pd.Series, joining_call: str, *, has_times: bool) -> 
 
 
 def no_stamps(cells: pd.Series, kind: str, label: str) -> Exception:
-    """The error for a column whose cells are of a type that stamps do not have, or of several.
+    """The error for a column whose cells are of a type that stamps do not have, or of several, or
+    are decimals that are not read.
 
     Args:
         cells: The column; its rows are numbered.
         kind: What pandas' infer_dtype calls it.
         label: What the error calls it.
     """
+    if kind == "floating":
+        return InputError(
+            f"{label} must hold stamps, text that reads as stamps, or whole numbers, but holds"
+            f" {float(cells[0])} in row 0; convert it to stamps",
+            InPython(f": {_decimals_call(cells, label)}"),
+        )
     types = cells.map(type)
     odd = np.flatnonzero(types != types.iloc[0])
     if not kind.startswith("mixed") or not len(odd):
@@ -221,6 +237,29 @@ def no_stamps(cells: pd.Series, kind: str, label: str) -> Exception:
         f"{label} holds {cells[row]!r:.60} in row {row}{more(len(odd))} and {cells[0]!r:.60} in row"
         " 0, but stamps must be of one type; ",
         *remedy,
+    )
+
+
+def _decimals_call(cells: pd.Series, label: str) -> str:
+    """The call of pandas that makes stamps of numbers of days, or of seconds, hours or days that
+    passed since the first row.
+    """
+    place = f"df[{cells.name!r}]"
+    rounded = ".dt.round('s')"
+    if label == "the index":
+        place = "df.index"
+        rounded = ".round('s')"
+    numbers = cells.to_numpy(dtype=np.float64)
+    if _MODIFIED_JULIAN.search(str(cells.name)):
+        return f"{place} = pd.to_datetime({place}, unit='D', origin='1858-11-17'){rounded}"
+    for smallest, largest, less, origin in _DAY_COUNTS:
+        if ((numbers > smallest) & (numbers < largest)).all():
+            stamps = f"pd.to_datetime({place}{less}, unit='D', origin='{origin}')"
+            return f"{place} = {stamps}{rounded}"
+    elapsed = f"pd.to_timedelta({place}, unit='s')"
+    return (
+        f"{place} = pd.Timestamp('2000-01-01') + {elapsed} counts seconds from a day, unit='h'"
+        " hours and unit='D' days"
     )
 
 
