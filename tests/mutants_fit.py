@@ -23,6 +23,7 @@ CLI = "tests/command_line/test_commands.py"
 CLI_COVARIATES = "tests/command_line/test_covariates.py"
 TERMINAL = "tests/command_line/test_terminal.py"
 OUTLIERS = "tests/pretrained/test_outliers.py"
+ZEROS = "tests/pretrained/test_zeros.py"
 STORAGE = "tests/test_storage.py"
 PERIOD = "tests/pretrained/test_period.py"
 CONFORMAL = "tests/evaluate/test_conformal.py"
@@ -470,13 +471,18 @@ MUTANTS = [
     Mutant(
         "tsattn/pretrained/outliers.py", "SENTINEL_RANGES * (largest - smallest)", "0", OUTLIERS
     ),
-    Mutant("tsattn/pretrained/outliers.py", "has_number & is_spread &", "has_number &", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "return n_of_rarer_half >= _HALF_SHARE * n_true",
+        "return n_of_rarer_half >= 0",
+        OUTLIERS,
+    ),
     Mutant(
         "tsattn/pretrained/outliers.py", "(n_far >= _LEAST_SCATTERED) &", "(n_far > 0) &", OUTLIERS
     ),
     Mutant(
         "tsattn/pretrained/outliers.py",
-        "n_most_pairs < regular_share",
+        "_most_pairs(far, observed) < regular_share",
         "-1 < regular_share",
         OUTLIERS,
     ),
@@ -491,6 +497,47 @@ MUTANTS = [
         OUTLIERS,
     ),
     Mutant("tsattn/pretrained/outliers.py", "_ORDER_RANGES * (largest", "3.0 * (largest", OUTLIERS),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "n_in_run[:, -1:] <= most_inside",
+        "n_in_run[:, -1:] > 0",
+        ZEROS,
+    ),
+    Mutant(
+        "tsattn/pretrained/outliers.py", "is_zero = (x == 0) & is_inside", "is_zero = x == 0", ZEROS
+    ),
+    Mutant("tsattn/pretrained/outliers.py", "(n_very_far == n_zeros)", "(n_very_far > 0)", ZEROS),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "(n_far >= _ZERO_FAR_SHARE * n_zeros)",
+        "(n_far > 0)",
+        ZEROS,
+    ),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "_most_pairs(is_zero, is_inside, longest)",
+        "_most_pairs(is_zero, is_inside)",
+        ZEROS,
+    ),
+    Mutant("tsattn/pretrained/outliers.py", "& is_moving & ~follow_rule", "& is_moving", ZEROS),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "(n_zeros <= _ZERO_SHARE * n_inside)",
+        "(n_zeros <= n_inside)",
+        ZEROS,
+    ),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "(lag > longest) & (2 * lag <= n_steps)",
+        "(lag > longest)",
+        ZEROS,
+    ),
+    Mutant(
+        "tsattn/pretrained/outliers.py",
+        "has_runs & _are_spread(is_start, is_inside) &",
+        "has_runs &",
+        ZEROS,
+    ),
     Mutant(
         "tsattn/pretrained/faults.py",
         "(draws < faulty_share) & is_early",

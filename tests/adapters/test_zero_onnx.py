@@ -139,6 +139,8 @@ def series(n_rows, seed=0):
     late[: n_rows // 3] = np.nan
     ended = wave + noise[3]
     ended[-30:] = 2.5
+    failing = 20 + wave + noise[0]
+    failing[rng.random(n_rows) < 0.1] = 0.0
     fallen = 50 + wave + noise[8]
     fallen[-3:] = 0.0
     return np.stack(
@@ -159,6 +161,7 @@ def series(n_rows, seed=0):
             wave + 0.01 * noise[4],
             0.1 * step**2 + 0.2 * noise[5],
             fallen,
+            failing,
         ]
     )
 
@@ -182,13 +185,13 @@ def test_the_program_gives_the_numbers_of_the_forecaster(session, n_rows, horizo
 
 def test_series_of_different_lengths_and_horizons_are_answered_as_alone(session):
     windows = series(50)
-    lengths = np.array([50, 3, 17, 40, 33, 50, 12, 30, 25, 20, 44, 50, 38, 41, 35, 48])
-    horizons = np.arange(1, 17)
-    seasons = np.array([0, 7] * 6 + [12, 0, 7, 7])
+    lengths = np.array([50, 3, 17, 40, 33, 50, 12, 30, 25, 20, 44, 50, 38, 41, 35, 48, 46])
+    horizons = np.arange(1, 18)
+    seasons = np.array([0, 7] * 6 + [12, 0, 7, 7, 0])
     for window, length in zip(windows, lengths, strict=True):
         window[: 50 - length] = np.nan
     answers = answer(session, windows, horizons, seasons)
-    assert answers.shape == (16, 16, len(LEVELS))
+    assert answers.shape == (17, 17, len(LEVELS))
     for number, horizon in enumerate(horizons):
         alone = answer(session, windows[number, None], horizon, seasons[number])[0]
         assert_close(answers[number, :horizon], alone)

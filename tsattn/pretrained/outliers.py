@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tsattn.checks import LEAST_FILL, LEAST_OTHERS, SENTINEL_RANGES, SENTINELS
-from tsattn.pretrained.period import lag_products
+from tsattn.pretrained.period import lag_products, running_max
 
 # Steps of the running median. It passes over runs of wrong values that are shorter than half of it.
 _WINDOW = 9
@@ -51,6 +51,16 @@ _ORDER_SHARE = 1 / 8
 # More than half of them with another one at one distance follow a rule.
 _ORDER_REGULAR_SHARE = 0.51
 
+# Zeros are those of a failing logger if they are at most this share of the values, ...
+_ZERO_SHARE = 1 / 6
+# ... and at least half of them lie so many usual changes from the values around them, ...
+_ZERO_FAR = 3.0
+_ZERO_FAR_SHARE = 0.5
+# ... all of them so many where they are too few runs to see that they have no rule, ...
+_ZERO_VERY_FAR = 8.0
+# ... and fewer than half of them have another one at one distance.
+_ZERO_REGULAR_SHARE = 0.5
+
 
 def find_outliers(x: Float[Tensor, "B T"], *, scattered: bool = True) -> Bool[Tensor, "B T"]:
     """Values that are taken for wrong.
@@ -69,6 +79,13 @@ def find_outliers(x: Float[Tensor, "B T"], *, scattered: bool = True) -> Bool[Te
     Values of another order of size, more than 50 ranges of all others away, are wrong up to an
     eighth of the values, four and more if at most half of them have another one at any one number
     of steps.
+
+    Zeros, one by one or in runs, are wrong where they lie more than three such usual changes from
+    the values before and after them, if they are at most a sixth of the values, at least half of
+    them do, and at least a quarter of their runs begins in each half of the series. Of fewer than
+    four runs all must lie farther than eight. Zeros of which half have another one at one number of
+    steps, longer than a run, follow a rule, and are right, as are zeros before the first other
+    value, and at the end more of them than before.
 
     Numbers that stand for a missing value in many tables, such as -9999, are wrong up to half of
     the values, where they lie far outside the range of all others.
@@ -91,16 +108,23 @@ def find_outliers(x: Float[Tensor, "B T"], *, scattered: bool = True) -> Bool[Te
         # A program has no shapes that depend on values, so it searches all series.
         sentinels = _find_sentinels(x)
         without_sentinels = torch.where(sentinels, torch.nan, x)
-        has_value = ~without_sentinels.isnan()
+        has_zeros = _rows_of_zeros(without_sentinels) & scattered
+        zeros = _find_zeros(without_sentinels) & has_zeros[:, None]
+        usable = torch.where(zeros, torch.nan, without_sentinels)
+        has_value = ~usable.isnan()
         first = has_value.to(torch.uint8).argmax(1, keepdim=True)
-        far = _find(without_sentinels, scattered, first)
-        is_suspicious = _suspicious_rows(without_sentinels)
-        return sentinels | (far & is_suspicious[:, None])
+        far = _find(usable, scattered, first)
+        is_suspicious = _suspicious_rows(usable)
+        return sentinels | zeros | (far & is_suspicious[:, None])
     # Most series have no wrong values: only rows that may have some are searched.
     wrong = torch.zeros_like(x, dtype=torch.bool)
     rows = _numbers_of(_rows_of_sentinels(x))
     if len(rows):
         wrong[rows] = _find_sentinels(x[rows])
+        x = torch.where(wrong, torch.nan, x)
+    rows = _numbers_of(_rows_of_zeros(x) & scattered)
+    if len(rows):
+        wrong[rows] |= _find_zeros(x[rows])
         x = torch.where(wrong, torch.nan, x)
     rows = _numbers_of(_suspicious_rows(x))
     if len(rows):
@@ -148,6 +172,64 @@ def _find_sentinels(x: Tensor) -> Bool[Tensor, "B T"]:
     n_sentinels = is_sentinel.sum(1, keepdim=True)
     is_usable = n_others >= n_sentinels.clamp_min(LEAST_OTHERS)
     return (is_above | is_below) & is_usable
+
+
+def _rows_of_zeros(x: Tensor) -> Bool[Tensor, " B"]:
+    """Series with zeros behind other values, but not many."""
+    is_zero = x == 0
+    is_other = x.isfinite() & ~is_zero
+    is_inside = is_other.cumsum(1) > 0
+    n_inside = is_inside.sum(1)
+    n_zeros = (is_zero & is_inside).sum(1)
+    return (n_zeros > 0) & (n_zeros <= _ZERO_SHARE * n_inside)
+
+
+def _find_zeros(x: Tensor) -> Bool[Tensor, "B T"]:
+    """Zeros that come without rule among values that are far from zero."""
+    others = torch.where(x == 0, torch.nan, x)
+    place = _last_places(others)
+    before = _at(others, place)
+    backwards = others.flip(1)
+    after = _at(backwards, _last_places(backwards)).flip(1)
+    # Zeros before the first other value are those of a history that begins later, ...
+    is_inside = place >= 0
+    is_zero = (x == 0) & is_inside
+    # ... and behind the last one they may be a new level, if they are more than ever before.
+    step = torch.arange(x.shape[1], device=x.device)
+    n_in_run = torch.where(is_zero, step - place, 0)
+    at_end = is_zero & after.isnan()
+    most_inside = torch.where(at_end, 0, n_in_run).amax(1, keepdim=True)
+    ends_as_before = n_in_run[:, -1:] <= most_inside
+    after = torch.where(at_end & ends_as_before, before, after)
+    distance = torch.minimum((x - before).abs(), (x - after).abs())
+    count = is_inside.sum(1, keepdim=True)
+    usual = _usual_change(others, (_TRIMMED_SHARE * count).ceil())
+    is_far = is_zero & (usual > 0) & (distance > _ZERO_FAR * usual)
+    is_very_far = is_far & (distance > _ZERO_VERY_FAR * usual)
+    n_zeros = is_zero.sum(1, keepdim=True)
+    n_far = is_far.sum(1, keepdim=True)
+    n_very_far = is_very_far.sum(1, keepdim=True)
+    is_start = is_zero & (n_in_run == 1)
+    has_runs = is_start.sum(1, keepdim=True) >= _LEAST_SCATTERED
+    are_many = has_runs & _are_spread(is_start, is_inside) & (n_far >= _ZERO_FAR_SHARE * n_zeros)
+    are_few = ~has_runs & (n_very_far == n_zeros)
+    longest = torch.maximum(most_inside, n_in_run[:, -1:])
+    follow_rule = _most_pairs(is_zero, is_inside, longest) >= _ZERO_REGULAR_SHARE * n_zeros
+    is_moving = _are_moving(others, count - n_zeros)
+    return is_far & (are_many | are_few) & is_moving & ~follow_rule
+
+
+def _last_places(x: Tensor) -> Tensor:
+    """The step of the last value that is not missing at or before each step, -1 where there is
+    none.
+    """
+    step = torch.arange(x.shape[1], device=x.device)
+    return running_max(torch.where(x.isnan(), -1, step))
+
+
+def _at(x: Tensor, place: Tensor) -> Tensor:
+    """Values at some steps, NaN at -1."""
+    return torch.where(place >= 0, x.gather(1, place.clamp_min(0)), torch.nan)
 
 
 def _suspicious_rows(x: Tensor) -> Bool[Tensor, " B"]:
@@ -263,15 +345,33 @@ def _are_scattered(
 ) -> Tensor:
     """Whether the far values of series are few enough, and follow one another without rule."""
     n_far = far.sum(1, keepdim=True)
-    n_lags = far.shape[1] // 2
-    n_pairs = lag_products(far.to(torch.float32), n_lags)[:, 1:]
-    n_most_pairs = n_pairs.amax(1, keepdim=True)
-    is_early = observed.cumsum(1) <= count / 2
-    n_early = (far & is_early).sum(1, keepdim=True)
-    n_of_rarer_half = torch.minimum(n_early, n_far - n_early)
     has_number = (n_far >= _LEAST_SCATTERED) & (n_far <= most_share * count)
-    is_spread = n_of_rarer_half >= _HALF_SHARE * n_far
-    return has_number & is_spread & (n_most_pairs < regular_share * n_far)
+    follow_no_rule = _most_pairs(far, observed) < regular_share * n_far
+    return has_number & _are_spread(far, observed) & follow_no_rule
+
+
+def _most_pairs(mask: Tensor, observed: Tensor, longest: Tensor | int = 0) -> Tensor:
+    """The most pairs of steps at which a mask is True, at one distance longer than ``longest``
+    ``[B 1]`` and at most half of a series, which begins with its first value.
+    """
+    n_lags = mask.shape[1] // 2
+    # They are counts but for rounding errors.
+    n_pairs = lag_products(mask.to(torch.float32), n_lags).round()
+    lag = torch.arange(n_lags + 1, device=mask.device)
+    has_begun = observed.cumsum(1) > 0
+    n_steps = has_begun.sum(1, keepdim=True)
+    is_counted = (lag > 0) & (lag > longest) & (2 * lag <= n_steps)
+    return torch.where(is_counted, n_pairs, 0.0).amax(1, keepdim=True)
+
+
+def _are_spread(mask: Tensor, observed: Tensor) -> Tensor:
+    """Whether enough of the steps at which a mask is True lie in each half of the values."""
+    n_true = mask.sum(1, keepdim=True)
+    n_observed = observed.cumsum(1)
+    is_early = n_observed <= n_observed[:, -1:] / 2
+    n_early = (mask & is_early).sum(1, keepdim=True)
+    n_of_rarer_half = torch.minimum(n_early, n_true - n_early)
+    return n_of_rarer_half >= _HALF_SHARE * n_true
 
 
 def _running_median(x: Tensor, first: Tensor | int) -> Tensor:
