@@ -277,8 +277,8 @@ def test_the_title_names_series_that_were_left_out_of_the_forecast(kind, level):
 
 
 def test_a_series_that_only_the_model_left_out_is_named_too():
-    table = pd.DataFrame({"a": np.arange(40.0), "b": [np.nan] * 39 + [1.0]})
-    answer = pd.DataFrame({"a": [40.0, 41.0], "b": np.nan}, index=[40, 41])
+    table = pd.DataFrame({"a": np.arange(40.0) ** 2, "b": [np.nan] * 39 + [1.0]})
+    answer = pd.DataFrame({"a": [1600.0, 1681.0], "b": np.nan}, index=[40, 41])
     figure = plot_forecast(table, answer).figure
     assert [each.get_title() for each in figure.axes] == ["a"]
     assert figure.get_suptitle() == "1 of 2 series, without b"

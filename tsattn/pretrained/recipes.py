@@ -274,4 +274,14 @@ RECIPES = {
         other_rate=0.0006,
         start="zero-5h-small",
     ),
+    # From zero-5h-small to forecast from contexts with faults as the large ones that saw some do.
+    "zero-5l-small": replace(
+        _FAST_SMALL,
+        seed=18,
+        rate=0.018,
+        other_rate=0.0018,
+        start="zero-5h-small",
+        teachers=("zero-5b", "zero-5h"),
+        faults=0.25,
+    ),
 }
