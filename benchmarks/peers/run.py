@@ -646,7 +646,7 @@ def main(argv: list[str] | None = None) -> None:
         "context": 512,
         "horizon": 24,
         "series": 10_000,
-        "weights": ("zero-5b",),
+        "weights": ("zero-5h",),
         "forecaster": tuple(FORECASTERS),
         "out": RESULTS / FILE,
     }

@@ -144,7 +144,7 @@ def execute(cell: Record, network: ZeroNetwork) -> Record:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is not on record."""
-    options = parse(argv, __doc__, {"weights": ("zero-5b",), "out": RESULTS / FILE})
+    options = parse(argv, __doc__, {"weights": ("zero-5h",), "out": RESULTS / FILE})
     file = Records(options.out, KEY)
     with limit_threads(1):
         for weights in options.weights:

@@ -35,7 +35,7 @@ _MILLIONS |= {
 _MILLIONS |= {"kairos_10m": 10, "yinglong_6m": 6, "timesfm-2.5": 200, "sundial_base": 128}
 _MILLIONS |= {"reverso": 2.6, "flowstate-r1.1": 9}
 # Shipped weights by the digits that a record has of their numbers.
-NAMES = {"332aec": "zero-5b", "85fadf": "zero-5h-small"}
+NAMES = {"bc64ea": "zero-5h", "85fadf": "zero-5h-small"}
 _LEAK_NOTE = "† saw test data or was trained on some tasks."
 _README_NOTE = (
     "MASE/WQL relative to seasonal naive, geometric means over the tasks of a suite. Lower is"

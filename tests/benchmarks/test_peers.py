@@ -52,7 +52,7 @@ def results(measures, measured, tmp_path):
 def test_series_and_windows_a_second_are_recorded_and_told(results):
     ours, levels = (json.loads(line) for line in (results / run.FILE).read_text().splitlines())
     assert (ours["setting"], ours["peer_series"], ours["batch"]) == ("40 rows, 6 ahead", 10, 6)
-    assert ours["model"] == "zero-5b"
+    assert ours["model"] == "zero-5h"
     assert 0 < ours["ratio_low"] <= ours["ratio"] <= ours["ratio_high"]
     assert ours["ratio"] == pytest.approx(
         ours["series_per_second"] / ours["peer_series_per_second"], rel=0.9

@@ -44,9 +44,9 @@ H = 5
 REACH = tiny_network().config.max_context
 TOKENS = tiny_network().config.token_context
 LEVELS = tiny_network().quantile_levels
-SHIPPED = (Path(weights.__file__).parent / "weights" / "zero-5b.safetensors").is_file()
+SHIPPED = (Path(weights.__file__).parent / "weights" / "zero-5h.safetensors").is_file()
 # The shipped network too, once there is one.
-NETWORKS = {"tiny": tiny_network} | ({"zero-5b": load_network} if SHIPPED else {})
+NETWORKS = {"tiny": tiny_network} | ({"zero-5h": load_network} if SHIPPED else {})
 
 
 @pytest.fixture(params=list(NETWORKS))
@@ -743,7 +743,7 @@ def test_a_panel_of_any_policy_is_taken_as_it_is():
 def shipped(tmp_path, monkeypatch):
     """A folder in the place of the shipped weights."""
     folder = tmp_path / "shipped"
-    save_network(tiny_network(), folder, "zero-5b", CARD)
+    save_network(tiny_network(), folder, "zero-5h", CARD)
     monkeypatch.setattr(weights, "_shipped", lambda: folder)
     load_network.cache_clear()
     yield folder
@@ -865,7 +865,7 @@ def test_shipped_weights_are_read_once_and_stay_as_they_are(shipped):
     state = torch.get_rng_state()
     network = load_network()
     assert torch.equal(torch.get_rng_state(), state)
-    assert network is load_network("zero-5b") or network is load_network()
+    assert network is load_network("zero-5h") or network is load_network()
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
     for name, value in tiny_network().state_dict().items():
@@ -875,30 +875,30 @@ def test_shipped_weights_are_read_once_and_stay_as_they_are(shipped):
     assert ZeroConfig.from_dict(card["network"]) == tiny_network().config
     assert set(FACTS) < set(card)
     assert sorted(path.name for path in shipped.iterdir()) == [
-        "zero-5b.json",
-        "zero-5b.safetensors",
+        "zero-5h.json",
+        "zero-5h.safetensors",
     ]
 
 
 def test_a_changed_byte_is_refused(shipped):
-    file = shipped / "zero-5b.safetensors"
+    file = shipped / "zero-5h.safetensors"
     whole = file.read_bytes()
     for place in (0, 9, 200, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(
             ValueError,
-            match=r"zero-5b.safetensors is damaged: its sha256 must be .*reinstall tsattn",
+            match=r"zero-5h.safetensors is damaged: its sha256 must be .*reinstall tsattn",
         ):
             PretrainedForecaster(H).fit(daily_table(20))
     file.write_bytes(whole[:-1])
-    with pytest.raises(ValueError, match=r"zero-5b\.safetensors is damaged"):
+    with pytest.raises(ValueError, match=r"zero-5h\.safetensors is damaged"):
         load_network()
     file.write_bytes(whole)
     load_network()
 
 
 def test_a_card_that_does_not_fit_is_refused(shipped):
-    file = shipped / "zero-5b.json"
+    file = shipped / "zero-5h.json"
     card = json.loads(file.read_text())
     for changed, message in (
         ({**card, "format": 2}, "must be a card of format 1"),
@@ -916,11 +916,11 @@ def test_a_card_that_does_not_fit_is_refused(shipped):
         with pytest.raises(ValueError, match=message):
             load_network()
     file.write_text("{")
-    with pytest.raises(ValueError, match=r"zero-5b.json holds no valid JSON .*reinstall tsattn"):
+    with pytest.raises(ValueError, match=r"zero-5h.json holds no valid JSON .*reinstall tsattn"):
         load_network()
 
 
-@pytest.mark.parametrize("gone", ["zero-5b.json", "zero-5b.safetensors"])
+@pytest.mark.parametrize("gone", ["zero-5h.json", "zero-5h.safetensors"])
 def test_a_missing_file_is_refused(shipped, gone):
     (shipped / gone).unlink()
     with pytest.raises(
@@ -930,11 +930,11 @@ def test_a_missing_file_is_refused(shipped, gone):
 
 
 def test_weights_of_another_name_or_kind_are_refused(shipped):
-    with pytest.raises(ValueError, match=r"under the name 'zero-9'; there are zero-5b"):
+    with pytest.raises(ValueError, match=r"under the name 'zero-9'; there are zero-5h"):
         PretrainedForecaster(H, weights="zero-9").fit(daily_table(20))
     with pytest.raises(
         TypeError,
-        match="weights must be the name of shipped weights such as 'zero-5b', a path, or a net",
+        match="weights must be the name of shipped weights such as 'zero-5h', a path, or a net",
     ):
         PretrainedForecaster(H, weights=3).fit(daily_table(20))
     with pytest.raises(ValueError, match=r"must hold one set of weights, .*got \[\]"):
@@ -950,7 +950,7 @@ def test_a_folder_in_the_working_directory_is_no_name(tmp_path, monkeypatch):
     )
     pd.testing.assert_frame_equal(own, known)
     with pytest.raises(
-        ValueError, match=r"under the name 'zero3'; there are zero-5b, zero-5h-small; a path"
+        ValueError, match=r"under the name 'zero3'; there are zero-5h, zero-5h-small; a path"
     ):
         make(weights="zero3").fit(daily_table(30))
 

@@ -438,7 +438,7 @@ def test_weights_too_large_or_other_forecasts_are_seen(tmp_path):
     folder.mkdir(parents=True)
     with pytest.raises(CheckFailed, match="at most 5000000 bytes; got 0"):
         check_weights(tmp_path, "[[1.0]]", "[[1.0]]")
-    (folder / "zero-5b.json").write_text("{}")
+    (folder / "zero-5h.json").write_text("{}")
     check_weights(tmp_path, "[[1.0]]", "[[1.0000001]]")
     with pytest.raises(CheckFailed, match="forecasts other numbers"):
         check_weights(tmp_path, "[[1.0]]", "[[1.00001]]")

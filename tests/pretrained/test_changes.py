@@ -172,7 +172,7 @@ def test_a_missing_or_wrong_value_in_the_last_cycle_costs_little():
         assert (point - truth).abs().mean() < 1.5 * error
 
 
-@pytest.mark.parametrize("weights", ["zero-5b", "zero-5h-small"])
+@pytest.mark.parametrize("weights", ["zero-5h", "zero-5h-small"])
 def test_what_repeats_exactly_is_forecast_nearly_exactly(weights):
     """The mean temperature of every hour of a year, a population, a line."""
     network = load_network(weights)

@@ -571,7 +571,7 @@ def export(state: Path, folder: Path, name: str, facts: dict[str, Any]) -> None:
     Args:
         state: Folder of the run, or what is kept of it after a phase.
         folder: Where ``NAME.safetensors`` and ``NAME.json`` go.
-        name: Such as ``"zero-5b"``.
+        name: Such as ``"zero-5h"``.
         facts: What the card tells besides: ``commit``, ``scores``, ``bad_at``.
     """
     if (state / "state.pt").exists():

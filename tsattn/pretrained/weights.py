@@ -17,7 +17,7 @@ import torch
 
 from tsattn.pretrained.network import ZeroConfig, ZeroNetwork
 
-SHIPPED = "zero-5b"
+SHIPPED = "zero-5h"
 LICENCE = "Apache-2.0"
 # Facts of a card that the network itself does not hold.
 FACTS = ("steps", "windows", "core_hours", "commit", "scores", "learnt_from", "bad_at")
@@ -115,7 +115,7 @@ def save_network(
     Args:
         network: Its weights are written in float32.
         folder: Made if need be.
-        name: Such as ``"zero-5b"``.
+        name: Such as ``"zero-5h"``.
         facts: Facts of the card in values that JSON can hold, all of :data:`FACTS` among them.
 
     Raises:
