@@ -224,6 +224,26 @@ RECIPES = {
         teachers=("zero-5b",),
         faults=0.25,
     ),
+    # From zero-5h, with itself as a second teacher.
+    "zero-5i": replace(
+        _TAUGHT_AGAIN,
+        n_steps=6_000,
+        seed=19,
+        start="zero-5h",
+        teachers=("zero-5b", "zero-5h"),
+        faults=0.25,
+    ),
+    # The same at three times its rates, and shorter.
+    "zero-5j": replace(
+        _TAUGHT_AGAIN,
+        n_steps=4_000,
+        seed=20,
+        rate=0.018,
+        other_rate=0.0018,
+        start="zero-5h",
+        teachers=("zero-5b", "zero-5h"),
+        faults=0.25,
+    ),
     "zero-5b-small": _TAUGHT_SMALL,
     # Further series from where zero-5b-small ended, twice.
     "zero-5c-small": replace(_TAUGHT_SMALL, seed=4, start="zero-5b-small"),
