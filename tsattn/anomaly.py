@@ -57,10 +57,10 @@ def anomalies(
     The pretrained network forecasts blocks of six rows from the rows before them, and from the rows
     after them in the opposite direction of time. Median and interval are means of both forecasts,
     with weights inverse to the widths of the intervals. If the medians are farther apart than
-    either interval is wide, the interval covers both. The first block, the last one, and a block
-    next to rows that do not change have a forecast from one side only. Half of an interval is at
-    least 0.3 of the median half of its series. Long runs of one value are not read in a series that
-    moves otherwise.
+    either interval is wide, or one side has only seen one value, the interval covers both. The
+    first block, the last one, and the median next to rows that do not change have a forecast from
+    one side only. Half of an interval is at least 0.3 of the median half of its series. Long runs
+    of one value are not read in a series that moves otherwise.
 
     Args:
         data: A table, as :func:`tsattn.forecast` takes it; missing values are left out.
@@ -193,8 +193,8 @@ def _quantiles(sides: TwoSides, x: np.ndarray, probabilities: Sequence[float]) -
 
 def _weighted_mean(forwards: np.ndarray, backwards: np.ndarray) -> np.ndarray:
     """The mean of two forecasts ``[3, S, F]``, weighted by the inverse of the widths of their
-    intervals; the other one where one is NaN, or alone has no width. Where neither has a width, or
-    the medians are farther apart than either interval is wide, it reaches from one to the other.
+    intervals; the other one where one is NaN, or alone has no width. Where one or both have no
+    width, or the medians are farther apart than either interval is wide, it covers both.
     """
     width_ahead = forwards[2] - forwards[0]
     width_back = backwards[2] - backwards[0]
@@ -212,6 +212,8 @@ def _weighted_mean(forwards: np.ndarray, backwards: np.ndarray) -> np.ndarray:
     widest = np.fmax(width_ahead, width_back)
     is_apart = np.abs(forwards[1] - backwards[1]) > widest
     is_apart |= ~has_width
+    # The constant may go on.
+    is_apart |= is_one_constant
     mean[0] = np.where(is_apart, np.fmin(forwards[0], backwards[0]), mean[0])
     mean[2] = np.where(is_apart, np.fmax(forwards[2], backwards[2]), mean[2])
     one_side = np.where(np.isnan(forwards), backwards, forwards)
