@@ -244,6 +244,15 @@ RECIPES = {
         teachers=("zero-5b", "zero-5h"),
         faults=0.25,
     ),
+    # From zero-5j at the rates of zero-5i, taught by it too.
+    "zero-5k": replace(
+        _TAUGHT_AGAIN,
+        n_steps=4_000,
+        seed=21,
+        start="zero-5j",
+        teachers=("zero-5b", "zero-5h", "zero-5j"),
+        faults=0.25,
+    ),
     "zero-5b-small": _TAUGHT_SMALL,
     # Further series from where zero-5b-small ended, twice.
     "zero-5c-small": replace(_TAUGHT_SMALL, seed=4, start="zero-5b-small"),
