@@ -239,7 +239,7 @@ def test_sum_of_means_is_the_sum_of_the_points():
     np.testing.assert_allclose(model.total()["zero"], sums)
     median = PretrainedForecaster(30).fit(table)
     medians = median.predict().groupby("unique_id")["zero"].sum().to_numpy()
-    assert (median.total()["zero"] > 2 * medians).all()
+    assert (median.total()["zero"] > 1.5 * medians).all()
 
 
 @pytest.mark.parametrize("key", ["rows", "zero"])

@@ -804,3 +804,35 @@ def test_a_column_of_dates_gets_the_call_that_counts_days(kind):
     assert df["ordered"].isna().sum() == 1
     numbers = to_panel(df, schema).covariates.values[:, 0]
     assert (np.diff(numbers)[4:] == 1.0).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "static"),
+    [
+        ("naive", [18262.5, 18283.5]),
+        ("zoned", [18262.5, 18283.5]),
+        ("periods", ["2020-01-01", "2020-01-22"]),
+        ("durations", [86_400.0, 604_800.0]),
+    ],
+)
+def test_a_static_column_of_times_gets_the_call_that_converts_it(kind, static):
+    days = pd.to_datetime(["2020-01-01 12:00", "2020-01-22 12:00"])
+    cells = {
+        "naive": days,
+        "zoned": days.tz_localize("UTC"),
+        "periods": days.to_period("D"),
+        "durations": pd.to_timedelta([1, 7], unit="D"),
+    }[kind]
+    stamps = pd.date_range("2024-01-01", periods=30)
+    names = np.repeat(["a", "b"], 30)
+    numbers = np.arange(60.0) % 7
+    df = pd.DataFrame({"id": names, "ds": stamps.append(stamps), "y": numbers})
+    df["opened"] = cells.repeat(30)
+    schema = Schema(id_col="id", target_col="y", static_cols=["opened"])
+    with pytest.raises(
+        ValueError, match="static column 'opened' must hold numbers, text"
+    ) as caught:
+        to_panel(df, schema)
+    (call,) = re.findall(r"; convert it: (df\['opened'\] = .*) makes ", str(caught.value))
+    exec(call, {"df": df, "pd": pd})
+    assert to_panel(df, schema).covariates.static[:, 0].tolist() == static

@@ -330,9 +330,12 @@ def _static_keys(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         if not foreign.any():
             return numbers, ~np.isfinite(numbers)
         if not is_object_dtype(kind) and not is_string_dtype(kind):
-            raise ValueError(
+            from tsattn.data.spelling import static_call
+
+            raise InputError(
                 f"static column {cells.name!r} must hold numbers, text or categories; got {kind};"
-                " convert it to text"
+                " convert it",
+                InPython(f": {static_call(cells)}"),
             )
     codes, _ = pd.factorize(cells)
     return codes, codes < 0

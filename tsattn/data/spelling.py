@@ -413,14 +413,9 @@ def numbers_call(
         place: The column as Python writes it, such as ``df['y']``.
         cell: The one that is named.
     """
-    if pd.api.types.is_timedelta64_dtype(cells.dtype):
-        return f"{place} = {place}.dt.total_seconds() makes seconds of durations"
-    if infer_dtype(cells, skipna=True) in ("date", "datetime", "datetime64"):
-        start = "pd.Timestamp(0, tz='UTC')"
-        stamps = f"pd.to_datetime({place}, utc=True)"
-        return f"{place} = ({stamps} - {start}) / pd.Timedelta('1D') makes days since 1970 of dates"
     call = (
-        conversion(cells, values, place)
+        _times_call(cells, place)
+        or conversion(cells, values, place)
         or truth_call(cells, place)
         or duration_call(cells, place)
         or conversion(cells, values, place, empties_words=True)
@@ -435,6 +430,28 @@ def numbers_call(
     if len(with_numbers):
         call += f", also {with_numbers.iloc[0]!r:.60}"
     return call
+
+
+def static_call(cells: pd.Series) -> str:
+    """The call of pandas that makes numbers or text of a column that holds neither.
+
+    Args:
+        cells: The column.
+    """
+    place = f"df[{cells.name!r}]"
+    as_text = f"{place} = {place}.astype(str) makes text of it"
+    return _times_call(cells, place) or as_text
+
+
+def _times_call(cells: pd.Series, place: str) -> str | None:
+    """The call of pandas that makes numbers of durations or dates; ``None`` for other columns."""
+    if pd.api.types.is_timedelta64_dtype(cells.dtype):
+        return f"{place} = {place}.dt.total_seconds() makes seconds of durations"
+    if infer_dtype(cells, skipna=True) in ("date", "datetime", "datetime64"):
+        start = "pd.Timestamp(0, tz='UTC')"
+        stamps = f"pd.to_datetime({place}, utc=True)"
+        return f"{place} = ({stamps} - {start}) / pd.Timedelta('1D') makes days since 1970 of dates"
+    return None
 
 
 def truth_call(cells: pd.Series, place: str) -> str | None:
